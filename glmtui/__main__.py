@@ -1,0 +1,5 @@
+"""``python -m glmtui``."""
+
+from glmtui.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,228 @@
+"""What the app asks of the worker, and what the worker answers: plain data, no torch, no textual.
+
+Requests go in by `Worker.submit`; events come out of `Worker.events` in order. Every request ends with
+exactly one of `Loaded`, `Unloaded`, `Done`, `Cancelled` or `Failed` that carries its `request_id`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import Literal
+
+Role = Literal["system", "user", "assistant", "observation"]
+Quant = Literal["none", "8", "4"]
+_request_ids = itertools.count(1)
+
+
+def _next_id() -> int:
+    return next(_request_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of the conversation as the model is to see it."""
+
+    role: Role
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen. The defaults are ChatGLM-6B's own (`chat` in its published code)."""
+
+    max_length: int = 2048
+    """Prompt and answer together, in tokens."""
+    max_new_tokens: int | None = None
+    """The answer alone, in tokens; None: as many as `max_length` leaves."""
+    temperature: float = 0.95
+    """0 takes the likeliest token (greedy)."""
+    top_p: float = 0.7
+    top_k: int = 50
+    """0 switches it off. 50 is transformers' default, which the published `chat` inherits."""
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    """None draws a new one for every answer."""
+
+
+# --- requests ---
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Load a model, replacing the one in memory (which is let go first)."""
+
+    source: str | None = None
+    """A folder, a hub id or a short name; None: the built-in model."""
+    device: str = "auto"
+    quant: Quant | None = None
+    """None keeps what the files are."""
+    dtype: str | None = None
+    threads: int | None = None
+    ptuning: str | None = None
+    request_id: int = field(default_factory=_next_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Unload:
+    """Let the model go and free its memory."""
+
+    request_id: int = field(default_factory=_next_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """Answer `turns`, whose last is the user's (or, with `continue_answer`, the cut-off assistant's)."""
+
+    turns: tuple[Turn, ...]
+    sampling: Sampling = Sampling()
+    continue_answer: bool = False
+    request_id: int = field(default_factory=_next_id)
+
+
+@dataclass(frozen=True, slots=True)
+class CountTokens:
+    """Ask how many tokens the prompt of `turns` has; answered by `TokenCount`."""
+
+    turns: tuple[Turn, ...]
+    request_id: int = field(default_factory=_next_id)
+
+
+Request = Load | Unload | Generate | CountTokens
+
+
+# --- events ---
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What is loaded, for the status line, the messages' own record and `doctor`."""
+
+    name: str
+    """Short and for people: ``nano (built in)``, ``chatglm-6b``."""
+    source: str | None
+    architecture: str
+    parameters: int
+    device: str
+    device_name: str
+    quant: Quant
+    dtype: str
+    memory_bytes: int
+    """Weights as they lie in memory."""
+    max_length: int
+    """The longest prompt and answer together that the model was made for, in tokens."""
+    supports_system: bool
+    builtin: bool = False
+    note: str = ""
+    """Something the person should know (already translated), such as why the CPU kernels are not used."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadProgress:
+    """Bytes of the checkpoint read (and quantised) so far."""
+
+    request_id: int
+    stage: Literal["read", "quantize", "compile"]
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The model is ready."""
+
+    request_id: int
+    info: ModelInfo
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unloaded:
+    """No model is in memory."""
+
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The prompt is built and being read."""
+
+    request_id: int
+    prompt_tokens: int
+    limit: int
+    """Prompt and answer together may not pass this, in tokens."""
+    dropped_rounds: int
+    """How many of the oldest rounds were left out so that the rest fits."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptProgress:
+    """How much of the prompt has been read, 0 to 1."""
+
+    request_id: int
+    fraction: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """New text of the answer. Appending every `text` gives the whole answer; none is ever taken back."""
+
+    request_id: int
+    text: str
+    count: int
+    """Tokens generated since the last event (text may lag: half a character is held back)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """The measure of one answer."""
+
+    prompt_tokens: int
+    answer_tokens: int
+    prompt_seconds: float
+    answer_seconds: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Decoding speed, without the prompt."""
+        return self.answer_tokens / self.answer_seconds if self.answer_seconds > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The answer is complete (``stop``) or the length limit was reached (``length``)."""
+
+    request_id: int
+    stats: Stats
+    reason: Literal["stop", "length"]
+    text: str
+    """The whole answer, equal to all `Tokens.text` joined."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The person stopped it; what came until then stands."""
+
+    request_id: int
+    stats: Stats | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCount:
+    """Tokens of the prompt asked about, and how many may be used in all."""
+
+    request_id: int
+    tokens: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """It did not work; `message` is for people: what, with which file or value, and what to do."""
+
+    request_id: int
+    message: str
+
+
+Event = LoadProgress | Loaded | Unloaded | Started | PromptProgress | Tokens | Done | Cancelled | TokenCount | Failed

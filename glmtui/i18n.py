@@ -1,0 +1,50 @@
+"""The interface's language: gettext catalogues under ``locale/``, English as written in the source.
+
+Like the C locale, the language belongs to the process: `use` sets it once at start (or when the setting
+changes) and `_` reads it at every call, so a string is translated when it is shown. Strings that stand in
+tables built at import are marked with `N_` and translated with `_` where they are used.
+"""
+
+import gettext
+import locale
+import os
+from pathlib import Path
+
+DOMAIN = "glmtui"
+DIRECTORY = Path(__file__).with_name("locale")
+LANGUAGES = {"en": "English", "zh_CN": "简体中文"}
+"""Language codes and their own names, as the settings pane lists them."""
+
+_translations: gettext.NullTranslations = gettext.NullTranslations()
+
+
+def _(message: str) -> str:
+    """Translate `message` into the interface's language."""
+    return _translations.gettext(message)
+
+
+def ngettext(singular: str, plural: str, number: int) -> str:
+    """Translate the form that fits `number`."""
+    return _translations.ngettext(singular, plural, number)
+
+
+def N_(message: str) -> str:
+    """Mark `message` for the catalogue without translating it yet."""
+    return message
+
+
+def detect() -> str:
+    """Return the language the environment asks for: ``zh_CN`` for any Chinese locale, else ``en``."""
+    for name in ("LC_ALL", "LC_MESSAGES", "LANGUAGE", "LANG"):
+        if value := os.environ.get(name):
+            return "zh_CN" if value.lower().startswith("zh") else "en"
+    system, _encoding = locale.getlocale()  # Windows sets no variables
+    return "zh_CN" if (system or "").lower().startswith(("zh", "chinese")) else "en"
+
+
+def use(language: str = "auto") -> str:
+    """Switch the process to `language` (a key of `LANGUAGES`, or ``auto``); return what is in use."""
+    global _translations
+    chosen = detect() if language == "auto" else language
+    _translations = gettext.translation(DOMAIN, DIRECTORY, [chosen], fallback=True)
+    return chosen

@@ -1,0 +1,1 @@
+"""The model family: architectures, checkpoints, tokenizers and prompts."""

@@ -1,0 +1,49 @@
+"""Where things live on this platform. Nothing is created until something is written.
+
+``GLMTUI_HOME`` puts all four under one folder: for tests, portable installs and shared machines.
+"""
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+APP = "glmtui"
+
+
+def _home(kind: str, platform_path: Path) -> Path:
+    root = os.environ.get("GLMTUI_HOME")
+    return Path(root) / kind if root else platform_path
+
+
+def config_dir() -> Path:
+    """``config.toml`` and the user's own ``themes/``."""
+    return _home("config", platformdirs.user_config_path(APP, appauthor=False))
+
+
+def data_dir() -> Path:
+    """``conversations/`` and its trash: what must never be lost."""
+    return _home("data", platformdirs.user_data_path(APP, appauthor=False))
+
+
+def state_dir() -> Path:
+    """Prompt history, drafts, the last conversation: nice to keep."""
+    return _home("state", platformdirs.user_state_path(APP, appauthor=False))
+
+
+def cache_dir() -> Path:
+    """Compiled kernels, quantised weights, search index: may be deleted at any time."""
+    return _home("cache", platformdirs.user_cache_path(APP, appauthor=False))
+
+
+def themes_dir() -> Path:
+    """The themes that ship with glmtui: inside the installed package, beside it in a checkout."""
+    package = Path(__file__).parent
+    installed = package / "themes"
+    return installed if installed.is_dir() else package.parent / "themes"
+
+
+def make_private(directory: Path) -> Path:
+    """Create `directory` readable by its owner only, as conversations are nobody else's business."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return directory
