@@ -1,0 +1,134 @@
+"""What the engine asks of every architecture: one forward pass over a growing key/value cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+Check = Callable[[float], None]
+"""Called between pieces of a prompt with the fraction done (0 to 1); raises to cancel."""
+
+
+class ModelConfig(Protocol):
+    """The sizes that do not depend on the architecture."""
+
+    vocab_size: int
+    num_layers: int
+
+    @property
+    def max_length(self) -> int:
+        """Prompt and answer together that the model was made for, in tokens."""
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Any of these ends an answer."""
+
+
+class KVCache:
+    """Keys and values of one sequence: a tensor ``[1, heads, capacity, head_dim]`` each per layer.
+
+    The buffers grow by whole steps, so a token costs no copy of what is there. A forward pass `append`s in
+    every layer and then says `advance`; when it is cancelled in between, the cache is as it was before.
+
+    Args:
+        num_layers: layers of the model.
+        capacity: tokens to make room for at once; more come as they are needed.
+        prefix: P-tuning keys and values ``[num_layers, 2, heads, rows, head_dim]`` that lie before the first
+            token. They count in no length.
+    """
+
+    STEP = 256
+
+    def __init__(self, num_layers: int, capacity: int = 0, prefix: Tensor | None = None) -> None:
+        self.length = 0
+        self.prefix_length = 0
+        self._reserve = capacity
+        self._buffers: list[Tensor | None] = [None] * num_layers  # each [2, 1, heads, capacity, head_dim]
+        if prefix is not None:
+            for layer in range(num_layers):
+                self.append(layer, prefix[layer, 0][None], prefix[layer, 1][None])
+            self.prefix_length = prefix.shape[3]
+
+    def append(self, layer: int, keys: Tensor, values: Tensor, offset: int = 0) -> tuple[Tensor, Tensor]:
+        """Write `keys` and `values` ``[1, heads, n, head_dim]`` of one layer behind what it holds.
+
+        `offset` is how many tokens of the same forward pass the layer has already been given. Returns views
+        of all keys and all values, prefix first.
+        """
+        start = self.prefix_length + self.length + offset
+        stop = start + keys.shape[2]
+        buffer = self._buffers[layer]
+        if buffer is None or buffer.shape[3] < stop:
+            buffer = self._grow(layer, start, stop, keys)
+        buffer[0, :, :, start:stop] = keys
+        buffer[1, :, :, start:stop] = values
+        both = buffer[:, :, :, :stop]
+        return both[0], both[1]
+
+    def advance(self, count: int) -> None:
+        """Count `count` tokens as there, once every layer has been given them."""
+        self.length += count
+
+    def truncate(self, length: int) -> None:
+        """Forget all tokens after the first `length`; the prefix stays."""
+        if not 0 <= length <= self.length:
+            raise ValueError(f"cannot truncate {self.length} tokens to {length}")
+        self.length = length
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the buffers take."""
+        return sum(buffer.nbytes for buffer in self._buffers if buffer is not None)
+
+    def _grow(self, layer: int, start: int, stop: int, like: Tensor) -> Tensor:
+        needed = max(stop, self._reserve + self.prefix_length)
+        capacity = -(-needed // self.STEP) * self.STEP
+        _batch, heads, _n, head_dim = like.shape
+        grown = like.new_empty(2, 1, heads, capacity, head_dim)
+        old = self._buffers[layer]
+        if old is not None:
+            grown[:, :, :, :start] = old[:, :, :, :start]
+        self._buffers[layer] = grown
+        return grown
+
+
+class LanguageModel(Protocol):
+    """One architecture with its weights."""
+
+    @property
+    def config(self) -> ModelConfig:
+        """The sizes."""
+
+    def __call__(
+        self,
+        ids: Tensor,
+        cache: KVCache | None = None,
+        *,
+        last_only: bool = False,
+        check: Check | None = None,
+    ) -> Tensor:
+        """Return float32 logits ``[n, vocab]`` (``[1, vocab]`` with `last_only`) for token `ids` ``[n]``.
+
+        With an empty `cache` the ids are a prompt; with a filled one they continue it. Either way the cache
+        then holds them. `check` is called between pieces of work; what it raises leaves the cache unchanged.
+        """
+
+    def new_cache(self, capacity: int = 0) -> KVCache:
+        """Return an empty cache, holding the P-tuning prefix where the model has one."""
+
+    def parameters(self, recurse: bool = True) -> Any:
+        """The weights, as `torch.nn.Module` gives them."""
+
+
+def causal_mask(first_row: int, rows: int, columns: int, device: torch.device) -> Tensor | None:
+    """Return what each row may see, ``[rows, columns]`` bool: all columns up to its own place.
+
+    Row ``i`` stands at column ``first_row + i``. None when every row sees everything.
+    """
+    if first_row >= columns - 1:
+        return None
+    places = torch.arange(first_row, first_row + rows, device=device)
+    return torch.arange(columns, device=device) <= places[:, None]

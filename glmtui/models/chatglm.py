@@ -1,0 +1,393 @@
+"""ChatGLM-6B: bidirectional over the prompt, 2-D rotary positions, LayerNorm outputs as the residual.
+
+A prompt is ``context… [gMASK] <sop>`` (or has ``[MASK]`` somewhere in the context). Everything before
+``<sop>`` sees everything before ``<sop>``; from there on attention is causal. Module names are those of
+the published state dict, so that loading maps nothing. All large products are plain `nn.Linear` and
+`nn.Embedding`: quantisation replaces them from outside.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (its usual name)
+from torch import Tensor, nn
+
+from glmtui.errors import UserError
+from glmtui.i18n import _
+from glmtui.models.base import Check, KVCache, causal_mask
+
+ALPHA = math.sqrt(2 * 28)
+"""Weight of the residual. The published code leaves it at 28 layers whatever the model has."""
+
+ROWS = 256
+"""Rows of a prompt that go through a layer at once: bounds the memory and the wait for a cancel."""
+
+
+@dataclass(frozen=True)
+class ChatGLMConfig:
+    """Sizes and token ids, as ``config.json`` names them."""
+
+    vocab_size: int
+    hidden_size: int
+    num_layers: int
+    num_attention_heads: int
+    inner_hidden_size: int
+    bos_token_id: int
+    """``<sop>``: the answer starts after it."""
+    eos_token_id: int
+    """``<eop>``: the answer ends with it."""
+    mask_token_id: int
+    gmask_token_id: int
+    pad_token_id: int = 3
+    max_sequence_length: int = 2048
+    layernorm_epsilon: float = 1e-5
+    position_encoding_2d: bool = True
+    pre_seq_len: int | None = None
+    """Rows of the P-tuning prefix; None without one."""
+    prefix_projection: bool = False
+    tie_word_embeddings: bool = True
+
+    @classmethod
+    def from_dict(cls, config: Mapping[str, Any]) -> ChatGLMConfig:
+        """Read a ``config.json``.
+
+        Raises:
+            UserError: a size is missing, or the heads do not divide the width.
+        """
+        known = {name: config[name] for name in cls.__dataclass_fields__ if config.get(name) is not None}
+        if "bos_token_id" in known:
+            # The first release's config lacks these two; its vocabulary has them in the same order as ever.
+            known.setdefault("mask_token_id", known["bos_token_id"] - 4)
+            known.setdefault("gmask_token_id", known["bos_token_id"] - 3)
+        try:
+            result = cls(**known)
+        except TypeError as error:
+            raise UserError(
+                _("config.json is not complete for ChatGLM-6B: {error}").format(error=error)
+            ) from None
+        if result.hidden_size % (4 * result.num_attention_heads):
+            raise UserError(
+                _("config.json: hidden_size {width} cannot be divided among {heads} attention heads").format(
+                    width=result.hidden_size, heads=result.num_attention_heads
+                )
+            )
+        return result
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def max_length(self) -> int:
+        """Prompt and answer together that the model was made for, in tokens."""
+        return self.max_sequence_length
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """``<eop>``."""
+        return (self.eos_token_id,)
+
+
+class Rotary(NamedTuple):
+    """Cosine and sine of every position, ``[batch, n, 1, 1, head_dim]``; sine carries the rotation's sign."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def rows(self, start: int, stop: int) -> Rotary:
+        """Return the part for rows `start` to `stop`."""
+        return Rotary(self.cos[:, start:stop], self.sin[:, start:stop])
+
+
+def rotary(positions: Tensor, head_dim: int, dtype: torch.dtype) -> Rotary:
+    """Return the rotation for `positions` ``[batch, parts, n]``.
+
+    Every head is cut into `parts` equal pieces (two: place in the context, place in the answer), and each
+    piece is rotated by its own positions, first half against second half. Angles are float32, of frequencies
+    rounded to float16 as the published code rounds them. No table: any position works.
+    """
+    batch, parts, n = positions.shape
+    size = head_dim // parts
+    exponents = torch.arange(0, size, 2, device=positions.device, dtype=torch.float32) / size
+    frequencies = (10000.0**-exponents).half().float()
+    angles = positions[..., None] * frequencies  # [batch, parts, n, size / 2]
+    cos, sin = angles.cos(), angles.sin()
+    shape = (batch, n, 1, 1, head_dim)
+    return Rotary(
+        torch.stack((cos, cos), dim=3).permute(0, 2, 1, 3, 4).reshape(shape).to(dtype),
+        torch.stack((-sin, sin), dim=3).permute(0, 2, 1, 3, 4).reshape(shape).to(dtype),
+    )
+
+
+class Attention(nn.Module):
+    """Self-attention with queries, keys and values of a head side by side in one projection."""
+
+    def __init__(self, config: ChatGLMConfig) -> None:
+        super().__init__()
+        self.heads, self.head_dim = config.num_attention_heads, config.head_dim
+        self.rotary_parts = 2 if config.position_encoding_2d else 1
+        self.query_key_value = nn.Linear(config.hidden_size, 3 * config.hidden_size)
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def project(self, x: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor, Tensor]:
+        """Return rotated queries, rotated keys and values, each ``[batch, heads, n, head_dim]``."""
+        batch, n, _hidden = x.shape
+        qkv = self.query_key_value(x).view(batch, n, self.heads, 3, self.head_dim)
+        qk = qkv[:, :, :, :2]
+        swapped = qk.unflatten(-1, (self.rotary_parts, 2, -1)).flip(-2).flatten(-3)
+        qk = torch.addcmul(qk * rotary.cos, swapped, rotary.sin).transpose(1, 2)
+        return qk[..., 0, :], qk[..., 1, :], qkv[..., 2, :].transpose(1, 2)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """Return ``[batch, n, hidden]`` for `q` over all of `k` and `v`; `mask` (bool) is what may be seen."""
+        # The published code divides and multiplies by layer + 1 around the softmax, which cancels.
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        out: Tensor = self.dense(attended.transpose(1, 2).flatten(2))
+        return out
+
+
+class MLP(nn.Module):
+    """Two linear layers around a tanh-approximated GELU."""
+
+    def __init__(self, config: ChatGLMConfig) -> None:
+        super().__init__()
+        self.dense_h_to_4h = nn.Linear(config.hidden_size, config.inner_hidden_size)
+        self.dense_4h_to_h = nn.Linear(config.inner_hidden_size, config.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[batch, n, hidden]`` to the same."""
+        out: Tensor = self.dense_4h_to_h(F.gelu(self.dense_h_to_4h(x), approximate="tanh"))
+        return out
+
+
+class Block(nn.Module):
+    """One layer. Its residual is the LayerNorm's *output* times `ALPHA`, not the stream that came in."""
+
+    def __init__(self, config: ChatGLMConfig) -> None:
+        super().__init__()
+        self.input_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layernorm_epsilon)
+        self.attention = Attention(config)
+        self.post_attention_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layernorm_epsilon)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, rotary: Rotary, mask: Tensor | None = None) -> Tensor:
+        """Run `x` ``[batch, n, hidden]`` through the layer without a cache (training).
+
+        `mask` is bool, broadcastable to ``[batch, heads, n, n]``, True where a row may see a column.
+        """
+        a = self.input_layernorm(x)
+        return self.finish(a, *self.attention.project(a, rotary), mask)
+
+    def finish(self, a: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """Attend and run the MLP for the rows whose normed input is `a` ``[batch, n, hidden]``."""
+        h = torch.add(self.attention.attend(q, k, v, mask), a, alpha=ALPHA)
+        m = self.post_attention_layernorm(h)
+        return torch.add(self.mlp(m), m, alpha=ALPHA)
+
+
+class PrefixEncoder(nn.Module):
+    """P-tuning: trained keys and values that stand before every sequence."""
+
+    def __init__(self, rows: int, hidden_size: int, width: int, projection: bool) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(rows, hidden_size if projection else width)
+        self.trans: nn.Sequential | None = None
+        if projection:
+            self.trans = nn.Sequential(
+                nn.Linear(hidden_size, hidden_size), nn.Tanh(), nn.Linear(hidden_size, width)
+            )
+
+    def forward(self) -> Tensor:
+        """Return ``[rows, width]``: for every layer its keys, then its values."""
+        rows = self.embedding.weight
+        return rows if self.trans is None else self.trans(rows)
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Keep only what the projection gives: at 6B it has 0.9 G weights and is needed just once."""
+        if self.trans is not None:
+            self.embedding = nn.Embedding.from_pretrained(self(), freeze=True)
+            self.trans = None
+
+
+class Transformer(nn.Module):
+    """Everything but the output layer, under its published name."""
+
+    def __init__(self, config: ChatGLMConfig) -> None:
+        super().__init__()
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.final_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layernorm_epsilon)
+        self.prefix_encoder: PrefixEncoder | None = None
+        if config.pre_seq_len is not None:
+            self.prefix_encoder = PrefixEncoder(
+                config.pre_seq_len,
+                config.hidden_size,
+                2 * config.num_layers * config.hidden_size,
+                config.prefix_projection,
+            )
+
+
+class ChatGLMCache(KVCache):
+    """A cache that knows where its context ends, which every later position is counted from."""
+
+    context_length = 0
+    """Tokens before ``<sop>``."""
+    mask_position = 0
+    """Index of ``[gMASK]`` or ``[MASK]``."""
+    uses_gmask = True
+
+    def truncate(self, length: int) -> None:
+        """Forget all tokens after the first `length`.
+
+        The context sees itself in both directions, so it can be kept whole or not at all.
+        """
+        if 0 < length < self.context_length:
+            raise ValueError(
+                f"a bidirectional context of {self.context_length} tokens cannot be cut to {length}"
+            )
+        super().truncate(length)
+
+    def read_layout(self, ids: Sequence[int], config: ChatGLMConfig) -> None:
+        """Find the context's end and the mask token in a prompt.
+
+        Without ``<sop>`` the whole prompt is context; without a mask token its last token stands for it.
+        """
+        self.context_length = _index(ids, config.bos_token_id, default=len(ids))
+        self.uses_gmask = config.gmask_token_id in ids
+        self.mask_position = _index(
+            ids,
+            config.gmask_token_id if self.uses_gmask else config.mask_token_id,
+            default=max(self.context_length - 1, 0),
+        )
+
+
+class ChatGLM(nn.Module):
+    """ChatGLM-6B of any size: token ids to logits. See `glmtui.models.base.LanguageModel`."""
+
+    TIED: Mapping[str, str] = {"lm_head.weight": "transformer.word_embeddings.weight"}
+    """Weights that are another one's when ``tie_word_embeddings`` is set (the published default)."""
+
+    def __init__(self, config: ChatGLMConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.transformer = Transformer(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.tie_weights()
+
+    def tie_weights(self) -> None:
+        """Make the output layer share the embedding's weight, where the config says so."""
+        if self.config.tie_word_embeddings:
+            self.lm_head.weight = self.transformer.word_embeddings.weight
+
+    def new_cache(self, capacity: int = 0) -> ChatGLMCache:
+        """Return an empty cache with room for `capacity` tokens, holding the P-tuning prefix if there is one."""
+        config, encoder = self.config, self.transformer.prefix_encoder
+        prefix = None
+        if encoder is not None:
+            with torch.inference_mode():
+                rows = encoder().to(self.transformer.final_layernorm.weight.dtype)
+                shape = (-1, config.num_layers, 2, config.num_attention_heads, config.head_dim)
+                prefix = rows.view(shape).permute(1, 2, 3, 0, 4)
+        return ChatGLMCache(config.num_layers, capacity, prefix)
+
+    @torch.inference_mode()
+    def forward(
+        self,
+        ids: Tensor,
+        cache: KVCache | None = None,
+        *,
+        last_only: bool = False,
+        check: Check | None = None,
+    ) -> Tensor:
+        """Return float32 logits ``[n, vocab]`` (``[1, vocab]`` with `last_only`) for token `ids` ``[n]``.
+
+        The context is bidirectional, so a prompt cannot be cut into shorter prompts: it goes through layer by
+        layer, and long ones by `ROWS` rows inside a layer. `check` is called before each such piece.
+        """
+        cache = self.new_cache() if cache is None else cache
+        assert isinstance(cache, ChatGLMCache)
+        n = ids.shape[0]
+        if cache.length == 0:
+            cache.read_layout(ids.tolist(), self.config)
+        x = self.transformer.word_embeddings(ids)[None]
+        positions = self.positions(cache, cache.length, n, ids.device)[None]
+        turns = rotary(positions, self.config.head_dim, x.dtype)
+        pieces = list(_pieces(cache, n, ids.device))
+        for layer, block in enumerate(self.transformer.layers):
+            assert isinstance(block, Block)
+            pending = []  # every row's keys must be there before the first row attends
+            for done, (start, stop, _columns, _mask) in enumerate(pieces):
+                if check is not None:
+                    check((layer + done / len(pieces) / 2) / self.config.num_layers)
+                a = block.input_layernorm(x[:, start:stop])
+                q, k, v = block.attention.project(a, turns.rows(start, stop) if len(pieces) > 1 else turns)
+                keys, values = cache.append(layer, k, v, offset=start)
+                pending.append((a, q))
+            outputs = []
+            for done, ((a, q), (_start, _stop, columns, mask)) in enumerate(
+                zip(pending, pieces, strict=True)
+            ):
+                if check is not None:
+                    check((layer + (1 + done / len(pieces)) / 2) / self.config.num_layers)
+                outputs.append(block.finish(a, q, keys[:, :, :columns], values[:, :, :columns], mask))
+            x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+        cache.advance(n)
+        if last_only:
+            x = x[:, -1:]
+        logits: Tensor = self.lm_head(self.transformer.final_layernorm(x[0]))
+        return logits.float()
+
+    def positions(self, cache: ChatGLMCache, start: int, count: int, device: torch.device) -> Tensor:
+        """Return the positions ``[parts, count]`` of the tokens from index `start` of the sequence.
+
+        Context: its index, and 0. From ``<sop>`` on: the mask token's index, and 1, 2, 3, …
+        """
+        index = torch.arange(start, start + count, device=device)
+        context = index < cache.context_length
+        if not self.config.position_encoding_2d:
+            constant = index if cache.uses_gmask else torch.full_like(index, cache.mask_position)
+            return torch.where(context, index, constant)[None]
+        block = (index - cache.context_length + 1).clamp(min=0)
+        return torch.stack((torch.where(context, index, cache.mask_position), block))
+
+    def score(self, ids: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
+        """Return logits ``[batch, n, vocab]`` of a padded batch, with gradients: for training.
+
+        Args:
+            ids: ``[batch, n]``.
+            positions: ``[batch, parts, n]``, as `positions` makes them for one sequence.
+            mask: bool, broadcastable to ``[batch, heads, n, n]``, True where a row may see a column.
+        """
+        x = self.transformer.word_embeddings(ids)
+        turns = rotary(positions, self.config.head_dim, x.dtype)
+        for block in self.transformer.layers:
+            x = block(x, turns, mask)
+        logits: Tensor = self.lm_head(self.transformer.final_layernorm(x))
+        return logits
+
+
+def _pieces(
+    cache: ChatGLMCache, n: int, device: torch.device
+) -> Iterator[tuple[int, int, int, Tensor | None]]:
+    """Cut `n` new rows into ``(start, stop, columns, mask)``: each sees the first `columns` keys, less the mask.
+
+    Rows of the context see the context and need no mask; later rows see everything up to themselves.
+    """
+    context = min(max(cache.context_length - cache.length, 0), n)
+    before = cache.prefix_length + cache.length
+    for start in range(0, context, ROWS):
+        yield start, min(start + ROWS, context), before + context, None
+    for start in range(context, n, ROWS):
+        stop = min(start + ROWS, n)
+        yield start, stop, before + stop, causal_mask(before + start, stop - start, before + stop, device)
+
+
+def _index(ids: Sequence[int], token: int, default: int) -> int:
+    return ids.index(token) if token in ids else default
