@@ -145,7 +145,7 @@ class Attention(nn.Module):
         return qk[..., 0, :], qk[..., 1, :], qkv[..., 2, :].transpose(1, 2)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """Return ``[batch, n, hidden]`` for `q` over all of `k` and `v`; `mask` (bool) is what may be seen."""
+        """Return ``[batch, n, hidden]`` for `q` over `k` and `v`, as far as `mask` (bool) lets see."""
         # The published code divides and multiplies by layer + 1 around the softmax, which cancels.
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         out: Tensor = self.dense(attended.transpose(1, 2).flatten(2))
@@ -212,7 +212,8 @@ class PrefixEncoder(nn.Module):
     def fold(self) -> None:
         """Keep only what the projection gives: at 6B it has 0.9 G weights and is needed just once."""
         if self.trans is not None:
-            self.embedding = nn.Embedding.from_pretrained(self(), freeze=True)
+            rows = self()
+            self.embedding = nn.Embedding(*rows.shape, _weight=rows, _freeze=True)
             self.trans = None
 
 
@@ -287,7 +288,7 @@ class ChatGLM(nn.Module):
             self.lm_head.weight = self.transformer.word_embeddings.weight
 
     def new_cache(self, capacity: int = 0) -> ChatGLMCache:
-        """Return an empty cache with room for `capacity` tokens, holding the P-tuning prefix if there is one."""
+        """Return an empty cache with room for `capacity` tokens, and the P-tuning prefix if there is one."""
         config, encoder = self.config, self.transformer.prefix_encoder
         prefix = None
         if encoder is not None:
@@ -373,10 +374,11 @@ class ChatGLM(nn.Module):
         return logits
 
 
-def _pieces(
-    cache: ChatGLMCache, n: int, device: torch.device
-) -> Iterator[tuple[int, int, int, Tensor | None]]:
-    """Cut `n` new rows into ``(start, stop, columns, mask)``: each sees the first `columns` keys, less the mask.
+Piece = tuple[int, int, int, Tensor | None]
+
+
+def _pieces(cache: ChatGLMCache, n: int, device: torch.device) -> Iterator[Piece]:
+    """Cut `n` new rows into ``(start, stop, columns, mask)``: they see the first `columns` keys, less `mask`.
 
     Rows of the context see the context and need no mask; later rows see everything up to themselves.
     """
