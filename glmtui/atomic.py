@@ -1,0 +1,45 @@
+"""Write a whole file so that a crash leaves either the old content or the new, never half of one."""
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace the content of `path` by `data`, durably, creating the folder (owner only) when missing.
+
+    A symbolic link is followed, so that a configuration kept in a dotfiles folder stays there; the
+    permissions of an existing file are kept, a new one is readable by its owner only.
+
+    Raises:
+        OSError: nothing was replaced, and no temporary file is left behind.
+    """
+    target = Path(os.path.realpath(path))
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:40]}.", suffix=".tmp", dir=target.parent)
+    temporary = Path(name)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if target.exists():
+            temporary.chmod(target.stat().st_mode & 0o777)
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(target.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make a creation or renaming inside `directory` survive a power loss, where the platform can."""
+    if os.name == "nt":
+        return  # a directory cannot be opened there; NTFS journals its entries
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass  # some network and FUSE file systems refuse; the content itself is already safe
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,296 @@
+"""The settings: one schema that the file, the command line, the settings pane and its help come from.
+
+``config.toml`` in the configuration directory belongs to the person. glmtui changes only the keys it is told
+to change: comments, order, unknown keys and values it does not understand stay as they are. A wrong value is
+named in `Settings.problems` and the default is used instead.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from glmtui import paths
+from glmtui.atomic import write_atomically
+from glmtui.engine.events import Sampling
+from glmtui.errors import UserError
+from glmtui.i18n import _
+from glmtui.settings_schema import BY_KEY, SCHEMA, Setting, Value
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from tomlkit import TOMLDocument
+
+__all__ = ["BY_KEY", "SCHEMA", "Setting", "Settings", "Value"]
+
+_SECTIONS = frozenset(setting.section for setting in SCHEMA) | {"keys", "presets"}
+_SAMPLING_KEYS = tuple(
+    setting.key
+    for setting in SCHEMA
+    if setting.section == "generation" and setting.key != "generation.system_prompt"
+)
+"""Named like the fields of `Sampling`; also what a preset may hold, besides the system prompt."""
+
+
+class Settings:
+    """The values in use. Make one with `load`; it knows its file and writes only when told to."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path: Path = path or paths.config_dir() / "config.toml"
+        self.problems: list[str] = []
+        """What is wrong in the file, each with its key, in the interface's language."""
+        self._values: dict[str, Value] = {}
+        self._keys: dict[str, str] = {}
+        self._presets: dict[str, dict[str, Value]] = {}
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> Settings:
+        """Read `path` (by default ``config.toml`` in the configuration directory). Never raises."""
+        settings = cls(path)
+        settings.reload()
+        return settings
+
+    def reload(self) -> None:
+        """Read the file again, as after a person edited it. What was only `override`-n is forgotten."""
+        self.problems, self._values, self._keys, self._presets = [], {}, {}, {}
+        try:
+            data = tomllib.loads(self.path.read_bytes().decode("utf-8-sig"))
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError) as error:  # tomllib's and Unicode's errors are ValueErrors
+            self.problems.append(
+                _("{path} cannot be read ({error}); the default settings are used.").format(
+                    path=self.path, error=error
+                )
+            )
+            return
+        for key, value in _flatten(data):
+            section = key.partition(".")[0]
+            if key in _SECTIONS:
+                self._problem(_("{key} must be a table, written [{key}].").format(key=key))
+            elif section == "keys":
+                self._read_key(key, value)
+            elif section == "presets":
+                self._read_preset(key, value)
+            elif setting := BY_KEY.get(key):
+                self._read_value(setting, value)
+            elif near := difflib.get_close_matches(key, BY_KEY, n=1, cutoff=0.75):
+                self._problem(_("{key} is not a setting; did you mean {near}?").format(key=key, near=near[0]))
+
+    def __getitem__(self, key: str) -> Value:
+        return self._values.get(key, BY_KEY[key].default)
+
+    def is_default(self, key: str) -> bool:
+        """Whether the value in use is the default."""
+        return self[key] == BY_KEY[key].default
+
+    def set(self, key: str, value: object) -> None:
+        """Use `value` for `key` from now on and save it.
+
+        Raises:
+            UserError: the value is not allowed (nothing changed), or it is in use but could not be saved.
+        """
+        self.update({key: value})
+
+    def update(self, values: Mapping[str, object]) -> None:
+        """`set` several at once, with one write of the file."""
+        checked = {key: _setting(key).check(value) for key, value in values.items()}
+        self._values |= checked
+        self._save(lambda document: _store(document, checked))
+
+    def override(self, key: str, value: object) -> None:
+        """Use `value` for `key` in this run without saving it, as a command line option does."""
+        self._values[key] = _setting(key).check(value)
+
+    def reset(self, key: str) -> None:
+        """Go back to the default and take the key out of the file."""
+        _setting(key)
+        self._values.pop(key, None)
+        self._save(lambda document: _remove(document, key.split(".", 1)))
+
+    def sampling(self, overrides: Mapping[str, object] | None = None) -> Sampling:
+        """How answers are generated; `overrides` (full keys) are a conversation's own.
+
+        A wrong one is ignored: it comes from a file that somebody edited.
+        """
+        values: dict[str, Any] = {key: self[key] for key in _SAMPLING_KEYS}
+        for key, value in (overrides or {}).items():
+            if key in values:
+                try:
+                    values[key] = BY_KEY[key].check(value)
+                except UserError:
+                    continue
+        return Sampling(**{key.partition(".")[2]: value for key, value in values.items()})
+
+    # --- keys ---
+
+    @property
+    def keys(self) -> Mapping[str, str]:
+        """The person's own key bindings: binding id to keys (comma-separated), from the table ``[keys]``."""
+        return MappingProxyType(self._keys)
+
+    def set_key(self, binding: str, keys: str | None) -> None:
+        """Bind the action with the id `binding` to `keys`; None goes back to the default."""
+        if keys is None:
+            self._keys.pop(binding, None)
+            self._save(lambda document: _remove(document, ["keys", binding]))
+        else:
+            self._keys[binding] = keys
+            self._save(lambda document: _replace(document, "keys", binding, keys))
+
+    # --- presets ---
+
+    @property
+    def presets(self) -> Mapping[str, Mapping[str, Value]]:
+        """Named sets of values (full keys of the section ``generation``), from ``[presets.NAME]``."""
+        return MappingProxyType(self._presets)
+
+    def save_preset(self, name: str) -> None:
+        """Keep the values of the section ``generation`` that are in use under `name`."""
+        if not name.strip():
+            raise UserError(_("A preset needs a name, for example: /preset save creative"))
+        values = {setting.key: self[setting.key] for setting in SCHEMA if setting.section == "generation"}
+        self._presets[name] = values
+        plain = {key.partition(".")[2]: value for key, value in values.items() if value is not None}
+
+        def change(document: TOMLDocument) -> None:
+            _remove(document, ["presets", name])
+            _table(document, ["presets", name]).update(plain)
+
+        self._save(change)
+
+    def apply_preset(self, name: str) -> None:
+        """Use and save the values kept under `name`; the rest of the section goes back to the defaults."""
+        if name not in self._presets:
+            known = ", ".join(self._presets) or _("none yet")
+            raise UserError(_("There is no preset {name}. Presets: {known}").format(name=name, known=known))
+        defaults = {setting.key: setting.default for setting in SCHEMA if setting.section == "generation"}
+        self.update(defaults | self._presets[name])
+
+    def delete_preset(self, name: str) -> None:
+        """Forget the preset `name`."""
+        self._presets.pop(name, None)
+        self._save(lambda document: _remove(document, ["presets", name]))
+
+    # --- the file ---
+
+    def _read_value(self, setting: Setting, value: object) -> None:
+        try:
+            self._values[setting.key] = setting.check(value)
+        except UserError as error:
+            self._problem(_("{error}. The default is used.").format(error=error))
+
+    def _read_key(self, key: str, value: object) -> None:
+        binding = key.partition(".")[2]
+        if binding and isinstance(value, str):
+            self._keys[binding] = value
+        else:
+            self._problem(_('{key} must be text such as "ctrl+n".').format(key=key))
+
+    def _read_preset(self, key: str, value: object) -> None:
+        name, _dot, rest = key.removeprefix("presets.").rpartition(".")
+        setting = BY_KEY.get(f"generation.{rest}")
+        if not name or setting is None:
+            return
+        try:
+            self._presets.setdefault(name, {})[setting.key] = setting.check(value)
+        except UserError as error:
+            self._problem(_("preset {name}: {error}.").format(name=name, error=error))
+
+    def _problem(self, text: str) -> None:
+        self.problems.append(f"{self.path}: {text}")
+
+    def _save(self, change: Callable[[TOMLDocument], object]) -> None:
+        """Apply `change` to the file as it is on disk now, so that hand edits since `load` survive."""
+        import tomlkit  # slow to import, and most runs never save
+        from tomlkit.exceptions import TOMLKitError
+
+        try:
+            text = self.path.read_bytes().decode("utf-8-sig")
+        except FileNotFoundError:
+            text = ""
+        except (OSError, ValueError) as error:
+            raise self._not_saved(error) from error
+        try:
+            document = tomlkit.parse(text)
+            change(document)
+            write_atomically(self.path, tomlkit.dumps(document).encode())
+        except (TOMLKitError, OSError, TypeError) as error:
+            raise self._not_saved(error) from error
+
+    def _not_saved(self, error: Exception) -> UserError:
+        return UserError(
+            _(
+                "The change holds until you quit but could not be saved in {path}: {error}. "
+                "Correct or remove that file, or make room for it, and set it again."
+            ).format(path=self.path, error=error)
+        )
+
+
+def _setting(key: str) -> Setting:
+    setting = BY_KEY.get(key)
+    if setting is None:
+        near = difflib.get_close_matches(key, BY_KEY, n=3, cutoff=0.4)
+        raise UserError(
+            _("There is no setting {key}. Near it: {near}").format(key=key, near=", ".join(near or BY_KEY))
+        )
+    return setting
+
+
+def _flatten(table: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, object]]:
+    """Yield every value with its full dotted key, so that all of TOML's spellings of a table are one."""
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _store(document: TOMLDocument, values: Mapping[str, Value]) -> None:
+    for key, value in values.items():
+        section, _dot, name = key.partition(".")
+        if value is None:
+            _remove(document, [section, name])
+        else:
+            _table(document, [section])[name] = value
+
+
+def _replace(document: TOMLDocument, section: str, name: str, value: str) -> None:
+    _remove(document, [section, name])
+    _table(document, [section])[name] = value
+
+
+def _table(document: TOMLDocument, path: list[str]) -> Any:
+    """Return the table at `path`, made where missing."""
+    import tomlkit
+
+    table: Any = document
+    for name in path:
+        if name not in table:
+            table[name] = tomlkit.table()
+        table = table[name]
+        if not isinstance(table, dict):
+            raise TypeError(_("{name} must be a table").format(name=name))
+    return table
+
+
+def _remove(document: TOMLDocument, path: list[str]) -> None:
+    """Take the key at `path` out, also where its dots were written as nested tables."""
+    table: Any = document
+    for name in path[:-1]:
+        table = table.get(name)
+        if not isinstance(table, dict):
+            return
+    last = path[-1]
+    if last in table:
+        del table[last]
+    elif "." in last:
+        _remove(table, last.split("."))
