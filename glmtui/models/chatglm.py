@@ -213,7 +213,7 @@ class PrefixEncoder(nn.Module):
         """Keep only what the projection gives: at 6B it has 0.9 G weights and is needed just once."""
         if self.trans is not None:
             rows = self()
-            self.embedding = nn.Embedding(*rows.shape, _weight=rows, _freeze=True)
+            self.embedding = nn.Embedding(rows.shape[0], rows.shape[1], _weight=rows, _freeze=True)
             self.trans = None
 
 

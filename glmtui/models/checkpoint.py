@@ -1,0 +1,225 @@
+"""Reads the original weight files tensor by tensor, memory-mapped, and says clearly what is wrong with them.
+
+Nothing a file holds is ever executed: pickles are read with ``weights_only=True``, safetensors hold no code.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from glmtui.engine.events import Quant
+from glmtui.errors import UserError
+from glmtui.i18n import _, ngettext
+from glmtui.models.chatglm import ChatGLM, ChatGLMConfig
+from glmtui.models.folder import ModelFolder
+
+QUANTIZED = re.compile(
+    r"\.layers\.\d+\.(self_)?(attention|mlp)\.(query_key_value|dense|dense_h_to_4h|dense_4h_to_h)\.weight$"
+)
+"""The weights that a published int8 or int4 file has quantised."""
+
+_DERIVED = re.compile(r"rotary(_pos)?_emb\.inv_freq$")
+_ZIP = b"PK\x03\x04"
+_DAMAGED = (
+    RuntimeError,  # what torch's own reader raises
+    pickle.UnpicklingError,
+    struct.error,
+    EOFError,
+    OSError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+)
+
+
+class Network(Protocol):
+    """What loading needs of an architecture, next to `glmtui.models.base.LanguageModel`."""
+
+    TIED: Mapping[str, str]
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Every weight under its published name, a shared one once."""
+
+    def tie_weights(self) -> None:
+        """Share again what the config says is shared."""
+
+
+class Checkpoint:
+    """The weights of a `ModelFolder`."""
+
+    def __init__(self, folder: ModelFolder) -> None:
+        self.folder = folder
+
+    @classmethod
+    def open(cls, path: str | Path) -> Checkpoint:
+        """Open a folder. For the errors see `ModelFolder.open`."""
+        return cls(ModelFolder.open(path))
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The folder's ``config.json``."""
+        return self.folder.config
+
+    @property
+    def total_bytes(self) -> int:
+        """Size of the weight files, for progress."""
+        return self.folder.file_bytes
+
+    def tensors(
+        self, expected: Mapping[str, tuple[int, ...]] | None = None, tied: Mapping[str, str] | None = None
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Yield ``(name, tensor)``, each mapped from its file; a file is let go once its tensors are.
+
+        Args:
+            expected: shapes by name (`expected_shapes`). Other tensors are passed over; each of these comes
+                once, and it is an error if one is missing at the end.
+            tied: names that stand for another one's tensor; whichever comes first is yielded under the
+                other's name.
+
+        Raises:
+            UserError: a damaged file, one that would execute code, a wrong shape, missing tensors.
+        """
+        seen: set[str] = set()
+        for file in self.folder.weight_files:
+            for stored_name, tensor in read_file(file):
+                name = (tied or {}).get(stored_name, stored_name)
+                if name in seen or _DERIVED.search(name) or (expected is not None and name not in expected):
+                    continue
+                if expected is not None and tuple(tensor.shape) != expected[name]:
+                    raise UserError(
+                        _(
+                            "{file}: {name} has the shape {found}, but config.json calls for {expected}. "
+                            "The weights and config.json do not belong together."
+                        ).format(
+                            file=file, name=name, found=list(tensor.shape), expected=list(expected[name])
+                        )
+                    )
+                seen.add(name)
+                yield name, tensor
+        if expected is not None and (missing := [name for name in expected if name not in seen]):
+            raise UserError(self._missing(missing, seen))
+
+    def _missing(self, missing: list[str], seen: set[str]) -> str:
+        if not seen and any(
+            "prefix_encoder." in name
+            for file in self.folder.weight_files
+            for name, _tensor in read_file(file)
+        ):
+            return _(
+                "{path} holds only a P-tuning prefix. Load the model it was trained on, with --ptuning {path}"
+            ).format(path=self.folder.path)
+        return ngettext(
+            "{path} lacks {count} tensor that its config.json calls for: {name}",
+            "{path} lacks {count} tensors that its config.json calls for, the first being {name}",
+            len(missing),
+        ).format(path=self.folder.path, count=len(missing), name=missing[0])
+
+
+def read_file(file: Path) -> Iterator[tuple[str, Tensor]]:
+    """Yield ``(name, tensor)`` of one ``.safetensors`` or ``.bin`` file, memory-mapped where possible.
+
+    Raises:
+        UserError: the file is damaged, cut short, or a pickle that would execute code.
+    """
+    yield from (_read_safetensors if file.suffix == ".safetensors" else _read_pickle)(file)
+
+
+def _read_safetensors(file: Path) -> Iterator[tuple[str, Tensor]]:
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 (it is no dict)
+                yield name, tensors.get_tensor(name)
+    except (SafetensorError, OSError) as error:
+        raise UserError(_damaged(file, error)) from error
+
+
+def _read_pickle(file: Path) -> Iterator[tuple[str, Tensor]]:
+    try:
+        with file.open("rb") as stream:
+            zipped = stream.read(len(_ZIP)) == _ZIP  # files before torch 1.6 are not, and cannot be mapped
+        state = torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
+    except _DAMAGED as error:
+        if refused := re.search(r"GLOBAL\s+([\w.]+)", str(error)):
+            raise UserError(
+                _(
+                    "{path} asks to run code while it is read ({name}). That was refused and nothing was "
+                    "run; do not use this file."
+                ).format(path=file, name=refused[1])
+            ) from error
+        raise UserError(_damaged(file, error)) from error
+    if not isinstance(state, dict):
+        raise UserError(_("{path} is not a table of weights").format(path=file))
+    for name in list(state):
+        tensor = state.pop(name)  # so that memory goes as soon as the caller has done with the tensor
+        if isinstance(tensor, Tensor):
+            yield str(name), tensor
+
+
+def _damaged(file: Path, error: BaseException) -> str:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return _("{path} ({size} bytes) is damaged or cut short: {reason}. Download it again.").format(
+        path=file, size=file.stat().st_size, reason=reason.rstrip(".")
+    )
+
+
+def new_network(folder: ModelFolder) -> ChatGLM:
+    """Build the folder's network on the meta device: its shapes, and no memory.
+
+    Raises:
+        UserError: ``config.json`` lacks a size.
+    """
+    with torch.device("meta"):
+        return ChatGLM(ChatGLMConfig.from_dict(folder.config))
+
+
+def expected_shapes(network: nn.Module, quant: Quant = "none") -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor that a checkpoint of a float `network` has, by name.
+
+    With `quant` these are the shapes of the published int8 and int4 files: linear weights ``[out, in]`` or
+    ``[out, in / 2]`` with a ``weight_scale`` ``[out]`` beside them.
+    """
+    shapes = {}
+    for name, parameter in network.named_parameters():
+        shape = tuple(parameter.shape)
+        if quant != "none" and QUANTIZED.search(name):
+            shapes[f"{name}_scale"] = shape[:1]
+            shape = (shape[0], shape[1] * int(quant) // 8)
+        shapes[name] = shape
+    return shapes
+
+
+def assign(network: nn.Module, name: str, tensor: Tensor) -> None:
+    """Make `tensor` the parameter `name` of `network` (which may stand on the meta device)."""
+    owner, _dot, leaf = name.rpartition(".")
+    setattr(network.get_submodule(owner), leaf, nn.Parameter(tensor, requires_grad=False))
+
+
+def read_network(
+    path: str | Path,
+    dtype: torch.dtype = torch.float32,
+    progress: Callable[[int, int], None] | None = None,
+) -> ChatGLM:
+    """Load an unquantised folder on the CPU, every tensor turned into `dtype` as it is read.
+
+    `progress` is called with the bytes read so far and `Checkpoint.total_bytes`.
+    """
+    checkpoint = Checkpoint.open(path)
+    network = new_network(checkpoint.folder)
+    done = 0
+    for name, tensor in checkpoint.tensors(expected_shapes(network), network.TIED):
+        assign(network, name, tensor.to(dtype, copy=True))
+        done += tensor.nbytes
+        if progress is not None:
+            progress(min(done, checkpoint.total_bytes), checkpoint.total_bytes)
+    network.tie_weights()
+    return network.eval()
