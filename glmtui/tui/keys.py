@@ -1,0 +1,160 @@
+"""Every key of the app in one table: bindings, the F1 help, the hints under the composer and the README come from it.
+
+A binding's id (``chat.stop``) is what a person writes into the ``[keys]`` table of ``config.toml`` to bind
+it elsewhere: ``"chat.stop" = "escape,ctrl+g"``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from glmtui.i18n import N_, _
+
+if TYPE_CHECKING:
+    from textual.binding import Binding
+
+Scope = Literal["app", "composer", "transcript", "history", "settings"]
+
+SCOPES: Mapping[Scope, str] = {
+    "app": N_("Everywhere"),
+    "composer": N_("Composer"),
+    "transcript": N_("Transcript"),
+    "history": N_("History pane"),
+    "settings": N_("Settings pane"),
+}
+"""Where keys work, in the order the help lists them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One action that keys are bound to."""
+
+    id: str
+    scope: Scope
+    keys: str
+    """As Textual names them, comma-separated."""
+    action: str
+    help: str
+    """English msgid."""
+    hint: str = ""
+    """English msgid of the one or two words under the composer; empty: not shown there."""
+    priority: bool = False
+    """Taken before the focused widget sees it."""
+
+
+KEYS: tuple[Key, ...] = (
+    Key("app.help", "app", "f1", "help", N_("Help for where you are"), N_("help")),
+    Key("app.palette", "app", "ctrl+p", "command_palette", N_("All commands, by name"), N_("commands")),
+    Key("chat.new", "app", "ctrl+n", "run('new')", N_("New conversation"), N_("new"), priority=True),
+    Key("chat.stop", "app", "escape", "stop", N_("Stop the answer, keep what came; else back to the composer"),
+        N_("stop")),
+    Key("chat.regenerate", "app", "ctrl+r", "run('regenerate')", N_("Answer the last message again")),
+    Key("chat.unqueue", "app", "alt+up", "unqueue", N_("Take the last waiting message back to edit it")),
+    Key("app.history", "app", "ctrl+b,f2", "toggle_history", N_("Show or hide the conversations"),
+        N_("history"), priority=True),
+    Key("app.search", "app", "ctrl+o", "search", N_("Find a conversation"), priority=True),
+    Key("app.settings", "app", "f3", "toggle_settings", N_("Show or hide the settings"), N_("settings")),
+    Key("app.theme", "app", "f4", "run('theme')", N_("Choose a theme, with preview")),
+    Key("app.next_pane", "app", "f6", "next_pane", N_("Next pane"), priority=True),
+    Key("app.interrupt", "app", "ctrl+c", "interrupt", N_("Stop the answer; twice: quit")),
+    Key("app.quit", "app", "ctrl+q", "quit", N_("Quit"), N_("quit"), priority=True),
+    Key("history.open", "history", "enter", "select", N_("Open")),
+    Key("history.search", "history", "slash", "focus_search", N_("Search all conversations")),
+    Key("history.new", "history", "n", "new", N_("New conversation")),
+    Key("history.rename", "history", "r", "rename", N_("Rename")),
+    Key("history.delete", "history", "delete,d", "delete", N_("Move to the trash")),
+    Key("history.undo", "history", "u,ctrl+z", "undo", N_("Bring back what was deleted last")),
+    Key("history.down", "history", "j", "cursor_down", N_("Down")),
+    Key("history.up", "history", "k", "cursor_up", N_("Up")),
+    Key("settings.next", "settings", "down,j", "next", N_("Next setting")),
+    Key("settings.previous", "settings", "up,k", "previous", N_("Previous setting")),
+    Key("settings.less", "settings", "left,h", "step(-1)", N_("Less, or the choice before")),
+    Key("settings.more", "settings", "right,l", "step(1)", N_("More, or the next choice")),
+    Key("settings.edit", "settings", "enter,space", "edit", N_("Type a value, or switch")),
+    Key("settings.reset", "settings", "delete,backspace", "reset", N_("Back to the default")),
+)  # fmt: skip
+BY_ID: Mapping[str, Key] = {key.id: key for key in KEYS}
+
+_NAMES = {
+    "escape": "Esc", "enter": "Enter", "slash": "/", "delete": "Del", "backspace": "Backspace",
+    "up": "↑", "down": "↓", "left": "←", "right": "→", "space": "Space", "pageup": "PgUp",
+    "pagedown": "PgDn", "home": "Home", "end": "End", "tab": "Tab", "left_square_bracket": "[",
+    "right_square_bracket": "]", "question_mark": "?",
+}  # fmt: skip
+
+
+def bindings(scope: Scope) -> list[Binding]:
+    """Return the Textual bindings of `scope`, for a widget's ``BINDINGS``."""
+    from textual.binding import Binding
+
+    return [
+        Binding(key.keys, key.action, key.help, id=key.id, priority=key.priority, show=bool(key.hint))
+        for key in KEYS
+        if key.scope == scope
+    ]
+
+
+def keys_of(key: Key, overrides: Mapping[str, str]) -> list[str]:
+    """Return the keys that trigger `key`, with the person's own bindings applied."""
+    return [name.strip() for name in overrides.get(key.id, key.keys).split(",") if name.strip()]
+
+
+def display(name: str) -> str:
+    """Write a key's name as people do: ``ctrl+b`` is ``Ctrl+B``, ``escape`` is ``Esc``."""
+    parts = name.split("+")
+    return "+".join(
+        _NAMES.get(part) or (part.upper() if len(part) == 1 else part.capitalize()) for part in parts
+    )
+
+
+def shown(key_id: str, overrides: Mapping[str, str]) -> str:
+    """Return the first key bound to `key_id`, for people."""
+    names = keys_of(BY_ID[key_id], overrides)
+    return display(names[0]) if names else ""
+
+
+def problems(overrides: Mapping[str, str]) -> list[str]:
+    """Say what is wrong with the person's own bindings: unknown ids and keys that mean two things in one place."""
+    found = []
+    for key_id in overrides:
+        if key_id not in BY_ID:
+            near = difflib.get_close_matches(key_id, BY_ID, n=1)
+            message = _("[keys] {id} is no action.").format(id=key_id)
+            found.append(f"{message} " + _("Did you mean {near}?").format(near=near[0]) if near else message)
+    for scope in SCOPES:
+        found += _clashes(scope, overrides)
+    return found
+
+
+def _clashes(scope: Scope, overrides: Mapping[str, str]) -> Iterable[str]:
+    taken: dict[str, Key] = {}
+    for key in KEYS:
+        if key.scope not in (scope, "app"):
+            continue
+        for name in keys_of(key, overrides):
+            other = taken.setdefault(name, key)
+            # What only the shipped table shadows (a widget's key over the app's) is meant.
+            if other is not key and scope in (key.scope, other.scope) and {key.id, other.id} & set(overrides):
+                yield _("{key} is bound to both {first} and {second}.").format(
+                    key=display(name), first=other.id, second=key.id
+                )
+
+
+def markdown_table(overrides: Mapping[str, str] | None = None, scopes: Iterable[Scope] = ()) -> str:
+    """Return Markdown tables of all keys (or those of `scopes`), with their ids, in the interface's language."""
+    wanted = list(scopes) or list(SCOPES)
+    parts = []
+    for scope in wanted:
+        rows = [
+            f"| {' / '.join(f'`{display(name)}`' for name in keys_of(key, overrides or {}))} "
+            f"| {_(key.help)} | `{key.id}` |"
+            for key in KEYS
+            if key.scope == scope
+        ]
+        if rows:
+            head = f"| {_('Key')} | {_('What it does')} | {_('Name in settings')} |\n| --- | --- | --- |"
+            parts.append(f"### {_(SCOPES[scope])}\n\n{head}\n" + "\n".join(rows))
+    return "\n\n".join(parts)

@@ -1,0 +1,186 @@
+"""Colour themes: TOML files that ship in ``themes/`` and the person's own in the configuration directory.
+
+A theme is one file, whose name without ``.toml`` is the theme's name unless it says otherwise::
+
+    name = "midnight"          # how /theme and the settings call it
+    title = "Midnight"         # optional: how lists show it
+    dark = true
+    ansi = false               # optional: colours are the terminal's own 16 (ansi_red, ansi_default, …)
+
+    [colors]                   # background and foreground are text and what it stands on
+    primary = "#7aa2f7"        # required: names, the caret, what is chosen
+    secondary = "#9aa5ce"      # quieter companion of primary
+    accent = "#e0af68"         # what should catch the eye
+    foreground = "#d5d9e8"
+    background = "#12141c"     # the chat
+    surface = "#171a24"        # panes, composer
+    panel = "#1f2330"          # bars, code, the chosen row
+    success = "#9ece6a"
+    warning = "#e0af68"
+    error = "#f7768e"
+
+    [variables]                # optional: any variable of Textual's stylesheets
+    text-muted = "#8f96b3"
+
+Colours left out are derived by Textual. The file may also keep its colours at the top level.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from glmtui import paths
+from glmtui.i18n import _
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from textual.theme import Theme
+
+DEFAULT_DARK = "glmtui-dark"
+DEFAULT_LIGHT = "glmtui-light"
+ANSI = "ansi"
+COLORS = (
+    "primary", "secondary", "accent", "foreground", "background", "surface", "panel",
+    "success", "warning", "error", "boost",
+)  # fmt: skip
+
+
+class ThemeError(ValueError):
+    """What is wrong with a theme file, for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThemeFile:
+    """One readable theme."""
+
+    name: str
+    title: str
+    path: Path
+    theme: Theme
+
+
+class LoadedThemes(NamedTuple):
+    """The themes of some folders, and what could not be read."""
+
+    themes: dict[str, ThemeFile]
+    problems: list[str]
+    """One line for each bad file, with its name and what is wrong."""
+
+
+def user_themes_dir() -> Path:
+    """Where a person puts their own themes."""
+    return paths.config_dir() / "themes"
+
+
+def load(*folders: Path) -> LoadedThemes:
+    """Read all themes of `folders` (default: the shipped ones, then the person's own, which win)."""
+    loaded = LoadedThemes({}, [])
+    for folder in folders or (paths.themes_dir(), user_themes_dir()):
+        for path in sorted(folder.glob("*.toml")):
+            try:
+                theme = read(path)
+            except (OSError, ValueError) as error:
+                loaded.problems.append(_("Theme {path} is skipped: {error}").format(path=path, error=error))
+            else:
+                loaded.themes[theme.name] = theme
+    return loaded
+
+
+def read(path: Path) -> ThemeFile:
+    """Read one theme file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no valid theme; the message says which line or key.
+    """
+    from textual.theme import Theme
+
+    data = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    name = _text(data, "name", path.stem)
+    colors = {key: value for key, value in data.items() if key in COLORS} | _table(data, "colors")
+    if unknown := set(colors) - set(COLORS):
+        raise ThemeError(_("{key} is not a colour of a theme").format(key=", ".join(sorted(unknown))))
+    if "primary" not in colors:
+        raise ThemeError(_("the colour primary is missing"))
+    variables = _table(data, "variables")
+    for key, value in colors.items():
+        _check_color(key, value)
+    for key, value in variables.items():
+        if value.startswith("#"):
+            _check_color(key, value)
+    ansi = _flag(data, "ansi", False)
+    derived = {} if ansi else _derived(colors)
+    theme = Theme(name=name, dark=_flag(data, "dark", True), ansi=ansi, variables=derived | variables,
+                  **colors)  # type: ignore[arg-type]  # fmt: skip
+    return ThemeFile(name, _text(data, "title", name), path, theme)
+
+
+def stamp(folder: Path) -> tuple[tuple[str, int], ...]:
+    """Return what changes when a theme in `folder` is saved, added or removed."""
+    return tuple(sorted((path.name, path.stat().st_mtime_ns) for path in folder.glob("*.toml")))
+
+
+def _derived(colors: Mapping[str, str]) -> dict[str, str]:
+    """Variables that Textual would make from contrast ratios of its own: here text is what the file says."""
+    derived = {
+        f"text-{name}": colors[name]
+        for name in COLORS[:3] + ("success", "warning", "error")
+        if name in colors
+    }
+    if foreground := colors.get("foreground"):
+        derived |= {"text": foreground, "block-cursor-foreground": foreground}
+    if panel := colors.get("panel"):
+        derived |= {
+            "block-cursor-background": panel, "block-cursor-blurred-background": panel,
+            "block-hover-background": panel, "scrollbar": panel,
+        }  # fmt: skip
+    if background := colors.get("background"):
+        derived |= {
+            f"scrollbar-{part}": background
+            for part in ("background", "background-hover", "background-active")
+        }
+    derived |= {"input-cursor-background": colors["primary"], "markdown-h1-text-style": "bold",
+                "markdown-h2-text-style": "bold", "link-color": colors.get("secondary", colors["primary"])}  # fmt: skip
+    return derived
+
+
+def _check_color(key: str, value: str) -> None:
+    from textual.color import Color, ColorParseError
+
+    try:
+        Color.parse(value)
+    except ColorParseError as error:
+        message = _("{key} = {value!r} is not a colour (write #rrggbb)").format(key=key, value=value)
+        raise ThemeError(message) from error
+
+
+def _text(data: Mapping[str, Any], key: str, default: str) -> str:
+    value = data.get(key, default)
+    if not isinstance(value, str) or not value.strip():
+        raise ThemeError(_("{key} must be text in quotes").format(key=key))
+    return value
+
+
+def _flag(data: Mapping[str, Any], key: str, default: bool) -> bool:
+    value = data.get(key, default)
+    if not isinstance(value, bool):
+        raise ThemeError(_("{key} must be true or false").format(key=key))
+    return value
+
+
+def _table(data: Mapping[str, Any], key: str) -> dict[str, str]:
+    value = data.get(key, {})
+    if not isinstance(value, dict):
+        raise ThemeError(_("{key} must be a table, written [{key}]").format(key=key))
+    for name, color in value.items():
+        if not isinstance(color, str):
+            raise ThemeError(_("{key} must be text in quotes").format(key=name))
+    return value

@@ -1,0 +1,89 @@
+"""Theme files: what ships is readable for everyone, what a person breaks is named and skipped."""
+
+from itertools import product
+from pathlib import Path
+
+import pytest
+from textual.color import Color
+
+from glmtui import paths
+from glmtui.tui import themes
+
+SHIPPED = themes.load(paths.themes_dir()).themes
+TEXTS = ("text", "text-muted", "text-primary", "text-secondary", "text-accent", "text-success", "text-warning",
+         "text-error", "link-color")  # fmt: skip
+GROUNDS = ("background", "surface", "panel")
+
+
+def luminance(color: Color) -> float:
+    """WCAG 2 relative luminance."""
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in color.normalized
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(first: Color, second: Color) -> float:
+    light, dark = sorted((luminance(first), luminance(second)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_the_measure_is_the_standard_one() -> None:
+    assert contrast(Color.parse("#000"), Color.parse("#fff")) == pytest.approx(21)
+    assert contrast(Color.parse("#777"), Color.parse("#fff")) == pytest.approx(4.48, abs=0.01)
+
+
+def test_enough_themes_ship_and_all_are_readable() -> None:
+    loaded = themes.load(paths.themes_dir())
+    assert loaded.problems == []
+    assert len(loaded.themes) >= 8
+    assert {True, False} == {theme.theme.dark for theme in loaded.themes.values()}
+    assert {themes.DEFAULT_DARK, themes.DEFAULT_LIGHT, themes.ANSI} <= set(loaded.themes)
+    assert all(theme.path.stem == name for name, theme in loaded.themes.items())
+
+
+@pytest.mark.parametrize("name", [name for name, theme in SHIPPED.items() if not theme.theme.ansi])
+def test_every_text_stands_out_from_every_background(name: str) -> None:
+    theme = SHIPPED[name].theme
+    variables = {**theme.to_color_system().generate(), **theme.variables}
+    needed = 7.0 if name == "high-contrast" else 4.5
+    weak = [
+        f"{text} on {ground}: {ratio:.2f}"
+        for text, ground in product(TEXTS, GROUNDS)
+        if (ratio := contrast(Color.parse(variables[text]), Color.parse(variables[ground]))) < needed
+    ]
+    assert weak == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('name = "x"\n', "primary"),
+        ('primary = "#12345"\n', "#12345"),
+        ('primary = "red"\n[colors]\nsurfase = "#000000"\n', "surfase"),
+        ("primary = = 1", "line 1"),
+        ('primary = "#ff0000"\ndark = "yes"\n', "dark"),
+        ('colors = "blue"\n', "colors"),
+    ],
+)
+def test_a_bad_theme_is_named_and_skipped(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "broken.toml").write_text(text, encoding="utf-8")
+    (tmp_path / "good.toml").write_text('primary = "#ff8800"\n', encoding="utf-8")
+    loaded = themes.load(tmp_path)
+    assert set(loaded.themes) == {"good"}
+    (problem,) = loaded.problems
+    assert "broken.toml" in problem
+    assert said in problem
+
+
+def test_the_persons_theme_wins_over_a_shipped_one(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('name = "glmtui-dark"\nprimary = "#010203"\n', encoding="utf-8")
+    loaded = themes.load(paths.themes_dir(), tmp_path)
+    assert loaded.themes["glmtui-dark"].theme.primary == "#010203"
+
+
+def test_saving_a_theme_changes_the_stamp(tmp_path: Path) -> None:
+    before = themes.stamp(tmp_path)
+    (tmp_path / "new.toml").write_text('primary = "#ff8800"\n', encoding="utf-8")
+    assert themes.stamp(tmp_path) != before
+    assert themes.stamp(tmp_path / "missing") == ()
