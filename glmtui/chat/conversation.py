@@ -1,0 +1,296 @@
+"""A conversation as the app works with it: a tree of messages that writes each change to its file."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from types import EllipsisType, MappingProxyType
+from typing import Any
+
+from glmtui.chat.files import ConversationFile, Record
+from glmtui.chat.titles import make_title
+from glmtui.chat.tree import VERSION, Message, Role, State, Tree, clean
+
+__all__ = ["Conversation", "Message", "Role", "State"]
+
+
+class Conversation:
+    """Messages in a tree; `branch` is the one that is read and continued.
+
+    Every method that changes something is on disk, synced, when it returns. If that fails it raises a
+    `UserError` *after* the change was made in memory; what is missing is written with the next change or
+    by `flush`. A file appears with the first message, so that an empty chat leaves none.
+
+    Another process may work on the same file: both append, nobody's records are lost, and this object takes
+    the other's in when it next writes or when `refresh` is called.
+    """
+
+    def __init__(self, *, path: Path | None = None, folder: Path | None = None) -> None:
+        """Begin an empty conversation, kept at `path`, somewhere in `folder`, or (neither) only in memory."""
+        self._file = ConversationFile(path, folder=folder) if path or folder else None
+        self._tree = Tree()
+        self._records: list[Record] = []
+        self._unsaved: list[Record] = []
+        self.damaged: tuple[int, ...] = ()
+        """Lines of the file that could not be read."""
+        self._commit(
+            {
+                "type": "conversation",
+                "version": VERSION,
+                "id": secrets.token_hex(8),
+                "created": _now().isoformat(timespec="seconds"),
+            }
+        )
+
+    @classmethod
+    def open(cls, path: Path) -> Conversation:
+        """Read the conversation in the file at `path`.
+
+        Raises:
+            UserError: there is no such file or it cannot be read at all.
+        """
+        conversation = cls(path=path)
+        conversation._unsaved = []
+        conversation._read()
+        return conversation
+
+    # --- reading ---
+
+    @property
+    def id(self) -> str:
+        """Made at the beginning and kept in the file's header."""
+        return self._tree.id or (self.path.stem if self.path else "")
+
+    @property
+    def path(self) -> Path | None:
+        """The file, or None until there is one."""
+        return self._file.path if self._file and not self._is_new else None
+
+    @property
+    def created(self) -> datetime:
+        """When it was begun."""
+        first = next(iter(self.messages.values()), None)
+        return self._tree.created or (first.time if first else _now())
+
+    @property
+    def updated(self) -> datetime:
+        """When its last message was begun."""
+        return max((message.time for message in self.messages.values()), default=self.created)
+
+    @property
+    def title(self) -> str:
+        """The title the person gave, else one made from the first exchange; empty while there is none."""
+        return self._tree.given_title or make_title(self._tree)
+
+    @property
+    def pinned(self) -> bool:
+        """Whether it stays at the top of the list."""
+        return self._tree.pinned
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """This conversation's own values of settings, by full key; check them before use."""
+        return MappingProxyType(self._tree.settings)
+
+    @property
+    def messages(self) -> Mapping[str, Message]:
+        """All messages by id, on all branches, deleted ones too, in the order they were written."""
+        return MappingProxyType(self._tree.messages)
+
+    @property
+    def leaf(self) -> str | None:
+        """Id of the last message of the branch."""
+        return self._tree.leaf
+
+    @property
+    def newer_format(self) -> bool:
+        """Whether a newer glmtui wrote to the file: some of it may not show here, all of it is kept."""
+        return self._tree.version > VERSION
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether something that should be on disk is not."""
+        return bool(self._unsaved) and self._file is not None and bool(self.messages)
+
+    def branch(self) -> list[Message]:
+        """The messages that are read and continued, first to last."""
+        return self._tree.path(self._tree.leaf)
+
+    def siblings(self, message_id: str) -> list[Message]:
+        """The versions of a message: those that follow the same one, oldest first, itself among them."""
+        return [self.messages[child] for child in self._tree.children(self.messages[message_id].parent)]
+
+    def is_deleted(self, message_id: str) -> bool:
+        """Whether the message is hidden because it or one before it was deleted."""
+        return not self._tree.visible(message_id)
+
+    def turns(self) -> tuple[tuple[Role, str], ...]:
+        """The branch as the model is to see it: (role, text) pairs.
+
+        Empty messages are left out; of what then has the same role twice in a row (a question whose
+        answer failed or was stopped at once, asked again) the texts are joined, so that roles alternate.
+        """
+        turns: list[tuple[Role, str]] = []
+        for message in self.branch():
+            if not message.text.strip():
+                continue
+            if turns and turns[-1][0] == message.role:
+                turns[-1] = (message.role, f"{turns[-1][1]}\n{message.text}")
+            else:
+                turns.append((message.role, message.text))
+        return tuple(turns)
+
+    def records(self) -> list[Record]:
+        """All records that give this conversation, also those unknown here: what a fresh file of it holds.
+
+        The checkpoints of answers that were finished since are left out.
+        """
+        finished = {record.get("id") for record in self._records if record.get("type") == "finish"}
+        return [
+            record
+            for record in self._records
+            if not (record.get("type") == "extend" and record.get("id") in finished)
+        ]
+
+    # --- changing ---
+
+    def append(
+        self,
+        role: Role,
+        text: str,
+        *,
+        parent: str | EllipsisType | None = ...,
+        state: State = "done",
+        meta: Mapping[str, Any] | None = None,
+        time: datetime | None = None,
+    ) -> Message:
+        """Add a message after `parent` (by default the end of the branch; None begins anew) and go there.
+
+        To edit a message is to append another after the same parent; so is to answer again.
+        """
+        after = self.leaf if isinstance(parent, EllipsisType) else parent
+        if after is not None and after not in self.messages:
+            raise KeyError(after)
+        message_id = secrets.token_hex(4)
+        while message_id in self.messages:
+            message_id = secrets.token_hex(4)
+        record: Record = {
+            "type": "message",
+            "id": message_id,
+            "parent": after,
+            "role": role,
+            "text": clean(text),
+            "time": (time or _now()).isoformat(timespec="milliseconds"),
+        }
+        if state != "done":
+            record["state"] = state
+        if meta:
+            record["meta"] = dict(meta)
+        self._commit(record)
+        return self.messages[message_id]
+
+    def edit(self, message_id: str, text: str) -> Message:
+        """Add another version of a message, beside it, and go there."""
+        message = self.messages[message_id]
+        return self.append(message.role, text, parent=message.parent)
+
+    def extend(self, message_id: str, text: str) -> None:
+        """Note that the partial answer grew by `text`: at most this much more is lost by a crash."""
+        at = len(self.messages[message_id].text)
+        self._commit({"type": "extend", "id": message_id, "at": at, "text": clean(text)})
+
+    def finish(
+        self, message_id: str, text: str, state: State = "done", meta: Mapping[str, Any] | None = None
+    ) -> Message:
+        """Give an answer its whole text and final state; `meta` is added to what it has."""
+        record: Record = {"type": "finish", "id": message_id, "text": clean(text), "state": state}
+        if meta:
+            record["meta"] = dict(meta)
+        _ = self.messages[message_id]
+        self._commit(record)
+        return self.messages[message_id]
+
+    def select(self, message_id: str) -> None:
+        """Go to the branch with this message, as far down as it was last read."""
+        self._require_visible(message_id)
+        self._commit({"type": "select", "id": message_id})
+
+    def delete(self, message_id: str) -> None:
+        """Hide a message and all that follows it; the branch then ends at another version, or before it."""
+        self._require_visible(message_id)
+        self._commit({"type": "delete", "id": message_id})
+
+    def undelete(self, message_id: str) -> None:
+        """Take back the `delete` of this message."""
+        if self._tree.deleted(message_id):
+            self._commit({"type": "undelete", "id": message_id})
+
+    def rename(self, title: str) -> None:
+        """Give it a title; an empty one goes back to the title made from the first exchange."""
+        self._commit({"type": "title", "title": clean(" ".join(title.split())) or None})
+
+    def pin(self, pinned: bool = True) -> None:
+        """Keep it at the top of the list, or no longer."""
+        self._commit({"type": "pin", "pinned": pinned})
+
+    def configure(self, values: Mapping[str, Any]) -> None:
+        """Use these values of settings (by full key) here only; None goes back to the general one."""
+        self._commit({"type": "settings", "values": dict(values)})
+
+    def flush(self) -> None:
+        """Write what could not be written before. Does nothing when all is saved or no message is there."""
+        if self._file is None or not self._unsaved or not self.messages:
+            return
+        if self._is_new:
+            self._file.create(self._unsaved, created=self.created, title=self.title)
+            changed = False
+        else:
+            try:
+                changed = self._file.append(self._unsaved)
+            except (
+                FileNotFoundError
+            ):  # somebody deleted it under our hands: what is in memory is all there is
+                self._file.create(self.records(), created=self.created, title=self.title)
+                changed = False
+        self._unsaved = []
+        if changed:
+            self._read()
+
+    def refresh(self) -> bool:
+        """Take in what others wrote to the file since; return whether there was something.
+
+        Raises:
+            UserError: the file cannot be read any more; memory keeps what it has.
+        """
+        if self._file is None or self._unsaved or not self._file.changed() or not self._file.exists():
+            return False
+        self._read()
+        return True
+
+    @property
+    def _is_new(self) -> bool:
+        return bool(self._unsaved) and self._unsaved[0]["type"] == "conversation"
+
+    def _commit(self, record: Record) -> None:
+        self._tree.apply(record)
+        self._records.append(record)
+        if self._file is not None:
+            self._unsaved.append(record)
+            self.flush()
+
+    def _read(self) -> None:
+        assert self._file is not None
+        contents = self._file.read()
+        self._records = list(contents.records)
+        self._tree = Tree(self._records)
+        self.damaged = contents.damaged
+
+    def _require_visible(self, message_id: str) -> None:
+        if not self._tree.visible(message_id):
+            raise KeyError(message_id)
+
+
+def _now() -> datetime:
+    return datetime.now().astimezone()

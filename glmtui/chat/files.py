@@ -1,0 +1,227 @@
+"""The conversation file: JSON Lines that only ever grow.
+
+Each line is one JSON object, a *record*; what records mean is told in `glmtui.chat.tree`. A person can read,
+copy and edit the file with anything, another glmtui may append to it at the same time, and the power may go
+at any byte. So:
+
+* A record is written with one append under an advisory lock and synced to the disk before `append` returns.
+* An append first ends a line that was left without its newline, so a torn record spoils nothing but itself.
+* Reading takes every line that is a JSON object and reports the others by number; it never gives up, and it
+  never changes the file.
+* Lines end at ``\\n`` only: what else Unicode calls a line break (U+2028 and its kin) belongs to the text.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from glmtui import paths
+from glmtui.atomic import sync_directory
+from glmtui.chat.locking import locked
+from glmtui.errors import UserError
+from glmtui.i18n import _
+
+Record = dict[str, Any]
+SUFFIX = ".jsonl"
+TRASH = "trash"
+"""Folder inside the conversations' folder that deleted files move to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a conversation file holds."""
+
+    records: tuple[Record, ...]
+    damaged: tuple[int, ...] = ()
+    """Numbers of the lines (from 1) that are no JSON object: torn by a crash, or edited by mistake."""
+
+
+def parse(data: bytes) -> Contents:
+    """Read records from the bytes of a file; nothing in them makes it fail."""
+    records: list[Record] = []
+    damaged: list[int] = []
+    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        line = line.strip(b" \t\r\0")  # a power loss can leave a run of NULs where data was to be
+        if not line:
+            continue
+        try:
+            record = json.loads(line.decode("utf-8", "replace"))
+        except (ValueError, RecursionError):
+            record = None
+        if isinstance(record, dict):
+            records.append(record)
+        else:
+            damaged.append(number)
+    return Contents(tuple(records), tuple(damaged))
+
+
+def encode(records: Iterable[Mapping[str, Any]]) -> bytes:
+    """Return the lines of `records`, as readable as JSON can be. Lone surrogates become ``?``."""
+    return b"".join(
+        json.dumps(record, ensure_ascii=False, separators=(", ", ": ")).encode("utf-8", "replace") + b"\n"
+        for record in records
+    )
+
+
+class ConversationFile:
+    """One file on disk, which may not exist yet.
+
+    Either at a given `path`, or somewhere in `folder`: the name is then chosen when the first records are
+    written. Keeps no file open, so the file may be moved or deleted at any time: what is then appended
+    follows it to the trash, or makes `append` raise `FileNotFoundError` so that its owner writes all anew.
+    """
+
+    def __init__(self, path: Path | None = None, *, folder: Path | None = None) -> None:
+        if (path is None) == (folder is None):
+            raise TypeError("give either path or folder")
+        self.path = path
+        self._folder = folder
+        self._seen: tuple[int, int] | None = None
+        """Inode and size when this object last read or wrote the file."""
+
+    def read(self) -> Contents:
+        """Read all records.
+
+        Raises:
+            UserError: the file is missing, cannot be read, or is no UTF-8 text at all.
+        """
+        path = self._current_path()
+        if path is None:
+            raise UserError(_("There is no conversation file {path}.").format(path=self.path))
+        try:
+            with path.open("rb") as file:
+                data = file.read()
+                inode = os.fstat(file.fileno()).st_ino
+        except OSError as error:
+            raise UserError(
+                _("The conversation {path} cannot be read: {error}.").format(path=path, error=error.strerror)
+            ) from error
+        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise UserError(
+                _("{path} is UTF-16 text. Save it as UTF-8 in your editor and open it again.").format(
+                    path=path
+                )
+            )
+        self._seen = (inode, len(data))
+        return parse(data)
+
+    def create(self, records: Sequence[Record], *, created: datetime, title: str) -> None:
+        """Write a new file with `records`; in a folder its name is made from `created` and `title`.
+
+        Raises:
+            UserError: nothing could be written; the message names the place.
+        """
+        try:
+            if self.path is not None:
+                paths.make_private(self.path.parent)
+                descriptor = os.open(self.path, _CREATE | os.O_EXCL, 0o600)
+            else:
+                assert self._folder is not None
+                paths.make_private(self._folder)
+                self.path, descriptor = _create_unique(self._folder, file_stem(created, title))
+            self._write(descriptor, encode(records))
+            sync_directory(self.path.parent)
+        except FileExistsError:
+            self.append(records)
+        except OSError as error:
+            raise self._not_written(error) from error
+
+    def append(self, records: Sequence[Record]) -> bool:
+        """Append `records`; return whether somebody else changed the file since it was last read or written.
+
+        Raises:
+            UserError: they are not (all) on disk. Appending them again later does no harm.
+            FileNotFoundError: the file is gone, also from the trash.
+        """
+        path = self._current_path()
+        if path is None:
+            raise FileNotFoundError(self.path)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | _BINARY)
+            return self._write(descriptor, encode(records))
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise self._not_written(error) from error
+
+    def exists(self) -> bool:
+        """Whether the file is there, in its place or in the trash."""
+        return self._current_path() is not None
+
+    def changed(self) -> bool:
+        """Whether the file is no longer what this object last read or wrote."""
+        path = self._current_path()
+        if path is None or self._seen is None:
+            return self._seen is not None
+        status = path.stat()
+        return (status.st_ino, status.st_size) != self._seen
+
+    def _write(self, descriptor: int, data: bytes) -> bool:
+        try:
+            with locked(descriptor):
+                before = os.fstat(descriptor)
+                changed = self._seen not in (None, (before.st_ino, before.st_size))
+                if before.st_size and _last_byte(descriptor, before.st_size) != b"\n":
+                    data = b"\n" + data
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(descriptor, view) :]
+                os.fsync(descriptor)
+                self._seen = (before.st_ino, before.st_size + len(data))
+        finally:
+            os.close(descriptor)
+        return changed
+
+    def _current_path(self) -> Path | None:
+        if self.path is None:
+            return None
+        if self.path.exists():
+            return self.path
+        trashed = self.path.parent / TRASH / self.path.name
+        return trashed if trashed.exists() else None
+
+    def _not_written(self, error: OSError) -> UserError:
+        return UserError(
+            _(
+                "The conversation could not be saved in {path}: {error}. It is kept in memory and saved with "
+                "the next message; make room or allow writing there, or export it elsewhere before you quit."
+            ).format(path=self.path or self._folder, error=error.strerror or error)
+        )
+
+
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows would translate newlines
+_CREATE = os.O_RDWR | os.O_APPEND | os.O_CREAT | _BINARY
+
+
+def _last_byte(descriptor: int, size: int) -> bytes:
+    os.lseek(descriptor, size - 1, os.SEEK_SET)
+    return os.read(descriptor, 1)
+
+
+def _create_unique(folder: Path, stem: str) -> tuple[Path, int]:
+    number = 1
+    while True:
+        path = folder / (stem + (f"-{number}" if number > 1 else "") + SUFFIX)
+        try:
+            return path, os.open(path, _CREATE | os.O_EXCL, 0o600)
+        except FileExistsError:
+            number += 1
+
+
+def file_stem(created: datetime, title: str) -> str:
+    """Return a name that sorts by date, tells what it is about and is allowed on every platform."""
+    return f"{created:%Y-%m-%d-%H%M%S} {slug(title)}".rstrip()
+
+
+def slug(title: str, *, limit: int = 80) -> str:
+    """Return the letters and digits of `title` (of any script), hyphens between, in `limit` bytes."""
+    normal = unicodedata.normalize("NFC", title)
+    kept = "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in normal)
+    return "-".join(kept.split()).encode()[:limit].decode("utf-8", "ignore").rstrip("-")

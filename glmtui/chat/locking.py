@@ -1,0 +1,65 @@
+"""An advisory lock on an open file, so that two processes do not write into each other's lines."""
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+
+PATIENCE = 2.0
+"""Seconds to wait for a lock that another process holds; appends take milliseconds, so it hangs."""
+
+
+@contextlib.contextmanager
+def locked(descriptor: int) -> Iterator[None]:
+    """Hold the lock of the file open as `descriptor`.
+
+    After `PATIENCE` seconds, or where the file system knows no locks, go on without: saving matters more, and
+    a single append of a few kilobytes is not torn by another in practice.
+    """
+    deadline = time.monotonic() + PATIENCE
+    held = _try_lock(descriptor)
+    while held is False and time.monotonic() < deadline:
+        time.sleep(0.01)
+        held = _try_lock(descriptor)
+    try:
+        yield
+    finally:
+        if held:
+            _unlock(descriptor)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    _FAR = 0x7FFF_0000
+    """The byte that is locked: locks are mandatory there, so it lies beyond what anybody reads."""
+
+    def _try_lock(descriptor: int) -> bool | None:
+        """True: held now; False: somebody else has it; None: there are no locks here."""
+        os.lseek(descriptor, _FAR, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+    def _unlock(descriptor: int) -> None:
+        os.lseek(descriptor, _FAR, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+
+else:
+    import fcntl
+
+    def _try_lock(descriptor: int) -> bool | None:
+        """True: held now; False: somebody else has it; None: there are no locks here."""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return None
+        return True
+
+    def _unlock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)

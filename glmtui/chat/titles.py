@@ -1,0 +1,45 @@
+"""Titles made from the first exchange."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from glmtui.chat.tree import Tree
+
+LENGTH = 60
+"""Characters a made title has at most; lists cut it further to their width."""
+_SHORT = 6
+"""A first question of fewer characters (你好, hi) says too little: the answer's beginning is added."""
+_MARKUP = re.compile(r"^(?:[#>\-*+\s]|\d+[.)]\s|```\w*)+|[*`]{1,3}")
+
+
+def make_title(tree: Tree) -> str:
+    """Return one line that tells what the conversation is about, empty when nothing was said."""
+    question = answer = ""
+    for message in tree.messages.values():
+        if not tree.visible(message.id):
+            continue
+        if message.role == "user" and not question:
+            question = first_line(message.text)
+        elif message.role == "assistant" and question and not answer:
+            answer = first_line(message.text)
+        if len(question) >= _SHORT or answer:
+            break
+    if answer and len(question) < _SHORT:
+        question = f"{question} · {answer}"
+    return shorten(question)
+
+
+def first_line(text: str) -> str:
+    """Return the first line of `text` that says something, without Markdown's marks."""
+    for line in text.split("\n"):
+        if stripped := " ".join(_MARKUP.sub("", line).split()):
+            return stripped
+    return ""
+
+
+def shorten(text: str, length: int = LENGTH) -> str:
+    """Cut `text` to `length` characters, marking the cut."""
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"

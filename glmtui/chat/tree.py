@@ -1,0 +1,257 @@
+"""What a conversation is: messages in a tree, of which one branch is read and continued.
+
+A tree is made by applying *records* in order, and changes only so: the same function serves a change made
+just now and a file read back, so both give the same tree. The records, one JSON object each:
+
+``{"type": "conversation", "version", "id", "created"}``
+    The header, the first line of a file.
+``{"type": "message", "id", "parent", "role", "text", "time", "state", "meta"}``
+    A new message; it becomes the end of the branch. Without ``state`` it is ``done``.
+``{"type": "extend", "id", "at", "text"}``
+    An answer grew: ``text`` follows its first ``at`` characters.
+``{"type": "finish", "id", "text", "state", "meta"}``
+    An answer is as complete as it will be; ``meta`` is added to what it has.
+``{"type": "select", "id"}``
+    Read the branch that leads to this message and on from there.
+``{"type": "delete", "id"}``, ``{"type": "undelete", "id"}``
+    Hide a message and all that follows it; show it again.
+``{"type": "title", "title"}``
+    A title given by the person; null goes back to the one made from the first exchange.
+``{"type": "pin", "pinned"}``
+    Keep the conversation at the top of the list, or no longer.
+``{"type": "settings", "values"}``
+    Settings of this conversation alone, by full key; null removes one.
+
+Applying never fails. People edit these files: an unknown type or key is passed over, a message without id,
+parent or time gets a fitting one, a parent that does not exist is taken to be the message before, a second
+message with the same id is kept under a new one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from types import MappingProxyType
+from typing import Any, Literal, cast, get_args
+
+Role = Literal["system", "user", "assistant"]
+State = Literal["done", "partial", "stopped", "failed", "length"]
+VERSION = 1
+"""Of the file format. Readers take what they know of a higher one."""
+
+_ROLES: tuple[str, ...] = get_args(Role)
+_STATES: tuple[str, ...] = get_args(State)
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message; a change makes a new object."""
+
+    id: str
+    parent: str | None
+    role: Role
+    text: str
+    time: datetime
+    """When it was begun, with its time zone."""
+    state: State = "done"
+    """``partial``: an answer being written, or one whose program was killed; ``stopped`` by the person;
+    ``length``: cut at the limit; ``failed``: `meta` has the ``error``."""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    """model, quant, device, tokens, tokens_per_second, …"""
+
+
+class Tree:
+    """The messages and what else the records say. Everything here is derived; change it only by `apply`."""
+
+    def __init__(self, records: Iterable[Mapping[str, Any]] = ()) -> None:
+        self.id: str | None = None
+        self.created: datetime | None = None
+        self.version = VERSION
+        self.given_title: str | None = None
+        self.pinned = False
+        self.settings: dict[str, Any] = {}
+        self.messages: dict[str, Message] = {}
+        """All, hidden ones too, in the order they were written."""
+        self.leaf: str | None = None
+        self._children: dict[str | None, list[str]] = {}
+        self._deleted: dict[str, str | None] = {}
+        """Deleted message: the leaf at that time if it was hidden with it, so that undelete returns to it."""
+        self._hidden: set[str] = set()
+        self._touched: dict[str, int] = {}
+        """When each message was last made or selected: `select` goes on along the latest."""
+        self._clock = 0
+        self._last: str | None = None
+        for record in records:
+            self.apply(record)
+
+    def apply(self, record: Mapping[str, Any]) -> None:
+        """Take in one record. Whatever is wrong with it is passed over or mended, as told above."""
+        match record:
+            case {"type": "conversation"}:
+                self._header(record)
+            case {"type": "message"} | {"role": _, "text": _}:
+                self._message(record)
+            case {"type": "extend", "id": str(id_), "text": str(text)} if id_ in self.messages:
+                message = self.messages[id_]
+                at = record.get("at")
+                head = message.text[:at] if isinstance(at, int) and at >= 0 else message.text
+                self.messages[id_] = replace(message, text=head + clean(text))
+            case {"type": "finish", "id": str(id_)} if id_ in self.messages:
+                self._finish(self.messages[id_], record)
+            case {"type": "select", "id": str(id_)} if self.visible(id_):
+                self._select(id_)
+            case {"type": "delete", "id": str(id_)} if self.visible(id_):
+                self._delete(id_)
+            case {"type": "undelete", "id": str(id_)} if id_ in self._deleted:
+                self._undelete(id_)
+            case {"type": "title"}:
+                title = record.get("title")
+                self.given_title = clean(title) if isinstance(title, str) and title.strip() else None
+            case {"type": "pin"}:
+                self.pinned = record.get("pinned", True) is True
+            case {"type": "settings", "values": dict(values)}:
+                merged = self.settings | values
+                self.settings = {key: value for key, value in merged.items() if value is not None}
+
+    # --- reading ---
+
+    def visible(self, message_id: str) -> bool:
+        """Whether the message exists and neither it nor one before it is deleted."""
+        return message_id in self.messages and message_id not in self._hidden
+
+    def deleted(self, message_id: str) -> bool:
+        """Whether `undelete` of this very message would do something."""
+        return message_id in self._deleted
+
+    def path(self, message_id: str | None) -> list[Message]:
+        """The messages from the root to `message_id`."""
+        found = []
+        while message_id is not None:
+            message = self.messages[message_id]
+            found.append(message)
+            message_id = message.parent
+        return found[::-1]
+
+    def children(self, message_id: str | None) -> list[str]:
+        """Ids of the visible messages that follow `message_id` directly (None: those that begin)."""
+        return [child for child in self._children.get(message_id, ()) if child not in self._hidden]
+
+    # --- applying ---
+
+    def _header(self, record: Mapping[str, Any]) -> None:
+        if self.id is None and isinstance(record.get("id"), str) and record["id"]:
+            self.id = record["id"]
+        if isinstance(record.get("version"), int):
+            self.version = max(self.version, record["version"])
+        self.created = self.created or parse_time(record.get("created"))
+
+    def _message(self, record: Mapping[str, Any]) -> None:
+        role, text, state, meta = (record.get(key) for key in ("role", "text", "state", "meta"))
+        if not isinstance(text, str) or role not in _ROLES:
+            return
+        given = record.get("id")
+        previous = self.messages[self._last] if self._last is not None else None
+        parent = record.get("parent", self._last)
+        if parent is not None and (not isinstance(parent, str) or parent not in self.messages):
+            parent = self._last
+        message = Message(
+            id=given if isinstance(given, str) and given else f"message-{len(self.messages) + 1}",
+            parent=parent,
+            role=cast(Role, role),
+            text=clean(text),
+            time=parse_time(record.get("time")) or (previous.time if previous else self.created or _LONG_AGO),
+            state=cast(State, state) if state in _STATES else "done",
+            meta=MappingProxyType(dict(meta)) if isinstance(meta, dict) else MappingProxyType({}),
+        )
+        known = self.messages.get(message.id)
+        if known is not None and (known.parent, known.role, known.time) == (parent, role, message.time):
+            return  # written twice, after a failure in the middle of saving
+        if known is not None:
+            message = replace(message, id=self._free_id(message.id))
+        self.messages[message.id] = message
+        self._children.setdefault(parent, []).append(message.id)
+        self._last = message.id
+        for ancestor in [m.id for m in self.path(parent)] if parent in self._hidden else ():
+            if ancestor in self._deleted:
+                self._undelete(ancestor)  # another process answered below: what is new must be seen
+        self.leaf = message.id
+        self._touch(message.id)
+
+    def _free_id(self, taken: str) -> str:
+        number = 2
+        while f"{taken}-{number}" in self.messages:
+            number += 1
+        return f"{taken}-{number}"
+
+    def _finish(self, message: Message, record: Mapping[str, Any]) -> None:
+        text, state, meta = (record.get(key) for key in ("text", "state", "meta"))
+        self.messages[message.id] = replace(
+            message,
+            text=clean(text) if isinstance(text, str) else message.text,
+            state=cast(State, state) if state in _STATES else "done",
+            meta=MappingProxyType({**message.meta, **meta}) if isinstance(meta, dict) else message.meta,
+        )
+
+    def _touch(self, message_id: str) -> None:
+        self._clock += 1
+        self._touched[message_id] = self._clock
+
+    def _select(self, message_id: str) -> None:
+        for message in self.path(message_id):
+            self._touch(message.id)
+        self.leaf = self._descend(message_id)
+
+    def _descend(self, message_id: str) -> str:
+        while children := self.children(message_id):
+            message_id = max(children, key=self._touched.__getitem__)
+        return message_id
+
+    def _delete(self, message_id: str) -> None:
+        siblings = self.children(self.messages[message_id].parent)
+        subtree = self._subtree(message_id)
+        on_branch = self.leaf in subtree
+        self._deleted[message_id] = self.leaf if on_branch else None
+        self._hidden |= subtree
+        if on_branch:
+            place = siblings.index(message_id)
+            neighbour = siblings[place - 1] if place else next(iter(siblings[1:]), None)
+            self.leaf = self._descend(neighbour) if neighbour else self.messages[message_id].parent
+
+    def _undelete(self, message_id: str) -> None:
+        leaf = self._deleted.pop(message_id)
+        parent = self.messages[message_id].parent
+        if parent is not None and parent in self._hidden:
+            return  # something before it is deleted as well
+        self._hidden -= self._subtree(message_id)
+        if leaf is not None and self.visible(leaf):
+            self.leaf = leaf
+
+    def _subtree(self, message_id: str) -> set[str]:
+        """`message_id` and all below it, except what was deleted on its own."""
+        found: set[str] = set()
+        waiting = [message_id]
+        while waiting:
+            current = waiting.pop()
+            found.add(current)
+            waiting += (child for child in self._children.get(current, ()) if child not in self._deleted)
+        return found
+
+
+def clean(text: str) -> str:
+    """Replace lone surrogates, which no file and no terminal can hold."""
+    return _SURROGATES.sub("\ufffd", text) if not text.isascii() else text
+
+
+def parse_time(value: object) -> datetime | None:
+    """Read an ISO 8601 time; one without a zone is taken to be local."""
+    if not isinstance(value, str):
+        return None
+    try:
+        time = datetime.fromisoformat(value.replace("Z", "+00:00"))
+        return time if time.tzinfo else time.astimezone()
+    except (ValueError, OverflowError, OSError):
+        return None
