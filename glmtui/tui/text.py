@@ -1,0 +1,60 @@
+"""Text that people and models wrote, made safe and readable for a terminal."""
+
+from __future__ import annotations
+
+import re
+
+_ESCAPE = re.compile(
+    r"""
+      (?: \x1b\] | \x9d ) [^\x07\x1b\x9c\n]* (?: \x07 | \x1b\\ | \x9c )            # OSC: titles, clipboard, links
+    | (?: \x1b[PX^_] | [\x90\x98\x9e\x9f] ) [^\x07\x1b\x9c\n]* (?: \x1b\\ | \x9c ) # DCS, SOS, PM, APC
+    | (?: \x1b\[ | \x9b ) [0-?]* [ -/]* [@-~]                                      # CSI: colours, cursor
+    | \x1b [ -/]* [0-Z\\^-~]                                                       # everything short
+    """,
+    re.VERBOSE,
+)
+_NEWLINE = re.compile("\r\n|[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+_CONTROL = re.compile(
+    "[\x00-\x08\x0e-\x1f\x7f-\x9f"  # C0 without tab and newline, DEL, C1
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction marks: they reorder what is on the screen
+    "\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"  # byte order mark, annotations, invisible tags
+)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_PARTIAL = re.compile(r"(?:\r|\x1b[^\n]{0,256})\Z")
+_UNSAFE = re.compile(f"{_NEWLINE.pattern}|{_CONTROL.pattern}|{_SURROGATE.pattern}")
+
+
+def clean(text: str) -> str:
+    """Return `text` without anything that would steer the terminal.
+
+    Escape sequences and control characters go, lone surrogates (which cannot be encoded) become U+FFFD,
+    and every character that some part of the program would take for a line end becomes a newline, so that
+    all agree on how many lines there are.
+    """
+    if not _UNSAFE.search(text):
+        return text
+    text = _ESCAPE.sub("", text)
+    text = _NEWLINE.sub("\n", text)
+    return _SURROGATE.sub("\ufffd", _CONTROL.sub("", text))
+
+
+def one_line(text: str) -> str:
+    """Return `text` cleaned and with every run of white space as one blank: for titles, tables, popups."""
+    return " ".join(clean(text).split())
+
+
+def split_partial(text: str) -> tuple[str, str]:
+    """Split streamed raw `text` into what can be cleaned now and an unfinished sequence at its end.
+
+    A stream may be cut inside an escape sequence or between CR and LF; cleaning such a half on its own
+    would leave its other half as letters on the screen.
+    """
+    match = _PARTIAL.search(text)
+    if match is None or _ESCAPE.fullmatch(match.group()):
+        return text, ""
+    start = match.start()
+    if match.group() != "\r":  # the last escape character may stand after finished sequences
+        start = text.rindex("\x1b")
+        if _ESCAPE.match(text, start):
+            return text, ""
+    return text[:start], text[start:]

@@ -1,0 +1,101 @@
+"""The popup over the composer: what could be typed here, each with a line on what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len, set_cell_size
+from textual.content import Content
+from textual.reactive import reactive
+from textual.widget import Widget
+
+from glmtui.tui.text import one_line
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One offer: `text` replaces what is being completed."""
+
+    text: str
+    description: str = ""
+    label: str = ""
+    """What the popup shows when it is not `text` itself."""
+
+    @property
+    def shown(self) -> str:
+        """The left column of the popup."""
+        return one_line(self.label or self.text)
+
+
+class CompletionList(Widget):
+    """A list of `Completion` above the composer; it never has the focus, the composer drives it."""
+
+    DEFAULT_CSS = """
+    CompletionList {
+        display: none;
+        overlay: screen;
+        constrain: none inside;
+        width: 100%;
+        max-width: 100;
+        height: auto;
+        background: $panel;
+        color: $foreground;
+        padding: 0 1;
+        &.-open { display: block; }
+        .completion--selected { background: $primary 30%; text-style: bold; }
+        .completion--description { color: $text-muted; }
+        &:ansi {
+            background: ansi_default;
+            border: round ansi_bright_black;
+            .completion--selected { text-style: reverse; }
+            .completion--description { text-style: dim; }
+        }
+    }
+    """
+    COMPONENT_CLASSES = {"completion--selected", "completion--description"}
+    ROWS = 8
+    """The most offers seen at once; the list scrolls beyond."""
+
+    offers: reactive[tuple[Completion, ...]] = reactive((), layout=True)
+    index = reactive(0)
+
+    def show(self, offers: Sequence[Completion], *, index: int = 0) -> None:
+        """Offer these; an empty sequence closes the popup."""
+        self.offers = tuple(offers)
+        self.index = min(index, max(len(offers) - 1, 0))
+        self.set_class(bool(offers), "-open")
+        rows = min(len(offers), self.ROWS)
+        self.styles.offset = (0, -rows - self.gutter.height)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything is offered."""
+        return bool(self.offers)
+
+    @property
+    def current(self) -> Completion | None:
+        """The selected offer."""
+        return self.offers[self.index] if self.offers else None
+
+    def move(self, by: int) -> None:
+        """Select another offer, round the ends."""
+        if self.offers:
+            self.index = (self.index + by) % len(self.offers)
+
+    def render(self) -> Content:
+        """Draw the rows around the selected one."""
+        first = min(max(self.index - self.ROWS // 2, 0), max(len(self.offers) - self.ROWS, 0))
+        rows = self.offers[first : first + self.ROWS]
+        column = min(max((cell_len(offer.shown) for offer in self.offers), default=0), 40)
+        selected = self.get_visual_style("completion--selected")
+        muted = self.get_visual_style("completion--description")
+        width = self.content_size.width
+        lines = []
+        for number, offer in enumerate(rows, first):
+            name = set_cell_size(offer.shown, column)
+            room = max(width - column - 2, 0)
+            description = set_cell_size(one_line(offer.description), room)
+            line = Content.assemble(name, "  ", (description, muted))
+            lines.append(line.stylize(selected) if number == self.index else line)
+        return Content("\n").join(lines)
