@@ -12,6 +12,7 @@ LENGTH = 60
 """Characters a made title has at most; lists cut it further to their width."""
 _SHORT = 6
 """A first question of fewer characters (你好, hi) says too little: the answer's beginning is added."""
+_DATE = re.compile(r"^\d{4}-\d\d-\d\d-\d{6}")
 _MARKUP = re.compile(r"^(?:[#>\-*+\s]|\d+[.)]\s|```\w*)+|[*`]{1,3}")
 
 
@@ -43,3 +44,10 @@ def first_line(text: str) -> str:
 def shorten(text: str, length: int = LENGTH) -> str:
     """Cut `text` to `length` characters, marking the cut."""
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
+def title_of_name(name: str) -> str:
+    """Return what the name of a conversation file tells: the words behind its date."""
+    stem = name.rpartition(".")[0]
+    words = _DATE.sub("", stem).replace("-", " ").strip()
+    return words or stem

@@ -1,0 +1,387 @@
+"""The folder of conversations: list, search, rename, pin, trash."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+from glmtui import paths
+from glmtui.atomic import sync_directory, write_atomically
+from glmtui.chat.conversation import Conversation
+from glmtui.chat.files import SUFFIX, TRASH, ConversationFile, Record, encode, parse
+from glmtui.chat.index import Entry, Index, fold, make_entry
+from glmtui.chat.titles import shorten, title_of_name
+from glmtui.chat.tree import Tree
+from glmtui.errors import UserError
+from glmtui.i18n import _
+
+LIST_BUDGET = 0.1
+"""Seconds `Library.list` may spend on reading files that changed; the others follow in `Library.refresh`."""
+_SAVE_ABOVE = 8 << 20
+"""Bytes of new text that are kept in memory before `refresh` writes them to the cache."""
+EXCERPT = 120
+"""Characters of the line that a hit shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One line of the list of conversations."""
+
+    id: str
+    path: Path
+    title: str
+    updated: datetime
+    """When its last message was begun, in local time."""
+    messages: int
+    """How many messages it shows, on all branches."""
+    model: str = ""
+    """Which model answered last."""
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One message in which the words of a search occur."""
+
+    summary: Summary
+    message_id: str | None
+    """None: the words are in the title."""
+    line: str
+    """The line with the (longest) word, cut around it."""
+
+
+Summaries = list[Summary]
+Hits = list[Hit]
+
+
+class Library:
+    """All conversations in one folder. Safe to use from several threads.
+
+    The folder is the truth and may change at any time; every `list` and `search` looks at it again. What was
+    read from the files is kept in an index in the cache directory.
+    """
+
+    def __init__(self, folder: Path | None = None, *, cache: Path | None = None) -> None:
+        self.folder = folder or paths.data_dir() / "conversations"
+        name = hashlib.sha256(os.fsencode(os.path.abspath(self.folder))).hexdigest()[:16]
+        self._cache = (cache or paths.cache_dir()) / "conversations" / name
+        self._index: Index | None = None
+        self._stale: dict[str, os.stat_result] = {}
+        """Files that changed since they were indexed, newest name first."""
+        self._lock = threading.RLock()
+
+    # --- looking ---
+
+    def list(self, *, model: str | None = None) -> Summaries:
+        """Return the conversations that hold something, pinned ones first, then by last use.
+
+        Of a file that has not been read yet (many are new at once) date and title come from its name;
+        `complete` is then False and `refresh` should run in the background.
+        """
+        with self._lock:
+            self._scan()
+            self._read_stale(deadline=time.monotonic() + LIST_BUDGET)
+            found = [s for s in self._summaries() if model is None or s.model == model]
+        return sorted(found, key=lambda s: (s.pinned, s.updated), reverse=True)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every file is in the index as it was at the last look."""
+        return not self._stale
+
+    def refresh(self, stop: Callable[[], bool] = lambda: False) -> bool:
+        """Bring the index up to date, however long it takes; return whether something had changed.
+
+        Meant for a background thread: other calls get in between, and `stop` ends it early.
+        """
+        with self._lock:
+            before = dict(self._opened().entries)
+            self._scan()
+        while self._stale and not stop():
+            with self._lock:
+                self._read_stale(deadline=time.monotonic() + 0.02)
+                if self._opened().unsaved_bytes > _SAVE_ABOVE:
+                    self._opened().save()
+        with self._lock:
+            self._opened().save()
+            return before.keys() != self._opened().entries.keys() or any(
+                entry[1:3] != before[name][1:3] for name, entry in self._opened().entries.items()
+            )
+
+    def search(
+        self, text: str, *, limit: int = 100, per_conversation: int = 5, model: str | None = None
+    ) -> Hits:
+        """Return the messages in which all words of `text` occur, of the last used conversations first.
+
+        Upper and lower case are the same; a word is found inside longer ones, too; ``"words in quotes"``
+        must stand together. Words that only occur spread over a conversation find it as well.
+        """
+        words = sorted(
+            {quoted or plain for quoted, plain in re.findall(r'"([^"]+)"|([^\s"]+)', text)}, key=len
+        )
+        patterns = [re.compile(re.escape(fold(word))) for word in reversed(words)]
+        hits: Hits = []
+        if not patterns:
+            return hits
+        with self._lock:
+            index = self._opened()
+            for summary in self.list(model=model):
+                entry = index.entries.get(summary.path.name)
+                if entry is not None and (found := index.find(entry, patterns)):
+                    hits += _hits(summary, found[:per_conversation], patterns)
+                    if len(hits) >= limit:
+                        break
+        return hits[:limit]
+
+    def models(self) -> list[str]:
+        """Return the models that answered in these conversations, to filter by."""
+        return sorted({summary.model for summary in self.list() if summary.model})
+
+    def find(self, conversation_id: str) -> Summary:
+        """Return the summary of the conversation with this id.
+
+        Raises:
+            UserError: there is none.
+        """
+        for summary in self.list():
+            if summary.id == conversation_id:
+                return summary
+        raise UserError(
+            _("There is no conversation {id} in {folder}.").format(id=conversation_id, folder=self.folder)
+        )
+
+    # --- conversations ---
+
+    def create(self) -> Conversation:
+        """Begin a conversation; its file appears in the folder with the first message."""
+        return Conversation(folder=self.folder)
+
+    def open(self, path_or_id: Path | str) -> Conversation:
+        """Open a conversation by the id of its summary, or any conversation file by its path.
+
+        Raises:
+            UserError: there is no such conversation or it cannot be read.
+        """
+        if isinstance(path_or_id, str) and not path_or_id.endswith(SUFFIX):
+            return Conversation.open(self.find(path_or_id).path)
+        return Conversation.open(Path(path_or_id))
+
+    def add(self, conversation: Conversation) -> Conversation:
+        """Put a copy of a conversation from elsewhere (an imported one) into the folder and open it."""
+        file = ConversationFile(folder=self.folder)
+        file.create(conversation.records(), created=conversation.created, title=conversation.title)
+        assert file.path is not None
+        return Conversation.open(file.path)
+
+    def save_as(self, conversation: Conversation, path: Path, *, overwrite: bool = False) -> None:
+        """Write a copy of `conversation` to `path`.
+
+        Raises:
+            UserError: a file is there already and `overwrite` is not set, or it cannot be written.
+        """
+        if path.exists() and not overwrite:
+            raise UserError(_("{path} exists already; choose another name.").format(path=path))
+        try:
+            write_atomically(path, encode(conversation.records()))
+        except OSError as error:
+            raise UserError(
+                _("{path} cannot be written: {error}. Choose another place.").format(
+                    path=path, error=error.strerror or error
+                )
+            ) from error
+
+    def rename(self, conversation_id: str, title: str) -> None:
+        """Give a conversation a title; an empty one goes back to the title made from the first exchange.
+
+        For a conversation that is open, `Conversation.rename` does the same.
+        """
+        self._append(conversation_id, {"type": "title", "title": " ".join(title.split()) or None})
+
+    def pin(self, conversation_id: str, pinned: bool = True) -> None:
+        """Keep a conversation at the top of the list, or no longer."""
+        self._append(conversation_id, {"type": "pin", "pinned": pinned})
+
+    def trash(self, conversation_id: str) -> None:
+        """Move a conversation to the trash. Where it is open, it goes on there: `restore` brings back all."""
+        path = self.find(conversation_id).path
+        target = _free(paths.make_private(self.folder / TRASH) / path.name)
+        self._move(path, target)
+        with contextlib.suppress(OSError):
+            os.utime(target)  # when it was deleted, for the order of `trashed` and for `empty_trash`
+
+    def restore(self, conversation_id: str) -> None:
+        """Bring a conversation back from the trash."""
+        for summary in self.trashed():
+            if summary.id == conversation_id:
+                self._move(summary.path, _free(self.folder / summary.path.name))
+                return
+        raise UserError(_("There is no conversation {id} in the trash.").format(id=conversation_id))
+
+    def trashed(self) -> Summaries:
+        """Return what is in the trash, last deleted first; the files are read anew each time."""
+        found = []
+        for name, status in _conversation_files(self.folder / TRASH):
+            path = self.folder / TRASH / name
+            with contextlib.suppress(OSError):
+                entry = make_entry(name, status.st_mtime_ns, status.st_size, path.read_bytes())
+                found.append((status.st_mtime_ns, self._summary(entry, path.parent)))
+        return [summary for _time, summary in sorted(found, key=lambda pair: pair[0], reverse=True)]
+
+    def empty_trash(self, *, older_than_days: float = 0) -> int:
+        """Delete for good what has been in the trash for so long; return how many conversations that were."""
+        limit = time.time_ns() - int(older_than_days * 86_400e9)
+        count = 0
+        for name, status in _conversation_files(self.folder / TRASH):
+            if status.st_mtime_ns <= limit:
+                with contextlib.suppress(OSError):
+                    (self.folder / TRASH / name).unlink()
+                    count += 1
+        return count
+
+    # --- inside ---
+
+    def _opened(self) -> Index:
+        if self._index is None:
+            self._index = Index(self._cache)
+        return self._index
+
+    def _scan(self) -> None:
+        """Compare the folder with the index."""
+        index = self._opened()
+        files = dict(_conversation_files(self.folder))
+        for name in index.entries.keys() - files.keys():
+            index.remove(name)
+        stale = [
+            name
+            for name, status in files.items()
+            if (entry := index.entries.get(name)) is None
+            or (entry.mtime, entry.size) != (status.st_mtime_ns, status.st_size)
+        ]
+        self._stale = {name: files[name] for name in sorted(stale)}
+
+    def _read_stale(self, deadline: float) -> None:
+        """Index files that changed, the newest first, at least one, until it is `deadline`."""
+        while self._stale:
+            name, status = self._stale.popitem()
+            try:
+                data = (self.folder / name).read_bytes()
+            except OSError:
+                data = b""  # gone again or not readable: not listed, and looked at again when it changes
+            self._opened().put(make_entry(name, status.st_mtime_ns, status.st_size, data))
+            if time.monotonic() >= deadline:
+                return
+
+    def _summaries(self) -> Iterator[Summary]:
+        """Yield what the index knows, and what names tell of the rest, in the order of names."""
+        ids: set[str] = set()
+        for name, entry in sorted(self._opened().entries.items()):
+            if name not in self._stale and (entry.messages or entry.title):
+                summary = self._summary(entry)
+                if summary.id in ids:  # a copied file: the second goes by its name
+                    summary = replace(summary, id=summary.path.stem)
+                ids.add(summary.id)
+                yield summary
+        for name, status in self._stale.items():
+            title = title_of_name(name)
+            entry = Entry(name, 0, status.st_size, "", title, status.st_mtime, 0, "", False)
+            yield self._summary(entry)
+
+    def _summary(self, entry: Entry, folder: Path | None = None) -> Summary:
+        path = (folder or self.folder) / entry.name
+        return Summary(
+            id=entry.id or path.stem,
+            path=path,
+            title=entry.title,
+            updated=datetime.fromtimestamp(entry.updated, timezone.utc).astimezone(),
+            messages=entry.messages,
+            model=entry.model,
+            pinned=entry.pinned,
+        )
+
+    def _append(self, conversation_id: str, record: Record) -> None:
+        path = self.find(conversation_id).path
+        try:
+            ConversationFile(path).append([record])
+        except FileNotFoundError as error:
+            raise UserError(_("There is no conversation file {path}.").format(path=path)) from error
+
+    def _move(self, source: Path, target: Path) -> None:
+        try:
+            os.rename(source, target)
+            sync_directory(target.parent)
+            sync_directory(source.parent)
+        except OSError as error:
+            raise UserError(
+                _("{source} cannot be moved to {folder}: {error}.").format(
+                    source=source, folder=target.parent, error=error.strerror or error
+                )
+            ) from error
+
+
+def _conversation_files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield the names and states of the conversation files in `folder`; none where there is no folder."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(SUFFIX) and not entry.name.startswith("."):
+                with contextlib.suppress(OSError):  # gone since
+                    if entry.is_file():
+                        yield entry.name, entry.stat()
+
+
+def _free(path: Path) -> Path:
+    """Return `path`, or one like it that does not exist."""
+    number = 2
+    free = path
+    while free.exists():
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+        number += 1
+    return free
+
+
+def _hits(summary: Summary, ids: Sequence[str], words: Sequence[re.Pattern[bytes]]) -> Iterator[Hit]:
+    """Read the lines with the first of `words` from the file itself, as the index may be outdated."""
+    try:
+        data = summary.path.read_bytes()
+    except OSError:
+        return
+    messages = Tree(parse(_lines_with(data, ids)).records).messages
+    if not all(message_id in messages for message_id in ids if message_id):
+        messages = Tree(parse(data).records).messages  # ids that are not written in the file
+    for message_id in ids:
+        text = messages[message_id].text if message_id in messages else summary.title
+        if message_id and message_id not in messages:
+            continue
+        for line in text.split("\n"):
+            if match := words[0].search(fold(line)):
+                start = len(fold(line)[: match.start()].decode("utf-8", "ignore"))
+                yield Hit(summary, message_id or None, _excerpt(line, start))
+                break
+
+
+def _lines_with(data: bytes, ids: Sequence[str]) -> bytes:
+    """Return the lines of `data` in which one of `ids` stands, in order."""
+    wanted = re.compile(
+        b"|".join(re.escape(message_id.encode()) for message_id in ids if message_id) or b"(?!)"
+    )
+    lines = []
+    position = 0
+    while match := wanted.search(data, position):
+        start = data.rfind(b"\n", 0, match.start()) + 1
+        position = data.find(b"\n", match.end())
+        position = len(data) if position < 0 else position
+        lines.append(data[start:position])
+    return b"\n".join(lines)
+
+
+def _excerpt(line: str, start: int) -> str:
+    """Return what stands around the character `start` of `line`, marking cuts."""
+    begin = max(0, start - EXCERPT // 4) if len(line) > EXCERPT else 0
+    return ("…" if begin else "") + shorten(line[begin:].strip(), EXCERPT)
