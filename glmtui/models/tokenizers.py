@@ -301,7 +301,7 @@ def _read_model(file: Path) -> SentencePieceProcessor:
         message = _("{path} is damaged: it has {size} bytes and the sha256 {sha}.").format(
             path=file, size=len(content), sha=hashlib.sha256(content).hexdigest()
         )
-        size, sha = PUBLISHED[file.name] if file.name in PUBLISHED else (0, "")
+        size, sha = PUBLISHED.get(file.name, (0, ""))
         if sha:
             message += " " + _("The published file has {size} bytes and {sha}.").format(size=size, sha=sha)
         raise UserError(f"{message} " + _("Download it again.")) from error

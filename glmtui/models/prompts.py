@@ -1,0 +1,279 @@
+"""How a conversation is written for each family, and how much of it fits. Imports no torch.
+
+ChatGLM-6B and ChatGLM2-6B write rounds (``[Round 1] 问：… 答：…``), ChatGLM3-6B messages with role tokens,
+CodeGeeX2-6B nothing at all: it continues the text it is given.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from glmtui.engine.events import Turn
+from glmtui.errors import UserError
+from glmtui.i18n import _
+from glmtui.models.folder import Family
+from glmtui.models.responses import ResponseStream, process_response
+from glmtui.models.tokenizers import ChatGLM2Tokenizer, ChatGLMTokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A conversation as token ids."""
+
+    ids: list[int]
+    dropped_rounds: int = 0
+    """How many of the oldest rounds were left out so that the rest fits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a key/value cache holds after an answer: the conversation, and the very tokens of it."""
+
+    turns: tuple[Turn, ...]
+    """All turns up to and with the answer, the left out ones too."""
+    ids: list[int]
+    """Prompt and answer as generated, without the stop token."""
+    dropped_rounds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A question, with its answer where there is one, and what a tool said in between (ChatGLM3)."""
+
+    turns: tuple[Turn, ...] = ()
+
+    @property
+    def question(self) -> str:
+        """What was asked. A question that was never answered is asked along with the next."""
+        return "\n".join(turn.text for turn in self.turns if turn.role in ("user", "observation"))
+
+    @property
+    def answer(self) -> str:
+        """What was answered; empty if nothing was yet."""
+        return "\n".join(turn.text for turn in self.turns if turn.role == "assistant")
+
+
+@dataclass(frozen=True, slots=True)
+class Dialogue:
+    """A conversation cut into a system message, whole rounds, and the round that wants an answer."""
+
+    system: str
+    rounds: tuple[Round, ...]
+    last: Round
+
+    @classmethod
+    def of(cls, turns: Iterable[Turn]) -> Dialogue:
+        """Cut `turns`. A round starts where the user speaks after an answer."""
+        system: list[str] = []
+        rounds: list[list[Turn]] = [[]]
+        for turn in turns:
+            if turn.role == "system":
+                system.append(turn.text)
+                continue
+            if turn.role == "user" and rounds[-1] and rounds[-1][-1].role == "assistant":
+                rounds.append([])
+            rounds[-1].append(turn)
+        *earlier, last = (Round(tuple(each)) for each in rounds)
+        return cls("\n".join(system), tuple(earlier), last)
+
+    def newest(self, count: int) -> Dialogue:
+        """Return the dialogue with only its `count` newest rounds; system message and question stay."""
+        return Dialogue(self.system, self.rounds[len(self.rounds) - count :], self.last)
+
+    @property
+    def question(self) -> str:
+        """What is asked now, for families without system messages: the system's text stands before it."""
+        return "\n".join(filter(None, (self.system, self.last.question)))
+
+
+class ChatFormat(ABC):
+    """How one family wants a conversation to be written."""
+
+    supports_system: ClassVar[bool] = False
+    """Whether it was trained with system messages; others get the text before the question."""
+    keeps_cache: ClassVar[bool] = True
+    """Whether the keys and values of one round serve the next, so that `fit` can go on from what is held.
+    ChatGLM-6B's context sees itself in both directions, so there every question reads the whole prompt."""
+    widens_punctuation: ClassVar[bool] = False
+
+    @abstractmethod
+    def write(self, dialogue: Dialogue) -> list[int]:
+        """Return the ids of the whole prompt. If `dialogue.last` has an answer, it is to be gone on with."""
+
+    def follow(self, rounds: int, new: Sequence[Turn]) -> list[int] | None:
+        """Return the ids that `new` turns add behind `rounds` rounds in the cache; None if they cannot."""
+        return None
+
+    def fit(self, turns: Sequence[Turn], limit: int, held: Held | None = None) -> Prompt:
+        """Write `turns` in at most `limit` tokens, leaving out the oldest rounds whole.
+
+        Where `turns` goes on from what is `held`, so does the prompt, token for token, and only its end is
+        new: text that is encoded again may come out as other tokens than the model generated.
+
+        Raises:
+            UserError: the last question alone is longer than that. It is not cut: half a question gets an
+                answer that looks right and is not.
+        """
+        if held is not None and (prompt := self._go_on(turns, held)) and len(prompt.ids) <= limit:
+            return prompt
+        dialogue = Dialogue.of(turns)
+        ids = self.write(dialogue.newest(0))
+        if len(ids) > limit:
+            message = _(
+                "The message is {count} tokens long and only {limit} fit. Shorten it, or raise the length "
+                "limit (max_length)."
+            )
+            raise UserError(message.format(count=len(ids), limit=limit))
+        # A round's cost alone may be off by a token at each end, so count generously, then write to be sure.
+        kept, used = 0, len(ids)
+        for each in reversed(dialogue.rounds):
+            used += self._cost(each)
+            if used - 2 * (kept + 1) > limit:
+                break
+            kept += 1
+        while kept and len(written := self.write(dialogue.newest(kept))) > limit:
+            kept -= 1
+        return Prompt(written if kept else ids, dropped_rounds=len(dialogue.rounds) - kept)
+
+    def encode_chat(self, query: str, history: Iterable[tuple[str, str]] = ()) -> list[int]:
+        """Return the ids of a prompt for `query` after `history`, pairs of question and answer."""
+        turns = []
+        for question, answer in history:
+            turns += [Turn("user", question), Turn("assistant", answer)]
+        return self.write(Dialogue.of([*turns, Turn("user", query)]))
+
+    def process_response(self, text: str) -> str:
+        """Post-process a whole answer."""
+        return process_response(text, punctuation=self.widens_punctuation)
+
+    def stream_response(self) -> ResponseStream:
+        """Return the post-processing of one answer as it comes."""
+        return ResponseStream(punctuation=self.widens_punctuation)
+
+    def _go_on(self, turns: Sequence[Turn], held: Held) -> Prompt | None:
+        count = len(held.turns)
+        if len(turns) <= count or tuple(turns[:count]) != held.turns:
+            return None
+        dialogue = Dialogue.of(held.turns)
+        added = self.follow(len(dialogue.rounds) + 1 - held.dropped_rounds, turns[count:])
+        return None if added is None else Prompt(held.ids + added, held.dropped_rounds)
+
+    def _cost(self, each: Round) -> int:
+        """Return about how many tokens a round adds to a prompt."""
+        once, twice = (len(self.write(Dialogue("", (each,) * n, Round()))) for n in (1, 2))
+        return twice - once
+
+
+class Rounds(ChatFormat):
+    """ChatGLM-6B: the bare question first, numbered rounds (from 0) after that."""
+
+    keeps_cache = False
+    widens_punctuation = True
+
+    def __init__(self, tokenizer: ChatGLMTokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    def write(self, dialogue: Dialogue) -> list[int]:
+        """Return prompt, ``[gMASK]``, ``<sop>``, and what is there of the answer."""
+        ids = self._tokenizer.encode(self.build_prompt(dialogue))
+        return ids + self._tokenizer.encode_text(dialogue.last.answer) if dialogue.last.answer else ids
+
+    @staticmethod
+    def build_prompt(dialogue: Dialogue) -> str:
+        """Return the text of a prompt."""
+        if not dialogue.rounds:
+            return dialogue.question
+        earlier = (f"[Round {i}]\n问：{r.question}\n答：{r.answer}\n" for i, r in enumerate(dialogue.rounds))
+        return "".join(earlier) + f"[Round {len(dialogue.rounds)}]\n问：{dialogue.question}\n答："
+
+
+class SpacedRounds(ChatFormat):
+    """ChatGLM2-6B: numbered rounds from 1 with blank lines between, from the first question on."""
+
+    def __init__(self, tokenizer: ChatGLM2Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    def write(self, dialogue: Dialogue) -> list[int]:
+        """Return ``[gMASK]``, ``sop``, prompt, and what is there of the answer."""
+        ids = self._tokenizer.encode(self.build_prompt(dialogue))
+        return ids + self._tokenizer.encode_text(dialogue.last.answer) if dialogue.last.answer else ids
+
+    def follow(self, rounds: int, new: Sequence[Turn]) -> list[int] | None:
+        """Return the next round's ids, less the space that encoding puts before a whole text."""
+        if any(turn.role != "user" for turn in new):
+            return None
+        question = Round(tuple(new)).question
+        return self._tokenizer.encode_text(f"\n\n[Round {rounds + 1}]\n\n问：{question}\n\n答：")[1:]
+
+    @staticmethod
+    def build_prompt(dialogue: Dialogue) -> str:
+        """Return the text of a prompt."""
+        rounds = enumerate(dialogue.rounds, start=1)
+        earlier = (f"[Round {i}]\n\n问：{r.question}\n\n答：{r.answer}\n\n" for i, r in rounds)
+        return "".join(earlier) + f"[Round {len(dialogue.rounds) + 1}]\n\n问：{dialogue.question}\n\n答："
+
+
+class Roles(ChatFormat):
+    """ChatGLM3-6B: every message behind a role token and a line of metadata, which is mostly empty."""
+
+    supports_system = True
+
+    def __init__(self, tokenizer: ChatGLM2Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    def write(self, dialogue: Dialogue) -> list[int]:
+        """Return ``[gMASK]``, ``sop``, the messages, ``<|assistant|>``, and what is there of the answer."""
+        ids = [*self._tokenizer.prefix_ids]
+        if dialogue.system:
+            ids += self._message("system", "", dialogue.system)
+        turns = [turn for each in (*dialogue.rounds, dialogue.last) for turn in each.turns]
+        for turn, follower in zip(turns, [*turns[1:], None], strict=True):
+            calls_tool = turn.role == "assistant" and follower is not None and follower.role == "observation"
+            metadata, text = turn.text.split("\n", 1) if calls_tool and "\n" in turn.text else ("", turn.text)
+            ids += self._message(turn.role, metadata, text)
+        if not turns or turns[-1].role != "assistant":
+            ids.append(self._role("assistant"))
+        return ids
+
+    def follow(self, rounds: int, new: Sequence[Turn]) -> list[int] | None:
+        """Return the new messages' ids and ``<|assistant|>``."""
+        if any(turn.role not in ("user", "observation") for turn in new):
+            return None
+        ids = [token for turn in new for token in self._message(turn.role, "", turn.text)]
+        return [*ids, self._role("assistant")]
+
+    def _message(self, role: str, metadata: str, text: str) -> list[int]:
+        encode = self._tokenizer.encode_text
+        return [self._role(role), *encode(f"{metadata}\n"), *encode(text)]
+
+    def _role(self, role: str) -> int:
+        return self._tokenizer.special_ids[f"<|{role}|>"]
+
+
+class Completion(ChatFormat):
+    """CodeGeeX2-6B: goes on from the text it is given, such as ``# language: Python`` and a comment.
+
+    It was trained on files, not on talk, so earlier rounds do not belong in front of it.
+    """
+
+    def __init__(self, tokenizer: ChatGLM2Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    def write(self, dialogue: Dialogue) -> list[int]:
+        """Return ``[gMASK]``, ``sop``, the text, and what is there of its continuation."""
+        return self._tokenizer.encode(dialogue.question + dialogue.last.answer)
+
+
+def chat_format(tokenizer: ChatGLMTokenizer | ChatGLM2Tokenizer) -> ChatFormat:
+    """Return how the tokenizer's family writes a conversation."""
+    if isinstance(tokenizer, ChatGLMTokenizer):
+        return Rounds(tokenizer)
+    formats: dict[Family, type[SpacedRounds | Roles | Completion]] = {
+        "chatglm2": SpacedRounds,
+        "chatglm3": Roles,
+        "codegeex2": Completion,
+    }
+    return formats[tokenizer.family](tokenizer)

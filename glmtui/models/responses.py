@@ -1,0 +1,96 @@
+"""What becomes of a model's raw answer before it is shown: the published post-processing, streaming.
+
+The published code works on the whole answer after every token; here text goes through once, and a character
+is held back only while it is undecided. ``stream.push(…)… + stream.finish()`` equals `process_response`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+TRAINING_TIME = "[[训练时间]]"
+"""What ChatGLM was trained to say where its training date belongs."""
+TRAINING_YEAR = "2023年"
+
+_PUNCTUATION = {",": "，", "!": "！", ":": "：", ";": "；", "?": "？"}
+_PLACEHOLDER_START = re.compile(
+    "(?:" + "|".join(re.escape(TRAINING_TIME[:n]) for n in range(len(TRAINING_TIME) - 1, 0, -1)) + r")\Z"
+)
+
+
+class ResponseStream:
+    """Post-processes one answer as it comes: outer white space, the training date, punctuation.
+
+    Args:
+        punctuation: make ``, ! : ; ?`` next to a Chinese character fullwidth, as ChatGLM-6B needs it, whose
+            tokenizer knows only the halfwidth ones.
+    """
+
+    def __init__(self, *, punctuation: bool) -> None:
+        self._widens = punctuation
+        self._started = False
+        self._space = ""  # white space that is only kept if something follows
+        self._placeholder = ""  # what may become the training date
+        self._mark = ""  # punctuation whose width the next character decides
+        self._last = ""
+
+    def push(self, text: str) -> str:
+        """Return what of the answer is decided once `text` has come."""
+        return self._widen(self._date(self._strip(text), final=False), final=False)
+
+    def finish(self) -> str:
+        """Return what was held back, as the answer ends here."""
+        return self._widen(self._date("", final=True), final=True)
+
+    def _strip(self, text: str) -> str:
+        if not self._started:
+            text = text.lstrip()
+            self._started = bool(text)
+        text = self._space + text
+        kept = text.rstrip()
+        self._space = text[len(kept) :]
+        return kept
+
+    def _date(self, text: str, *, final: bool) -> str:
+        text = (self._placeholder + text).replace(TRAINING_TIME, TRAINING_YEAR)
+        self._placeholder = ""
+        if not final and (start := _PLACEHOLDER_START.search(text)):
+            self._placeholder = start[0]
+            text = text[: start.start()]
+        return text
+
+    def _widen(self, text: str, *, final: bool) -> str:
+        if not self._widens:
+            return text
+        widened = []
+        for character in text:
+            if self._mark:
+                widened.append(_PUNCTUATION[self._mark] if _is_han(character) else self._mark)
+                self._mark = ""
+            if character not in _PUNCTUATION:
+                widened.append(character)
+            elif _is_han(self._last):
+                widened.append(_PUNCTUATION[character])
+            else:
+                self._mark = character
+            self._last = character
+        if final:
+            widened.append(self._mark)
+            self._mark = ""
+        return "".join(widened)
+
+
+def process_response(text: str, *, punctuation: bool) -> str:
+    """Post-process a whole answer. For `punctuation` see `ResponseStream`."""
+    return process_stream([text], punctuation=punctuation)
+
+
+def process_stream(pieces: Iterable[str], *, punctuation: bool) -> str:
+    """Post-process an answer given in pieces."""
+    stream = ResponseStream(punctuation=punctuation)
+    return "".join(map(stream.push, pieces)) + stream.finish()
+
+
+def _is_han(character: str) -> bool:
+    return "\u4e00" <= character <= "\u9fff"
