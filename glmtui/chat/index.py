@@ -57,6 +57,9 @@ class Entry(NamedTuple):
     """The text itself while it is not on disk yet."""
 
 
+_TYPES = (str, int, int, str, str, float, int, str, bool, int, int, type(None))
+
+
 def make_entry(name: str, mtime: int, size: int, data: bytes) -> Entry:
     """Read one conversation file's `data` into an entry."""
     tree = Tree(parse(data).records)
@@ -249,5 +252,4 @@ def _parse_entry(line: bytes) -> Entry | None:
         entry = Entry(*json.loads(line))
     except (ValueError, TypeError):
         return None  # torn or damaged: that file is read again
-    kinds: tuple[type, ...] = (str, int, int, str, str, float, int, str, bool, int, int, type(None))
-    return entry if all(isinstance(value, kind) for value, kind in zip(entry, kinds, strict=True)) else None
+    return entry if tuple(map(type, entry)) == _TYPES else None

@@ -8,7 +8,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,10 +16,10 @@ from pathlib import Path
 from glmtui import paths
 from glmtui.atomic import sync_directory, write_atomically
 from glmtui.chat.conversation import Conversation
-from glmtui.chat.files import SUFFIX, TRASH, ConversationFile, Record, encode, parse
+from glmtui.chat.files import SUFFIX, TRASH, ConversationFile, Record, encode
+from glmtui.chat.excerpts import matching_lines
 from glmtui.chat.index import Entry, Index, fold, make_entry
-from glmtui.chat.titles import shorten, title_of_name
-from glmtui.chat.tree import Tree
+from glmtui.chat.titles import title_of_name
 from glmtui.errors import UserError
 from glmtui.i18n import _
 
@@ -27,8 +27,8 @@ LIST_BUDGET = 0.1
 """Seconds `Library.list` may spend on reading files that changed; the others follow in `Library.refresh`."""
 _SAVE_ABOVE = 8 << 20
 """Bytes of new text that are kept in memory before `refresh` writes them to the cache."""
-EXCERPT = 120
-"""Characters of the line that a hit shows."""
+SHORT_SCAN = 0.01
+"""Seconds a look at the folder may take without being spared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,9 @@ class Summary:
     """One line of the list of conversations."""
 
     id: str
-    path: Path
+    folder: Path
+    name: str
+    """Of the file in `folder`."""
     title: str
     updated: datetime
     """When its last message was begun, in local time."""
@@ -45,6 +47,11 @@ class Summary:
     model: str = ""
     """Which model answered last."""
     pinned: bool = False
+
+    @property
+    def path(self) -> Path:
+        """The conversation file."""
+        return self.folder / self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,7 @@ class Hit:
 
 Summaries = list[Summary]
 Hits = list[Hit]
+Names = list[str]
 
 
 class Library:
@@ -76,6 +84,10 @@ class Library:
         self._index: Index | None = None
         self._stale: dict[str, os.stat_result] = {}
         """Files that changed since they were indexed, newest name first."""
+        self._listed: Summaries | None = None
+        """What `list` returns, until something changes."""
+        self._scan_again = 0.0
+        """Until then `search`, called at every key, may spare itself the look at a large folder."""
         self._lock = threading.RLock()
 
     # --- looking ---
@@ -88,9 +100,7 @@ class Library:
         """
         with self._lock:
             self._scan()
-            self._read_stale(deadline=time.monotonic() + LIST_BUDGET)
-            found = [s for s in self._summaries() if model is None or s.model == model]
-        return sorted(found, key=lambda s: (s.pinned, s.updated), reverse=True)
+            return [s for s in self._list() if model is None or s.model == model]
 
     @property
     def complete(self) -> bool:
@@ -132,16 +142,21 @@ class Library:
         if not patterns:
             return hits
         with self._lock:
+            if time.monotonic() >= self._scan_again:
+                self._scan()
             index = self._opened()
-            for summary in self.list(model=model):
-                entry = index.entries.get(summary.path.name)
-                if entry is not None and (found := index.find(entry, patterns)):
-                    hits += _hits(summary, found[:per_conversation], patterns)
+            for summary in self._list():
+                entry = index.entries.get(summary.name)
+                if entry is None or (model is not None and summary.model != model):
+                    continue
+                if found := index.find(entry, patterns):
+                    lines = matching_lines(summary.path, found[:per_conversation], patterns[0])
+                    hits += (Hit(summary, message_id, line or summary.title) for message_id, line in lines)
                     if len(hits) >= limit:
                         break
         return hits[:limit]
 
-    def models(self) -> list[str]:
+    def models(self) -> Names:
         """Return the models that answered in these conversations, to filter by."""
         return sorted({summary.model for summary in self.list() if summary.model})
 
@@ -255,10 +270,12 @@ class Library:
 
     def _scan(self) -> None:
         """Compare the folder with the index."""
+        start = time.monotonic()
         index = self._opened()
         files = dict(_conversation_files(self.folder))
         for name in index.entries.keys() - files.keys():
             index.remove(name)
+            self._listed = None
         stale = [
             name
             for name, status in files.items()
@@ -266,9 +283,19 @@ class Library:
             or (entry.mtime, entry.size) != (status.st_mtime_ns, status.st_size)
         ]
         self._stale = {name: files[name] for name in sorted(stale)}
+        end = time.monotonic()
+        self._scan_again = end + 20 * (end - start) if end - start > SHORT_SCAN else end
+
+    def _list(self) -> Summaries:
+        if self._stale:
+            self._read_stale(deadline=time.monotonic() + LIST_BUDGET)
+        if self._listed is None:
+            self._listed = sorted(self._summaries(), key=lambda s: (s.pinned, s.updated), reverse=True)
+        return self._listed
 
     def _read_stale(self, deadline: float) -> None:
         """Index files that changed, the newest first, at least one, until it is `deadline`."""
+        self._listed = None
         while self._stale:
             name, status = self._stale.popitem()
             try:
@@ -286,7 +313,7 @@ class Library:
             if name not in self._stale and (entry.messages or entry.title):
                 summary = self._summary(entry)
                 if summary.id in ids:  # a copied file: the second goes by its name
-                    summary = replace(summary, id=summary.path.stem)
+                    summary = replace(summary, id=summary.name.removesuffix(SUFFIX))
                 ids.add(summary.id)
                 yield summary
         for name, status in self._stale.items():
@@ -295,10 +322,10 @@ class Library:
             yield self._summary(entry)
 
     def _summary(self, entry: Entry, folder: Path | None = None) -> Summary:
-        path = (folder or self.folder) / entry.name
         return Summary(
-            id=entry.id or path.stem,
-            path=path,
+            id=entry.id or entry.name.removesuffix(SUFFIX),
+            folder=folder or self.folder,
+            name=entry.name,
             title=entry.title,
             updated=datetime.fromtimestamp(entry.updated, timezone.utc).astimezone(),
             messages=entry.messages,
@@ -344,44 +371,3 @@ def _free(path: Path) -> Path:
         free = path.with_name(f"{path.stem}-{number}{path.suffix}")
         number += 1
     return free
-
-
-def _hits(summary: Summary, ids: Sequence[str], words: Sequence[re.Pattern[bytes]]) -> Iterator[Hit]:
-    """Read the lines with the first of `words` from the file itself, as the index may be outdated."""
-    try:
-        data = summary.path.read_bytes()
-    except OSError:
-        return
-    messages = Tree(parse(_lines_with(data, ids)).records).messages
-    if not all(message_id in messages for message_id in ids if message_id):
-        messages = Tree(parse(data).records).messages  # ids that are not written in the file
-    for message_id in ids:
-        text = messages[message_id].text if message_id in messages else summary.title
-        if message_id and message_id not in messages:
-            continue
-        for line in text.split("\n"):
-            if match := words[0].search(fold(line)):
-                start = len(fold(line)[: match.start()].decode("utf-8", "ignore"))
-                yield Hit(summary, message_id or None, _excerpt(line, start))
-                break
-
-
-def _lines_with(data: bytes, ids: Sequence[str]) -> bytes:
-    """Return the lines of `data` in which one of `ids` stands, in order."""
-    wanted = re.compile(
-        b"|".join(re.escape(message_id.encode()) for message_id in ids if message_id) or b"(?!)"
-    )
-    lines = []
-    position = 0
-    while match := wanted.search(data, position):
-        start = data.rfind(b"\n", 0, match.start()) + 1
-        position = data.find(b"\n", match.end())
-        position = len(data) if position < 0 else position
-        lines.append(data[start:position])
-    return b"\n".join(lines)
-
-
-def _excerpt(line: str, start: int) -> str:
-    """Return what stands around the character `start` of `line`, marking cuts."""
-    begin = max(0, start - EXCERPT // 4) if len(line) > EXCERPT else 0
-    return ("…" if begin else "") + shorten(line[begin:].strip(), EXCERPT)

@@ -1,0 +1,63 @@
+"""The lines that a search shows, read from the conversation files themselves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from glmtui.chat.files import parse
+from glmtui.chat.index import fold
+from glmtui.chat.titles import shorten
+from glmtui.chat.tree import Tree
+
+LENGTH = 120
+"""Characters of a line that are shown."""
+
+
+def matching_lines(
+    path: Path, ids: Sequence[str], word: re.Pattern[bytes]
+) -> Iterator[tuple[str | None, str]]:
+    """Yield the id and the first line with the folded `word` of each message in `ids`.
+
+    The index may be behind the file, so a message without the word any more is passed over. The id "" stands
+    for the title: it comes back as None, with an empty line.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return
+    messages = Tree(parse(_lines_with(data, ids)).records).messages
+    if not all(message_id in messages for message_id in ids if message_id):
+        messages = Tree(parse(data).records).messages  # ids that are not written in the file
+    for message_id in ids:
+        if not message_id:
+            yield None, ""
+        elif message_id in messages:
+            for line in messages[message_id].text.split("\n"):
+                folded = fold(line)
+                if match := word.search(folded):
+                    start = len(folded[: match.start()].decode("utf-8", "ignore"))
+                    yield message_id, _excerpt(line, start)
+                    break
+
+
+def _lines_with(data: bytes, ids: Sequence[str]) -> bytes:
+    """Return the lines of `data` in which one of `ids` stands, in order."""
+    wanted = re.compile(
+        b"|".join(re.escape(message_id.encode()) for message_id in ids if message_id) or b"(?!)"
+    )
+    lines = []
+    position = 0
+    while match := wanted.search(data, position):
+        start = data.rfind(b"\n", 0, match.start()) + 1
+        position = data.find(b"\n", match.end())
+        position = len(data) if position < 0 else position
+        lines.append(data[start:position])
+    return b"\n".join(lines)
+
+
+def _excerpt(line: str, start: int) -> str:
+    """Return what stands around the character `start` of `line`, marking cuts."""
+    begin = max(0, start - LENGTH // 4) if len(line) > LENGTH else 0
+    return ("…" if begin else "") + shorten(line[begin:].strip(), LENGTH)
