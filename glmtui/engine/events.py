@@ -225,4 +225,15 @@ class Failed:
     message: str
 
 
-Event = LoadProgress | Loaded | Unloaded | Started | PromptProgress | Tokens | Done | Cancelled | TokenCount | Failed
+Event = (
+    LoadProgress
+    | Loaded
+    | Unloaded
+    | Started
+    | PromptProgress
+    | Tokens
+    | Done
+    | Cancelled
+    | TokenCount
+    | Failed
+)

@@ -15,8 +15,13 @@ Check = Callable[[float], None]
 class ModelConfig(Protocol):
     """The sizes that do not depend on the architecture."""
 
-    vocab_size: int
-    num_layers: int
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding, which may be more than the tokenizer has tokens."""
+
+    @property
+    def num_layers(self) -> int:
+        """Transformer blocks."""
 
     @property
     def max_length(self) -> int:

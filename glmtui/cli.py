@@ -1,0 +1,134 @@
+"""The command line. Nothing heavy is imported here: ``glmtui --help`` answers at once.
+
+Exit codes: 0 good, 1 failed with one clear line on standard error, 2 usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from pathlib import Path
+
+from glmtui import i18n
+from glmtui.commands import Command, ask, doctor
+from glmtui.commands.model_options import add_model_options
+from glmtui.errors import UsageError, UserError
+from glmtui.i18n import _
+from glmtui.version import __version__
+
+COMMANDS: tuple[Command, ...] = (ask, doctor)
+INTERRUPTED = 130
+GRACE = 0.3
+"""Seconds that a background thread in the middle of a computation gets to end by itself."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run glmtui with `argv` (by default the process's own arguments); return the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    i18n.use(_language(arguments))
+    args = build_parser().parse_args(arguments)
+    try:
+        return _run(args)
+    except UsageError as error:
+        return _fail(str(error), 2)
+    except UserError as error:
+        return _fail(str(error), 1)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read the output has seen enough, as in `glmtui ask … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # noqa: BLE001 (the last line of defence: a line for people, the rest in the log)
+        from glmtui.engine import failures
+
+        return _fail(failures.explain(error), 1)
+
+
+def build_parser() -> ArgumentParser:
+    """Describe the whole command line, in the language in use."""
+    parser = ArgumentParser(
+        prog="glmtui",
+        description=_("Chat with ChatGLM models on your own machine. Without a command, the app opens."),
+        epilog=_("Inside the app, F1 or /help lists the commands and keys."),
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument(
+        "--language", choices=tuple(i18n.LANGUAGES), default=SUPPRESS, help=_("the language of the interface")
+    )
+    add_model_options(parser)
+    app = parser.add_argument_group(_("app"))
+    app.add_argument(
+        "--conversation",
+        metavar="FILE",
+        type=Path,
+        default=SUPPRESS,
+        help=_("the conversation file to open; it is made if there is none"),
+    )
+    app.add_argument("--theme", metavar="NAME", default=SUPPRESS, help=_("the colour theme"))
+    subparsers = parser.add_subparsers(dest="command", metavar=_("COMMAND"), title=_("commands"))
+    for command in COMMANDS:
+        command.add_parser(subparsers)
+    return parser
+
+
+def _run(args: Namespace) -> int:
+    for command in COMMANDS:
+        if args.command == command.NAME:
+            return command.run(args)
+    return _open_app(args)
+
+
+def _open_app(args: Namespace) -> int:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UserError(_('The app needs a terminal. For one answer without it: glmtui ask "…"'))
+    from glmtui.options import AppOptions
+    from glmtui.tui.app import GlmTui
+
+    given = {name: getattr(args, name) for name in AppOptions.__dataclass_fields__ if hasattr(args, name)}
+    app = GlmTui(AppOptions(**given))
+    app.run()
+    code = app.return_code or 0
+    _leave_now_if_busy(code)
+    return code
+
+
+def _leave_now_if_busy(code: int) -> None:
+    """End the process at once if a daemon thread is in the middle of something.
+
+    The interpreter's own way out would take down what torch's threads still use, and may crash or hang. All
+    that matters is on disk by now, and the terminal is as it was.
+    """
+    daemons = [
+        thread
+        for thread in threading.enumerate()
+        if thread.daemon and thread is not threading.current_thread()
+    ]
+    for thread in daemons:
+        thread.join(GRACE / len(daemons))
+    if any(thread.is_alive() for thread in daemons):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _language(arguments: Sequence[str]) -> str:
+    """Return the language asked for on the command line, or else in the settings; ``auto`` without either."""
+    chosen = ""
+    for argument, following in zip(arguments, (*arguments[1:], ""), strict=True):
+        name, equals, value = argument.partition("=")
+        if name == "--language":
+            chosen = value if equals else following
+    if chosen in i18n.LANGUAGES:
+        return chosen
+    from glmtui.settings import Settings
+
+    return str(Settings.load()["ui.language"])
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"glmtui: {message}", file=sys.stderr)  # noqa: T201 (the command line speaks)
+    return code

@@ -1,0 +1,231 @@
+"""``glmtui doctor``: what this machine offers, what would be used, and why."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+from argparse import ArgumentParser, Namespace
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from glmtui import paths
+from glmtui.commands.model_options import add_model_options, read_model_options
+from glmtui.errors import UserError
+from glmtui.i18n import _
+from glmtui.settings import Settings
+from glmtui.version import __version__
+
+if TYPE_CHECKING:
+    from glmtui.commands import Subparsers
+
+NAME = "doctor"
+PACKAGES = (
+    "torch",
+    "transformers",
+    "textual",
+    "sentencepiece",
+    "safetensors",
+    "accelerate",
+    "huggingface_hub",
+    "cpm_kernels",
+)
+CPU_FLAGS = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "amx_int8",
+    "amx_bf16",
+    "asimddp",
+    "i8mm",
+    "bf16",
+)
+"""The instruction sets that make a difference to the products."""
+
+Report = dict[str, Any]
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Describe the arguments of ``doctor``."""
+    parser: ArgumentParser = subparsers.add_parser(
+        NAME,
+        help=_("show devices, memory, versions, paths, and what would be used and why"),
+        description=_(
+            "Show what this machine offers, what would be used, and why. Copy it into a bug report."
+        ),
+    )
+    parser.add_argument("--json", action="store_true", help=_("print JSON"))
+    add_model_options(parser)
+
+
+def run(args: Namespace) -> int:
+    """Print the report; return 0 if a model can run with these options, else 1."""
+    settings = Settings.load()
+    report = examine(args, settings)
+    if args.json:
+        print(json.dumps(report, ensure_ascii=False, indent=1, default=str))  # noqa: T201
+    else:
+        for line in lines(report):
+            print(line)  # noqa: T201
+    return 0 if report["use"]["ok"] else 1
+
+
+def examine(args: Namespace, settings: Settings) -> Report:
+    """Look at everything; a part that cannot be looked at says so instead of raising."""
+    from glmtui.engine import host
+
+    memory = host.memory()
+    return {
+        "glmtui": __version__,
+        "python": f"{platform.python_version()} ({sys.executable})",
+        "system": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "cpu": {
+            "name": host.cpu_name(),
+            "cores": host.usable_cores(),
+            "features": [flag for flag in CPU_FLAGS if flag in host.cpu_flags()],
+        },
+        "memory": {"free": memory.free, "total": memory.total},
+        "devices": _devices(),
+        "kernels": _kernels(),
+        "paths": {
+            "config": settings.path,
+            "conversations": paths.data_dir() / "conversations",
+            "state": paths.state_dir(),
+            "cache": paths.cache_dir(),
+            "themes": paths.themes_dir(),
+        },
+        "settings": settings.problems or "ok",
+        "use": _use(args, settings),
+    }
+
+
+def lines(report: Report) -> list[str]:
+    """Lay the report out for people."""
+
+    def row(title: str, *values: object) -> str:
+        return f"{title:<14}" + " · ".join(str(value) for value in values if value not in (None, "", []))
+
+    def size(memory: Report) -> str:
+        return _("{free} free of {total}").format(
+            free=_gigabytes(memory["free"]), total=_gigabytes(memory["total"])
+        )
+
+    cpu, use = report["cpu"], report["use"]
+    result = [
+        row("glmtui", report["glmtui"]),
+        row("Python", report["python"]),
+        row(_("system"), report["system"]),
+        row(
+            _("packages"),
+            *(f"{name} {version or _('missing')}" for name, version in report["packages"].items()),
+        ),
+        row(
+            _("processor"),
+            cpu["name"],
+            _("{count} cores").format(count=cpu["cores"]),
+            " ".join(cpu["features"]),
+        ),
+        row(_("memory"), size(report["memory"])),
+    ]
+    for device in report["devices"]:
+        mark = "✓" if device["available"] else "✗"
+        result.append(
+            row(
+                f"{mark} {device['device']}",
+                device["name"],
+                size(device["memory"]) if device["available"] else "",
+                device["reason"],
+            )
+        )
+    result += [row(title, value) for title, value in report["kernels"].items()]
+    result += [row(_(title), path) for title, path in report["paths"].items()]
+    if report["settings"] != "ok":
+        result += [row(_("settings"), problem) for problem in report["settings"]]
+    result.append("")
+    result.append(
+        row(
+            _("would use"),
+            use.get("model"),
+            use.get("device"),
+            use.get("quant"),
+            use.get("dtype"),
+            use.get("threads"),
+        )
+    )
+    result += [row("", note) for note in use["notes"]]
+    return result
+
+
+def _devices() -> list[Report]:
+    from glmtui.engine import device as devices
+
+    found: list[Report] = []
+    for kind in devices.ORDER:
+        try:
+            device = devices.probe(kind)
+        except (ImportError, OSError) as error:  # a broken torch
+            found.append({"device": kind, "name": "", "available": False, "reason": str(error), "memory": {}})
+            continue
+        found.append(
+            {
+                "device": kind,
+                "name": device.name,
+                "available": device.available,
+                "reason": device.reason,
+                "memory": {"free": device.memory.free, "total": device.memory.total},
+            }
+        )
+    return found
+
+
+def _kernels() -> Report:
+    """What compiles the kernels for quantised models."""
+    names = (os.environ.get("CC", ""), "cc", "gcc", "clang", "cl")
+    compiler = next((path for name in names if name and (path := shutil.which(name))), None)
+    return {"compiler": compiler or _("none found: quantised models run, slower")}
+
+
+def _use(args: Namespace, settings: Settings) -> Report:
+    """What a start with these options would run, or why it could not."""
+    options = read_model_options(args, settings)
+    try:
+        from glmtui.engine import loader
+
+        plan = loader.plan(
+            options.source,
+            quant=options.quant,
+            device=options.device,
+            threads=options.threads,
+            ptuning=options.ptuning,
+        )
+    except (UserError, ImportError, OSError) as error:
+        return {"ok": False, "model": options.source or "nano", "notes": [str(error)]}
+    return {
+        "ok": True,
+        "model": str(plan.folder.path),
+        "device": plan.place.kind,
+        "quant": plan.quant,
+        "dtype": str(plan.dtype).removeprefix("torch."),
+        "threads": plan.threads,
+        "memory": plan.needed,
+        "notes": [
+            _("{device}, because {reason}").format(device=plan.place.kind, reason=plan.place.reason),
+            _("about {needed} of memory with 2048 tokens of context").format(needed=_gigabytes(plan.needed)),
+        ],
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.1f} GB"

@@ -1,0 +1,86 @@
+"""The options that say which model runs and how, the same for the app and for every subcommand."""
+
+from __future__ import annotations
+
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from glmtui.engine.events import Quant
+from glmtui.i18n import _
+
+if TYPE_CHECKING:
+    from glmtui.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """Which model to run and how: the command line before the settings."""
+
+    source: str | None
+    device: str
+    quant: Quant | None
+    threads: int | None
+    ptuning: str | None
+
+
+def add_model_options(parser: ArgumentParser) -> None:
+    """Add ``--model`` and the rest. Absent ones leave no attribute, so they may stand before a subcommand."""
+    group = parser.add_argument_group(_("model"))
+    group.add_argument(
+        "--model",
+        metavar="M",
+        default=SUPPRESS,
+        help=_("a folder, a Hugging Face id or a short name (default: as in the settings, or built in)"),
+    )
+    group.add_argument(
+        "--device",
+        choices=("auto", "cuda", "mps", "cpu"),
+        default=SUPPRESS,
+        help=_("where it runs; auto takes the fastest there is"),
+    )
+    group.add_argument(
+        "--quant",
+        choices=("none", "8", "4"),
+        default=SUPPRESS,
+        help=_("bits per weight: 4 and 8 need less memory"),
+    )
+    group.add_argument(
+        "--threads",
+        metavar="N",
+        type=positive,
+        default=SUPPRESS,
+        help=_("threads on the CPU (default: physical cores)"),
+    )
+    group.add_argument(
+        "--ptuning",
+        metavar="DIR",
+        default=SUPPRESS,
+        help=_("a P-tuning v2 checkpoint to put on top of the model"),
+    )
+
+
+def read_model_options(args: Namespace, settings: Settings) -> ModelOptions:
+    """Return what `args` says, and where it says nothing what `settings` say."""
+
+    def value(option: str, key: str) -> object:
+        return getattr(args, option, None) if getattr(args, option, None) is not None else settings[key]
+
+    return ModelOptions(
+        source=cast("str | None", value("model", "model.source")) or None,
+        device=cast("str", value("device", "model.device")),
+        quant=cast("Quant | None", value("quant", "model.quant")),
+        threads=cast("int | None", value("threads", "model.threads")),
+        ptuning=cast("str | None", value("ptuning", "model.ptuning")) or None,
+    )
+
+
+def positive(text: str) -> int:
+    """Read a whole number of at least 1, for argparse."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise ArgumentTypeError(_("{text!r} is not a whole number of at least 1").format(text=text))
+    return number

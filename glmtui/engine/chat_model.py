@@ -1,0 +1,325 @@
+"""A loaded model as Python and the worker see it: token ids in and out, and conversations in and text out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from glmtui.engine.events import ModelInfo, Sampling, Stats, Turn
+from glmtui.engine.generate import Check, Generation
+from glmtui.engine.stop import Stopped
+from glmtui.errors import UserError
+from glmtui.models import prompts, tokenizers
+from glmtui.models.base import KVCache, LanguageModel
+from glmtui.models.folder import ModelFolder
+
+DEFAULT_SAMPLING = Sampling()
+ANSWER_ROOM = 512
+"""Tokens kept free for the answer when old rounds must be left out, or a quarter of a shorter context."""
+
+History = list[tuple[str, str]]
+"""Rounds of (question, answer), as in the published `chat`."""
+
+
+class ChatModel:
+    """A network with its tokenizer and its way of writing conversations. Made by `glmtui.load`.
+
+    One answer at a time: the model's tensors are shared, so two threads must not generate at once.
+    """
+
+    def __init__(self, network: LanguageModel, folder: ModelFolder, info: ModelInfo) -> None:
+        self.network = network
+        self.folder = folder
+        self.info = info
+        self._kept: _Kept | None = None  # of the last answer, for the next
+
+    def __repr__(self) -> str:
+        return (
+            f"<ChatModel {self.info.name} on {self.info.device}, {self.info.dtype}, quant {self.info.quant}>"
+        )
+
+    @cached_property
+    def tokenizer(self) -> tokenizers.ChatGLMTokenizer | tokenizers.ChatGLM2Tokenizer:
+        """The model's tokenizer. Raises UserError naming the file where the folder has none."""
+        return tokenizers.load_tokenizer(self.folder.path)
+
+    @cached_property
+    def format(self) -> prompts.ChatFormat:
+        """How the model wants a conversation to be written."""
+        return prompts.chat_format(self.tokenizer)
+
+    @property
+    def guard_id(self) -> int:
+        """The token taken when logits are not finite: ``▁``, behind the image tokens of the first release."""
+        return 20005 if self.network.config.vocab_size == 150528 else 5  # the first release's image tokens
+
+    # --- token ids ---
+
+    def logits(self, ids: Sequence[int]) -> Tensor:
+        """Return float32 logits ``[n, vocab]`` on the CPU for the prompt `ids` ``[n]``."""
+        device = next(self.network.parameters()).device
+        return self.network(torch.as_tensor(ids, dtype=torch.long, device=device)).cpu()
+
+    def generate(
+        self,
+        ids: Sequence[int],
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        repetition_penalty: float = 1.0,
+        seed: int | None = None,
+        stop_ids: Sequence[int] = (),
+    ) -> Iterator[int]:
+        """Yield up to `max_new_tokens` token ids that follow the prompt `ids`, through the key/value cache.
+
+        Greedy unless `temperature` is above 0. This is the bare decoding: it goes on behind an end token
+        unless `stop_ids` (such as ``model.network.config.stop_ids``) say otherwise.
+        """
+        prompt = [int(token) for token in ids]
+        sampling = Sampling(
+            max_length=len(prompt) + max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+        )
+        yield from Generation(self.network, prompt, sampling, stop_ids=stop_ids, guard_id=self.guard_id)
+
+    # --- conversations ---
+
+    def chat(
+        self, query: str, history: Sequence[tuple[str, str]] = (), *, system: str = "", **sampling: Any
+    ) -> tuple[str, History]:
+        """Answer `query`; return the answer and the history with it, as the published `chat` does.
+
+        Keyword arguments are fields of `Sampling`. `history` itself is not changed.
+        """
+        answer = self.stream(_turns(query, history, system), replace(self.default_sampling, **sampling))
+        response = "".join(answer)
+        return response, [*history, (query, response)]
+
+    def stream_chat(
+        self, query: str, history: Sequence[tuple[str, str]] = (), *, system: str = "", **sampling: Any
+    ) -> Iterator[tuple[str, History]]:
+        """Yield the answer so far and the history with it, every time there is more text."""
+        answer = self.stream(_turns(query, history, system), replace(self.default_sampling, **sampling))
+        for text in answer:
+            if text:
+                yield answer.text, [*history, (query, answer.text)]
+
+    @property
+    def default_sampling(self) -> Sampling:
+        """How the model's published `chat` samples."""
+        if self.folder.family == "chatglm":
+            return DEFAULT_SAMPLING
+        return Sampling(max_length=8192, temperature=0.8, top_p=0.8)
+
+    def stream(
+        self,
+        turns: Sequence[Turn],
+        sampling: Sampling = DEFAULT_SAMPLING,
+        *,
+        continue_answer: bool = False,
+        check: Check | None = None,
+    ) -> Answer:
+        """Return the answer to `turns`, for which nothing is computed until it is iterated over.
+
+        If the conversation is too long, its oldest rounds are left out of the prompt.
+
+        Args:
+            turns: ends with the user's message, or with `continue_answer` the assistant's own unfinished one.
+            sampling: how tokens are chosen.
+            continue_answer: go on where the last turn ends.
+            check: called with the fraction of the prompt that is read, and before every token. It may raise
+                `Stopped`, which ends the answer with what came until then.
+
+        Raises:
+            UserError: there is no tokenizer, or the last message alone is too long.
+        """
+        limit = self.limit(sampling)
+        kept, self._kept = self._kept, None
+        prompt = self._fit(turns, sampling, limit, kept.held if kept else None)
+        generation = Generation(
+            self.network,
+            prompt.ids,
+            sampling,
+            limit=limit,
+            stop_ids=self.network.config.stop_ids,
+            guard_id=self.guard_id,
+            cache=kept.cache_for(prompt.ids) if kept else None,
+            check=check,
+        )
+        return Answer(self, tuple(turns), generation, limit, prompt.dropped_rounds, goes_on=continue_answer)
+
+    def count_tokens(self, turns: Sequence[Turn], sampling: Sampling = DEFAULT_SAMPLING) -> tuple[int, int]:
+        """Return the tokens of the whole prompt of `turns`, and how many may be used in all."""
+        return len(self.format.write(prompts.Dialogue.of(turns))), self.limit(sampling)
+
+    def limit(self, sampling: Sampling) -> int:
+        """Prompt and answer together in tokens: what is asked for, as far as the model was made for it."""
+        return min(sampling.max_length, self.network.config.max_length)
+
+    def require_text(self) -> None:
+        """Raise UserError now rather than later if the model cannot read or write text."""
+        self.tokenizer.encode_text("")
+
+    def keep(self, held: prompts.Held, cache: KVCache | None) -> None:
+        """Keep what an answer leaves in `cache`, for the next question."""
+        self._kept = _Kept(held, cache) if cache is not None else None
+
+    def _fit(
+        self, turns: Sequence[Turn], sampling: Sampling, limit: int, held: prompts.Held | None
+    ) -> prompts.Prompt:
+        """Write the prompt so that an answer of fair length has room, or any if the last message is long."""
+        room = min(sampling.max_new_tokens or ANSWER_ROOM, limit // 4)
+        held = held if self.format.keeps_cache else None
+        try:
+            return self.format.fit(turns, limit - room, held)
+        except UserError:
+            return self.format.fit(turns, limit - 1, held)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What the last answer left."""
+
+    held: prompts.Held
+    cache: KVCache
+
+    def cache_for(self, ids: Sequence[int]) -> KVCache | None:
+        """Return the cache cut to what it has in common with the prompt `ids`; None if that is nothing."""
+        common = 0
+        for ours, theirs in zip(self.held.ids[: self.cache.length], ids[:-1], strict=False):
+            if ours != theirs:
+                break
+            common += 1
+        try:
+            self.cache.truncate(common)
+        except ValueError:  # a bidirectional context is there whole or not at all
+            return None
+        return self.cache if common else None
+
+
+class Answer:
+    """One answer to a conversation as it comes: iterate for its text, once.
+
+    Yields a string per token, empty while a character is held back, and one more for what is held back last.
+    """
+
+    def __init__(
+        self,
+        model: ChatModel,
+        turns: tuple[Turn, ...],
+        generation: Generation,
+        limit: int,
+        dropped_rounds: int,
+        *,
+        goes_on: bool,
+    ) -> None:
+        self.limit = limit
+        """Prompt and answer together may not pass this, in tokens."""
+        self.dropped_rounds = dropped_rounds
+        """How many of the oldest rounds the prompt leaves out."""
+        self.reason: Literal["stop", "length", "stopped"] = "stopped"
+        """Why it ended: complete, too long, or stopped by `check`."""
+        self._model = model
+        self._turns = turns
+        self._generation = generation
+        self._goes_on = goes_on
+        self._before = turns[-1].text if goes_on else ""
+        self._decoder = model.tokenizer.stream()
+        self._response = model.format.stream_response()
+        self._ids: list[int] = []
+        self._pieces: list[str] = []
+        if goes_on:
+            self._skip_start()
+
+    def __iter__(self) -> Iterator[str]:
+        try:
+            for token in self._generation:
+                self._ids.append(token)
+                yield self._add(self._response.push(self._decoder.push(token)))
+            self.reason = self._generation.reason
+        except Stopped:
+            pass
+        yield self._add(self._response.push(self._decoder.finish()) + self._response.finish())
+        turns = self._turns[:-1] if self._goes_on else self._turns
+        held = prompts.Held(
+            (*turns, Turn("assistant", self._before + self.text)),
+            [*self._generation.prompt, *self._ids],
+            self.dropped_rounds,
+        )
+        self._model.keep(held, self._generation.cache)
+
+    @property
+    def text(self) -> str:
+        """What has come so far."""
+        return "".join(self._pieces)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Length of the prompt."""
+        return len(self._generation.prompt)
+
+    @property
+    def answer_tokens(self) -> int:
+        """How many tokens have come so far."""
+        return self._generation.count
+
+    @property
+    def stats(self) -> Stats:
+        """The measure of the answer so far."""
+        return self._generation.stats
+
+    def _add(self, text: str) -> str:
+        if text:
+            self._pieces.append(text)
+        return text
+
+    def _skip_start(self) -> None:
+        """Tell decoder and post-processing that the text has begun: white space now belongs to it."""
+        for token in self._model.tokenizer.encode_text("x"):
+            self._decoder.push(token)
+        last = self._before[-1:]
+        self._response.push(last if last.isalnum() else "x")
+
+
+def _turns(query: str, history: Sequence[tuple[str, str]], system: str) -> list[Turn]:
+    turns = [Turn("system", system)] if system else []
+    for question, answer in history:
+        turns += [Turn("user", question), Turn("assistant", answer)]
+    return [*turns, Turn("user", query)]
+
+
+class ChatTokenizer:
+    """A tokenizer with its family's way of writing conversations. Made by `glmtui.load_tokenizer`."""
+
+    def __init__(self, tokenizer: tokenizers.ChatGLMTokenizer | tokenizers.ChatGLM2Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._format = prompts.chat_format(tokenizer)
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of `text` with the special ids that the published code adds to a prompt."""
+        return self._tokenizer.encode(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of `ids`."""
+        return self._tokenizer.decode(ids)
+
+    def encode_chat(self, query: str, history: Sequence[tuple[str, str]] = ()) -> list[int]:
+        """Return the ids of the prompt for `query` after `history`, pairs of question and answer."""
+        return self._format.encode_chat(query, history)
+
+
+def load_tokenizer(directory: str | Path) -> ChatTokenizer:
+    """Load the tokenizer of a model folder. Raises UserError where there is none."""
+    return ChatTokenizer(tokenizers.load_tokenizer(directory))

@@ -1,0 +1,219 @@
+"""From a name or folder to a model that answers: find, estimate, refuse in time, place tensor by tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal, cast
+
+import torch
+
+from glmtui.engine import device as devices
+from glmtui.engine import host
+from glmtui.engine.chat_model import ChatModel
+from glmtui.engine.device import Device
+from glmtui.engine.events import ModelInfo, Quant
+from glmtui.errors import OutOfMemoryError, UserError
+from glmtui.i18n import _
+from glmtui.models import catalog
+from glmtui.models.chatglm import ChatGLM
+from glmtui.models.checkpoint import Checkpoint, assign, expected_shapes, new_network
+from glmtui.models.folder import ModelFolder
+
+Progress = Callable[[Literal["read", "quantize", "compile"], int, int], None]
+"""Called after every tensor with the stage and the bytes done and in all; raises to stop."""
+
+DTYPES = ("float32", "bfloat16", "float16")
+RESERVE = 256 << 20
+"""Bytes kept free for what is computed between the weights."""
+ESTIMATED_CONTEXT = 2048
+"""Tokens of keys and values that a model must have room for, next to its weights, to be loaded."""
+_PREFIX = "transformer.prefix_encoder."
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a model would be loaded: everything decided, nothing read yet."""
+
+    source: str | None
+    folder: ModelFolder
+    prefix: ModelFolder | None
+    """The P-tuning checkpoint on top."""
+    place: Device
+    quant: Quant
+    dtype: torch.dtype
+    threads: int
+
+    @property
+    def needed(self) -> int:
+        """Bytes of the weights, of the keys and values of a conversation, and some to compute with."""
+        return self.needed_at(self.quant)
+
+    def needed_at(self, quant: Quant) -> int:
+        """`needed`, were the weights quantised otherwise."""
+        sizes, size = self.folder.sizes, self.dtype.itemsize
+        return sizes.memory_bytes(quant, size) + sizes.kv_per_token * ESTIMATED_CONTEXT * size + RESERVE
+
+    def check_fits(self) -> None:
+        """Raise OutOfMemoryError, naming what would fit, if the device has no room."""
+        free = self.place.memory.free
+        if self.needed <= free:
+            return
+        smaller: tuple[Quant, ...] = (
+            ("8", "4") if self.quant == "none" else ("4",) if self.quant == "8" else ()
+        )
+        fitting = [
+            f"--quant {quant} ({gigabytes(self.needed_at(quant))})"
+            for quant in smaller
+            if self.needed_at(quant) <= free
+        ]
+        message = _("{path} needs about {needed} of memory on {device}, and {free} are free.").format(
+            path=self.folder.path, needed=gigabytes(self.needed), device=self.place.name, free=gigabytes(free)
+        )
+        advice = (
+            _("This would fit: {options}").format(options=", ".join(fitting))
+            if fitting
+            else _("Close other programs, or take a smaller model.")
+        )
+        raise OutOfMemoryError(f"{message} {advice}")
+
+
+def load(
+    source: str | None = None,
+    *,
+    quant: Quant | Literal[4, 8] | None = None,
+    device: str = "auto",
+    dtype: str | torch.dtype | None = None,
+    threads: int | None = None,
+    ptuning: str | None = None,
+    progress: Progress | None = None,
+) -> ChatModel:
+    """Load a model.
+
+    Args:
+        source: a folder, a hub id or a short name; None is the built-in model.
+        quant: bits per weight, or ``none``; None keeps what the files are.
+        device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
+        dtype: of the weights that are not quantised, and of the products; None takes the device's best.
+        threads: for products on the CPU; None takes the physical cores.
+        ptuning: the folder of a P-tuning v2 checkpoint to put on top.
+        progress: see `Progress`.
+
+    Raises:
+        UserError: the model cannot be found, read or run as asked; the message says what to do.
+        OutOfMemoryError: it would not fit; found out before anything is read.
+    """
+    chosen = plan(source, quant=quant, device=device, dtype=dtype, threads=threads, ptuning=ptuning)
+    torch.set_num_threads(chosen.threads)
+    network = read(chosen, progress)
+    return ChatModel(network, chosen.folder, describe(chosen, network))
+
+
+def plan(
+    source: str | None = None,
+    *,
+    quant: Quant | Literal[4, 8] | None = None,
+    device: str = "auto",
+    dtype: str | torch.dtype | None = None,
+    threads: int | None = None,
+    ptuning: str | None = None,
+) -> Plan:
+    """Decide how `load` would load, and check that it fits, without reading weights. See `load`."""
+    folder = catalog.resolve(source)
+    place = devices.choose(device)
+    chosen_quant = _parse_quant(quant, folder)
+    prefix = _open_prefix(ptuning) if ptuning else None
+    if prefix is not None:
+        folder = replace(folder, config=_with_prefix(folder, prefix))
+    chosen_dtype = _parse_dtype(dtype) or devices.default_dtype(place, folder.sizes.parameters)
+    result = Plan(source, folder, prefix, place, chosen_quant, chosen_dtype, threads or host.usable_cores())
+    result.check_fits()
+    return result
+
+
+def read(plan: Plan, progress: Progress | None = None) -> ChatGLM:
+    """Build the network without memory and place its tensors one at a time, never two copies of the model."""
+    network = new_network(plan.folder)
+    shapes = expected_shapes(network)
+    parts = [(plan.folder, shapes)]
+    if plan.prefix is not None:
+        trained = {name: shape for name, shape in shapes.items() if name.startswith(_PREFIX)}
+        base = {name: shape for name, shape in shapes.items() if name not in trained}
+        parts = [(plan.folder, base), (plan.prefix, trained)]
+    total = sum(folder.file_bytes for folder, _shapes in parts)
+    done = 0
+    for folder, expected in parts:
+        for name, tensor in Checkpoint(folder).tensors(expected, network.TIED):
+            assign(network, name, tensor.to(plan.place.kind, plan.dtype, copy=True))
+            done += tensor.nbytes
+            if progress is not None:
+                progress("read", min(done, total), total)
+    network.tie_weights()
+    if network.transformer.prefix_encoder is not None:
+        network.transformer.prefix_encoder.fold()
+    return network.eval()
+
+
+def describe(plan: Plan, network: ChatGLM) -> ModelInfo:
+    """Say what is loaded."""
+    builtin = plan.source is None
+    return ModelInfo(
+        name=_("nano (built in)") if builtin else plan.folder.path.name,
+        source=plan.source,
+        architecture=plan.folder.family,
+        parameters=plan.folder.sizes.parameters,
+        device=plan.place.kind,
+        device_name=plan.place.name,
+        quant=plan.quant,
+        dtype=str(plan.dtype).removeprefix("torch."),
+        memory_bytes=sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers())),
+        max_length=network.config.max_length,
+        supports_system=plan.folder.family == "chatglm3",
+        builtin=builtin,
+    )
+
+
+def gigabytes(count: int) -> str:
+    """Format a number of bytes for people."""
+    return f"{count / 1e9:.1f} GB"
+
+
+def _parse_quant(quant: str | int | None, folder: ModelFolder) -> Quant:
+    if quant is None:
+        wanted = folder.quant
+    elif str(quant) in ("none", "8", "4"):
+        wanted = cast("Quant", str(quant))
+    else:
+        raise UserError(
+            _("There is no quantisation {quant!r}. Choose one of: none, 8, 4").format(quant=quant)
+        )
+    if wanted != "none" or folder.quant != "none":
+        raise UserError(_("Quantised models cannot be run yet: {path}").format(path=folder.path))
+    return wanted
+
+
+def _parse_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    if dtype is None:
+        return None
+    name = str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise UserError(
+            _("There is no weight type {dtype!r}. Choose one of: {choices}").format(
+                dtype=name, choices=", ".join(DTYPES)
+            )
+        )
+    return cast("torch.dtype", getattr(torch, name))
+
+
+def _open_prefix(path: str) -> ModelFolder:
+    prefix = ModelFolder.open(path)
+    if not prefix.config.get("pre_seq_len"):
+        raise UserError(
+            _("{path} is no P-tuning checkpoint: its config.json has no pre_seq_len").format(path=prefix.path)
+        )
+    return prefix
+
+
+def _with_prefix(folder: ModelFolder, prefix: ModelFolder) -> dict[str, object]:
+    names = ("pre_seq_len", "prefix_projection")
+    return {**folder.config, **{name: prefix.config[name] for name in names if name in prefix.config}}

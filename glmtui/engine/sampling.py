@@ -1,0 +1,116 @@
+"""From logits to the next token: repetition penalty, guard, temperature, top-k, top-p, in that order.
+
+The order and the meaning of each step are those of transformers' logits processors, which the published
+`chat` uses; tests compare the two. transformers itself is not imported: that costs seconds. The work is done
+on the few likeliest tokens, since sorting a vocabulary of 130,528 for every token would cost milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from glmtui.engine.events import Sampling
+
+FIRST_LOOK = 1024
+"""Without top-k, top-p first looks at this many tokens; only when they do not suffice at all of them."""
+
+
+class Sampler:
+    """Chooses the tokens of one answer.
+
+    Args:
+        sampling: temperature and the rest. The same seed gives the same tokens on every device, as far as the
+            logits agree.
+        prompt: token ids that count as already said for the repetition penalty.
+        guard_id: taken when the logits are not finite, as the published `InvalidScoreLogitsProcessor` does
+            (facts: 5 is ``▁`` in ChatGLM-6B).
+    """
+
+    def __init__(self, sampling: Sampling, prompt: Sequence[int] = (), guard_id: int = 5) -> None:
+        self.sampling = sampling
+        self.guard_id = guard_id
+        self._said = list(prompt) if sampling.repetition_penalty != 1.0 else None
+        self._random = torch.Generator()
+        if sampling.seed is None:
+            self._random.seed()
+        else:
+            self._random.manual_seed(sampling.seed)
+
+    def __call__(self, logits: Tensor) -> int:
+        """Return the next token for float32 `logits` ``[vocab]``, and remember it as said."""
+        token = self._choose(logits)
+        if self._said is not None:
+            self._said.append(token)
+        return token
+
+    def _choose(self, logits: Tensor) -> int:
+        sampling = self.sampling
+        if self._said is not None:
+            logits = penalize(logits, self._said, sampling.repetition_penalty)
+        if not is_finite(logits):
+            return self.guard_id
+        if sampling.temperature == 0 or sampling.top_k == 1:
+            return int(logits.argmax())
+        ids, probabilities = distribution(logits, sampling.temperature, sampling.top_k, sampling.top_p)
+        return int(ids[torch.multinomial(probabilities, 1, generator=self._random)])
+
+
+def penalize(logits: Tensor, said: Sequence[int], penalty: float) -> Tensor:
+    """Return `logits` ``[vocab]`` with the tokens in `said` made less likely (once each) by `penalty` > 1."""
+    ids = torch.tensor(said, dtype=torch.long, device=logits.device)
+    scores = logits[ids]
+    return logits.index_put((ids,), torch.where(scores < 0, scores * penalty, scores / penalty))
+
+
+def is_finite(logits: Tensor) -> bool:
+    """Whether no value is NaN or infinite. One sum tells it, unless finite values overflow the sum."""
+    return bool(logits.sum().isfinite()) or bool(logits.isfinite().all())
+
+
+def distribution(logits: Tensor, temperature: float, top_k: int, top_p: float) -> tuple[Tensor, Tensor]:
+    """Return the token ids that may come next, likeliest first, and their probabilities; both on the CPU.
+
+    Args:
+        logits: float32 ``[vocab]``, finite.
+        temperature: above 0.
+        top_k: keep this many (more where the last ones are equal); 0 keeps all.
+        top_p: keep the likeliest that together reach this probability, at least one; 1 keeps all.
+    """
+    vocab = logits.shape[0]
+    if 0 < top_k < vocab:
+        scores, ids = _largest(logits, top_k)
+    elif top_p < 1 and vocab > FIRST_LOOK:
+        scores, ids = logits.topk(FIRST_LOOK)
+        total = ((logits - scores[0]) / temperature).exp().sum()
+        if float(((scores - scores[0]) / temperature).exp().sum() / total) < top_p:
+            scores, ids = logits.sort(descending=True)
+        else:  # the nucleus lies within the first look; what the rest would take is known
+            probabilities = ((scores - scores[0]) / temperature).exp() / total
+            return _nucleus(ids.cpu(), probabilities.cpu(), top_p)
+    else:
+        scores, ids = logits.sort(descending=True)
+    scores, ids = scores.cpu(), ids.cpu()
+    return _nucleus(ids, ((scores - scores[0]) / temperature).softmax(dim=0), top_p)
+
+
+def _largest(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the `count` largest values and their ids, largest first, and all that equal the last of them."""
+    scores, ids = logits.topk(min(2 * count, logits.shape[0]))
+    last = scores[count - 1]
+    if scores[-1] == last and scores.shape[0] < logits.shape[0]:
+        scores, ids = logits.sort(descending=True)
+    keep = int((scores >= last).sum())
+    return scores[:keep], ids[:keep]
+
+
+def _nucleus(ids: Tensor, probabilities: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
+    """Cut sorted `probabilities` behind the first that brings their sum to `top_p`, and scale them to 1."""
+    if top_p >= 1:
+        return ids, probabilities
+    before = probabilities.cumsum(dim=0) - probabilities
+    keep = max(int((before < top_p).sum()), 1)
+    kept = probabilities[:keep]
+    return ids[:keep], kept / kept.sum()

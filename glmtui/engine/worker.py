@@ -1,0 +1,244 @@
+"""The one background thread: loads models and generates answers, told by requests, telling by events.
+
+The thread is a daemon owned by the app: it never keeps the program from ending, and no widget's life
+depends on it. torch is imported in it, by the first request, so that the first screen need not wait.
+"""
+
+from __future__ import annotations
+
+import gc
+import queue
+import sys
+import threading
+from collections.abc import Callable
+from time import perf_counter
+from typing import TYPE_CHECKING, Literal
+
+from glmtui.engine import failures
+from glmtui.engine.events import (
+    Cancelled,
+    CountTokens,
+    Done,
+    Event,
+    Failed,
+    Generate,
+    Load,
+    Loaded,
+    LoadProgress,
+    PromptProgress,
+    Request,
+    Started,
+    TokenCount,
+    Tokens,
+    Unload,
+    Unloaded,
+)
+from glmtui.engine.stop import Stopped, StopSignal
+from glmtui.errors import UserError
+from glmtui.i18n import _
+
+if TYPE_CHECKING:
+    from glmtui.engine.chat_model import ChatModel
+
+THREAD_NAME = "glmtui-worker"
+INTERVAL = 0.05
+"""Seconds between two events of one kind while a request runs; what comes sooner is put together."""
+
+Loader = Callable[[Load, Callable[[Literal["read", "quantize", "compile"], int, int], None]], "ChatModel"]
+
+
+class Worker:
+    """Runs requests one after another, in the order of `submit`.
+
+    Args:
+        load: builds a model for a `Load` request, calling its second argument after every tensor.
+    """
+
+    def __init__(self, load: Loader | None = None) -> None:
+        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        """What happened, oldest first."""
+        self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        self._stops: dict[int, StopSignal] = {}  # of every request that waits or runs
+        self._load_model = load or _load
+        self._model: ChatModel | None = None
+        self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def submit(self, request: Request) -> None:
+        """Queue `request`. Never waits."""
+        self._stops[request.request_id] = StopSignal()
+        self._requests.put(request)
+
+    def cancel(self, request_id: int | None = None) -> None:
+        """Stop one request, waiting or running; None stops all of them. Never waits.
+
+        A stopped request ends with `Cancelled`; one that has ended already is not affected.
+        """
+        for waiting, stop in self._stops.copy().items():
+            if request_id in (None, waiting):
+                stop.set()
+
+    def close(self) -> None:
+        """Stop everything and end the thread soon. Never waits."""
+        self._requests.put(None)
+        self.cancel()
+
+    def join(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds for the thread to end after `close`; return whether it has."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    # --- in the thread ---
+
+    def _run(self) -> None:
+        while (request := self._requests.get()) is not None:
+            stop = self._stops[request.request_id]
+            failure = None
+            try:
+                stop.check()
+                self._handle(request, stop)
+            except Stopped:
+                self.events.put(Cancelled(request.request_id, None, ""))
+            except Exception as error:  # noqa: BLE001 (becomes an event; the thread lives on)
+                failure = Failed(request.request_id, failures.explain(error))
+            del self._stops[request.request_id]
+            if failure is not None:
+                free_memory()  # here, as inside `except` the traceback still holds every frame's tensors
+                self.events.put(failure)
+        self._model = None
+
+    def _handle(self, request: Request, stop: StopSignal) -> None:
+        if isinstance(request, Load):
+            self._load(request, stop)
+        elif isinstance(request, Unload):
+            self._forget()
+            self.events.put(Unloaded(request.request_id))
+        elif isinstance(request, Generate):
+            self._generate(request, stop)
+        else:
+            self._count(request)
+
+    def _load(self, request: Load, stop: StopSignal) -> None:
+        started = perf_counter()
+        self._forget()
+        pace = _Pace()
+
+        def progress(stage: Literal["read", "quantize", "compile"], done: int, total: int) -> None:
+            stop.check()
+            if pace.due() or done >= total:
+                self.events.put(LoadProgress(request.request_id, stage, done, total))
+
+        model = self._load_model(request, progress)
+        stop.check()
+        self._model = model
+        self.events.put(Loaded(request.request_id, model.info, perf_counter() - started))
+
+    def _generate(self, request: Generate, stop: StopSignal) -> None:
+        pace = _Pace()
+
+        def check(fraction: float) -> None:
+            stop.check()
+            if fraction < 1 and pace.due():
+                self.events.put(PromptProgress(request.request_id, fraction))
+
+        answer = self._loaded.stream(
+            request.turns, request.sampling, continue_answer=request.continue_answer, check=check
+        )
+        self.events.put(
+            Started(request.request_id, answer.prompt_tokens, answer.limit, answer.dropped_rounds)
+        )
+        tokens = _Tokens(request.request_id, self.events)
+        for text in answer:
+            tokens.add(text, answer.answer_tokens)
+        tokens.flush()
+        if answer.reason == "stopped":
+            self.events.put(Cancelled(request.request_id, answer.stats, answer.text))
+        else:
+            self.events.put(Done(request.request_id, answer.stats, answer.reason, answer.text))
+
+    def _count(self, request: CountTokens) -> None:
+        tokens, limit = self._loaded.count_tokens(request.turns)
+        self.events.put(TokenCount(request.request_id, tokens, limit))
+
+    @property
+    def _loaded(self) -> ChatModel:
+        if self._model is None:
+            raise UserError(
+                _("No model is loaded. Choose one with /model, or --model when you start glmtui.")
+            )
+        return self._model
+
+    def _forget(self) -> None:
+        if self._model is not None:
+            self._model = None
+            free_memory()
+
+
+class _Pace:
+    """Lets something happen at most every `INTERVAL` seconds, the first time at once."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def due(self) -> bool:
+        now = perf_counter()
+        if now < self._next:
+            return False
+        self._next = now + INTERVAL
+        return True
+
+
+class _Tokens:
+    """Puts the tokens of an answer together into few events; the first text goes out at once."""
+
+    def __init__(self, request_id: int, events: queue.SimpleQueue[Event]) -> None:
+        self._request_id = request_id
+        self._events = events
+        self._pace = _Pace()
+        self._text = ""
+        self._count = self._told = 0
+
+    def add(self, text: str, count: int) -> None:
+        """Take on `text`, with which the answer has `count` tokens."""
+        self._text += text
+        self._count = count
+        if self._text and self._pace.due():
+            self.flush()
+
+    def flush(self) -> None:
+        if self._text or self._count > self._told:
+            self._events.put(Tokens(self._request_id, self._text, self._count - self._told))
+            self._text, self._told = "", self._count
+
+
+def free_memory() -> None:
+    """Give memory that is no longer used back to the system, as far as Python, C and the devices allow."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
+def _load(
+    request: Load, progress: Callable[[Literal["read", "quantize", "compile"], int, int], None]
+) -> ChatModel:
+    from glmtui.engine import loader
+
+    model = loader.load(
+        request.source,
+        quant=request.quant,
+        device=request.device,
+        dtype=request.dtype,
+        threads=request.threads,
+        ptuning=request.ptuning,
+        progress=progress,
+    )
+    model.require_text()
+    return model

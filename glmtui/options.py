@@ -1,0 +1,24 @@
+"""What the command line tells the app."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from glmtui.engine.events import Quant
+
+
+@dataclass(frozen=True, slots=True)
+class AppOptions:
+    """Options of this one start. None leaves a thing as the settings say."""
+
+    model: str | None = None
+    """A folder, a hub id or a short name."""
+    device: str | None = None
+    quant: Quant | None = None
+    threads: int | None = None
+    ptuning: str | None = None
+    conversation: Path | None = None
+    """A conversation file to open; it is made where it does not exist."""
+    language: str | None = None
+    theme: str | None = None
