@@ -100,7 +100,7 @@ def resolve(source: str | None) -> ModelFolder:
     """Return the folder of a model on this machine.
 
     Args:
-        source: a folder, a short name, or a hub id that is in the local hub cache; None is the built-in model.
+        source: a folder, a short name, or a hub id in the local hub cache; None is the built-in model.
 
     Raises:
         UserError: it is not on this machine, or the folder is not a good model folder.
@@ -114,16 +114,18 @@ def resolve(source: str | None) -> ModelFolder:
         raise UserError(_("{path} is a file. Give the folder that holds it.").format(path=path))
     known = find(source)
     hub_ids = known.hub_ids if known else (source,) if _is_hub_id(source) else ()
+    if not hub_ids and _is_path(source):
+        raise UserError(_("There is no folder {path}").format(path=source))
     if not hub_ids:
         names = ", ".join(model.name for model in KNOWN)
-        message = _("There is no folder {source}, and no model is known by that name. Known are: {names}")
+        message = _("{source} is neither a folder nor the name of a known model. Known are: {names}")
         raise UserError(message.format(source=source, names=names))
     cached = find_in_cache(hub_ids)
     if cached is None:
         raise UserError(
             _(
-                "{source} is not on this machine. Download it with `hf download {hub_id}`, or give the folder "
-                "that holds its files."
+                "{source} is not on this machine. Download it with `hf download {hub_id}`, or give the "
+                "folder that holds its files."
             ).format(source=source, hub_id=hub_ids[0])
         )
     return ModelFolder.open(cached)
@@ -152,4 +154,8 @@ def hub_cache() -> Path:
 
 def _is_hub_id(source: str) -> bool:
     owner, slash, name = source.partition("/")
-    return bool(slash and owner and name) and "/" not in name and not source.startswith((".", "~", "/"))
+    return bool(slash and owner and name) and "/" not in name and not _is_path(source)
+
+
+def _is_path(source: str) -> bool:
+    return source.startswith((".", "~", "/")) or "\\" in source or source.count("/") > 1

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from glmtui.errors import UserError
 from glmtui.i18n import _
 from glmtui.models.base import Check, KVCache, causal_mask
+from glmtui.models.ptuning import PrefixEncoder
 
 ALPHA = math.sqrt(2 * 28)
 """Weight of the residual. The published code leaves it at 28 layers whatever the model has."""
@@ -191,32 +192,6 @@ class Block(nn.Module):
         return torch.add(self.mlp(m), m, alpha=ALPHA)
 
 
-class PrefixEncoder(nn.Module):
-    """P-tuning: trained keys and values that stand before every sequence."""
-
-    def __init__(self, rows: int, hidden_size: int, width: int, projection: bool) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(rows, hidden_size if projection else width)
-        self.trans: nn.Sequential | None = None
-        if projection:
-            self.trans = nn.Sequential(
-                nn.Linear(hidden_size, hidden_size), nn.Tanh(), nn.Linear(hidden_size, width)
-            )
-
-    def forward(self) -> Tensor:
-        """Return ``[rows, width]``: for every layer its keys, then its values."""
-        rows = self.embedding.weight
-        return rows if self.trans is None else self.trans(rows)
-
-    @torch.no_grad()
-    def fold(self) -> None:
-        """Keep only what the projection gives: at 6B it has 0.9 G weights and is needed just once."""
-        if self.trans is not None:
-            rows = self()
-            self.embedding = nn.Embedding(rows.shape[0], rows.shape[1], _weight=rows, _freeze=True)
-            self.trans = None
-
-
 class Transformer(nn.Module):
     """Everything but the output layer, under its published name."""
 
@@ -227,12 +202,13 @@ class Transformer(nn.Module):
         self.final_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layernorm_epsilon)
         self.prefix_encoder: PrefixEncoder | None = None
         if config.pre_seq_len is not None:
-            self.prefix_encoder = PrefixEncoder(
-                config.pre_seq_len,
-                config.hidden_size,
-                2 * config.num_layers * config.hidden_size,
-                config.prefix_projection,
-            )
+            width = 2 * config.num_layers * config.hidden_size
+            if config.prefix_projection:
+                self.prefix_encoder = PrefixEncoder(
+                    config.pre_seq_len, width, table=config.hidden_size, hidden=config.hidden_size
+                )
+            else:
+                self.prefix_encoder = PrefixEncoder(config.pre_seq_len, width, table=width, hidden=None)
 
 
 class ChatGLMCache(KVCache):
@@ -292,10 +268,10 @@ class ChatGLM(nn.Module):
         config, encoder = self.config, self.transformer.prefix_encoder
         prefix = None
         if encoder is not None:
-            with torch.inference_mode():
-                rows = encoder().to(self.transformer.final_layernorm.weight.dtype)
-                shape = (-1, config.num_layers, 2, config.num_attention_heads, config.head_dim)
-                prefix = rows.view(shape).permute(1, 2, 3, 0, 4)
+            dtype = self.transformer.final_layernorm.weight.dtype
+            prefix = encoder.keys_values(
+                config.num_layers, config.num_attention_heads, config.head_dim, dtype
+            )
         return ChatGLMCache(config.num_layers, capacity, prefix)
 
     @torch.inference_mode()

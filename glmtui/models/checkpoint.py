@@ -20,6 +20,7 @@ from glmtui.engine.events import Quant
 from glmtui.errors import UserError
 from glmtui.i18n import _, ngettext
 from glmtui.models.chatglm import ChatGLM, ChatGLMConfig
+from glmtui.models.chatglm2 import ChatGLM2, ChatGLM2Config
 from glmtui.models.folder import ModelFolder
 
 QUANTIZED = re.compile(
@@ -172,14 +173,16 @@ def _damaged(file: Path, error: BaseException) -> str:
     )
 
 
-def new_network(folder: ModelFolder) -> ChatGLM:
+def new_network(folder: ModelFolder) -> ChatGLM | ChatGLM2:
     """Build the folder's network on the meta device: its shapes, and no memory.
 
     Raises:
         UserError: ``config.json`` lacks a size.
     """
     with torch.device("meta"):
-        return ChatGLM(ChatGLMConfig.from_dict(folder.config))
+        if folder.family == "chatglm":
+            return ChatGLM(ChatGLMConfig.from_dict(folder.config))
+        return ChatGLM2(ChatGLM2Config.from_dict(folder.config))
 
 
 def expected_shapes(network: nn.Module, quant: Quant = "none") -> dict[str, tuple[int, ...]]:
@@ -208,7 +211,7 @@ def read_network(
     path: str | Path,
     dtype: torch.dtype = torch.float32,
     progress: Callable[[int, int], None] | None = None,
-) -> ChatGLM:
+) -> ChatGLM | ChatGLM2:
     """Load an unquantised folder on the CPU, every tensor turned into `dtype` as it is read.
 
     `progress` is called with the bytes read so far and `Checkpoint.total_bytes`.

@@ -1,0 +1,291 @@
+"""ChatGLM2-6B, ChatGLM3-6B and CodeGeeX2-6B: pre-norm, grouped queries, rotary on half of every head, SwiGLU.
+
+Attention is causal, so a prompt goes through in chunks and its keys and values serve the next round.
+Module names are those of the published state dict, so that loading maps nothing. All large products are
+plain `nn.Linear` and `nn.Embedding`: quantisation replaces them from outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (its usual name)
+from torch import Tensor, nn
+
+from glmtui.errors import UserError
+from glmtui.i18n import _
+from glmtui.models.base import Check, KVCache, causal_mask
+from glmtui.models.ptuning import PrefixEncoder
+
+ROWS = 256
+"""Tokens of a prompt that go through the model at once: bounds the memory and the wait for a cancel."""
+
+_FIXED = {
+    "rmsnorm": True,
+    "post_layer_norm": True,
+    "original_rope": True,
+    "apply_residual_connection_post_layernorm": False,
+}
+"""Switches of the published code that every published model has in the same position."""
+
+
+@dataclass(frozen=True)
+class ChatGLM2Config:
+    """Sizes and token ids, as ``config.json`` names them."""
+
+    hidden_size: int
+    num_layers: int
+    num_attention_heads: int
+    ffn_hidden_size: int
+    kv_channels: int
+    """Width of one attention head."""
+    padded_vocab_size: int
+    seq_length: int = 8192
+    multi_query_attention: bool = True
+    multi_query_group_num: int = 2
+    """Heads of keys and values; each serves an equal share of the query heads in turn."""
+    layernorm_epsilon: float = 1e-5
+    add_bias_linear: bool = False
+    add_qkv_bias: bool = True
+    rope_ratio: float = 1.0
+    """Stretches the rotary base for long contexts."""
+    eos_token_id: int | tuple[int, ...] = 2
+    pre_seq_len: int | None = None
+    """Rows of the P-tuning prefix; None without one."""
+    prefix_projection: bool = False
+    tie_word_embeddings: bool = False
+
+    @classmethod
+    def from_dict(cls, config: Mapping[str, Any]) -> ChatGLM2Config:
+        """Read a ``config.json``.
+
+        Raises:
+            UserError: a size is missing or does not fit the others, or a switch stands as in no published
+                model.
+        """
+        for name, value in _FIXED.items():
+            if config.get(name, value) != value:
+                message = _("config.json: {name} is {value}, which no published ChatGLM has")
+                raise UserError(message.format(name=name, value=config[name]))
+        known = {name: config[name] for name in cls.__dataclass_fields__ if config.get(name) is not None}
+        if isinstance(known.get("eos_token_id"), list):
+            known["eos_token_id"] = tuple(known["eos_token_id"])
+        try:
+            result = cls(**known)
+        except TypeError as error:
+            message = _("config.json is not complete for ChatGLM2-6B: {error}")
+            raise UserError(message.format(error=error)) from None
+        if result.num_attention_heads % result.groups or result.kv_channels % 4:
+            message = _("config.json: {heads} attention heads cannot be shared among {groups} groups")
+            raise UserError(message.format(heads=result.num_attention_heads, groups=result.groups))
+        return result
+
+    @property
+    def groups(self) -> int:
+        """Heads of keys and values."""
+        return self.multi_query_group_num if self.multi_query_attention else self.num_attention_heads
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding."""
+        return self.padded_vocab_size
+
+    @property
+    def max_length(self) -> int:
+        """Prompt and answer together that the model was made for, in tokens."""
+        return self.seq_length
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """``</s>``; the role tokens that end ChatGLM3's answers are the tokenizer's to know."""
+        return (self.eos_token_id,) if isinstance(self.eos_token_id, int) else self.eos_token_id
+
+
+class Rotary(NamedTuple):
+    """Cosine and sine of every position, ``[n, 1, head_dim]``; sine carries the rotation's sign."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+def rotary(positions: Tensor, head_dim: int, base: float, dtype: torch.dtype) -> Rotary:
+    """Return the rotation for `positions` ``[n]``: neighbouring pairs in the first half of every head.
+
+    The second half is left alone (cosine 1, sine 0). Angles are float32: the published ChatGLM2 computes
+    them in half precision, which blurs positions beyond 2,048; ChatGLM3 mended that.
+    """
+    size = head_dim // 2
+    exponents = torch.arange(0, size, 2, device=positions.device, dtype=torch.float32) / size
+    angles = positions[:, None] * base**-exponents  # [n, head_dim / 4]
+    angles = F.pad(angles, (0, angles.shape[1]))[:, None]
+    cos, sin = angles.cos(), angles.sin()
+    return Rotary(
+        torch.stack((cos, cos), dim=-1).flatten(-2).to(dtype),
+        torch.stack((-sin, sin), dim=-1).flatten(-2).to(dtype),
+    )
+
+
+class Attention(nn.Module):
+    """Self-attention with fewer heads of keys and values than of queries."""
+
+    def __init__(self, config: ChatGLM2Config) -> None:
+        super().__init__()
+        self.heads, self.groups, self.head_dim = config.num_attention_heads, config.groups, config.kv_channels
+        width = self.heads * self.head_dim
+        self.query_key_value = nn.Linear(
+            config.hidden_size,
+            width + 2 * self.groups * self.head_dim,
+            bias=config.add_bias_linear or config.add_qkv_bias,
+        )
+        self.dense = nn.Linear(width, config.hidden_size, bias=config.add_bias_linear)
+
+    def forward(
+        self, x: Tensor, rotary: Rotary, mask: Tensor | None, cache: KVCache, layer: int, offset: int
+    ) -> Tensor:
+        """Attend from `x` ``[n, hidden]`` to all that the cache then holds, as far as `mask` lets see."""
+        n = x.shape[0]
+        qkv = self.query_key_value(x).view(n, -1, self.head_dim)
+        qk, v = qkv[:, : -self.groups], qkv[:, -self.groups :]
+        swapped = qk.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+        qk = torch.addcmul(qk * rotary.cos, swapped, rotary.sin)
+        q, k = qk[:, : self.heads], qk[:, self.heads :]
+        keys, values = cache.append(layer, k.transpose(0, 1)[None], v.transpose(0, 1)[None], offset)
+        # A group's query heads lie where batch and heads usually do, so that keys are shared, not copied.
+        q = q.view(n, self.groups, -1, self.head_dim).permute(1, 2, 0, 3)
+        share = (-1, q.shape[1], -1, -1)
+        keys, values = keys[0][:, None].expand(share), values[0][:, None].expand(share)
+        attended = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
+        out: Tensor = self.dense(attended.permute(2, 0, 1, 3).reshape(n, -1))
+        return out
+
+
+class MLP(nn.Module):
+    """SwiGLU; the gate's rows come first in the projection."""
+
+    def __init__(self, config: ChatGLM2Config) -> None:
+        super().__init__()
+        bias = config.add_bias_linear
+        self.dense_h_to_4h = nn.Linear(config.hidden_size, 2 * config.ffn_hidden_size, bias=bias)
+        self.dense_4h_to_h = nn.Linear(config.ffn_hidden_size, config.hidden_size, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[n, hidden]`` to the same."""
+        gate, up = self.dense_h_to_4h(x).chunk(2, dim=-1)
+        out: Tensor = self.dense_4h_to_h(F.silu(gate) * up)
+        return out
+
+
+class Block(nn.Module):
+    """One layer: each half adds to the stream what it makes of its norm."""
+
+    def __init__(self, config: ChatGLM2Config) -> None:
+        super().__init__()
+        self.input_layernorm = nn.RMSNorm(config.hidden_size, eps=config.layernorm_epsilon)
+        self.self_attention = Attention(config)
+        self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, eps=config.layernorm_epsilon)
+        self.mlp = MLP(config)
+
+    def forward(
+        self, x: Tensor, rotary: Rotary, mask: Tensor | None, cache: KVCache, layer: int, offset: int
+    ) -> Tensor:
+        """Run `x` ``[n, hidden]`` through the layer; see `Attention.forward`."""
+        x = x + self.self_attention(self.input_layernorm(x), rotary, mask, cache, layer, offset)
+        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return out
+
+
+class Embedding(nn.Module):
+    """The embedding, under its published name."""
+
+    def __init__(self, config: ChatGLM2Config) -> None:
+        super().__init__()
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+
+
+class Encoder(nn.Module):
+    """The layers and the last norm, under their published names."""
+
+    def __init__(self, config: ChatGLM2Config) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.final_layernorm = nn.RMSNorm(config.hidden_size, eps=config.layernorm_epsilon)
+
+
+class Transformer(nn.Module):
+    """All of the model, under its published name."""
+
+    def __init__(self, config: ChatGLM2Config) -> None:
+        super().__init__()
+        self.embedding = Embedding(config)
+        self.encoder = Encoder(config)
+        self.output_layer = nn.Linear(config.hidden_size, config.vocab_size, bias=config.add_bias_linear)
+        self.prefix_encoder: PrefixEncoder | None = None
+        if config.pre_seq_len is not None:
+            width = 2 * config.num_layers * config.groups * config.kv_channels
+            hidden = config.hidden_size if config.prefix_projection else None
+            self.prefix_encoder = PrefixEncoder(config.pre_seq_len, width, width, hidden)
+
+
+class ChatGLM2(nn.Module):
+    """ChatGLM2-6B of any size: token ids to logits. See `glmtui.models.base.LanguageModel`."""
+
+    TIED: Mapping[str, str] = {}
+
+    def __init__(self, config: ChatGLM2Config) -> None:
+        super().__init__()
+        self.config = config
+        self.transformer = Transformer(config)
+        if config.tie_word_embeddings:
+            self.TIED = {"transformer.output_layer.weight": "transformer.embedding.word_embeddings.weight"}
+        self.tie_weights()
+
+    def tie_weights(self) -> None:
+        """Make the output layer share the embedding's weight, where the config says so."""
+        if self.config.tie_word_embeddings:
+            self.transformer.output_layer.weight = self.transformer.embedding.word_embeddings.weight
+
+    def new_cache(self, capacity: int = 0) -> KVCache:
+        """Return an empty cache with room for `capacity` tokens, and the P-tuning prefix if there is one."""
+        config, encoder = self.config, self.transformer.prefix_encoder
+        prefix = None
+        if encoder is not None:
+            dtype = self.transformer.encoder.final_layernorm.weight.dtype
+            prefix = encoder.keys_values(config.num_layers, config.groups, config.kv_channels, dtype)
+        return KVCache(config.num_layers, capacity, prefix)
+
+    @torch.inference_mode()
+    def forward(
+        self,
+        ids: Tensor,
+        cache: KVCache | None = None,
+        *,
+        last_only: bool = False,
+        check: Check | None = None,
+    ) -> Tensor:
+        """Return float32 logits ``[n, vocab]`` (``[1, vocab]`` with `last_only`) for token `ids` ``[n]``.
+
+        Long prompts go through by `ROWS` tokens; `check` is called before every layer of each such chunk.
+        """
+        cache = self.new_cache() if cache is None else cache
+        config, n = self.config, ids.shape[0]
+        layers = self.transformer.encoder.layers
+        outputs = []
+        for start in range(0, n, ROWS):
+            x = self.transformer.embedding.word_embeddings(ids[start : start + ROWS])
+            first, rows = cache.length + start, x.shape[0]
+            positions = torch.arange(first, first + rows, device=ids.device)
+            turns = rotary(positions, config.kv_channels, 10000.0 * config.rope_ratio, x.dtype)
+            column = cache.prefix_length + first
+            mask = causal_mask(column, rows, column + rows, ids.device)
+            for layer, block in enumerate(layers):
+                if check is not None:
+                    check((start + rows * layer / len(layers)) / n)
+                x = block(x, turns, mask, cache, layer, start)
+            outputs.append(x[-1:] if last_only else x)
+        cache.advance(n)
+        x = outputs[-1] if last_only or len(outputs) == 1 else torch.cat(outputs)
+        logits: Tensor = self.transformer.output_layer(self.transformer.encoder.final_layernorm(x))
+        return logits.float()
