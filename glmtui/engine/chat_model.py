@@ -153,7 +153,7 @@ class ChatModel:
             prompt.ids,
             sampling,
             limit=limit,
-            stop_ids=self.network.config.stop_ids,
+            stop_ids=(*self.network.config.stop_ids, *self.format.stop_ids),
             guard_id=self.guard_id,
             cache=kept.cache_for(prompt.ids) if kept else None,
             check=check,

@@ -99,6 +99,11 @@ class ChatFormat(ABC):
     ChatGLM-6B's context sees itself in both directions, so there every question reads the whole prompt."""
     widens_punctuation: ClassVar[bool] = False
 
+    @property
+    @abstractmethod
+    def stop_ids(self) -> tuple[int, ...]:
+        """Any of these ends an answer."""
+
     @abstractmethod
     def write(self, dialogue: Dialogue) -> list[int]:
         """Return the ids of the whole prompt. If `dialogue.last` has an answer, it is to be gone on with."""
@@ -176,6 +181,11 @@ class Rounds(ChatFormat):
     def __init__(self, tokenizer: ChatGLMTokenizer) -> None:
         self._tokenizer = tokenizer
 
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """``<eop>``."""
+        return (self._tokenizer.eos_id,)
+
     def write(self, dialogue: Dialogue) -> list[int]:
         """Return prompt, ``[gMASK]``, ``<sop>``, and what is there of the answer."""
         ids = self._tokenizer.encode(self.build_prompt(dialogue))
@@ -195,6 +205,11 @@ class SpacedRounds(ChatFormat):
 
     def __init__(self, tokenizer: ChatGLM2Tokenizer) -> None:
         self._tokenizer = tokenizer
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """``</s>``."""
+        return (self._tokenizer.eos_id,)
 
     def write(self, dialogue: Dialogue) -> list[int]:
         """Return ``[gMASK]``, ``sop``, prompt, and what is there of the answer."""
@@ -223,6 +238,11 @@ class Roles(ChatFormat):
 
     def __init__(self, tokenizer: ChatGLM2Tokenizer) -> None:
         self._tokenizer = tokenizer
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """``</s>``, and the roles that would speak next."""
+        return (self._tokenizer.eos_id, self._role("user"), self._role("observation"))
 
     def write(self, dialogue: Dialogue) -> list[int]:
         """Return ``[gMASK]``, ``sop``, the messages, ``<|assistant|>``, and what is there of the answer."""
@@ -261,6 +281,11 @@ class Completion(ChatFormat):
 
     def __init__(self, tokenizer: ChatGLM2Tokenizer) -> None:
         self._tokenizer = tokenizer
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """``</s>``."""
+        return (self._tokenizer.eos_id,)
 
     def write(self, dialogue: Dialogue) -> list[int]:
         """Return ``[gMASK]``, ``sop``, the text, and what is there of its continuation."""
