@@ -1,0 +1,420 @@
+"""The app: puts the settings, the library, the worker and the screen together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.app import App
+from textual.binding import Binding, BindingType
+
+from glmtui import i18n
+from glmtui.chat.library import Library
+from glmtui.engine.options import AppOptions
+from glmtui.errors import UserError
+from glmtui.i18n import _
+from glmtui.settings import Settings
+from glmtui.tui import commands, keys, themes
+from glmtui.tui.chat_controller import ChatController
+from glmtui.tui.model_link import ModelLink
+from glmtui.tui.screens.chat import ChatScreen
+from glmtui.tui.state import AppState
+
+if TYPE_CHECKING:
+    from textual.command import Provider
+    from textual.screen import Screen
+
+    from glmtui.tui.model_link import WorkerLike
+    from glmtui.tui.themes import ThemeFile
+
+POLL_SECONDS = 1 / 12
+LONG_ANSWER_SECONDS = 8.0
+THEME_SECONDS = 1.0
+
+
+def _palette() -> type[Provider]:
+    from glmtui.tui.palette import CommandProvider
+
+    return CommandProvider
+
+
+class GlmTui(App[None]):
+    """A full-screen chat with ChatGLM models.
+
+    Args:
+        options: what the command line said.
+        worker: runs the model; by default a `glmtui.engine.worker.Worker` made after the first paint.
+    """
+
+    TITLE = "glmtui"
+    CSS_PATH = "app.tcss"
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {_palette}
+    ENABLE_COMMAND_PALETTE = True
+    COMMAND_PALETTE_BINDING = "ctrl+p"
+    BINDINGS: ClassVar[list[BindingType]] = [*keys.bindings("app")]
+    INTERRUPT_SECONDS = 2.0
+
+    def __init__(self, options: AppOptions | None = None, worker: WorkerLike | None = None) -> None:
+        self.options = options or AppOptions()
+        self.settings = Settings.load()
+        self._override_settings()
+        i18n.use(str(self.settings["ui.language"]))
+        self.state = AppState.load()
+        self.library = Library()
+        self.theme_files: dict[str, ThemeFile] = {}
+        super().__init__()
+        self._theme_problems = self._load_themes()
+        self._theme_stamp = themes.stamp(themes.user_themes_dir())
+        self.theme = self._wanted_theme()
+        self.set_keymap(dict(self.settings.keys))
+        self.chat = ChatScreen(self)
+        self.link = ModelLink(lambda: worker or _make_worker())
+        self.controller = ChatController(self.link, self.library, self.settings, self.chat)
+        self._interrupted = -self.INTERRUPT_SECONDS
+
+    # --- starting and ending ---
+
+    def get_default_screen(self) -> Screen[Any]:
+        """The chat."""
+        return self.chat
+
+    def on_ready(self) -> None:
+        """Everything slow comes after the first paint."""
+        self.call_after_refresh(self._begin)
+
+    async def _begin(self) -> None:
+        self.set_interval(POLL_SECONDS, self._poll)
+        self.set_interval(THEME_SECONDS, self._watch_themes)
+        await self._open_first()
+        for problem in [*self.settings.problems, *keys.problems(self.settings.keys), *self._theme_problems]:
+            self.chat.notice(problem, "warning")
+        self._load_model()
+
+    async def _open_first(self) -> None:
+        wanted = self.options.conversation or self.state.conversation
+        try:
+            if wanted is not None and (self.options.conversation or Path(wanted).exists()):
+                await self.controller.open(self.library.open(Path(wanted)))
+        except UserError as error:
+            self.chat.notice(str(error), "error")
+        self.chat.conversation_changed()
+        self._restore_draft()
+
+    def _load_model(self) -> None:
+        source = self.settings["model.source"]
+        path = str(source) if source else None
+        self.controller.load(source=path, name=Path(path).name if path else "nano")
+
+    async def _poll(self) -> None:
+        await self.controller.poll()
+
+    async def action_quit(self) -> None:
+        """Keep everything and leave."""
+        self._keep_state()
+        self.controller.close()
+        self.exit()
+
+    def _keep_state(self) -> None:
+        self._keep_draft()
+        path = self.controller.conversation.path
+        self.state.conversation = str(path) if path else None
+        self.state.prompts = list(self.chat.composer.history)
+        self.state.save()
+
+    # --- messages and commands ---
+
+    def submit(self, text: str) -> None:
+        """Send what was written, or do it if it is a command."""
+        line = commands.parse(text)
+        if line is None:
+            self.run_worker(self.controller.submit(commands.message(text)))
+        elif line.command is None:
+            self.chat.write(text.strip())
+            self.chat.notice(commands.unknown(line.name), "warning")
+        else:
+            self.run_command(line.name, line.argument)
+
+    def run_command(self, name: str, argument: str = "") -> None:
+        """Do what a slash command does."""
+        self.run_worker(self._run_command(name, argument), group="commands")
+
+    async def _run_command(self, name: str, argument: str) -> None:
+        command = commands.BY_NAME[name]
+        try:
+            if command.needs_argument and not argument:
+                raise UserError(f"`{command.usage}`: {_(command.help)}")
+            await command.handler(self, argument)
+        except UserError as error:
+            self.chat.notice(str(error), "error")
+
+    def message_action(self, message_id: str, action: str, text: str) -> None:
+        """Do something with one message of the transcript."""
+        from glmtui.tui.message_actions import perform
+
+        self.run_worker(perform(self, message_id, action, text), group="commands")
+
+    def history_action(self, action: str, conversation_id: str) -> None:
+        """Do something with a conversation of the history pane."""
+        self.run_worker(self._history_action(action, conversation_id), group="commands")
+
+    async def _history_action(self, action: str, conversation_id: str) -> None:
+        if action in ("new", "undo"):
+            await self._run_command(action, "")
+        elif action == "delete":
+            await self.trash(conversation_id)
+        elif conversation_id == self.controller.conversation.id:
+            await self._run_command("rename", "")
+        else:
+            title = await self.ask(_("Title"), self.library.find(conversation_id).title)
+            if title is not None:
+                self.library.rename(conversation_id, title)
+                self.chat.history.reload()
+
+    # --- conversations ---
+
+    async def open_conversation(self, conversation_id: str, message_id: str | None = None) -> None:
+        """Read a conversation, on the branch with `message_id`."""
+        self._keep_draft()
+        try:
+            conversation = self.library.open(conversation_id)
+            if message_id and message_id not in [message.id for message in conversation.branch()]:
+                conversation.select(message_id)
+        except UserError as error:
+            self.chat.notice(str(error), "error")
+            self.chat.history.reload()
+            return
+        await self.controller.open(conversation)
+        self.chat.close_overlays()
+        self.chat.composer.focus()
+        self._restore_draft()
+
+    async def new_conversation(self) -> None:
+        """Begin an empty conversation."""
+        self._keep_draft()
+        await self.controller.new()
+        self.chat.close_overlays()
+        self.chat.composer.focus()
+        self._restore_draft()
+
+    async def trash(self, conversation_id: str) -> None:
+        """Move a conversation to the trash; undo brings it back."""
+        answer = self.controller.answer
+        if answer and answer.conversation.id == conversation_id:
+            raise UserError(_("This conversation is being answered. Esc stops it."))
+        self.library.trash(conversation_id)
+        self.controller.can_undo(
+            _("The conversation is back."), lambda: self.library.restore(conversation_id)
+        )
+        undo = keys.shown("history.undo", self.settings.keys)
+        self.say(_("Moved to the trash. /undo (or {key} in the list) brings it back.").format(key=undo))
+        if conversation_id == self.controller.conversation.id:
+            await self.controller.new()
+        self.chat.history.reload()
+
+    def _keep_draft(self) -> None:
+        conversation = self.controller.conversation
+        key = conversation.id if conversation.path else ""
+        self.state.drafts.pop(key, None)
+        if text := self.chat.composer.text:
+            self.state.drafts[key] = text
+
+    def _restore_draft(self) -> None:
+        conversation = self.controller.conversation
+        self.chat.composer.text = self.state.drafts.get(conversation.id if conversation.path else "", "")
+
+    # --- settings ---
+
+    async def change_setting(self, key: str, value: object) -> None:
+        """Save a setting and do what follows from it."""
+        self.settings.set(key, value)
+        await self._apply(key)
+
+    async def type_setting(self, key: str, text: str) -> None:
+        """Change a setting to what a person typed."""
+        from glmtui.settings import BY_KEY
+
+        if key not in BY_KEY:
+            raise UserError(_("There is no setting {key}. /settings shows them all.").format(key=key))
+        await self.change_setting(key, BY_KEY[key].parse(text))
+
+    async def pane_setting(
+        self, key: str, *, value: object = None, text: str | None = None, reset: bool = False
+    ) -> None:
+        """Change a setting from the pane, which shows what is wrong."""
+        try:
+            if reset:
+                self.settings.reset(key)
+                await self._apply(key)
+            elif text is not None:
+                await self.type_setting(key, text)
+            else:
+                await self.change_setting(key, value)
+        except UserError as error:
+            self.chat.settings_pane.show_error(error)
+
+    async def _apply(self, key: str) -> None:
+        section = key.partition(".")[0]
+        if section == "model":
+            self._load_model()
+        elif key == "ui.theme":
+            self.theme = self._wanted_theme()
+        elif key == "ui.language":
+            i18n.use(str(self.settings["ui.language"]))
+            await self._rebuild()
+        elif key == "ui.send_key":
+            self.chat.composer.enter_sends = self.settings["ui.send_key"] == "enter"
+        elif key in ("ui.history_pane", "ui.settings_pane"):
+            self.chat.apply_panes()
+        self.chat.settings_pane.reload()
+
+    async def _rebuild(self) -> None:
+        """Make the screen again, in another language."""
+        self._keep_state()
+        self.chat = ChatScreen(self)
+        self.controller.view = self.chat
+        await self.switch_screen(self.chat)
+        await self.controller.attach()
+        self._restore_draft()
+
+    def _override_settings(self) -> None:
+        given = {
+            "model.source": self.options.model,
+            "model.device": self.options.device,
+            "model.quant": self.options.quant,
+        }
+        for key, value in given.items():
+            if value is not None:
+                self.settings.override(key, value)
+
+    # --- themes ---
+
+    def _load_themes(self) -> list[str]:
+        loaded = themes.load()
+        self.theme_files = loaded.themes
+        for file in loaded.themes.values():
+            self.register_theme(file.theme)
+        return loaded.problems
+
+    def _wanted_theme(self) -> str:
+        wanted = str(self.settings["ui.theme"])
+        if wanted in self.theme_files:
+            return wanted
+        self._theme_problems.append(_("There is no theme {name!r}.").format(name=wanted))
+        return themes.DEFAULT_DARK
+
+    def _watch_themes(self) -> None:
+        stamp = themes.stamp(themes.user_themes_dir())
+        if stamp != self._theme_stamp:
+            self._theme_stamp = stamp
+            for problem in self._load_themes():
+                self.say(problem, warning=True)
+            self.theme = self._wanted_theme()
+            self.refresh_css()
+
+    # --- actions ---
+
+    def action_run(self, name: str) -> None:
+        """Run a command by key."""
+        self.run_command(name)
+
+    def action_help(self) -> None:
+        """Help for where one is."""
+        from glmtui.tui.screens.help import HelpScreen
+
+        self.push_screen(HelpScreen(self.chat.scope(), dict(self.settings.keys)))
+
+    def action_stop(self) -> None:
+        """Stop what runs; else close what lies over the chat, and go back to the composer."""
+        if not self.controller.stop():
+            self.chat.close_overlays()
+            self.controller.editing = None
+            self.chat.composer.focus()
+
+    async def action_interrupt(self) -> None:
+        """Stop what runs; twice within two seconds: quit."""
+        from time import monotonic
+
+        now = monotonic()
+        if now - self._interrupted < self.INTERRUPT_SECONDS:
+            await self.action_quit()
+            return
+        self._interrupted = now
+        if not self.controller.stop():
+            self.say(_("Ctrl+C again quits."))
+
+    def action_unqueue(self) -> None:
+        """Take the last waiting message back."""
+        if text := self.controller.unqueue():
+            self.chat.restore(text)
+
+    async def action_toggle_history(self) -> None:
+        """Show or hide the conversations."""
+        await self.chat.toggle_history()
+
+    async def action_toggle_settings(self) -> None:
+        """Show or hide the settings."""
+        await self.chat.toggle_settings()
+
+    async def action_search(self) -> None:
+        """Find a conversation."""
+        await self.chat.search()
+
+    def action_next_pane(self) -> None:
+        """Go to the next pane."""
+        self.chat.next_pane()
+
+    def action_command_palette(self) -> None:
+        """All commands, by name."""
+        from textual.command import CommandPalette
+
+        if not CommandPalette.is_open(self):
+            self.push_screen(CommandPalette(placeholder=_("Search the commands"), id="--command-palette"))
+
+    # --- for people ---
+
+    def say(self, text: str, *, warning: bool = False) -> None:
+        """Say something short, for a moment."""
+        self.notify(text, severity="warning" if warning else "information", markup=False)
+
+    async def ask(self, title: str, value: str = "") -> str | None:
+        """Ask for a line of text."""
+        from glmtui.tui.screens.prompt import PromptScreen
+
+        return await self.push_screen_wait(PromptScreen(title, value))
+
+    def copy(self, text: str) -> None:
+        """Copy to the clipboard."""
+        from glmtui.tui import clipboard
+
+        self.copy_to_clipboard(text)
+        self.say(clipboard.said(clipboard.copy_with_tool(text)))
+
+    async def write_file(self, path: Path, text: str) -> None:
+        """Write a file that is not there yet."""
+        if path.exists():
+            raise UserError(_("{path} is there already. Choose another name.").format(path=path))
+        try:
+            await asyncio.to_thread(path.write_text, text, encoding="utf-8")
+        except OSError as error:
+            raise UserError(
+                _("{path} cannot be written: {error}").format(path=path, error=error.strerror)
+            ) from error
+        self.say(_("Written to {path}").format(path=path))
+
+    def call_back(self, seconds: float) -> None:
+        """Make oneself heard after a long answer, if the person looks elsewhere."""
+        if self.app_focus or seconds < LONG_ANSWER_SECONDS:
+            return
+        if self.settings["ui.notify"] == "bell":
+            self.bell()
+        elif self.settings["ui.notify"] == "system" and self._driver is not None:
+            self._driver.write("\x1b]9;" + _("glmtui: the answer is complete") + "\x07")
+
+
+def _make_worker() -> WorkerLike:
+    from glmtui.engine.worker import Worker
+
+    return Worker()

@@ -1,0 +1,479 @@
+"""The flow of a conversation: from Return in the composer to the answer in the file. No widgets here.
+
+What a person writes is on disk before anything is generated. An answer belongs to the conversation it was
+asked in: it goes on, and is saved, while another one is open. One answer runs at a time; what is sent
+meanwhile waits in a queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from glmtui.chat.conversation import Conversation, Message, State
+from glmtui.engine.events import (
+    Cancelled, CountTokens, Done, Event, Failed, Generate, Load, Loaded, LoadProgress, PromptProgress, Started,
+    Stats, TokenCount, Tokens, Turn, Unloaded,
+)  # fmt: skip
+from glmtui.errors import UserError
+from glmtui.i18n import _, ngettext
+from glmtui.tui.model_link import ChatStatus, ModelLink, SpeedMeter
+
+if TYPE_CHECKING:
+    from glmtui.chat.library import Library
+    from glmtui.settings import Settings
+
+Kind = Literal["info", "warning", "error"]
+_LOAD_SETTINGS = ("device", "quant", "threads", "ptuning")
+
+
+class AnswerHandle(Protocol):
+    """The growing answer on the screen."""
+
+    def append(self, text: str) -> None:
+        """Add text to the end."""
+
+    async def finish(self, message: Message) -> None:
+        """Show the final message."""
+
+
+class ChatView(Protocol):
+    """What the controller asks of the screen. Everything is called on the UI thread."""
+
+    async def show(self, messages: Sequence[Message]) -> None:
+        """Show these instead of what is there."""
+
+    async def add(self, message: Message) -> None:
+        """Show one more at the end."""
+
+    async def begin_answer(self, message: Message) -> AnswerHandle:
+        """Show an answer that will grow."""
+        ...
+
+    def notice(self, text: str, kind: Kind = "info") -> None:
+        """Say something of the app's own in the transcript."""
+
+    def restore(self, text: str) -> None:
+        """Put text back into the composer."""
+
+    def status_changed(self) -> None:
+        """The status, the queue or what may be done now changed."""
+
+    def conversation_changed(self) -> None:
+        """Another conversation is open, or its title or place in the list changed."""
+
+    def answer_ended(self, seconds: float) -> None:
+        """An answer that took so long is complete."""
+
+
+@dataclass
+class Answer:
+    """An answer that is being made."""
+
+    conversation: Conversation
+    message_id: str
+    request_id: int
+    text: str
+    """All of it so far."""
+    saved: int
+    """How many of its characters the file has."""
+    checkpoint: float
+    """`time.monotonic` of the last write."""
+    since: float
+    handle: AnswerHandle | None = None
+    speed: SpeedMeter = field(default_factory=SpeedMeter)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A message that is sent when the answer before it is complete."""
+
+    conversation: Conversation
+    text: str
+
+
+class ChatController:
+    """Holds the open conversation, the running answer and the queue."""
+
+    CHECKPOINT_SECONDS = 1.0
+
+    def __init__(self, link: ModelLink, library: Library, settings: Settings, view: ChatView) -> None:
+        self.link = link
+        self.library = library
+        self.settings = settings
+        self.view = view
+        self.conversation: Conversation = library.create()
+        self.answer: Answer | None = None
+        self.queue: list[Waiting] = []
+        self.editing: str | None = None
+        """Id of the message whose new version is in the composer."""
+        self._unanswered: Conversation | None = None
+        """Waits for the model to be loaded."""
+        self._undo: list[tuple[str, Callable[[], object]]] = []
+        self._count_id: int | None = None
+        self._lock = asyncio.Lock()
+
+    @property
+    def status(self) -> ChatStatus:
+        """What the status line shows."""
+        return self.link.status
+
+    @property
+    def waiting(self) -> list[str]:
+        """The queue of the open conversation."""
+        return [item.text for item in self.queue if item.conversation is self.conversation]
+
+    # --- the model ---
+
+    def load(self, *, source: str | None, name: str) -> None:
+        """Load `source` with the settings for device, quantisation, threads and P-tuning."""
+        settings: Mapping[str, Any] = {key: self.settings[f"model.{key}"] for key in _LOAD_SETTINGS}
+        self.link.load(Load(source=source, **settings), name)
+        self.view.status_changed()
+
+    # --- sending ---
+
+    async def submit(self, text: str) -> None:
+        """Send what a person wrote, now or when the answer before it is complete."""
+        async with self._lock:
+            if self.status.activity == "none":
+                self.view.restore(text)
+                self.view.notice(
+                    _("No model is loaded. `/model nano` loads the small built-in one, `/model FOLDER` another."),
+                    "warning",
+                )
+            elif self.answer or self._unanswered:
+                self.queue.append(Waiting(self.conversation, text))
+                self.view.status_changed()
+            else:
+                await self._send(self.conversation, text)
+
+    async def regenerate(self, message_id: str | None = None) -> None:
+        """Answer again: the answer `message_id`, or the last one. The old answer stays as another version."""
+        async with self._lock:
+            if self._refuse_while_busy() or self._refuse_without_model():
+                return
+            branch = self.conversation.branch()
+            ids = [message.id for message in branch]
+            at = ids.index(message_id) if message_id in ids else len(branch) - 1
+            while at >= 0 and branch[at].role != "user":
+                at -= 1
+            if at < 0:
+                self.view.notice(_("There is nothing to answer yet."))
+                return
+            if at + 1 < len(branch) or self.conversation.leaf != branch[at].id:
+                await self.view.show(branch[: at + 1])
+            await self._generate(self.conversation, after=branch[at].id)
+
+    async def continue_answer(self) -> None:
+        """Let the model go on with an answer that was stopped or cut."""
+        async with self._lock:
+            if self._refuse_while_busy() or self._refuse_without_model():
+                return
+            branch = self.conversation.branch()
+            if not branch or branch[-1].role != "assistant" or not branch[-1].text:
+                self.view.notice(_("There is no answer to go on with."))
+                return
+            await self._generate(self.conversation, continued=branch[-1])
+
+    def stop(self) -> bool:
+        """Stop the running answer, or the load; return whether there was something to stop."""
+        if self.answer:
+            self.link.cancel(self.answer.request_id)
+            self._unqueue_all()
+            return True
+        if self.link.loading:
+            self.link.cancel()
+            return True
+        return False
+
+    def unqueue(self) -> str | None:
+        """Take the last waiting message of this conversation out of the queue."""
+        for item in reversed(self.queue):
+            if item.conversation is self.conversation:
+                self.queue.remove(item)
+                self.view.status_changed()
+                return item.text
+        return None
+
+    # --- the conversation ---
+
+    async def attach(self) -> None:
+        """Show the open conversation, with the answer that is being made."""
+        running = self.answer if self.answer and self.answer.conversation is self.conversation else None
+        branch = self.conversation.branch()
+        if running and branch and branch[-1].id == running.message_id:
+            await self.view.show(branch[:-1])
+            running.handle = await self.view.begin_answer(branch[-1])
+            running.handle.append(running.text)
+        else:
+            await self.view.show(branch)
+        self.view.conversation_changed()
+        self.view.status_changed()
+        self.measure()
+
+    async def open(self, conversation: Conversation) -> None:
+        """Read another conversation. One that is being answered is the same object as before."""
+        async with self._lock:
+            if self.answer:
+                self.answer.handle = None
+                if self.answer.conversation.id == conversation.id:
+                    conversation = self.answer.conversation
+            self.conversation, self.editing = conversation, None
+            self.status.used = 0
+            await self.attach()
+
+    async def new(self) -> None:
+        """Begin an empty conversation."""
+        await self.open(self.library.create())
+
+    async def select(self, message_id: str) -> None:
+        """Go to the branch with this message."""
+        async with self._lock:
+            if not self._refuse_while_busy():
+                self.conversation.select(message_id)
+                await self.attach()
+
+    async def delete(self, message_id: str) -> None:
+        """Hide a message and what follows it; `undo` brings it back."""
+        async with self._lock:
+            if self._refuse_while_busy():
+                return
+            conversation = self.conversation
+            conversation.delete(message_id)
+            self.can_undo(_("The message is back."), lambda: conversation.undelete(message_id))
+            await self.attach()
+
+    def can_undo(self, said: str, action: Callable[[], object]) -> None:
+        """Remember how to take something back, and what to say then."""
+        self._undo.append((said, action))
+
+    async def undo(self) -> str | None:
+        """Take back the last deletion; return what to say, or None when there is none."""
+        if not self._undo:
+            return None
+        said, action = self._undo.pop()
+        async with self._lock:
+            action()
+            await self.attach()
+        return said
+
+    def measure(self, draft: str = "") -> None:
+        """Ask how many tokens the conversation (and `draft`) has; the status line shows the answer."""
+        if self.status.activity != "ready":
+            return
+        turns = self._turns(self.conversation)
+        if draft:
+            turns = (*turns, Turn("user", draft))
+        if not turns:
+            self._count_id = None
+            self.status.used = 0
+            self.view.status_changed()
+            return
+        request = CountTokens(turns)
+        self._count_id = request.request_id
+        self.link.worker.submit(request)
+
+    # --- events ---
+
+    async def poll(self) -> None:
+        """Take in what the worker has said; call it about twelve times a second."""
+        events = self.link.take_events()
+        if not events:
+            return
+        async with self._lock:
+            for event in events:
+                await self._handle(event)
+        self.view.status_changed()
+
+    def close(self) -> None:
+        """Keep what came of the running answer and let the worker go. Returns at once."""
+        if self.answer:
+            self._finish(self.answer, "stopped", None)
+        self.link.close()
+
+    async def _handle(self, event: Event) -> None:
+        answer = self.answer if self.answer and self.answer.request_id == event.request_id else None
+        match event:
+            case LoadProgress() if self.link.is_load(event.request_id):
+                self.link.progress(event)
+            case Loaded() if self.link.is_load(event.request_id):
+                await self._on_loaded(event)
+            case Failed() | Cancelled() | Unloaded() if self.link.is_load(event.request_id):
+                self._on_load_ended(event)
+            case TokenCount() if event.request_id == self._count_id:
+                self.status.used, self.status.limit = event.tokens, event.limit
+            case Started() if answer:
+                self._on_started(event)
+            case PromptProgress() if answer:
+                self.status.fraction = event.fraction
+            case Tokens() if answer:
+                self._on_tokens(answer, event)
+            case Done() if answer:
+                await self._on_end(answer, "length" if event.reason == "length" else "done", event.stats)
+            case Cancelled() if answer:
+                await self._on_end(answer, "stopped", event.stats)
+            case Failed() if answer:
+                self.view.notice(event.message, "error")
+                await self._on_end(answer, "failed", None, error=event.message)
+            case _:
+                pass  # of a request that was replaced since
+
+    async def _on_loaded(self, event: Loaded) -> None:
+        self.link.loaded(event)
+        if event.info.note:
+            self.view.notice(event.info.note, "info")
+        if waiting := self._unanswered:
+            self._unanswered = None
+            await self._generate(waiting)
+        else:
+            self.measure()
+
+    def _on_load_ended(self, event: Failed | Cancelled | Unloaded) -> None:
+        name, self._unanswered = self.status.loading, None
+        self.link.load_ended()
+        if isinstance(event, Failed):
+            self.view.notice(event.message, "error")
+        elif isinstance(event, Cancelled):
+            self.view.notice(_("Loading {name} was stopped.").format(name=name))
+        if not isinstance(event, Unloaded):
+            self.view.notice(_("`/model nano` loads the small built-in model, `/model FOLDER` another."))
+        self._unqueue_all()
+
+    def _on_started(self, event: Started) -> None:
+        self.status.used, self.status.limit = event.prompt_tokens, event.limit
+        if event.dropped_rounds:
+            self.view.notice(
+                ngettext(
+                    "The conversation has outgrown the model's memory: the oldest round is no longer sent.",
+                    "The conversation has outgrown the model's memory: the {n} oldest rounds are no longer sent.",
+                    event.dropped_rounds,
+                ).format(n=event.dropped_rounds)
+            )
+
+    def _on_tokens(self, answer: Answer, event: Tokens) -> None:
+        answer.text += event.text
+        answer.speed.add(event.count)
+        self.status.activity = "answering"
+        self.status.used += event.count
+        self.status.tokens_per_second = answer.speed.rate
+        if answer.handle and event.text:
+            answer.handle.append(event.text)
+        now = time.monotonic()
+        if now - answer.checkpoint >= self.CHECKPOINT_SECONDS and len(answer.text) > answer.saved:
+            answer.checkpoint = now
+            with _saving(self.view):
+                answer.conversation.extend(answer.message_id, answer.text[answer.saved :])
+            answer.saved = len(answer.text)
+
+    async def _on_end(self, answer: Answer, state: State, stats: Stats | None, *, error: str = "") -> None:
+        handle, seconds = answer.handle, time.monotonic() - answer.since
+        message = self._finish(answer, state, stats, error=error)
+        if handle:
+            await handle.finish(message)
+        self.view.conversation_changed()
+        if state in ("done", "length"):
+            self.view.answer_ended(seconds)
+        if self.queue and self.status.activity == "ready":
+            item = self.queue.pop(0)
+            await self._send(item.conversation, item.text)
+
+    def _finish(self, answer: Answer, state: State, stats: Stats | None, *, error: str = "") -> Message:
+        self.answer = None
+        if not self.link.loading:
+            self.status.activity = "ready"
+        meta: dict[str, Any] = {"error": error} if error else {}
+        if stats:
+            self.status.tokens_per_second = stats.tokens_per_second
+            self.status.used = stats.prompt_tokens + stats.answer_tokens
+            meta |= {
+                "tokens": stats.answer_tokens,
+                "prompt_tokens": stats.prompt_tokens,
+                "tokens_per_second": round(stats.tokens_per_second, 1),
+            }
+        with _saving(self.view):
+            answer.conversation.finish(answer.message_id, answer.text, state, meta)
+        return answer.conversation.messages[answer.message_id]
+
+    # --- the way of one message ---
+
+    async def _send(self, conversation: Conversation, text: str) -> None:
+        edited, self.editing = self.editing, None
+        parent: dict[str, Any] = {}
+        if edited and edited in conversation.messages:
+            parent = {"parent": conversation.messages[edited].parent}
+        with _saving(self.view):
+            conversation.append("user", text, **parent)
+        branch = conversation.branch()
+        if conversation is self.conversation:
+            await (self.view.show(branch) if parent else self.view.add(branch[-1]))
+            self.view.conversation_changed()
+        await self._generate(conversation)
+
+    async def _generate(
+        self, conversation: Conversation, *, after: str | None = None, continued: Message | None = None
+    ) -> None:
+        info = self.status.info
+        if info is None:  # still loading: `_on_loaded` comes back here
+            self._unanswered = conversation
+            return
+        if continued is None:
+            meta = {"model": info.name, "quant": info.quant, "device": info.device}
+            with _saving(self.view):
+                conversation.append("assistant", "", parent=after or conversation.leaf, state="partial", meta=meta)
+        message = continued or conversation.branch()[-1]
+        request = Generate(
+            self._turns(conversation),  # the new answer, still empty, is left out
+            self.settings.sampling(conversation.settings),
+            continue_answer=continued is not None,
+        )
+        now = time.monotonic()
+        self.answer = Answer(conversation, message.id, request.request_id, message.text, len(message.text), now, now)
+        self.status.activity, self.status.fraction, self.status.since = "reading", 0.0, now
+        self.status.tokens_per_second = None
+        if conversation is self.conversation:
+            if continued:
+                await self.view.show(conversation.branch()[:-1])
+            self.answer.handle = await self.view.begin_answer(message)
+            if continued:
+                self.answer.handle.append(message.text)
+        self.link.worker.submit(request)
+        self.view.status_changed()
+
+    def _turns(self, conversation: Conversation) -> tuple[Turn, ...]:
+        turns = [Turn(role, text) for role, text in conversation.turns()]
+        system = self.settings["generation.system_prompt"]
+        supported = self.status.info is not None and self.status.info.supports_system
+        if supported and isinstance(system, str) and system.strip() and not (turns and turns[0].role == "system"):
+            turns.insert(0, Turn("system", system))
+        return tuple(turns)
+
+    def _refuse_while_busy(self) -> bool:
+        if self.answer is not None:
+            self.view.notice(_("An answer is being written. Esc stops it."), "warning")
+        return self.answer is not None
+
+    def _refuse_without_model(self) -> bool:
+        if self.status.info is None:
+            self.view.notice(_("No model is loaded yet."), "warning")
+        return self.status.info is None
+
+    def _unqueue_all(self) -> None:
+        texts = self.waiting
+        self.queue = [item for item in self.queue if item.conversation is not self.conversation]
+        if texts:
+            self.view.restore("\n".join(texts))
+        self.view.status_changed()
+
+
+@contextmanager
+def _saving(view: ChatView) -> Iterator[None]:
+    """What cannot be written now is kept in memory and written with the next change: say so and go on."""
+    try:
+        yield
+    except UserError as error:
+        view.notice(str(error), "error")

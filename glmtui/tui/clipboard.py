@@ -1,0 +1,39 @@
+"""Copying: through the terminal (OSC 52), which works over ssh, and through the platform's own tool."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from glmtui.i18n import _
+
+_FENCE = re.compile(r"^(?P<fence>`{3,}|~{3,})[^\n]*\n(?P<code>.*?)^(?P=fence)[`~]*[ \t]*$", re.DOTALL | re.MULTILINE)
+
+
+def code_blocks(text: str) -> list[str]:
+    """Return the fenced blocks of code in Markdown `text`."""
+    return [match["code"] for match in _FENCE.finditer(text)]
+
+
+def copy_with_tool(text: str) -> bool:
+    """Copy by the platform's tool (pbcopy, clip, wl-copy, xclip, xsel); return whether there is one that worked."""
+    import pyperclip
+
+    if not (os.name == "nt" or os.uname().sysname == "Darwin" or _has_display()):
+        return False
+    try:
+        pyperclip.copy(text)
+    except pyperclip.PyperclipException:
+        return False
+    return True
+
+
+def said(copied_by_tool: bool) -> str:
+    """Say honestly what is known: a terminal does not tell whether it took the text."""
+    if copied_by_tool:
+        return _("Copied")
+    return _("Sent to the terminal's clipboard. If pasting gives something else, your terminal does not allow it.")
+
+
+def _has_display() -> bool:
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -1,0 +1,289 @@
+"""What the slash commands do. Each gets the app and what was written after its name.
+
+A `UserError` raised here is shown in the transcript.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glmtui.errors import UserError
+from glmtui.i18n import _, ngettext
+
+if TYPE_CHECKING:
+    from glmtui.tui.app import GlmTui
+
+BUILT_IN = ("nano", "builtin", "built-in", "default", "内置")
+"""Names of the model that ships with glmtui."""
+
+
+# --- help ---
+
+
+async def show_help(app: GlmTui, argument: str) -> None:
+    """Show all commands, or one."""
+    from glmtui.tui import commands
+
+    name = argument.lstrip("/").lower()
+    if not name:
+        app.chat.say_markdown(commands.help_text(app.settings.keys))
+    elif command := commands.BY_NAME.get(name):
+        app.chat.say_markdown(f"`{command.usage}`\n\n{_(command.help)}")
+    else:
+        raise UserError(commands.unknown(name))
+
+
+async def show_keys(app: GlmTui, _argument: str) -> None:
+    """Show all keys."""
+    from glmtui.tui import keys
+
+    how = _('To change a key, write into {path}, for example: `[keys]` and below it `"chat.new" = "ctrl+t"`.')
+    app.chat.say_markdown(keys.markdown_table(app.settings.keys) + "\n\n" + how.format(path=app.settings.path))
+
+
+async def stats(app: GlmTui, _argument: str) -> None:
+    """Show the model, memory, speed and the conversation."""
+    from glmtui.tui import stats as figures
+
+    app.chat.say_markdown(figures.markdown(app.controller))
+
+
+# --- the answer ---
+
+
+async def stop(app: GlmTui, _argument: str) -> None:
+    """Stop the answer or the load."""
+    if not app.controller.stop():
+        app.say(_("Nothing is running."))
+
+
+async def regenerate(app: GlmTui, _argument: str) -> None:
+    """Answer again."""
+    await app.controller.regenerate()
+
+
+async def continue_answer(app: GlmTui, _argument: str) -> None:
+    """Go on with a cut answer."""
+    await app.controller.continue_answer()
+
+
+async def edit(app: GlmTui, _argument: str) -> None:
+    """Put the last message into the composer; sending it makes another version."""
+    users = [message for message in app.controller.conversation.branch() if message.role == "user"]
+    if not users:
+        raise UserError(_("There is no message of yours to change yet."))
+    app.chat.edit(users[-1].id)
+
+
+async def undo(app: GlmTui, _argument: str) -> None:
+    """Take back the last deletion."""
+    app.say(await app.controller.undo() or _("Nothing was deleted."))
+    app.chat.history.reload()
+
+
+async def copy(app: GlmTui, argument: str) -> None:
+    """Copy the last answer or its last block of code."""
+    from glmtui.tui import clipboard
+
+    answers = [m for m in app.controller.conversation.branch() if m.role == "assistant" and m.text]
+    if not answers:
+        raise UserError(_("There is no answer to copy yet."))
+    text = answers[-1].text
+    if argument:
+        blocks = clipboard.code_blocks(text)
+        if not blocks:
+            raise UserError(_("The last answer has no block of code."))
+        text = blocks[-1]
+    app.copy(text)
+
+
+# --- the model ---
+
+
+async def model(app: GlmTui, argument: str) -> None:
+    """Load another model."""
+    if not argument:
+        name = app.controller.status.info.name if app.controller.status.info else _("none")
+        raise UserError(_("The model is {name}. Another one: /model FOLDER, or /model nano").format(name=name))
+    source = None if argument.lower() in BUILT_IN else argument
+    await app.change_setting("model.source", source)
+
+
+async def device(app: GlmTui, argument: str) -> None:
+    """Run the model elsewhere."""
+    await app.change_setting("model.device", argument)
+
+
+async def quant(app: GlmTui, argument: str) -> None:
+    """Change the bits per weight."""
+    await app.change_setting("model.quant", argument.lower().removeprefix("int") or None)
+
+
+async def threads(app: GlmTui, argument: str) -> None:
+    """Change the number of CPU threads."""
+    await app.type_setting("model.threads", argument)
+
+
+async def system(app: GlmTui, argument: str) -> None:
+    """Set the system prompt."""
+    text = argument
+    if not text:
+        present = str(app.settings["generation.system_prompt"] or "")
+        typed = await app.ask(_("System prompt"), present)
+        if typed is None:
+            return
+        text = typed
+    await app.change_setting("generation.system_prompt", text)
+    info = app.controller.status.info
+    if info and not info.supports_system:
+        app.say(_("Saved. {name} has no system prompt: only later models see it.").format(name=info.name))
+    else:
+        app.say(_("The system prompt is saved."))
+
+
+# --- settings ---
+
+
+async def set_value(app: GlmTui, argument: str) -> None:
+    """Change any setting."""
+    key, _space, value = argument.partition(" ")
+    if not value.strip():
+        raise UserError(_("Write a name and a value, for example: /set generation.temperature 0.7"))
+    await app.type_setting(key, value.strip())
+    app.say(f"{key} = {value.strip()}")
+
+
+async def preset(app: GlmTui, argument: str) -> None:
+    """Use or save a preset."""
+    verb, _space, name = argument.partition(" ")
+    if verb == "save" and name.strip():
+        app.settings.save_preset(name.strip())
+        app.say(_("The preset {name} is saved.").format(name=name.strip()))
+        return
+    if argument not in app.settings.presets:
+        names = ", ".join(app.settings.presets) or _("none yet")
+        raise UserError(
+            _("There is no preset {name!r}. There are: {names}.").format(name=argument, names=names)
+        )
+    app.settings.update(app.settings.presets[argument])
+    app.chat.settings_pane.reload()
+    app.say(_("The preset {name} is in use.").format(name=argument))
+
+
+async def theme(app: GlmTui, argument: str) -> None:
+    """Change the theme, or choose one with preview."""
+    if argument:
+        if argument not in app.theme_files:
+            names = ", ".join(app.theme_files)
+            raise UserError(
+                _("There is no theme {name!r}. There are: {names}.").format(name=argument, names=names)
+            )
+        await app.change_setting("ui.theme", argument)
+        return
+    from glmtui.tui.screens.themes import ThemeScreen
+
+    await app.push_screen_wait(ThemeScreen(app.theme_files))
+
+
+async def language(app: GlmTui, argument: str) -> None:
+    """Change the language of the interface."""
+    await app.change_setting("ui.language", argument)
+
+
+async def settings(app: GlmTui, _argument: str) -> None:
+    """Show or hide the settings."""
+    await app.chat.toggle_settings()
+
+
+# --- conversations ---
+
+
+async def new(app: GlmTui, _argument: str) -> None:
+    """Begin a new conversation."""
+    await app.new_conversation()
+
+
+async def history(app: GlmTui, _argument: str) -> None:
+    """Show or hide the conversations."""
+    await app.chat.toggle_history()
+
+
+async def search(app: GlmTui, argument: str) -> None:
+    """Search all conversations."""
+    await app.chat.search(argument)
+
+
+async def rename(app: GlmTui, argument: str) -> None:
+    """Give the conversation a title."""
+    conversation = app.controller.conversation
+    title = argument or await app.ask(_("Title"), conversation.title)
+    if title is not None:
+        conversation.rename(title)
+        app.chat.conversation_changed()
+
+
+async def pin(app: GlmTui, _argument: str) -> None:
+    """Pin the conversation, or unpin it."""
+    conversation = app.controller.conversation
+    conversation.pin(not conversation.pinned)
+    app.say(_("Pinned to the top.") if conversation.pinned else _("No longer pinned."))
+    app.chat.history.reload()
+
+
+async def delete(app: GlmTui, _argument: str) -> None:
+    """Move the conversation to the trash."""
+    conversation = app.controller.conversation
+    if conversation.path is None:
+        raise UserError(_("This conversation is empty: there is nothing to delete."))
+    await app.trash(conversation.id)
+
+
+async def save(app: GlmTui, argument: str) -> None:
+    """Save a copy."""
+    path = _file(argument, "/save notes.jsonl")
+    path = path if path.suffix else path.with_suffix(".jsonl")
+    app.library.save_as(app.controller.conversation, path)
+    app.say(_("Saved as {path}").format(path=path))
+
+
+async def load(app: GlmTui, argument: str) -> None:
+    """Open a conversation from a file."""
+    await app.controller.open(app.library.open(_file(argument, "/load notes.jsonl")))
+
+
+async def export(app: GlmTui, argument: str) -> None:
+    """Write the conversation in another format."""
+    from glmtui.chat import formats
+
+    kind, _space, name = argument.partition(" ")
+    conversation = app.controller.conversation
+    if not conversation.messages:
+        raise UserError(_("This conversation is empty: there is nothing to export."))
+    text = formats.export(conversation, formats.known(kind))
+    path = Path(name.strip()).expanduser() if name.strip() else formats.free_path(conversation, kind)
+    await app.write_file(path, text)
+
+
+async def import_file(app: GlmTui, argument: str) -> None:
+    """Bring in conversations of other programs."""
+    from glmtui.chat import formats
+
+    imported = formats.import_file(_file(argument, "/import conversations.json"), app.library)
+    count = len(imported)
+    said = ngettext("{n} conversation came in.", "{n} conversations came in.", count).format(n=count)
+    app.say(said)
+    app.chat.history.reload()
+    if imported:
+        await app.controller.open(imported[0])
+
+
+async def leave(app: GlmTui, _argument: str) -> None:
+    """Quit."""
+    await app.action_quit()
+
+
+def _file(argument: str, example: str) -> Path:
+    if not argument:
+        raise UserError(_("Which file? For example: {example}").format(example=example))
+    return Path(argument).expanduser()

@@ -1,0 +1,110 @@
+"""What the argument of a command could be: offered while it is typed, and in the palette."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glmtui.i18n import _
+
+if TYPE_CHECKING:
+    from glmtui.tui.app import GlmTui
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One thing the argument could be."""
+
+    text: str
+    description: str = ""
+
+
+Completer = Callable[["GlmTui", str], Iterable[Offer]]
+"""Given what was typed of the argument, what it could become; the whole argument each time."""
+MOST_FILES = 200
+
+
+def choices(*names: str) -> Completer:
+    """Complete from a few fixed words."""
+    return lambda _app, typed: [Offer(name) for name in names if name.startswith(typed)]
+
+
+def setting(key: str) -> Completer:
+    """Complete with the choices of a setting."""
+
+    def complete(_app: GlmTui, typed: str) -> Sequence[Offer]:
+        from glmtui.settings import BY_KEY
+
+        return [Offer(choice) for choice in BY_KEY[key].choices if choice.startswith(typed)]
+
+    return complete
+
+
+def commands(_app: GlmTui, typed: str) -> Sequence[Offer]:
+    """Complete with the names of commands."""
+    from glmtui.tui.commands import COMMANDS
+
+    return [Offer(c.name, _(c.help)) for c in COMMANDS if c.name.startswith(typed.lstrip("/"))]
+
+
+def settings(_app: GlmTui, typed: str) -> Sequence[Offer]:
+    """Complete with the names of settings, then with their choices."""
+    from glmtui.settings import BY_KEY, SCHEMA
+
+    key, space, value = typed.partition(" ")
+    if not space:
+        return [Offer(s.key, _(s.title)) for s in SCHEMA if typed in s.key]
+    found = BY_KEY.get(key)
+    if found is None:
+        return []
+    values = ("true", "false") if found.kind == "bool" else found.choices
+    return [Offer(f"{key} {choice}") for choice in values if choice.startswith(value)]
+
+
+def presets(app: GlmTui, typed: str) -> Sequence[Offer]:
+    """Complete with the person's presets."""
+    return [Offer(name) for name in (*app.settings.presets, "save ") if name.startswith(typed)]
+
+
+def themes(app: GlmTui, typed: str) -> Sequence[Offer]:
+    """Complete with the names of themes."""
+    return [
+        Offer(name, theme.title)
+        for name, theme in app.theme_files.items()
+        if typed.lower() in name or typed.lower() in theme.title.lower()
+    ]
+
+
+def files(_app: GlmTui, typed: str) -> Sequence[Offer]:
+    """Complete with files and folders."""
+    return list(_entries(typed, folders_only=False))
+
+
+def models(_app: GlmTui, typed: str) -> Sequence[Offer]:
+    """Complete with the built-in model and with folders."""
+    builtin = [Offer("nano", _("the small built-in model"))] if "nano".startswith(typed) else []
+    return [*builtin, *_entries(typed, folders_only=True)]
+
+
+def _entries(typed: str, *, folders_only: bool) -> Iterable[Offer]:
+    head, _separator, start = typed.rpartition("/")
+    folder = Path(os.path.expanduser(head or ("/" if typed.startswith("/") else ".")))
+    try:
+        found = sorted(os.scandir(folder), key=lambda entry: (not entry.is_dir(), entry.name.lower()))
+    except OSError:
+        return
+    shown = 0
+    for entry in found:
+        if not entry.name.startswith(start) or (entry.name.startswith(".") and not start.startswith(".")):
+            continue
+        is_folder = entry.is_dir()
+        if folders_only and not is_folder:
+            continue
+        prefix = typed[: len(typed) - len(start)]
+        yield Offer(f"{prefix}{entry.name}{'/' if is_folder else ''}")
+        shown += 1
+        if shown >= MOST_FILES:
+            return

@@ -1,0 +1,175 @@
+"""The app's end of the worker: what is loaded, what is being loaded, and the events, coalesced."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+from glmtui.engine.events import Event, Load, Loaded, LoadProgress, ModelInfo, PromptProgress, Request, Tokens
+
+Activity = Literal["starting", "loading", "none", "ready", "reading", "answering"]
+
+
+class WorkerLike(Protocol):
+    """What the app needs of `glmtui.engine.worker.Worker`."""
+
+    @property
+    def events(self) -> queue.SimpleQueue[Event]:
+        """What the worker says, in order."""
+        ...
+
+    def start(self) -> None:
+        """Begin to work."""
+
+    def submit(self, request: Request) -> None:
+        """Queue a request."""
+
+    def cancel(self, request_id: int | None = None) -> None:
+        """Give up that request, or whatever runs or waits."""
+
+    def close(self) -> None:
+        """Give up everything; returns at once."""
+
+
+@dataclass(slots=True)
+class ChatStatus:
+    """What the status line shows."""
+
+    activity: Activity = "starting"
+    info: ModelInfo | None = None
+    loading: str = ""
+    """Name of the model that is being loaded."""
+    stage: Literal["read", "quantize", "compile"] = "read"
+    done: int = 0
+    total: int = 0
+    """Bytes of the checkpoint."""
+    since: float = 0.0
+    """`time.monotonic` when the activity began."""
+    fraction: float = 0.0
+    """Of the prompt that has been read."""
+    tokens_per_second: float | None = None
+    used: int = 0
+    limit: int = 0
+    """Context in tokens."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is being made."""
+        return self.activity in ("reading", "answering")
+
+
+class SpeedMeter:
+    """Tokens per second over the last few seconds of one answer."""
+
+    WINDOW = 3.0
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._samples: list[tuple[float, int]] = []
+        self.tokens = 0
+
+    def add(self, count: int) -> None:
+        """Note that `count` tokens came now."""
+        self.tokens += count
+        now = self._clock()
+        self._samples.append((now, self.tokens))
+        while len(self._samples) > 2 and now - self._samples[1][0] > self.WINDOW:
+            del self._samples[0]
+
+    @property
+    def rate(self) -> float | None:
+        """Tokens per second; None while there is too little to tell."""
+        if len(self._samples) < 2:
+            return None
+        (first_time, first), (last_time, last) = self._samples[0], self._samples[-1]
+        return (last - first) / (last_time - first_time) if last_time > first_time else None
+
+
+def coalesce(events: Iterable[Event]) -> list[Event]:
+    """Join what can be joined without losing anything: text of one answer, and only the latest progress."""
+    joined: list[Event] = []
+    for event in events:
+        last = joined[-1] if joined else None
+        if isinstance(event, Tokens) and isinstance(last, Tokens) and last.request_id == event.request_id:
+            joined[-1] = replace(last, text=last.text + event.text, count=last.count + event.count)
+        elif isinstance(event, LoadProgress | PromptProgress) and type(last) is type(event):
+            joined[-1] = event
+        else:
+            joined.append(event)
+    return joined
+
+
+class ModelLink:
+    """Owns the worker, which is made when it is first needed (after the first paint)."""
+
+    MOST_EVENTS = 500
+    """Taken from the queue in one go, so that the screen stays alive whatever the worker says."""
+
+    def __init__(self, make_worker: Callable[[], WorkerLike]) -> None:
+        self._make_worker = make_worker
+        self._worker: WorkerLike | None = None
+        self._load_id: int | None = None
+        self.status = ChatStatus()
+
+    @property
+    def worker(self) -> WorkerLike:
+        """The worker, started."""
+        if self._worker is None:
+            self._worker = self._make_worker()
+            self._worker.start()
+        return self._worker
+
+    @property
+    def loading(self) -> bool:
+        """Whether a model is on its way."""
+        return self._load_id is not None
+
+    def load(self, request: Load, name: str) -> None:
+        """Load another model; what waits for the old one is given up."""
+        self.worker.cancel()
+        self._load_id = request.request_id
+        self.status = ChatStatus("loading", loading=name, since=time.monotonic())
+        self.worker.submit(request)
+
+    def is_load(self, request_id: int) -> bool:
+        """Whether this is the load that counts (and not one replaced since)."""
+        return request_id == self._load_id
+
+    def loaded(self, event: Loaded) -> None:
+        """Note that the model is there."""
+        self._load_id = None
+        self.status = ChatStatus("ready", info=event.info, limit=event.info.max_length)
+
+    def load_ended(self) -> None:
+        """Note that there is no model after all."""
+        self._load_id = None
+        self.status = ChatStatus("none")
+
+    def progress(self, event: LoadProgress) -> None:
+        """Note how far the load is."""
+        self.status.stage, self.status.done, self.status.total = event.stage, event.done, event.total
+
+    def cancel(self, request_id: int | None = None) -> None:
+        """Give up `request_id`, or everything; does nothing when no worker was started."""
+        if self._worker is not None:
+            self._worker.cancel(request_id)
+
+    def take_events(self) -> list[Event]:
+        """Return what the worker has said since the last call, coalesced."""
+        if self._worker is None:
+            return []
+        events: list[Event] = []
+        while len(events) < self.MOST_EVENTS:
+            try:
+                events.append(self._worker.events.get_nowait())
+            except queue.Empty:
+                break
+        return coalesce(events)
+
+    def close(self) -> None:
+        """Let the worker go, at once."""
+        if self._worker is not None:
+            self._worker.close()

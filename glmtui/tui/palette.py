@@ -1,0 +1,57 @@
+"""The command palette, from the table of commands: those that need nothing run, the others go to the composer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from textual.command import DiscoveryHit, Hit, Hits, Provider
+
+from glmtui.i18n import _
+from glmtui.tui.commands import COMMANDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from glmtui.tui.app import GlmTui
+
+OFFERED = 30
+"""The most completions of one command that the palette lists."""
+
+
+class CommandProvider(Provider):
+    """Every command, and every choice of those that take one of a few."""
+
+    async def discover(self) -> Hits:
+        """All commands before anything is typed."""
+        for command in COMMANDS:
+            if command.shown:
+                yield DiscoveryHit(
+                    command.usage, self._run(command.name, "", ask=command.needs_argument), help=_(command.help)
+                )
+
+    async def search(self, query: str) -> Hits:
+        """Commands and their choices that match."""
+        matcher = self.matcher(query)
+        for text, help_text, run in self._all():
+            score = max(matcher.match(text), 0.9 * matcher.match(help_text))
+            if score > 0:
+                yield Hit(score, matcher.highlight(text), run, help=help_text)
+
+    def _all(self) -> Iterator[tuple[str, str, Callable[[], None]]]:
+        app: GlmTui = self.app  # type: ignore[assignment]
+        for command in COMMANDS:
+            if not command.shown:
+                continue
+            yield command.usage, _(command.help), self._run(command.name, "", ask=command.needs_argument)
+            if command.completer and command.name in ("theme", "quant", "device", "language", "preset"):
+                for offer in list(command.completer(app, ""))[:OFFERED]:
+                    text = f"/{command.name} {offer.text}".rstrip()
+                    yield text, offer.description or _(command.help), self._run(command.name, offer.text)
+
+    def _run(self, name: str, argument: str, *, ask: bool = False) -> Callable[[], None]:
+        app: GlmTui = self.app  # type: ignore[assignment]
+        if ask:
+            return partial(app.chat.write, f"/{name} ")
+        return partial(app.run_command, name, argument)

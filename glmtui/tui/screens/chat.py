@@ -1,0 +1,317 @@
+"""The main screen: history, chat, settings, and the lines at the bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.screen import Screen
+from textual.timer import Timer
+
+from glmtui.i18n import _
+from glmtui.tui import commands, keys
+from glmtui.tui.chat_controller import AnswerHandle, Kind
+from glmtui.tui.widgets.bars import KeyHints, QueueStrip, TitleBar
+from glmtui.tui.widgets.completion import Completion
+from glmtui.tui.widgets.composer import Composer
+from glmtui.tui.widgets.history import HistoryPane
+from glmtui.tui.widgets.settings_pane import SettingRow, SettingsPane
+from glmtui.tui.widgets.status import StatusLine
+from glmtui.tui.widgets.transcript import Transcript
+from glmtui.tui.widgets.welcome import Suggestion, Welcome
+
+if TYPE_CHECKING:
+    from glmtui.chat.conversation import Message
+    from glmtui.tui.app import GlmTui
+
+MEASURE = 96
+"""The widest text, in cells: longer lines are hard to read."""
+DRAFT_DELAY = 0.4
+"""Seconds after the last key before the draft's tokens are counted."""
+
+
+class ChatColumn(Vertical):
+    """Keeps its text to a readable width."""
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Share what is too wide between both sides."""
+        side = max((event.size.width - MEASURE) // 2, 1)
+        for child in self.children:
+            child.styles.padding = (0, side)
+
+
+class ChatScreen(Screen[None]):
+    """Lays out the panes and shows what the controller says: it is the controller's `ChatView`."""
+
+    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-narrow"), (100, "-normal")]
+    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-low"), (28, "-high")]
+    NARROW = 100
+    app: GlmTui
+
+    def __init__(self, app: GlmTui) -> None:
+        super().__init__()
+        settings, state = app.settings, app.state
+        self.history = HistoryPane(app.library, id="history")
+        self.settings_pane = SettingsPane(settings, id="settings")
+        self.title_bar = TitleBar(id="title")
+        self.welcome = Welcome(id="welcome")
+        self.transcript = Transcript(id="transcript")
+        self.queue_strip = QueueStrip(id="queue")
+        self.composer = Composer(
+            completions=self._completions, history=state.prompts,
+            enter_sends=settings["ui.send_key"] == "enter", id="composer",
+        )  # fmt: skip
+        self.hints = KeyHints(id="hints")
+        self.status_line = StatusLine(id="status")
+        self._count_timer: Timer | None = None
+        self._narrow: bool | None = None
+
+    def compose(self) -> ComposeResult:
+        """Three panes, and the status below them."""
+        with Horizontal(id="panes"):
+            yield self.history
+            with ChatColumn(id="chat", classes="-empty"):
+                yield self.title_bar
+                yield self.welcome
+                yield self.transcript
+                yield self.queue_strip
+                yield self.composer
+                yield self.hints
+            yield self.settings_pane
+        yield self.status_line
+
+    def on_mount(self) -> None:
+        """Take the first keys."""
+        self.composer.focus()
+        self.set_interval(1 / 8, self.status_line.animate_tick)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Panes are beside the chat where there is room, else over it and closed to begin with."""
+        narrow = event.size.width < self.NARROW
+        if narrow != self._narrow:
+            self._narrow = narrow
+            self.apply_panes()
+
+    def apply_panes(self) -> None:
+        """Open the panes that the settings want, where there is room."""
+        wide = not self._narrow
+        self.set_class(wide and bool(self.app.settings["ui.history_pane"]), "-history")
+        self.set_class(wide and bool(self.app.settings["ui.settings_pane"]), "-settings")
+
+    # --- panes ---
+
+    async def toggle_history(self) -> None:
+        """Show the conversations, or hide them."""
+        await self._toggle("-history", "ui.history_pane")
+        if self.has_class("-history"):
+            self.history.list.focus()
+
+    async def toggle_settings(self) -> None:
+        """Show the settings, or hide them."""
+        await self._toggle("-settings", "ui.settings_pane")
+        if self.has_class("-settings"):
+            self.settings_pane.focus_row()
+
+    async def search(self, text: str = "") -> None:
+        """Search the conversations."""
+        if not self.has_class("-history"):
+            await self._toggle("-history", "ui.history_pane")
+        self.history.focus_search(text or None)
+
+    def close_overlays(self) -> bool:
+        """Close what lies over the chat in a narrow window; return whether there was something."""
+        over = bool(self._narrow) and (self.has_class("-history") or self.has_class("-settings"))
+        if over:
+            self.remove_class("-history", "-settings")
+        return over
+
+    async def _toggle(self, name: str, key: str) -> None:
+        self.toggle_class(name)
+        opened = self.has_class(name)
+        if self._narrow:
+            self.remove_class("-settings" if name == "-history" else "-history")
+        else:
+            self.app.settings.set(key, opened)
+            self.settings_pane.reload()
+        if not opened:
+            self.composer.focus()
+
+    def next_pane(self) -> None:
+        """Go round the composer, the transcript and the open panes."""
+        stops = [self.composer, self.transcript]
+        places: list[tuple[str, object]] = [("composer", self.composer), ("transcript", self.transcript)]
+        if self.has_class("-settings"):
+            places.append(("settings", self.settings_pane))
+        if self.has_class("-history"):
+            places.append(("history", self.history))
+        names = [name for name, _widget in places]
+        here = names.index(self.scope()) if self.scope() in names else 0
+        target = names[(here + 1) % len(names)]
+        if target == "settings":
+            self.settings_pane.focus_row()
+        elif target == "history":
+            self.history.list.focus()
+        else:
+            stops[names.index(target)].focus()
+
+    def scope(self) -> keys.Scope:
+        """The part that has the focus."""
+        focused = self.focused
+        for scope, widget in (
+            ("history", self.history), ("settings", self.settings_pane), ("transcript", self.transcript),
+        ):  # fmt: skip
+            if focused is not None and widget in focused.ancestors_with_self:
+                return scope  # type: ignore[return-value]
+        return "composer"
+
+    # --- the composer ---
+
+    def write(self, text: str) -> None:
+        """Put text into the composer for the person to go on with."""
+        self.composer.text = text
+        self.composer.focus()
+
+    def edit(self, message_id: str) -> None:
+        """Put a message into the composer; sending it makes another version."""
+        self.app.controller.editing = message_id
+        self.write(self.app.controller.conversation.messages[message_id].text)
+
+    @on(Composer.Submitted)
+    def _submitted(self, event: Composer.Submitted) -> None:
+        self.app.submit(event.text)
+
+    @on(Suggestion.Taken)
+    def _suggested(self, event: Suggestion.Taken) -> None:
+        self.composer.focus()
+        self.app.submit(event.text)
+
+    @on(Composer.Changed)
+    def _count_later(self) -> None:
+        if self._count_timer:
+            self._count_timer.stop()
+        self._count_timer = self.set_timer(DRAFT_DELAY, self._count)
+
+    def _count(self) -> None:
+        draft = self.composer.text
+        if commands.parse(draft) is None:
+            self.app.controller.measure(draft)
+
+    def _completions(self, before: str) -> Sequence[Completion]:
+        name, space, typed = before[1:].partition(" ")
+        if not space:
+            found = commands.matching(name)
+            return [
+                Completion(f"/{c.name}{' ' if c.argument else ''}", _(c.help), label=c.usage) for c in found
+            ]
+        command = commands.BY_NAME.get(name)
+        if command is None or command.completer is None:
+            return []
+        offers = command.completer(self.app, typed)
+        return [Completion(f"/{name} {offer.text}", offer.description, label=offer.text) for offer in offers]
+
+    # --- what the controller says ---
+
+    async def show(self, messages: Sequence[Message]) -> None:
+        """Show a conversation."""
+        self._set_empty(not messages)
+        await self.transcript.show(messages)
+
+    async def add(self, message: Message) -> None:
+        """Show one more message."""
+        self._set_empty(False)
+        await self.transcript.add(message)
+
+    async def begin_answer(self, message: Message) -> AnswerHandle:
+        """Show an answer that will grow."""
+        self._set_empty(False)
+        return await self.transcript.begin_answer(message)
+
+    def notice(self, text: str, kind: Kind = "info") -> None:
+        """Say something of the app's own in the transcript."""
+        self._set_empty(False)
+        self.call_later(self.transcript.notice, text, kind)
+
+    def say_markdown(self, text: str) -> None:
+        """Show a longer text of the app's own."""
+        self._set_empty(False)
+        self.call_later(self.transcript.notice_markdown, text)
+
+    def restore(self, text: str) -> None:
+        """Put text back into the composer, before what is there."""
+        present = self.composer.text
+        self.write(f"{text}\n{present}" if present.strip() else text)
+
+    def status_changed(self) -> None:
+        """Draw the status, the queue and the hints."""
+        controller = self.app.controller
+        self.status_line.show(controller.status)
+        self.queue_strip.show(controller.waiting, keys.shown("chat.unqueue", self.app.settings.keys))
+        self.update_hints()
+        if self.welcome.display and self.welcome.is_mounted:
+            self.welcome.show(controller.status)
+
+    def conversation_changed(self) -> None:
+        """Draw the title and the list again."""
+        conversation = self.app.controller.conversation
+        self.title_bar.show(conversation.title)
+        self.history.current = conversation.id
+        self.history.reload()
+
+    def answer_ended(self, seconds: float) -> None:
+        """Call the person back, if the answer was long and they look elsewhere."""
+        self.app.call_back(seconds)
+
+    def update_hints(self) -> None:
+        """Show the keys that matter where one is."""
+        self.hints.show(self._hints())
+
+    def _hints(self) -> Sequence[tuple[str, str, str]]:
+        own = self.app.settings.keys
+        scope, busy = self.scope(), self.app.controller.status.busy or self.app.controller.link.loading
+        hints = []
+        for key in keys.KEYS:
+            stops = key.id == "chat.stop"
+            if key.hint and key.scope in (scope, "app") and (busy or not stops):
+                hint = (keys.shown(key.id, own), _(key.hint), f"app.{key.action}" if key.scope == "app" else "")
+                hints.insert(0, hint) if stops else hints.append(hint)
+        return hints
+
+    def on_descendant_focus(self) -> None:
+        """Other keys matter now."""
+        self.update_hints()
+
+    def _set_empty(self, empty: bool) -> None:
+        self.query_one("#chat").set_class(empty, "-empty")
+
+    # --- the panes' wishes ---
+
+    @on(HistoryPane.Chosen)
+    async def _chosen(self, event: HistoryPane.Chosen) -> None:
+        await self.app.open_conversation(event.conversation_id, event.message_id)
+
+    @on(HistoryPane.Wanted)
+    def _wanted(self, event: HistoryPane.Wanted) -> None:
+        self.app.history_action(event.action, event.conversation_id)
+
+    @on(SettingRow.Changed)
+    async def _setting_changed(self, event: SettingRow.Changed) -> None:
+        await self.app.pane_setting(event.key, value=event.value)
+
+    @on(SettingRow.Typed)
+    async def _setting_typed(self, event: SettingRow.Typed) -> None:
+        await self.app.pane_setting(event.key, text=event.text)
+
+    @on(SettingRow.Reset)
+    async def _setting_reset(self, event: SettingRow.Reset) -> None:
+        await self.app.pane_setting(event.key, reset=True)
+
+    @on(SettingRow.Pick)
+    def _pick(self) -> None:
+        self.app.run_command("theme")
+
+    @on(Transcript.MessageAction)
+    def _message_action(self, event: Transcript.MessageAction) -> None:
+        self.app.message_action(event.message_id, event.action, event.text)

@@ -1,0 +1,36 @@
+"""Asks for one line of text."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static
+
+from glmtui.i18n import _
+
+
+class PromptScreen(ModalScreen[str | None]):
+    """A line to type into; None when the person gives up."""
+
+    BINDINGS = [("escape", "give_up", "")]
+
+    def __init__(self, title: str, value: str = "") -> None:
+        super().__init__()
+        self._title = title
+        self._value = value
+
+    def compose(self) -> ComposeResult:
+        """Title, line, what the keys do."""
+        with Vertical(classes="dialog"):
+            yield Static(self._title, classes="dialog-title", markup=False)
+            yield Input(self._value, id="prompt-line", select_on_focus=True)
+            yield Static(_("Enter accepts · Esc gives up"), classes="dialog-keys", markup=False)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Hand back what was typed."""
+        self.dismiss(event.value)
+
+    def action_give_up(self) -> None:
+        """Hand back nothing."""
+        self.dismiss(None)

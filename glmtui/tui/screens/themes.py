@@ -1,0 +1,65 @@
+"""Chooses a theme; the one that is highlighted is shown at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+
+from glmtui.i18n import _
+
+if TYPE_CHECKING:
+    from glmtui.tui.app import GlmTui
+    from glmtui.tui.themes import ThemeFile
+
+
+class ThemeScreen(ModalScreen[None]):
+    """A list of themes with live preview: Enter keeps, Esc goes back to the one before."""
+
+    BINDINGS = [("escape", "give_up", "")]
+    app: GlmTui
+
+    def __init__(self, files: Mapping[str, ThemeFile]) -> None:
+        super().__init__()
+        self._files = sorted(files.values(), key=lambda file: (not file.theme.dark, file.theme.ansi, file.title))
+
+    def compose(self) -> ComposeResult:
+        """Title, list, what the keys do."""
+        self._before = self.app.theme
+        with Vertical(classes="dialog"):
+            yield Static(_("Theme"), classes="dialog-title", markup=False)
+            yield OptionList(*[Option(self._row(file), id=file.name) for file in self._files], markup=False)
+            yield Static(_("↑ ↓ preview · Enter keeps · Esc goes back"), classes="dialog-keys", markup=False)
+
+    def on_mount(self) -> None:
+        """Start at the theme in use."""
+        names = [file.name for file in self._files]
+        options = self.query_one(OptionList)
+        options.highlighted = names.index(self._before) if self._before in names else 0
+        options.focus()
+
+    def _row(self, file: ThemeFile) -> Content:
+        kind = _("ansi") if file.theme.ansi else _("dark") if file.theme.dark else _("light")
+        return Content.assemble(f"{file.title}  ", (f"{file.name} · {kind}", "$text-muted"))
+
+    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        """Preview."""
+        if event.option_id:
+            self.app.theme = event.option_id
+
+    async def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Keep."""
+        if event.option_id:
+            await self.app.change_setting("ui.theme", event.option_id)
+        self.dismiss(None)
+
+    def action_give_up(self) -> None:
+        """Back to the theme before."""
+        self.app.theme = self._before
+        self.dismiss(None)

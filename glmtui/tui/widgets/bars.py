@@ -1,0 +1,79 @@
+"""Small lines around the chat: its title, the messages that wait, and the keys that matter now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.cells import cell_len
+from textual.content import Content
+from textual.style import Style
+from textual.widget import Widget
+from textual.widgets import Static
+
+from glmtui.i18n import _
+from glmtui.tui.text import one_line
+
+
+class TitleBar(Widget):
+    """The title of the conversation."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._title = ""
+
+    def show(self, title: str) -> None:
+        """Show this title."""
+        self._title = one_line(title)
+        self.refresh()
+
+    def render(self) -> Content:
+        """Draw the program's name and the title."""
+        name = Content.styled("glmtui", "bold $text-primary")
+        title = Content.styled(self._title or _("New conversation"), "$text-muted")
+        return Content.assemble(name, "  ", title).truncate(self.content_size.width, ellipsis=True)
+
+
+class QueueStrip(Static):
+    """The messages that are sent when the answer is complete."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id, markup=False)
+        self.display = False
+
+    def show(self, waiting: Sequence[str], key: str) -> None:
+        """Show these; `key` takes the last one back."""
+        self.display = bool(waiting)
+        if waiting:
+            lines = [
+                Content.assemble((f"{_('next')} ", "$text-accent"), one_line(text)[:200]) for text in waiting[-3:]
+            ]
+            lines[-1] = Content.assemble(lines[-1], (f"   {_('{key} takes it back').format(key=key)}", "$text-muted"))
+            self.update(Content("\n").join(lines))
+
+
+class KeyHints(Widget):
+    """The few keys that matter where one is; those that do not fit are left out."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._hints: list[tuple[str, str, str]] = []
+
+    def show(self, hints: Iterable[tuple[str, str, str]]) -> None:
+        """Show (key, words, action) triples; a click runs the action."""
+        new = list(hints)
+        if new != self._hints:
+            self._hints = new
+            self.refresh()
+
+    def render(self) -> Content:
+        """Draw what fits."""
+        parts: list[Content] = []
+        used = 0
+        for key, words, action in self._hints:
+            needed = cell_len(key) + 1 + cell_len(words) + (3 if parts else 0)
+            if used + needed > self.content_size.width:
+                break
+            used += needed
+            hint = Content.assemble((key, "bold $text-secondary"), (f" {words}", "$text-muted"))
+            parts.append(hint.stylize(Style.from_meta({"@click": action})) if action else hint)
+        return Content("   ").join(parts)
