@@ -16,9 +16,9 @@ from glmtui.engine.events import ModelInfo, Quant
 from glmtui.errors import OutOfMemoryError, UserError
 from glmtui.i18n import _
 from glmtui.models import catalog
-from glmtui.models.chatglm import ChatGLM
-from glmtui.models.checkpoint import Checkpoint, assign, expected_shapes, new_network
+from glmtui.models.checkpoint import Checkpoint, Network, assign, expected_shapes, new_network
 from glmtui.models.folder import ModelFolder
+from glmtui.models.tokenizers import load_tokenizer
 
 Progress = Callable[[Literal["read", "quantize", "compile"], int, int], None]
 """Called after every tensor with the stage and the bytes done and in all; raises to stop."""
@@ -86,6 +86,7 @@ def load(
     dtype: str | torch.dtype | None = None,
     threads: int | None = None,
     ptuning: str | None = None,
+    for_chat: bool = False,
     progress: Progress | None = None,
 ) -> ChatModel:
     """Load a model.
@@ -97,6 +98,7 @@ def load(
         dtype: of the weights that are not quantised, and of the products; None takes the device's best.
         threads: for products on the CPU; None takes the physical cores.
         ptuning: the folder of a P-tuning v2 checkpoint to put on top.
+        for_chat: refuse a folder without a tokenizer before reading its weights, instead of when it is needed.
         progress: see `Progress`.
 
     Raises:
@@ -104,9 +106,10 @@ def load(
         OutOfMemoryError: it would not fit; found out before anything is read.
     """
     chosen = plan(source, quant=quant, device=device, dtype=dtype, threads=threads, ptuning=ptuning)
+    tokenizer = load_tokenizer(chosen.folder.path) if for_chat else None
     torch.set_num_threads(chosen.threads)
     network = read(chosen, progress)
-    return ChatModel(network, chosen.folder, describe(chosen, network))
+    return ChatModel(network, chosen.folder, describe(chosen, network), tokenizer)
 
 
 def plan(
@@ -131,7 +134,7 @@ def plan(
     return result
 
 
-def read(plan: Plan, progress: Progress | None = None) -> ChatGLM:
+def read(plan: Plan, progress: Progress | None = None) -> Network:
     """Build the network without memory and place its tensors one at a time, never two copies of the model."""
     network = new_network(plan.folder)
     shapes = expected_shapes(network)
@@ -154,7 +157,7 @@ def read(plan: Plan, progress: Progress | None = None) -> ChatGLM:
     return network.eval()
 
 
-def describe(plan: Plan, network: ChatGLM) -> ModelInfo:
+def describe(plan: Plan, network: Network) -> ModelInfo:
     """Say what is loaded."""
     builtin = plan.source is None
     return ModelInfo(

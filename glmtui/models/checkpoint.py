@@ -10,7 +10,7 @@ import re
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -43,16 +43,8 @@ _DAMAGED = (
 )
 
 
-class Network(Protocol):
-    """What loading needs of an architecture, next to `glmtui.models.base.LanguageModel`."""
-
-    TIED: Mapping[str, str]
-
-    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Every weight under its published name, a shared one once."""
-
-    def tie_weights(self) -> None:
-        """Share again what the config says is shared."""
+Network: TypeAlias = ChatGLM | ChatGLM2
+"""A network of the family, of whichever architecture."""
 
 
 class Checkpoint:
@@ -173,7 +165,7 @@ def _damaged(file: Path, error: BaseException) -> str:
     )
 
 
-def new_network(folder: ModelFolder) -> ChatGLM | ChatGLM2:
+def new_network(folder: ModelFolder) -> Network:
     """Build the folder's network on the meta device: its shapes, and no memory.
 
     Raises:
@@ -211,7 +203,7 @@ def read_network(
     path: str | Path,
     dtype: torch.dtype = torch.float32,
     progress: Callable[[int, int], None] | None = None,
-) -> ChatGLM | ChatGLM2:
+) -> Network:
     """Load an unquantised folder on the CPU, every tensor turned into `dtype` as it is read.
 
     `progress` is called with the bytes read so far and `Checkpoint.total_bytes`.
