@@ -244,16 +244,14 @@ class Conversation:
         if self._file is None or not self._unsaved or not self.messages:
             return
         if self._is_new:
-            self._file.create(self._unsaved, created=self.created, title=self.title)
-            changed = False
+            changed = self._file.create(self._unsaved, created=self.created, title=self.title)
         else:
             try:
                 changed = self._file.append(self._unsaved)
             except (
                 FileNotFoundError
             ):  # somebody deleted it under our hands: what is in memory is all there is
-                self._file.create(self.records(), created=self.created, title=self.title)
-                changed = False
+                changed = self._file.create(self.records(), created=self.created, title=self.title)
         self._unsaved = []
         if changed:
             self._read()

@@ -112,26 +112,28 @@ class ConversationFile:
         self._seen = (inode, len(data))
         return parse(data)
 
-    def create(self, records: Sequence[Record], *, created: datetime, title: str) -> None:
+    def create(self, records: Sequence[Record], *, created: datetime, title: str) -> bool:
         """Write a new file with `records`; in a folder its name is made from `created` and `title`.
 
+        Returns:
+            Whether there was something in a file at the given path already; it stays, before the records.
+
         Raises:
-            UserError: nothing could be written; the message names the place.
+            UserError: nothing, or not all, could be written; the message names the place.
         """
         try:
             if self.path is not None:
                 paths.make_private(self.path.parent)
-                descriptor = os.open(self.path, _CREATE | os.O_EXCL, 0o600)
+                descriptor = os.open(self.path, _CREATE, 0o600)
             else:
                 assert self._folder is not None
                 paths.make_private(self._folder)
                 self.path, descriptor = _create_unique(self._folder, file_stem(created, title))
-            self._write(descriptor, encode(records))
+            changed = self._write(descriptor, encode(records))
             sync_directory(self.path.parent)
-        except FileExistsError:
-            self.append(records)
         except OSError as error:
             raise self._not_written(error) from error
+        return changed
 
     def append(self, records: Sequence[Record]) -> bool:
         """Append `records`; return whether somebody else changed the file since it was last read or written.
@@ -167,7 +169,8 @@ class ConversationFile:
         try:
             with locked(descriptor):
                 before = os.fstat(descriptor)
-                changed = self._seen not in (None, (before.st_ino, before.st_size))
+                seen = self._seen or (before.st_ino, 0)
+                changed = seen != (before.st_ino, before.st_size)
                 if before.st_size and _last_byte(descriptor, before.st_size) != b"\n":
                     data = b"\n" + data
                 view = memoryview(data)

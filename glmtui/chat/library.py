@@ -16,8 +16,8 @@ from pathlib import Path
 from glmtui import paths
 from glmtui.atomic import sync_directory, write_atomically
 from glmtui.chat.conversation import Conversation
-from glmtui.chat.files import SUFFIX, TRASH, ConversationFile, Record, encode
 from glmtui.chat.excerpts import matching_lines
+from glmtui.chat.files import SUFFIX, TRASH, ConversationFile, Record, encode
 from glmtui.chat.index import Entry, Index, fold, make_entry
 from glmtui.chat.titles import title_of_name
 from glmtui.errors import UserError

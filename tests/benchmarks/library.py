@@ -18,7 +18,7 @@ CHINESE = (
     "相全表间样与关各重新线内数正心反你明看原又么利比或但质气第向道命此变条只没结解问意建月公无系军很情者最立代想已通并提直题党程展"
 )
 ENGLISH = (
-    "the", "of", "and", "to", "in", "is", "you", "that", "it", "was", "for", "on", "as", "with", "they", "model",
+    "the", "of", "and", "to", "in", "is", "you", "that", "it", "was", "for", "on", "as", "with", "model",
     "token", "memory", "device", "quantise", "weights", "cache", "layer", "attention", "answer", "question",
     "load", "error", "python", "thread", "kernel", "matrix", "prompt", "sample",
 )  # fmt: skip
