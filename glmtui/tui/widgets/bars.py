@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.cells import cell_len
+from textual import events
 from textual.content import Content
-from textual.style import Style
 from textual.widget import Widget
 from textual.widgets import Static
 
@@ -52,14 +52,16 @@ class QueueStrip(Static):
 
 
 class KeyHints(Widget):
-    """The few keys that matter where one is; those that do not fit are left out."""
+    """The few keys that matter where one is; those that do not fit are left out. A click does what the key does."""
+
+    GAP = 3
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._hints: list[tuple[str, str, str]] = []
 
     def show(self, hints: Iterable[tuple[str, str, str]]) -> None:
-        """Show (key, words, action) triples; a click runs the action."""
+        """Show (key, words, action) triples."""
         new = list(hints)
         if new != self._hints:
             self._hints = new
@@ -67,13 +69,24 @@ class KeyHints(Widget):
 
     def render(self) -> Content:
         """Draw what fits."""
-        parts: list[Content] = []
-        used = 0
-        for key, words, action in self._hints:
-            needed = cell_len(key) + 1 + cell_len(words) + (3 if parts else 0)
-            if used + needed > self.content_size.width:
-                break
-            used += needed
-            hint = Content.assemble((key, "bold $text-secondary"), (f" {words}", "$text-muted"))
-            parts.append(hint.stylize(Style.from_meta({"@click": action})) if action else hint)
-        return Content("   ").join(parts)
+        hints = [
+            Content.assemble((key, "bold $text-secondary"), (f" {words}", "$text-muted"))
+            for _start, _end, (key, words, _action) in self._placed()
+        ]
+        return Content(" " * self.GAP).join(hints)
+
+    async def on_click(self, event: events.Click) -> None:
+        """Run the action that was clicked."""
+        at = event.x - self.styles.padding.left
+        for start, end, (_key, _words, action) in self._placed():
+            if start <= at < end and action:
+                await self.run_action(action)
+
+    def _placed(self) -> Iterator[tuple[int, int, tuple[str, str, str]]]:
+        start = 0
+        for hint in self._hints:
+            end = start + cell_len(f"{hint[0]} {hint[1]}")
+            if end > self.content_size.width:
+                return
+            yield start, end, hint
+            start = end + self.GAP

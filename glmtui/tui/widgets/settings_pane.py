@@ -20,6 +20,15 @@ from glmtui.tui import keys
 from glmtui.tui.text import one_line
 
 SECTIONS = {"ui": N_("Interface"), "model": N_("Model"), "generation": N_("Answers")}
+UNSET = {
+    "model.source": N_("nano (built in)"),
+    "model.quant": N_("as in the files"),
+    "model.threads": N_("all cores"),
+    "model.ptuning": N_("none"),
+    "generation.max_new_tokens": N_("what is left"),
+    "generation.seed": N_("new each time"),
+}
+"""What no value means."""
 STEPS = {"generation.temperature": 0.05, "generation.top_p": 0.05, "generation.repetition_penalty": 0.05}
 """What one press of an arrow key changes, where it is not 1."""
 
@@ -27,7 +36,7 @@ STEPS = {"generation.temperature": 0.05, "generation.top_p": 0.05, "generation.r
 def shown(setting: Setting, value: Value) -> str:
     """Write a value for people."""
     if value is None:
-        return _("auto")
+        return _(UNSET.get(setting.key, "auto"))
     if isinstance(value, bool):
         return _("on") if value else _("off")
     if setting.kind == "float":
@@ -225,7 +234,7 @@ class SettingsPane(Vertical):
     @on(SettingRow.Focused)
     def _explain(self, event: SettingRow.Focused) -> None:
         setting = event.setting
-        allowed = "" if setting.kind in ("text", "bool") else f" ({setting.allowed()})"
+        allowed = f" ({setting.allowed()})" if setting.kind in ("int", "float") else ""
         self._say(_(setting.help) + allowed)
 
     def show_error(self, error: UserError) -> None:

@@ -15,7 +15,10 @@ from textual.widgets import Static
 from glmtui.i18n import N_, _
 from glmtui.tui.model_link import ChatStatus
 
-LOGO = "█▀▀ █   █▀▄▀█ ▀█▀ █ █ █\n█ █ █   █ ▀ █  █  █ █ █\n▀▀▀ ▀▀▀ ▀   ▀  ▀  ▀▀▀ ▀"
+LOGO = """\
+█▀▀▀ █    █▄ ▄█ ▀█▀ █  █ █
+█ ▀█ █    █ ▀ █  █  █  █ █
+▀▀▀▀ ▀▀▀▀ ▀   ▀  ▀  ▀▀▀▀ ▀"""
 SUGGESTIONS = (
     "你好",
     N_("Who are you?"),
