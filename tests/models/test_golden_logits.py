@@ -1,0 +1,122 @@
+"""Logits, every cached step and greedy ids, against what the published code computes in float32.
+
+The int8 and int4 checkpoints join through `glmtui.load`, which puts quantised layers in place.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+import torch
+from golden_data import GOLDEN
+
+from glmtui.models import chatglm, chatglm2
+from glmtui.models.base import LanguageModel
+from glmtui.models.checkpoint import read_network
+
+FLOAT = (
+    "chatglm-fp16-sharded",
+    "chatglm-mask-token",
+    "chatglm-ptuning",
+    "chatglm-ptuning-projection",
+    "chatglm2-fp16-sharded",
+    "chatglm2-ptuning",
+    "chatglm3-fp16",
+)
+TOLERANCE = 1.5e-5
+"""Of the largest logit, which is about 14: the random weights are large."""
+
+
+def check_golden(name: str, network: LanguageModel, tolerance: float = TOLERANCE) -> None:
+    expected = np.load(GOLDEN / name / "expected.npz")
+    close = tolerance * np.abs(expected["prompt_logits"]).max()
+    cache = network.new_cache()
+    logits = network(torch.from_numpy(expected["input_ids"]), cache)
+    np.testing.assert_allclose(logits, expected["prompt_logits"], rtol=0, atol=close)
+    for token, step in zip(expected["greedy_ids"], expected["step_logits"], strict=False):
+        np.testing.assert_allclose(logits[-1], step, rtol=0, atol=close)
+        assert logits[-1].argmax() == token
+        logits = network(torch.tensor([token]), cache)
+    np.testing.assert_allclose(logits[-1], expected["step_logits"][-1], rtol=0, atol=close)
+
+
+@pytest.mark.parametrize("rows", [256, 3])
+@pytest.mark.parametrize("name", FLOAT)
+def test_float_checkpoints(name: str, rows: int, monkeypatch: pytest.MonkeyPatch):
+    for architecture in (chatglm, chatglm2):
+        monkeypatch.setattr(architecture, "ROWS", rows)
+    check_golden(name, read_network(GOLDEN / name))
+
+
+@pytest.mark.parametrize("name", ["chatglm-ptuning-projection", "chatglm2-ptuning"])
+def test_folding_the_prefix_changes_nothing(name: str):
+    network = read_network(GOLDEN / name)
+    assert network.transformer.prefix_encoder is not None
+    network.transformer.prefix_encoder.fold()
+    assert network.transformer.prefix_encoder.trans is None
+    check_golden(name, network)
+
+
+@pytest.mark.parametrize("name", ["chatglm-fp16-sharded", "chatglm2-fp16-sharded"])
+def test_a_prompt_in_two_calls_is_one_prompt(name: str):
+    network = read_network(GOLDEN / name)
+    expected = np.load(GOLDEN / name / "expected.npz")
+    ids = torch.from_numpy(np.concatenate([expected["input_ids"], expected["greedy_ids"]]))
+    n = len(expected["input_ids"])
+    cache = network.new_cache()
+    split = torch.cat([network(ids[:n], cache), network(ids[n:], cache)])
+    torch.testing.assert_close(split, network(ids), rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("name", ["chatglm-fp16-sharded", "chatglm2-fp16-sharded"])
+def test_last_only_is_the_last_row(name: str):
+    network = read_network(GOLDEN / name)
+    ids = torch.from_numpy(np.load(GOLDEN / name / "expected.npz")["input_ids"])
+    torch.testing.assert_close(network(ids, last_only=True), network(ids)[-1:])
+
+
+class StopError(Exception):
+    pass
+
+
+def stop_at(call: int) -> tuple[Callable[[float], None], Sequence[float]]:
+    fractions: list[float] = []
+
+    def check(fraction: float) -> None:
+        fractions.append(fraction)
+        if len(fractions) == call:
+            raise StopError
+
+    return check, fractions
+
+
+@pytest.mark.parametrize("name", ["chatglm-ptuning", "chatglm2-ptuning"])
+def test_a_cancelled_prompt_leaves_the_cache_as_it_was(name: str, monkeypatch: pytest.MonkeyPatch):
+    for architecture in (chatglm, chatglm2):
+        monkeypatch.setattr(architecture, "ROWS", 4)
+    network = read_network(GOLDEN / name)
+    ids = torch.from_numpy(np.load(GOLDEN / name / "expected.npz")["input_ids"])
+    whole = network(ids)
+    everything, fractions = stop_at(-1)
+    network(ids, check=everything)
+    assert len(fractions) >= 6
+    assert all(0 <= fraction < 1 for fraction in fractions)
+    assert list(fractions) == sorted(fractions)
+    cache = network.new_cache()
+    for call in range(1, len(fractions) + 1):
+        check, _fractions = stop_at(call)
+        with pytest.raises(StopError):
+            network(ids, cache, check=check)
+        assert cache.length == 0
+    torch.testing.assert_close(network(ids, cache), whole)
+
+
+@pytest.mark.parametrize("name", ["chatglm-fp16-sharded", "chatglm2-fp16-sharded"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_stays_near(name: str, dtype: torch.dtype):
+    network = read_network(GOLDEN / name, dtype)
+    expected = np.load(GOLDEN / name / "expected.npz")
+    logits = network(torch.from_numpy(expected["input_ids"]))
+    assert logits.dtype == torch.float32
+    similarity = torch.cosine_similarity(logits, torch.from_numpy(expected["prompt_logits"]))
+    assert similarity.mean() > 0.99
