@@ -1,0 +1,144 @@
+"""The compiled kernels, or the reason why there are none.
+
+``GLMTUI_KERNELS`` forces one implementation: ``avx512``, ``avx2``, ``neon``, ``plain`` (C without vector
+instructions of its own) or ``torch`` (nothing compiled).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+import torch
+
+from glmtui.i18n import _
+from glmtui.quant.cpu.build import BuildError, build, install_advice
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from glmtui.quant.formats import Packed
+
+VARIABLE = "GLMTUI_KERNELS"
+CHOICES = ("avx512", "avx2", "neon", "plain", "torch")
+
+
+@dataclass(frozen=True)
+class Status:
+    """What multiplies quantised weights on this machine's CPU."""
+
+    implementation: str
+    """One of `CHOICES`."""
+    threaded: bool
+    reason: str = ""
+    """Why it is not faster, and what to do, for people; empty when all is well."""
+
+
+class Matrix(ctypes.Structure):
+    """``Matrix`` of kernels.c: where the tensors of a `Packed` lie. Whoever makes one keeps the tensors alive."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("values", "scales", "factors", "row_scales", "bias")),
+        ("rows", ctypes.c_int64),
+        ("columns", ctypes.c_int64),
+        ("bits", ctypes.c_int32),
+    )
+
+    @classmethod
+    def of(cls, packed: Packed, bias: Tensor | None) -> Matrix:
+        """Describe `packed` and a float32 `bias` ``[rows]``; all contiguous, on the CPU."""
+        tensors = {**packed.tensors(), **({} if bias is None else {"bias": bias})}
+        pointers = {name: tensor.data_ptr() for name, tensor in tensors.items()}
+        return cls(rows=packed.rows, columns=packed.columns, bits=packed.bits, **pointers)
+
+
+class Kernels:
+    """The compiled library. Its functions let go of the interpreter lock while they run."""
+
+    def __init__(self, path: str) -> None:
+        library = ctypes.CDLL(path)
+        self._multiply = library.glmtui_multiply
+        self._multiply.argtypes = (
+            ctypes.POINTER(Matrix),
+            ctypes.c_void_p,
+            ctypes.c_int64,
+            ctypes.c_void_p,
+            ctypes.c_int,
+        )
+        self._read = library.glmtui_read
+        self._read.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int)
+        self._read.restype = ctypes.c_uint64
+        library.glmtui_isa.restype = ctypes.c_char_p
+        self.isa: str = library.glmtui_isa().decode()
+        self.threaded = bool(library.glmtui_has_openmp())
+
+    def multiply(self, matrix: Matrix, x: Tensor) -> Tensor:
+        """Return float32 ``[tokens, rows]``, the product of `matrix` with float32 `x` ``[tokens, columns]``.
+
+        Raises:
+            MemoryError: there is no memory for the rounded activations.
+        """
+        out = torch.empty(x.shape[0], matrix.rows)
+        if x.shape[0] and self._multiply(
+            matrix, x.data_ptr(), x.shape[0], out.data_ptr(), torch.get_num_threads()
+        ):
+            raise MemoryError
+        return out
+
+    def read(self, memory: Tensor) -> None:
+        """Read all bytes of contiguous `memory` once, with all threads: to measure the bandwidth."""
+        self._read(memory.data_ptr(), memory.nbytes, torch.get_num_threads())
+
+
+@cache
+def load() -> Kernels | None:
+    """Return the kernels, compiled if need be, or None; `status` tells why."""
+    return _load()[0]
+
+
+def status() -> Status:
+    """Return what is used and why."""
+    return _load()[1]
+
+
+@cache
+def _load() -> tuple[Kernels | None, Status]:
+    wanted = os.environ.get(VARIABLE) or None
+    if wanted == "torch":
+        return None, Status("torch", True, _("{variable} asks for it").format(variable=VARIABLE))
+    if wanted is not None and wanted not in CHOICES:
+        reason = _("{variable} is {value!r}, which is none of: {choices}")
+        return None, Status(
+            "torch", True, reason.format(variable=VARIABLE, value=wanted, choices=", ".join(CHOICES))
+        )
+    try:
+        made = build(wanted)
+        kernels = Kernels(str(made.path))
+        if made.temporary and os.name == "posix":
+            shutil.rmtree(made.path.parent, ignore_errors=True)  # the library stays mapped
+    except (BuildError, OSError, AttributeError) as error:
+        return None, Status("torch", True, str(error))
+    if not _is_right(kernels):
+        reason = _("the kernels that {compiler} made compute wrong results").format(compiler=made.compiler)
+        return None, Status("torch", True, reason)
+    reason = ""
+    if not kernels.threaded:
+        reason = _("{compiler} has no OpenMP, so one core is used. {advice}").format(
+            compiler=made.compiler, advice=install_advice()
+        )
+    return kernels, Status(kernels.isa, kernels.threaded, reason)
+
+
+def _is_right(kernels: Kernels) -> bool:
+    """Compare a small product with PyTorch's: a compiler or emulator can be broken."""
+    from glmtui.quant.formats import quantize
+
+    weight = torch.sin(torch.arange(16.0 * 128)).view(16, 128)
+    x = torch.cos(torch.arange(2.0 * 128)).view(2, 128)
+    packed = quantize(weight, 4)
+    expected = x @ packed.dequantize().T
+    return torch.allclose(kernels.multiply(Matrix.of(packed, None), x), expected, atol=0.05)

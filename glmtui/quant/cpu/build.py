@@ -1,0 +1,221 @@
+"""Compile the kernels with the compiler that is there, once, and keep the result in the cache directory.
+
+Files of one build have a name made of everything that they depend on, appear whole (written elsewhere, then
+renamed), and are only loaded when nobody else could have written them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from glmtui.i18n import _
+from glmtui.paths import cache_dir, make_private
+
+FOLDER = Path(__file__).parent
+SOURCES = (FOLDER / "kernels.c", FOLDER / "simd.h")
+COMPILERS = ("cc", "gcc", "clang", "cl")
+TIMEOUT = 300
+"""Seconds that a compiler may take."""
+
+
+class BuildError(Exception):
+    """The kernels could not be compiled; the message, already translated, says why and what to install."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """A library file, and how it came to be."""
+
+    path: Path
+    compiler: str
+    temporary: bool = False
+    """The cache directory cannot be written: the file lies in a temporary folder of its own."""
+
+
+def find_compilers() -> list[str]:
+    """Return the C compilers on this machine, the user's choice (``CC``) first."""
+    names = [os.environ["CC"]] if os.environ.get("CC") else list(COMPILERS)
+    return [path for path in map(shutil.which, names) if path]
+
+
+def build(isa: str | None = None) -> Build:
+    """Return the kernels for this machine, compiling them if need be.
+
+    Args:
+        isa: ``avx512``, ``avx2``, ``neon`` or ``plain``; None takes the best that the compiler knows for here.
+
+    Raises:
+        BuildError: there is no compiler, or none of them could do it.
+    """
+    compilers = find_compilers()
+    if not compilers:
+        raise BuildError(_("no C compiler was found. {advice}").format(advice=install_advice()))
+    problem = ""
+    for compiler in compilers:
+        for flags in _flag_sets(compiler, isa):
+            try:
+                return _build_with(compiler, flags)
+            except (OSError, subprocess.SubprocessError) as error:
+                problem = _describe(error)
+    raise BuildError(
+        _("{compiler} could not compile the kernels: {problem}. {advice}").format(
+            compiler=compilers[-1], problem=problem, advice=install_advice()
+        )
+    )
+
+
+def install_advice() -> str:
+    """Say how to get a compiler on this system."""
+    if sys.platform == "darwin":
+        return _("Install one with: xcode-select --install")
+    if sys.platform == "win32":
+        return _("Install MinGW-w64 or LLVM and put it on PATH")
+    return _("Install one, for example with: apt install gcc")
+
+
+def _build_with(compiler: str, flags: list[str]) -> Build:
+    name = f"kernels-{_key(compiler, flags)}{_suffix()}"
+    try:
+        folder = make_private(cache_dir() / "kernels")
+        target = folder / name
+        if _is_ours(target):
+            return Build(target, compiler)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            made = Path(scratch) / name
+            _compile(compiler, flags, made)
+            try:
+                made.replace(target)
+            except PermissionError:  # Windows: another process has just built and loaded the same file
+                if not target.exists():
+                    raise
+        return Build(target, compiler)
+    except (PermissionError, FileNotFoundError, NotADirectoryError, FileExistsError):
+        made = Path(tempfile.mkdtemp(prefix="glmtui-")) / name
+    except OSError as error:
+        if error.errno is None:
+            raise
+        made = Path(tempfile.mkdtemp(prefix="glmtui-")) / name
+    try:
+        _compile(compiler, flags, made)
+    except BaseException:
+        shutil.rmtree(made.parent, ignore_errors=True)
+        raise
+    return Build(made, compiler, temporary=True)
+
+
+def _compile(compiler: str, flags: list[str], target: Path) -> None:
+    command = [compiler, *flags, str(SOURCES[0])]
+    command += [f"/Fe:{target}"] if _is_msvc(compiler) else ["-o", str(target), "-lm"]
+    subprocess.run(
+        command,
+        check=True,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=TIMEOUT,
+        cwd=target.parent,
+    )
+
+
+def _flag_sets(compiler: str, isa: str | None) -> Iterator[list[str]]:
+    """Yield the flags to try, best first: with OpenMP, then without; for this very processor, then for any."""
+    if _is_msvc(compiler):
+        arch = {"avx512": "/arch:AVX512", "plain": ""}.get(isa or "", "/arch:AVX2")
+        common = ["/nologo", "/O2", "/std:c11", "/LD", *([arch] if arch else []), *_define(isa, "/D")]
+        yield [*common, "/openmp"]
+        yield common
+        return
+    common = ["-O3", "-std=c11", "-shared", "-fno-math-errno", "-fno-trapping-math", *_define(isa, "-D")]
+    if sys.platform != "win32":
+        common.append("-fPIC")
+    for openmp in (*_openmp_flags(), []):
+        for target in _target_flags(isa):
+            yield [*common, *target, *openmp]
+
+
+def _define(isa: str | None, option: str) -> list[str]:
+    return [f"{option}ISA_{isa.upper()}"] if isa else []
+
+
+def _target_flags(isa: str | None) -> list[list[str]]:
+    if isa == "avx2":  # also on a machine that has more, so that it can be tested there
+        return [["-mavx2", "-mfma", "-mf16c"]]
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        return [["-mcpu=native"], ["-march=armv8.2-a+dotprod"], []]
+    return [["-march=native"], []]
+
+
+def _openmp_flags() -> list[list[str]]:
+    if sys.platform != "darwin":
+        return [["-fopenmp"]]
+    # Apple's clang knows OpenMP but has no library for it. PyTorch brings one, and two in one process clash.
+    folders = [_torch_libraries(), Path("/opt/homebrew/opt/libomp/lib"), Path("/usr/local/opt/libomp/lib")]
+    return [
+        ["-Xclang", "-fopenmp", f"-L{folder}", "-lomp", f"-Wl,-rpath,{folder}"]
+        for folder in folders
+        if (folder / "libomp.dylib").exists()
+    ]
+
+
+def _torch_libraries() -> Path:
+    import torch
+
+    return Path(torch.__file__).parent / "lib"
+
+
+def _key(compiler: str, flags: list[str]) -> str:
+    """Name everything that the file depends on."""
+    binary = Path(compiler).resolve().stat()
+    parts = [compiler, str(binary.st_size), str(binary.st_mtime_ns), *flags, *_processor()]
+    digest = hashlib.sha256("\0".join(parts).encode())
+    for source in SOURCES:
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:24]
+
+
+def _processor() -> list[str]:
+    """Name the processor: a home directory may be shared by machines that differ."""
+    found = [sys.platform, platform.machine(), platform.processor()]
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return found
+    wanted = ("model name", "flags", "Features", "CPU part")
+    return found + sorted({line for line in lines if line.startswith(wanted)})
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether `path` exists and nobody else could have written it."""
+    try:
+        info = path.stat()
+    except FileNotFoundError:
+        return False
+    if sys.platform == "win32":
+        return True
+    if info.st_uid != os.getuid() or info.st_mode & 0o022:
+        path.unlink()
+        return False
+    return True
+
+
+def _is_msvc(compiler: str) -> bool:
+    return Path(compiler).stem.lower() == "cl"
+
+
+def _suffix() -> str:
+    return {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
+
+
+def _describe(error: Exception) -> str:
+    output = getattr(error, "stderr", None)
+    lines = output.strip().splitlines() if isinstance(output, str) else []
+    return next((line for line in lines if "error" in line.lower()), lines[-1] if lines else str(error))

@@ -1,0 +1,233 @@
+/* The few vector operations that kernels.c is written in, once per instruction set.
+ *
+ * A `vint` or `vfloat` holds LANES 32-bit lanes, one weight row to a lane. `vbytes` holds LANES x 4 bytes:
+ * four neighbouring columns of each of these rows. The dot products multiply them by four activations that
+ * all rows share (`int32_t`, four signed bytes) and add the four products to the row's lane.
+ *
+ *   dot_u4   weights are 0..15, so no instruction set can overflow; the caller corrects the zero point 8
+ *   dot_i8   weights are signed bytes XOR TILE_BIAS: VNNI multiplies unsigned by signed bytes, so there
+ *            they carry a bias of 128 that the caller corrects (128 x the sum of the activations)
+ *
+ * The compiler's target decides which is used, unless the command line (build.py) defines one of ISA_*.
+ */
+#ifndef GLMTUI_SIMD_H
+#define GLMTUI_SIMD_H
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(_MSC_VER)
+#define INLINE static __forceinline
+#define RESTRICT __restrict
+#else
+#define INLINE static inline __attribute__((always_inline))
+#define RESTRICT __restrict__
+#endif
+
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+#define UNROLL _Pragma("GCC unroll 32")
+#else
+#define UNROLL
+#endif
+
+#if !defined(ISA_AVX512) && !defined(ISA_AVX2) && !defined(ISA_NEON) && !defined(ISA_PLAIN)
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__)
+#define ISA_AVX512
+#elif defined(__AVX2__) && (defined(_MSC_VER) || (defined(__FMA__) && defined(__F16C__)))
+#define ISA_AVX2
+#elif defined(__aarch64__) && defined(__ARM_NEON)
+#define ISA_NEON
+#else
+#define ISA_PLAIN
+#endif
+#endif
+
+#if defined(ISA_AVX512)
+
+#include <immintrin.h>
+#define ISA_NAME "avx512"
+enum { LANES = 16, TILE_BIAS = 128, TILE_VECTORS = 2, TILE_TOKENS = 12 };
+typedef __m512i vint;
+typedef __m512 vfloat;
+typedef __m512i vbytes;
+
+INLINE vbytes load_bytes(const uint8_t *p) { return _mm512_loadu_si512(p); }
+INLINE void store_bytes(uint8_t *p, vbytes v) { _mm512_storeu_si512(p, v); }
+INLINE vbytes bytes_set(uint8_t b) { return _mm512_set1_epi8((char)b); }
+INLINE vbytes bytes_xor(vbytes a, vbytes b) { return _mm512_xor_si512(a, b); }
+INLINE vbytes bytes_sub(vbytes a, vbytes b) { return _mm512_sub_epi8(a, b); }
+INLINE vbytes low_nibbles(vbytes v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
+INLINE vbytes high_nibbles(vbytes v) { return low_nibbles(_mm512_srli_epi16(v, 4)); }
+INLINE vint int_set(int32_t i) { return _mm512_set1_epi32(i); }
+INLINE vint dot_i8(vint sum, vbytes w, int32_t a) {
+#if defined(__GNUC__) && !defined(__clang__)
+    /* GCC 12 copies every accumulator around the intrinsic, which halves the speed of a tile. */
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(w), "v"(int_set(a)));
+    return sum;
+#else
+    return _mm512_dpbusd_epi32(sum, w, int_set(a));
+#endif
+}
+INLINE vint dot_u4(vint sum, vbytes w, int32_t a) { return dot_i8(sum, w, a); }
+INLINE vfloat to_float(vint v) { return _mm512_cvtepi32_ps(v); }
+INLINE vfloat float_set(float f) { return _mm512_set1_ps(f); }
+INLINE vfloat load_float(const float *p) { return _mm512_loadu_ps(p); }
+INLINE void store_float(float *p, vfloat v) { _mm512_storeu_ps(p, v); }
+INLINE vfloat mul(vfloat a, vfloat b) { return _mm512_mul_ps(a, b); }
+INLINE vfloat fma_(vfloat a, vfloat b, vfloat c) { return _mm512_fmadd_ps(a, b, c); }
+INLINE vfloat load_half(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+INLINE vint widen_bytes(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)); }
+INLINE vint int_add(vint a, vint b) { return _mm512_add_epi32(a, b); }
+INLINE vint int_low4(vint v) { return _mm512_and_si512(v, int_set(15)); }
+INLINE vint int_high4(vint v) { return _mm512_srli_epi32(v, 4); }
+/* Bytes times a small factor of their row, modulo 256: the products fit, so the low halves are exact. */
+INLINE vbytes bytes_scale(vbytes w, vint factor) {
+    __m512i f = _mm512_or_si512(factor, _mm512_slli_epi32(factor, 16));
+    __m512i even = _mm512_mullo_epi16(w, f);
+    __m512i odd = _mm512_slli_epi16(_mm512_mullo_epi16(_mm512_srli_epi16(w, 8), f), 8);
+    return _mm512_mask_blend_epi8(0xAAAAAAAAAAAAAAAAULL, even, odd);
+}
+
+#elif defined(ISA_AVX2)
+
+#include <immintrin.h>
+#define ISA_NAME "avx2"
+enum { LANES = 8, TILE_BIAS = 0, TILE_VECTORS = 2, TILE_TOKENS = 4 };
+typedef __m256i vint;
+typedef __m256 vfloat;
+typedef __m256i vbytes;
+
+INLINE vbytes load_bytes(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
+INLINE void store_bytes(uint8_t *p, vbytes v) { _mm256_storeu_si256((__m256i *)p, v); }
+INLINE vbytes bytes_set(uint8_t b) { return _mm256_set1_epi8((char)b); }
+INLINE vbytes bytes_xor(vbytes a, vbytes b) { return _mm256_xor_si256(a, b); }
+INLINE vbytes bytes_sub(vbytes a, vbytes b) { return _mm256_sub_epi8(a, b); }
+INLINE vbytes low_nibbles(vbytes v) { return _mm256_and_si256(v, _mm256_set1_epi8(15)); }
+INLINE vbytes high_nibbles(vbytes v) { return low_nibbles(_mm256_srli_epi16(v, 4)); }
+INLINE vint int_set(int32_t i) { return _mm256_set1_epi32(i); }
+INLINE vint add_pairs(vint sum, __m256i products) {
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(products, _mm256_set1_epi16(1)));
+}
+INLINE vint dot_u4(vint sum, vbytes w, int32_t a) { return add_pairs(sum, _mm256_maddubs_epi16(w, int_set(a))); }
+/* |w| x (a with the sign of w): unsigned times signed as maddubs wants, and at most 2 x 128 x 127 < 2^15. */
+INLINE vint dot_i8(vint sum, vbytes w, int32_t a) {
+    return add_pairs(sum, _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(int_set(a), w)));
+}
+INLINE vfloat to_float(vint v) { return _mm256_cvtepi32_ps(v); }
+INLINE vfloat float_set(float f) { return _mm256_set1_ps(f); }
+INLINE vfloat load_float(const float *p) { return _mm256_loadu_ps(p); }
+INLINE void store_float(float *p, vfloat v) { _mm256_storeu_ps(p, v); }
+INLINE vfloat mul(vfloat a, vfloat b) { return _mm256_mul_ps(a, b); }
+INLINE vfloat fma_(vfloat a, vfloat b, vfloat c) { return _mm256_fmadd_ps(a, b, c); }
+INLINE vfloat load_half(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
+INLINE vint widen_bytes(const uint8_t *p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)); }
+INLINE vint int_add(vint a, vint b) { return _mm256_add_epi32(a, b); }
+INLINE vint int_low4(vint v) { return _mm256_and_si256(v, int_set(15)); }
+INLINE vint int_high4(vint v) { return _mm256_srli_epi32(v, 4); }
+INLINE vbytes bytes_scale(vbytes w, vint factor) {
+    __m256i f = _mm256_or_si256(factor, _mm256_slli_epi32(factor, 16));
+    __m256i even = _mm256_mullo_epi16(w, f);
+    __m256i odd = _mm256_slli_epi16(_mm256_mullo_epi16(_mm256_srli_epi16(w, 8), f), 8);
+    return _mm256_blendv_epi8(even, odd, _mm256_set1_epi16((short)0xFF00));
+}
+
+#elif defined(ISA_NEON)
+
+#include <arm_neon.h>
+#define ISA_NAME "neon"
+enum { LANES = 4, TILE_BIAS = 0, TILE_VECTORS = 4, TILE_TOKENS = 4 };
+typedef int32x4_t vint;
+typedef float32x4_t vfloat;
+typedef uint8x16_t vbytes;
+
+INLINE vbytes load_bytes(const uint8_t *p) { return vld1q_u8(p); }
+INLINE void store_bytes(uint8_t *p, vbytes v) { vst1q_u8(p, v); }
+INLINE vbytes bytes_set(uint8_t b) { return vdupq_n_u8(b); }
+INLINE vbytes bytes_xor(vbytes a, vbytes b) { return veorq_u8(a, b); }
+INLINE vbytes bytes_sub(vbytes a, vbytes b) { return vsubq_u8(a, b); }
+INLINE vbytes low_nibbles(vbytes v) { return vandq_u8(v, vdupq_n_u8(15)); }
+INLINE vbytes high_nibbles(vbytes v) { return vshrq_n_u8(v, 4); }
+INLINE vint int_set(int32_t i) { return vdupq_n_s32(i); }
+INLINE vint dot_i8(vint sum, vbytes w, int32_t a) {
+    int8x16_t wi = vreinterpretq_s8_u8(w), ai = vreinterpretq_s8_s32(vdupq_n_s32(a));
+#if defined(__ARM_FEATURE_DOTPROD)
+    return vdotq_s32(sum, wi, ai);
+#else
+    int32x4_t low = vpaddlq_s16(vmull_s8(vget_low_s8(wi), vget_low_s8(ai)));
+    int32x4_t high = vpaddlq_s16(vmull_high_s8(wi, ai));
+    return vaddq_s32(sum, vpaddq_s32(low, high));
+#endif
+}
+INLINE vint dot_u4(vint sum, vbytes w, int32_t a) { return dot_i8(sum, w, a); }
+INLINE vfloat to_float(vint v) { return vcvtq_f32_s32(v); }
+INLINE vfloat float_set(float f) { return vdupq_n_f32(f); }
+INLINE vfloat load_float(const float *p) { return vld1q_f32(p); }
+INLINE void store_float(float *p, vfloat v) { vst1q_f32(p, v); }
+INLINE vfloat mul(vfloat a, vfloat b) { return vmulq_f32(a, b); }
+INLINE vfloat fma_(vfloat a, vfloat b, vfloat c) { return vfmaq_f32(c, a, b); }
+INLINE vfloat load_half(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+INLINE vint widen_bytes(const uint8_t *p) {
+    uint32_t four;
+    memcpy(&four, p, 4);
+    uint16x8_t wide = vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(four)));
+    return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(wide)));
+}
+INLINE vint int_add(vint a, vint b) { return vaddq_s32(a, b); }
+INLINE vint int_low4(vint v) { return vandq_s32(v, vdupq_n_s32(15)); }
+INLINE vint int_high4(vint v) { return vshrq_n_s32(v, 4); }
+INLINE vbytes bytes_scale(vbytes w, vint factor) {
+    return vmulq_u8(w, vreinterpretq_u8_s32(vmulq_n_s32(factor, 0x01010101)));
+}
+
+#else
+
+#define ISA_NAME "plain"
+enum { LANES = 16, TILE_BIAS = 0, TILE_VECTORS = 1, TILE_TOKENS = 4 };
+typedef struct { int32_t at[16]; } vint;
+typedef struct { float at[16]; } vfloat;
+typedef struct { uint8_t at[64]; } vbytes;
+#define EACH(n, expression) for (int i = 0; i < (n); i++) { expression; }
+
+INLINE vbytes load_bytes(const uint8_t *p) { vbytes r; memcpy(r.at, p, 64); return r; }
+INLINE void store_bytes(uint8_t *p, vbytes v) { memcpy(p, v.at, 64); }
+INLINE vbytes bytes_set(uint8_t b) { vbytes r; memset(r.at, b, 64); return r; }
+INLINE vbytes bytes_xor(vbytes a, vbytes b) { EACH(64, a.at[i] ^= b.at[i]) return a; }
+INLINE vbytes bytes_sub(vbytes a, vbytes b) { EACH(64, a.at[i] = (uint8_t)(a.at[i] - b.at[i])) return a; }
+INLINE vbytes low_nibbles(vbytes v) { EACH(64, v.at[i] &= 15) return v; }
+INLINE vbytes high_nibbles(vbytes v) { EACH(64, v.at[i] >>= 4) return v; }
+INLINE vint int_set(int32_t x) { vint r; EACH(16, r.at[i] = x) return r; }
+INLINE vint dot_i8(vint sum, vbytes w, int32_t a) {
+    int8_t b[4];
+    memcpy(b, &a, 4);
+    EACH(64, sum.at[i / 4] += (int8_t)w.at[i] * b[i % 4])
+    return sum;
+}
+INLINE vint dot_u4(vint sum, vbytes w, int32_t a) { return dot_i8(sum, w, a); }
+INLINE vfloat to_float(vint v) { vfloat r; EACH(16, r.at[i] = (float)v.at[i]) return r; }
+INLINE vfloat float_set(float f) { vfloat r; EACH(16, r.at[i] = f) return r; }
+INLINE vfloat load_float(const float *p) { vfloat r; memcpy(r.at, p, 64); return r; }
+INLINE void store_float(float *p, vfloat v) { memcpy(p, v.at, 64); }
+INLINE vfloat mul(vfloat a, vfloat b) { EACH(16, a.at[i] *= b.at[i]) return a; }
+INLINE vfloat fma_(vfloat a, vfloat b, vfloat c) { EACH(16, c.at[i] += a.at[i] * b.at[i]) return c; }
+INLINE float half_to_float(uint16_t h) {
+    /* Move exponent and fraction in place, then let a multiplication re-bias: exact, subnormals too. */
+    uint32_t bits = (uint32_t)(h & 0x7FFF) << 13, sign = (uint32_t)(h & 0x8000) << 16;
+    float f, scale = 5.192296858534828e33f; /* 2^112 */
+    memcpy(&f, &bits, 4);
+    f *= scale;
+    memcpy(&bits, &f, 4);
+    bits |= sign;
+    memcpy(&f, &bits, 4);
+    return f;
+}
+INLINE vfloat load_half(const uint16_t *p) { vfloat r; EACH(16, r.at[i] = half_to_float(p[i])) return r; }
+INLINE vint widen_bytes(const uint8_t *p) { vint r; EACH(16, r.at[i] = p[i]) return r; }
+INLINE vint int_add(vint a, vint b) { EACH(16, a.at[i] += b.at[i]) return a; }
+INLINE vint int_low4(vint v) { EACH(16, v.at[i] &= 15) return v; }
+INLINE vint int_high4(vint v) { EACH(16, v.at[i] >>= 4) return v; }
+INLINE vbytes bytes_scale(vbytes w, vint f) { EACH(64, w.at[i] = (uint8_t)(w.at[i] * f.at[i / 4])) return w; }
+
+#endif
+#endif

@@ -1,0 +1,238 @@
+"""How quantised weights are stored: the published ChatGLM formats, and the layout that the kernels stream.
+
+**Published** (ChatGLM-6B and ChatGLM2-6B int8/int4 checkpoints, as their ``quantization.py`` writes them): every
+output row has one scale, ``max|w| / (2^(bits-1) - 1)``, and weights are ``round(w / scale)``. INT8 is stored as
+int8 ``[rows, columns]``; INT4 as int8 ``[rows, columns / 2]`` with the even column in the high nibble.
+
+**Packed** (`Packed`): what runs. Rows are interleaved in blocks of 16 and columns grouped by 128, so that one
+vector instruction works on many rows and memory is read from front to back. Published weights are only put in
+another order. Weights quantised here get finer scales:
+
+========  ==============================================  ===========================  ================
+bits      weight                                          scales                       bits per weight
+========  ==============================================  ===========================  ================
+8         ``scale * q``, q in -127..127                   fp16 per 128 columns         8.125
+4         ``scale * factor * (q - 8)``, q in 0..15        fp16 per 128 columns and a   4.25
+                                                          factor 0..15 per 32 columns
+========  ==============================================  ===========================  ================
+
+``factor * (q - 8)`` fits a signed byte, so prompts run through the same byte products in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Bits = Literal[4, 8]
+
+BLOCK = 16
+"""Rows that lie interleaved."""
+GROUP = 128
+"""Columns that share a scale."""
+SUB = 32
+"""Columns that share a factor of that scale (INT4)."""
+MAX_FACTOR = 15
+_PIECE = 1 << 22
+"""Weights that are converted at a time, so that no whole matrix is ever there in float32."""
+
+
+# --- the published formats ---
+
+
+def quantize_published(weight: Tensor, bits: Bits) -> tuple[Tensor, Tensor]:
+    """Quantise `weight` ``[rows, columns]`` as the published code does.
+
+    Returns the stored int8 tensor and the float32 scales ``[rows]``. A row of zeros gets scale 0.
+    """
+    weight = weight.float()
+    scale = weight.abs().amax(1) / (2 ** (bits - 1) - 1)
+    q = (weight / torch.where(scale > 0, scale, 1)[:, None]).round().to(torch.int8)
+    return (q if bits == 8 else pack_nibbles(q)), scale
+
+
+def pack_nibbles(q: Tensor) -> Tensor:
+    """Pack int8 `q` ``[rows, columns]`` of -8..7 into ``[rows, columns / 2]``, even columns high."""
+    return (q[:, 0::2] << 4) | (q[:, 1::2] & 15)
+
+
+def unpack_nibbles(packed: Tensor) -> Tensor:
+    """Return int8 ``[rows, columns]`` of -8..7 from `packed` int8 ``[rows, columns / 2]``."""
+    return torch.stack((packed >> 4, (packed << 4) >> 4), dim=-1).flatten(1)
+
+
+# --- the packed layout ---
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A quantised matrix ``[rows, columns]``, padded to whole blocks and groups with zeros.
+
+    Scales are per group (fp16, quantised here) or per row (float32, published), never both.
+    """
+
+    bits: Bits
+    rows: int
+    columns: int
+    values: Tensor
+    """uint8 ``[blocks, groups, 256 * bits]``: chunks of 64 bytes, each 4 columns of 16 rows (INT8, signed) or
+    4 columns in the low and the next 4 in the high nibbles (INT4, plus 8)."""
+    scales: Tensor | None = None
+    """float16 ``[blocks, groups, 16]``."""
+    factors: Tensor | None = None
+    """uint8 ``[blocks, groups, 2, 16]``: of each row those of sub-groups 0 and 2 in the low, 1 and 3 in the
+    high nibbles."""
+    row_scales: Tensor | None = None
+    """float32 ``[blocks, 16]``."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that one product with a vector reads."""
+        return sum(tensor.nbytes for tensor in self.tensors().values())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors that are there, by name."""
+        named = {name: getattr(self, name) for name in TENSORS}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
+
+    def integers(self, first: int = 0, last: int | None = None) -> Tensor:
+        """Return the weights of blocks `first` to `last` in units of their scale, int8 ``[rows, columns]``, padded."""
+        values = self.values[first:last]
+        blocks, groups = values.shape[:2]
+        if self.bits == 8:
+            steps = values.view(torch.int8).view(blocks, groups, GROUP // 4, BLOCK, 4)
+            return steps.permute(0, 3, 1, 2, 4).reshape(blocks * BLOCK, groups * GROUP)
+        pairs = values.view(blocks, groups, GROUP // 8, BLOCK, 4)
+        steps = torch.stack((pairs & 15, pairs >> 4), dim=3).view(torch.int8) - 8
+        q = steps.permute(0, 4, 1, 2, 3, 5).reshape(blocks * BLOCK, groups, GROUP // SUB, SUB)
+        if self.factors is not None:
+            pair = self.factors[first:last]
+            factor = torch.stack((pair & 15, pair >> 4), dim=3).view(torch.int8)  # [blocks, groups, 2, 2, 16]
+            q = q * factor.flatten(2, 3).permute(0, 3, 1, 2).reshape(blocks * BLOCK, groups, -1, 1)
+        return q.view(blocks * BLOCK, groups * GROUP)
+
+    def dequantize(
+        self, first: int = 0, last: int | None = None, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """Return the weights of blocks `first` to `last` as `dtype` ``[rows, columns]``, without padding."""
+        q = self.integers(first, last)
+        if self.scales is not None:
+            scale = self.scales[first:last].float().transpose(1, 2).reshape(q.shape[0], -1, 1)
+            weight = (q.view(q.shape[0], -1, GROUP) * scale).view(q.shape)
+        else:
+            assert self.row_scales is not None
+            weight = q * self.row_scales[first:last].reshape(-1, 1)
+        count = min(self.rows - first * BLOCK, q.shape[0])
+        return weight[:count, : self.columns].to(dtype)
+
+
+TENSORS = ("values", "scales", "factors", "row_scales")
+
+
+def quantize(weight: Tensor, bits: Bits) -> Packed:
+    """Quantise `weight` ``[rows, columns]`` of any floating type with scales per group. Zeros stay zeros.
+
+    Raises:
+        ValueError: a weight is not finite.
+    """
+    rows, columns = weight.shape
+    pieces = []
+    for part in _row_pieces(weight):
+        padded = _pad(part.float(), BLOCK, GROUP)
+        if not padded.isfinite().all():
+            raise ValueError("the weights are not finite")
+        grouped = padded.view(padded.shape[0], -1, GROUP)
+        pieces.append(_quantize_8(grouped) if bits == 8 else _quantize_4(grouped))
+    parts = [torch.cat(tensors) if tensors[0] is not None else None for tensors in zip(*pieces, strict=True)]
+    values, scales, factors = parts
+    assert values is not None
+    return Packed(bits, rows, columns, values, scales, factors)
+
+
+def pack_published(weight: Tensor, scale: Tensor, columns: int) -> Packed:
+    """Put published `weight` (int8 ``[rows, columns]`` or ``[rows, columns / 2]``) and `scale` ``[rows]`` in order.
+
+    Raises:
+        ValueError: the shapes fit neither format.
+    """
+    rows = weight.shape[0]
+    bits: Bits = 8 if weight.shape[1] == columns else 4
+    if weight.shape[1] * (8 // bits) != columns or scale.shape != (rows,):
+        raise ValueError(
+            f"{tuple(weight.shape)} with scales {tuple(scale.shape)} is no matrix of {columns} columns"
+        )
+    pieces = []
+    for part in _row_pieces(weight):
+        q = _pad(unpack_nibbles(part) if bits == 4 else part, BLOCK, GROUP)
+        pieces.append(_interleave(q.view(q.shape[0], -1, GROUP), bits))
+    row_scales = _pad(scale.float()[:, None], BLOCK, 1).view(-1, BLOCK)
+    return Packed(bits, rows, columns, torch.cat(pieces), row_scales=row_scales)
+
+
+def _quantize_8(x: Tensor) -> tuple[Tensor, Tensor, None]:
+    scale = _half_up(x.abs().amax(2) / 127)
+    q = (x / torch.where(scale > 0, scale, 1)[..., None]).round().to(torch.int8)
+    return _interleave(q, 8), _by_block(scale).half(), None
+
+
+def _quantize_4(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Choose each sub-group's factor among the few that may be best, by squared error."""
+    rows, groups = x.shape[:2]
+    x = x.view(rows, groups, -1, SUB)
+    largest = x.abs().amax(3)
+    scale = _half_up(largest.amax(2, keepdim=True) / (7 * MAX_FACTOR))
+    unit = torch.where(scale > 0, scale, 1)
+    whole = (largest / unit / 7).ceil()  # the factor that cuts nothing off
+    factor, best = whole, torch.full_like(largest, torch.inf)
+    for less in range(4):
+        candidate = (whole - less).clamp(0, MAX_FACTOR)
+        step = (candidate * unit)[..., None]
+        error = (x - _round_4(x, step) * step).square().sum(3)
+        factor = torch.where(error < best, candidate, factor)
+        best = torch.minimum(error, best)
+    q = _round_4(x, (factor * unit)[..., None]).to(torch.int8)
+    f = _by_block(factor.to(torch.uint8).flatten(1)).view(rows // BLOCK, groups, 2, 2, BLOCK)
+    return (
+        _interleave(q.view(rows, groups, GROUP), 4),
+        _by_block(scale[..., 0]).half(),
+        f[:, :, :, 0] | f[:, :, :, 1] << 4,
+    )
+
+
+def _round_4(x: Tensor, step: Tensor) -> Tensor:
+    return (x / torch.where(step > 0, step, 1)).round().clamp(-8, 7)
+
+
+def _half_up(scale: Tensor) -> Tensor:
+    """Round to fp16 so that nothing overflows; a scale too small for fp16 takes the smallest one."""
+    tiny = torch.finfo(torch.float16).smallest_normal
+    return torch.where(scale > 0, scale.clamp(tiny, 65504.0), 0).half().float()
+
+
+def _interleave(q: Tensor, bits: Bits) -> Tensor:
+    """Order int8 `q` ``[rows, groups, 128]`` as `Packed.values`."""
+    rows, groups, _group = q.shape
+    steps = q.view(rows // BLOCK, BLOCK, groups, GROUP // 4, 4).permute(0, 2, 3, 1, 4)
+    if bits == 8:
+        return steps.reshape(rows // BLOCK, groups, -1).view(torch.uint8)
+    nibbles = (steps + 8).view(torch.uint8)
+    return (nibbles[:, :, 0::2] | nibbles[:, :, 1::2] << 4).reshape(rows // BLOCK, groups, -1)
+
+
+def _by_block(x: Tensor) -> Tensor:
+    """``[rows, n]`` to contiguous ``[blocks, n, 16]``."""
+    return x.view(-1, BLOCK, x.shape[1]).transpose(1, 2).contiguous()
+
+
+def _pad(x: Tensor, rows: int, columns: int) -> Tensor:
+    return torch.nn.functional.pad(x, (0, -x.shape[1] % columns, 0, -x.shape[0] % rows)).contiguous()
+
+
+def _row_pieces(weight: Tensor) -> Iterator[Tensor]:
+    step = max(_PIECE // max(weight.shape[1], 1) // BLOCK, 1) * BLOCK
+    for start in range(0, weight.shape[0], step):
+        yield weight[start : start + step]
