@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import EllipsisType, MappingProxyType
@@ -11,7 +11,7 @@ from typing import Any
 
 from glmtui.chat.files import ConversationFile, Record
 from glmtui.chat.titles import make_title
-from glmtui.chat.tree import VERSION, Message, Role, State, Tree, clean
+from glmtui.chat.tree import VERSION, Message, Role, State, Tree, clean, parse_time
 
 __all__ = ["Conversation", "Message", "Role", "State"]
 
@@ -27,7 +27,9 @@ class Conversation:
     the other's in when it next writes or when `refresh` is called.
     """
 
-    def __init__(self, *, path: Path | None = None, folder: Path | None = None) -> None:
+    def __init__(
+        self, *, path: Path | None = None, folder: Path | None = None, created: datetime | None = None
+    ) -> None:
         """Begin an empty conversation, kept at `path`, somewhere in `folder`, or (neither) only in memory."""
         self._file = ConversationFile(path, folder=folder) if path or folder else None
         self._tree = Tree()
@@ -40,7 +42,7 @@ class Conversation:
                 "type": "conversation",
                 "version": VERSION,
                 "id": secrets.token_hex(8),
-                "created": _now().isoformat(timespec="seconds"),
+                "created": (created or _now()).isoformat(timespec="seconds"),
             }
         )
 
@@ -54,6 +56,16 @@ class Conversation:
         conversation = cls(path=path)
         conversation._unsaved = []
         conversation._read()
+        return conversation
+
+    @classmethod
+    def from_records(cls, records: Sequence[Record]) -> Conversation:
+        """Make a conversation in memory from records that came from elsewhere; its id is a new one."""
+        kept = [record for record in records if record.get("type") != "conversation"]
+        times = (parse_time(record.get("created") or record.get("time")) for record in records)
+        conversation = cls(created=next(filter(None, times), None))
+        for record in kept:
+            conversation._commit(record)
         return conversation
 
     # --- reading ---
@@ -238,6 +250,12 @@ class Conversation:
     def configure(self, values: Mapping[str, Any]) -> None:
         """Use these values of settings (by full key) here only; None goes back to the general one."""
         self._commit({"type": "settings", "values": dict(values)})
+
+    def keep_in(self, folder: Path) -> None:
+        """Give a conversation that is only in memory a file in `folder`."""
+        self._file = ConversationFile(folder=folder)
+        self._unsaved = self.records()
+        self.flush()
 
     def flush(self) -> None:
         """Write what could not be written before. Does nothing when all is saved or no message is there."""

@@ -189,13 +189,6 @@ class Library:
             return Conversation.open(self.find(path_or_id).path)
         return Conversation.open(Path(path_or_id))
 
-    def add(self, conversation: Conversation) -> Conversation:
-        """Put a copy of a conversation from elsewhere (an imported one) into the folder and open it."""
-        file = ConversationFile(folder=self.folder)
-        file.create(conversation.records(), created=conversation.created, title=conversation.title)
-        assert file.path is not None
-        return Conversation.open(file.path)
-
     def save_as(self, conversation: Conversation, path: Path, *, overwrite: bool = False) -> None:
         """Write a copy of `conversation` to `path`.
 

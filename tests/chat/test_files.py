@@ -83,7 +83,10 @@ def test_utf_16_is_refused_with_what_to_do(tmp_path: Path) -> None:
         Conversation.open(path)
 
 
-def test_a_file_torn_at_any_byte_loses_at_most_its_last_line(tmp_path: Path) -> None:
+def test_a_file_torn_at_any_byte_loses_at_most_its_last_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files.os, "fsync", lambda _descriptor: None)  # nobody pulls the plug here
     path = tmp_path / "c.jsonl"
     sample(path)
     data = path.read_bytes()
@@ -217,7 +220,7 @@ while True:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
-@pytest.mark.parametrize("count", [1, 40, 1000])
+@pytest.mark.parametrize("count", [1, 40, 300])
 def test_killing_a_writer_loses_nothing_it_had_written(tmp_path: Path, count: int) -> None:
     path = tmp_path / "c.jsonl"
     with subprocess.Popen(
