@@ -5,11 +5,12 @@ Exit codes: 0 good, 1 failed with one clear line on standard error, 2 usage, 130
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
-import threading
 from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from glmtui import i18n
@@ -21,30 +22,29 @@ from glmtui.version import __version__
 
 COMMANDS: tuple[Command, ...] = (ask, doctor)
 INTERRUPTED = 130
-GRACE = 0.3
-"""Seconds that a background thread in the middle of a computation gets to end by itself."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run glmtui with `argv` (by default the process's own arguments); return the exit code."""
+    """Run glmtui with `argv` and return the exit code. Without `argv` it runs, and ends, the process."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     i18n.use(_language(arguments))
-    args = build_parser().parse_args(arguments)
-    try:
-        return _run(args)
-    except UsageError as error:
-        return _fail(str(error), 2)
-    except UserError as error:
-        return _fail(str(error), 1)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:  # whoever read the output has seen enough, as in `glmtui ask … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception as error:  # noqa: BLE001 (the last line of defence: a line for people, the rest in the log)
-        from glmtui.engine import failures
+    code = _run(arguments)
+    if argv is None:
+        leave(code)
+    return code
 
-        return _fail(failures.explain(error), 1)
+
+def leave(code: int) -> None:
+    """End the process now if torch is in it, whatever its threads are doing.
+
+    The interpreter's own way out takes most of a second then, and may crash or hang where a background thread
+    is in the middle of a computation or an import. All that matters is on disk by now.
+    """
+    if "torch" in sys.modules:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def build_parser() -> ArgumentParser:
@@ -75,11 +75,26 @@ def build_parser() -> ArgumentParser:
     return parser
 
 
-def _run(args: Namespace) -> int:
-    for command in COMMANDS:
-        if args.command == command.NAME:
-            return command.run(args)
-    return _open_app(args)
+def _run(arguments: Sequence[str]) -> int:
+    args = build_parser().parse_args(arguments)
+    try:
+        for command in COMMANDS:
+            if args.command == command.NAME:
+                return command.run(args)
+        return _open_app(args)
+    except UsageError as error:
+        return _fail(str(error), 2)
+    except UserError as error:
+        return _fail(str(error), 1)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read the output has seen enough, as in `glmtui ask … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # noqa: BLE001 (the last line of defence: a line for people, the rest in the log)
+        from glmtui.engine import failures
+
+        return _fail(failures.explain(error), 1)
 
 
 def _open_app(args: Namespace) -> int:
@@ -91,34 +106,13 @@ def _open_app(args: Namespace) -> int:
     given = {name: getattr(args, name) for name in AppOptions.__dataclass_fields__ if hasattr(args, name)}
     app = GlmTui(AppOptions(**given))
     app.run()
-    code = app.return_code or 0
-    _leave_now_if_busy(code)
-    return code
-
-
-def _leave_now_if_busy(code: int) -> None:
-    """End the process at once if a daemon thread is in the middle of something.
-
-    The interpreter's own way out would take down what torch's threads still use, and may crash or hang. All
-    that matters is on disk by now, and the terminal is as it was.
-    """
-    daemons = [
-        thread
-        for thread in threading.enumerate()
-        if thread.daemon and thread is not threading.current_thread()
-    ]
-    for thread in daemons:
-        thread.join(GRACE / len(daemons))
-    if any(thread.is_alive() for thread in daemons):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    return app.return_code or 0
 
 
 def _language(arguments: Sequence[str]) -> str:
     """Return the language asked for on the command line, or else in the settings; ``auto`` without either."""
     chosen = ""
-    for argument, following in zip(arguments, (*arguments[1:], ""), strict=True):
+    for argument, following in pairwise((*arguments, "")):
         name, equals, value = argument.partition("=")
         if name == "--language":
             chosen = value if equals else following

@@ -81,6 +81,7 @@ def run(args: Namespace) -> int:
         device=options.device,
         threads=options.threads,
         ptuning=options.ptuning,
+        for_chat=True,
         progress=progress,
     )
     system = args.system or settings["generation.system_prompt"]

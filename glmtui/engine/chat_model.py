@@ -23,6 +23,7 @@ DEFAULT_SAMPLING = Sampling()
 ANSWER_ROOM = 512
 """Tokens kept free for the answer when old rounds must be left out, or a quarter of a shorter context."""
 
+Tokenizer = tokenizers.ChatGLMTokenizer | tokenizers.ChatGLM2Tokenizer
 History = list[tuple[str, str]]
 """Rounds of (question, answer), as in the published `chat`."""
 
@@ -33,10 +34,17 @@ class ChatModel:
     One answer at a time: the model's tensors are shared, so two threads must not generate at once.
     """
 
-    def __init__(self, network: LanguageModel, folder: ModelFolder, info: ModelInfo) -> None:
+    def __init__(
+        self,
+        network: LanguageModel,
+        folder: ModelFolder,
+        info: ModelInfo,
+        tokenizer: Tokenizer | None = None,
+    ) -> None:
         self.network = network
         self.folder = folder
         self.info = info
+        self._tokenizer = tokenizer
         self._kept: _Kept | None = None  # of the last answer, for the next
 
     def __repr__(self) -> str:
@@ -44,10 +52,12 @@ class ChatModel:
             f"<ChatModel {self.info.name} on {self.info.device}, {self.info.dtype}, quant {self.info.quant}>"
         )
 
-    @cached_property
-    def tokenizer(self) -> tokenizers.ChatGLMTokenizer | tokenizers.ChatGLM2Tokenizer:
+    @property
+    def tokenizer(self) -> Tokenizer:
         """The model's tokenizer. Raises UserError naming the file where the folder has none."""
-        return tokenizers.load_tokenizer(self.folder.path)
+        if self._tokenizer is None:
+            self._tokenizer = tokenizers.load_tokenizer(self.folder.path)
+        return self._tokenizer
 
     @cached_property
     def format(self) -> prompts.ChatFormat:
@@ -167,10 +177,6 @@ class ChatModel:
     def limit(self, sampling: Sampling) -> int:
         """Prompt and answer together in tokens: what is asked for, as far as the model was made for it."""
         return min(sampling.max_length, self.network.config.max_length)
-
-    def require_text(self) -> None:
-        """Raise UserError now rather than later if the model cannot read or write text."""
-        self.tokenizer.encode_text("")
 
     def keep(self, held: prompts.Held, cache: KVCache | None) -> None:
         """Keep what an answer leaves in `cache`, for the next question."""
@@ -303,7 +309,7 @@ def _turns(query: str, history: Sequence[tuple[str, str]], system: str) -> list[
 class ChatTokenizer:
     """A tokenizer with its family's way of writing conversations. Made by `glmtui.load_tokenizer`."""
 
-    def __init__(self, tokenizer: tokenizers.ChatGLMTokenizer | tokenizers.ChatGLM2Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._format = prompts.chat_format(tokenizer)
 

@@ -231,14 +231,13 @@ def _load(
 ) -> ChatModel:
     from glmtui.engine import loader
 
-    model = loader.load(
+    return loader.load(
         request.source,
         quant=request.quant,
         device=request.device,
         dtype=request.dtype,
         threads=request.threads,
         ptuning=request.ptuning,
+        for_chat=True,
         progress=progress,
     )
-    model.require_text()
-    return model

@@ -139,4 +139,4 @@ def test_a_folder_without_tokenizer_names_the_file_when_text_is_needed() -> None
     with pytest.raises(UserError, match=r"ice_text\.model"):
         model.chat("你好")
     with pytest.raises(UserError, match=r"ice_text\.model"):
-        model.require_text()
+        loader.load(str(GOLDEN / FLOAT[0]), device="cpu", for_chat=True)

@@ -1,0 +1,132 @@
+"""A tiny model that reads and writes text, in the published layout, and one that says what it is told to."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import sentencepiece
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from glmtui.engine.chat_model import ChatModel
+from glmtui.engine.events import ModelInfo
+from glmtui.models.base import Check, KVCache
+from glmtui.models.chatglm import ChatGLM, ChatGLMConfig
+from glmtui.models.folder import ModelFolder
+
+torch.set_num_threads(1)
+SENTENCES = [
+    "你好，我是一个小模型。",
+    "How do I load a model? Press Return.",
+    "答：问：[Round 0] 1 2 3 4 5 6 7 8 9",
+]
+
+
+@pytest.fixture(scope="session")
+def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ChatGLM-6B folder with random weights and a tokenizer of its own, 20,000 times smaller."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    folder.mkdir()
+    written = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(SENTENCES * 20),
+        model_writer=written,
+        vocab_size=380,
+        hard_vocab_limit=False,
+        byte_fallback=True,
+        normalization_rule_name="nmt_nfkc",
+        pad_id=3,
+        user_defined_symbols=["<n>", "<|tab|>", *(f"<|blank_{k}|>" for k in range(2, 9))],
+        control_symbols=["[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>"],
+        minloglevel=2,
+    )
+    (folder / "ice_text.model").write_bytes(written.getvalue())
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
+    config = {
+        "model_type": "chatglm",
+        "vocab_size": len(pieces),
+        "hidden_size": 32,
+        "num_layers": 2,
+        "num_attention_heads": 2,
+        "inner_hidden_size": 64,
+        "max_sequence_length": 256,
+        "bos_token_id": pieces.PieceToId("<sop>"),
+        "eos_token_id": pieces.PieceToId("<eop>"),
+        "mask_token_id": pieces.PieceToId("[MASK]"),
+        "gmask_token_id": pieces.PieceToId("[gMASK]"),
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    torch.manual_seed(1)
+    network = ChatGLM(ChatGLMConfig.from_dict(config))
+    state = {name: tensor.detach().half() for name, tensor in network.named_parameters()}
+    save_file(state, folder / "model.safetensors")
+    return folder
+
+
+@dataclass
+class Scripted:
+    """A language model that says the tokens `says`, calling `on_token` before each, then stops."""
+
+    says: list[int]
+    config: SimpleNamespace
+    on_token: Callable[[], None] = lambda: None
+    prompts: list[list[int]] = field(default_factory=list)
+    """What every forward pass was given."""
+
+    def __call__(
+        self,
+        ids: Tensor,
+        cache: KVCache | None = None,
+        *,
+        last_only: bool = False,
+        check: Check | None = None,
+    ) -> Tensor:
+        assert cache is not None
+        assert last_only
+        if len(ids) > 1:
+            self._said = 0
+            for piece in range(10):
+                if check is not None:
+                    check(piece / 10)
+        self.prompts.append(ids.tolist())
+        self.on_token()
+        cache.advance(len(ids))
+        token = self.says[self._said] if self._said < len(self.says) else self.config.stop_ids[0]
+        self._said += 1
+        return torch.zeros(1, self.config.vocab_size).index_fill(1, torch.tensor([token]), 20.0)
+
+    def new_cache(self, capacity: int = 0) -> KVCache:
+        return KVCache(0, capacity)
+
+    def parameters(self, recurse: bool = True) -> Iterator[Tensor]:
+        yield torch.zeros(1)
+
+
+Script = Callable[..., ChatModel]
+
+
+@pytest.fixture
+def script(text_folder: Path) -> Script:
+    """Make a model with the tiny one's tokenizer that says `text`."""
+    folder = ModelFolder.open(text_folder)
+
+    def make(text: str, *, max_length: int = 256, on_token: Callable[[], None] = lambda: None) -> ChatModel:
+        info = ModelInfo("scripted", None, "chatglm", 0, "cpu", "", "none", "float32", 0, max_length, False)
+        config = SimpleNamespace(
+            vocab_size=folder.config["vocab_size"],
+            num_layers=0,
+            max_length=max_length,
+            stop_ids=(folder.config["eos_token_id"],),
+        )
+        model = ChatModel(Scripted([], config, on_token), folder, info)
+        model.network.says = model.tokenizer.encode_text(text)
+        return model
+
+    return make

@@ -1,0 +1,147 @@
+"""Conversations in, text out: the published interface, streaming, limits, what is kept between answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import glmtui
+from glmtui.engine.chat_model import ChatModel
+from glmtui.engine.events import Sampling, Turn
+from glmtui.engine.stop import Stopped
+from glmtui.errors import UserError
+
+Script = Callable[..., ChatModel]
+TEXT = "你好,我是一个小模型。\n  1 2 3 🙂 🀄!"
+SHOWN = "你好，我是一个小模型。\n  1 2 3 🙂 🀄!"
+QUESTION = (Turn("user", "你好"),)
+
+
+def test_chat_returns_answer_and_history_and_leaves_the_callers_alone(script: Script) -> None:
+    model = script(TEXT)
+    history: list[tuple[str, str]] = []
+    response, longer = model.chat("你好", history)
+    assert response == SHOWN
+    assert longer == [("你好", SHOWN)]
+    assert history == []
+    assert model.chat("再说", longer)[1] == [("你好", SHOWN), ("再说", SHOWN)]
+
+
+def test_stream_chat_grows_and_never_takes_back(script: Script) -> None:
+    steps = [response for response, _history in script(TEXT).stream_chat("你好")]
+    assert len(steps) > 5
+    assert all(later.startswith(earlier) for earlier, later in zip(steps, steps[1:], strict=False))
+    assert steps[-1] == SHOWN
+    assert not any("�" in step for step in steps)
+
+
+def test_answer_says_why_it_ended_and_how_long_it_took(script: Script) -> None:
+    answer = script(TEXT).stream(QUESTION)
+    assert "".join(answer) == answer.text == SHOWN
+    assert answer.reason == "stop"
+    stats = answer.stats
+    assert stats.answer_tokens == answer.answer_tokens == len(script(TEXT).tokenizer.encode_text(TEXT))
+    assert stats.prompt_tokens == answer.prompt_tokens
+    assert stats.prompt_seconds > 0
+    assert stats.tokens_per_second > 0
+
+
+def test_max_new_tokens_and_max_length_end_the_answer(script: Script) -> None:
+    model = script(TEXT * 20)
+    answer = model.stream(QUESTION, Sampling(max_new_tokens=5))
+    list(answer)
+    assert (answer.reason, answer.answer_tokens) == ("length", 5)
+    answer = model.stream(QUESTION, Sampling(max_length=30))
+    list(answer)
+    assert (answer.reason, answer.prompt_tokens + answer.answer_tokens) == ("length", 30)
+    answer = model.stream(QUESTION, Sampling(max_length=10_000))
+    list(answer)
+    assert answer.limit == answer.prompt_tokens + answer.answer_tokens == 256  # what the model was made for
+
+
+def test_oldest_rounds_are_left_out_whole_and_counted(script: Script) -> None:
+    model = script(TEXT)
+    turns = [Turn(role, f"{role} {i}") for i in range(40) for role in ("user", "assistant")]
+    answer = model.stream([*turns, Turn("user", "最后")])
+    assert 0 < answer.dropped_rounds < 40
+    assert answer.prompt_tokens <= 256 * 3 // 4
+    assert "".join(answer) == SHOWN
+    prompt = model.tokenizer.decode(model.network.prompts[0])
+    assert f"user {answer.dropped_rounds - 1}\n" not in prompt
+    assert f"user {answer.dropped_rounds}\n" in prompt
+
+
+def test_a_long_last_message_may_take_the_answers_room_but_not_all(script: Script) -> None:
+    model = script(TEXT)
+    long = "1 " * 115
+    tokens, limit = model.count_tokens([Turn("user", long)])
+    assert limit * 3 // 4 < tokens < limit == 256
+    assert model.stream([Turn("user", long)]).prompt_tokens == tokens
+    with pytest.raises(UserError, match="255"):
+        model.stream([Turn("user", long * 2)])
+
+
+def test_stopping_keeps_what_came(script: Script) -> None:
+    steps = 0
+
+    def check(_fraction: float) -> None:
+        nonlocal steps
+        steps += 1
+        if steps > 30:
+            raise Stopped
+
+    answer = script(TEXT).stream(QUESTION, check=check)
+    text = "".join(answer)
+    assert answer.reason == "stopped"
+    assert 0 < len(text) < len(SHOWN)
+    assert SHOWN.startswith(text)
+
+
+def test_continuing_keeps_the_white_space_between(script: Script) -> None:
+    for before, new, expected in [("How do", " I load", " I load"), ("你好", ", 我", "， 我")]:
+        model = script(new)
+        if not new.startswith(" "):  # the tokenizer puts a space before every text; a model would not
+            model.network.says = model.network.says[1:]
+        turns = (*QUESTION, Turn("assistant", before))
+        answer = model.stream(turns, continue_answer=True)
+        assert "".join(answer) == expected
+        assert model.tokenizer.decode(model.network.prompts[0]).endswith(before)
+
+
+def test_asking_again_reads_nothing_of_the_prompt_again(text_folder: Path) -> None:
+    """ChatGLM-6B sees its context in both directions: it serves the same question again, and no other."""
+    model = glmtui.load(str(text_folder), device="cpu", threads=1)
+    sampling = Sampling(temperature=0, max_new_tokens=8)
+    first = model.stream(QUESTION, sampling)
+    text = "".join(first)
+    again = model.stream(QUESTION, sampling)
+    assert again._generation.cache is not None
+    assert again._generation.cache.length == first.prompt_tokens - 1
+    assert "".join(again) == text
+    other = (Turn("user", "How do I load a model?"),)
+    fresh = glmtui.load(str(text_folder), device="cpu", threads=1)
+    assert "".join(model.stream(other, sampling)) == "".join(fresh.stream(other, sampling))
+
+
+def test_cached_decoding_equals_reading_everything_again(text_folder: Path) -> None:
+    model = glmtui.load(str(text_folder), device="cpu", threads=1)
+    prompt = model.tokenizer.encode("你好")
+    tokens = list(model.generate(prompt, max_new_tokens=12))
+    for i, token in enumerate(tokens):
+        assert int(model.logits(prompt + tokens[:i])[-1].argmax()) == token
+
+
+def test_seed_repeats_an_answer(text_folder: Path) -> None:
+    model = glmtui.load(str(text_folder), device="cpu", threads=1)
+    ids = model.tokenizer.encode("你好")
+    draw = [list(model.generate(ids, max_new_tokens=20, temperature=50.0, seed=seed)) for seed in (1, 1, 2)]
+    assert draw[0] == draw[1] != draw[2]
+
+
+def test_load_tokenizer_writes_prompts(text_folder: Path) -> None:
+    tokenizer = glmtui.load_tokenizer(text_folder)
+    ids = tokenizer.encode_chat("再说", [("你好", "好")])
+    assert "[Round 1]" in tokenizer.decode(ids)
+    assert tokenizer.encode("你好") == tokenizer.encode_chat("你好")

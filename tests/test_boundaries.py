@@ -1,0 +1,91 @@
+"""Who may import whom, checked in fresh processes; and that importing does nothing else."""
+
+from __future__ import annotations
+
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import glmtui
+
+ROOT = Path(glmtui.__file__).parent
+HEAVY = ("torch", "transformers", "accelerate", "safetensors", "sentencepiece", "huggingface_hub")
+ENGINE_SIDE = ("glmtui.models", "glmtui.quant", "glmtui.engine", "glmtui.server")
+
+
+def modules() -> list[str]:
+    """Every module of the package; nano's training scripts are programs of their own."""
+    found = [module.name for module in pkgutil.walk_packages([str(ROOT)], "glmtui.")]
+    return [
+        name for name in found if not name.startswith("glmtui.models.nano.") and name != "glmtui.__main__"
+    ]
+
+
+def imported_by(statement: str, home: Path) -> set[str]:
+    """Return the modules in a fresh process after `statement`, which must neither print nor write anything."""
+    code = f"{statement}\nimport sys, threading\nassert threading.active_count() == 1\nprint(*sys.modules)"
+    environment = {**os.environ, "GLMTUI_HOME": str(home)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(home.iterdir()) == [], "importing wrote files"
+    *printed, names = done.stdout.splitlines()
+    assert printed == []
+    return set(names.split())
+
+
+def of(names: set[str], *packages: str) -> set[str]:
+    return {name for name in names if any(name == each or name.startswith(f"{each}.") for each in packages)}
+
+
+def test_engine_side_imports_no_textual(tmp_path: Path) -> None:
+    chosen = [name for name in modules() if of({name}, *ENGINE_SIDE)]
+    assert "glmtui.engine.loader" in chosen
+    names = imported_by("import " + ", ".join(chosen), tmp_path)
+    assert not of(names, "textual", "rich", "glmtui.tui", "glmtui.chat")
+
+
+def test_chat_imports_neither_engine_nor_screen(tmp_path: Path) -> None:
+    chosen = [name for name in modules() if of({name}, "glmtui.chat")]
+    assert "glmtui.chat.conversation" in chosen
+    names = imported_by("import " + ", ".join(chosen), tmp_path)
+    assert not of(names, "textual", "glmtui.tui", "glmtui.models", "glmtui.quant", *HEAVY)
+    # the plain dataclasses between the two halves are all that either may know of the other
+    assert of(names, "glmtui.engine") <= {"glmtui.engine", "glmtui.engine.events"}
+
+
+def test_tui_imports_no_torch(tmp_path: Path) -> None:
+    chosen = [name for name in modules() if of({name}, "glmtui.tui")]
+    assert "glmtui.tui.app" in chosen
+    names = imported_by("import " + ", ".join(chosen), tmp_path)
+    assert not of(names, *HEAVY, "glmtui.quant")
+
+
+def test_the_worker_module_itself_imports_no_torch(tmp_path: Path) -> None:
+    names = imported_by("import glmtui.engine.worker", tmp_path)
+    assert not of(names, *HEAVY, "textual")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import glmtui",
+        "import glmtui.cli",
+        "import glmtui.cli; glmtui.cli.build_parser().format_help()",
+        "import glmtui.settings",
+    ],
+)
+def test_the_command_line_imports_nothing_heavy(statement: str, tmp_path: Path) -> None:
+    names = imported_by(statement, tmp_path)
+    assert not of(names, *HEAVY, "textual", "rich", "numpy", "tomlkit", "psutil")

@@ -1,0 +1,159 @@
+"""The command line as a shell sees it: output, errors, exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from glmtui import cli, i18n
+from glmtui.errors import UsageError
+from glmtui.version import __version__
+
+GOLDEN = Path(__file__).parent / "golden"
+NANO = "the built-in model"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GLMTUI_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    return tmp_path / "home"
+
+
+def glmtui(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run the program with an empty standard input."""
+    return subprocess.run(
+        [sys.executable, "-m", "glmtui", *arguments],
+        **{
+            "input": "",
+            "capture_output": True,
+            "text": True,
+            "encoding": "utf-8",
+            "timeout": 60,
+            "check": False,
+            **options,
+        },
+    )
+
+
+def test_help_lists_options_and_commands() -> None:
+    done = glmtui("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    for word in (
+        "--model",
+        "--device",
+        "--quant",
+        "--conversation",
+        "--language",
+        "--theme",
+        "--ptuning",
+        "ask",
+        "doctor",
+    ):
+        assert word in done.stdout
+
+
+@pytest.mark.parametrize("command", [command.NAME for command in cli.COMMANDS])
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main([command, "--help"])
+    assert left.value.code == 0
+    assert command in capsys.readouterr().out
+
+
+def test_version() -> None:
+    assert glmtui("--version").stdout.strip() == f"glmtui {__version__}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["ask"], 2, "no question"),
+        (["ask", "hi", "--top-p", "3"], 2, "from 0 to 1"),
+        (["ask", "hi", "--max-tokens", "0"], 2, "at least 1"),
+        (["--quant", "5"], 2, "--quant"),
+        (["nonsense"], 2, "nonsense"),
+        (["ask", "hi", "--model", "/no/such/folder"], 1, "/no/such/folder"),
+        (["ask", "hi", "--model", str(GOLDEN / "chatglm-fp16-sharded")], 1, "ice_text.model"),
+        (["ask", "hi", "--file", "/no/such/file.txt"], 1, "/no/such/file.txt"),
+        ([], 1, "terminal"),
+    ],
+)
+def test_exit_codes_and_one_clear_line(arguments: list[str], code: int, words: str) -> None:
+    done = glmtui(*arguments)
+    assert done.returncode == code
+    assert done.stdout == ""
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    if code == 1:
+        assert done.stderr.count("\n") == 1
+        assert done.stderr.startswith("glmtui: ")
+
+
+def test_unexpected_errors_are_one_line_and_a_log(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
+    def break_down(_args: object) -> int:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(cli.doctor, "run", break_down)
+    assert cli.main(["doctor"]) == 1
+    log = home / "state" / "glmtui.log"
+    assert str(log) in capsys.readouterr().err
+    assert "break_down" in log.read_text()
+
+
+def test_interrupt_and_usage_errors_have_their_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_args: object) -> int:
+        raise KeyboardInterrupt
+
+    def misuse(_args: object) -> int:
+        raise UsageError("so not")
+
+    monkeypatch.setattr(cli.doctor, "run", interrupt)
+    assert cli.main(["doctor"]) == 130
+    monkeypatch.setattr(cli.doctor, "run", misuse)
+    assert cli.main(["doctor"]) == 2
+
+
+def test_language_comes_from_option_settings_and_environment(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(i18n, "use", lambda language="auto": asked.append(language) or language)
+    (home / "config").mkdir(parents=True)
+    (home / "config" / "config.toml").write_text('[ui]\nlanguage = "zh_CN"\n')
+    for arguments in (["doctor"], ["--language", "en", "doctor"], ["--language=en", "doctor"]):
+        monkeypatch.setattr(cli.doctor, "run", lambda _args: 0)
+        cli.main(arguments)
+    assert asked == ["zh_CN", "en", "en"]
+
+
+def test_model_options_may_stand_before_and_after_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(cli.doctor, "run", lambda args: seen.append((args.model, args.threads)) or 0)
+    cli.main(["--model", "m", "doctor", "--threads", "2"])
+    cli.main(["doctor", "--model", "m", "--threads", "2"])
+    assert seen == [("m", 2), ("m", 2)]
+
+
+def test_doctor_reports(home: Path) -> None:
+    model = str(GOLDEN / "chatglm-fp16-sharded")
+    done = glmtui("doctor", "--json", "--model", model)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert [device["device"] for device in report["devices"]] == ["cuda", "mps", "cpu"]
+    assert all(device["reason"] for device in report["devices"])
+    assert report["use"]["model"] == model
+    assert report["use"]["dtype"] == "float32"
+    assert report["memory"]["free"] <= report["memory"]["total"]
+    assert report["paths"]["config"].startswith(str(home))
+    assert not home.exists()
+    text = glmtui("doctor", "--model", "/no/such/folder")
+    assert text.returncode == 1
+    assert "/no/such/folder" in text.stdout
+    assert report["cpu"]["name"] in text.stdout
