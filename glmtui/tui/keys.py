@@ -1,4 +1,4 @@
-"""Every key of the app in one table: bindings, the F1 help, the hints under the composer and the README come from it.
+"""Every key of the app in one table: the bindings, the F1 help, the hints under the composer and the README.
 
 A binding's id (``chat.stop``) is what a person writes into the ``[keys]`` table of ``config.toml`` to bind
 it elsewhere: ``"chat.stop" = "escape,ctrl+g"``.
@@ -49,8 +49,8 @@ KEYS: tuple[Key, ...] = (
     Key("app.help", "app", "f1", "help", N_("Help for where you are"), N_("help")),
     Key("app.palette", "app", "ctrl+p", "command_palette", N_("All commands, by name"), N_("commands")),
     Key("chat.new", "app", "ctrl+n", "run('new')", N_("New conversation"), N_("new"), priority=True),
-    Key("chat.stop", "app", "escape", "stop", N_("Stop the answer, keep what came; else back to the composer"),
-        N_("stop")),
+    Key("chat.stop", "app", "escape", "stop",
+        N_("Stop the answer, keep what came; else back to the composer"), N_("stop")),
     Key("chat.regenerate", "app", "ctrl+r", "run('regenerate')", N_("Answer the last message again")),
     Key("chat.unqueue", "app", "alt+up", "unqueue", N_("Take the last waiting message back to edit it")),
     Key("app.history", "app", "ctrl+b,f2", "toggle_history", N_("Show or hide the conversations"),
@@ -61,6 +61,34 @@ KEYS: tuple[Key, ...] = (
     Key("app.next_pane", "app", "f6", "next_pane", N_("Next pane"), priority=True),
     Key("app.interrupt", "app", "ctrl+c", "interrupt", N_("Stop the answer; twice: quit")),
     Key("app.quit", "app", "ctrl+q", "quit", N_("Quit"), N_("quit"), priority=True),
+    Key("composer.enter", "composer", "enter", "enter", N_("Send (or new line: setting “send_key”)")),
+    Key("composer.other_enter", "composer", "ctrl+j,shift+enter,alt+enter,ctrl+enter", "other_enter",
+        N_("New line (or send)"), N_("new line")),
+    Key("composer.older", "composer", "alt+p", "older", N_("Earlier prompt; also ↑ on the first line")),
+    Key("composer.newer", "composer", "alt+n", "newer", N_("Later prompt; also ↓ on the last line")),
+    Key("composer.search", "composer", "ctrl+up,alt+r", "search_history", N_("Search the earlier prompts")),
+    Key("transcript.next", "transcript", "j,down", "choose(1)", N_("Next message"), N_("next")),
+    Key("transcript.previous", "transcript", "k,up", "choose(-1)", N_("Previous message"), N_("previous")),
+    Key("transcript.page_down", "transcript", "pagedown,space", "page(1)", N_("A page down")),
+    Key("transcript.page_up", "transcript", "pageup", "page(-1)", N_("A page up")),
+    Key("transcript.half_down", "transcript", "ctrl+d", "page(0.5)", N_("Half a page down")),
+    Key("transcript.half_up", "transcript", "ctrl+u", "page(-0.5)", N_("Half a page up")),
+    Key("transcript.first", "transcript", "g,home", "first", N_("First message")),
+    Key("transcript.last", "transcript", "G,end", "last", N_("The end, and stay there"), N_("end")),
+    Key("transcript.copy", "transcript", "y,c", "act('copy')", N_("Copy the message, or what is selected"),
+        N_("copy")),
+    Key("transcript.copy_code", "transcript", "b", "act('copy_code')",
+        N_("Copy the code block; again: the next one"), N_("copy code")),
+    Key("transcript.quote", "transcript", "q", "act('quote')", N_("Quote it in the composer")),
+    Key("transcript.edit", "transcript", "e", "act('edit')", N_("Edit it and send it again, as another version"),
+        N_("edit")),
+    Key("transcript.regenerate", "transcript", "r", "act('regenerate')", N_("Answer again, as another version")),
+    Key("transcript.continue", "transcript", "o", "act('continue')", N_("Go on with a cut-off answer")),
+    Key("transcript.previous_version", "transcript", "left_square_bracket,h,left", "act('previous_branch')",
+        N_("Version before")),
+    Key("transcript.next_version", "transcript", "right_square_bracket,l,right", "act('next_branch')",
+        N_("Version after")),
+    Key("transcript.delete", "transcript", "delete,d", "act('delete')", N_("Delete it and what follows")),
     Key("history.open", "history", "enter", "select", N_("Open")),
     Key("history.search", "history", "slash", "focus_search", N_("Search all conversations")),
     Key("history.new", "history", "n", "new", N_("New conversation")),
@@ -104,6 +132,8 @@ def keys_of(key: Key, overrides: Mapping[str, str]) -> list[str]:
 
 def display(name: str) -> str:
     """Write a key's name as people do: ``ctrl+b`` is ``Ctrl+B``, ``escape`` is ``Esc``."""
+    if len(name) == 1:
+        return name
     parts = name.split("+")
     return "+".join(
         _NAMES.get(part) or (part.upper() if len(part) == 1 else part.capitalize()) for part in parts
@@ -117,7 +147,7 @@ def shown(key_id: str, overrides: Mapping[str, str]) -> str:
 
 
 def problems(overrides: Mapping[str, str]) -> list[str]:
-    """Say what is wrong with the person's own bindings: unknown ids and keys that mean two things in one place."""
+    """Say what is wrong with the person's own bindings: unknown ids, and keys that mean two things."""
     found = []
     for key_id in overrides:
         if key_id not in BY_ID:
@@ -144,7 +174,7 @@ def _clashes(scope: Scope, overrides: Mapping[str, str]) -> Iterable[str]:
 
 
 def markdown_table(overrides: Mapping[str, str] | None = None, scopes: Iterable[Scope] = ()) -> str:
-    """Return Markdown tables of all keys (or those of `scopes`), with their ids, in the interface's language."""
+    """Return Markdown tables of all keys (or those of `scopes`), in the interface's language."""
     wanted = list(scopes) or list(SCOPES)
     parts = []
     for scope in wanted:

@@ -10,6 +10,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from textual.await_complete import AwaitComplete
 from textual.events import Mount
+from textual.geometry import Size
 from textual.widgets import Markdown
 
 from glmtui.tui.text import clean, split_partial
@@ -99,6 +100,11 @@ class ChatMarkdown(Markdown):
         self._parser = make_parser()
         self._first = text
         self._reset()
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """Without the gap after the last block: what stands below keeps its own distance."""
+        height = super().get_content_height(container, viewport, width)
+        return max(height - self.children[-1].styles.margin.bottom, 0) if self.children else height
 
     def _reset(self) -> None:
         self._markdown = ""
@@ -255,6 +261,12 @@ def close_marks(parser: MarkdownIt, tokens: Sequence[Token]) -> None:
     last.children = []
     parser.inline.parse(last.content, parser, {}, last.children)
     keep_breaks(last.children)
+
+
+def code_blocks(text: str) -> list[str]:
+    """Return the content of the code blocks of a Markdown text, without the blank line at their ends."""
+    tokens = make_parser().parse(clean(text))
+    return [token.content.rstrip("\n") for token in tokens if token.type in ("fence", "code_block")]
 
 
 Outline = tuple[str, object, list[Any]]
