@@ -140,6 +140,9 @@ class Index:
         text: mmap.mmap | bytes = self._text if entry.text is None else entry.text
         start = entry.offset if entry.text is None else 0
         end = start + entry.length
+        if text[start : start + 2] != _BEFORE_ID + _BEFORE_TEXT:
+            self.remove(entry.name)  # not what was written there: made anew at the next look
+            return []
         if any(word.search(text, start, end) is None for word in words):
             return []
         found: list[str] = []
@@ -148,9 +151,6 @@ class Index:
         while match := words[0].search(text, position, end):
             begin = text.rfind(_BEFORE_ID, start, match.start())
             text_begin = text.find(_BEFORE_TEXT, begin, end)
-            if begin < 0 or text_begin < 0:
-                self.remove(entry.name)  # not what was written there: made anew at the next scan
-                return []
             if match.start() < text_begin:
                 position = text_begin  # an id that looks like the word
                 continue
