@@ -153,13 +153,23 @@ class Attention(nn.Module):
         qk = torch.addcmul(qk * rotary.cos, swapped, rotary.sin)
         q, k = qk[:, : self.heads], qk[:, self.heads :]
         keys, values = cache.append(layer, k.transpose(0, 1)[None], v.transpose(0, 1)[None], offset)
-        # A group's query heads lie where batch and heads usually do, so that keys are shared, not copied.
+        attended = self._decode(q, keys, values) if n == 1 else self._prefill(q, keys, values, mask)
+        out: Tensor = self.dense(attended)
+        return out
+
+    def _decode(self, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Attend from one token: the query heads of a group are the rows that read its keys once."""
+        rows = q.view(1, self.groups, -1, self.head_dim)
+        return F.scaled_dot_product_attention(rows, keys, values).reshape(1, -1)
+
+    def _prefill(self, q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        """Attend from many: a group's query heads lie where heads usually do, and its keys are not copied."""
+        n = q.shape[0]
         q = q.view(n, self.groups, -1, self.head_dim).permute(1, 2, 0, 3)
         share = (-1, q.shape[1], -1, -1)
         keys, values = keys[0][:, None].expand(share), values[0][:, None].expand(share)
         attended = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
-        out: Tensor = self.dense(attended.permute(2, 0, 1, 3).reshape(n, -1))
-        return out
+        return attended.permute(2, 0, 1, 3).reshape(n, -1)
 
 
 class MLP(nn.Module):
