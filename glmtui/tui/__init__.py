@@ -1,1 +1,26 @@
-"""The full-screen app. Knows the engine only through `glmtui.engine.events` and its worker."""
+"""The app: turns key presses into a conversation. No torch is imported here."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from glmtui.options import AppOptions
+
+
+def run(options: AppOptions) -> int:
+    """Open the app and return its exit code when it is closed.
+
+    Some settings steer the terminal and must be known before Textual is imported.
+    """
+    from glmtui.settings import Settings
+
+    settings = Settings.load()
+    if not settings["ui.kitty_keys"]:
+        os.environ["TEXTUAL_DISABLE_KITTY_KEY"] = "1"
+    from glmtui.tui.app import GlmTui
+
+    app = GlmTui(options, settings=settings)
+    app.run(mouse=bool(settings["ui.mouse"]))
+    return app.return_code or 0

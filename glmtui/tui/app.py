@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 
 from glmtui import i18n
+from glmtui.chat.conversation import Conversation
 from glmtui.chat.library import Library
-from glmtui.engine.options import AppOptions
 from glmtui.errors import UserError
 from glmtui.i18n import _
+from glmtui.options import AppOptions
 from glmtui.settings import Settings
-from glmtui.tui import commands, keys, themes
+from glmtui.tui import commands, keys
 from glmtui.tui.chat_controller import ChatController
+from glmtui.tui.command_handlers import BUILT_IN
 from glmtui.tui.model_link import ModelLink
 from glmtui.tui.screens.chat import ChatScreen
 from glmtui.tui.state import AppState
+from glmtui.tui.theme_shelf import ThemeShelf
 
 if TYPE_CHECKING:
     from textual.command import Provider
     from textual.screen import Screen
 
     from glmtui.tui.model_link import WorkerLike
-    from glmtui.tui.themes import ThemeFile
 
 POLL_SECONDS = 1 / 12
 LONG_ANSWER_SECONDS = 8.0
@@ -47,6 +48,7 @@ class GlmTui(App[None]):
     Args:
         options: what the command line said.
         worker: runs the model; by default a `glmtui.engine.worker.Worker` made after the first paint.
+        settings: read already; by default from the person's file.
     """
 
     TITLE = "glmtui"
@@ -57,18 +59,21 @@ class GlmTui(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [*keys.bindings("app")]
     INTERRUPT_SECONDS = 2.0
 
-    def __init__(self, options: AppOptions | None = None, worker: WorkerLike | None = None) -> None:
-        self.options = options or AppOptions()
-        self.settings = Settings.load()
+    def __init__(
+        self,
+        options: AppOptions = AppOptions(),  # noqa: B008 (frozen)
+        worker: WorkerLike | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        self.options = options
+        self.settings = settings or Settings.load()
         self._override_settings()
         i18n.use(str(self.settings["ui.language"]))
         self.state = AppState.load()
         self.library = Library()
-        self.theme_files: dict[str, ThemeFile] = {}
         super().__init__()
-        self._theme_problems = self._load_themes()
-        self._theme_stamp = themes.stamp(themes.user_themes_dir())
-        self.theme = self._wanted_theme()
+        self.themes = ThemeShelf(self)
+        self.themes.choose(str(self.settings["ui.theme"]))
         self.set_keymap(dict(self.settings.keys))
         self.chat = ChatScreen(self)
         self.link = ModelLink(lambda: worker or _make_worker())
@@ -89,15 +94,20 @@ class GlmTui(App[None]):
         self.set_interval(POLL_SECONDS, self._poll)
         self.set_interval(THEME_SECONDS, self._watch_themes)
         await self._open_first()
-        for problem in [*self.settings.problems, *keys.problems(self.settings.keys), *self._theme_problems]:
+        for problem in [*self.settings.problems, *keys.problems(self.settings.keys), *self.themes.problems]:
             self.chat.notice(problem, "warning")
         self._load_model()
 
     async def _open_first(self) -> None:
-        wanted = self.options.conversation or self.state.conversation
+        wanted, last = self.options.conversation, self.state.conversation
         try:
-            if wanted is not None and (self.options.conversation or Path(wanted).exists()):
-                await self.controller.open(self.library.open(Path(wanted)))
+            if wanted is not None:
+                exists = wanted.exists()
+                await self.controller.open(
+                    self.library.open(wanted) if exists else Conversation(path=wanted.absolute())
+                )
+            elif last is not None and Path(last).exists():
+                await self.controller.open(self.library.open(Path(last)))
         except UserError as error:
             self.chat.notice(str(error), "error")
         self.chat.conversation_changed()
@@ -260,7 +270,7 @@ class GlmTui(App[None]):
         if section == "model":
             self._load_model()
         elif key == "ui.theme":
-            self.theme = self._wanted_theme()
+            self.themes.choose(str(self.settings["ui.theme"]))
         elif key == "ui.language":
             i18n.use(str(self.settings["ui.language"]))
             await self._rebuild()
@@ -280,39 +290,28 @@ class GlmTui(App[None]):
         self._restore_draft()
 
     def _override_settings(self) -> None:
+        options = self.options
+        source = None if options.model in BUILT_IN else options.model
         given = {
-            "model.source": self.options.model,
-            "model.device": self.options.device,
-            "model.quant": self.options.quant,
+            "model.device": options.device,
+            "model.quant": options.quant,
+            "model.threads": options.threads,
+            "model.ptuning": options.ptuning,
+            "ui.language": options.language,
+            "ui.theme": options.theme,
         }
+        if options.model is not None:
+            self.settings.override("model.source", source)
         for key, value in given.items():
             if value is not None:
                 self.settings.override(key, value)
 
-    # --- themes ---
-
-    def _load_themes(self) -> list[str]:
-        loaded = themes.load()
-        self.theme_files = loaded.themes
-        for file in loaded.themes.values():
-            self.register_theme(file.theme)
-        return loaded.problems
-
-    def _wanted_theme(self) -> str:
-        wanted = str(self.settings["ui.theme"])
-        if wanted in self.theme_files:
-            return wanted
-        self._theme_problems.append(_("There is no theme {name!r}.").format(name=wanted))
-        return themes.DEFAULT_DARK
-
     def _watch_themes(self) -> None:
-        stamp = themes.stamp(themes.user_themes_dir())
-        if stamp != self._theme_stamp:
-            self._theme_stamp = stamp
-            for problem in self._load_themes():
-                self.say(problem, warning=True)
-            self.theme = self._wanted_theme()
+        if self.themes.changed():
+            self.themes.choose(str(self.settings["ui.theme"]))
             self.refresh_css()
+            for problem in self.themes.problems:
+                self.say(problem, warning=True)
 
     # --- actions ---
 
@@ -370,7 +369,7 @@ class GlmTui(App[None]):
         """All commands, by name."""
         from textual.command import CommandPalette
 
-        if not CommandPalette.is_open(self):
+        if not isinstance(self.screen, CommandPalette):
             self.push_screen(CommandPalette(placeholder=_("Search the commands"), id="--command-palette"))
 
     # --- for people ---

@@ -9,97 +9,42 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from glmtui.chat.conversation import Conversation, Message, State
 from glmtui.engine.events import (
-    Cancelled, CountTokens, Done, Event, Failed, Generate, Load, Loaded, LoadProgress, PromptProgress, Started,
-    Stats, TokenCount, Tokens, Turn, Unloaded,
-)  # fmt: skip
-from glmtui.errors import UserError
+    Cancelled,
+    CountTokens,
+    Done,
+    Event,
+    Failed,
+    Generate,
+    Load,
+    Loaded,
+    LoadProgress,
+    PromptProgress,
+    Started,
+    Stats,
+    TokenCount,
+    Tokens,
+    Turn,
+    Unloaded,
+)
 from glmtui.i18n import _, ngettext
-from glmtui.tui.model_link import ChatStatus, ModelLink, SpeedMeter
+from glmtui.tui.answer import Answer, Waiting
+from glmtui.tui.chat_view import ChatView, saving
+from glmtui.tui.model_link import ChatStatus, ModelLink
 
 if TYPE_CHECKING:
     from glmtui.chat.library import Library
     from glmtui.settings import Settings
 
-Kind = Literal["info", "warning", "error"]
 _LOAD_SETTINGS = ("device", "quant", "threads", "ptuning")
-
-
-class AnswerHandle(Protocol):
-    """The growing answer on the screen."""
-
-    def append(self, text: str) -> None:
-        """Add text to the end."""
-
-    async def finish(self, message: Message) -> None:
-        """Show the final message."""
-
-
-class ChatView(Protocol):
-    """What the controller asks of the screen. Everything is called on the UI thread."""
-
-    async def show(self, messages: Sequence[Message]) -> None:
-        """Show these instead of what is there."""
-
-    async def add(self, message: Message) -> None:
-        """Show one more at the end."""
-
-    async def begin_answer(self, message: Message) -> AnswerHandle:
-        """Show an answer that will grow."""
-        ...
-
-    def notice(self, text: str, kind: Kind = "info") -> None:
-        """Say something of the app's own in the transcript."""
-
-    def restore(self, text: str) -> None:
-        """Put text back into the composer."""
-
-    def status_changed(self) -> None:
-        """The status, the queue or what may be done now changed."""
-
-    def conversation_changed(self) -> None:
-        """Another conversation is open, or its title or place in the list changed."""
-
-    def answer_ended(self, seconds: float) -> None:
-        """An answer that took so long is complete."""
-
-
-@dataclass
-class Answer:
-    """An answer that is being made."""
-
-    conversation: Conversation
-    message_id: str
-    request_id: int
-    text: str
-    """All of it so far."""
-    saved: int
-    """How many of its characters the file has."""
-    checkpoint: float
-    """`time.monotonic` of the last write."""
-    since: float
-    handle: AnswerHandle | None = None
-    speed: SpeedMeter = field(default_factory=SpeedMeter)
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """A message that is sent when the answer before it is complete."""
-
-    conversation: Conversation
-    text: str
 
 
 class ChatController:
     """Holds the open conversation, the running answer and the queue."""
-
-    CHECKPOINT_SECONDS = 1.0
 
     def __init__(self, link: ModelLink, library: Library, settings: Settings, view: ChatView) -> None:
         self.link = link
@@ -142,10 +87,7 @@ class ChatController:
         async with self._lock:
             if self.status.activity == "none":
                 self.view.restore(text)
-                self.view.notice(
-                    _("No model is loaded. `/model nano` loads the small built-in one, `/model FOLDER` another."),
-                    "warning",
-                )
+                self.view.notice(_no_model(), "warning")
             elif self.answer or self._unanswered:
                 self.queue.append(Waiting(self.conversation, text))
                 self.view.status_changed()
@@ -341,7 +283,7 @@ class ChatController:
         elif isinstance(event, Cancelled):
             self.view.notice(_("Loading {name} was stopped.").format(name=name))
         if not isinstance(event, Unloaded):
-            self.view.notice(_("`/model nano` loads the small built-in model, `/model FOLDER` another."))
+            self.view.notice(_no_model())
         self._unqueue_all()
 
     def _on_started(self, event: Started) -> None:
@@ -349,30 +291,21 @@ class ChatController:
         if event.dropped_rounds:
             self.view.notice(
                 ngettext(
-                    "The conversation has outgrown the model's memory: the oldest round is no longer sent.",
-                    "The conversation has outgrown the model's memory: the {n} oldest rounds are no longer sent.",
+                    "The conversation has outgrown the context: the oldest round is no longer sent.",
+                    "The conversation has outgrown the context: the {n} oldest rounds are no longer sent.",
                     event.dropped_rounds,
                 ).format(n=event.dropped_rounds)
             )
 
     def _on_tokens(self, answer: Answer, event: Tokens) -> None:
-        answer.text += event.text
-        answer.speed.add(event.count)
+        answer.add(event, self.view)
         self.status.activity = "answering"
         self.status.used += event.count
         self.status.tokens_per_second = answer.speed.rate
-        if answer.handle and event.text:
-            answer.handle.append(event.text)
-        now = time.monotonic()
-        if now - answer.checkpoint >= self.CHECKPOINT_SECONDS and len(answer.text) > answer.saved:
-            answer.checkpoint = now
-            with _saving(self.view):
-                answer.conversation.extend(answer.message_id, answer.text[answer.saved :])
-            answer.saved = len(answer.text)
 
     async def _on_end(self, answer: Answer, state: State, stats: Stats | None, *, error: str = "") -> None:
         handle, seconds = answer.handle, time.monotonic() - answer.since
-        message = self._finish(answer, state, stats, error=error)
+        message = self._finish(answer, state, stats, error)
         if handle:
             await handle.finish(message)
         self.view.conversation_changed()
@@ -382,22 +315,14 @@ class ChatController:
             item = self.queue.pop(0)
             await self._send(item.conversation, item.text)
 
-    def _finish(self, answer: Answer, state: State, stats: Stats | None, *, error: str = "") -> Message:
+    def _finish(self, answer: Answer, state: State, stats: Stats | None, error: str = "") -> Message:
         self.answer = None
         if not self.link.loading:
             self.status.activity = "ready"
-        meta: dict[str, Any] = {"error": error} if error else {}
         if stats:
             self.status.tokens_per_second = stats.tokens_per_second
             self.status.used = stats.prompt_tokens + stats.answer_tokens
-            meta |= {
-                "tokens": stats.answer_tokens,
-                "prompt_tokens": stats.prompt_tokens,
-                "tokens_per_second": round(stats.tokens_per_second, 1),
-            }
-        with _saving(self.view):
-            answer.conversation.finish(answer.message_id, answer.text, state, meta)
-        return answer.conversation.messages[answer.message_id]
+        return answer.finish(self.view, state, stats, error)
 
     # --- the way of one message ---
 
@@ -406,7 +331,7 @@ class ChatController:
         parent: dict[str, Any] = {}
         if edited and edited in conversation.messages:
             parent = {"parent": conversation.messages[edited].parent}
-        with _saving(self.view):
+        with saving(self.view):
             conversation.append("user", text, **parent)
         branch = conversation.branch()
         if conversation is self.conversation:
@@ -423,8 +348,10 @@ class ChatController:
             return
         if continued is None:
             meta = {"model": info.name, "quant": info.quant, "device": info.device}
-            with _saving(self.view):
-                conversation.append("assistant", "", parent=after or conversation.leaf, state="partial", meta=meta)
+            with saving(self.view):
+                conversation.append(
+                    "assistant", "", parent=after or conversation.leaf, state="partial", meta=meta
+                )
         message = continued or conversation.branch()[-1]
         request = Generate(
             self._turns(conversation),  # the new answer, still empty, is left out
@@ -432,7 +359,9 @@ class ChatController:
             continue_answer=continued is not None,
         )
         now = time.monotonic()
-        self.answer = Answer(conversation, message.id, request.request_id, message.text, len(message.text), now, now)
+        self.answer = Answer(
+            conversation, message.id, request.request_id, message.text, len(message.text), now, now
+        )
         self.status.activity, self.status.fraction, self.status.since = "reading", 0.0, now
         self.status.tokens_per_second = None
         if conversation is self.conversation:
@@ -448,7 +377,12 @@ class ChatController:
         turns = [Turn(role, text) for role, text in conversation.turns()]
         system = self.settings["generation.system_prompt"]
         supported = self.status.info is not None and self.status.info.supports_system
-        if supported and isinstance(system, str) and system.strip() and not (turns and turns[0].role == "system"):
+        if (
+            supported
+            and isinstance(system, str)
+            and system.strip()
+            and not (turns and turns[0].role == "system")
+        ):
             turns.insert(0, Turn("system", system))
         return tuple(turns)
 
@@ -470,10 +404,5 @@ class ChatController:
         self.view.status_changed()
 
 
-@contextmanager
-def _saving(view: ChatView) -> Iterator[None]:
-    """What cannot be written now is kept in memory and written with the next change: say so and go on."""
-    try:
-        yield
-    except UserError as error:
-        view.notice(str(error), "error")
+def _no_model() -> str:
+    return _("No model is loaded. `/model nano` loads the small built-in one, `/model FOLDER` another.")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 
 from glmtui.i18n import _
 
-_FENCE = re.compile(r"^(?P<fence>`{3,}|~{3,})[^\n]*\n(?P<code>.*?)^(?P=fence)[`~]*[ \t]*$", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(
+    r"^(?P<fence>`{3,}|~{3,})[^\n]*\n(?P<code>.*?)^(?P=fence)[`~]*[ \t]*$", re.DOTALL | re.MULTILINE
+)
 
 
 def code_blocks(text: str) -> list[str]:
@@ -16,10 +19,10 @@ def code_blocks(text: str) -> list[str]:
 
 
 def copy_with_tool(text: str) -> bool:
-    """Copy by the platform's tool (pbcopy, clip, wl-copy, xclip, xsel); return whether there is one that worked."""
+    """Copy by the platform's tool (pbcopy, clip, wl-copy, xclip …); return whether one worked."""
     import pyperclip
 
-    if not (os.name == "nt" or os.uname().sysname == "Darwin" or _has_display()):
+    if not (sys.platform in ("win32", "darwin") or _has_display()):
         return False
     try:
         pyperclip.copy(text)
@@ -32,7 +35,9 @@ def said(copied_by_tool: bool) -> str:
     """Say honestly what is known: a terminal does not tell whether it took the text."""
     if copied_by_tool:
         return _("Copied")
-    return _("Sent to the terminal's clipboard. If pasting gives something else, your terminal does not allow it.")
+    return _(
+        "Sent to the terminal's clipboard. If pasting gives something else, your terminal does not allow it."
+    )
 
 
 def _has_display() -> bool:

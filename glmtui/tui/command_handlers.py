@@ -39,7 +39,9 @@ async def show_keys(app: GlmTui, _argument: str) -> None:
     from glmtui.tui import keys
 
     how = _('To change a key, write into {path}, for example: `[keys]` and below it `"chat.new" = "ctrl+t"`.')
-    app.chat.say_markdown(keys.markdown_table(app.settings.keys) + "\n\n" + how.format(path=app.settings.path))
+    app.chat.say_markdown(
+        keys.markdown_table(app.settings.keys) + "\n\n" + how.format(path=app.settings.path)
+    )
 
 
 async def stats(app: GlmTui, _argument: str) -> None:
@@ -105,7 +107,9 @@ async def model(app: GlmTui, argument: str) -> None:
     """Load another model."""
     if not argument:
         name = app.controller.status.info.name if app.controller.status.info else _("none")
-        raise UserError(_("The model is {name}. Another one: /model FOLDER, or /model nano").format(name=name))
+        raise UserError(
+            _("The model is {name}. Another one: /model FOLDER, or /model nano").format(name=name)
+        )
     source = None if argument.lower() in BUILT_IN else argument
     await app.change_setting("model.source", source)
 
@@ -174,8 +178,8 @@ async def preset(app: GlmTui, argument: str) -> None:
 async def theme(app: GlmTui, argument: str) -> None:
     """Change the theme, or choose one with preview."""
     if argument:
-        if argument not in app.theme_files:
-            names = ", ".join(app.theme_files)
+        if argument not in app.themes.files:
+            names = ", ".join(app.themes.files)
             raise UserError(
                 _("There is no theme {name!r}. There are: {names}.").format(name=argument, names=names)
             )
@@ -183,7 +187,7 @@ async def theme(app: GlmTui, argument: str) -> None:
         return
     from glmtui.tui.screens.themes import ThemeScreen
 
-    await app.push_screen_wait(ThemeScreen(app.theme_files))
+    await app.push_screen_wait(ThemeScreen(app.themes.files))
 
 
 async def language(app: GlmTui, argument: str) -> None:

@@ -75,7 +75,8 @@ COMMANDS: tuple[Command, ...] = (
             completer=complete.choices("4", "8", "none")),
     Command("threads", do.threads, N_("Change how many CPU threads the model uses"), N_("NUMBER|auto"),
             completer=complete.choices("auto")),
-    Command("system", do.system, N_("Tell the model how to behave, where it has a system prompt"), N_("[TEXT]")),
+    Command("system", do.system, N_("Tell the model how to behave, where it has a system prompt"),
+            N_("[TEXT]")),
     Command("set", do.set_value, N_("Change any setting"), N_("NAME VALUE"), completer=complete.settings),
     Command("preset", do.preset, N_("Use a named set of generation settings, or save the present one"),
             N_("NAME|save NAME"), completer=complete.presets),
@@ -169,6 +170,10 @@ def help_text(overrides: Mapping[str, str]) -> str:
     """Return what ``/help`` shows: the commands, and where the keys are."""
     from glmtui.tui import keys
 
-    return markdown_table() + "\n\n" + _(
-        "{help} shows the keys for where you are, {palette} finds a command by its name."
-    ).format(help=keys.shown("app.help", overrides), palette=keys.shown("app.palette", overrides))
+    return (
+        markdown_table()
+        + "\n\n"
+        + _("{help} shows the keys for where you are, {palette} finds a command by its name.").format(
+            help=keys.shown("app.help", overrides), palette=keys.shown("app.palette", overrides)
+        )
+    )

@@ -73,7 +73,7 @@ def themes(app: GlmTui, typed: str) -> Sequence[Offer]:
     """Complete with the names of themes."""
     return [
         Offer(name, theme.title)
-        for name, theme in app.theme_files.items()
+        for name, theme in app.themes.files.items()
         if typed.lower() in name or typed.lower() in theme.title.lower()
     ]
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -102,6 +104,12 @@ def coalesce(events: Iterable[Event]) -> list[Event]:
     return joined
 
 
+def _drain(events: queue.SimpleQueue[Event]) -> Iterator[Event]:
+    with suppress(queue.Empty):
+        while True:
+            yield events.get_nowait()
+
+
 class ModelLink:
     """Owns the worker, which is made when it is first needed (after the first paint)."""
 
@@ -161,13 +169,7 @@ class ModelLink:
         """Return what the worker has said since the last call, coalesced."""
         if self._worker is None:
             return []
-        events: list[Event] = []
-        while len(events) < self.MOST_EVENTS:
-            try:
-                events.append(self._worker.events.get_nowait())
-            except queue.Empty:
-                break
-        return coalesce(events)
+        return coalesce(itertools.islice(_drain(self._worker.events), self.MOST_EVENTS))
 
     def close(self) -> None:
         """Let the worker go, at once."""

@@ -1,4 +1,4 @@
-"""The command palette, from the table of commands: those that need nothing run, the others go to the composer."""
+"""The command palette: commands that need nothing run, the others go to the composer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ class CommandProvider(Provider):
         for command in COMMANDS:
             if command.shown:
                 yield DiscoveryHit(
-                    command.usage, self._run(command.name, "", ask=command.needs_argument), help=_(command.help)
+                    command.usage,
+                    self._run(command.name, "", ask=command.needs_argument),
+                    help=_(command.help),
                 )
 
     async def search(self, query: str) -> Hits:

@@ -1,4 +1,4 @@
-"""What is nice to find again at the next start: the open conversation, drafts, sent prompts. Losing it loses nothing else."""
+"""What is nice to find again at the next start: the open conversation, drafts, sent prompts."""
 
 from __future__ import annotations
 

@@ -32,7 +32,9 @@ def markdown(controller: ChatController) -> str:
     status, conversation = controller.status, controller.conversation
     rows: list[tuple[str, str]] = []
     if info := status.info:
-        parameters = f"{info.parameters / 1e9:.1f} B" if info.parameters >= 1e9 else f"{info.parameters / 1e6:.1f} M"
+        parameters = (
+            f"{info.parameters / 1e9:.1f} B" if info.parameters >= 1e9 else f"{info.parameters / 1e6:.1f} M"
+        )
         rows += [
             (_("Model"), f"{info.name} ({info.architecture}, {parameters})"),
             (_("Device"), f"{info.device_name} ({info.device}, {info.dtype})"),
@@ -44,7 +46,9 @@ def markdown(controller: ChatController) -> str:
     rows.append((_("Memory of this program"), size(psutil.Process().memory_info().rss)))
     rows.append((_("Memory free"), size(psutil.virtual_memory().available)))
     if status.limit:
-        rows.append((_("Context"), _("{used} of {limit} tokens").format(used=status.used, limit=status.limit)))
+        rows.append(
+            (_("Context"), _("{used} of {limit} tokens").format(used=status.used, limit=status.limit))
+        )
     if status.tokens_per_second:
         rows.append((_("Speed"), _("{rate:.1f} tokens/s").format(rate=status.tokens_per_second)))
     rows.append((_("Messages"), f"{len(conversation.branch())} / {len(conversation.messages)}"))

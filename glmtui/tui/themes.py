@@ -85,13 +85,17 @@ def load(*folders: Path) -> LoadedThemes:
     loaded = LoadedThemes({}, [])
     for folder in folders or (paths.themes_dir(), user_themes_dir()):
         for path in sorted(folder.glob("*.toml")):
-            try:
-                theme = read(path)
-            except (OSError, ValueError) as error:
-                loaded.problems.append(_("Theme {path} is skipped: {error}").format(path=path, error=error))
-            else:
-                loaded.themes[theme.name] = theme
+            _load_one(path, loaded)
     return loaded
+
+
+def _load_one(path: Path, loaded: LoadedThemes) -> None:
+    try:
+        theme = read(path)
+    except (OSError, ValueError) as error:
+        loaded.problems.append(_("Theme {path} is skipped: {error}").format(path=path, error=error))
+    else:
+        loaded.themes[theme.name] = theme
 
 
 def read(path: Path) -> ThemeFile:
@@ -119,7 +123,7 @@ def read(path: Path) -> ThemeFile:
     ansi = _flag(data, "ansi", False)
     derived = {} if ansi else _derived(colors)
     theme = Theme(name=name, dark=_flag(data, "dark", True), ansi=ansi, variables=derived | variables,
-                  **colors)  # type: ignore[arg-type]  # fmt: skip
+                  **colors)  # fmt: skip
     return ThemeFile(name, _text(data, "title", name), path, theme)
 
 
@@ -132,7 +136,7 @@ def _derived(colors: Mapping[str, str]) -> dict[str, str]:
     """Variables that Textual would make from contrast ratios of its own: here text is what the file says."""
     derived = {
         f"text-{name}": colors[name]
-        for name in COLORS[:3] + ("success", "warning", "error")
+        for name in (*COLORS[:3], "success", "warning", "error")
         if name in colors
     }
     if foreground := colors.get("foreground"):
@@ -147,8 +151,12 @@ def _derived(colors: Mapping[str, str]) -> dict[str, str]:
             f"scrollbar-{part}": background
             for part in ("background", "background-hover", "background-active")
         }
-    derived |= {"input-cursor-background": colors["primary"], "markdown-h1-text-style": "bold",
-                "markdown-h2-text-style": "bold", "link-color": colors.get("secondary", colors["primary"])}  # fmt: skip
+    derived |= {
+        "input-cursor-background": colors["primary"],
+        "markdown-h1-text-style": "bold",
+        "markdown-h2-text-style": "bold",
+        "link-color": colors.get("secondary", colors["primary"]),
+    }
     return derived
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -13,7 +13,7 @@ from textual.timer import Timer
 
 from glmtui.i18n import _
 from glmtui.tui import commands, keys
-from glmtui.tui.chat_controller import AnswerHandle, Kind
+from glmtui.tui.chat_view import AnswerHandle, Kind
 from glmtui.tui.widgets.bars import KeyHints, QueueStrip, TitleBar
 from glmtui.tui.widgets.completion import Completion
 from glmtui.tui.widgets.composer import Composer
@@ -46,26 +46,26 @@ class ChatColumn(Vertical):
 class ChatScreen(Screen[None]):
     """Lays out the panes and shows what the controller says: it is the controller's `ChatView`."""
 
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-narrow"), (100, "-normal")]
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-low"), (28, "-high")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-normal")]  # noqa: RUF012 (as Textual declares it)
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (28, "-high")]  # noqa: RUF012
     NARROW = 100
     app: GlmTui
 
     def __init__(self, app: GlmTui) -> None:
         super().__init__()
         settings, state = app.settings, app.state
-        self.history = HistoryPane(app.library, id="history")
-        self.settings_pane = SettingsPane(settings, id="settings")
-        self.title_bar = TitleBar(id="title")
-        self.welcome = Welcome(id="welcome")
+        self.history = HistoryPane(app.library)
+        self.settings_pane = SettingsPane(settings)
+        self.title_bar = TitleBar()
+        self.welcome = Welcome()
         self.transcript = Transcript(id="transcript")
-        self.queue_strip = QueueStrip(id="queue")
+        self.queue_strip = QueueStrip()
         self.composer = Composer(
             completions=self._completions, history=state.prompts,
             enter_sends=settings["ui.send_key"] == "enter", id="composer",
         )  # fmt: skip
-        self.hints = KeyHints(id="hints")
-        self.status_line = StatusLine(id="status")
+        self.hints = KeyHints()
+        self.status_line = StatusLine()
         self._count_timer: Timer | None = None
         self._narrow: bool | None = None
 
@@ -271,11 +271,15 @@ class ChatScreen(Screen[None]):
     def _hints(self) -> Sequence[tuple[str, str, str]]:
         own = self.app.settings.keys
         scope, busy = self.scope(), self.app.controller.status.busy or self.app.controller.link.loading
-        hints = []
+        hints: list[tuple[str, str, str]] = []
         for key in keys.KEYS:
             stops = key.id == "chat.stop"
             if key.hint and key.scope in (scope, "app") and (busy or not stops):
-                hint = (keys.shown(key.id, own), _(key.hint), f"app.{key.action}" if key.scope == "app" else "")
+                hint = (
+                    keys.shown(key.id, own),
+                    _(key.hint),
+                    f"app.{key.action}" if key.scope == "app" else "",
+                )
                 hints.insert(0, hint) if stops else hints.append(hint)
         return hints
 

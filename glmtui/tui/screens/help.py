@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from textual.app import ComposeResult
+from textual.binding import BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
@@ -14,7 +17,7 @@ from glmtui.tui.keys import SCOPES, Scope
 class HelpScreen(ModalScreen[None]):
     """Keys and commands, with those of the focused part at the top."""
 
-    BINDINGS = [("escape,f1,q,enter", "dismiss", "")]
+    BINDINGS: ClassVar[list[BindingType]] = [("escape,f1,q,enter", "dismiss", "")]
 
     def __init__(self, scope: Scope, overrides: dict[str, str]) -> None:
         super().__init__()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from textual.app import ComposeResult
+from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
@@ -13,7 +16,7 @@ from glmtui.i18n import _
 class PromptScreen(ModalScreen[str | None]):
     """A line to type into; None when the person gives up."""
 
-    BINDINGS = [("escape", "give_up", "")]
+    BINDINGS: ClassVar[list[BindingType]] = [("escape", "give_up", "")]
 
     def __init__(self, title: str, value: str = "") -> None:
         super().__init__()

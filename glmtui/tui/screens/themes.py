@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
+from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
 class ThemeScreen(ModalScreen[None]):
     """A list of themes with live preview: Enter keeps, Esc goes back to the one before."""
 
-    BINDINGS = [("escape", "give_up", "")]
+    BINDINGS: ClassVar[list[BindingType]] = [("escape", "give_up", "")]
     app: GlmTui
 
     def __init__(self, files: Mapping[str, ThemeFile]) -> None:
         super().__init__()
-        self._files = sorted(files.values(), key=lambda file: (not file.theme.dark, file.theme.ansi, file.title))
+        self._files = sorted(
+            files.values(), key=lambda file: (not file.theme.dark, file.theme.ansi, file.title)
+        )
 
     def compose(self) -> ComposeResult:
         """Title, list, what the keys do."""

@@ -17,8 +17,8 @@ from glmtui.tui.text import one_line
 class TitleBar(Widget):
     """The title of the conversation."""
 
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
+    def __init__(self) -> None:
+        super().__init__(id="title")
         self._title = ""
 
     def show(self, title: str) -> None:
@@ -36,8 +36,8 @@ class TitleBar(Widget):
 class QueueStrip(Static):
     """The messages that are sent when the answer is complete."""
 
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id, markup=False)
+    def __init__(self) -> None:
+        super().__init__(id="queue", markup=False)
         self.display = False
 
     def show(self, waiting: Sequence[str], key: str) -> None:
@@ -45,19 +45,22 @@ class QueueStrip(Static):
         self.display = bool(waiting)
         if waiting:
             lines = [
-                Content.assemble((f"{_('next')} ", "$text-accent"), one_line(text)[:200]) for text in waiting[-3:]
+                Content.assemble((f"{_('next')} ", "$text-accent"), one_line(text)[:200])
+                for text in waiting[-3:]
             ]
-            lines[-1] = Content.assemble(lines[-1], (f"   {_('{key} takes it back').format(key=key)}", "$text-muted"))
+            lines[-1] = Content.assemble(
+                lines[-1], (f"   {_('{key} takes it back').format(key=key)}", "$text-muted")
+            )
             self.update(Content("\n").join(lines))
 
 
 class KeyHints(Widget):
-    """The few keys that matter where one is; those that do not fit are left out. A click does what the key does."""
+    """The few keys that matter where one is, as many as fit. A click does what the key does."""
 
     GAP = 3
 
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
+    def __init__(self) -> None:
+        super().__init__(id="hints")
         self._hints: list[tuple[str, str, str]] = []
 
     def show(self, hints: Iterable[tuple[str, str, str]]) -> None:

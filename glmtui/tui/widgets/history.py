@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from textual import on
+from textual import on, work
 from textual.app import ComposeResult
-from textual.binding import Binding
+from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
@@ -42,13 +42,13 @@ def day_name(day: date, today: date) -> str:
 class ConversationList(OptionList):
     """The list itself; headings between the days cannot be chosen."""
 
-    BINDINGS = [*keys.bindings("history")]
+    BINDINGS: ClassVar[list[BindingType]] = [*keys.bindings("history")]
 
 
 class SearchField(Input):
     """Narrows the list while it is typed into."""
 
-    BINDINGS = [Binding("down", "leave", show=False), Binding("escape", "leave", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [("down,escape", "leave", "")]
 
     def action_leave(self) -> None:
         """Go to the list."""
@@ -75,16 +75,18 @@ class HistoryPane(Vertical):
 
     @dataclass
     class Wanted(Message):
-        """The person wants something done: ``new``, ``undo``, or with a conversation ``rename``, ``delete``."""
+        """The person wants something done: new, undo, or with a conversation rename, delete."""
 
         action: str
         conversation_id: str = ""
 
-    def __init__(self, library: Library, *, id: str | None = None) -> None:
-        super().__init__(id=id)
+    def __init__(self, library: Library) -> None:
+        super().__init__(id="history")
         self.library = library
         self.list = ConversationList(id="conversations", markup=False)
-        self.search = SearchField(placeholder=_("Search"), id="history-search", select_on_focus=False, compact=True)
+        self.search = SearchField(
+            placeholder=_("Search"), id="history-search", select_on_focus=False, compact=True
+        )
         self.current: str | None = None
         """Id of the open conversation."""
         self.today = date.today
@@ -105,25 +107,15 @@ class HistoryPane(Vertical):
         """Read the folder after the first paint."""
         self.call_after_refresh(self.reload)
 
-    def reload(self) -> None:
-        """Read the folder again."""
-        if self.is_attached:
-            self.run_worker(self._reload, exclusive=True, group="history")
-
-    def mark(self, conversation_id: str | None) -> None:
-        """Mark the open conversation."""
-        if conversation_id != self.current:
-            self.current = conversation_id
-            if self._summaries and not self._hits:
-                self._fill()
-
     def focus_search(self, text: str | None = None) -> None:
         """Go to the search field, with `text` in it if given."""
         if text is not None:
             self.search.value = text
         self.search.focus()
 
-    async def _reload(self) -> None:
+    @work(exclusive=True, group="history")
+    async def reload(self) -> None:
+        """Read the folder again."""
         query = self.search.value.strip()
         if query:
             self._hits = await asyncio.to_thread(self.library.search, query)
@@ -131,6 +123,10 @@ class HistoryPane(Vertical):
             self._hits = ()
             self._summaries = await asyncio.to_thread(self.library.list)
         self._fill()
+        if not self.library.complete:  # the rest of a folder that was never read takes longer
+            await asyncio.to_thread(self.library.refresh, lambda: not self.is_attached)
+            self._summaries = await asyncio.to_thread(self.library.list)
+            self._fill()
 
     def _fill(self) -> None:
         highlighted = self._highlighted_id()
@@ -138,7 +134,9 @@ class HistoryPane(Vertical):
         self._shown, self._heading = 0, ""
         searching = bool(self.search.value.strip())
         if searching:
-            self.list.add_options([self._hit_row(number, hit) for number, hit in enumerate(self._hits[: self.STEP])])
+            self.list.add_options(
+                [self._hit_row(number, hit) for number, hit in enumerate(self._hits[: self.STEP])]
+            )
         else:
             self._more()
         self._say_when_empty(searching)
@@ -156,7 +154,8 @@ class HistoryPane(Vertical):
             day = summary.updated.astimezone().date()
             heading = _("Pinned") if summary.pinned else day_name(day, today)
             if heading != self._heading:
-                rows.append(Option(Content.styled(heading, "$text-muted"), disabled=True))
+                above = "\n" if self._heading else ""
+                rows.append(Option(Content.styled(f"{above} {heading}", "$text-muted"), disabled=True))
                 self._heading = heading
             rows.append(Option(self._row(summary), id=summary.id))
         self._shown += self.STEP
@@ -243,5 +242,3 @@ class HistoryPane(Vertical):
     def _want(self, action: str) -> None:
         if conversation_id := self._conversation_id():
             self.post_message(self.Wanted(action, conversation_id))
-
-

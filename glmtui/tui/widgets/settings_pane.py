@@ -1,12 +1,14 @@
-"""The settings on the right, drawn from the schema: one row each, changed with the arrow keys or by typing."""
+"""The settings on the right, drawn from the schema; changed with the arrow keys or by typing."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from rich.cells import set_cell_size
 from textual import events, on
 from textual.app import ComposeResult
+from textual.binding import BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.message import Message
@@ -64,7 +66,7 @@ def stepped(setting: Setting, value: Value, direction: int) -> Value:
 class SettingRow(Widget, can_focus=True):
     """One setting: its title and its value; the keys are in the scope ``settings`` of `glmtui.tui.keys`."""
 
-    BINDINGS = [*keys.bindings("settings")]
+    BINDINGS: ClassVar[list[BindingType]] = [*keys.bindings("settings")]
 
     @dataclass
     class Changed(Message):
@@ -156,7 +158,9 @@ class SettingRow(Widget, can_focus=True):
         if self.setting.kind in ("bool", "choice") or self.setting.key == "ui.theme":
             self.action_step(1)
         else:
-            self.mount(ValueField(self.setting, self.value)).set_focus()
+            field = ValueField(self.setting, self.value)
+            self.mount(field)
+            field.focus()
 
     def action_reset(self) -> None:
         """Back to the default."""
@@ -166,15 +170,11 @@ class SettingRow(Widget, can_focus=True):
 class ValueField(Input):
     """Takes a typed value in place of its row; Esc gives up."""
 
-    BINDINGS = [("escape", "give_up", "")]
+    BINDINGS: ClassVar[list[BindingType]] = [("escape", "give_up", "")]
 
     def __init__(self, setting: Setting, value: Value) -> None:
         super().__init__("" if value is None else str(value), compact=True, placeholder=setting.allowed())
         self.key = setting.key
-
-    def set_focus(self) -> None:
-        """Take the keys."""
-        self.focus()
 
     def action_give_up(self) -> None:
         """Close without a change."""
@@ -200,8 +200,8 @@ class ValueField(Input):
 class SettingsPane(Vertical):
     """All settings by section, with a line of help for the one that is looked at."""
 
-    def __init__(self, settings: Settings, *, id: str | None = None) -> None:
-        super().__init__(id=id)
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(id="settings")
         self.settings = settings
 
     def compose(self) -> ComposeResult:

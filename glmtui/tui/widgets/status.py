@@ -29,8 +29,8 @@ class StatusLine(Widget):
 
     tick: reactive[int] = reactive(0)
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, *, id: str | None = None) -> None:
-        super().__init__(id=id)
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(id="status")
         self._status = ChatStatus()
         self._clock = clock
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
+from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
@@ -30,7 +32,11 @@ SUGGESTIONS = (
 class Suggestion(Widget, can_focus=True):
     """A message that is sent with Enter or a click."""
 
-    BINDINGS = [("enter", "take", ""), ("down", "screen.focus_next", ""), ("up", "screen.focus_previous", "")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("enter", "take", ""),
+        ("down", "app.focus_next", ""),
+        ("up", "app.focus_previous", ""),
+    ]
 
     @dataclass
     class Taken(Message):
@@ -58,6 +64,9 @@ class Suggestion(Widget, can_focus=True):
 
 class Welcome(Vertical):
     """Stands where the transcript will be."""
+
+    def __init__(self) -> None:
+        super().__init__(id="welcome")
 
     def compose(self) -> ComposeResult:
         """Name, model, suggestions."""

@@ -1,0 +1,66 @@
+"""An answer that is being made, and a message that waits for its turn."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from glmtui.chat.conversation import Conversation, Message, State
+from glmtui.engine.events import Stats, Tokens
+from glmtui.tui.chat_view import AnswerHandle, ChatView, saving
+from glmtui.tui.model_link import SpeedMeter
+
+
+@dataclass
+class Answer:
+    """An answer that is being made."""
+
+    conversation: Conversation
+    message_id: str
+    request_id: int
+    text: str
+    """All of it so far."""
+    saved: int
+    """How many of its characters the file has."""
+    checkpoint: float
+    """`time.monotonic` of the last write."""
+    since: float
+    handle: AnswerHandle | None = None
+    speed: SpeedMeter = field(default_factory=SpeedMeter)
+
+    CHECKPOINT_SECONDS: ClassVar[float] = 1.0
+
+    def add(self, event: Tokens, view: ChatView) -> None:
+        """Take in new text: show it, and write it to the file at most once a second."""
+        self.text += event.text
+        self.speed.add(event.count)
+        if self.handle and event.text:
+            self.handle.append(event.text)
+        now = time.monotonic()
+        if now - self.checkpoint >= self.CHECKPOINT_SECONDS and len(self.text) > self.saved:
+            self.checkpoint = now
+            with saving(view):
+                self.conversation.extend(self.message_id, self.text[self.saved :])
+            self.saved = len(self.text)
+
+    def finish(self, view: ChatView, state: State, stats: Stats | None, error: str) -> Message:
+        """Write the final text with what is known about it; return the message."""
+        meta: dict[str, Any] = {"error": error} if error else {}
+        if stats:
+            meta |= {
+                "tokens": stats.answer_tokens,
+                "prompt_tokens": stats.prompt_tokens,
+                "tokens_per_second": round(stats.tokens_per_second, 1),
+            }
+        with saving(view):
+            self.conversation.finish(self.message_id, self.text, state, meta)
+        return self.conversation.messages[self.message_id]
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A message that is sent when the answer before it is complete."""
+
+    conversation: Conversation
+    text: str

@@ -1,0 +1,62 @@
+"""What the controller asks of the screen, so that the flow of a conversation needs no widgets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from glmtui.errors import UserError
+
+if TYPE_CHECKING:
+    from glmtui.chat.conversation import Message
+
+Kind = Literal["info", "warning", "error"]
+
+
+class AnswerHandle(Protocol):
+    """The growing answer on the screen."""
+
+    def append(self, text: str) -> None:
+        """Add text to the end."""
+
+    async def finish(self, message: Message) -> None:
+        """Show the final message."""
+
+
+class ChatView(Protocol):
+    """What the controller asks of the screen. Everything is called on the UI thread."""
+
+    async def show(self, messages: Sequence[Message]) -> None:
+        """Show these instead of what is there."""
+
+    async def add(self, message: Message) -> None:
+        """Show one more at the end."""
+
+    async def begin_answer(self, message: Message) -> AnswerHandle:
+        """Show an answer that will grow."""
+        ...
+
+    def notice(self, text: str, kind: Kind = "info") -> None:
+        """Say something of the app's own in the transcript."""
+
+    def restore(self, text: str) -> None:
+        """Put text back into the composer."""
+
+    def status_changed(self) -> None:
+        """The status, the queue or what may be done now changed."""
+
+    def conversation_changed(self) -> None:
+        """Another conversation is open, or its title or place in the list changed."""
+
+    def answer_ended(self, seconds: float) -> None:
+        """An answer that took so long is complete."""
+
+
+@contextmanager
+def saving(view: ChatView) -> Iterator[None]:
+    """What cannot be written now is kept in memory and written with the next change: say so and go on."""
+    try:
+        yield
+    except UserError as error:
+        view.notice(str(error), "error")

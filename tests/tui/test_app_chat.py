@@ -1,0 +1,242 @@
+"""The way of a message, from Enter to the file, as a person sees it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tui.app_support import ScriptedWorker, app_of, running, saved, send, settled, visible_text, wait_until
+
+from glmtui.options import AppOptions
+
+
+async def test_it_opens_with_the_built_in_model_and_says_so() -> None:
+    async with running() as (_pilot, app, _worker):
+        text = visible_text(app.screen)
+        assert "nano (built in)" in text
+        assert "demo model" in text
+        assert "/model" in text
+        assert app.chat.composer.prompt.has_focus
+
+
+async def test_a_message_is_answered_and_saved() -> None:
+    async with running(ScriptedWorker("你好，我是 **nano**。")) as (pilot, app, worker):
+        await send(pilot, "你好")
+        await wait_until(pilot, lambda: saved(app).branch()[-1].state == "done")
+        question, answer = saved(app).branch()
+        assert (question.role, question.text) == ("user", "你好")
+        assert answer.text == "你好，我是 **nano**。"
+        assert answer.meta["model"] == "nano (built in)"
+        assert answer.meta["tokens"] == 2
+        assert "你好，我是 nano。" in visible_text(app.chat.transcript)
+        assert [turn.text for turn in worker.generated[0].turns] == ["你好"]
+
+
+async def test_the_message_is_on_disk_before_anything_is_generated() -> None:
+    found = []
+
+    class Worker(ScriptedWorker):
+        def submit(self, request: object) -> None:
+            if type(request).__name__ == "Generate":
+                found.extend(saved(app).turns())
+            super().submit(request)  # type: ignore[arg-type]
+
+    async with running(Worker()) as (pilot, app, _worker):
+        await send(pilot, "Keep this")
+        await wait_until(pilot, lambda: bool(found))
+        assert found == [("user", "Keep this")]
+
+
+async def test_escape_stops_and_keeps_what_came() -> None:
+    async with running(ScriptedWorker("half and half", hold=True)) as (pilot, app, _worker):
+        await send(pilot, "Go")
+        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
+        assert "Esc stop" in visible_text(app.chat.hints)
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: app.controller.answer is None)
+        answer = saved(app).branch()[-1]
+        assert (answer.text, answer.state) == ("half a", "stopped")
+        assert "half a" in visible_text(app.chat.transcript)
+
+
+async def test_partial_answers_are_saved_while_they_come(monkeypatch: object) -> None:
+    from glmtui.tui.answer import Answer
+
+    Answer.CHECKPOINT_SECONDS, before = 0.0, Answer.CHECKPOINT_SECONDS
+    try:
+        async with running(ScriptedWorker("first second", hold=True)) as (pilot, app, _worker):
+            await send(pilot, "Go")
+            await wait_until(pilot, lambda: app.controller.status.activity == "answering")
+            answer = saved(app).branch()[-1]
+            assert (answer.text, answer.state) == ("first ", "partial")
+    finally:
+        Answer.CHECKPOINT_SECONDS = before
+
+
+async def test_what_is_sent_while_it_answers_waits_and_can_be_taken_back() -> None:
+    async with running(ScriptedWorker("One.", "Two.", hold=True)) as (pilot, app, worker):
+        await send(pilot, "first")
+        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
+        await send(pilot, "second")
+        await send(pilot, "third")
+        assert "second" in visible_text(app.chat.queue_strip)
+        await pilot.press("alt+up")
+        assert app.chat.composer.text == "third"
+        assert app.controller.waiting == ["second"]
+        worker.finish()
+        await wait_until(pilot, lambda: len(worker.generated) == 2)
+        worker.finish()
+        await wait_until(pilot, lambda: app.controller.answer is None)
+        assert [text for _role, text in saved(app).turns()] == ["first", "One.", "second", "Two."]
+
+
+async def test_stopping_gives_the_waiting_messages_back() -> None:
+    async with running(ScriptedWorker(hold=True)) as (pilot, app, worker):
+        await send(pilot, "first")
+        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
+        await send(pilot, "second")
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: app.controller.answer is None)
+        await settled(pilot)
+        assert app.chat.composer.text == "second"
+        assert len(worker.generated) == 1
+
+
+async def test_a_message_written_while_the_model_loads_is_answered_then() -> None:
+    async with running(ScriptedWorker("Here.", hold_load=True)) as (pilot, app, worker):
+        assert "Loading" in visible_text(app.chat.status_line)
+        await send(pilot, "early")
+        assert saved(app).turns() == (("user", "early"),)
+        worker.finish_load()
+        await wait_until(pilot, lambda: "Here." in visible_text(app.chat.transcript))
+
+
+async def test_a_load_that_fails_says_what_to_do_and_the_app_goes_on() -> None:
+    worker = ScriptedWorker("Fine.", hold_load=True)
+    worker.fail = "There is no folder /nowhere."
+    async with running(worker, AppOptions(model="/nowhere")) as (pilot, app, _worker):
+        worker.finish_load()
+        await wait_until(pilot, lambda: app.controller.status.activity == "none")
+        await settled(pilot)
+        text = visible_text(app.chat.transcript)
+        assert "There is no folder /nowhere." in text
+        assert "/model nano" in text
+        await send(pilot, "hello?")
+        assert app.chat.composer.text == "hello?", "what cannot be answered stays in the composer"
+        worker.hold_load = False
+        await send(pilot, "/model nano")
+        await wait_until(pilot, lambda: app.controller.status.activity == "ready")
+        await send(pilot, "hello?")
+        await wait_until(pilot, lambda: "Fine." in visible_text(app.chat.transcript))
+
+
+async def test_a_failed_answer_is_explained_and_kept() -> None:
+    worker = ScriptedWorker("never seen", hold=True)
+    async with running(worker) as (pilot, app, _worker):
+        await send(pilot, "Go")
+        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
+        worker.fail = "The device is out of memory. Try /quant 4."
+        worker.finish()
+        await wait_until(pilot, lambda: app.controller.answer is None)
+        await settled(pilot)
+        assert "Try /quant 4" in visible_text(app.chat.transcript)
+        assert saved(app).branch()[-1].state == "failed"
+        assert app.controller.status.activity == "ready"
+
+
+async def test_rounds_that_no_longer_fit_are_told() -> None:
+    worker = ScriptedWorker()
+    worker.dropped_rounds = 3
+    async with running(worker) as (pilot, app, _worker):
+        await send(pilot, "Go")
+        await wait_until(pilot, lambda: "3 oldest rounds" in visible_text(app.chat.transcript))
+
+
+async def test_regenerating_makes_another_version() -> None:
+    async with running(ScriptedWorker("First.", "Second.")) as (pilot, app, _worker):
+        await send(pilot, "Go")
+        await wait_until(pilot, lambda: "First." in visible_text(app.chat.transcript))
+        await wait_until(pilot, lambda: app.controller.answer is None)
+        await send(pilot, "/regenerate")
+        await wait_until(pilot, lambda: "Second." in visible_text(app.chat.transcript))
+        await wait_until(pilot, lambda: app.controller.answer is None)
+        assert "First." not in visible_text(app.chat.transcript)
+        conversation = saved(app)
+        assert [m.text for m in conversation.siblings(conversation.branch()[-1].id)] == ["First.", "Second."]
+
+
+async def test_an_edited_message_makes_a_branch() -> None:
+    async with running(ScriptedWorker("To A.", "To B.")) as (pilot, app, worker):
+        await send(pilot, "question A")
+        await wait_until(pilot, lambda: "To A." in visible_text(app.chat.transcript))
+        await wait_until(pilot, lambda: app.controller.answer is None)
+        await send(pilot, "/edit")
+        assert app.chat.composer.text == "question A"
+        await send(pilot, "question B")
+        await wait_until(pilot, lambda: "To B." in visible_text(app.chat.transcript))
+        assert "question A" not in visible_text(app.chat.transcript)
+        assert [turn.text for turn in worker.generated[-1].turns] == ["question B"]
+
+
+async def test_continuing_an_answer_keeps_what_was_there() -> None:
+    async with running(ScriptedWorker("one two ", "three four", hold=True)) as (pilot, app, worker):
+        await send(pilot, "Count")
+        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: app.controller.answer is None)
+        worker.answers, worker.hold = ["two three"], False
+        await send(pilot, "/continue")
+        await wait_until(pilot, lambda: saved(app).branch()[-1].state == "done")
+        assert saved(app).branch()[-1].text == "one two three"
+        assert worker.generated[-1].continue_answer
+
+
+async def test_an_answer_goes_on_in_its_own_conversation() -> None:
+    async with running(ScriptedWorker("Here it is.", hold=True)) as (pilot, app, worker):
+        await send(pilot, "Go")
+        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
+        first = app.controller.conversation
+        await pilot.press("ctrl+n")
+        await wait_until(pilot, lambda: app.controller.conversation is not first)
+        assert "Here" not in visible_text(app.chat.transcript)
+        worker.finish()
+        await wait_until(pilot, lambda: app.controller.answer is None)
+        assert first.branch()[-1].text == "Here it is."
+        assert app.controller.conversation.messages == {}
+
+
+async def test_coming_back_to_a_running_answer_shows_it_grow() -> None:
+    async with running(ScriptedWorker("Here it is.", hold=True)) as (pilot, app, worker):
+        await send(pilot, "Go")
+        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
+        first = app.controller.conversation
+        await pilot.press("ctrl+n")
+        await wait_until(pilot, lambda: app.controller.conversation is not first)
+        await app.open_conversation(first.id)
+        assert app.controller.conversation is first
+        await wait_until(pilot, lambda: "Here" in visible_text(app.chat.transcript))
+        worker.finish()
+        await wait_until(pilot, lambda: "Here it is." in visible_text(app.chat.transcript))
+
+
+async def test_quitting_keeps_the_answer_and_the_draft(home: Path) -> None:
+    worker = ScriptedWorker("half and half", hold=True)
+    async with running(worker) as (pilot, app, _worker):
+        await send(pilot, "Go")
+        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
+        app.chat.composer.text = "not sent yet"
+        await pilot.press("ctrl+q")
+    assert worker.closed
+    assert saved(app).branch()[-1].text == "half a"
+    async with running() as (pilot, app, _worker):
+        assert "half a" in visible_text(app_of(pilot).chat.transcript)
+        assert app.chat.composer.text == "not sent yet"
+        assert app.chat.composer.history == ["Go"]
+
+
+async def test_the_conversation_of_the_command_line_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "talk.jsonl"
+    async with running(options=AppOptions(conversation=path)) as (pilot, app, _worker):
+        assert not path.exists()
+        await send(pilot, "Go")
+        await wait_until(pilot, lambda: app.controller.answer is None and path.exists())
+    assert "Go" in path.read_text("utf-8")
