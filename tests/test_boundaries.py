@@ -26,7 +26,7 @@ def modules() -> list[str]:
 
 
 def imported_by(statement: str, home: Path) -> set[str]:
-    """Return the modules in a fresh process after `statement`, which must neither print nor write anything."""
+    """Return the modules in a fresh process after `statement`, which must neither print nor write."""
     code = f"{statement}\nimport sys, threading\nassert threading.active_count() == 1\nprint(*sys.modules)"
     environment = {**os.environ, "GLMTUI_HOME": str(home)}
     done = subprocess.run(

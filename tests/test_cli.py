@@ -120,9 +120,7 @@ def test_interrupt_and_usage_errors_have_their_codes(monkeypatch: pytest.MonkeyP
     assert cli.main(["doctor"]) == 2
 
 
-def test_language_comes_from_option_settings_and_environment(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_language_comes_from_the_option_or_the_settings(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     monkeypatch.setattr(i18n, "use", lambda language="auto": asked.append(language) or language)
     (home / "config").mkdir(parents=True)

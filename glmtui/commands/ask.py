@@ -18,6 +18,7 @@ from glmtui.commands.model_options import add_model_options, positive, read_mode
 from glmtui.engine.events import Sampling, Turn
 from glmtui.errors import UsageError, UserError
 from glmtui.i18n import _
+from glmtui.models import catalog
 from glmtui.settings import BY_KEY, Settings
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def run(args: Namespace) -> int:
     question = read_question(args.question, args.file, sys.stdin)
     sampling = read_sampling(args, settings)
     options = read_model_options(args, settings)
+    catalog.resolve(options.source)  # a wrong name fails at once, before torch is imported
     status = Status(sys.stderr)
     status.show(_("Loading the model …"))
     from glmtui.engine import loader

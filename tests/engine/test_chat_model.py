@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def test_chat_returns_answer_and_history_and_leaves_the_callers_alone(script: Sc
 def test_stream_chat_grows_and_never_takes_back(script: Script) -> None:
     steps = [response for response, _history in script(TEXT).stream_chat("你好")]
     assert len(steps) > 5
-    assert all(later.startswith(earlier) for earlier, later in zip(steps, steps[1:], strict=False))
+    assert all(later.startswith(earlier) for earlier, later in pairwise(steps))
     assert steps[-1] == SHOWN
     assert not any("�" in step for step in steps)
 

@@ -27,11 +27,15 @@ else:
     while not isinstance(worker.events.get(), Loaded):
         pass
 if moment == "generate":
-    from glmtui.models.chatglm import ChatGLMConfig
-    ChatGLMConfig.stop_ids = ()  # goes on for ever
-    worker.submit(Generate((Turn("user", "hi"),), Sampling(max_length=10**6, temperature=50.0, top_p=1.0, top_k=0)))
+    from glmtui.engine import chat_model, generate
+    def endless(*args, **options):
+        return generate.Generation(*args, **{{**options, "stop_ids": ()}})
+    chat_model.Generation = endless
+    sampling = Sampling(max_length=10**6, temperature=50.0, top_p=1.0, top_k=0)
+    worker.submit(Generate((Turn("user", "hi"),), sampling))
     for _ in range(20):
-        worker.events.get()
+        event = worker.events.get()
+        assert isinstance(event, Started | PromptProgress | Tokens), event
 if moment == "load":
     from glmtui.engine import loader
     reading = threading.Event()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import queue
 import threading
 import time
 import weakref
@@ -341,10 +340,5 @@ def test_submit_cancel_and_close_never_wait(ready: Callable[[ChatModel], Worker]
     assert not worker.join(0)
     proceed.set()
     assert worker.join(10)
-    ends = []
-    while True:
-        try:
-            ends.append(worker.events.get_nowait())
-        except queue.Empty:
-            break
+    ends = [worker.events.get_nowait() for _ in range(worker.events.qsize())]
     assert [type(event) for event in ends if isinstance(event, FINAL)] == [Cancelled, Cancelled]
