@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -17,3 +18,22 @@ needs_published_tokenizers = pytest.mark.skipif(
 
 def golden_json(name: str) -> Any:
     return json.loads((GOLDEN / name).read_text(encoding="utf-8"))
+
+
+def check_golden(name: str, network: Any, tolerance: float = 1.5e-5) -> None:
+    """Compare prompt logits, every cached step and greedy ids of a float32 `network` with the golden
+
+    `tolerance` is relative to the largest logit: about 14 in ChatGLM-6B's cases, whose weights are large.
+    """
+    import torch
+
+    expected = np.load(GOLDEN / name / "expected.npz")
+    close = tolerance * np.abs(expected["prompt_logits"]).max()
+    cache = network.new_cache()
+    logits = network(torch.from_numpy(expected["input_ids"]), cache)
+    np.testing.assert_allclose(logits, expected["prompt_logits"], rtol=0, atol=close)
+    for token, step in zip(expected["greedy_ids"], expected["step_logits"], strict=False):
+        np.testing.assert_allclose(logits[-1], step, rtol=0, atol=close)
+        assert logits[-1].argmax() == token
+        logits = network(torch.tensor([token]), cache)
+    np.testing.assert_allclose(logits[-1], expected["step_logits"][-1], rtol=0, atol=close)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, cast
 
 import torch
@@ -18,6 +18,8 @@ from glmtui.i18n import _
 from glmtui.models import catalog
 from glmtui.models.checkpoint import Checkpoint, Network, assign, expected_shapes, new_network
 from glmtui.models.folder import ModelFolder
+from glmtui.models.ptuning import KEYS as PREFIX
+from glmtui.models.ptuning import with_prefix
 from glmtui.models.tokenizers import load_tokenizer
 
 Progress = Callable[[Literal["read", "quantize", "compile"], int, int], None]
@@ -26,9 +28,10 @@ Progress = Callable[[Literal["read", "quantize", "compile"], int, int], None]
 DTYPES = ("float32", "bfloat16", "float16")
 RESERVE = 256 << 20
 """Bytes kept free for what is computed between the weights."""
+CACHE_SIZED = 64 << 20
+"""Bytes of weights up to which one thread decodes faster than two (nano has 21 MB; on a busy machine 230 against 100 tok/s)."""
 ESTIMATED_CONTEXT = 2048
 """Tokens of keys and values that a model must have room for, next to its weights, to be loaded."""
-_PREFIX = "transformer.prefix_encoder."
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +99,9 @@ def load(
         quant: bits per weight, or ``none``; None keeps what the files are.
         device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
         dtype: of the weights that are not quantised, and of the products; None takes the device's best.
-        threads: for products on the CPU; None takes the physical cores.
+        threads: for products on the CPU; None takes the physical cores, or one for a tiny model.
         ptuning: the folder of a P-tuning v2 checkpoint to put on top.
-        for_chat: refuse a folder without a tokenizer before reading its weights, instead of when it is needed.
+        for_chat: refuse a folder without a tokenizer before its weights are read.
         progress: see `Progress`.
 
     Raises:
@@ -125,11 +128,12 @@ def plan(
     folder = catalog.resolve(source)
     place = devices.choose(device)
     chosen_quant = _parse_quant(quant, folder)
-    prefix = _open_prefix(ptuning) if ptuning else None
+    prefix = ModelFolder.open(ptuning) if ptuning else None
     if prefix is not None:
-        folder = replace(folder, config=_with_prefix(folder, prefix))
+        folder = with_prefix(folder, prefix)
     chosen_dtype = _parse_dtype(dtype) or devices.default_dtype(place, folder.sizes.parameters)
-    result = Plan(source, folder, prefix, place, chosen_quant, chosen_dtype, threads or host.usable_cores())
+    chosen_threads = threads or default_threads(4 * folder.sizes.parameters)
+    result = Plan(source, folder, prefix, place, chosen_quant, chosen_dtype, chosen_threads)
     result.check_fits()
     return result
 
@@ -140,7 +144,7 @@ def read(plan: Plan, progress: Progress | None = None) -> Network:
     shapes = expected_shapes(network)
     parts = [(plan.folder, shapes)]
     if plan.prefix is not None:
-        trained = {name: shape for name, shape in shapes.items() if name.startswith(_PREFIX)}
+        trained = {name: shape for name, shape in shapes.items() if name.startswith(PREFIX)}
         base = {name: shape for name, shape in shapes.items() if name not in trained}
         parts = [(plan.folder, base), (plan.prefix, trained)]
     total = sum(folder.file_bytes for folder, _shapes in parts)
@@ -176,6 +180,14 @@ def describe(plan: Plan, network: Network) -> ModelInfo:
     )
 
 
+def default_threads(weight_bytes: int) -> int:
+    """Return one thread per physical core, but a single one for weights that a core's cache nearly holds.
+
+    There the threads would wait for each other longer than they compute, and much longer on a busy machine.
+    """
+    return 1 if weight_bytes <= CACHE_SIZED else host.usable_cores()
+
+
 def gigabytes(count: int) -> str:
     """Format a number of bytes for people."""
     return f"{count / 1e9:.1f} GB"
@@ -206,17 +218,3 @@ def _parse_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
             )
         )
     return cast("torch.dtype", getattr(torch, name))
-
-
-def _open_prefix(path: str) -> ModelFolder:
-    prefix = ModelFolder.open(path)
-    if not prefix.config.get("pre_seq_len"):
-        raise UserError(
-            _("{path} is no P-tuning checkpoint: its config.json has no pre_seq_len").format(path=prefix.path)
-        )
-    return prefix
-
-
-def _with_prefix(folder: ModelFolder, prefix: ModelFolder) -> dict[str, object]:
-    names = ("pre_seq_len", "prefix_projection")
-    return {**folder.config, **{name: prefix.config[name] for name in names if name in prefix.config}}

@@ -22,6 +22,7 @@ from glmtui.i18n import _, ngettext
 from glmtui.models.chatglm import ChatGLM, ChatGLMConfig
 from glmtui.models.chatglm2 import ChatGLM2, ChatGLM2Config
 from glmtui.models.folder import ModelFolder
+from glmtui.models.ptuning import KEYS as PREFIX
 
 QUANTIZED = re.compile(
     r"\.layers\.\d+\.(self_)?(attention|mlp)\.(query_key_value|dense|dense_h_to_4h|dense_4h_to_h)\.weight$"
@@ -85,28 +86,42 @@ class Checkpoint:
         seen: set[str] = set()
         for file in self.folder.weight_files:
             for stored_name, tensor in read_file(file):
-                name = (tied or {}).get(stored_name, stored_name)
+                name = _untied(stored_name, tied or {})
                 if name in seen or _DERIVED.search(name) or (expected is not None and name not in expected):
                     continue
                 if expected is not None and tuple(tensor.shape) != expected[name]:
-                    raise UserError(
-                        _(
-                            "{file}: {name} has the shape {found}, but config.json calls for {expected}. "
-                            "The weights and config.json do not belong together."
-                        ).format(
-                            file=file, name=name, found=list(tensor.shape), expected=list(expected[name])
-                        )
-                    )
+                    raise UserError(self._wrong_shape(file, name, tuple(tensor.shape), expected[name]))
                 seen.add(name)
                 yield name, tensor
         if expected is not None and (missing := [name for name in expected if name not in seen]):
             raise UserError(self._missing(missing, seen))
 
+    def _wrong_shape(self, file: Path, name: str, found: tuple[int, ...], expected: tuple[int, ...]) -> str:
+        if name == f"{PREFIX}embedding.weight" and found[1:] == expected[1:]:
+            return _("{file}: the P-tuning prefix has {rows} rows, but pre_seq_len is {length}").format(
+                file=file, rows=found[0], length=expected[0]
+            )
+        if name.startswith(PREFIX):
+            message = _(
+                "{file}: {name} has the shape {found}, but this model takes {expected}. The P-tuning prefix "
+                "was trained on another model, or prefix_projection in its config.json is wrong."
+            )
+        else:
+            message = _(
+                "{file}: {name} has the shape {found}, but config.json calls for {expected}. The weights and "
+                "config.json do not belong together."
+            )
+        return message.format(file=file, name=name, found=list(found), expected=list(expected))
+
     def _missing(self, missing: list[str], seen: set[str]) -> str:
-        if not seen and any(
-            "prefix_encoder." in name
-            for file in self.folder.weight_files
-            for name, _tensor in read_file(file)
+        if (
+            not seen
+            and not missing[0].startswith(PREFIX)
+            and any(
+                "prefix_encoder." in name
+                for file in self.folder.weight_files
+                for name, _tensor in read_file(file)
+            )
         ):
             return _(
                 "{path} holds only a P-tuning prefix. Load the model it was trained on, with --ptuning {path}"
@@ -116,6 +131,13 @@ class Checkpoint:
             "{path} lacks {count} tensors that its config.json calls for, the first being {name}",
             len(missing),
         ).format(path=self.folder.path, count=len(missing), name=missing[0])
+
+
+def _untied(name: str, tied: Mapping[str, str]) -> str:
+    """Return the name under which a tensor, or the scale of one, is to be had."""
+    if name.endswith("_scale"):
+        return f"{_untied(name.removesuffix('_scale'), tied)}_scale"
+    return tied.get(name, name)
 
 
 def read_file(file: Path) -> Iterator[tuple[str, Tensor]]:
@@ -177,16 +199,19 @@ def new_network(folder: ModelFolder) -> Network:
         return ChatGLM2(ChatGLM2Config.from_dict(folder.config))
 
 
-def expected_shapes(network: nn.Module, quant: Quant = "none") -> dict[str, tuple[int, ...]]:
+def expected_shapes(
+    network: nn.Module, quant: Quant = "none", *, embeddings: bool = False
+) -> dict[str, tuple[int, ...]]:
     """Return the shape of every tensor that a checkpoint of a float `network` has, by name.
 
     With `quant` these are the shapes of the published int8 and int4 files: linear weights ``[out, in]`` or
-    ``[out, in / 2]`` with a ``weight_scale`` ``[out]`` beside them.
+    ``[out, in / 2]`` with a ``weight_scale`` ``[out]`` beside them; with `embeddings` the embedding too.
     """
     shapes = {}
     for name, parameter in network.named_parameters():
         shape = tuple(parameter.shape)
-        if quant != "none" and QUANTIZED.search(name):
+        packed = QUANTIZED.search(name) or (embeddings and name.endswith("word_embeddings.weight"))
+        if quant != "none" and packed:
             shapes[f"{name}_scale"] = shape[:1]
             shape = (shape[0], shape[1] * int(quant) // 8)
         shapes[name] = shape

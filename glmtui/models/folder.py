@@ -88,6 +88,11 @@ class ModelFolder:
         return quant_of(self.config)
 
     @property
+    def quantizes_embeddings(self) -> bool:
+        """Whether embedding and output layer are stored quantised too (the discontinued int4-qe)."""
+        return bool(self.config.get("quantization_embeddings")) and self.quant != "none"
+
+    @property
     def sizes(self) -> Sizes:
         """How many weights there are."""
         return sizes_of(self.config)
@@ -161,7 +166,12 @@ def recognise(folder: Path, config: Mapping[str, Any]) -> Family:
     code = folder / "tokenization_chatglm.py"
     if tokenizer.get("added_tokens_decoder") or (code.is_file() and b"<|user|>" in code.read_bytes()):
         return "chatglm3"
-    places = (config.get("_name_or_path"), tokenizer.get("name_or_path"), *reversed(folder.absolute().parts))
+    # A hub cache has the name two folders up: models--THUDM--chatglm3-6b/snapshots/0123abc.
+    places = (
+        config.get("_name_or_path"),
+        tokenizer.get("name_or_path"),
+        *reversed(folder.absolute().parts[-3:]),
+    )
     families: tuple[Family, ...] = ("codegeex2", "chatglm3", "chatglm2")
     for place in places:
         for family in families:

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from glmtui.errors import UserError
 from glmtui.i18n import _
+from glmtui.models.folder import ModelFolder
 
-
-class PrefixConfig(Protocol):
-    """What a config says of its prefix."""
-
-    hidden_size: int
-    num_layers: int
-    pre_seq_len: int | None
-    prefix_projection: bool
+KEYS = "transformer.prefix_encoder."
+"""What the names of a prefix's tensors start with, in every architecture."""
 
 
 class PrefixEncoder(nn.Module):
@@ -58,34 +52,22 @@ class PrefixEncoder(nn.Module):
             self.trans = None
 
 
-def with_prefix(
-    config: Mapping[str, Any], prefix: Mapping[str, Any], rows: int | None = None
-) -> dict[str, Any]:
-    """Return a model's `config` with the prefix of a P-tuning checkpoint's config.
-
-    Args:
-        config: of the model that the prefix was trained on.
-        prefix: the P-tuning checkpoint's own ``config.json``.
-        rows: length of the prefix that the checkpoint holds, where it is known.
+def with_prefix(folder: ModelFolder, prefix: ModelFolder) -> ModelFolder:
+    """Return `folder` as if it had the prefix of a P-tuning checkpoint, whose weights come from `prefix`.
 
     Raises:
-        UserError: the two are not of one shape, or `prefix` has no or another length than the file.
+        UserError: `prefix` is no P-tuning checkpoint, or was trained on another model.
     """
-    length = prefix.get("pre_seq_len")
+    length = prefix.config.get("pre_seq_len")
     if not length:
-        raise UserError(_("The P-tuning checkpoint's config.json has no pre_seq_len"))
-    if rows is not None and rows != length:
         raise UserError(
-            _("config.json says pre_seq_len {length}, but the P-tuning prefix has {rows} rows").format(
-                length=length, rows=rows
-            )
+            _("{path} is no P-tuning checkpoint: its config.json has no pre_seq_len").format(path=prefix.path)
         )
     for name in ("hidden_size", "num_layers", "num_attention_heads", "multi_query_group_num"):
-        if config.get(name) != prefix.get(name, config.get(name)):
-            raise UserError(
-                _(
-                    "The P-tuning prefix was trained on another model: {name} is {found}, here {expected}"
-                ).format(name=name, found=prefix[name], expected=config.get(name))
-            )
-    projection = bool(prefix.get("prefix_projection", False))
-    return {**config, "pre_seq_len": length, "prefix_projection": projection}
+        found, expected = prefix.config.get(name), folder.config.get(name)
+        if found is not None and found != expected:
+            message = _("{path} was trained on another model: its {name} is {found}, this model's {expected}")
+            raise UserError(message.format(path=prefix.path, name=name, found=found, expected=expected))
+    projection = bool(prefix.config.get("prefix_projection", False))
+    config = {**folder.config, "pre_seq_len": length, "prefix_projection": projection}
+    return replace(folder, config=config)

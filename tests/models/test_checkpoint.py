@@ -120,6 +120,25 @@ def test_published_int4_shapes_are_expected():
         assert {n: tuple(t.shape) for n, t in checkpoint.tensors(expected, network.TIED)} == expected
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+def test_quantised_embeddings_and_their_scales_are_tied(folder: Path, bits: int):
+    """The discontinued int4-qe: embedding and output layer share packed weights and scales."""
+    config = json.loads((GOLDEN / f"chatglm-int{bits}" / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"quantization_embeddings": True}))
+    state = dict(Checkpoint.open(GOLDEN / f"chatglm-int{bits}").tensors())
+    packed, scale = torch.zeros(320, 64 * bits // 8, dtype=torch.int8), torch.ones(320, dtype=torch.float16)
+    for name in ("transformer.word_embeddings", "lm_head"):
+        state |= {f"{name}.weight": packed, f"{name}.weight_scale": scale}
+    single_file(folder, state)
+    checkpoint = Checkpoint.open(folder)
+    assert checkpoint.folder.quantizes_embeddings
+    network = new_network(checkpoint.folder)
+    expected = expected_shapes(network, checkpoint.folder.quant, embeddings=True)
+    names = [name for name, _tensor in checkpoint.tensors(expected, network.TIED)]
+    assert sorted(names) == sorted(expected)
+    assert "transformer.word_embeddings.weight_scale" in names
+
+
 # --- bad files: one line that names the file and says what to do ---
 
 

@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 import torch
-from golden_data import GOLDEN
+from golden_data import GOLDEN, check_golden
 
 from glmtui.models import chatglm, chatglm2
-from glmtui.models.base import LanguageModel
 from glmtui.models.checkpoint import read_network
 
 FLOAT = (
@@ -23,21 +22,6 @@ FLOAT = (
     "chatglm2-ptuning",
     "chatglm3-fp16",
 )
-TOLERANCE = 1.5e-5
-"""Of the largest logit, which is about 14: the random weights are large."""
-
-
-def check_golden(name: str, network: LanguageModel, tolerance: float = TOLERANCE) -> None:
-    expected = np.load(GOLDEN / name / "expected.npz")
-    close = tolerance * np.abs(expected["prompt_logits"]).max()
-    cache = network.new_cache()
-    logits = network(torch.from_numpy(expected["input_ids"]), cache)
-    np.testing.assert_allclose(logits, expected["prompt_logits"], rtol=0, atol=close)
-    for token, step in zip(expected["greedy_ids"], expected["step_logits"], strict=False):
-        np.testing.assert_allclose(logits[-1], step, rtol=0, atol=close)
-        assert logits[-1].argmax() == token
-        logits = network(torch.tensor([token]), cache)
-    np.testing.assert_allclose(logits[-1], expected["step_logits"][-1], rtol=0, atol=close)
 
 
 @pytest.mark.parametrize("rows", [256, 3])
