@@ -7,6 +7,7 @@ named in `Settings.problems` and the default is used instead.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -116,19 +117,22 @@ class Settings:
         self._values.pop(key, None)
         self._save(lambda document: _remove(document, key.split(".", 1)))
 
-    def sampling(self, overrides: Mapping[str, object] | None = None) -> Sampling:
-        """How answers are generated; `overrides` (full keys) are a conversation's own.
+    def effective(self, key: str, overrides: Mapping[str, object]) -> Value:
+        """Return the value for a conversation whose own `overrides` (by full key) come first.
 
-        A wrong one is ignored: it comes from a file that somebody edited.
+        A wrong one is passed over: it comes from a file that somebody edited.
         """
-        values: dict[str, Any] = {key: self[key] for key in _SAMPLING_KEYS}
-        for key, value in (overrides or {}).items():
-            if key in values:
-                try:
-                    values[key] = BY_KEY[key].check(value)
-                except UserError:
-                    continue
-        return Sampling(**{key.partition(".")[2]: value for key, value in values.items()})
+        if key in overrides:
+            with contextlib.suppress(UserError):
+                return BY_KEY[key].check(overrides[key])
+        return self[key]
+
+    def sampling(self, overrides: Mapping[str, object] = MappingProxyType({})) -> Sampling:
+        """Return how answers are generated, in a conversation with its own `overrides`."""
+        values: dict[str, Any] = {
+            key.partition(".")[2]: self.effective(key, overrides) for key in _SAMPLING_KEYS
+        }
+        return Sampling(**values)
 
     # --- keys ---
 

@@ -205,6 +205,8 @@ def test_a_conversations_own_values_come_first(path: Path) -> None:
     settings = Settings.load(path)
     own = {"generation.temperature": 0.1, "generation.top_p": "wrong", "ui.theme": "x", "strange": 1}
     assert settings.sampling(own) == Sampling(temperature=0.1)
+    assert settings.effective("ui.theme", own) == "x"
+    assert settings.effective("ui.mouse", own) is True
 
 
 @pytest.mark.parametrize(

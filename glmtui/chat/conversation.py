@@ -84,7 +84,7 @@ class Conversation:
     def created(self) -> datetime:
         """When it was begun."""
         first = next(iter(self.messages.values()), None)
-        return self._tree.created or (first.time if first else _now())
+        return (self._tree.created or (first.time if first else _now())).astimezone()
 
     @property
     def updated(self) -> datetime:
@@ -159,12 +159,15 @@ class Conversation:
 
         The checkpoints of answers that were finished since are left out.
         """
-        finished = {record.get("id") for record in self._records if record.get("type") == "finish"}
-        return [
-            record
-            for record in self._records
-            if not (record.get("type") == "extend" and record.get("id") in finished)
-        ]
+        kept: list[Record] = []
+        finished: list[object] = []
+        for record in reversed(self._records):
+            if record.get("type") == "finish":
+                finished.append(record.get("id"))
+            elif record.get("type") == "extend" and record.get("id") in finished:
+                continue
+            kept.append(record)
+        return kept[::-1]
 
     # --- changing ---
 

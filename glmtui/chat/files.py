@@ -83,8 +83,8 @@ class ConversationFile:
             raise TypeError("give either path or folder")
         self.path = path
         self._folder = folder
-        self._seen: tuple[int, int] | None = None
-        """Inode and size when this object last read or wrote the file."""
+        self._seen: tuple[int, int, int] | None = None
+        """Inode, size and time of change when this object last read or wrote the file."""
 
     def read(self) -> Contents:
         """Read all records.
@@ -97,8 +97,8 @@ class ConversationFile:
             raise UserError(_("There is no conversation file {path}.").format(path=self.path))
         try:
             with path.open("rb") as file:
+                status = os.fstat(file.fileno())  # before reading: what comes in between is noticed later
                 data = file.read()
-                inode = os.fstat(file.fileno()).st_ino
         except OSError as error:
             raise UserError(
                 _("The conversation {path} cannot be read: {error}.").format(path=path, error=error.strerror)
@@ -109,7 +109,7 @@ class ConversationFile:
                     path=path
                 )
             )
-        self._seen = (inode, len(data))
+        self._seen = _signature(status)
         return parse(data)
 
     def create(self, records: Sequence[Record], *, created: datetime, title: str) -> bool:
@@ -162,22 +162,20 @@ class ConversationFile:
         path = self._current_path()
         if path is None or self._seen is None:
             return self._seen is not None
-        status = path.stat()
-        return (status.st_ino, status.st_size) != self._seen
+        return _signature(path.stat()) != self._seen
 
     def _write(self, descriptor: int, data: bytes) -> bool:
         try:
             with locked(descriptor):
                 before = os.fstat(descriptor)
-                seen = self._seen or (before.st_ino, 0)
-                changed = seen != (before.st_ino, before.st_size)
+                changed = _signature(before) != self._seen if self._seen else before.st_size > 0
                 if before.st_size and _last_byte(descriptor, before.st_size) != b"\n":
                     data = b"\n" + data
                 view = memoryview(data)
                 while view:
                     view = view[os.write(descriptor, view) :]
                 os.fsync(descriptor)
-                self._seen = (before.st_ino, before.st_size + len(data))
+                self._seen = _signature(os.fstat(descriptor))
         finally:
             os.close(descriptor)
         return changed
@@ -201,6 +199,10 @@ class ConversationFile:
 
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows would translate newlines
 _CREATE = os.O_RDWR | os.O_APPEND | os.O_CREAT | _BINARY
+
+
+def _signature(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _last_byte(descriptor: int, size: int) -> bytes:

@@ -161,14 +161,15 @@ class Library:
         return sorted({summary.model for summary in self.list() if summary.model})
 
     def find(self, conversation_id: str) -> Summary:
-        """Return the summary of the conversation with this id.
+        """Return the summary of the conversation with this id (or with a file of this name).
 
         Raises:
             UserError: there is none.
         """
-        for summary in self.list():
-            if summary.id == conversation_id:
-                return summary
+        for attempt in (self.list, self._read_all):
+            for summary in attempt():
+                if conversation_id in (summary.id, summary.name.removesuffix(SUFFIX)):
+                    return summary
         raise UserError(
             _("There is no conversation {id} in {folder}.").format(id=conversation_id, folder=self.folder)
         )
@@ -278,6 +279,11 @@ class Library:
         self._stale = {name: files[name] for name in sorted(stale)}
         end = time.monotonic()
         self._scan_again = end + 20 * (end - start) if end - start > SHORT_SCAN else end
+
+    def _read_all(self) -> Summaries:
+        if not self.complete:
+            self.refresh()
+        return self.list()
 
     def _list(self) -> Summaries:
         if self._stale:

@@ -1,5 +1,6 @@
 """The tree: branches, deleting, and that a file read back gives the same one."""
 
+import os
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -199,6 +200,32 @@ def test_a_checkpointed_answer_is_partial_until_it_is_finished(tmp_path: Path) -
     assert (seen.text, seen.state, seen.meta["tokens"]) == ("从前有座山🏔️。", "stopped", 9)
 
 
+def test_a_continued_answer_is_in_a_copy_too(tmp_path: Path) -> None:
+    conversation = Conversation()
+    answer = conversation.append("assistant", "", state="partial")
+    conversation.extend(answer.id, "cut o")
+    conversation.finish(answer.id, "cut off", "length")
+    conversation.extend(answer.id, ", continued")
+    assert [record["type"] for record in conversation.records()] == [
+        "conversation",
+        "message",
+        "finish",
+        "extend",
+    ]
+    assert Tree(conversation.records()).messages[answer.id].text == "cut off, continued"
+
+
+def test_an_edit_by_hand_of_the_same_length_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl"
+    conversation = Conversation(path=path)
+    conversation.append("user", "wrong")
+    data = path.read_bytes().replace(b"wrong", b"right")
+    path.write_bytes(data)
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+    assert conversation.refresh()
+    assert texts(conversation) == ["right"]
+
+
 def test_two_processes_may_work_on_one_file(tmp_path: Path) -> None:
     ours = Conversation(path=tmp_path / "c.jsonl")
     ours.append("user", "q")
@@ -311,6 +338,47 @@ def test_strange_records_are_passed_over() -> None:
     odd = {"type": "message", "role": "user", "text": "2", "state": {}, "meta": 1, "time": "yesterday"}
     tree.apply(odd)
     assert [m.text for m in tree.path(tree.leaf)] == ["1", "2"]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3) | st.sampled_from(["a", "b", "user"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+TYPES = [
+    "conversation",
+    "message",
+    "extend",
+    "finish",
+    "select",
+    "delete",
+    "undelete",
+    "title",
+    "pin",
+    "settings",
+]
+KEYS = [
+    "id",
+    "parent",
+    "role",
+    "text",
+    "time",
+    "state",
+    "meta",
+    "at",
+    "title",
+    "values",
+    "version",
+    "created",
+]
+
+
+@given(st.lists(st.tuples(st.sampled_from(TYPES), st.dictionaries(st.sampled_from(KEYS), JSON)), max_size=12))
+def test_any_records_make_a_tree(pairs: list[tuple[str, dict[str, object]]]) -> None:
+    tree = Tree({"type": type_, **record} for type_, record in pairs)
+    assert all(tree.visible(message.id) for message in tree.path(tree.leaf))
+    for message in tree.messages.values():
+        assert tree.path(message.id)[-1] == message
 
 
 def test_a_newer_format_opens_and_says_so(tmp_path: Path) -> None:

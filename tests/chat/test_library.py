@@ -422,9 +422,21 @@ def test_many_new_files_are_listed_by_name_at_once_and_read_later(
     other = again(tmp_path)
     assert sorted(titles(other)) == sorted(f"问题 {number}" for number in range(30))
     assert not other.complete
+    by_name = other.list()[0]
+    assert again(tmp_path).open(by_name.id).path == by_name.path
     assert other.refresh(lambda: False)
+    assert other.open(by_name.id).path == by_name.path, "also by the id it had before"
     assert other.complete
     assert len(other.search("问题")) == 30
+
+
+def test_an_id_that_was_not_read_yet_is_found(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversations = [talk(library, f"question {number}") for number in range(5)]
+    monkeypatch.setattr(library_module, "LIST_BUDGET", 0)
+    for conversation in conversations:
+        assert again(tmp_path).find(conversation.id).path == conversation.path
 
 
 def test_refreshing_stops_when_told(library: Library, tmp_path: Path) -> None:
