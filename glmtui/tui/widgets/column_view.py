@@ -117,10 +117,12 @@ class ColumnView(VerticalScroll):
         scrollbar-gutter: stable;
     }
     """
-    MOUNT = 2
-    """What is within so many heights of the view is mounted when something within half a one is not."""
-    KEEP = 4
-    """What is further away is unmounted then."""
+    NEAR = 0.3
+    """What is within so many heights of the view must be mounted."""
+    MOUNT = 0.6
+    """Where something is not, all within so many heights is mounted …"""
+    KEEP = 1.5
+    """… and what is further away than this is unmounted."""
 
     @dataclass
     class BelowChanged(Message):
@@ -207,7 +209,7 @@ class ColumnView(VerticalScroll):
                 self.column.add(entries)
                 if follow:
                     self._following, self._place = True, None
-                await self._mount_near()
+                await self._mount_near(0)  # what is seen first; the layout asks for the rest
                 self.refresh(layout=True)
         self._watch_news()
 
@@ -238,20 +240,25 @@ class ColumnView(VerticalScroll):
     async def _move(self) -> None:
         self._asked = False
         height = self.view_height
-        near = self.column.near(self._top(), height, height // 2)
-        if any(self.column.entries[index].view is None for index in near):
+        if self._lacks(self._top(), height, self.NEAR):
+            # What is to be seen comes first; the layout that follows asks for the rest.
+            heights = 0 if self._lacks(self._top(), height, 0) else self.MOUNT
             async with self._changing:
                 with self.app.batch_update():
-                    await self._mount_near()
+                    await self._mount_near(heights)
 
-    async def _mount_near(self) -> None:
-        """Mount what is near the view, unmount what is far from it."""
+    def _lacks(self, top: float, height: int, heights: float) -> bool:
+        near = self.column.near(top, height, round(heights * height))
+        return any(self.column.entries[index].view is None for index in near)
+
+    async def _mount_near(self, heights: float = MOUNT) -> None:
+        """Mount what is within so many heights of the view, unmount what is far from it."""
         top, height, entries = self._top(), self.view_height, self.column.entries
-        keep = self.column.near(top, height, self.KEEP * height)
+        keep = self.column.near(top, height, round(self.KEEP * height))
         far = [view for view in self.query_children(EntryView) if self._may_go(view, keep)]
         for view in far:
             view.entry.view = None
-        wanted = self.column.near(top, height, self.MOUNT * height)
+        wanted = self.column.near(top, height, round(heights * height))
         for run in _runs(index for index in wanted if entries[index].view is None):
             after = (entries[index].view for index in range(run[-1] + 1, keep.stop))
             before = next((view for view in after if view is not None), None) or self.query_one(End)
@@ -288,8 +295,7 @@ class ColumnView(VerticalScroll):
             self.set_reactive(Widget.scroll_y, line)
             self.set_reactive(Widget.scroll_target_y, line)
             self.vertical_scrollbar.set_reactive(ScrollBar.position, line)
-        near = column.near(line, height, height // 2)
-        if any(column.entries[index].view is None for index in near):
+        if self._lacks(line, height, self.NEAR):
             self._move_soon()
         if not self._following and (len(column), self._last_height()) != self._end:
             self.call_next(self._watch_news)

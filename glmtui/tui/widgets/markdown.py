@@ -53,7 +53,7 @@ class ChatMarkdown(Markdown):
     ChatMarkdown {
         height: auto;
         padding: 0;
-        layout: vertical;
+        layout: stream;
         MarkdownHeader {
             width: 1fr;
             margin: 0 0 1 0;

@@ -97,7 +97,7 @@ class ListRow(Widget):
 
     DEFAULT_CSS = """
     ListRow {
-        layout: vertical;
+        layout: stream;
         width: 1fr;
         height: auto;
         & > MarkdownParagraph { margin: 0; }
@@ -144,7 +144,7 @@ class ChatList(MarkdownBlock):
 
     DEFAULT_CSS = """
     ChatList {
-        layout: vertical;
+        layout: stream;
         width: 1fr;
         height: auto;
         margin: 0 0 1 0;

@@ -24,6 +24,7 @@ class CodeBlock(MarkdownFence):
 
     DEFAULT_CSS = """
     CodeBlock {
+        layout: stream;
         width: 1fr;
         height: auto;
         margin: 0 0 1 0;

@@ -185,10 +185,9 @@ class AnswerView(MessageView):
             self._timer = self.set_timer(delay, self._draw)
 
     async def _draw(self) -> None:
-        self._timer = None
+        self._timer, self._drawn = None, monotonic()
         if text := self._take():
             await self.body.append(text)
-            self._drawn = monotonic()
 
     def _take(self) -> str:
         text = "".join(self._waiting)
