@@ -242,12 +242,10 @@ class Answer:
         self._generation = generation
         self._goes_on = goes_on
         self._before = turns[-1].text if goes_on else ""
-        self._decoder = model.tokenizer.stream()
-        self._response = model.format.stream_response()
+        self._decoder = model.format.stream_tokens(self._before)
+        self._response = model.format.stream_response(self._before)
         self._ids: list[int] = []
         self._pieces: list[str] = []
-        if goes_on:
-            self._skip_start()
 
     def __iter__(self) -> Iterator[str]:
         try:
@@ -290,13 +288,6 @@ class Answer:
         if text:
             self._pieces.append(text)
         return text
-
-    def _skip_start(self) -> None:
-        """Tell decoder and post-processing that the text has begun: white space now belongs to it."""
-        for token in self._model.tokenizer.encode_text("x"):
-            self._decoder.push(token)
-        last = self._before[-1:]
-        self._response.push(last if last.isalnum() else "x")
 
 
 def _turns(query: str, history: Sequence[tuple[str, str]], system: str) -> list[Turn]:

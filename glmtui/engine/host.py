@@ -118,7 +118,7 @@ def _reclaimable(group: Path) -> int:
         lines = (group / "memory.stat").read_text().splitlines()
     except OSError:
         return 0
-    stat = dict(line.split(maxsplit=1) for line in lines)
+    stat = {name: value for name, _space, value in (line.partition(" ") for line in lines)}
     return int(stat.get("total_inactive_file") or stat.get("inactive_file") or 0)
 
 

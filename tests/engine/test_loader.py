@@ -127,13 +127,6 @@ def test_wrong_values_are_named_with_the_choices(options: dict[str, str], messag
         glmtui.load(**{"source": str(GOLDEN / FLOAT[0]), "device": "cpu", **options})
 
 
-def test_a_device_that_is_not_there_says_why() -> None:
-    missing = next(device for device in devices.probe_all() if not device.available)
-    with pytest.raises(UserError, match="--device cpu") as caught:
-        devices.choose(missing.kind)
-    assert missing.reason in str(caught.value)
-
-
 def test_a_folder_without_tokenizer_names_the_file_when_text_is_needed() -> None:
     model = glmtui.load(str(GOLDEN / FLOAT[0]), device="cpu", threads=1)
     with pytest.raises(UserError, match=r"ice_text\.model"):
