@@ -15,8 +15,8 @@ from glmtui.engine.events import Turn
 from glmtui.errors import UserError
 from glmtui.i18n import _
 from glmtui.models.folder import Family
-from glmtui.models.responses import ResponseStream, process_response
-from glmtui.models.tokenizers import ChatGLM2Tokenizer, ChatGLMTokenizer
+from glmtui.models.responses import ResponseStream
+from glmtui.models.tokenizers import ChatGLM2Tokenizer, ChatGLMTokenizer, StreamDecoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,7 @@ class ChatFormat(ABC):
     """Whether the keys and values of one round serve the next, so that `fit` can go on from what is held.
     ChatGLM-6B's context sees itself in both directions, so there every question reads the whole prompt."""
     widens_punctuation: ClassVar[bool] = False
+    _tokenizer: ChatGLMTokenizer | ChatGLM2Tokenizer
 
     @property
     @abstractmethod
@@ -152,11 +153,16 @@ class ChatFormat(ABC):
 
     def process_response(self, text: str) -> str:
         """Post-process a whole answer."""
-        return process_response(text, punctuation=self.widens_punctuation)
+        stream = self.stream_response()
+        return stream.push(text) + stream.finish()
 
-    def stream_response(self) -> ResponseStream:
-        """Return the post-processing of one answer as it comes."""
-        return ResponseStream(punctuation=self.widens_punctuation)
+    def stream_response(self, after: str = "") -> ResponseStream:
+        """Return the post-processing of one answer as it comes, or of how it goes on `after` a part of it."""
+        return ResponseStream(punctuation=self.widens_punctuation, after=after)
+
+    def stream_tokens(self, after: str = "") -> StreamDecoder:
+        """Return the decoder of one answer's tokens, or of those that go on `after` a part of it."""
+        return self._tokenizer.stream(goes_on=bool(after))
 
     def _go_on(self, turns: Sequence[Turn], held: Held) -> Prompt | None:
         count = len(held.turns)
@@ -177,6 +183,8 @@ class Rounds(ChatFormat):
 
     keeps_cache = False
     widens_punctuation = True
+
+    _tokenizer: ChatGLMTokenizer
 
     def __init__(self, tokenizer: ChatGLMTokenizer) -> None:
         self._tokenizer = tokenizer
@@ -202,6 +210,8 @@ class Rounds(ChatFormat):
 
 class SpacedRounds(ChatFormat):
     """ChatGLM2-6B: numbered rounds from 1 with blank lines between, from the first question on."""
+
+    _tokenizer: ChatGLM2Tokenizer
 
     def __init__(self, tokenizer: ChatGLM2Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -235,6 +245,8 @@ class Roles(ChatFormat):
     """ChatGLM3-6B: every message behind a role token and a line of metadata, which is mostly empty."""
 
     supports_system = True
+
+    _tokenizer: ChatGLM2Tokenizer
 
     def __init__(self, tokenizer: ChatGLM2Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -279,6 +291,8 @@ class Completion(ChatFormat):
     It was trained on files, not on talk, so earlier rounds do not belong in front of it.
     """
 
+    _tokenizer: ChatGLM2Tokenizer
+
     def __init__(self, tokenizer: ChatGLM2Tokenizer) -> None:
         self._tokenizer = tokenizer
 
@@ -290,6 +304,14 @@ class Completion(ChatFormat):
     def write(self, dialogue: Dialogue) -> list[int]:
         """Return ``[gMASK]``, ``sop``, the text, and what is there of its continuation."""
         return self._tokenizer.encode(dialogue.question + dialogue.last.answer)
+
+    def stream_response(self, after: str = "") -> ResponseStream:
+        """Return a stream that leaves indentation at the start alone."""
+        return super().stream_response(after or "\n")
+
+    def stream_tokens(self, after: str = "") -> StreamDecoder:
+        """Return a decoder that leaves indentation at the start alone."""
+        return super().stream_tokens(after or "\n")
 
 
 def chat_format(tokenizer: ChatGLMTokenizer | ChatGLM2Tokenizer) -> ChatFormat:

@@ -25,15 +25,16 @@ class ResponseStream:
     Args:
         punctuation: make ``, ! : ; ?`` next to a Chinese character fullwidth, as ChatGLM-6B needs it, whose
             tokenizer knows only the halfwidth ones.
+        after: text that the answer goes on from; white space at the seam then belongs to it.
     """
 
-    def __init__(self, *, punctuation: bool) -> None:
+    def __init__(self, *, punctuation: bool, after: str = "") -> None:
         self._widens = punctuation
-        self._started = False
+        self._started = bool(after)
         self._space = ""  # white space that is only kept if something follows
         self._placeholder = ""  # what may become the training date
         self._mark = ""  # punctuation whose width the next character decides
-        self._last = ""
+        self._last = after[-1:]
 
     def push(self, text: str) -> str:
         """Return what of the answer is decided once `text` has come."""

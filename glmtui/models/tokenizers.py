@@ -52,8 +52,8 @@ class Tokenizer(Protocol):
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of `ids`; control tokens and unknown ids have none."""
 
-    def stream(self) -> StreamDecoder:
-        """Return a decoder for one answer."""
+    def stream(self, *, goes_on: bool = False) -> StreamDecoder:
+        """Return a decoder for one answer, or for what `goes_on` from a text and keeps its first space."""
 
 
 class StreamDecoder:
@@ -63,10 +63,10 @@ class StreamDecoder:
     arrives as several byte tokens is held back until it is whole; nothing is ever taken back.
     """
 
-    def __init__(self, pieces: _Pieces) -> None:
+    def __init__(self, pieces: _Pieces, *, goes_on: bool = False) -> None:
         self._pieces = pieces
         self._bytes = bytearray()
-        self._strips_space = True
+        self._strips_space = not goes_on
 
     def push(self, token: int) -> str:
         """Return the text that `token` completes, which may be none."""
@@ -200,14 +200,16 @@ class ChatGLMTokenizer:
         """Return the text of `ids`; control tokens, image tokens and unknown ids have none."""
         return _decode(self.stream(), ids)
 
-    def stream(self) -> StreamDecoder:
-        """Return a decoder for one answer."""
-        return _OffsetDecoder(self._pieces, self.offset) if self.offset else StreamDecoder(self._pieces)
+    def stream(self, *, goes_on: bool = False) -> StreamDecoder:
+        """Return a decoder for one answer, or for what `goes_on` from a text and keeps its first space."""
+        if self.offset:
+            return _OffsetDecoder(self._pieces, self.offset, goes_on=goes_on)
+        return StreamDecoder(self._pieces, goes_on=goes_on)
 
 
 class _OffsetDecoder(StreamDecoder):
-    def __init__(self, pieces: _Pieces, offset: int) -> None:
-        super().__init__(pieces)
+    def __init__(self, pieces: _Pieces, offset: int, *, goes_on: bool = False) -> None:
+        super().__init__(pieces, goes_on=goes_on)
         self._offset = offset
 
     def push(self, token: int) -> str:
@@ -258,9 +260,9 @@ class ChatGLM2Tokenizer:
         """Return the text of `ids`; special and unknown ids have none."""
         return _decode(self.stream(), ids)
 
-    def stream(self) -> StreamDecoder:
-        """Return a decoder for one answer."""
-        return StreamDecoder(self._pieces)
+    def stream(self, *, goes_on: bool = False) -> StreamDecoder:
+        """Return a decoder for one answer, or for what `goes_on` from a text and keeps its first space."""
+        return StreamDecoder(self._pieces, goes_on=goes_on)
 
 
 def load_tokenizer(folder: str | Path) -> ChatGLMTokenizer | ChatGLM2Tokenizer:
@@ -274,6 +276,9 @@ def load_tokenizer(folder: str | Path) -> ChatGLMTokenizer | ChatGLM2Tokenizer:
     settings = read_json(folder / "tokenizer_config.json") or {}
     if config:
         family = recognise(folder, config)
+        if config.get("padded_vocab_size", 0) > 150000:
+            message = _("{path} holds GLM-4 in its first format, whose tokenizer glmtui cannot read")
+            raise UserError(message.format(path=folder))
     elif not folder.is_dir():
         raise UserError(_("There is no folder {path}").format(path=folder))
     elif (folder / TOKENIZER_FILES["chatglm"]).is_file():

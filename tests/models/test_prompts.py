@@ -4,6 +4,7 @@ import pytest
 from golden_data import TOKENIZERS, golden_json, needs_published_tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sentencepiece import SentencePieceProcessor
 
 from glmtui.engine.events import Turn
 from glmtui.errors import UserError
@@ -90,6 +91,18 @@ def test_an_unfinished_answer_is_gone_on_with(formats: dict[Family, ChatFormat])
 def test_completion_forgets_earlier_rounds(formats: dict[Family, ChatFormat]):
     each = formats["codegeex2"]
     assert each.write(Dialogue.of(talk("a", "b", "# c"))) == each.write(Dialogue.of(talk("# c")))
+
+
+def test_completion_keeps_the_indentation_that_others_strip(
+    formats: dict[Family, ChatFormat], small_bpe: bytes
+):
+    space = SentencePieceProcessor(model_proto=small_bpe).PieceToId("▁")
+    for family, expected in (("codegeex2", "  "), ("chatglm2", "")):
+        each = formats[family]
+        decoder, response = each.stream_tokens(), each.stream_response()
+        ids = [space, space, *each.encode_chat("x")[-1:]]
+        text = "".join(response.push(decoder.push(token)) for token in ids) + response.finish()
+        assert text == expected + text.strip()
 
 
 # --- leaving out what does not fit ---

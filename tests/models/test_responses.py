@@ -50,3 +50,17 @@ def test_only_what_is_undecided_is_held_back():
     assert stream.push("[[训练") == ""
     assert stream.push("营]] ") == "![[训练营]]"
     assert stream.finish() == ""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("好", ",ok", "，ok"),
+        ("ok", ", yes", ", yes"),
+        ("def f():", "\n    pass\n", "\n    pass"),
+        ("", "\n ok", "ok"),
+    ],
+)
+def test_an_answer_goes_on_from_what_is_there(before: str, after: str, expected: str):
+    stream = ResponseStream(punctuation=True, after=before)
+    assert stream.push(after) + stream.finish() == expected
