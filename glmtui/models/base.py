@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F  # noqa: N812 (its usual name)
+from torch import Tensor, nn
 
 Check = Callable[[float], None]
 """Called between pieces of a prompt with the fraction done (0 to 1); raises to cancel."""
@@ -43,11 +44,19 @@ class KVCache:
         capacity: tokens to make room for at once; more come as they are needed.
         prefix: P-tuning keys and values ``[num_layers, 2, heads, rows, head_dim]`` that lie before the first
             token. They count in no length.
+        dtype: of the buffers; None takes that of the first keys.
     """
 
     STEP = 256
 
-    def __init__(self, num_layers: int, capacity: int = 0, prefix: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        num_layers: int,
+        capacity: int = 0,
+        prefix: Tensor | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.dtype = dtype
         self.length = 0
         self.prefix_length = 0
         self._reserve = capacity
@@ -92,12 +101,51 @@ class KVCache:
         needed = max(stop, self._reserve + self.prefix_length)
         capacity = -(-needed // self.STEP) * self.STEP
         _batch, heads, _n, head_dim = like.shape
-        grown = like.new_empty(2, 1, heads, capacity, head_dim)
+        grown = like.new_empty(2, 1, heads, capacity, head_dim, dtype=self.dtype)
         old = self._buffers[layer]
         if old is not None:
             grown[:, :, :, :start] = old[:, :, :, :start]
         self._buffers[layer] = grown
         return grown
+
+
+class CoreAttention(nn.Module):
+    """Softmax attention of rotated queries over cached keys; heads may share keys in groups.
+
+    Without parameters of its own, so that what is faster on some device can take its place.
+    """
+
+    def forward(self, q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        """Attend as far as `mask` lets see.
+
+        Args:
+            q: ``[batch, heads, n, head_dim]``; the heads of a group lie side by side.
+            keys: ``[batch, groups, columns, head_dim]``.
+            values: the same.
+            mask: bool, broadcastable to ``[batch, heads, n, columns]``.
+
+        Returns:
+            ``[batch, heads, n, head_dim]``.
+        """
+        if q.shape[1] == keys.shape[1]:
+            return F.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
+        grouped = q.unflatten(1, (keys.shape[1], -1))  # [batch, groups, heads of a group, n, head_dim]
+        if q.shape[2] == 1:  # the heads of a group are the rows that read its keys once
+            return F.scaled_dot_product_attention(grouped[..., 0, :], keys, values).view_as(q)
+        share = (-1, -1, grouped.shape[2], -1, -1)  # a group's keys are not copied
+        keys, values = keys[:, :, None].expand(share), values[:, :, None].expand(share)
+        assert q.shape[0] == 1, "heads that share keys are for inference, one sequence at a time"
+        attended = F.scaled_dot_product_attention(grouped[0], keys[0], values[0], attn_mask=mask)
+        return attended.reshape(q.shape)
+
+
+class SwiGLU(nn.Module):
+    """``SiLU(gate) * up`` of ``[..., gate and up side by side]``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[..., 2 width]`` to ``[..., width]``."""
+        gate, up = x.chunk(2, dim=-1)
+        return F.silu(gate) * up
 
 
 class LanguageModel(Protocol):

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor, nn
 
 from glmtui.errors import UserError
 from glmtui.i18n import _
-from glmtui.models.base import Check, KVCache, causal_mask
+from glmtui.models.base import Check, CoreAttention, KVCache, causal_mask
 from glmtui.models.ptuning import PrefixEncoder
 
 ALPHA = math.sqrt(2 * 28)
@@ -134,6 +133,7 @@ class Attention(nn.Module):
         self.heads, self.head_dim = config.num_attention_heads, config.head_dim
         self.rotary_parts = 2 if config.position_encoding_2d else 1
         self.query_key_value = nn.Linear(config.hidden_size, 3 * config.hidden_size)
+        self.core_attention = CoreAttention()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
 
     def project(self, x: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor, Tensor]:
@@ -148,7 +148,7 @@ class Attention(nn.Module):
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """Return ``[batch, n, hidden]`` for `q` over `k` and `v`, as far as `mask` (bool) lets see."""
         # The published code divides and multiplies by layer + 1 around the softmax, which cancels.
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        attended = self.core_attention(q, k, v, mask)
         out: Tensor = self.dense(attended.transpose(1, 2).flatten(2))
         return out
 
@@ -159,11 +159,12 @@ class MLP(nn.Module):
     def __init__(self, config: ChatGLMConfig) -> None:
         super().__init__()
         self.dense_h_to_4h = nn.Linear(config.hidden_size, config.inner_hidden_size)
+        self.activation = nn.GELU(approximate="tanh")
         self.dense_4h_to_h = nn.Linear(config.inner_hidden_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[batch, n, hidden]`` to the same."""
-        out: Tensor = self.dense_4h_to_h(F.gelu(self.dense_h_to_4h(x), approximate="tanh"))
+        out: Tensor = self.dense_4h_to_h(self.activation(self.dense_h_to_4h(x)))
         return out
 
 
@@ -248,6 +249,8 @@ class ChatGLMCache(KVCache):
 class ChatGLM(nn.Module):
     """ChatGLM-6B of any size: token ids to logits. See `glmtui.models.base.LanguageModel`."""
 
+    cache_dtype: torch.dtype | None = None
+    """Of keys and values in the cache; None: that of the products."""
     TIED: Mapping[str, str] = {"lm_head.weight": "transformer.word_embeddings.weight"}
     """Weights that are another one's when ``tie_word_embeddings`` is set (the published default)."""
 
@@ -272,7 +275,7 @@ class ChatGLM(nn.Module):
             prefix = encoder.keys_values(
                 config.num_layers, config.num_attention_heads, config.head_dim, dtype
             )
-        return ChatGLMCache(config.num_layers, capacity, prefix)
+        return ChatGLMCache(config.num_layers, capacity, prefix, self.cache_dtype)
 
     @torch.inference_mode()
     def forward(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from glmtui.errors import UserError
 from glmtui.i18n import _
-from glmtui.models.base import Check, KVCache, causal_mask
+from glmtui.models.base import Check, CoreAttention, KVCache, SwiGLU, causal_mask
 from glmtui.models.ptuning import PrefixEncoder
 
 ROWS = 256
@@ -140,6 +140,7 @@ class Attention(nn.Module):
             width + 2 * self.groups * self.head_dim,
             bias=config.add_bias_linear or config.add_qkv_bias,
         )
+        self.core_attention = CoreAttention()
         self.dense = nn.Linear(width, config.hidden_size, bias=config.add_bias_linear)
 
     def forward(
@@ -153,23 +154,9 @@ class Attention(nn.Module):
         qk = torch.addcmul(qk * rotary.cos, swapped, rotary.sin)
         q, k = qk[:, : self.heads], qk[:, self.heads :]
         keys, values = cache.append(layer, k.transpose(0, 1)[None], v.transpose(0, 1)[None], offset)
-        attended = self._decode(q, keys, values) if n == 1 else self._prefill(q, keys, values, mask)
-        out: Tensor = self.dense(attended)
+        attended = self.core_attention(q.transpose(0, 1)[None], keys, values, mask)
+        out: Tensor = self.dense(attended[0].transpose(0, 1).flatten(1))
         return out
-
-    def _decode(self, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Attend from one token: the query heads of a group are the rows that read its keys once."""
-        rows = q.view(1, self.groups, -1, self.head_dim)
-        return F.scaled_dot_product_attention(rows, keys, values).reshape(1, -1)
-
-    def _prefill(self, q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-        """Attend from many: a group's query heads lie where heads usually do, and its keys are not copied."""
-        n = q.shape[0]
-        q = q.view(n, self.groups, -1, self.head_dim).permute(1, 2, 0, 3)
-        share = (-1, q.shape[1], -1, -1)
-        keys, values = keys[0][:, None].expand(share), values[0][:, None].expand(share)
-        attended = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
-        return attended.permute(2, 0, 1, 3).reshape(n, -1)
 
 
 class MLP(nn.Module):
@@ -179,12 +166,12 @@ class MLP(nn.Module):
         super().__init__()
         bias = config.add_bias_linear
         self.dense_h_to_4h = nn.Linear(config.hidden_size, 2 * config.ffn_hidden_size, bias=bias)
+        self.activation = SwiGLU()
         self.dense_4h_to_h = nn.Linear(config.ffn_hidden_size, config.hidden_size, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[n, hidden]`` to the same."""
-        gate, up = self.dense_h_to_4h(x).chunk(2, dim=-1)
-        out: Tensor = self.dense_4h_to_h(F.silu(gate) * up)
+        out: Tensor = self.dense_4h_to_h(self.activation(self.dense_h_to_4h(x)))
         return out
 
 
@@ -242,6 +229,8 @@ class Transformer(nn.Module):
 class ChatGLM2(nn.Module):
     """ChatGLM2-6B of any size: token ids to logits. See `glmtui.models.base.LanguageModel`."""
 
+    cache_dtype: torch.dtype | None = None
+    """Of keys and values in the cache; None: that of the products."""
     TIED: Mapping[str, str] = {}
 
     def __init__(self, config: ChatGLM2Config) -> None:
@@ -264,7 +253,7 @@ class ChatGLM2(nn.Module):
         if encoder is not None:
             dtype = self.transformer.encoder.final_layernorm.weight.dtype
             prefix = encoder.keys_values(config.num_layers, config.groups, config.kv_channels, dtype)
-        return KVCache(config.num_layers, capacity, prefix)
+        return KVCache(config.num_layers, capacity, prefix, self.cache_dtype)
 
     @torch.inference_mode()
     def forward(

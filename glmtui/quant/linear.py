@@ -60,7 +60,7 @@ class QuantizedLinear(nn.Module):
     a few rows at a time.
     """
 
-    bias: Tensor | None
+    bias: nn.Parameter | None
 
     def __init__(
         self, packed: Packed | QuantizedWeight, bias: Tensor | None = None, activations: Activations = "int8"
@@ -69,7 +69,8 @@ class QuantizedLinear(nn.Module):
         self.weight = packed if isinstance(packed, QuantizedWeight) else QuantizedWeight(packed)
         self.in_features, self.out_features = self.weight.columns, self.weight.rows
         self.activations = activations
-        self.register_buffer("bias", bias)
+        parameter = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        self.register_parameter("bias", parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., in]`` to ``[..., out]``, in the type of `x`."""
@@ -78,7 +79,7 @@ class QuantizedLinear(nn.Module):
         if kernels is not None:
             bias = self.bias
             if bias is not None and bias.dtype != torch.float32:
-                bias = self.bias = bias.float()
+                bias = self.bias = nn.Parameter(bias.float(), requires_grad=False)
             out = kernels.multiply(self.weight.matrix(bias), flat.float().contiguous()).to(x.dtype)
         else:
             out = self._multiply_by_pieces(flat)
@@ -119,13 +120,13 @@ class QuantizedEmbedding(nn.Module):
         flat = ids.flatten()
         if len(flat) and not 0 <= int(flat.min()) <= int(flat.max()) < self.num_embeddings:
             raise IndexError("token id out of range")
-        rows = [self._rows(part) for part in flat.split(64)]
+        rows = [self._rows(part) for part in torch.split(flat, 64)]
         found = torch.cat(rows) if rows else torch.empty(0, self.embedding_dim, dtype=self.dtype)
         return found.view(*ids.shape, self.embedding_dim)
 
     def _rows(self, ids: Tensor) -> Tensor:
         packed = self.weight.packed
-        blocks = {name: tensor[ids // BLOCK] for name, tensor in packed.tensors().items()}
+        blocks = {name: tensor.index_select(0, ids // BLOCK) for name, tensor in packed.tensors().items()}
         # Sixteen rows are unpacked for each one wanted: nothing beside the layers that follow.
         rows = Packed(packed.bits, len(ids) * BLOCK, packed.columns, **blocks).dequantize(dtype=self.dtype)
         return rows.view(len(ids), BLOCK, -1)[torch.arange(len(ids), device=ids.device), ids % BLOCK]

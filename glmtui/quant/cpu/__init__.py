@@ -61,16 +61,17 @@ class Kernels:
 
     def __init__(self, path: str) -> None:
         library = ctypes.CDLL(path)
+        pointer, number, threads = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
         self._multiply = library.glmtui_multiply
-        self._multiply.argtypes = (
-            ctypes.POINTER(Matrix),
-            ctypes.c_void_p,
-            ctypes.c_int64,
-            ctypes.c_void_p,
-            ctypes.c_int,
-        )
+        self._multiply.argtypes = (ctypes.POINTER(Matrix), pointer, number, pointer, threads)
+        self._gelu = library.glmtui_gelu
+        self._gelu.argtypes = (pointer, number, threads)
+        self._swiglu = library.glmtui_swiglu
+        self._swiglu.argtypes = (pointer, number, number, pointer, threads)
+        self._attend = library.glmtui_attend
+        self._attend.argtypes = (*(pointer,) * 3, *(number,) * 5, pointer, threads)
         self._read = library.glmtui_read
-        self._read.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int)
+        self._read.argtypes = (pointer, number, threads)
         self._read.restype = ctypes.c_uint64
         library.glmtui_isa.restype = ctypes.c_char_p
         self.isa: str = library.glmtui_isa().decode()
@@ -86,6 +87,37 @@ class Kernels:
         if x.shape[0] and self._multiply(
             matrix, x.data_ptr(), x.shape[0], out.data_ptr(), torch.get_num_threads()
         ):
+            raise MemoryError
+        return out
+
+    def gelu_(self, x: Tensor) -> Tensor:
+        """Turn contiguous float32 `x` into its GELU (approximated by tanh), in place."""
+        self._gelu(x.data_ptr(), x.numel(), torch.get_num_threads())
+        return x
+
+    def swiglu(self, x: Tensor) -> Tensor:
+        """Return ``SiLU(gate) * up`` ``[..., width]`` of contiguous float32 `x` ``[..., gate and up]``."""
+        width = x.shape[-1] // 2
+        out = torch.empty(*x.shape[:-1], width)
+        self._swiglu(x.data_ptr(), x.numel() // (2 * width), width, out.data_ptr(), torch.get_num_threads())
+        return out
+
+    def attend(self, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Return one token's attention, float32 ``[heads, size]``.
+
+        Args:
+            q: float32 ``[heads, size]``; the size is a multiple of 16.
+            keys: float16 ``[groups, length, size]``, each group contiguous, as far apart as those of `values`.
+            values: the same.
+
+        Raises:
+            MemoryError: there is no memory for the scores.
+        """
+        q = q.contiguous()
+        out = torch.empty_like(q)
+        sizes = (len(q), len(keys), keys.shape[1], q.shape[1], keys.stride(0))
+        threads = torch.get_num_threads()
+        if self._attend(q.data_ptr(), keys.data_ptr(), values.data_ptr(), *sizes, out.data_ptr(), threads):
             raise MemoryError
         return out
 
