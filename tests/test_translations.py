@@ -12,6 +12,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator
+from functools import cache
 from pathlib import Path
 from string import Formatter
 from typing import IO
@@ -88,14 +89,22 @@ def literal(node: ast.AST) -> str | None:
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
 
 
+@cache
+def extracted() -> list[tuple[str, str | tuple[str, ...]]]:
+    """(source file, message) of the whole package."""
+    found = []
+    for path in SOURCES:
+        with path.open("rb") as source:
+            for _line, message, _comments, _context in extract(calls, source, keywords=KEYWORDS):
+                found.append((path.relative_to(ROOT.parent).as_posix(), message))
+    return found
+
+
 def collect(language: str, known: Catalog | None = None) -> Catalog:
     """All messages of the sources in a catalogue for `language`, with the translations of `known`."""
     catalog = PlainCatalog(locale=language, header_comment=f"# glmtui in {language}.", fuzzy=False)
-    for path in SOURCES:
-        name = path.relative_to(ROOT.parent).as_posix()
-        with path.open("rb") as source:
-            for _line, message, _comments, _context in extract(calls, source, keywords=KEYWORDS):
-                catalog.add(message, locations=[(name, 0)])
+    for name, message in extracted():
+        catalog.add(message, locations=[(name, 0)])
     for message in catalog:
         if known is not None and message.id and (old := known.get(message.id)):
             message.string = old.string
@@ -202,26 +211,41 @@ def test_tables_hold_messages() -> None:
     assert shown - marked == set()
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_only_what_can_be_found_is_translated(path: Path) -> None:
-    tree = ast.parse(path.read_bytes())
-    has_table = any(called(node) == "N_" for node in ast.walk(tree)) or "SCOPES" in path.read_text("utf-8")
-    for node in ast.walk(tree):
-        if called(node) and path != ROOT / "i18n.py":
-            assert isinstance(node, ast.Call)
-            arguments = node.args[:2] if called(node) == "ngettext" else node.args
-            for argument in arguments:
-                found = literal(argument) or (called(node) == "_" and is_from_table(argument, has_table))
-                assert found, f"{path}:{node.lineno}: a string in place, or one from a table of N_() strings"
+def test_only_what_can_be_found_is_translated() -> None:
+    """A string in place, or one from a table of N_() strings: never an f-string or something computed."""
+    trees = {path: ast.parse(path.read_bytes()) for path in SOURCES if path != ROOT / "i18n.py"}
+    tables = {name for tree in trees.values() for name in marked_tables(tree)}
+    assert {"SCHEMA", "KEYS", "SCOPES", "COMMANDS"} <= tables
+    faults = []
+    for path, tree in trees.items():
+        nodes = list(ast.walk(tree))
+        uses_table = any(called(n) == "N_" or (isinstance(n, ast.Name) and n.id in tables) for n in nodes)
+        for node in nodes:
+            if name := called(node):
+                assert isinstance(node, ast.Call)
+                messages = node.args[:2] if name == "ngettext" else node.args
+                good = all(literal(m) or (name == "_" and is_marked(m, uses_table)) for m in messages)
+                faults += [] if good else [f"{path.relative_to(ROOT)}:{node.lineno}"]
+    assert faults == []
 
 
-def is_from_table(node: ast.expr, has_table: bool) -> bool:
+def marked_tables(tree: ast.Module) -> Iterator[str]:
+    """The names at the top of a module whose value has N_() strings in it."""
+    for statement in tree.body:
+        if any(called(node) == "N_" for node in ast.walk(statement)):
+            if isinstance(statement, ast.Assign):
+                yield from (target.id for target in statement.targets if isinstance(target, ast.Name))
+            elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+                yield statement.target.id
+
+
+def is_marked(node: ast.expr, uses_table: bool) -> bool:
     """Whether `node` can be a message that stands marked in a table."""
     if isinstance(node, ast.Attribute):
         return node.attr in TABLE_FIELDS
     if isinstance(node, ast.Call):  # UNSET.get(key, "auto")
-        return has_table and isinstance(node.func, ast.Attribute) and node.func.attr == "get"
-    return has_table and isinstance(node, ast.Name | ast.Subscript)
+        return uses_table and isinstance(node.func, ast.Attribute) and node.func.attr == "get"
+    return uses_table and isinstance(node, ast.Name | ast.Subscript)
 
 
 def update(language: str) -> list[str]:
