@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import stat
@@ -14,17 +13,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
-from glmtui.commands.model_options import add_model_options, positive, read_model_options
-from glmtui.engine.events import Sampling, Turn
+from glmtui.commands.model_options import ModelOptions, add_model_options, positive, read_model_options
+from glmtui.engine.events import ModelInfo, Sampling, Turn
+from glmtui.engine.stop import StopSignal
 from glmtui.errors import UsageError, UserError
 from glmtui.i18n import _
-from glmtui.models import catalog
 from glmtui.settings import BY_KEY, Settings
 
 if TYPE_CHECKING:
     from glmtui.commands import Subparsers
-    from glmtui.engine.chat_model import Answer
-    from glmtui.engine.stop import StopSignal
+    from glmtui.engine.chat_model import Answer, ChatModel
 
 NAME = "ask"
 SAMPLING_OPTIONS = ("temperature", "top_p", "top_k", "repetition_penalty", "max_length", "seed")
@@ -68,14 +66,29 @@ def run(args: Namespace) -> int:
     question = read_question(args.question, args.file, sys.stdin)
     sampling = read_sampling(args, settings)
     options = read_model_options(args, settings)
+    from glmtui.models import catalog
+
     catalog.resolve(options.source)  # a wrong name fails at once, before torch is imported
-    status = Status(sys.stderr)
+    with Status(sys.stderr) as status:
+        model = _load(options, status)
+        system = args.system or str(settings["generation.system_prompt"])
+        turns = [Turn("system", system)] if system else []
+        with interrupt_sets(StopSignal()) as stop:
+            answer = model.stream(
+                [*turns, Turn("user", question)], sampling, check=lambda _read: stop.check()
+            )
+            print_answer(answer, status, streaming=not args.json)
+    if args.json:
+        write(sys.stdout, report(answer, model.info))
+    return INTERRUPTED if answer.reason == "stopped" else 0
+
+
+def _load(options: ModelOptions, status: Status) -> ChatModel:
+    def progress(_stage: str, done: int, total: int) -> None:
+        status.show(_("Loading the model … {percent} %").format(percent=100 * done // max(total, 1)))
+
     status.show(_("Loading the model …"))
     from glmtui.engine import loader
-    from glmtui.engine.stop import StopSignal
-
-    def progress(stage: str, done: int, total: int) -> None:
-        status.show(_("Loading the model … {percent} %").format(percent=100 * done // max(total, 1)))
 
     model = loader.load(
         options.source,
@@ -86,28 +99,27 @@ def run(args: Namespace) -> int:
         for_chat=True,
         progress=progress,
     )
-    system = args.system or settings["generation.system_prompt"]
-    turns = (Turn("system", str(system)),) if system else ()
-    stop = StopSignal()
     status.show(_("Reading the question …"))
-    answer = model.stream((*turns, Turn("user", question)), sampling, check=lambda _fraction: stop.check())
-    with interrupt_sets(stop):
-        print_answer(answer, status, streaming=not args.json)
-    if args.json:
-        stats = answer.stats
-        report = {
-            "answer": answer.text,
-            "reason": answer.reason,
-            "model": model.info.name,
-            "device": model.info.device,
-            "quant": model.info.quant,
-            "prompt_tokens": stats.prompt_tokens,
-            "answer_tokens": stats.answer_tokens,
-            "prompt_seconds": round(stats.prompt_seconds, 4),
-            "answer_seconds": round(stats.answer_seconds, 4),
-        }
-        write(sys.stdout, json.dumps(report, ensure_ascii=False) + "\n")
-    return INTERRUPTED if answer.reason == "stopped" else 0
+    return model
+
+
+def report(answer: Answer, info: ModelInfo) -> str:
+    """Return what ``--json`` prints: one line."""
+    import json
+
+    stats = answer.stats
+    values = {
+        "answer": answer.text,
+        "reason": answer.reason,
+        "model": info.name,
+        "device": info.device,
+        "quant": info.quant,
+        "prompt_tokens": stats.prompt_tokens,
+        "answer_tokens": stats.answer_tokens,
+        "prompt_seconds": round(stats.prompt_seconds, 4),
+        "answer_seconds": round(stats.answer_seconds, 4),
+    }
+    return json.dumps(values, ensure_ascii=False) + "\n"
 
 
 def print_answer(answer: Answer, status: Status, *, streaming: bool) -> None:
@@ -172,7 +184,7 @@ def add_setting(group: ArgumentParser | object, key: str) -> Action:
 
 
 @contextmanager
-def interrupt_sets(stop: StopSignal) -> Iterator[None]:
+def interrupt_sets(stop: StopSignal) -> Iterator[StopSignal]:
     """Let the first Ctrl-C set `stop`, so that the answer ends in order, and a second one end the program."""
 
     def interrupt(_number: int, _frame: object) -> None:
@@ -181,18 +193,24 @@ def interrupt_sets(stop: StopSignal) -> Iterator[None]:
 
     before = signal.signal(signal.SIGINT, interrupt)
     try:
-        yield
+        yield stop
     finally:
         signal.signal(signal.SIGINT, before)
 
 
 class Status:
-    """One line that changes, on a terminal; nothing where `stream` is not one."""
+    """One line that changes, on a terminal, and is gone in the end; nothing where `stream` is not one."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._is_terminal = stream.isatty()
         self._shown = False
+
+    def __enter__(self) -> Status:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.clear()
 
     def show(self, text: str) -> None:
         """Show `text` in the place of what was there."""

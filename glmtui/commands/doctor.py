@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import shutil
 import sys
+import unicodedata
 from argparse import ArgumentParser, Namespace
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from glmtui import paths
 from glmtui.commands.model_options import add_model_options, read_model_options
 from glmtui.errors import UserError
-from glmtui.i18n import _
+from glmtui.i18n import N_, _
 from glmtui.settings import Settings
 from glmtui.version import __version__
 
@@ -64,6 +60,8 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: Namespace) -> int:
     """Print the report; return 0 if a model can run with these options, else 1."""
+    import json
+
     settings = Settings.load()
     report = examine(args, settings)
     if args.json:
@@ -76,6 +74,8 @@ def run(args: Namespace) -> int:
 
 def examine(args: Namespace, settings: Settings) -> Report:
     """Look at everything; a part that cannot be looked at says so instead of raising."""
+    import platform
+
     from glmtui.engine import host
 
     memory = host.memory()
@@ -93,11 +93,11 @@ def examine(args: Namespace, settings: Settings) -> Report:
         "devices": _devices(),
         "kernels": _kernels(),
         "paths": {
-            "config": settings.path,
-            "conversations": paths.data_dir() / "conversations",
-            "state": paths.state_dir(),
-            "cache": paths.cache_dir(),
-            "themes": paths.themes_dir(),
+            N_("config"): settings.path,
+            N_("conversations"): paths.data_dir() / "conversations",
+            N_("state"): paths.state_dir(),
+            N_("cache"): paths.cache_dir(),
+            N_("themes"): paths.themes_dir(),
         },
         "settings": settings.problems or "ok",
         "use": _use(args, settings),
@@ -108,7 +108,8 @@ def lines(report: Report) -> list[str]:
     """Lay the report out for people."""
 
     def row(title: str, *values: object) -> str:
-        return f"{title:<14}" + " · ".join(str(value) for value in values if value not in (None, "", []))
+        room = 14 - sum(1 + (unicodedata.east_asian_width(character) in "WF") for character in title)
+        return title + " " * room + " · ".join(str(value) for value in values if value not in (None, "", []))
 
     def size(memory: Report) -> str:
         return _("{free} free of {total}").format(
@@ -142,7 +143,7 @@ def lines(report: Report) -> list[str]:
                 device["reason"],
             )
         )
-    result += [row(title, value) for title, value in report["kernels"].items()]
+    result += [row(_(title), value) for title, value in report["kernels"].items()]
     result += [row(_(title), path) for title, path in report["paths"].items()]
     if report["settings"] != "ok":
         result += [row(_("settings"), problem) for problem in report["settings"]]
@@ -185,9 +186,12 @@ def _devices() -> list[Report]:
 
 def _kernels() -> Report:
     """What compiles the kernels for quantised models."""
+    import os
+    import shutil
+
     names = (os.environ.get("CC", ""), "cc", "gcc", "clang", "cl")
     compiler = next((path for name in names if name and (path := shutil.which(name))), None)
-    return {"compiler": compiler or _("none found: quantised models run, slower")}
+    return {N_("compiler"): compiler or _("none found: quantised models run, slower")}
 
 
 def _use(args: Namespace, settings: Settings) -> Report:
@@ -221,6 +225,8 @@ def _use(args: Namespace, settings: Settings) -> Report:
 
 
 def _version(package: str) -> str | None:
+    from importlib import metadata  # slow, and `glmtui --help` has no use for it
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -6,6 +6,7 @@ depends on it. torch is imported in it, by the first request, so that the first 
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import queue
 import sys
@@ -220,6 +221,10 @@ def free_memory() -> None:
     torch = sys.modules.get("torch")
     if torch is None:
         return
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc keeps what is freed; musl has none
+        if trim is not None:
+            trim(0)
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
     if torch.backends.mps.is_available():

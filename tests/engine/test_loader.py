@@ -20,7 +20,15 @@ from glmtui.models.folder import ModelFolder
 
 torch.set_num_threads(1)
 GOLDEN = Path(__file__).parents[1] / "golden"
-FLOAT = ["chatglm-fp16-sharded", "chatglm-mask-token", "chatglm-ptuning", "chatglm-ptuning-projection"]
+FLOAT = [
+    "chatglm-fp16-sharded",
+    "chatglm-mask-token",
+    "chatglm-ptuning",
+    "chatglm-ptuning-projection",
+    "chatglm2-fp16-sharded",
+    "chatglm2-ptuning",
+    "chatglm3-fp16",
+]
 
 
 @pytest.mark.parametrize("name", FLOAT)

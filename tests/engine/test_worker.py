@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import gc
+import json
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from glmtui.engine.chat_model import ChatModel
 from glmtui.engine.events import (
@@ -33,6 +39,8 @@ from glmtui.engine.events import (
 )
 from glmtui.engine.worker import Worker
 from glmtui.errors import UserError
+from glmtui.models.checkpoint import expected_shapes, new_network
+from glmtui.models.folder import ModelFolder
 
 Script = Callable[..., ChatModel]
 Progress = Callable[[str, int, int], None]
@@ -309,6 +317,30 @@ def test_unload_and_change_let_the_old_model_go(
     assert until_end(worker, unload.request_id) == [Unloaded(unload.request_id)]
     gc.collect()
     assert [model() for model in seen] == [None, None]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="resident memory is comparable on Linux only")
+def test_unload_gives_memory_back_to_the_system(
+    make_worker: Callable[..., Worker], text_folder: Path, tmp_path: Path
+) -> None:
+    """Tensors of a few megabytes, as the C library likes to keep them."""
+    config = json.loads((text_folder / "config.json").read_text())
+    config |= {"hidden_size": 512, "inner_hidden_size": 2048, "num_layers": 8}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "ice_text.model").write_bytes((text_folder / "ice_text.model").read_bytes())
+    shapes = expected_shapes(new_network(replace(ModelFolder.open(text_folder), config=config)))
+    save_file(
+        {name: torch.zeros(shape).half() for name, shape in shapes.items()}, tmp_path / "model.safetensors"
+    )
+    worker = make_worker()
+    load, unload = Load(str(tmp_path), device="cpu"), Unload()
+    worker.submit(load)
+    loaded = until_end(worker, load.request_id)[-1]
+    assert isinstance(loaded, Loaded)
+    resident = psutil.Process().memory_info().rss
+    worker.submit(unload)
+    until_end(worker, unload.request_id)
+    assert resident - psutil.Process().memory_info().rss > 0.8 * loaded.info.memory_bytes
 
 
 def test_count_tokens(ready: Callable[[ChatModel], Worker], script: Script) -> None:
