@@ -283,9 +283,7 @@ class GlmTui(App[None]):
     async def _rebuild(self) -> None:
         """Make the screen again, in another language."""
         self._keep_state()
-        self.chat = ChatScreen(self)
-        self.controller.view = self.chat
-        await self.switch_screen(self.chat)
+        await self.chat.rebuild()
         await self.controller.attach()
         self._restore_draft()
 

@@ -135,7 +135,7 @@ def message(text: str) -> str:
 def nearest(name: str) -> list[str]:
     """Return the commands most like `name`, best first."""
     begins = [command.name for command in COMMANDS if name and command.name.startswith(name)]
-    alike = (BY_NAME[near].name for near in difflib.get_close_matches(name, BY_NAME, n=3, cutoff=0.5))
+    alike = (BY_NAME[near].name for near in difflib.get_close_matches(name, BY_NAME, n=3, cutoff=0.6))
     return list(dict.fromkeys([*begins, *alike]))[:3]
 
 

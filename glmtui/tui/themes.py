@@ -27,6 +27,7 @@ Colours left out are derived by Textual. The file may also keep its colours at t
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,6 +52,11 @@ COLORS = (
     "primary", "secondary", "accent", "foreground", "background", "surface", "panel",
     "success", "warning", "error", "boost",
 )  # fmt: skip
+
+_PERCENT = re.compile(r"\s+\d{1,3}%$")
+_STYLE = re.compile(r"((not )?(bold|dim|italic|underline|reverse|strike|none|b|i|u|r|s) ?)+")
+_ANSI_VARIABLES = {"ansi-background": "ansi_default", "ansi-foreground": "ansi_default"}
+"""Textual's own style sheet needs them, and only its own ANSI themes have them."""
 
 
 class ThemeError(ValueError):
@@ -118,10 +124,12 @@ def read(path: Path) -> ThemeFile:
     for key, value in colors.items():
         _check_color(key, value)
     for key, value in variables.items():
-        if value.startswith("#"):
-            _check_color(key, value)
+        if not key.endswith("style"):
+            _check_color(key, _PERCENT.sub("", value))
+        elif not _STYLE.fullmatch(value):
+            raise ThemeError(_("{key} = {value!r} is no text style").format(key=key, value=value))
     ansi = _flag(data, "ansi", False)
-    derived = {} if ansi else _derived(colors)
+    derived = _ANSI_VARIABLES if ansi else _derived(colors)
     theme = Theme(name=name, dark=_flag(data, "dark", True), ansi=ansi, variables=derived | variables,
                   **colors)  # fmt: skip
     return ThemeFile(name, _text(data, "title", name), path, theme)
@@ -163,6 +171,8 @@ def _derived(colors: Mapping[str, str]) -> dict[str, str]:
 def _check_color(key: str, value: str) -> None:
     from textual.color import Color, ColorParseError
 
+    if value in ("auto", "initial", "transparent"):
+        return
     try:
         Color.parse(value)
     except ColorParseError as error:

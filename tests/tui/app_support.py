@@ -188,14 +188,13 @@ async def settled(pilot: Pilot[None]) -> None:
 
 
 async def send(pilot: Pilot[None], text: str) -> None:
-    """Write `text` into the composer and press Enter twice where the first one takes a completion."""
+    """Write `text` into the composer and press Enter; offers are turned down first."""
     app = app_of(pilot)
     app.chat.composer.text = text
     await pilot.pause()
+    if app.chat.composer.popup.is_open:
+        await pilot.press("escape")
     await pilot.press("enter")
-    await pilot.pause()
-    if app.chat.composer.text.strip() == text.strip():
-        await pilot.press("enter")
     await settled(pilot)
 
 

@@ -1,17 +1,19 @@
 """Theme files: what ships is readable for everyone, what a person breaks is named and skipped."""
 
+import os
 from itertools import product
 from pathlib import Path
 
 import pytest
 from textual.color import Color
+from tui.app_support import running, visible_text, wait_until
 
 from glmtui import paths
 from glmtui.tui import themes
 
 SHIPPED = themes.load(paths.themes_dir()).themes
-TEXTS = ("text", "text-muted", "text-primary", "text-secondary", "text-accent", "text-success", "text-warning",
-         "text-error", "link-color")  # fmt: skip
+ROLES = ("muted", "primary", "secondary", "accent", "success", "warning", "error")
+TEXTS = ("text", "link-color", *(f"text-{role}" for role in ROLES))
 GROUNDS = ("background", "surface", "panel")
 
 
@@ -64,6 +66,8 @@ def test_every_text_stands_out_from_every_background(name: str) -> None:
         ("primary = = 1", "line 1"),
         ('primary = "#ff0000"\ndark = "yes"\n', "dark"),
         ('colors = "blue"\n', "colors"),
+        ('primary = "red"\n[variables]\nborder = "loud"\n', "border"),
+        ('primary = "red"\n[variables]\nlink-style = "wavy"\n', "link-style"),
     ],
 )
 def test_a_bad_theme_is_named_and_skipped(tmp_path: Path, text: str, said: str) -> None:
@@ -87,3 +91,39 @@ def test_saving_a_theme_changes_the_stamp(tmp_path: Path) -> None:
     (tmp_path / "new.toml").write_text('primary = "#ff8800"\n', encoding="utf-8")
     assert themes.stamp(tmp_path) != before
     assert themes.stamp(tmp_path / "missing") == ()
+
+
+async def test_the_app_can_wear_every_theme() -> None:
+    async with running() as (pilot, app, _worker):
+        for name in app.themes.files:
+            app.theme = name
+            await pilot.pause()
+            assert visible_text(app.screen)
+
+
+async def test_a_theme_is_reloaded_when_it_is_saved() -> None:
+    folder = themes.user_themes_dir()
+    folder.mkdir(parents=True)
+    mine = folder / "mine.toml"
+    mine.write_text('primary = "#ff0000"\n', encoding="utf-8")
+    async with running() as (pilot, app, _worker):
+        await app.change_setting("ui.theme", "mine")
+        mine.write_text('primary = "#00ff00"\n', encoding="utf-8")
+        os.utime(mine, ns=(1, 1))
+        await wait_until(pilot, lambda: app.current_theme.primary == "#00ff00")
+        mine.write_text("primary = ", encoding="utf-8")
+        await wait_until(pilot, lambda: app.theme == themes.DEFAULT_DARK)
+
+
+async def test_no_color_leaves_no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    async with running() as (_pilot, app, _worker):
+        colors = [
+            segment.style.color.get_truecolor()
+            for strip in app.screen._compositor.render_strips()
+            for segment in strip
+            if segment.style and segment.style.color
+        ]
+        assert app.no_color
+        assert colors
+        assert all(color.red == color.green == color.blue for color in colors)

@@ -53,6 +53,11 @@ class ChatScreen(Screen[None]):
 
     def __init__(self, app: GlmTui) -> None:
         super().__init__()
+        self._count_timer: Timer | None = None
+        self._narrow: bool | None = None
+        self._build(app)
+
+    def _build(self, app: GlmTui) -> None:
         settings, state = app.settings, app.state
         self.history = HistoryPane(app.library)
         self.settings_pane = SettingsPane(settings)
@@ -66,8 +71,6 @@ class ChatScreen(Screen[None]):
         )  # fmt: skip
         self.hints = KeyHints()
         self.status_line = StatusLine()
-        self._count_timer: Timer | None = None
-        self._narrow: bool | None = None
 
     def compose(self) -> ComposeResult:
         """Three panes, and the status below them."""
@@ -100,6 +103,12 @@ class ChatScreen(Screen[None]):
         wide = not self._narrow
         self.set_class(wide and bool(self.app.settings["ui.history_pane"]), "-history")
         self.set_class(wide and bool(self.app.settings["ui.settings_pane"]), "-settings")
+
+    async def rebuild(self) -> None:
+        """Make everything anew, in the language that is now in use."""
+        self._build(self.app)
+        await self.recompose()
+        self.composer.focus()
 
     # --- panes ---
 

@@ -44,6 +44,32 @@ class ConversationList(OptionList):
 
     BINDINGS: ClassVar[list[BindingType]] = [*keys.bindings("history")]
 
+    @property
+    def pane(self) -> HistoryPane:
+        """The pane it stands in."""
+        assert isinstance(self.parent, HistoryPane)
+        return self.parent
+
+    def action_focus_search(self) -> None:
+        """Go to the search field."""
+        self.pane.focus_search()
+
+    def action_new(self) -> None:
+        """Begin a conversation."""
+        self.post_message(HistoryPane.Wanted("new"))
+
+    def action_undo(self) -> None:
+        """Bring back what was deleted last."""
+        self.post_message(HistoryPane.Wanted("undo"))
+
+    def action_rename(self) -> None:
+        """Rename the highlighted conversation."""
+        self.pane.want("rename")
+
+    def action_delete(self) -> None:
+        """Move the highlighted conversation to the trash."""
+        self.pane.want("delete")
+
 
 class SearchField(Input):
     """Narrows the list while it is typed into."""
@@ -219,26 +245,7 @@ class HistoryPane(Vertical):
         elif event.option_id:
             self.post_message(self.Chosen(event.option_id))
 
-    def action_focus_search(self) -> None:
-        """Go to the search field."""
-        self.focus_search()
-
-    def action_new(self) -> None:
-        """Begin a conversation."""
-        self.post_message(self.Wanted("new"))
-
-    def action_undo(self) -> None:
-        """Bring back what was deleted last."""
-        self.post_message(self.Wanted("undo"))
-
-    def action_rename(self) -> None:
-        """Rename the highlighted conversation."""
-        self._want("rename")
-
-    def action_delete(self) -> None:
-        """Move the highlighted conversation to the trash."""
-        self._want("delete")
-
-    def _want(self, action: str) -> None:
+    def want(self, action: str) -> None:
+        """Ask for something to be done with the highlighted conversation."""
         if conversation_id := self._conversation_id():
             self.post_message(self.Wanted(action, conversation_id))

@@ -1,0 +1,167 @@
+"""Panes, sizes and keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from textual.widget import Widget
+from tui.app_support import ScriptedWorker, running, send, settled, visible_text, wait_until
+
+from glmtui.tui import keys
+from glmtui.tui.screens.help import HelpScreen
+
+
+async def test_a_small_window_shows_the_chat_alone_and_panes_over_it() -> None:
+    async with running(size=(80, 24)) as (pilot, app, _worker):
+        chat = app.chat
+        assert not chat.history.display
+        assert not chat.settings_pane.display
+        await pilot.press("ctrl+b")
+        await settled(pilot)
+        assert chat.history.display
+        assert chat.query_one("#chat").size.width == 80, "the pane lies over the chat"
+        await pilot.press("f3")
+        assert not chat.history.display
+        assert chat.settings_pane.display
+        await pilot.press("escape")
+        assert not chat.settings_pane.display
+        assert chat.composer.prompt.has_focus
+        assert app.settings["ui.history_pane"], "what a small window hides is no change of a setting"
+        await send(pilot, "Go")
+        await wait_until(pilot, lambda: "Hello!" in visible_text(chat.transcript))
+
+
+async def test_a_large_window_keeps_lines_readable() -> None:
+    async with running(size=(200, 50)) as (pilot, app, _worker):
+        await send(pilot, "word " * 100)
+        assert app.chat.transcript.content_size.width <= 100
+        assert app.chat.history.display
+
+
+async def test_panes_stay_as_they_were_left() -> None:
+    async with running() as (pilot, app, _worker):
+        await pilot.press("ctrl+b", "f3")
+        await settled(pilot)
+        assert not app.chat.history.display
+        assert app.chat.settings_pane.display
+    async with running() as (_pilot, app, _worker):
+        assert not app.chat.history.display
+        assert app.chat.settings_pane.display
+
+
+async def test_resizing_hides_and_brings_back_the_panes() -> None:
+    async with running() as (pilot, app, _worker):
+        await pilot.resize_terminal(80, 24)
+        await settled(pilot)
+        assert not app.chat.history.display
+        await pilot.resize_terminal(120, 36)
+        await settled(pilot)
+        assert app.chat.history.display
+
+
+async def test_f6_goes_round_the_panes() -> None:
+    async with running() as (pilot, app, _worker):
+        seen = []
+        for _turn in range(3):
+            await pilot.press("f6")
+            await pilot.pause()
+            seen.append(app.chat.scope())
+        assert seen == ["transcript", "history", "composer"]
+
+
+async def test_f1_shows_the_keys_of_where_one_is() -> None:
+    async with running() as (pilot, app, _worker):
+        app.chat.history.list.focus()
+        await pilot.press("f1")
+        await wait_until(pilot, lambda: isinstance(app.screen, HelpScreen))
+        await wait_until(pilot, lambda: "Move to the trash" in visible_text(app.screen))
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: app.screen is app.chat)
+
+
+async def test_ctrl_c_stops_then_quits() -> None:
+    worker = ScriptedWorker(hold=True)
+    async with running(worker) as (pilot, app, _worker):
+        await send(pilot, "Go")
+        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
+        await pilot.press("ctrl+c")
+        await wait_until(pilot, lambda: app.controller.answer is None)
+        assert not worker.closed
+        await pilot.press("ctrl+c")
+        await wait_until(pilot, lambda: worker.closed)
+
+
+async def test_a_suggestion_is_sent_by_a_click() -> None:
+    async with running() as (pilot, _app, worker):
+        await pilot.click("Suggestion")
+        await wait_until(pilot, lambda: bool(worker.generated))
+        assert worker.generated[0].turns[0].text == "你好"
+
+
+async def test_hints_can_be_clicked() -> None:
+    async with running() as (pilot, app, _worker):
+        text = visible_text(app.chat.hints)
+        at = text.index("F3") + app.chat.hints.styles.padding.left - (len(text) - len(text.lstrip()))
+        await pilot.click("#hints", offset=(at, 0))
+        await settled(pilot)
+        assert app.chat.settings_pane.display
+
+
+# --- keys ---
+
+
+async def test_a_key_can_be_bound_elsewhere(home: Path) -> None:
+    path = home / "config" / "config.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text('[keys]\n"app.settings" = "f8"\n', "utf-8")
+    async with running(size=(160, 36)) as (pilot, app, _worker):
+        await pilot.press("f3")
+        assert not app.chat.settings_pane.display
+        await pilot.press("f8")
+        await settled(pilot)
+        assert app.chat.settings_pane.display
+        assert "F8 settings" in visible_text(app.chat.hints)
+
+
+async def test_keys_that_clash_are_named(home: Path) -> None:
+    path = home / "config" / "config.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text('[keys]\n"app.settings" = "f1"\n"app.setings" = "f9"\n', "utf-8")
+    async with running() as (pilot, app, _worker):
+        await wait_until(pilot, lambda: "F1 is bound to both" in visible_text(app.chat.transcript))
+        assert "Did you mean app.settings?" in visible_text(app.chat.transcript)
+
+
+def test_no_shipped_keys_clash() -> None:
+    for scope in keys.SCOPES:
+        names = [name for key in keys.KEYS if key.scope == scope for name in keys.keys_of(key, {})]
+        assert len(names) == len(set(names)), scope
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("ctrl+b", "Ctrl+B"), ("escape", "Esc"), ("slash", "/"), ("j", "j"), ("alt+up", "Alt+↑")],
+)
+def test_keys_are_written_as_people_do(name: str, shown: str) -> None:
+    assert keys.display(name) == shown
+
+
+def test_the_table_for_people_has_every_key() -> None:
+    table = keys.markdown_table()
+    assert all(f"`{key.id}`" in table for key in keys.KEYS)
+
+
+async def test_every_binding_of_the_app_is_in_the_table() -> None:
+    async with running(size=(140, 50)) as (pilot, app, _worker):
+        await pilot.press("f3")
+        await settled(pilot)
+        nodes = list(app.screen.walk_children(Widget))
+        ids = {
+            binding.id
+            for node in [app, *nodes]
+            for bindings in node._bindings.key_to_bindings.values()
+            for binding in bindings
+            if binding.id
+        }
+        assert ids <= set(keys.BY_ID), "a binding with an id is missing in glmtui.tui.keys"

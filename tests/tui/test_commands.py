@@ -1,0 +1,294 @@
+"""The table of commands, and each command as a person sees it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from textual.widgets import Input, OptionList
+from tui.app_support import ScriptedWorker, running, saved, send, visible_text, wait_until
+
+from glmtui.tui import commands
+from glmtui.tui.screens.prompt import PromptScreen
+from glmtui.tui.screens.themes import ThemeScreen
+
+# --- the table ---
+
+
+def test_names_and_words_are_unique() -> None:
+    names = [name for command in commands.COMMANDS for name in (command.name, *command.aliases)]
+    assert len(names) == len(set(names))
+    assert set(commands.BY_WORD) == {"clear", "stop"}
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "argument"),
+    [
+        ("/quant 4", "quant", "4"),
+        ("  /QUANT   4 ", "quant", "4"),
+        ("/model ~/my models/glm", "model", "~/my models/glm"),
+        ("clear", "clear", ""),
+        ("Stop", "stop", ""),
+        ("/q", "quit", ""),
+        ("/system 用中文回答。\n要简短。", "system", "用中文回答。\n要简短。"),
+    ],
+)
+def test_lines_that_are_commands(text: str, name: str, argument: str) -> None:
+    line = commands.parse(text)
+    assert line is not None
+    assert line.command is not None
+    assert (line.command.name, line.argument) == (name, argument)
+
+
+@pytest.mark.parametrize(
+    "text", ["clear the table", "你好", "//new is a command", "/usr/bin/env what?", "a /new"]
+)
+def test_lines_that_are_messages(text: str) -> None:
+    assert commands.parse(text) is None
+
+
+def test_two_slashes_send_one() -> None:
+    assert commands.message("//new is a command") == "/new is a command"
+    assert commands.message("你好") == "你好"
+
+
+@pytest.mark.parametrize(
+    ("typed", "near"), [("qant", "quant"), ("hlep", "help"), ("mod", "model"), ("exprt", "export")]
+)
+def test_unknown_commands_offer_what_is_near(typed: str, near: str) -> None:
+    assert near in commands.nearest(typed)
+    assert f"/{near}" in commands.unknown(typed)
+
+
+def test_the_table_for_people_has_every_command() -> None:
+    table = commands.markdown_table()
+    assert all(f"`/{command.name}" in table for command in commands.COMMANDS)
+    assert len({line.count("|") - line.count("\\|") for line in table.split("\n")}) == 1
+
+
+# --- the commands ---
+
+
+async def test_an_unknown_command_stays_in_the_composer_and_is_explained() -> None:
+    async with running() as (pilot, app, worker):
+        await send(pilot, "/qant 4")
+        assert "Did you mean /quant?" in visible_text(app.chat.transcript)
+        assert app.chat.composer.text == "/qant 4"
+        assert worker.generated == []
+
+
+async def test_help_lists_the_commands() -> None:
+    async with running(size=(120, 60)) as (pilot, app, _worker):
+        await send(pilot, "/help")
+        await wait_until(pilot, lambda: "/regenerate" in visible_text(app.chat.transcript))
+        await send(pilot, "/help quant")
+        await wait_until(pilot, lambda: "/quant 4|8|none" in visible_text(app.chat.transcript))
+
+
+@pytest.mark.parametrize("text", ["/new", "/clear", "clear"])
+async def test_new_and_clear_begin_anew_and_keep_the_old_one(text: str) -> None:
+    async with running() as (pilot, app, _worker):
+        await send(pilot, "Go")
+        await wait_until(pilot, lambda: app.controller.answer is None)
+        old = app.controller.conversation
+        await send(pilot, text)
+        await wait_until(pilot, lambda: app.controller.conversation is not old)
+        assert "Go" not in visible_text(app.chat.transcript)
+        await wait_until(pilot, lambda: "Go" in visible_text(app.chat.history))
+
+
+async def test_stop_as_a_word_stops_the_answer() -> None:
+    async with running(ScriptedWorker(hold=True)) as (pilot, app, _worker):
+        await send(pilot, "Go")
+        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
+        await send(pilot, "stop")
+        await wait_until(pilot, lambda: app.controller.answer is None)
+        assert saved(app).branch()[-1].state == "stopped"
+
+
+async def test_quant_device_threads_and_model_load_again_and_keep_the_conversation(tmp_path: Path) -> None:
+    async with running() as (pilot, app, worker):
+        await send(pilot, "Go")
+        await wait_until(pilot, lambda: app.controller.answer is None)
+        await send(pilot, "/quant 4")
+        await wait_until(pilot, lambda: "INT4" in visible_text(app.chat.status_line))
+        await send(pilot, "/device cpu")
+        await send(pilot, "/threads 2")
+        await send(pilot, f"/model {tmp_path}")
+        await wait_until(pilot, lambda: tmp_path.name in visible_text(app.chat.status_line))
+        last = worker.loads[-1]
+        assert (last.source, last.quant, last.device, last.threads) == (str(tmp_path), "4", "cpu", 2)
+        assert "Go" in visible_text(app.chat.transcript)
+        assert app.settings["model.quant"] == "4"
+
+
+async def test_a_wrong_argument_says_what_is_allowed() -> None:
+    async with running() as (pilot, app, worker):
+        await send(pilot, "/quant 5")
+        await wait_until(pilot, lambda: "none, 8, 4" in visible_text(app.chat.transcript))
+        await send(pilot, "/quant")
+        await wait_until(pilot, lambda: "/quant 4|8|none" in visible_text(app.chat.transcript))
+        assert len(worker.loads) == 1
+
+
+async def test_save_and_load(tmp_path: Path) -> None:
+    async with running() as (pilot, app, _worker):
+        await send(pilot, "Keep me")
+        await wait_until(pilot, lambda: app.controller.answer is None)
+        await send(pilot, f"/save {tmp_path / 'copy'}")
+        assert "Keep me" in (tmp_path / "copy.jsonl").read_text("utf-8")
+        await send(pilot, "/new")
+        await send(pilot, f"/load {tmp_path / 'copy.jsonl'}")
+        await wait_until(pilot, lambda: "Keep me" in visible_text(app.chat.transcript))
+        await send(pilot, f"/load {tmp_path / 'missing.jsonl'}")
+        await wait_until(pilot, lambda: "missing.jsonl" in visible_text(app.chat.transcript))
+
+
+async def test_theme_by_name_and_by_preview() -> None:
+    async with running() as (pilot, app, _worker):
+        await send(pilot, "/theme midnight")
+        assert app.theme == "midnight"
+        assert app.settings["ui.theme"] == "midnight"
+        await send_without_waiting(pilot, app, "/theme")
+        await wait_until(pilot, lambda: isinstance(app.screen, ThemeScreen))
+        await pilot.press("down")
+        await wait_until(pilot, lambda: app.theme != "midnight")
+        assert app.settings["ui.theme"] == "midnight", "a preview changes nothing"
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: app.theme == "midnight")
+        await send_without_waiting(pilot, app, "/theme")
+        await wait_until(pilot, lambda: isinstance(app.screen, ThemeScreen))
+        names = [option.id for option in app.screen.query_one(OptionList).options]
+        app.screen.query_one(OptionList).highlighted = names.index("dawn")
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: app.settings["ui.theme"] == "dawn")
+        assert app.theme == "dawn"
+
+
+async def test_rename_asks_when_no_title_is_given() -> None:
+    async with running() as (pilot, app, _worker):
+        await send(pilot, "Go")
+        await wait_until(pilot, lambda: app.controller.answer is None)
+        await send(pilot, "/rename 我的标题")
+        assert "我的标题" in visible_text(app.chat.title_bar)
+        await send_without_waiting(pilot, app, "/rename")
+        await wait_until(pilot, lambda: isinstance(app.screen, PromptScreen))
+        app.screen.query_one(Input).value = "Another"
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: "Another" in visible_text(app.chat.title_bar))
+        assert saved(app).title == "Another"
+
+
+async def test_delete_and_undo() -> None:
+    async with running() as (pilot, app, _worker):
+        await send(pilot, "Go")
+        await wait_until(pilot, lambda: app.controller.answer is None)
+        path = saved(app).path
+        assert path is not None
+        await send(pilot, "/delete")
+        assert not path.exists()
+        assert "Go" not in visible_text(app.chat.transcript)
+        await send(pilot, "/undo")
+        assert path.exists()
+        await wait_until(pilot, lambda: "Go" in visible_text(app.chat.history))
+
+
+async def test_language_changes_at_once_and_keeps_the_conversation() -> None:
+    async with running() as (pilot, app, _worker):
+        await send(pilot, "Go")
+        await wait_until(pilot, lambda: app.controller.answer is None)
+        before = app.chat.composer
+        await send(pilot, "/language zh_CN")
+        await wait_until(
+            pilot, lambda: app.chat.composer is not before and "Hello!" in visible_text(app.chat.transcript)
+        )
+        await send(pilot, "/language en")
+        await send(pilot, "Still there?")
+        await wait_until(pilot, lambda: "Still there?" in visible_text(app.chat.transcript))
+
+
+async def test_set_system_and_preset() -> None:
+    async with running() as (pilot, app, worker):
+        await send(pilot, "/set generation.temperature 0.3")
+        await send(pilot, "/preset save calm")
+        await send(pilot, "/set generation.temperature 1.2")
+        await send(pilot, "/preset calm")
+        assert app.settings["generation.temperature"] == 0.3
+        await send(pilot, "/system Be brief.")
+        assert app.settings["generation.system_prompt"] == "Be brief."
+        await send(pilot, "Go")
+        await wait_until(pilot, lambda: bool(worker.generated))
+        assert worker.generated[0].sampling.temperature == 0.3
+        assert worker.generated[0].turns[0].role == "user", "nano has no system prompt"
+
+
+async def test_copy_takes_the_answer_or_its_code() -> None:
+    async with running(ScriptedWorker("Here:\n\n```python\nprint(1)\n```\n")) as (pilot, app, _worker):
+        await send(pilot, "/copy")
+        await wait_until(pilot, lambda: "no answer to copy" in visible_text(app.chat.transcript))
+        await send(pilot, "Go")
+        await wait_until(pilot, lambda: app.controller.answer is None)
+        await send(pilot, "/copy code")
+        assert app.clipboard == "print(1)\n"
+        await send(pilot, "/copy")
+        assert app.clipboard.startswith("Here:")
+
+
+async def test_stats_and_keys_are_shown() -> None:
+    async with running(size=(120, 50)) as (pilot, app, _worker):
+        await send(pilot, "/stats")
+        await wait_until(pilot, lambda: "7.0 M" in visible_text(app.chat.transcript))
+        await send(pilot, "/keys")
+        await wait_until(pilot, lambda: "config.toml" in visible_text(app.chat.transcript))
+
+
+async def test_export_and_import(tmp_path: Path) -> None:
+    pytest.importorskip("glmtui.chat.formats", reason="formats are not there yet")
+    async with running() as (pilot, app, _worker):
+        await send(pilot, "Keep me")
+        await wait_until(pilot, lambda: app.controller.answer is None)
+        for kind in ("md", "json", "html", "txt"):
+            path = tmp_path / f"out.{kind}"
+            await send(pilot, f"/export {kind} {path}")
+            assert "Keep me" in path.read_text("utf-8")
+        old = tmp_path / "old.json"
+        old.write_text(json.dumps([["旧问题", "旧回答"]], ensure_ascii=False), "utf-8")
+        await send(pilot, f"/import {old}")
+        await wait_until(pilot, lambda: "旧回答" in visible_text(app.chat.transcript))
+
+
+async def test_quit_as_a_command() -> None:
+    async with running() as (pilot, app, worker):
+        app.submit("/quit")
+        await wait_until(pilot, lambda: worker.closed)
+    assert app.return_code == 0
+
+
+async def test_completion_offers_commands_and_arguments() -> None:
+    async with running() as (pilot, app, _worker):
+        await pilot.press(*"/qu")
+        await pilot.pause()
+        assert [offer.text.strip() for offer in app.chat.composer.popup.offers][:2] == ["/quant", "/quit"]
+        app.chat.composer.text = "/theme mid"
+        await pilot.pause()
+        assert [offer.text for offer in app.chat.composer.popup.offers] == ["/theme midnight"]
+
+
+async def test_the_palette_finds_commands_by_what_they_do() -> None:
+    async with running() as (pilot, app, _worker):
+        await pilot.press("ctrl+p")
+        await wait_until(pilot, lambda: bool(app.screen.query("CommandList")))
+        await pilot.press(*"midnight")
+        options = app.screen.query_one("CommandList", OptionList)
+        await wait_until(
+            pilot, lambda: options.option_count > 0 and "midnight" in str(options.options[0].prompt)
+        )
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: app.theme == "midnight")
+
+
+async def send_without_waiting(pilot, app, text: str) -> None:  # type: ignore[no-untyped-def]
+    """Start a command that opens a dialog (and so does not end by itself)."""
+    app.submit(text)
+    await pilot.pause()

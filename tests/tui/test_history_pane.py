@@ -1,0 +1,137 @@
+"""The conversations on the left, by keyboard alone."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+
+import pytest
+from textual.widgets import Input
+from tui.app_support import ScriptedWorker, running, send, settled, visible_text, wait_until
+
+from glmtui.chat.library import Library
+from glmtui.tui.screens.prompt import PromptScreen
+from glmtui.tui.widgets.history import day_name
+
+TODAY = date(2026, 3, 15)
+
+
+@pytest.mark.parametrize(
+    ("days", "name"),
+    [
+        (-1, "Today"),
+        (0, "Today"),
+        (1, "Yesterday"),
+        (3, "Last 7 days"),
+        (20, "Last 30 days"),
+        (60, "2026-01"),
+    ],
+)
+def test_days_have_names(days: int, name: str) -> None:
+    assert day_name(TODAY - timedelta(days=days), TODAY) == name
+
+
+def write(*questions: str, days: int = 0) -> list[str]:
+    """Write conversations of `days` ago, oldest first; return their ids."""
+    library = Library()
+    begin = datetime.now().astimezone() - timedelta(days=days, minutes=len(questions))
+    ids = []
+    for minute, question in enumerate(questions):
+        conversation = library.create()
+        time = begin + timedelta(minutes=minute)
+        conversation.append("user", question, time=time)
+        conversation.append("assistant", f"An answer to {question}", time=time)
+        conversation.rename(question)
+        ids.append(conversation.id)
+    return ids
+
+
+async def test_conversations_are_grouped_by_day_newest_first() -> None:
+    write("old one", days=1)
+    write("first", "second")
+    async with running() as (pilot, app, _worker):
+        await wait_until(pilot, lambda: "second" in visible_text(app.chat.history))
+        lines = [line.strip() for line in visible_text(app.chat.history.list).split("\n")]
+        assert lines == ["Today", "second", "first", "Yesterday", "old one"]
+
+
+async def test_open_with_the_arrow_keys_and_mark_it() -> None:
+    write("first", "second")
+    async with running() as (pilot, app, _worker):
+        await wait_until(pilot, lambda: "second" in visible_text(app.chat.history))
+        app.chat.history.list.focus()
+        await pilot.press("down", "down", "enter")
+        await wait_until(pilot, lambda: "An answer to first" in visible_text(app.chat.transcript))
+        assert app.chat.composer.prompt.has_focus
+        await wait_until(pilot, lambda: "▌first" in visible_text(app.chat.history))
+
+
+async def test_search_finds_text_and_opens_it() -> None:
+    write("怎样量化模型？", "something else")
+    async with running() as (pilot, app, _worker):
+        await pilot.press("ctrl+o")
+        assert app.chat.history.search.has_focus
+        app.chat.history.search.value = "量化"
+        await wait_until(pilot, lambda: "something else" not in visible_text(app.chat.history.list))
+        await pilot.press("enter")
+        await settled(pilot)
+        await pilot.press("down", "enter")
+        await wait_until(pilot, lambda: "An answer to 怎样量化模型？" in visible_text(app.chat.transcript))
+        app.chat.history.search.value = "nowhere"
+        await wait_until(pilot, lambda: "Nothing found." in visible_text(app.chat.history))
+
+
+async def test_rename_delete_and_undo() -> None:
+    write("first")
+    async with running() as (pilot, app, _worker):
+        await wait_until(pilot, lambda: "first" in visible_text(app.chat.history))
+        app.chat.history.list.focus()
+        await pilot.press("down", "r")
+        await wait_until(pilot, lambda: isinstance(app.screen, PromptScreen))
+        app.screen.query_one(Input).value = "A better name"
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: "A better name" in visible_text(app.chat.history))
+        app.chat.history.list.focus()
+        await pilot.press("delete")
+        await wait_until(pilot, lambda: "A better name" not in visible_text(app.chat.history))
+        assert Library().list() == []
+        await pilot.press("u")
+        await wait_until(pilot, lambda: "A better name" in visible_text(app.chat.history))
+
+
+async def test_a_conversation_that_is_answered_cannot_be_deleted() -> None:
+    async with running(ScriptedWorker(hold=True)) as (pilot, app, _worker):
+        await send(pilot, "Go")
+        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
+        await send(pilot, "/delete")
+        await wait_until(pilot, lambda: "is being answered" in visible_text(app.chat.transcript))
+        assert len(Library().list()) == 1
+
+
+async def test_pinned_conversations_come_first() -> None:
+    first, _second = write("first", "second")
+    Library().pin(first)
+    async with running() as (pilot, app, _worker):
+        await wait_until(pilot, lambda: "Pinned" in visible_text(app.chat.history))
+        lines = [line.strip() for line in visible_text(app.chat.history.list).split("\n")]
+        assert lines == ["Pinned", "first", "Today", "second"]
+
+
+async def test_more_appear_on_the_way_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    from glmtui.tui.widgets.history import HistoryPane
+
+    monkeypatch.setattr(HistoryPane, "STEP", 30)
+    write(*(f"number {index}" for index in range(70)))
+    async with running() as (pilot, app, _worker):
+        options = app.chat.history.list
+        await wait_until(pilot, lambda: options.option_count == 31)
+        options.focus()
+        await pilot.press("end")
+        await wait_until(pilot, lambda: options.option_count == 61)
+        await pilot.press("end")
+        await wait_until(pilot, lambda: options.option_count == 71)
+
+
+async def test_markup_and_escapes_in_titles_are_text() -> None:
+    write("[red]not red[/red] \x1b[31m")
+    async with running() as (pilot, app, _worker):
+        await wait_until(pilot, lambda: "[red]not red[/red]" in visible_text(app.chat.history))
