@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -21,6 +22,9 @@ from glmtui.models.folder import ModelFolder
 from glmtui.models.ptuning import KEYS as PREFIX
 from glmtui.models.ptuning import with_prefix
 from glmtui.models.tokenizers import load_tokenizer
+from glmtui.quant import store
+from glmtui.quant.formats import Bits
+from glmtui.quant.reading import Scheme, is_own, read_into
 
 Progress = Callable[[Literal["read", "quantize", "compile"], int, int], None]
 """Called after every tensor with the stage and the bytes done and in all; raises to stop."""
@@ -29,7 +33,8 @@ DTYPES = ("float32", "bfloat16", "float16")
 RESERVE = 256 << 20
 """Bytes kept free for what is computed between the weights."""
 CACHE_SIZED = 64 << 20
-"""Bytes of weights up to which one thread decodes faster than two (nano has 21 MB; on a busy machine 230 against 100 tok/s)."""
+"""Bytes of weights up to which one thread does better than two: nano's 21 MB, on a busy machine, 230 tok/s
+against 100."""
 ESTIMATED_CONTEXT = 2048
 """Tokens of keys and values that a model must have room for, next to its weights, to be loaded."""
 
@@ -46,6 +51,8 @@ class Plan:
     quant: Quant
     dtype: torch.dtype
     threads: int
+    exact: bool = False
+    """Activations are not rounded in the products with quantised weights."""
 
     @property
     def needed(self) -> int:
@@ -54,8 +61,10 @@ class Plan:
 
     def needed_at(self, quant: Quant) -> int:
         """`needed`, were the weights quantised otherwise."""
-        sizes, size = self.folder.sizes, self.dtype.itemsize
-        return sizes.memory_bytes(quant, size) + sizes.kv_per_token * ESTIMATED_CONTEXT * size + RESERVE
+        sizes, size, cached = self.folder.sizes, self.dtype.itemsize, self.dtype.itemsize
+        if quant != "none" and not self.exact:
+            size, cached = 1, 2  # embeddings have 8 bits then, keys and values 16
+        return sizes.memory_bytes(quant, size) + sizes.kv_per_token * ESTIMATED_CONTEXT * cached + RESERVE
 
     def check_fits(self) -> None:
         """Raise OutOfMemoryError, naming what would fit, if the device has no room."""
@@ -98,7 +107,8 @@ def load(
         source: a folder, a hub id or a short name; None is the built-in model.
         quant: bits per weight, or ``none``; None keeps what the files are.
         device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
-        dtype: of the weights that are not quantised, and of the products; None takes the device's best.
+        dtype: of the weights that are not quantised, and of the products; None takes the device's best. With
+            quantised weights None also lets the CPU round activations to 8 bits, which is what makes it fast.
         threads: for products on the CPU; None takes the physical cores, or one for a tiny model.
         ptuning: the folder of a P-tuning v2 checkpoint to put on top.
         for_chat: refuse a folder without a tokenizer before its weights are read.
@@ -131,9 +141,12 @@ def plan(
     prefix = ModelFolder.open(ptuning) if ptuning else None
     if prefix is not None:
         folder = with_prefix(folder, prefix)
+    exact = dtype is not None or place.kind != "cpu"
     chosen_dtype = _parse_dtype(dtype) or devices.default_dtype(place, folder.sizes.parameters)
+    if chosen_quant != "none" and not exact:
+        chosen_dtype = torch.float32
     chosen_threads = threads or default_threads(4 * folder.sizes.parameters)
-    result = Plan(source, folder, prefix, place, chosen_quant, chosen_dtype, chosen_threads)
+    result = Plan(source, folder, prefix, place, chosen_quant, chosen_dtype, chosen_threads, exact)
     result.check_fits()
     return result
 
@@ -148,17 +161,56 @@ def read(plan: Plan, progress: Progress | None = None) -> Network:
         base = {name: shape for name, shape in shapes.items() if name not in trained}
         parts = [(plan.folder, base), (plan.prefix, trained)]
     total = sum(folder.file_bytes for folder, _shapes in parts)
-    done = 0
+    read_bytes = 0
+
+    def done(count: int, stage: Literal["read", "quantize"] = "read") -> None:
+        nonlocal read_bytes
+        read_bytes += count
+        if progress is not None:
+            progress(stage, min(read_bytes, total), total)
+
     for folder, expected in parts:
+        if plan.quant != "none" and folder is plan.folder:
+            read_quantized(plan, network, expected, done)
+            continue
         for name, tensor in Checkpoint(folder).tensors(expected, network.TIED):
             assign(network, name, tensor.to(plan.place.kind, plan.dtype, copy=True))
-            done += tensor.nbytes
-            if progress is not None:
-                progress("read", min(done, total), total)
+            done(tensor.nbytes)
     network.tie_weights()
     if network.transformer.prefix_encoder is not None:
         network.transformer.prefix_encoder.fold()
     return network.eval()
+
+
+def read_quantized(
+    plan: Plan,
+    network: Network,
+    names: Mapping[str, tuple[int, ...]],
+    done: Callable[[int, Literal["read", "quantize"]], None],
+) -> None:
+    """Place quantised weights: from the cache if they are there or can be made there, else made in memory."""
+    bits: Bits = 8 if plan.quant == "8" else 4
+    folder = plan.folder
+    stage: Literal["read", "quantize"] = "read"
+    converts = not is_own(folder.config) and not (plan.exact and folder.quant != "none")
+    if converts and folder.file_bytes >= store.CACHED_FROM:
+        found = store.open_cached(folder, bits)
+        if found is None and store.has_room(folder, bits):
+            with contextlib.suppress(OSError):  # no room or no permission: it runs all the same
+                found = store.fill_cache(folder, bits, lambda count: done(count, "quantize"))
+        folder = found or folder
+    elif converts:
+        stage = "quantize"
+    read_into(
+        network,
+        folder,
+        names,
+        Scheme.of(folder, bits, plan.exact),
+        device=plan.place.kind,
+        dtype=plan.dtype,
+        activations="float" if plan.exact else "int8",
+        done=lambda count: done(count, stage),
+    )
 
 
 def describe(plan: Plan, network: Network) -> ModelInfo:
@@ -202,8 +254,12 @@ def _parse_quant(quant: str | int | None, folder: ModelFolder) -> Quant:
         raise UserError(
             _("There is no quantisation {quant!r}. Choose one of: none, 8, 4").format(quant=quant)
         )
-    if wanted != "none" or folder.quant != "none":
-        raise UserError(_("Quantised models cannot be run yet: {path}").format(path=folder.path))
+    if folder.quant not in ("none", wanted):
+        raise UserError(
+            _(
+                "The weights of {path} have {stored} bits and cannot have other ones. Load it with --quant {stored}."
+            ).format(path=folder.path, stored=folder.quant)
+        )
     return wanted
 
 

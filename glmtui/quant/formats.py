@@ -1,8 +1,9 @@
 """How quantised weights are stored: the published ChatGLM formats, and the layout that the kernels stream.
 
-**Published** (ChatGLM-6B and ChatGLM2-6B int8/int4 checkpoints, as their ``quantization.py`` writes them): every
-output row has one scale, ``max|w| / (2^(bits-1) - 1)``, and weights are ``round(w / scale)``. INT8 is stored as
-int8 ``[rows, columns]``; INT4 as int8 ``[rows, columns / 2]`` with the even column in the high nibble.
+**Published** (int8 and int4 checkpoints of ChatGLM-6B and ChatGLM2-6B, as their ``quantization.py`` writes
+them): every output row has one scale, ``max|w| / (2^(bits-1) - 1)``, and weights are ``round(w / scale)``.
+INT8 is stored as int8 ``[rows, columns]``; INT4 as int8 ``[rows, columns / 2]`` with the even column in the
+high nibble.
 
 **Packed** (`Packed`): what runs. Rows are interleaved in blocks of 16 and columns grouped by 128, so that one
 vector instruction works on many rows and memory is read from front to back. Published weights are only put in
@@ -100,7 +101,7 @@ class Packed:
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
     def integers(self, first: int = 0, last: int | None = None) -> Tensor:
-        """Return the weights of blocks `first` to `last` in units of their scale, int8 ``[rows, columns]``, padded."""
+        """Return blocks `first` to `last` in units of their scale, int8 ``[rows, columns]`` with padding."""
         values = self.values[first:last]
         blocks, groups = values.shape[:2]
         if self.bits == 8:
@@ -131,6 +132,20 @@ class Packed:
 
 
 TENSORS = ("values", "scales", "factors", "row_scales")
+Layout = dict[str, tuple[torch.dtype, tuple[int, ...]]]
+"""Type and shape of tensors, by name."""
+
+
+def layout(bits: Bits, rows: int, columns: int, per_row: bool = False) -> Layout:
+    """Return what the tensors of a `Packed` look like; `per_row` when its scales are the published ones."""
+    blocks, groups = -(-rows // BLOCK), -(-columns // GROUP)
+    tensors: Layout = {"values": (torch.uint8, (blocks, groups, 256 * bits))}
+    if per_row:
+        return tensors | {"row_scales": (torch.float32, (blocks, BLOCK))}
+    tensors["scales"] = (torch.float16, (blocks, groups, BLOCK))
+    if bits == 4:
+        tensors["factors"] = (torch.uint8, (blocks, groups, GROUP // SUB // 2, BLOCK))
+    return tensors
 
 
 def quantize(weight: Tensor, bits: Bits) -> Packed:
@@ -154,7 +169,7 @@ def quantize(weight: Tensor, bits: Bits) -> Packed:
 
 
 def pack_published(weight: Tensor, scale: Tensor, columns: int) -> Packed:
-    """Put published `weight` (int8 ``[rows, columns]`` or ``[rows, columns / 2]``) and `scale` ``[rows]`` in order.
+    """Put a published `weight`, int8 ``[rows, columns]`` or ``[rows, columns / 2]``, and its `scale` in order.
 
     Raises:
         ValueError: the shapes fit neither format.

@@ -1,4 +1,4 @@
-"""What stands between the products, through the kernels: in a quantised model it would take as long as they do.
+"""What stands between the products, through the kernels: else it would take a good part of the time.
 
 Each class falls back on what it replaces wherever the kernels do not apply.
 """

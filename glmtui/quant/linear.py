@@ -1,4 +1,4 @@
-"""Linear layers and embeddings with quantised weights, to put in the place of `nn.Linear` and `nn.Embedding`."""
+"""Linear layers and embeddings with quantised weights, for the place of `nn.Linear` and `nn.Embedding`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from glmtui.quant import cpu
 from glmtui.quant.formats import BLOCK, GROUP, TENSORS, Packed
 
 Activations = Literal["int8", "float"]
-"""``int8`` rounds activations to 8 bits per token and 128 columns, for the kernels; ``float`` leaves them exact."""
+"""``int8`` rounds activations to 8 bits per token and 128 columns, for the kernels; ``float`` does not."""
 
 _PIECE = 1 << 22
 """Weights that are unpacked at a time where there are no kernels."""
@@ -56,8 +56,8 @@ class QuantizedWeight(nn.Module):
 class QuantizedLinear(nn.Module):
     """``x @ weight.T + bias`` with a packed weight ``[out, in]``.
 
-    On the CPU through the kernels, in float32. Elsewhere, and with ``float`` activations, weights are unpacked
-    a few rows at a time.
+    On the CPU through the kernels, in float32. Elsewhere, and with ``float`` activations, weights are
+    unpacked a few rows at a time.
     """
 
     bias: nn.Parameter | None

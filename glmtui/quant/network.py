@@ -30,7 +30,11 @@ def bits_of(network: nn.Module, name: str, bits: Bits) -> Bits | None:
 
 
 def install(
-    network: nn.Module, name: str, packed: Packed, activations: Activations = "int8", dtype: torch.dtype = torch.float32
+    network: nn.Module,
+    name: str,
+    packed: Packed,
+    activations: Activations = "int8",
+    dtype: torch.dtype = torch.float32,
 ) -> None:
     """Put a quantised layer in the place of the one whose weight is `name`, and of those tied to it.
 
@@ -61,9 +65,13 @@ def random_packed(bits: Bits, rows: int, columns: int, generator: torch.Generato
 
     blocks, groups = -(-rows // BLOCK), -(-columns // GROUP)
     values = torch.empty(blocks, groups, 256 * bits, dtype=torch.uint8)
-    for block in values.split(max((1 << 24) // values[0].numel(), 1)):  # drawn as whole words: 8 times faster
+    for block in torch.split(
+        values, max((1 << 24) // values[0].numel(), 1)
+    ):  # drawn as whole words: 8 times faster
         block.view(torch.int64).random_(-(1 << 63), (1 << 63) - 1, generator=generator)
     step = columns**-0.5 / (73.0 if bits == 8 else 4.6 * MAX_FACTOR)
     scales = torch.full((blocks, groups, BLOCK), step, dtype=torch.float16)
-    factors = torch.full((blocks, groups, GROUP // SUB // 2, BLOCK), 0xFF, dtype=torch.uint8) if bits == 4 else None
+    factors = (
+        torch.full((blocks, groups, GROUP // SUB // 2, BLOCK), 0xFF, dtype=torch.uint8) if bits == 4 else None
+    )
     return Packed(bits, rows, columns, values, scales, factors)

@@ -39,7 +39,7 @@ class Status:
 
 
 class Matrix(ctypes.Structure):
-    """``Matrix`` of kernels.c: where the tensors of a `Packed` lie. Whoever makes one keeps the tensors alive."""
+    """``Matrix`` of kernels.c: where the tensors of a `Packed` lie. Its maker keeps those alive."""
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("values", "scales", "factors", "row_scales", "bias")),
@@ -96,7 +96,7 @@ class Kernels:
         return x
 
     def swiglu(self, x: Tensor) -> Tensor:
-        """Return ``SiLU(gate) * up`` ``[..., width]`` of contiguous float32 `x` ``[..., gate and up]``."""
+        """Return ``SiLU(gate) * up`` ``[..., width]`` of contiguous float32 `x` ``[..., 2 width]``."""
         width = x.shape[-1] // 2
         out = torch.empty(*x.shape[:-1], width)
         self._swiglu(x.data_ptr(), x.numel() // (2 * width), width, out.data_ptr(), torch.get_num_threads())

@@ -51,7 +51,7 @@ def build(isa: str | None = None) -> Build:
     """Return the kernels for this machine, compiling them if need be.
 
     Args:
-        isa: ``avx512``, ``avx2``, ``neon`` or ``plain``; None takes the best that the compiler knows for here.
+        isa: ``avx512``, ``avx2``, ``neon`` or ``plain``; None takes the best that this machine has.
 
     Raises:
         BuildError: there is no compiler, or none of them could do it.
@@ -64,7 +64,7 @@ def build(isa: str | None = None) -> Build:
         for flags in _flag_sets(compiler, isa):
             try:
                 return _build_with(compiler, flags)
-            except (OSError, subprocess.SubprocessError) as error:
+            except (OSError, subprocess.SubprocessError) as error:  # noqa: PERF203 (a compiler run each)
                 problem = _describe(error)
     raise BuildError(
         _("{compiler} could not compile the kernels: {problem}. {advice}").format(
@@ -127,7 +127,7 @@ def _compile(compiler: str, flags: list[str], target: Path) -> None:
 
 
 def _flag_sets(compiler: str, isa: str | None) -> Iterator[list[str]]:
-    """Yield the flags to try, best first: with OpenMP, then without; for this very processor, then for any."""
+    """Yield the flags to try, best first: with OpenMP before without, for this processor before any."""
     if _is_msvc(compiler):
         arch = {"avx512": "/arch:AVX512", "plain": ""}.get(isa or "", "/arch:AVX2")
         common = ["/nologo", "/O2", "/std:c11", "/LD", *([arch] if arch else []), *_define(isa, "/D")]
@@ -155,7 +155,7 @@ def _target_flags(isa: str | None) -> list[list[str]]:
 
 
 def _openmp_flags() -> list[list[str]]:
-    if sys.platform != "darwin":
+    if platform.system() != "Darwin":
         return [["-fopenmp"]]
     # Apple's clang knows OpenMP but has no library for it. PyTorch brings one, and two in one process clash.
     folders = [_torch_libraries(), Path("/opt/homebrew/opt/libomp/lib"), Path("/usr/local/opt/libomp/lib")]

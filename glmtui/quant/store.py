@@ -1,0 +1,247 @@
+"""Quantised models on disk: the cache of those made while loading, and the folders of ``glmtui quantize``.
+
+Such a folder has a ``config.json`` (the source's, with ``quantization_bit`` and ``quantization_format``) and
+one ``model.safetensors``, whose tensors are mapped and multiplied as they lie. A folder is written under another
+name and renamed when all of it is on disk, so that none that exists is ever half.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+from glmtui.models.checkpoint import expected_shapes, new_network
+from glmtui.models.folder import ModelFolder
+from glmtui.paths import cache_dir, make_private
+from glmtui.quant.formats import Bits, Layout, Packed
+from glmtui.quant.reading import FORMAT, Done, Scheme, entries, tensor_layout
+
+CACHED_FROM = 256 << 20
+"""Checkpoints smaller than this, in bytes, are quantised at every start: it takes a moment."""
+_PARTIAL = "partial"
+_NAMES = {torch.uint8: "U8", torch.float16: "F16", torch.float32: "F32"}
+
+
+class TensorFile:
+    """Writes a safetensors file one tensor at a time, in any order; a context manager.
+
+    Args:
+        path: the file to make.
+        layout: all tensors that will come.
+
+    Raises:
+        OSError: the disk is full or the place cannot be written; the file is then to be thrown away.
+    """
+
+    def __init__(self, path: Path, layout: Layout) -> None:
+        self._offsets: dict[str, tuple[int, int]] = {}
+        header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+        end = 0
+        for name, (dtype, shape) in layout.items():
+            start, end = end, end + dtype.itemsize * torch.Size(shape).numel()
+            self._offsets[name] = (start, end)
+            header[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-(len(text) + 8) % 64)  # tensors then start on a cache line
+        self._start = 8 + len(text)
+        self._file = path.open("wb")
+        self._file.write(len(text).to_bytes(8, "little") + text)
+        self._file.truncate(self._start + end)
+
+    def write(self, name: str, tensor: Tensor) -> None:
+        """Write one tensor where it belongs. Raises KeyError when it was not announced or has come before."""
+        start, end = self._offsets.pop(name)
+        data = tensor.contiguous().flatten().view(torch.uint8).numpy()
+        assert data.nbytes == end - start, name
+        self._file.seek(self._start + start)
+        self._file.write(data)  # type: ignore[arg-type]
+
+    def __enter__(self) -> TensorFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file; when all went well, all of it is on disk then."""
+        with self._file:
+            if kind is None:
+                assert not self._offsets, f"{len(self._offsets)} tensors were never written"
+                self._file.flush()
+                os.fsync(self._file.fileno())
+
+
+def write_folder(source: ModelFolder, bits: Bits, target: Path, done: Done | None = None) -> None:
+    """Quantise `source` into the new folder `target`, with everything but the weights copied.
+
+    Raises:
+        UserError: the source is damaged.
+        OSError: no room, no permission, or `target` exists and is not empty.
+    """
+    partial = target.with_name(f"{_PARTIAL}-{os.getpid()}-{target.name}")
+    partial.mkdir(mode=0o700, parents=True)
+    try:
+        network = new_network(source)
+        write_weights(network, source, bits, partial, done)
+        for file in source.path.iterdir():
+            if (
+                file.is_file()
+                and file.suffix in (".json", ".model", ".txt", ".py", ".md")
+                and not (file.name == "config.json" or file.name.endswith(".index.json"))
+            ):
+                shutil.copyfile(file, partial / file.name)
+        partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def write_weights(
+    network: nn.Module, source: ModelFolder, bits: Bits, folder: Path, done: Done | None = None
+) -> None:
+    """Write ``model.safetensors`` and ``config.json`` of the quantised `source` to `folder`."""
+    scheme = Scheme.of(source, bits)
+    shapes = {
+        name: shape for name, shape in expected_shapes(network).items() if "prefix_encoder." not in name
+    }
+    layout: Layout = {}
+    for name, shape in shapes.items():
+        layout |= tensor_layout(network, name, shape, scheme)
+    layout = dict(
+        sorted(layout.items(), key=lambda item: item[1][0] != torch.uint8)
+    )  # whole cache lines first
+    with TensorFile(folder / "model.safetensors", layout) as file:
+        for name, tensor in entries(network, source, shapes, scheme, done):
+            if isinstance(tensor, Packed):
+                for part, each in tensor.tensors().items():
+                    file.write(f"{name}.{part}", each)
+            else:
+                file.write(name, tensor.float())
+    config = {
+        **source.config,
+        "quantization_bit": bits,
+        "quantization_format": FORMAT,
+        "quantization_published": scheme.published,
+        "quantized_from": str(source.path),
+    }
+    with (folder / "config.json").open("w", encoding="utf-8") as text:
+        json.dump(config, text, ensure_ascii=False, indent=1)
+        text.flush()
+        os.fsync(text.fileno())
+
+
+# --- the cache ---
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model in the cache."""
+
+    path: Path
+    source: str
+    """The folder it was made from."""
+    bits: int
+    nbytes: int
+
+
+def cache_folder() -> Path:
+    """Where quantised models are kept; may be deleted at any time."""
+    return cache_dir() / "quantized"
+
+
+def cached(source: ModelFolder, bits: Bits) -> Path:
+    """Return where `source` quantised to `bits` lies, or would: a change of its files gives another place."""
+    digest = hashlib.sha256(f"{FORMAT}\0{bits}\0".encode())
+    digest.update(json.dumps(source.config, sort_keys=True).encode())
+    for file in source.weight_files:
+        info = file.stat()
+        digest.update(f"{file.resolve()}\0{info.st_size}\0{info.st_mtime_ns}\0".encode())
+    return cache_folder() / f"{source.path.name}-int{bits}-{digest.hexdigest()[:16]}"
+
+
+def open_cached(source: ModelFolder, bits: Bits) -> ModelFolder | None:
+    """Return `source` as it lies quantised in the cache, or None."""
+    folder = cached(source, bits)
+    return ModelFolder.open(folder) if (folder / "config.json").is_file() else None
+
+
+def fill_cache(source: ModelFolder, bits: Bits, done: Done | None = None) -> ModelFolder:
+    """Quantise `source` into the cache.
+
+    Raises:
+        UserError: the source is damaged.
+        OSError: it cannot be written there; what was written is removed.
+    """
+    make_private(cache_folder())
+    _remove_leftovers()
+    target = cached(source, bits)
+    partial = target.with_name(f"{_PARTIAL}-{os.getpid()}-{target.name}")
+    partial.mkdir(mode=0o700)
+    try:
+        network = new_network(source)
+        write_weights(network, source, bits, partial, done)
+        try:
+            partial.rename(target)
+        except OSError:
+            if not (target / "config.json").is_file():  # else another process was faster
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return ModelFolder.open(target)
+
+
+def has_room(source: ModelFolder, bits: Bits) -> bool:
+    """Whether the disk of the cache has room for `source` quantised, with a tenth to spare."""
+    place = cache_folder()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return shutil.disk_usage(place).free > 1.1 * source.sizes.memory_bytes("8" if bits == 8 else "4", 1)
+
+
+def list_cache() -> list[Entry]:
+    """Return the models in the cache."""
+    folder = cache_folder()
+    found = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        config = _read_config(path)
+        if config is not None:
+            size = sum(file.stat().st_size for file in path.iterdir())
+            found.append(
+                Entry(path, str(config.get("quantized_from")), int(config["quantization_bit"]), size)
+            )
+    return found
+
+
+def clear_cache() -> int:
+    """Delete the models in the cache; return how many bytes that freed."""
+    freed = sum(entry.nbytes for entry in list_cache())
+    shutil.rmtree(cache_folder(), ignore_errors=True)
+    return freed
+
+
+def _read_config(folder: Path) -> Mapping[str, Any] | None:
+    if folder.name.startswith(_PARTIAL):
+        return None
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return config if isinstance(config, dict) and config.get("quantization_format") else None
+
+
+def _remove_leftovers() -> None:
+    """Remove what processes that are no more left half done."""
+    for path in cache_folder().glob(f"{_PARTIAL}-*"):
+        pid = path.name.split("-")[1]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(path, ignore_errors=True)
