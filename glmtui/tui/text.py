@@ -6,10 +6,10 @@ import re
 
 _ESCAPE = re.compile(
     r"""
-      (?: \x1b\] | \x9d ) [^\x07\x1b\x9c\n]* (?: \x07 | \x1b\\ | \x9c )            # OSC: titles, clipboard, links
-    | (?: \x1b[PX^_] | [\x90\x98\x9e\x9f] ) [^\x07\x1b\x9c\n]* (?: \x1b\\ | \x9c ) # DCS, SOS, PM, APC
-    | (?: \x1b\[ | \x9b ) [0-?]* [ -/]* [@-~]                                      # CSI: colours, cursor
-    | \x1b [ -/]* [0-Z\\^-~]                                                       # everything short
+      (?: \x1b\] | \x9d ) [^\x07\x1b\x9c\n]* (?: \x07 | \x1b\\ | \x9c ) # OSC: title, clipboard
+    | (?: \x1b[PX^_] | [\x90\x98\x9e\x9f] ) [^\x07\x1b\x9c\n]* (?: \x1b\\ | \x9c )  # DCS, SOS, PM, APC
+    | (?: \x1b\[ | \x9b ) [0-?]* [ -/]* [@-~] # CSI: colours, cursor
+    | \x1b [ -/]* [0-Z\\^-~] # the short ones
     """,
     re.VERBOSE,
 )

@@ -16,6 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from textual import events
 from textual.pilot import Pilot
 from tui_helpers import NOON, Host, dialogue, wait_until
 
@@ -23,22 +24,38 @@ from glmtui.chat.conversation import Message
 from glmtui.tui.widgets.composer import Composer
 from glmtui.tui.widgets.transcript import Transcript
 
-LIST = "\n".join(f"{number}. **第{number}点**：这里是一些说明文字，用来测试列表的速度。" for number in range(1, 16))
-NESTED = "\n".join(
-    f"{number}. 第{number}点\n   - 甲：一些说明\n   - 乙：`code` 和 **重点（括号）。**后面" for number in range(1, 13)
+LIST = "\n".join(
+    f"{number}. **第{number}点**：这里是一些说明文字，用来测试列表的速度。" for number in range(1, 16)
 )
-CODE = "```python\n" + "\n".join(
-    f"def function_{number}(value):\n    return [value * {number} for _ in range(10)]  # 注释\n" for number in range(40)
-) + "\n```\n完。"
+NESTED = "\n".join(
+    f"{number}. 第{number}点\n   - 甲：一些说明\n   - 乙：`code` 和 **重点（括号）。**后面"
+    for number in range(1, 13)
+)
+CODE = (
+    "```python\n"
+    + "\n".join(
+        f"def function_{number}(value):\n    return [value * {number} for _ in range(10)]  # 注释\n"
+        for number in range(40)
+    )
+    + "\n```\n完。"
+)
 PROSE = "大型语言模型是一种人工智能，它可以**理解**并生成文字。\n" * 25
 TABLE = "| 名称 | 大小 | 说明 |\n|---|--:|---|\n" + "| 模型 | 12 | 一些说明文字 |\n" * 30
-TEXTS = {"15-item Chinese list": LIST, "nested list": NESTED, "Chinese prose": PROSE, "code": CODE, "table": TABLE}
+TEXTS = {
+    "15-item Chinese list": LIST,
+    "nested list": NESTED,
+    "Chinese prose": PROSE,
+    "code": CODE,
+    "table": TABLE,
+}
 TOKEN = 2
 """Characters."""
 
 
-def percentile(values: list[float], share: float) -> float:
-    return sorted(values)[min(int(len(values) * share), len(values) - 1)] if values else 0.0
+def show(seconds: list[float]) -> str:
+    ordered = sorted(seconds) or [0.0]
+    p95 = ordered[min(int(len(ordered) * 0.95), len(ordered) - 1)]
+    return f"p50 {1000 * statistics.median(ordered):.0f} p95 {1000 * p95:.0f} ms"
 
 
 async def lag(samples: list[float], stop: asyncio.Event) -> None:
@@ -48,13 +65,15 @@ async def lag(samples: list[float], stop: asyncio.Event) -> None:
         samples.append(time.perf_counter() - before - 0.005)
 
 
-async def type_keys(pilot: Pilot[None], composer: Composer, samples: list[float], stop: asyncio.Event) -> None:
+async def type_keys(
+    pilot: Pilot[None], composer: Composer, samples: list[float], stop: asyncio.Event
+) -> None:
     app = pilot.app
     while not stop.is_set():
         composer.text = ""
         await asyncio.sleep(0.15)
         before = time.perf_counter()
-        app.post_message(__import__("textual.events", fromlist=["Key"]).Key("x", "x"))
+        app.post_message(events.Key("x", "x"))
         while "x" not in composer.text:
             await asyncio.sleep(0.001)
         samples.append(time.perf_counter() - before)
@@ -91,10 +110,7 @@ async def measure(name: str, text: str, rate: int, messages: int, keys: bool) ->
         await asyncio.gather(*watchers)
         line = f"{name:22} {len(tokens):5} tokens  {1000 * used / len(tokens):5.2f} ms CPU/token"
         if keys:
-            line += (
-                f"  loop lag p50 {1000 * statistics.median(lags):.1f} p95 {1000 * percentile(lags, 0.95):.1f} ms"
-                f"  key p50 {1000 * statistics.median(echoes or [0]):.0f} p95 {1000 * percentile(echoes, 0.95):.0f} ms"
-            )
+            line += f"  loop lag {show(lags)}  key {show(echoes)}"
         sys.__stdout__.write(line + "\n")
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from rich.cells import cell_len, set_cell_size
+from textual import events
 from textual.content import Content
+from textual.message import Message
 from textual.reactive import reactive
 from textual.widget import Widget
 
@@ -53,9 +56,17 @@ class CompletionList(Widget):
         }
     }
     """
-    COMPONENT_CLASSES = {"completion--selected", "completion--description"}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"completion--selected", "completion--description"}
     ROWS = 8
     """The most offers seen at once; the list scrolls beyond."""
+
+    ALLOW_SELECT = False
+
+    @dataclass
+    class Chosen(Message):
+        """A row was clicked; it is `current` now."""
+
+        popup: CompletionList
 
     offers: reactive[tuple[Completion, ...]] = reactive((), layout=True)
     index = reactive(0)
@@ -83,11 +94,26 @@ class CompletionList(Widget):
         if self.offers:
             self.index = (self.index + by) % len(self.offers)
 
+    @property
+    def _first(self) -> int:
+        """The first row in view."""
+        return min(max(self.index - self.ROWS // 2, 0), max(len(self.offers) - self.ROWS, 0))
+
+    def on_click(self, event: events.Click) -> None:
+        """Choose the row."""
+        event.stop()
+        row = event.y - self.gutter.top
+        if 0 <= row < min(len(self.offers), self.ROWS):
+            self.index = self._first + row
+            self.post_message(self.Chosen(self))
+
     def render(self) -> Content:
         """Draw the rows around the selected one."""
-        first = min(max(self.index - self.ROWS // 2, 0), max(len(self.offers) - self.ROWS, 0))
+        first = self._first
         rows = self.offers[first : first + self.ROWS]
-        column = min(max((cell_len(offer.shown) for offer in self.offers), default=0), 40)
+        described = any(offer.description for offer in self.offers)
+        widest = max((cell_len(offer.shown) for offer in self.offers), default=0)
+        column = min(widest, 40) if described else self.content_size.width
         selected = self.get_visual_style("completion--selected")
         muted = self.get_visual_style("completion--description")
         width = self.content_size.width
@@ -96,6 +122,6 @@ class CompletionList(Widget):
             name = set_cell_size(offer.shown, column)
             room = max(width - column - 2, 0)
             description = set_cell_size(one_line(offer.description), room)
-            line = Content.assemble(name, "  ", (description, muted))
+            line = Content.assemble(name, "  ", (description, muted)) if room else Content(name)
             lines.append(line.stylize(selected) if number == self.index else line)
         return Content("\n").join(lines)

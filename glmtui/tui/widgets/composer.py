@@ -1,23 +1,29 @@
-"""Where the person writes: the text area, its completion popup, its history."""
+"""Where the person writes: the text area, the popup over it, the history of prompts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
+from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.message import Message
 from textual.reactive import var
 from textual.widgets import TextArea
 
 from glmtui.i18n import _
+from glmtui.tui.keys import bindings
+from glmtui.tui.text import one_line
 from glmtui.tui.widgets.completion import Completion, CompletionList
 from glmtui.tui.widgets.prompt import Prompt
 
 Completions = Callable[[str], Sequence[Completion]]
-"""Given the text up to the cursor, what could replace it."""
+"""Given the text up to the cursor (it begins with a slash and is one line), what could replace it."""
+FOUND = 50
+"""The most earlier prompts that a search offers."""
 
 
 class Composer(Vertical):
@@ -29,16 +35,13 @@ class Composer(Vertical):
     """
 
     DEFAULT_CSS = """
-    Composer {
-        height: auto;
-        max-height: 33vh;
-        min-height: 3;
-    }
+    Composer { height: auto; }
     """
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings("composer")]
 
     @dataclass
     class Submitted(Message):
-        """The person sent `text` (folded pastes expanded, not blank)."""
+        """The person sent `text` (folded pastes in full, not blank)."""
 
         composer: Composer
         text: str
@@ -68,32 +71,33 @@ class Composer(Vertical):
         completions: Completions | None = None,
         history: Sequence[str] = (),
         enter_sends: bool = True,
-        id: str | None = None,
-        classes: str | None = None,
+        id: str | None = None,  # noqa: A002
     ) -> None:
-        super().__init__(id=id, classes=classes)
+        super().__init__(id=id)
         self.completions = completions
         self.prompt = Prompt(history)
         self.popup = CompletionList()
+        self._searching = False
         self.set_reactive(Composer.enter_sends, enter_sends)
 
     def compose(self) -> ComposeResult:
-        """Lay the popup over the text area."""
+        """The popup lies over what is above the text area."""
         yield self.popup
         yield self.prompt
 
     def on_mount(self) -> None:
-        """Show what the keys do until something is typed."""
+        """Say which key sends."""
         self.watch_enter_sends()
 
     def watch_enter_sends(self) -> None:
-        """Tell the text area which key sends."""
-        self.prompt.enter_sends = self.enter_sends
+        """Say which key sends."""
         self.prompt.placeholder = (
-            _("Write a message. Enter sends, Ctrl+J makes a new line, / lists the commands.")
+            _("Message — Enter sends, Ctrl+J new line, / commands")
             if self.enter_sends
-            else _("Write a message. Ctrl+J sends, Enter makes a new line, / lists the commands.")
+            else _("Message — Ctrl+J sends, Enter new line, / commands")
         )
+
+    # --- what the app uses ---
 
     @property
     def text(self) -> str:
@@ -106,7 +110,7 @@ class Composer(Vertical):
 
     @property
     def history(self) -> list[str]:
-        """Sent prompts, oldest first; the app keeps it in a file."""
+        """Sent prompts, oldest first; the app keeps them in a file."""
         return self.prompt.history_entries
 
     @history.setter
@@ -124,8 +128,38 @@ class Composer(Vertical):
 
     def quote(self, text: str) -> None:
         """Insert `text` as a quotation and go on below it."""
-        self.prompt.insert_text("".join(f"> {line}\n" for line in text.strip().split("\n")) + "\n")
+        before = "" if not self.prompt.text_before_cursor.strip() else "\n"
+        lines = "".join(f"> {line}".rstrip() + "\n" for line in text.strip().split("\n"))
+        self.prompt.insert_text(f"{before}{lines}\n")
         self.focus()
+
+    # --- sending ---
+
+    def action_enter(self) -> None:
+        """Take what the popup offers; else send, or make a new line where Enter does not send."""
+        if self.popup.is_open and self._take_offer(send=True):
+            return
+        if self.enter_sends:
+            self.send()
+        else:
+            self.prompt.insert_text("\n")
+
+    def action_other_enter(self) -> None:
+        """The other of the two."""
+        if self.enter_sends:
+            self.prompt.insert_text("\n")
+        else:
+            self.send()
+
+    def send(self) -> None:
+        """Send what is written, unless it is blank."""
+        text = self.text
+        if text.strip():
+            self.prompt.remember(text)
+            self.text = ""
+            self.post_message(self.Submitted(self, text))
+
+    # --- the popup ---
 
     @on(TextArea.Changed)
     def _text_changed(self, event: TextArea.Changed) -> None:
@@ -133,16 +167,88 @@ class Composer(Vertical):
         self._offer()
         self.post_message(self.Changed(self))
 
+    @on(TextArea.SelectionChanged)
+    def _cursor_moved(self, event: TextArea.SelectionChanged) -> None:
+        event.stop()
+        if self.popup.is_open:
+            self._offer()
+
     def _offer(self) -> None:
         before = self.prompt.text_before_cursor
-        wanted = self.completions is not None and before.startswith("/") and "\n" not in before
-        self.popup.show(self.completions(before) if wanted and self.completions else ())
+        offers: Sequence[Completion] = ()
+        if self._searching:
+            offers = self._earlier(self.prompt.text)
+        elif self.completions and before.startswith("/") and "\n" not in before and not self.prompt.walking:
+            offers = self.completions(before)
+        self._show(offers)
 
-    @on(Prompt.Sent)
-    def _send(self, event: Prompt.Sent) -> None:
+    def _show(self, offers: Sequence[Completion]) -> None:
+        self.popup.show(offers, index=len(offers) - 1 if self._searching else 0)
+        self.prompt.popup_open = bool(offers)
+
+    def _take_offer(self, *, send: bool = False) -> bool:
+        """Write the chosen offer. With `send`, False when it is already written and may be sent."""
+        offer, searching = self.popup.current, self._searching
+        self._searching = False
+        if offer is None:
+            return False
+        before = self.prompt.text_before_cursor
+        if send and not searching and offer.text.rstrip() == before.rstrip():
+            self._show(())
+            return False
+        if searching:
+            self.prompt.set_text(offer.text)
+        else:
+            self.prompt.replace(
+                offer.text, (0, 0), self.prompt.cursor_location, maintain_selection_offset=False
+            )
+        complete = not offer.text.endswith(" ")
+        if complete:
+            self._show(())
+        return not (send and complete and not searching and self.enter_sends)
+
+    @on(Prompt.Pressed)
+    def _popup_key(self, event: Prompt.Pressed) -> None:
         event.stop()
-        text = self.text
-        if text.strip():
-            self.prompt.remember(text)
-            self.text = ""
-            self.post_message(self.Submitted(self, text))
+        if event.key == "escape":
+            self._searching = False
+            self._show(())
+        elif event.key == "tab":
+            self._take_offer()
+        else:
+            self.popup.move(-1 if event.key in ("up", "ctrl+p") else 1)
+
+    @on(CompletionList.Chosen)
+    def _offer_clicked(self, event: CompletionList.Chosen) -> None:
+        event.stop()
+        self._take_offer()
+        self.focus()
+
+    # --- history ---
+
+    def action_older(self) -> None:
+        """Show the prompt before."""
+        self.prompt.action_older()
+
+    def action_newer(self) -> None:
+        """Show the prompt after."""
+        self.prompt.action_newer()
+
+    def action_search_history(self) -> None:
+        """Offer the earlier prompts that have what is written in them."""
+        self._searching = True
+        self._offer()
+        if not self.popup.is_open:
+            self._searching = False
+            self.notify(_("No earlier prompt has this in it."), markup=False)
+
+    def _earlier(self, text: str) -> list[Completion]:
+        words = text.lower().split()
+        found: dict[str, None] = {}
+        for entry in reversed(self.history):
+            low = entry.lower()
+            if entry not in found and all(word in low for word in words):
+                found[entry] = None
+                if len(found) == FOUND:
+                    break
+        return [Completion(entry, label=one_line(entry)) for entry in reversed(found)]

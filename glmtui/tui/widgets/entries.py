@@ -1,4 +1,4 @@
-"""The long column of a transcript: what stands where, measured where it has been seen and guessed elsewhere."""
+"""The long column of a transcript: what stands where, measured where it was seen and guessed elsewhere."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -86,7 +86,7 @@ class ChatMarkdown(Markdown):
         }
     }
     """
-    BLOCKS: ClassVar[dict[str, type[MarkdownBlock]]] = {
+    BLOCKS: dict[str, type[MarkdownBlock]] = {  # noqa: RUF012 - an instance variable to Textual's types
         **Markdown.BLOCKS,
         "bullet_list_open": ChatBulletList,
         "ordered_list_open": ChatOrderedList,
@@ -121,7 +121,7 @@ class ChatMarkdown(Markdown):
         self._decided = 0
         """Characters of the whole text that have been shown."""
 
-    async def _on_mount(self, event: Mount) -> None:
+    async def _on_mount(self, event: Mount) -> None:  # type: ignore[override] # Textual's own is async
         event.prevent_default()  # Textual's own parses in another thread and posts a table of contents
         if self._first:
             await self.update(self._first)
@@ -247,7 +247,9 @@ def close_marks(parser: MarkdownIt, tokens: Sequence[Token]) -> None:
 
     So bold text is bold from its first character, instead of when its end has come.
     """
-    last = next((token for token in reversed(tokens) if token.type in ("inline", "fence", "code_block")), None)
+    last = next(
+        (token for token in reversed(tokens) if token.type in ("inline", "fence", "code_block")), None
+    )
     if last is None or last.type != "inline":
         return
     bare = _CODE_SPAN.sub("", last.content)

@@ -70,15 +70,15 @@ def _scan(state: StateInline, *, splits_words: bool) -> tuple[int, bool, bool]:
         end += 1
     space_before, punctuation_before, wide_before = _kind(source[start - 1] if start else " ")
     space_after, punctuation_after, wide_after = _kind(source[end] if end < state.posMax else " ")
-    opens = not space_after and (
-        not punctuation_after or space_before or punctuation_before or wide_before
-    )
-    closes = not space_before and (
-        not punctuation_before or space_after or punctuation_after or wide_after
-    )
+    opens = not space_after and (not punctuation_after or space_before or punctuation_before or wide_before)
+    closes = not space_before and (not punctuation_before or space_after or punctuation_after or wide_after)
     if splits_words:
         return end - start, opens, closes
-    return end - start, opens and (not closes or punctuation_before), closes and (not opens or punctuation_after)
+    return (
+        end - start,
+        opens and (not closes or punctuation_before),
+        closes and (not opens or punctuation_after),
+    )
 
 
 def _push_delimiter(state: StateInline, text: str, *, length: int, opens: bool, closes: bool) -> None:

@@ -3,55 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from textual import events
-from textual.binding import Binding
 from textual.message import Message
 from textual.widgets import TextArea
-from textual.widgets.text_area import Location
+from textual.widgets.text_area import Location, Selection
 
-from glmtui.i18n import N_
 from glmtui.tui.text import clean
+from glmtui.tui.widgets.folds import Folds
 from glmtui.tui.words import next_character, next_word, previous_character, previous_word
+
+HISTORY_LIMIT = 1000
+"""Prompts that are remembered."""
 
 
 class Prompt(TextArea):
-    """A text area for prompts: Enter by setting, history at the edges, words right for Chinese."""
+    """A text area for prompts: history at its edges, words right for Chinese, long pastes folded.
+
+    It only says that a key which may send was pressed; the composer knows what that means.
+    """
 
     DEFAULT_CSS = """
     Prompt {
+        width: 1fr;
         height: auto;
-        max-height: 100%;
-        border: round $primary 40%;
+        max-height: 33vh;
+        border: round $foreground 25%;
         padding: 0 1;
         background: $background;
+        color: $foreground;
+        scrollbar-size-vertical: 1;
+        & .text-area--placeholder { color: $text-muted; }
         &:focus { border: round $primary; }
+        &:ansi {
+            background: ansi_default;
+            border: round ansi_bright_black;
+            & .text-area--placeholder { color: ansi_default; text-style: dim; }
+        }
+        &:ansi:focus { border: round ansi_cyan; }
     }
     """
-    BINDINGS = [
-        Binding("enter", "enter", N_("Send"), id="composer.enter", show=False),
-        Binding(
-            "ctrl+j,shift+enter,alt+enter,ctrl+enter",
-            "other_enter",
-            N_("New line"),
-            id="composer.other_enter",
-        ),
-    ]
 
     class Sent(Message):
         """The person pressed what sends."""
 
+    class Pressed(Message):
+        """Escape, tab, up or down were pressed while the popup is open."""
+
+        def __init__(self, key: str) -> None:
+            super().__init__()
+            self.key = key
+
+    POPUP_KEYS: ClassVar[frozenset[str]] = frozenset({"escape", "tab", "up", "down", "ctrl+p", "ctrl+n"})
+
     def __init__(self, history: Sequence[str] = ()) -> None:
+        self.folds = Folds()
         super().__init__(soft_wrap=True, tab_behavior="focus", highlight_cursor_line=False)
-        self.enter_sends = True
+        self.popup_open = False
+        """Arrows, tab and escape belong to the popup."""
         self.history_entries = list(history)
         self._place: int | None = None
         self._draft = ""
 
+    # --- text ---
+
     @property
     def full_text(self) -> str:
         """The text with folded pastes in full."""
-        return self.text
+        return self.folds.unfold(self.text)
 
     @property
     def text_before_cursor(self) -> str:
@@ -59,45 +79,150 @@ class Prompt(TextArea):
         return self.get_text_range((0, 0), self.cursor_location)
 
     def set_text(self, text: str) -> None:
-        """Replace everything, cursor at the end."""
-        self.load_text(clean(text))
+        """Replace everything, cursor at the end. Undo brings back what was there."""
+        self._place = None
+        self._write(text)
+
+    def _write(self, text: str) -> None:
+        self.replace(clean(text), (0, 0), self.document.end, maintain_selection_offset=False)
         self.move_cursor(self.document.end)
 
     def insert_text(self, text: str) -> None:
-        """Insert cleaned text at the cursor."""
-        self.insert(clean(text))
+        """Put cleaned text in the place of the selection."""
+        self.replace(clean(text), *sorted(self.selection), maintain_selection_offset=False)
+
+    async def _on_paste(self, event: events.Paste) -> None:
+        event.prevent_default()
+        event.stop()
+        text = clean(event.text)
+        if text:
+            self.insert_text(self.folds.fold(text))
+
+    # --- history ---
+
+    @property
+    def walking(self) -> bool:
+        """Whether an earlier prompt is shown."""
+        return self._place is not None
 
     def remember(self, text: str) -> None:
         """Add a sent prompt to the history."""
         if not self.history_entries or self.history_entries[-1] != text:
             self.history_entries.append(text)
+            del self.history_entries[:-HISTORY_LIMIT]
         self._place = None
 
+    def action_older(self) -> None:
+        """Show the prompt before."""
+        place = len(self.history_entries) if self._place is None else self._place
+        if place == 0:
+            return
+        if self._place is None:
+            self._draft = self.full_text
+        self._place = place - 1
+        self._write(self.history_entries[self._place])
+
+    def action_newer(self) -> None:
+        """Show the prompt after, in the end what was being written."""
+        if self._place is None:
+            return
+        if self._place + 1 < len(self.history_entries):
+            self._place += 1
+            self._write(self.history_entries[self._place])
+        else:
+            self._place = None
+            self._write(self._draft)
+
+    def action_cursor_up(self, select: bool = False) -> None:
+        """Up a line; on the first line, the prompt before."""
+        if (
+            self.cursor_at_first_line
+            and not select
+            and self.navigator.is_first_wrapped_line(self.cursor_location)
+        ):
+            self.action_older()
+        else:
+            super().action_cursor_up(select)
+
+    def action_cursor_down(self, select: bool = False) -> None:
+        """Down a line; on the last line, the prompt after."""
+        if (
+            self.cursor_at_last_line
+            and not select
+            and self.navigator.is_last_wrapped_line(self.cursor_location)
+        ):
+            self.action_newer()
+        else:
+            super().action_cursor_down(select)
+
+    # --- keys ---
+
     async def _on_key(self, event: events.Key) -> None:
-        if event.key == "enter":
-            return  # a binding, so that it can be bound to something else
-        await super()._on_key(event)
-
-    def action_enter(self) -> None:
-        """Send, or make a new line where Enter does not send."""
-        if self.enter_sends:
-            self.post_message(self.Sent())
+        if self.popup_open and event.key in self.POPUP_KEYS:
+            event.stop()
+            event.prevent_default()
+            self.post_message(self.Pressed(event.key))
+        elif event.key == "enter":
+            event.prevent_default()  # a binding of the composer, so that it can be bound elsewhere
         else:
-            self.insert("\n")
+            if (
+                event.is_printable
+                and event.character
+                and (character := clean(event.character)) != event.character
+            ):
+                event.stop()
+                event.prevent_default()
+                self.insert_text(character)
+                return
+            await super()._on_key(event)
 
-    def action_other_enter(self) -> None:
-        """The other of the two."""
-        if self.enter_sends:
-            self.insert("\n")
-        else:
-            self.post_message(self.Sent())
+    # --- the caret, for input methods ---
+
+    def on_mount(self) -> None:
+        """Input methods open their window at the terminal's caret: move it when the layout moves."""
+        self.screen.screen_layout_refresh_signal.subscribe(self, lambda _screen: self._place_caret())
+
+    def _place_caret(self) -> None:
+        if self.has_focus:
+            self.app.cursor_position = self.cursor_screen_offset
+
+    # --- characters and words ---
+
+    def validate_selection(self, selection: Selection) -> Selection:
+        """Keep the cursor out of the inside of a folded paste."""
+        if not self.folds:
+            return selection
+        return Selection(self._outside(selection.start), self._outside(selection.end))
+
+    def _outside(self, location: Location) -> Location:
+        row, column = location
+        if not 0 <= row < self.document.line_count:
+            return location
+        for start, end in self.folds.spans(self.document[row]):
+            if start < column < end:
+                return row, start if column - start < end - column else end
+        return location
+
+    def _step(self, location: Location, by: int, plain: int) -> Location:
+        """Return where a step from `location` leads: `plain`, or over a folded paste whole."""
+        row, column = location
+        for start, end in self.folds.spans(self.document[row]):
+            if by < 0 and start < column <= end:
+                return row, start
+            if by > 0 and start <= column < end:
+                return row, end
+            if by > 0 and column < start < plain:
+                return row, start
+            if by < 0 and plain < end < column:
+                return row, end
+        return row, plain
 
     def get_cursor_left_location(self) -> Location:
         """One whole character left."""
         row, column = self.cursor_location
         if column == 0:
             return super().get_cursor_left_location()
-        return row, previous_character(self.document[row], column)
+        return self._step((row, column), -1, previous_character(self.document[row], column))
 
     def get_cursor_right_location(self) -> Location:
         """One whole character right."""
@@ -105,14 +230,14 @@ class Prompt(TextArea):
         line = self.document[row]
         if column >= len(line):
             return super().get_cursor_right_location()
-        return row, next_character(line, column)
+        return self._step((row, column), 1, next_character(line, column))
 
     def get_cursor_word_left_location(self) -> Location:
         """To the start of the word left."""
         row, column = self.cursor_location
         if column == 0:
             return super().get_cursor_word_left_location()
-        return row, previous_word(self.document[row], column)
+        return self._step((row, column), -1, previous_word(self.document[row], column))
 
     def get_cursor_word_right_location(self) -> Location:
         """To the end of the word right."""
@@ -120,4 +245,11 @@ class Prompt(TextArea):
         line = self.document[row]
         if column >= len(line):
             return super().get_cursor_word_right_location()
-        return row, next_word(line, column)
+        return self._step((row, column), 1, next_word(line, column))
+
+    def action_delete_word_right(self) -> None:
+        """Delete to the end of the word right."""
+        start, end = self.selection
+        if start == end:
+            end = self.get_cursor_word_right_location()
+        self.delete(*sorted((start, end)), maintain_selection_offset=False)

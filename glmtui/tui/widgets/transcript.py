@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from textual import events, on
+from textual.binding import BindingType
 from textual.message import Message as TextualMessage
 from textual.reactive import var
 from textual.widgets import Markdown
@@ -35,7 +36,7 @@ class Transcript(ColumnView):
     DEFAULT_CSS = """
     Transcript { padding: 0 1; }
     """
-    BINDINGS = bindings("transcript")
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings("transcript")]
 
     selected: var[str | None] = var(None)
     """Id of the message that keys act on."""

@@ -1,0 +1,43 @@
+"""Long pastes stand in the composer as a few words, and are sent in full."""
+
+from __future__ import annotations
+
+import re
+
+from glmtui.i18n import ngettext
+
+LINES = 10
+CHARACTERS = 1000
+"""A paste of more lines or characters than these is folded."""
+
+
+class Folds:
+    """The pastes that are folded, by what stands for them."""
+
+    def __init__(self) -> None:
+        self._pasted: dict[str, str] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._pasted)
+
+    def fold(self, text: str) -> str:
+        """Return what to put into the text area for a pasted `text`: itself, if it is short."""
+        lines = text.rstrip("\n").count("\n") + 1
+        if lines <= LINES and len(text) <= CHARACTERS:
+            return text
+        words = ngettext("pasted text {number}, {lines} line", "pasted text {number}, {lines} lines", lines)
+        placeholder = f"⟦{words.format(number=len(self._pasted) + 1, lines=lines)}⟧"
+        self._pasted[placeholder] = text
+        return placeholder
+
+    def unfold(self, text: str) -> str:
+        """Return `text` with every placeholder replaced by what it stands for."""
+        return self._pattern.sub(lambda match: self._pasted[match.group()], text) if self._pasted else text
+
+    def spans(self, line: str) -> list[tuple[int, int]]:
+        """Return where placeholders stand in a line."""
+        return [match.span() for match in self._pattern.finditer(line)] if self._pasted else []
+
+    @property
+    def _pattern(self) -> re.Pattern[str]:
+        return re.compile("|".join(map(re.escape, self._pasted)))
