@@ -21,7 +21,7 @@ def golden_json(name: str) -> Any:
 
 
 def check_golden(name: str, network: Any, tolerance: float = 1.5e-5) -> None:
-    """Compare prompt logits, every cached step and greedy ids of a float32 `network` with the golden
+    """Compare prompt logits, every cached step and greedy ids of a float32 `network` with a golden.
 
     `tolerance` is relative to the largest logit: about 14 in ChatGLM-6B's cases, whose weights are large.
     """

@@ -129,7 +129,9 @@ class CoreAttention(nn.Module):
         """
         if q.shape[1] == keys.shape[1]:
             return F.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
-        grouped = q.unflatten(1, (keys.shape[1], -1))  # [batch, groups, heads of a group, n, head_dim]
+        grouped = q.view(
+            q.shape[0], keys.shape[1], -1, *q.shape[2:]
+        )  # [batch, groups, heads of a group, n, head_dim]
         if q.shape[2] == 1:  # the heads of a group are the rows that read its keys once
             return F.scaled_dot_product_attention(grouped[..., 0, :], keys, values).view_as(q)
         share = (-1, -1, grouped.shape[2], -1, -1)  # a group's keys are not copied

@@ -1,15 +1,14 @@
-"""Logits, every cached step and greedy ids, against what the published code computes in float32.
-
-The int8 and int4 checkpoints join through `glmtui.load`, which puts quantised layers in place.
-"""
+"""Logits, every cached step and greedy ids, against what the published code computes in float32."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from golden_data import GOLDEN, check_golden
 
+import glmtui
 from glmtui.models import chatglm, chatglm2
 from glmtui.models.checkpoint import read_network
 
@@ -22,6 +21,7 @@ FLOAT = (
     "chatglm2-ptuning",
     "chatglm3-fp16",
 )
+QUANTIZED = ("chatglm-int4", "chatglm-int8", "chatglm2-int4", "chatglm2-int8")
 
 
 @pytest.mark.parametrize("rows", [256, 3])
@@ -30,6 +30,14 @@ def test_float_checkpoints(name: str, rows: int, monkeypatch: pytest.MonkeyPatch
     for architecture in (chatglm, chatglm2):
         monkeypatch.setattr(architecture, "ROWS", rows)
     check_golden(name, read_network(GOLDEN / name))
+
+
+@pytest.mark.parametrize("name", QUANTIZED)
+def test_published_int8_and_int4_checkpoints(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GLMTUI_HOME", str(tmp_path))
+    model = glmtui.load(str(GOLDEN / name), device="cpu", dtype="float32")
+    assert model.info.quant == name[-1]
+    check_golden(name, model.network)
 
 
 @pytest.mark.parametrize("name", ["chatglm-ptuning-projection", "chatglm2-ptuning"])

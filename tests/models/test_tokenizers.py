@@ -13,7 +13,6 @@ from glmtui.errors import UserError
 from glmtui.models.tokenizers import ChatGLM2Tokenizer, ChatGLMTokenizer, Tokenizer, load_tokenizer
 
 GOLDEN = golden_json("tokenization.json")
-CONFIG = {"model_type": "chatglm"}
 
 
 @pytest.fixture(scope="session")
@@ -201,6 +200,13 @@ def test_a_damaged_file_is_told_by_size_and_hash(small_pieces: bytes, tmp_path: 
         UserError, match=r"2000 bytes and the sha256 [0-9a-f]{64}\. .*2706249 bytes.*Download"
     ):
         ChatGLMTokenizer(file)
+
+
+def test_the_first_glm4_is_named(tmp_path: Path):
+    config = {"model_type": "chatglm", "padded_vocab_size": 151552}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="GLM-4"):
+        load_tokenizer(tmp_path)
 
 
 def test_a_tokenizer_of_another_model(small_pieces: bytes, small_bpe: bytes, tmp_path: Path):
