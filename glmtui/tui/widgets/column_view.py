@@ -297,7 +297,9 @@ class ColumnView(VerticalScroll):
             self.vertical_scrollbar.set_reactive(ScrollBar.position, line)
         if self._lacks(line, height, self.NEAR):
             self._move_soon()
-        if not self._following and (len(column), self._last_height()) != self._end:
+        if self._following:
+            self._end = (len(column), self._last_height())
+        elif (len(column), self._last_height()) != self._end:
             self.call_next(self._watch_news)
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:

@@ -44,7 +44,6 @@ class CompletionList(Widget):
         height: auto;
         background: $panel;
         color: $foreground;
-        padding: 0 1;
         &.-open { display: block; }
         .completion--selected { background: $primary 30%; text-style: bold; }
         .completion--description { color: $text-muted; }
@@ -113,15 +112,15 @@ class CompletionList(Widget):
         rows = self.offers[first : first + self.ROWS]
         described = any(offer.description for offer in self.offers)
         widest = max((cell_len(offer.shown) for offer in self.offers), default=0)
-        column = min(widest, 40) if described else self.content_size.width
+        column = min(widest, 40) if described else max(self.content_size.width - 2, 0)
         selected = self.get_visual_style("completion--selected")
         muted = self.get_visual_style("completion--description")
         width = self.content_size.width
         lines = []
         for number, offer in enumerate(rows, first):
             name = set_cell_size(offer.shown, column)
-            room = max(width - column - 2, 0)
+            room = max(width - column - 4, 0)
             description = set_cell_size(one_line(offer.description), room)
-            line = Content.assemble(name, "  ", (description, muted)) if room else Content(name)
+            line = Content.assemble(f" {name}  ", (description, muted), " ")
             lines.append(line.stylize(selected) if number == self.index else line)
         return Content("\n").join(lines)

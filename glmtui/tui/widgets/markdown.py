@@ -79,6 +79,7 @@ class ChatMarkdown(Markdown):
             color: $text-muted;
             border-left: outer $foreground 30%;
         }
+        MarkdownBlockQuote:light { border-left: outer $foreground 30%; }
         MarkdownBlockQuote > MarkdownBlockQuote { margin: 0; }
         &:ansi {
             MarkdownHeader { color: ansi_default; }

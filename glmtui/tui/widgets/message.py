@@ -88,12 +88,12 @@ class MessageView(EntryView):
         border-left: outer $primary;
         &.-assistant { border-left: outer $secondary 40%; }
         &.-system { border-left: outer $foreground 30%; }
-        &.-selected { background: $foreground 7%; border-left: thick $accent; }
+        &.-selected { border-left: thick $accent; }
         & > .plain { width: 1fr; height: auto; }
         &:ansi { border-left: outer ansi_cyan; }
         &:ansi.-assistant { border-left: outer ansi_bright_black; }
         &:ansi.-system { border-left: outer ansi_bright_black; }
-        &:ansi.-selected { background: ansi_default; border-left: thick ansi_yellow; }
+        &:ansi.-selected { border-left: thick ansi_yellow; }
     }
     """
 
