@@ -8,7 +8,10 @@ from __future__ import annotations
 import pickle
 import re
 import struct
+import threading
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -174,10 +177,53 @@ def _read_pickle(file: Path) -> Iterator[tuple[str, Tensor]]:
         raise UserError(_damaged(file, error)) from error
     if not isinstance(state, dict):
         raise UserError(_("{path} is not a table of weights").format(path=file))
-    for name in list(state):
-        tensor = state.pop(name)  # so that memory goes as soon as the caller has done with the tensor
-        if isinstance(tensor, Tensor):
-            yield str(name), tensor
+    with _Checksums(file) if zipped else nullcontext() as checksums:
+        for name in list(state):
+            tensor = state.pop(name)  # so that memory goes as soon as the caller has done with the tensor
+            if isinstance(tensor, Tensor):
+                yield str(name), tensor
+        if checksums is not None:
+            checksums.wait()
+
+
+class _Checksums:
+    """Reads a zip file in a thread of its own and compares the checksums of its parts.
+
+    It runs beside the loading, ahead of which it brings the file into memory; mapped tensors are not checked
+    by anybody else.
+    """
+
+    _CHUNK = 1 << 22
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._error: Exception | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="checksums", daemon=True)
+
+    def __enter__(self) -> _Checksums:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def wait(self) -> None:
+        """Raise UserError if any part of the file is not what was written."""
+        self._thread.join()
+        if self._error is not None:
+            raise UserError(_damaged(self._file, self._error)) from self._error
+
+    def _run(self) -> None:
+        try:
+            with zipfile.ZipFile(self._file) as archive:
+                for part in archive.infolist():
+                    with archive.open(part) as stream:
+                        while not self._stop.is_set() and stream.read(self._CHUNK):
+                            pass
+        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
+            self._error = error
 
 
 def _damaged(file: Path, error: BaseException) -> str:

@@ -3,6 +3,7 @@ import os
 import pickle
 import shutil
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -202,6 +203,21 @@ def test_a_zip_with_a_broken_pickle(folder: Path):
     content[start : start + 60] = b"\xff" * 60
     file.write_bytes(content)
     fails(folder, str(file), "Download it again")
+
+
+def test_weights_that_are_not_what_was_written(folder: Path):
+    file = folder / "pytorch_model-00003-of-00003.bin"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    fails(folder, str(file), "CRC-32", "Download it again")
+
+
+def test_leaving_off_early_leaves_nothing_running(folder: Path):
+    tensors = Checkpoint.open(folder).tensors()
+    next(tensors)
+    tensors.close()
+    assert "checksums" not in {thread.name for thread in threading.enumerate()}
 
 
 @pytest.mark.parametrize("keep", [4, 100, 5000])
