@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,7 +11,6 @@ from textual.app import App
 from textual.binding import BindingType
 
 from glmtui import i18n
-from glmtui.chat.conversation import Conversation
 from glmtui.chat.library import Library
 from glmtui.errors import UserError
 from glmtui.i18n import _
@@ -20,9 +19,9 @@ from glmtui.settings import Settings
 from glmtui.tui import commands, keys
 from glmtui.tui.chat_controller import ChatController
 from glmtui.tui.command_handlers import BUILT_IN
+from glmtui.tui.desk import Desk
 from glmtui.tui.model_link import ModelLink
 from glmtui.tui.screens.chat import ChatScreen
-from glmtui.tui.state import AppState
 from glmtui.tui.theme_shelf import ThemeShelf
 
 if TYPE_CHECKING:
@@ -69,12 +68,12 @@ class GlmTui(App[None]):
         self.settings = settings or Settings.load()
         self._override_settings()
         i18n.use(str(self.settings["ui.language"]))
-        self.state = AppState.load()
         self.library = Library()
         super().__init__()
         self.themes = ThemeShelf(self)
         self.themes.choose(str(self.settings["ui.theme"]))
         self.set_keymap(dict(self.settings.keys))
+        self.desk = Desk(self)
         self.chat = ChatScreen(self)
         self.link = ModelLink(lambda: worker or _make_worker())
         self.controller = ChatController(self.link, self.library, self.settings, self.chat)
@@ -93,25 +92,10 @@ class GlmTui(App[None]):
     async def _begin(self) -> None:
         self.set_interval(POLL_SECONDS, self._poll)
         self.set_interval(THEME_SECONDS, self._watch_themes)
-        await self._open_first()
+        await self.desk.open_first()
         for problem in [*self.settings.problems, *keys.problems(self.settings.keys), *self.themes.problems]:
             self.chat.notice(problem, "warning")
         self._load_model()
-
-    async def _open_first(self) -> None:
-        wanted, last = self.options.conversation, self.state.conversation
-        try:
-            if wanted is not None:
-                exists = wanted.exists()
-                await self.controller.open(
-                    self.library.open(wanted) if exists else Conversation(path=wanted.absolute())
-                )
-            elif last is not None and Path(last).exists():
-                await self.controller.open(self.library.open(Path(last)))
-        except UserError as error:
-            self.chat.notice(str(error), "error")
-        self.chat.conversation_changed()
-        self._restore_draft()
 
     def _load_model(self) -> None:
         source = self.settings["model.source"]
@@ -123,16 +107,9 @@ class GlmTui(App[None]):
 
     async def action_quit(self) -> None:
         """Keep everything and leave."""
-        self._keep_state()
+        self.desk.leave()
         self.controller.close()
         self.exit()
-
-    def _keep_state(self) -> None:
-        self._keep_draft()
-        path = self.controller.conversation.path
-        self.state.conversation = str(path) if path else None
-        self.state.prompts = list(self.chat.composer.history)
-        self.state.save()
 
     # --- messages and commands ---
 
@@ -140,100 +117,32 @@ class GlmTui(App[None]):
         """Send what was written, or do it if it is a command."""
         line = commands.parse(text)
         if line is None:
+            self.desk.prompts.add(text)
             self.run_worker(self.controller.submit(commands.message(text)))
         elif line.command is None:
             self.chat.write(text.strip())
             self.chat.notice(commands.unknown(line.name), "warning")
         else:
+            self.desk.prompts.add(text)
             self.run_command(line.name, line.argument)
 
     def run_command(self, name: str, argument: str = "") -> None:
         """Do what a slash command does."""
-        self.run_worker(self._run_command(name, argument), group="commands")
-
-    async def _run_command(self, name: str, argument: str) -> None:
         command = commands.BY_NAME[name]
-        try:
-            if command.needs_argument and not argument:
-                raise UserError(f"`{command.usage}`: {_(command.help)}")
-            await command.handler(self, argument)
-        except UserError as error:
-            self.chat.notice(str(error), "error")
-
-    def message_action(self, message_id: str, action: str, text: str) -> None:
-        """Do something with one message of the transcript."""
-        from glmtui.tui.message_actions import perform
-
-        self.run_worker(perform(self, message_id, action, text), group="commands")
-
-    def history_action(self, action: str, conversation_id: str) -> None:
-        """Do something with a conversation of the history pane."""
-        self.run_worker(self._history_action(action, conversation_id), group="commands")
-
-    async def _history_action(self, action: str, conversation_id: str) -> None:
-        if action in ("new", "undo"):
-            await self._run_command(action, "")
-        elif action == "delete":
-            await self.trash(conversation_id)
-        elif conversation_id == self.controller.conversation.id:
-            await self._run_command("rename", "")
+        if command.needs_argument and not argument:
+            self.chat.notice(f"`{command.usage}`: {_(command.help)}", "warning")
         else:
-            title = await self.ask(_("Title"), self.library.find(conversation_id).title)
-            if title is not None:
-                self.library.rename(conversation_id, title)
-                self.chat.history.reload()
+            self.do(command.handler(self, argument))
 
-    # --- conversations ---
+    def do(self, work: Awaitable[None]) -> None:
+        """Do something that may take a while or open a dialog; what a person can act on is shown to them."""
+        self.run_worker(self._guarded(work), group="commands")
 
-    async def open_conversation(self, conversation_id: str, message_id: str | None = None) -> None:
-        """Read a conversation, on the branch with `message_id`."""
-        self._keep_draft()
+    async def _guarded(self, work: Awaitable[None]) -> None:
         try:
-            conversation = self.library.open(conversation_id)
-            if message_id and message_id not in [message.id for message in conversation.branch()]:
-                conversation.select(message_id)
+            await work
         except UserError as error:
             self.chat.notice(str(error), "error")
-            self.chat.history.reload()
-            return
-        await self.controller.open(conversation)
-        self.chat.close_overlays()
-        self.chat.composer.focus()
-        self._restore_draft()
-
-    async def new_conversation(self) -> None:
-        """Begin an empty conversation."""
-        self._keep_draft()
-        await self.controller.new()
-        self.chat.close_overlays()
-        self.chat.composer.focus()
-        self._restore_draft()
-
-    async def trash(self, conversation_id: str) -> None:
-        """Move a conversation to the trash; undo brings it back."""
-        answer = self.controller.answer
-        if answer and answer.conversation.id == conversation_id:
-            raise UserError(_("This conversation is being answered. Esc stops it."))
-        self.library.trash(conversation_id)
-        self.controller.can_undo(
-            _("The conversation is back."), lambda: self.library.restore(conversation_id)
-        )
-        undo = keys.shown("history.undo", self.settings.keys)
-        self.say(_("Moved to the trash. /undo (or {key} in the list) brings it back.").format(key=undo))
-        if conversation_id == self.controller.conversation.id:
-            await self.controller.new()
-        self.chat.history.reload()
-
-    def _keep_draft(self) -> None:
-        conversation = self.controller.conversation
-        key = conversation.id if conversation.path else ""
-        self.state.drafts.pop(key, None)
-        if text := self.chat.composer.text:
-            self.state.drafts[key] = text
-
-    def _restore_draft(self) -> None:
-        conversation = self.controller.conversation
-        self.chat.composer.text = self.state.drafts.get(conversation.id if conversation.path else "", "")
 
     # --- settings ---
 
@@ -282,10 +191,10 @@ class GlmTui(App[None]):
 
     async def _rebuild(self) -> None:
         """Make the screen again, in another language."""
-        self._keep_state()
+        text = self.chat.composer.text
         await self.chat.rebuild()
         await self.controller.attach()
-        self._restore_draft()
+        self.chat.composer.text = text
 
     def _override_settings(self) -> None:
         options = self.options

@@ -208,9 +208,7 @@ class ChatController:
         """Ask how many tokens the conversation (and `draft`) has; the status line shows the answer."""
         if self.status.activity != "ready":
             return
-        turns = self._turns(self.conversation)
-        if draft:
-            turns = (*turns, Turn("user", draft))
+        turns = (*self._turns(self.conversation), *([Turn("user", draft)] if draft else []))
         if not turns:
             self._count_id = None
             self.status.used = 0
@@ -224,13 +222,11 @@ class ChatController:
 
     async def poll(self) -> None:
         """Take in what the worker has said; call it about twelve times a second."""
-        events = self.link.take_events()
-        if not events:
-            return
-        async with self._lock:
-            for event in events:
-                await self._handle(event)
-        self.view.status_changed()
+        if events := self.link.take_events():
+            async with self._lock:
+                for event in events:
+                    await self._handle(event)
+            self.view.status_changed()
 
     def close(self) -> None:
         """Keep what came of the running answer and let the worker go. Returns at once."""
@@ -269,8 +265,8 @@ class ChatController:
         self.link.loaded(event)
         if event.info.note:
             self.view.notice(event.info.note, "info")
-        if waiting := self._unanswered:
-            self._unanswered = None
+        waiting, self._unanswered = self._unanswered, None
+        if waiting:
             await self._generate(waiting)
         else:
             self.measure()

@@ -205,7 +205,7 @@ async def settings(app: GlmTui, _argument: str) -> None:
 
 async def new(app: GlmTui, _argument: str) -> None:
     """Begin a new conversation."""
-    await app.new_conversation()
+    await app.desk.new()
 
 
 async def history(app: GlmTui, _argument: str) -> None:
@@ -221,10 +221,11 @@ async def search(app: GlmTui, argument: str) -> None:
 async def rename(app: GlmTui, argument: str) -> None:
     """Give the conversation a title."""
     conversation = app.controller.conversation
-    title = argument or await app.ask(_("Title"), conversation.title)
-    if title is not None:
-        conversation.rename(title)
+    if argument:
+        conversation.rename(argument)
         app.chat.conversation_changed()
+    else:
+        await app.desk.rename(conversation.id)
 
 
 async def pin(app: GlmTui, _argument: str) -> None:
@@ -240,7 +241,7 @@ async def delete(app: GlmTui, _argument: str) -> None:
     conversation = app.controller.conversation
     if conversation.path is None:
         raise UserError(_("This conversation is empty: there is nothing to delete."))
-    await app.trash(conversation.id)
+    await app.desk.trash(conversation.id)
 
 
 async def save(app: GlmTui, argument: str) -> None:
@@ -264,16 +265,16 @@ async def export(app: GlmTui, argument: str) -> None:
     conversation = app.controller.conversation
     if not conversation.messages:
         raise UserError(_("This conversation is empty: there is nothing to export."))
-    text = formats.export(conversation, formats.known(kind))
+    text = formats.export(conversation, kind)
     path = Path(name.strip()).expanduser() if name.strip() else formats.free_path(conversation, kind)
     await app.write_file(path, text)
 
 
 async def import_file(app: GlmTui, argument: str) -> None:
     """Bring in conversations of other programs."""
-    from glmtui.chat import formats
+    from glmtui.chat.imports import import_file as bring_in
 
-    imported = formats.import_file(_file(argument, "/import conversations.json"), app.library)
+    imported = bring_in(_file(argument, "/import conversations.json"), app.library)
     count = len(imported)
     said = ngettext("{n} conversation came in.", "{n} conversations came in.", count).format(n=count)
     app.say(said)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from glmtui.errors import UserError
 from glmtui.i18n import _
 
 if TYPE_CHECKING:
@@ -17,30 +16,27 @@ async def perform(app: GlmTui, message_id: str, action: str, text: str) -> None:
     conversation = controller.conversation
     if message_id not in conversation.messages:
         return
-    try:
-        match action:
-            case "copy" | "copy_code":
-                app.copy(text or conversation.messages[message_id].text)
-            case "quote":
-                app.chat.composer.quote(text or conversation.messages[message_id].text)
-            case "edit":
-                app.chat.edit(message_id)
-            case "regenerate":
-                await controller.regenerate(message_id)
-            case "continue":
-                await controller.continue_answer()
-            case "delete":
-                await controller.delete(message_id)
-                app.say(_("Deleted, with what followed. /undo brings it back."))
-            case "previous_branch" | "next_branch":
-                step = 1 if action == "next_branch" else -1
-                versions = [message.id for message in conversation.siblings(message_id)]
-                at = versions.index(message_id) + step
-                if 0 <= at < len(versions):
-                    await controller.select(versions[at])
-                else:
-                    app.say(_("There is no other version in this direction."))
-            case _:
-                raise ValueError(action)
-    except UserError as error:
-        app.chat.notice(str(error), "error")
+    match action:
+        case "copy" | "copy_code":
+            app.copy(text or conversation.messages[message_id].text)
+        case "quote":
+            app.chat.composer.quote(text or conversation.messages[message_id].text)
+        case "edit":
+            app.chat.edit(message_id)
+        case "regenerate":
+            await controller.regenerate(message_id)
+        case "continue":
+            await controller.continue_answer()
+        case "delete":
+            await controller.delete(message_id)
+            app.say(_("Deleted, with what followed. /undo brings it back."))
+        case "previous_branch" | "next_branch":
+            step = 1 if action == "next_branch" else -1
+            versions = [message.id for message in conversation.siblings(message_id)]
+            at = versions.index(message_id) + step
+            if 0 <= at < len(versions):
+                await controller.select(versions[at])
+            else:
+                app.say(_("There is no other version in this direction."))
+        case _:
+            raise ValueError(action)

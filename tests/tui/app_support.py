@@ -204,8 +204,8 @@ def visible_text(widget: Widget) -> str:
     for node in widget.walk_children(Widget, with_self=True):
         if not node.display or node.children:
             continue
-        for line in node.render_lines(node.size.region) if node.size else ():
-            lines.append(line.text.rstrip())
+        if node.size:
+            lines += [line.text.rstrip() for line in node.render_lines(node.size.region)]
     return "\n".join(line for line in lines if line)
 
 

@@ -211,7 +211,7 @@ async def test_coming_back_to_a_running_answer_shows_it_grow() -> None:
         first = app.controller.conversation
         await pilot.press("ctrl+n")
         await wait_until(pilot, lambda: app.controller.conversation is not first)
-        await app.open_conversation(first.id)
+        await app.desk.open(first.id)
         assert app.controller.conversation is first
         await wait_until(pilot, lambda: "Here" in visible_text(app.chat.transcript))
         worker.finish()

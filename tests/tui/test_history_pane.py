@@ -10,7 +10,7 @@ from tui.app_support import ScriptedWorker, running, send, settled, visible_text
 
 from glmtui.chat.library import Library
 from glmtui.tui.screens.prompt import PromptScreen
-from glmtui.tui.widgets.history import day_name
+from glmtui.tui.widgets.history import HistoryPane, day_name
 
 TODAY = date(2026, 3, 15)
 
@@ -30,10 +30,16 @@ def test_days_have_names(days: int, name: str) -> None:
     assert day_name(TODAY - timedelta(days=days), TODAY) == name
 
 
+@pytest.fixture(autouse=True)
+def calendar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Days are counted from a fixed one, so that midnight makes no difference."""
+    monkeypatch.setattr(HistoryPane, "today", staticmethod(lambda: TODAY))
+
+
 def write(*questions: str, days: int = 0) -> list[str]:
     """Write conversations of `days` ago, oldest first; return their ids."""
     library = Library()
-    begin = datetime.now().astimezone() - timedelta(days=days, minutes=len(questions))
+    begin = datetime(TODAY.year, TODAY.month, TODAY.day, 12).astimezone() - timedelta(days=days)
     ids = []
     for minute, question in enumerate(questions):
         conversation = library.create()
@@ -117,8 +123,6 @@ async def test_pinned_conversations_come_first() -> None:
 
 
 async def test_more_appear_on_the_way_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    from glmtui.tui.widgets.history import HistoryPane
-
     monkeypatch.setattr(HistoryPane, "STEP", 30)
     write(*(f"number {index}" for index in range(70)))
     async with running() as (pilot, app, _worker):

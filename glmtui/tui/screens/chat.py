@@ -58,7 +58,7 @@ class ChatScreen(Screen[None]):
         self._build(app)
 
     def _build(self, app: GlmTui) -> None:
-        settings, state = app.settings, app.state
+        settings = app.settings
         self.history = HistoryPane(app.library)
         self.settings_pane = SettingsPane(settings)
         self.title_bar = TitleBar()
@@ -66,7 +66,7 @@ class ChatScreen(Screen[None]):
         self.transcript = Transcript(id="transcript")
         self.queue_strip = QueueStrip()
         self.composer = Composer(
-            completions=self._completions, history=state.prompts,
+            completions=self._completions, history=app.desk.prompts.entries(),
             enter_sends=settings["ui.send_key"] == "enter", id="composer",
         )  # fmt: skip
         self.hints = KeyHints()
@@ -204,6 +204,7 @@ class ChatScreen(Screen[None]):
         self._count_timer = self.set_timer(DRAFT_DELAY, self._count)
 
     def _count(self) -> None:
+        self.app.desk.keep_draft()
         draft = self.composer.text
         if commands.parse(draft) is None:
             self.app.controller.measure(draft)
@@ -226,17 +227,33 @@ class ChatScreen(Screen[None]):
     async def show(self, messages: Sequence[Message]) -> None:
         """Show a conversation."""
         self._set_empty(not messages)
-        await self.transcript.show(messages)
+        await self.transcript.show(messages, branches=self._branches(messages))
 
     async def add(self, message: Message) -> None:
         """Show one more message."""
         self._set_empty(False)
-        await self.transcript.add(message)
+        await self.transcript.add(message, branches=self._branches([message]))
 
     async def begin_answer(self, message: Message) -> AnswerHandle:
         """Show an answer that will grow."""
         self._set_empty(False)
-        return await self.transcript.begin_answer(message)
+        return await self.transcript.begin_answer(message, branches=self._branches([message]))
+
+    def _branches(self, messages: Sequence[Message]) -> dict[str, tuple[int, int]]:
+        """Which version each message is, of how many, where it has several."""
+        conversation, found = self.app.controller.conversation, {}
+        for message in messages:
+            versions = conversation.siblings(message.id)
+            if len(versions) > 1:
+                found[message.id] = (
+                    [version.id for version in versions].index(message.id) + 1,
+                    len(versions),
+                )
+        return found
+
+    def go_to(self, message_id: str) -> None:
+        """Bring a message into view."""
+        self.call_after_refresh(self.transcript.go_to, message_id)
 
     def notice(self, text: str, kind: Kind = "info") -> None:
         """Say something of the app's own in the transcript."""
@@ -302,12 +319,18 @@ class ChatScreen(Screen[None]):
     # --- the panes' wishes ---
 
     @on(HistoryPane.Chosen)
-    async def _chosen(self, event: HistoryPane.Chosen) -> None:
-        await self.app.open_conversation(event.conversation_id, event.message_id)
+    def _chosen(self, event: HistoryPane.Chosen) -> None:
+        self.app.do(self.app.desk.open(event.conversation_id, event.message_id))
 
     @on(HistoryPane.Wanted)
     def _wanted(self, event: HistoryPane.Wanted) -> None:
-        self.app.history_action(event.action, event.conversation_id)
+        match event.action:
+            case "rename":
+                self.app.do(self.app.desk.rename(event.conversation_id))
+            case "delete":
+                self.app.do(self.app.desk.trash(event.conversation_id))
+            case command:
+                self.app.run_command(command)
 
     @on(SettingRow.Changed)
     async def _setting_changed(self, event: SettingRow.Changed) -> None:
@@ -327,4 +350,10 @@ class ChatScreen(Screen[None]):
 
     @on(Transcript.MessageAction)
     def _message_action(self, event: Transcript.MessageAction) -> None:
-        self.app.message_action(event.message_id, event.action, event.text)
+        from glmtui.tui.message_actions import perform
+
+        self.app.do(perform(self.app, event.message_id, event.action, event.text))
+
+    @on(Transcript.LinkWanted)
+    def _link_wanted(self, event: Transcript.LinkWanted) -> None:
+        self.app.copy(event.href)

@@ -91,6 +91,7 @@ class HistoryPane(Vertical):
     STEP = 200
     DELAY = 0.15
     """Seconds after the last key before the search runs."""
+    today = staticmethod(date.today)
 
     @dataclass
     class Chosen(Message):
@@ -115,7 +116,6 @@ class HistoryPane(Vertical):
         )
         self.current: str | None = None
         """Id of the open conversation."""
-        self.today = date.today
         self._summaries: Sequence[Summary] = ()
         self._hits: Sequence[Hit] = ()
         self._shown = 0

@@ -1,0 +1,131 @@
+"""Opens, closes and deletes conversations, and remembers what was being written in each."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glmtui import paths
+from glmtui.atomic import write_atomically
+from glmtui.chat.conversation import Conversation
+from glmtui.chat.prompts import Drafts, PromptHistory
+from glmtui.errors import UserError
+from glmtui.i18n import _
+from glmtui.tui import keys
+
+if TYPE_CHECKING:
+    from glmtui.tui.app import GlmTui
+
+
+class Desk:
+    """What lies in front of the person: one conversation, with a draft, and the prompts sent before."""
+
+    def __init__(self, app: GlmTui) -> None:
+        self._app = app
+        self._last = paths.state_dir() / "last-conversation"
+        self.prompts = PromptHistory()
+        self.drafts = Drafts()
+
+    # --- at the start and the end ---
+
+    async def open_first(self) -> None:
+        """Open the conversation of the command line (made where there is none), else the last one."""
+        wanted = self._app.options.conversation
+        try:
+            if wanted is not None:
+                found = wanted.exists()
+                opened = self._app.library.open(wanted) if found else Conversation(path=wanted.absolute())
+                await self._app.controller.open(opened)
+            elif last := self._last_path():
+                await self._app.controller.open(self._app.library.open(last))
+        except UserError as error:
+            self._app.chat.notice(str(error), "error")
+        self._app.chat.conversation_changed()
+        self._restore_draft()
+
+    def leave(self) -> None:
+        """Remember what is open and what was being written."""
+        self.keep_draft()
+        path = self._app.controller.conversation.path
+        with suppress(OSError):  # only a convenience
+            paths.make_private(self._last.parent)
+            write_atomically(self._last, str(path or "").encode())
+
+    def _last_path(self) -> Path | None:
+        try:
+            text = self._last.read_text("utf-8").strip()
+        except (OSError, ValueError):
+            return None
+        return Path(text) if text and Path(text).is_file() else None
+
+    # --- the open conversation ---
+
+    async def open(self, conversation_id: str, message_id: str | None = None) -> None:
+        """Read a conversation, at `message_id` and on its branch if given."""
+        self.keep_draft()
+        try:
+            conversation = self._app.library.open(conversation_id)
+            if message_id and message_id not in [message.id for message in conversation.branch()]:
+                conversation.select(message_id)
+        except UserError:
+            self._app.chat.history.reload()
+            raise
+        await self._show(conversation)
+        if message_id:
+            self._app.chat.go_to(message_id)
+
+    async def new(self) -> None:
+        """Begin an empty conversation."""
+        self.keep_draft()
+        await self._show(self._app.library.create())
+
+    async def trash(self, conversation_id: str) -> None:
+        """Move a conversation to the trash; undo brings it back."""
+        app = self._app
+        answer = app.controller.answer
+        if answer and answer.conversation.id == conversation_id:
+            raise UserError(_("This conversation is being answered. Esc stops it."))
+        app.library.trash(conversation_id)
+        app.controller.can_undo(_("The conversation is back."), lambda: app.library.restore(conversation_id))
+        undo = keys.shown("history.undo", app.settings.keys)
+        app.say(_("Moved to the trash. /undo (or {key} in the list) brings it back.").format(key=undo))
+        if conversation_id == app.controller.conversation.id:
+            await app.controller.new()
+        app.chat.history.reload()
+
+    async def rename(self, conversation_id: str) -> None:
+        """Ask for a title."""
+        app = self._app
+        conversation = app.controller.conversation
+        is_open = conversation_id == conversation.id
+        present = conversation.title if is_open else app.library.find(conversation_id).title
+        title = await app.ask(_("Title"), present)
+        if title is None:
+            return
+        if is_open:
+            conversation.rename(title)
+        else:
+            app.library.rename(conversation_id, title)
+        app.chat.conversation_changed()
+
+    async def _show(self, conversation: Conversation) -> None:
+        chat = self._app.chat
+        await self._app.controller.open(conversation)
+        chat.close_overlays()
+        chat.composer.focus()
+        self._restore_draft()
+
+    # --- drafts ---
+
+    def keep_draft(self) -> None:
+        """Remember what is in the composer."""
+        self.drafts.set(self._draft_id, self._app.chat.composer.text)
+
+    def _restore_draft(self) -> None:
+        self._app.chat.composer.text = self.drafts.get(self._draft_id)
+
+    @property
+    def _draft_id(self) -> str:
+        conversation = self._app.controller.conversation
+        return conversation.id if conversation.path else ""
