@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tiny_model import write_tiny_model
 
-from glmtui import cli, i18n
+from glmtui import cli, i18n, load_tokenizer
 from glmtui.errors import UsageError
 from glmtui.version import __version__
 
 GOLDEN = Path(__file__).parent / "golden"
-NANO = "the built-in model"
 
 
 @pytest.fixture(autouse=True)
@@ -155,3 +156,82 @@ def test_doctor_reports(home: Path) -> None:
     assert text.returncode == 1
     assert "/no/such/folder" in text.stdout
     assert report["cpu"]["name"] in text.stdout
+
+
+# --- ask, with a model that says letters until a limit ends it ---
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_tiny_model(tmp_path_factory.mktemp("models") / "tiny", max_length=100_000))
+
+
+def test_ask_prints_the_answer_and_nothing_else(tiny: str, home: Path) -> None:
+    options = ("--model", tiny, "--seed", "1", "--max-tokens", "20")
+    plain = glmtui("ask", "你好", *options)
+    assert plain.returncode == 0, plain.stderr
+    assert len(plain.stdout.strip()) >= 10
+    assert plain.stdout.endswith("\n")
+    assert "20" in plain.stderr  # that the limit ended it
+    report = json.loads(glmtui("ask", "你好", "--json", *options).stdout)
+    assert report["answer"] == plain.stdout.rstrip("\n")
+    assert (report["reason"], report["answer_tokens"], report["model"]) == ("length", 20, "tiny")
+    assert not home.exists()
+
+
+def test_ask_reads_words_files_and_the_pipe(tiny: str, tmp_path: Path) -> None:
+    file = tmp_path / "file.txt"
+    file.write_text("文件", encoding="utf-8")
+    base = ("ask", "--model", tiny, "--json", "--max-tokens", "1")
+
+    def prompt_tokens(*arguments: str, piped: str = "") -> int:
+        done = glmtui(*base, *arguments, input=piped)
+        assert done.returncode == 0, done.stderr
+        return int(json.loads(done.stdout)["prompt_tokens"])
+
+    tokens = load_tokenizer(tiny)
+    assert prompt_tokens("load", "a", "model") == len(tokens.encode("load a model"))
+    assert prompt_tokens(piped="你好\n") == len(tokens.encode("你好"))
+    everything = "load\n\n文件\n\n你好"
+    assert prompt_tokens("load", "--file", str(file), piped="你好") == len(tokens.encode(everything))
+    assert prompt_tokens("load", "--system", "你好") == len(tokens.encode("你好\nload"))
+
+
+def test_ask_takes_model_and_sampling_from_the_settings(tiny: str, home: Path) -> None:
+    (home / "config").mkdir(parents=True)
+    settings = f"[model]\nsource = {json.dumps(tiny)}\n[generation]\nmax_new_tokens = 3\nseed = 1\n"
+    (home / "config" / "config.toml").write_text(settings)
+    assert json.loads(glmtui("ask", "hi", "--json").stdout)["answer_tokens"] == 3
+    assert json.loads(glmtui("ask", "hi", "--json", "--max-tokens", "2").stdout)["answer_tokens"] == 2
+
+
+def start_endless(tiny: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "glmtui", "ask", "hi", "--model", tiny, "--max-length", "90000"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+def test_ctrl_c_keeps_what_came_and_exits_130(tiny: str) -> None:
+    with start_endless(tiny) as process:
+        assert process.stdout is not None
+        first = process.stdout.read(3)
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors == b""
+    assert (first + rest).decode().strip().isalpha()
+
+
+def test_a_reader_that_leaves_is_no_error(tiny: str) -> None:
+    with start_endless(tiny) as process:
+        assert process.stdout is not None
+        process.stdout.read(3)
+        process.stdout.close()
+        assert process.stderr is not None
+        errors = process.stderr.read()
+        process.wait(timeout=30)
+    assert (process.returncode, errors) == (0, b"")

@@ -134,9 +134,8 @@ def print_answer(answer: Answer, status: Status, *, streaming: bool) -> None:
     if streaming and not ends_line:
         write(sys.stdout, "\n")
     if answer.reason == "length":
-        status.note(
-            _("The answer was cut off at the longest length ({limit} tokens).").format(limit=answer.limit)
-        )
+        message = _("The answer was cut off after {count} tokens (--max-tokens, --max-length).")
+        status.note(message.format(count=answer.answer_tokens))
 
 
 def read_question(words: list[str], files: list[Path], stream: TextIO) -> str:

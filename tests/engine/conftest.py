@@ -2,72 +2,28 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import sentencepiece
 import torch
-from safetensors.torch import save_file
+from tiny_model import write_tiny_model
 from torch import Tensor
 
 from glmtui.engine.chat_model import ChatModel
 from glmtui.engine.events import ModelInfo
 from glmtui.models.base import Check, KVCache
-from glmtui.models.chatglm import ChatGLM, ChatGLMConfig
 from glmtui.models.folder import ModelFolder
 
 torch.set_num_threads(1)
-SENTENCES = [
-    "你好，我是一个小模型。",
-    "How do I load a model? Press Return.",
-    "答：问：[Round 0] 1 2 3 4 5 6 7 8 9",
-]
 
 
 @pytest.fixture(scope="session")
 def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A ChatGLM-6B folder with random weights and a tokenizer of its own, 20,000 times smaller."""
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    folder.mkdir()
-    written = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(SENTENCES * 20),
-        model_writer=written,
-        vocab_size=380,
-        hard_vocab_limit=False,
-        byte_fallback=True,
-        normalization_rule_name="nmt_nfkc",
-        pad_id=3,
-        user_defined_symbols=["<n>", "<|tab|>", *(f"<|blank_{k}|>" for k in range(2, 9))],
-        control_symbols=["[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>"],
-        minloglevel=2,
-    )
-    (folder / "ice_text.model").write_bytes(written.getvalue())
-    pieces = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
-    config = {
-        "model_type": "chatglm",
-        "vocab_size": len(pieces),
-        "hidden_size": 32,
-        "num_layers": 2,
-        "num_attention_heads": 2,
-        "inner_hidden_size": 64,
-        "max_sequence_length": 256,
-        "bos_token_id": pieces.PieceToId("<sop>"),
-        "eos_token_id": pieces.PieceToId("<eop>"),
-        "mask_token_id": pieces.PieceToId("[MASK]"),
-        "gmask_token_id": pieces.PieceToId("[gMASK]"),
-    }
-    (folder / "config.json").write_text(json.dumps(config))
-    torch.manual_seed(1)
-    network = ChatGLM(ChatGLMConfig.from_dict(config))
-    state = {name: tensor.detach().half() for name, tensor in network.named_parameters()}
-    save_file(state, folder / "model.safetensors")
-    return folder
+    """A tiny model that reads and writes text."""
+    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @dataclass

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from tiny_model import write_tiny_model
 
 QUIT = """
 import sys, threading, time
@@ -27,12 +27,7 @@ else:
     while not isinstance(worker.events.get(), Loaded):
         pass
 if moment == "generate":
-    from glmtui.engine import chat_model, generate
-    def endless(*args, **options):
-        return generate.Generation(*args, **{{**options, "stop_ids": ()}})
-    chat_model.Generation = endless
-    sampling = Sampling(max_length=10**6, temperature=50.0, top_p=1.0, top_k=0)
-    worker.submit(Generate((Turn("user", "hi"),), sampling))
+    worker.submit(Generate((Turn("user", "hi"),), Sampling(max_length=10**6)))
     for _ in range(20):
         event = worker.events.get()
         assert isinstance(event, Started | PromptProgress | Tokens), event
@@ -53,13 +48,8 @@ sys.exit({code})
 
 
 @pytest.mark.parametrize("moment", ["import", "load", "generate", "idle"])
-def test_quit(moment: str, text_folder: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "endless"
-    folder.mkdir()
-    for file in text_folder.iterdir():
-        (folder / file.name).write_bytes(file.read_bytes())
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "max_sequence_length": 10**6}))
+def test_quit(moment: str, tmp_path: Path) -> None:
+    folder = write_tiny_model(tmp_path / "endless", max_length=10**6)
     script = QUIT.format(folder=str(folder), moment=moment, code=3)
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
