@@ -15,9 +15,7 @@ LENGTH = 120
 """Characters of a line that are shown."""
 
 
-def matching_lines(
-    path: Path, ids: Sequence[str], word: re.Pattern[bytes]
-) -> Iterator[tuple[str | None, str]]:
+def matching_lines(path: Path, ids: Sequence[str], word: bytes) -> Iterator[tuple[str | None, str]]:
     """Yield the id and the first line with the folded `word` of each message in `ids`.
 
     The index may be behind the file, so a message without the word any more is passed over. The id "" stands
@@ -36,8 +34,8 @@ def matching_lines(
         elif message_id in messages:
             for line in messages[message_id].text.split("\n"):
                 folded = fold(line)
-                if match := word.search(folded):
-                    start = len(folded[: match.start()].decode("utf-8", "ignore"))
+                if (at := folded.find(word)) >= 0:
+                    start = len(folded[:at].decode("utf-8", "ignore"))
                     yield message_id, _excerpt(line, start)
                     break
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import mmap
 import os
-import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -132,8 +131,8 @@ class Index:
             self._garbage += entry.length
         self._unsaved.discard(name)
 
-    def find(self, entry: Entry, words: Sequence[re.Pattern[bytes]]) -> list[str]:
-        """Return the ids of the messages in which all `words` occur, longest word first; "" is the title.
+    def find(self, entry: Entry, words: Sequence[bytes]) -> list[str]:
+        """Return the ids of the messages in which all folded `words` occur, longest first; "" is the title.
 
         If they occur only spread over several messages, the first that has the longest word.
         """
@@ -143,24 +142,25 @@ class Index:
         if text[start : start + 2] != _BEFORE_ID + _BEFORE_TEXT:
             self.remove(entry.name)  # not what was written there: made anew at the next look
             return []
-        if any(word.search(text, start, end) is None for word in words):
+        at = text.find(words[0], start, end)
+        if at < 0 or any(text.find(word, start, end) < 0 for word in words[1:]):
             return []
         found: list[str] = []
         first: list[str] = []
-        position = start
-        while match := words[0].search(text, position, end):
-            begin = text.rfind(_BEFORE_ID, start, match.start())
+        while at >= 0:
+            begin = text.rfind(_BEFORE_ID, start, at)
             text_begin = text.find(_BEFORE_TEXT, begin, end)
-            if match.start() < text_begin:
-                position = text_begin  # an id that looks like the word
+            if at < text_begin:  # an id that looks like the word
+                at = text.find(words[0], text_begin, end)
                 continue
-            position = text.find(_BEFORE_ID, match.end(), end)
-            position = end if position < 0 else position
+            after = text.find(_BEFORE_ID, at, end)
+            after = end if after < 0 else after
             message_id = bytes(text[begin + 1 : text_begin]).decode("utf-8", "replace")
-            if all(word.search(text, text_begin, position) for word in words[1:]):
+            if all(text.find(word, text_begin, after) >= 0 for word in words[1:]):
                 found.append(message_id)
             elif not first:
                 first.append(message_id)
+            at = text.find(words[0], after, end)
         return found or first
 
     def save(self) -> None:

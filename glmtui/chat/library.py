@@ -134,12 +134,10 @@ class Library:
         Upper and lower case are the same; a word is found inside longer ones, too; ``"words in quotes"``
         must stand together. Words that only occur spread over a conversation find it as well.
         """
-        words = sorted(
-            {quoted or plain for quoted, plain in re.findall(r'"([^"]+)"|([^\s"]+)', text)}, key=len
-        )
-        patterns = [re.compile(re.escape(fold(word))) for word in reversed(words)]
+        found_words = re.findall(r'"([^"]+)"|([^\s"]+)', text)
+        words = sorted({fold(quoted or plain) for quoted, plain in found_words}, key=len, reverse=True)
         hits: Hits = []
-        if not patterns:
+        if not words:
             return hits
         with self._lock:
             if time.monotonic() >= self._scan_again:
@@ -149,8 +147,8 @@ class Library:
                 entry = index.entries.get(summary.name)
                 if entry is None or (model is not None and summary.model != model):
                     continue
-                if found := index.find(entry, patterns):
-                    lines = matching_lines(summary.path, found[:per_conversation], patterns[0])
+                if found := index.find(entry, words):
+                    lines = matching_lines(summary.path, found[:per_conversation], words[0])
                     hits += (Hit(summary, message_id, line or summary.title) for message_id, line in lines)
                     if len(hits) >= limit:
                         break

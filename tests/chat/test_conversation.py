@@ -373,6 +373,7 @@ KEYS = [
 ]
 
 
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from(TYPES), st.dictionaries(st.sampled_from(KEYS), JSON)), max_size=12))
 def test_any_records_make_a_tree(pairs: list[tuple[str, dict[str, object]]]) -> None:
     tree = Tree({"type": type_, **record} for type_, record in pairs)
@@ -464,7 +465,7 @@ def change(conversation: Conversation, name: str, number: int, text: str) -> Non
                 assert conversation.leaf == leaf
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(operations=OPERATIONS)
 def test_any_sequence_of_changes_reads_back_the_same(
     tmp_path_factory: pytest.TempPathFactory, operations: list[tuple[str, int, str]]
