@@ -14,13 +14,13 @@ from itertools import pairwise
 from pathlib import Path
 
 from glmtui import i18n
-from glmtui.commands import Command, ask, doctor
+from glmtui.commands import Command, ask, bench, doctor, quantize
 from glmtui.commands.model_options import add_model_options
 from glmtui.errors import UsageError, UserError
 from glmtui.i18n import _
 from glmtui.version import __version__
 
-COMMANDS: tuple[Command, ...] = (ask, doctor)
+COMMANDS: tuple[Command, ...] = (ask, bench, doctor, quantize)
 INTERRUPTED = 130
 
 

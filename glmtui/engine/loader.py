@@ -257,7 +257,8 @@ def _parse_quant(quant: str | int | None, folder: ModelFolder) -> Quant:
     if folder.quant not in ("none", wanted):
         raise UserError(
             _(
-                "The weights of {path} have {stored} bits and cannot have other ones. Load it with --quant {stored}."
+                "The weights of {path} have {stored} bits and cannot have other ones. "
+                "Load it with --quant {stored}."
             ).format(path=folder.path, stored=folder.quant)
         )
     return wanted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +18,13 @@ BUILTIN = Path(__file__).with_name("nano")
 LICENCE = N_("Weights: free for research; for commercial use after registering with the authors.")
 """What the ChatGLM model licences have in common, for people (marked for translation)."""
 
-_FIRST = {
+_FIRST: Mapping[str, int | bool] = {
     "num_layers": 28,
     "hidden_size": 4096,
     "inner_hidden_size": 16384,
     "vocab_size": 130528,
 }
-_SECOND = {
+_SECOND: Mapping[str, int | bool] = {
     "num_layers": 28,
     "hidden_size": 4096,
     "ffn_hidden_size": 13696,
@@ -53,7 +53,12 @@ class KnownModel:
     @property
     def sizes(self) -> Sizes:
         """How many weights it has."""
-        return sizes_of(_FIRST if self.family == "chatglm" else _SECOND)
+        return sizes_of(self.shape)
+
+    @property
+    def shape(self) -> Mapping[str, int | bool]:
+        """The sizes in its config.json."""
+        return _FIRST if self.family == "chatglm" else _SECOND
 
     @property
     def file_bytes(self) -> int:

@@ -15,7 +15,7 @@ EMBEDDING_BITS: Mapping[Bits, Bits] = {4: 8, 8: 8}
 
 
 def bits_of(network: nn.Module, name: str, bits: Bits) -> Bits | None:
-    """Return how many bits the tensor `name` gets when `network` is quantised to `bits`; None: it stays float."""
+    """Return the bits of the tensor `name` when `network` is quantised to `bits`; None: it stays float."""
     owner, _dot, leaf = name.rpartition(".")
     if leaf != "weight":
         return None

@@ -107,7 +107,7 @@ class Kernels:
 
         Args:
             q: float32 ``[heads, size]``; the size is a multiple of 16.
-            keys: float16 ``[groups, length, size]``, each group contiguous, as far apart as those of `values`.
+            keys: float16 ``[groups, length, size]``, each group contiguous; strides as `values`.
             values: the same.
 
         Raises:

@@ -1,0 +1,174 @@
+"""Measures a model: prompts, decoding, and how near decoding comes to what this machine's memory gives."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+from glmtui.engine.events import Sampling
+from glmtui.engine.generate import Generation
+from glmtui.models.base import LanguageModel
+from glmtui.quant import cpu
+from glmtui.quant.linear import QuantizedEmbedding, QuantizedLinear
+
+READ_AT_LEAST = 512 << 20
+"""Bytes read to measure the bandwidth: far more than any cache holds."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was measured."""
+
+    load_s: float
+    prefill: dict[int, list[float]]
+    """Tokens per second of every run, by the length of the prompt."""
+    token_seconds: list[float]
+    """What every token took, behind the shortest prompt."""
+    bytes_per_token: int
+    """Weights that a token reads."""
+    bandwidths: list[float]
+    """Bytes per second of only reading the weights, measured between the runs."""
+    peak_rss: int
+    """Bytes resident at most, weights that are mapped from a file included."""
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Decoding, by the median token."""
+        return 1 / statistics.median(self.token_seconds)
+
+    @property
+    def bandwidth(self) -> float:
+        """Bytes per second of reading, by the median."""
+        return statistics.median(self.bandwidths)
+
+    @property
+    def share(self) -> float:
+        """How much of the bandwidth decoding reaches."""
+        return self.bytes_per_token * self.tokens_per_s / self.bandwidth
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the numbers under the names of ``glmtui bench --json``."""
+        low, high = _quartiles([1 / seconds for seconds in self.token_seconds])
+        return {
+            "load_s": round(self.load_s, 3),
+            "prefill": [
+                {"tokens": tokens, "tokens_per_s": round(statistics.median(speeds), 3)}
+                for tokens, speeds in self.prefill.items()
+            ],
+            "decode": {
+                "tokens_per_s": round(self.tokens_per_s, 3),
+                "tokens_per_s_quartiles": [round(low, 3), round(high, 3)],
+                "bytes_per_token": self.bytes_per_token,
+                "bytes_per_s": round(self.bytes_per_token * self.tokens_per_s),
+            },
+            "bandwidth_bytes_per_s": round(self.bandwidth),
+            "bandwidth_share": round(self.share, 4),
+            "peak_rss_bytes": self.peak_rss,
+        }
+
+
+def measure(
+    network: LanguageModel,
+    *,
+    load_s: float,
+    prompts: Sequence[int],
+    generate: int,
+    repeat: int,
+    step: Callable[[str], None] = lambda _text: None,
+) -> Report:
+    """Run every prompt and the decoding `repeat` times, the bandwidth in between. `step` is told what runs."""
+    assert isinstance(network, nn.Module)
+    weights = weights_read(network)
+    device = next(iter(network.parameters())).device
+    prefill: dict[int, list[float]] = {length: [] for length in sorted(prompts)}
+    tokens: list[float] = []
+    bandwidths: list[float] = []
+    _run(network, prompt_ids(network, min(16, *prompts)), 2)  # pages are mapped, threads started
+    for number in range(repeat):
+        for length in prefill:
+            bandwidths.append(_read(weights, device))
+            step(f"{number + 1}/{repeat} · {length}")
+            first = length == min(prefill)
+            seconds = _run(network, prompt_ids(network, length), 1 + (generate if first else 0))
+            prefill[length].append(length / seconds[0])
+            tokens += seconds[1:]
+    bandwidths.append(_read(weights, device))
+    size = sum(tensor.nbytes for tensor in weights)
+    return Report(load_s, prefill, tokens, size, bandwidths, peak_rss())
+
+
+def prompt_ids(network: LanguageModel, length: int) -> list[int]:
+    """Return a prompt of `length` tokens as the model expects it: ChatGLM-6B's ends with ``[gMASK] <sop>``."""
+    config = network.config
+    generator = torch.Generator().manual_seed(length)
+    ids = torch.randint(6, min(config.vocab_size, 60000), (length,), generator=generator).tolist()
+    ending = [getattr(config, name, None) for name in ("gmask_token_id", "bos_token_id")]
+    if None not in ending and length > 2:
+        ids[-2:] = ending
+    return [int(token) for token in ids]
+
+
+def weights_read(network: nn.Module) -> list[Tensor]:
+    """Return the tensors that one token reads: all but the embedding, unless it is the output layer too."""
+    found: dict[int, Tensor] = {}
+    for module in network.modules():
+        tensors: list[Tensor] = []
+        if isinstance(module, QuantizedLinear):
+            tensors = [*module.weight.packed.tensors().values(), *module.parameters(recurse=False)]
+        elif not isinstance(module, nn.Embedding | QuantizedEmbedding):
+            tensors = list(module.parameters(recurse=False))
+        found |= {tensor.data_ptr(): tensor for tensor in tensors}
+    return list(found.values())
+
+
+def peak_rss() -> int:
+    """Return the most memory that this process ever had resident, in bytes."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _run(network: LanguageModel, prompt: list[int], count: int) -> list[float]:
+    """Generate `count` tokens; return the seconds that each took, the first with the prompt."""
+    sampling = Sampling(max_length=len(prompt) + count, temperature=0.0)
+    seconds = []
+    before = time.perf_counter()
+    for _token in Generation(network, prompt, sampling, stop_ids=(), guard_id=5):
+        now = time.perf_counter()
+        seconds.append(now - before)
+        before = now
+    return seconds
+
+
+def _read(weights: list[Tensor], device: torch.device) -> float:
+    """Return the bytes per second of reading the weights, or as many other bytes where they are few."""
+    memory = [tensor.view(torch.uint8).flatten() for tensor in weights if tensor.nbytes >= 1 << 20]
+    if sum(tensor.nbytes for tensor in memory) < READ_AT_LEAST:
+        memory = [torch.ones(READ_AT_LEAST, dtype=torch.uint8, device=device)]
+    kernels = cpu.load() if device.type == "cpu" else None
+    for timed in (False, True):  # once to have the pages there when they are new
+        start = time.perf_counter()
+        for tensor in memory if timed or len(memory) == 1 else []:
+            if kernels is not None:
+                kernels.read(tensor)
+            else:
+                tensor[: tensor.nbytes // 8 * 8].view(torch.int64).sum().item()
+    return sum(tensor.nbytes for tensor in memory) / (time.perf_counter() - start)
+
+
+def _quartiles(values: list[float]) -> tuple[float, float]:
+    if len(values) < 2:
+        return values[0], values[0]
+    low, _median, high = statistics.quantiles(values, n=4)
+    return low, high

@@ -1,0 +1,58 @@
+"""Networks of the published shapes with random weights, made without any file: for measuring."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+
+from glmtui.engine.events import Quant
+from glmtui.errors import UserError
+from glmtui.i18n import _
+from glmtui.models import catalog
+from glmtui.models.base import LanguageModel
+from glmtui.models.chatglm import ChatGLM, ChatGLMConfig
+from glmtui.models.chatglm2 import ChatGLM2, ChatGLM2Config
+from glmtui.models.checkpoint import assign
+from glmtui.quant.formats import Bits
+from glmtui.quant.fused import fuse
+from glmtui.quant.network import bits_of, install, random_packed
+
+_FIRST = {"num_attention_heads": 32, "bos_token_id": 130004, "eos_token_id": 130005}
+_FIRST |= {"mask_token_id": 130000, "gmask_token_id": 130001}
+
+
+def random_network(name: str, quant: Quant, dtype: torch.dtype) -> LanguageModel:
+    """Build the known model `name` with random weights, quantised as if from floating point.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    known = catalog.find(name)
+    if known is None:
+        names = ", ".join(model.name for model in catalog.KNOWN)
+        raise UserError(_("{name} is no known model. Known are: {names}").format(name=name, names=names))
+    with torch.device("meta"):
+        network: ChatGLM | ChatGLM2
+        if known.family == "chatglm":
+            network = ChatGLM(ChatGLMConfig.from_dict({**known.shape, **_FIRST}))
+        else:
+            network = ChatGLM2(ChatGLM2Config.from_dict({**known.shape, "seq_length": known.max_length}))
+    generator = torch.Generator().manual_seed(0)
+    bits = cast("Bits | None", None if quant == "none" else int(quant))
+    for parameter, empty in list(network.named_parameters()):
+        packed_bits = None if bits is None else bits_of(network, parameter, bits)
+        if packed_bits is not None:
+            install(
+                network, parameter, random_packed(packed_bits, *empty.shape, generator=generator), dtype=dtype
+            )
+        elif empty.dim() == 2:
+            tensor = torch.empty(empty.shape, dtype=dtype).normal_(0, 0.02, generator=generator)
+            assign(network, parameter, tensor)
+        else:
+            fill = torch.ones if "norm" in parameter and parameter.endswith("weight") else torch.zeros
+            assign(network, parameter, fill(empty.shape, dtype=dtype))
+    network.tie_weights()
+    if bits is not None:
+        fuse(network)
+    return network.eval()
