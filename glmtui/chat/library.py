@@ -25,8 +25,8 @@ from glmtui.i18n import _
 
 LIST_BUDGET = 0.1
 """Seconds `Library.list` may spend on reading files that changed; the others follow in `Library.refresh`."""
-_SAVE_ABOVE = 8 << 20
-"""Bytes of new text that are kept in memory before `refresh` writes them to the cache."""
+SAVE_ABOVE = 8 << 20
+"""Bytes of new text that are kept in memory before they are written to the cache."""
 SHORT_SCAN = 0.01
 """Seconds a look at the folder may take without being spared."""
 
@@ -118,8 +118,6 @@ class Library:
         while self._stale and not stop():
             with self._lock:
                 self._read_stale(deadline=time.monotonic() + 0.02)
-                if self._opened().unsaved_bytes > _SAVE_ABOVE:
-                    self._opened().save()
         with self._lock:
             self._opened().save()
             return before.keys() != self._opened().entries.keys() or any(
@@ -301,7 +299,9 @@ class Library:
                 data = b""  # gone again or not readable: not listed, and looked at again when it changes
             self._opened().put(make_entry(name, status.st_mtime_ns, status.st_size, data))
             if time.monotonic() >= deadline:
-                return
+                break
+        if self._opened().unsaved_bytes > SAVE_ABOVE:
+            self._opened().save()
 
     def _summaries(self) -> Iterator[Summary]:
         """Yield what the index knows, and what names tell of the rest, in the order of names."""
