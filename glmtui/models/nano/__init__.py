@@ -1,0 +1,1 @@
+"""nano, the built-in model."""
