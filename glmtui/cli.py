@@ -56,9 +56,6 @@ def build_parser() -> ArgumentParser:
         formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    parser.add_argument(
-        "--language", choices=tuple(i18n.LANGUAGES), default=SUPPRESS, help=_("the language of the interface")
-    )
     add_model_options(parser)
     app = parser.add_argument_group(_("app"))
     app.add_argument(
@@ -72,6 +69,13 @@ def build_parser() -> ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", metavar=_("COMMAND"), title=_("commands"))
     for command in COMMANDS:
         command.add_parser(subparsers)
+    for each in (parser, *subparsers.choices.values()):
+        each.add_argument(
+            "--language",
+            choices=tuple(i18n.LANGUAGES),
+            default=SUPPRESS,
+            help=_("the language of the interface"),
+        )
     return parser
 
 
@@ -100,13 +104,11 @@ def _run(arguments: Sequence[str]) -> int:
 def _open_app(args: Namespace) -> int:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UserError(_('The app needs a terminal. For one answer without it: glmtui ask "…"'))
+    from glmtui import tui
     from glmtui.options import AppOptions
-    from glmtui.tui.app import GlmTui
 
     given = {name: getattr(args, name) for name in AppOptions.__dataclass_fields__ if hasattr(args, name)}
-    app = GlmTui(AppOptions(**given))
-    app.run()
-    return app.return_code or 0
+    return tui.run(AppOptions(**given))
 
 
 def _language(arguments: Sequence[str]) -> str:

@@ -92,6 +92,7 @@ def examine(args: Namespace, settings: Settings) -> Report:
         "memory": {"free": memory.free, "total": memory.total},
         "devices": _devices(),
         "kernels": _kernels(),
+        "models": _models(),
         "paths": {
             N_("config"): settings.path,
             N_("conversations"): paths.data_dir() / "conversations",
@@ -143,7 +144,14 @@ def lines(report: Report) -> list[str]:
                 device["reason"],
             )
         )
-    result += [row(_(title), value) for title, value in report["kernels"].items()]
+    kernels = report["kernels"]
+    openmp = _("with OpenMP") if kernels["openmp"] else _("without OpenMP")
+    result.append(row(_("kernels"), kernels["implementation"], openmp, kernels["reason"]))
+    result.append(row(_("compilers"), *kernels["compilers"] or [_("none found")]))
+    result += [
+        row(_("downloaded"), model["name"], _gigabytes(model["bytes"]), model["path"])
+        for model in report["models"]
+    ]
     result += [row(_(title), path) for title, path in report["paths"].items()]
     if report["settings"] != "ok":
         result += [row(_("settings"), problem) for problem in report["settings"]]
@@ -185,13 +193,28 @@ def _devices() -> list[Report]:
 
 
 def _kernels() -> Report:
-    """What compiles the kernels for quantised models."""
-    import os
-    import shutil
+    """What multiplies quantised weights on the CPU; compiled now if they never were."""
+    try:
+        from glmtui.quant import cpu
+        from glmtui.quant.cpu.build import find_compilers
 
-    names = (os.environ.get("CC", ""), "cc", "gcc", "clang", "cl")
-    compiler = next((path for name in names if name and (path := shutil.which(name))), None)
-    return {N_("compiler"): compiler or _("none found: quantised models run, slower")}
+        status = cpu.status()
+    except (ImportError, OSError) as error:  # a broken torch
+        return {"implementation": None, "openmp": False, "reason": str(error), "compilers": []}
+    return {
+        "implementation": status.implementation,
+        "openmp": status.threaded,
+        "reason": status.reason,
+        "compilers": find_compilers(),
+    }
+
+
+def _models() -> list[Report]:
+    """The known models in the local hub cache."""
+    from glmtui.models import catalog
+
+    found = ((model, catalog.find_in_cache(model.hub_ids)) for model in catalog.KNOWN)
+    return [{"name": model.name, "path": path, "bytes": model.file_bytes} for model, path in found if path]
 
 
 def _use(args: Namespace, settings: Settings) -> Report:
