@@ -299,28 +299,34 @@ class ChatGLM(nn.Module):
         x = self.transformer.word_embeddings(ids)[None]
         positions = self.positions(cache, cache.length, n, ids.device)[None]
         turns = rotary(positions, self.config.head_dim, x.dtype)
-        pieces = list(_pieces(cache, n, ids.device))
+        pieces = [(piece, turns.rows(piece.start, piece.stop)) for piece in _pieces(cache, n, ids.device)]
+        halves = 2 * len(pieces) * len(self.transformer.layers)
+        done = 0
+
+        def next_half() -> None:
+            nonlocal done
+            if check is not None:
+                check(done / halves)
+            done += 1
+
         for layer, block in enumerate(self.transformer.layers):
             assert isinstance(block, Block)
             pending = []  # every row's keys must be there before the first row attends
-            for done, (start, stop, _columns, _mask) in enumerate(pieces):
-                if check is not None:
-                    check((layer + done / len(pieces) / 2) / self.config.num_layers)
-                a = block.input_layernorm(x[:, start:stop])
-                q, k, v = block.attention.project(a, turns.rows(start, stop) if len(pieces) > 1 else turns)
-                keys, values = cache.append(layer, k, v, offset=start)
-                pending.append((a, q))
+            for piece, turn in pieces:
+                next_half()
+                a = block.input_layernorm(x[:, piece.start : piece.stop])
+                q, k, v = block.attention.project(a, turn)
+                keys, values = cache.append(layer, k, v, offset=piece.start)
+                pending.append((piece, a, q))
+            if last_only and layer == self.config.num_layers - 1:  # the last row, which sees everything
+                pending = [(Piece(n - 1, n, keys.shape[2], None), a[:, -1:], q[:, :, -1:])]
             outputs = []
-            for done, ((a, q), (_start, _stop, columns, mask)) in enumerate(
-                zip(pending, pieces, strict=True)
-            ):
-                if check is not None:
-                    check((layer + (1 + done / len(pieces)) / 2) / self.config.num_layers)
-                outputs.append(block.finish(a, q, keys[:, :, :columns], values[:, :, :columns], mask))
+            for piece, a, q in pending:
+                next_half()
+                seen = slice(piece.columns)
+                outputs.append(block.finish(a, q, keys[:, :, seen], values[:, :, seen], piece.mask))
             x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
         cache.advance(n)
-        if last_only:
-            x = x[:, -1:]
         logits: Tensor = self.lm_head(self.transformer.final_layernorm(x[0]))
         return logits.float()
 
@@ -353,21 +359,30 @@ class ChatGLM(nn.Module):
         return logits
 
 
-Piece = tuple[int, int, int, Tensor | None]
+class Piece(NamedTuple):
+    """Rows of a prompt that go through a layer together."""
+
+    start: int
+    stop: int
+    columns: int
+    """How many keys they see, counted from the first..."""
+    mask: Tensor | None
+    """...of these, bool ``[rows, columns]``; None: all."""
 
 
 def _pieces(cache: ChatGLMCache, n: int, device: torch.device) -> Iterator[Piece]:
-    """Cut `n` new rows into ``(start, stop, columns, mask)``: they see the first `columns` keys, less `mask`.
-
-    Rows of the context see the context and need no mask; later rows see everything up to themselves.
-    """
-    context = min(max(cache.context_length - cache.length, 0), n)
+    """Cut `n` new rows. Rows of the context see all of it, later ones everything up to themselves."""
     before = cache.prefix_length + cache.length
-    for start in range(0, context, ROWS):
-        yield start, min(start + ROWS, context), before + context, None
-    for start in range(context, n, ROWS):
+    context = cache.prefix_length + cache.context_length
+    for start in range(0, n, ROWS):
         stop = min(start + ROWS, n)
-        yield start, stop, before + stop, causal_mask(before + start, stop - start, before + stop, device)
+        columns = max(before + stop, context)
+        mask = None
+        if before + stop > context:
+            mask = causal_mask(before + start, stop - start, columns, device)
+            if mask is not None and before + start < context:
+                mask[:, :context] = True
+        yield Piece(start, stop, columns, mask)
 
 
 def _index(ids: Sequence[int], token: int, default: int) -> int:
