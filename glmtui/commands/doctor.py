@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from glmtui import paths
 from glmtui.commands.model_options import add_model_options, read_model_options
 from glmtui.errors import UserError
-from glmtui.i18n import N_, _
+from glmtui.i18n import N_, _, ngettext
 from glmtui.settings import Settings
 from glmtui.version import __version__
 
@@ -156,16 +156,18 @@ def lines(report: Report) -> list[str]:
     if report["settings"] != "ok":
         result += [row(_("settings"), problem) for problem in report["settings"]]
     result.append("")
-    result.append(
-        row(
-            _("would use"),
-            use.get("model"),
-            use.get("device"),
-            use.get("quant"),
-            use.get("dtype"),
-            use.get("threads"),
+    if use["ok"]:
+        threads = ngettext("{count} thread", "{count} threads", use["threads"]).format(count=use["threads"])
+        values = (
+            use["model"],
+            use["device"],
+            _("quant {quant}").format(quant=use["quant"]),
+            use["dtype"],
+            threads,
         )
-    )
+        result.append(row(_("would use"), *values))
+    else:
+        result.append(row(_("cannot use"), use["model"]))
     result += [row("", note) for note in use["notes"]]
     return result
 

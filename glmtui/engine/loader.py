@@ -229,7 +229,17 @@ def describe(plan: Plan, network: Network) -> ModelInfo:
         max_length=network.config.max_length,
         supports_system=plan.folder.family == "chatglm3",
         builtin=builtin,
+        note=_note(plan),
     )
+
+
+def _note(plan: Plan) -> str:
+    """Say why quantised products on the CPU are slower than they could be, and what to install."""
+    if plan.quant == "none" or plan.place.kind != "cpu":
+        return ""
+    from glmtui.quant import cpu
+
+    return cpu.status().reason
 
 
 def default_threads(weight_bytes: int) -> int:
