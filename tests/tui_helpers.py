@@ -30,6 +30,7 @@ class Host(App[None]):
     """An app of nothing but the widgets under test; it keeps the messages that reach it."""
 
     ENABLE_COMMAND_PALETTE = False
+    AUTO_FOCUS = None
 
     def __init__(self, *widgets: Widget, keep: tuple[type[TextualMessage], ...] = ()) -> None:
         super().__init__()
@@ -39,9 +40,6 @@ class Host(App[None]):
 
     def compose(self) -> ComposeResult:
         yield from self.widgets
-
-    async def on_event(self, event: object) -> None:
-        await super().on_event(event)  # type: ignore[arg-type]
 
     async def _on_message(self, message: TextualMessage) -> None:
         if isinstance(message, self.keep):

@@ -309,7 +309,7 @@ class ColumnView(VerticalScroll):
             self._following = False
         elif new_value > old_value and new_value >= self.max_scroll_y:
             self._following = True
-        self._place = None if self._following else self.column.place(new_value)
+        self._place = None if self._following else self.column.place(new_value, self.view_height)
         self._watch_news()
         self._move_soon()
 

@@ -47,7 +47,7 @@ class Place(NamedTuple):
 
     entry: Entry
     offset: float
-    """Lines below the entry's top."""
+    """Lines below the entry's top; negative above it."""
 
 
 class Column:
@@ -115,11 +115,16 @@ class Column:
         """Return the index of the entry that `line` falls on (the nearest one, outside)."""
         return min(max(bisect_right(self.tops, line) - 1, 0), max(len(self.entries) - 1, 0))
 
-    def place(self, line: float) -> Place | None:
-        """Return what `line` falls on."""
+    def place(self, line: float, height: int = 1) -> Place | None:
+        """Return what a view of `height` lines at `line` is to hold on to.
+
+        That is the first entry in it whose height is known, since a person has seen it where it is; the
+        others will turn out higher or lower than guessed. Without one, it is what `line` falls on.
+        """
         if not self.entries:
             return None
-        index = self.at(line)
+        seen = range(self.at(line), self.at(line + height - 1) + 1)
+        index = next((number for number in seen if self.entries[number].measured), seen.start)
         return Place(self.entries[index], line - self.tops[index])
 
     def line(self, place: Place) -> float:

@@ -256,6 +256,7 @@ class ChatTable(MarkdownBlock):
 
     DEFAULT_CSS = """
     ChatTable {
+        text-wrap: nowrap;
         width: 1fr;
         height: auto;
         margin: 0 0 1 0;
@@ -266,8 +267,8 @@ class ChatTable(MarkdownBlock):
     }
     """
     COMPONENT_CLASSES: ClassVar[set[str]] = {"chat-table--header", "chat-table--rule"}
-    NARROWEST = 4
-    """No column is made narrower to fit the view, in cells."""
+    NARROWEST = 2
+    """No column is made narrower to fit the view, in cells: a hanzi takes two."""
 
     def __init__(self, markdown: Markdown, token: Token) -> None:
         super().__init__(markdown, token)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
+from textual.message import Message
 from textual.timer import Timer
 from textual.widgets import Static
 
@@ -18,7 +20,7 @@ from glmtui.tui.widgets.entries import Entry
 from glmtui.tui.widgets.markdown import ChatMarkdown
 
 if TYPE_CHECKING:
-    from glmtui.chat.conversation import Message
+    from glmtui.chat.conversation import Message as ChatMessage
 
 ROLES = {"user": N_("You"), "assistant": "ChatGLM", "system": N_("System")}
 STATES = {
@@ -40,7 +42,7 @@ def show_time(time: datetime, now: datetime | None = None) -> str:
     return f"{local:%H:%M}" if local.date() == today.date() else f"{local:%Y-%m-%d %H:%M}"
 
 
-def figures(message: Message) -> list[str]:
+def figures(message: ChatMessage) -> list[str]:
     """Return what is known about how an answer was made: model, quantisation, tokens, speed."""
     meta = message.meta
     parts = [one_line(str(meta[key])) for key in ("model",) if meta.get(key)]
@@ -97,6 +99,12 @@ class MessageView(EntryView):
     }
     """
 
+    @dataclass
+    class Clicked(Message):
+        """The message was clicked on."""
+
+        message_id: str
+
     def __init__(self, entry: Entry) -> None:
         assert entry.message is not None
         super().__init__(entry, classes=f"-{entry.message.role}")
@@ -104,7 +112,7 @@ class MessageView(EntryView):
         self.foot = Static(markup=False, classes="foot")
 
     @property
-    def message(self) -> Message:
+    def message(self) -> ChatMessage:
         """The message as it is now."""
         assert self.entry.message is not None
         return self.entry.message
@@ -121,6 +129,10 @@ class MessageView(EntryView):
         if self.message.role == "user":
             return Static(clean(self.message.text).rstrip(), markup=False, classes="plain")
         return ChatMarkdown(self.message.text)
+
+    def on_click(self) -> None:
+        """Tell the transcript."""
+        self.post_message(self.Clicked(self.message.id))
 
     def show_facts(self) -> None:
         """Draw head and foot again."""
@@ -195,7 +207,7 @@ class AnswerView(MessageView):
         self.entry.text += text
         return text
 
-    async def finish(self, message: Message) -> None:
+    async def finish(self, message: ChatMessage) -> None:
         """Show the answer as it is now kept: the same text, its state and its figures."""
         if self._timer is not None:
             self._timer.stop()

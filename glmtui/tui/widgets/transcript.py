@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from textual import events, on
+from textual import on
 from textual.binding import BindingType
 from textual.message import Message as TextualMessage
 from textual.reactive import var
@@ -150,36 +150,32 @@ class Transcript(ColumnView):
         if isinstance(entry.view, MessageView) and entry.message:
             entry.view.set_class(self.has_focus and entry.message.id == self.selected, "-selected")
 
-    def on_focus(self) -> None:
-        """Choose the last message in view, unless one is chosen."""
-        if self.selected is None:
-            bottom = self.scroll_y + self.view_height - 1
-            seen = self.column.entries[: self.column.at(bottom) + 1]
-            self.selected = next((entry.message.id for entry in reversed(seen) if entry.message), None)
-        elif entry := self._by_id.get(self.selected):
+    def watch_has_focus(self, has_focus: bool) -> None:
+        """Choose the last message in view, unless one is chosen; it is marked while keys act on it."""
+        super().watch_has_focus(has_focus)
+        if has_focus and self.selected is None:
+            self._choose_last_seen()
+        elif entry := self._by_id.get(self.selected or ""):
             self._mark(entry)
 
-    def on_blur(self) -> None:
-        """What is chosen matters only while keys act on it."""
-        if self.selected and (entry := self._by_id.get(self.selected)):
-            self._mark(entry)
+    def _choose_last_seen(self) -> None:
+        seen = self.column.entries[: self.column.at(self.scroll_y + self.view_height - 1) + 1]
+        self.selected = next((entry.message.id for entry in reversed(seen) if entry.message), None)
 
     def view_made(self, view: EntryView) -> None:
         """A view came back; it may be the chosen one's."""
         self._mark(view.entry)
 
-    def on_click(self, event: events.Click) -> None:
-        """Choose what was clicked on."""
-        for node in event.widget.ancestors_with_self if event.widget else ():
-            if isinstance(node, MessageView):
-                self.selected = node.message.id
-                break
+    @on(MessageView.Clicked)
+    def _message_clicked(self, event: MessageView.Clicked) -> None:
+        event.stop()
+        self.selected = event.message_id
 
     def action_choose(self, by: int) -> None:
         """Choose the message before or after; in one longer than the view, scroll through it first."""
         entry = self._by_id.get(self.selected or "")
         if entry is None:
-            self.on_focus()
+            self._choose_last_seen()
             return
         if self._scroll_within(entry, by):
             return
