@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from textual.app import App
 from textual.binding import BindingType
@@ -228,9 +228,13 @@ class GlmTui(App[None]):
 
     def action_help(self) -> None:
         """Help for where one is."""
+        self.show_help("keys")
+
+    def show_help(self, first: Literal["keys", "commands"]) -> None:
+        """Show all keys and commands, with those that are asked for at the top."""
         from glmtui.tui.screens.help import HelpScreen
 
-        self.push_screen(HelpScreen(self.chat.scope(), dict(self.settings.keys)))
+        self.push_screen(HelpScreen(self.chat.scope(), self.settings.keys, first=first))
 
     def action_stop(self) -> None:
         """Stop what runs; else close what lies over the chat, and go back to the composer."""

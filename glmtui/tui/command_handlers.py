@@ -27,7 +27,7 @@ async def show_help(app: GlmTui, argument: str) -> None:
 
     name = argument.lstrip("/").lower()
     if not name:
-        app.chat.say_markdown(commands.help_text(app.settings.keys))
+        app.show_help("commands")
     elif command := commands.BY_NAME.get(name):
         app.chat.say_markdown(f"`{command.usage}`\n\n{_(command.help)}")
     else:
@@ -36,12 +36,9 @@ async def show_help(app: GlmTui, argument: str) -> None:
 
 async def show_keys(app: GlmTui, _argument: str) -> None:
     """Show all keys."""
-    from glmtui.tui import keys
-
+    app.show_help("keys")
     how = _('To change a key, write into {path}, for example: `[keys]` and below it `"chat.new" = "ctrl+t"`.')
-    app.chat.say_markdown(
-        keys.markdown_table(app.settings.keys) + "\n\n" + how.format(path=app.settings.path)
-    )
+    app.chat.say_markdown(how.format(path=app.settings.path))
 
 
 async def stats(app: GlmTui, _argument: str) -> None:

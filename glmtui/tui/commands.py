@@ -164,16 +164,3 @@ def markdown_table() -> str:
         rows.append(f"| `{usage}` | {_(command.help)} | {' '.join(others)} |")
     head = f"| {_('Command')} | {_('What it does')} | {_('Also')} |\n| --- | --- | --- |"
     return head + "\n" + "\n".join(rows)
-
-
-def help_text(overrides: Mapping[str, str]) -> str:
-    """Return what ``/help`` shows: the commands, and where the keys are."""
-    from glmtui.tui import keys
-
-    return (
-        markdown_table()
-        + "\n\n"
-        + _("{help} shows the keys for where you are, {palette} finds a command by its name.").format(
-            help=keys.shown("app.help", overrides), palette=keys.shown("app.palette", overrides)
-        )
-    )

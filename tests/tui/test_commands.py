@@ -81,7 +81,9 @@ async def test_an_unknown_command_stays_in_the_composer_and_is_explained() -> No
 async def test_help_lists_the_commands() -> None:
     async with running(size=(120, 60)) as (pilot, app, _worker):
         await send(pilot, "/help")
-        await wait_until(pilot, lambda: "/regenerate" in visible_text(app.chat.transcript))
+        await wait_until(pilot, lambda: "/regenerate" in visible_text(app.screen))
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: app.screen is app.chat)
         await send(pilot, "/help quant")
         await wait_until(pilot, lambda: "/quant 4|8|none" in visible_text(app.chat.transcript))
 
@@ -240,6 +242,8 @@ async def test_stats_and_keys_are_shown() -> None:
         await send(pilot, "/stats")
         await wait_until(pilot, lambda: "7.0 M" in visible_text(app.chat.transcript))
         await send(pilot, "/keys")
+        await wait_until(pilot, lambda: "composer.enter" in visible_text(app.screen))
+        await pilot.press("escape")
         await wait_until(pilot, lambda: "config.toml" in visible_text(app.chat.transcript))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -19,17 +20,21 @@ class HelpScreen(ModalScreen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [("escape,f1,q,enter", "dismiss", "")]
 
-    def __init__(self, scope: Scope, overrides: dict[str, str]) -> None:
+    def __init__(
+        self, scope: Scope, overrides: Mapping[str, str], *, first: Literal["keys", "commands"] = "keys"
+    ) -> None:
         super().__init__()
         self._scope = scope
         self._overrides = overrides
+        self._first = first
 
     def compose(self) -> ComposeResult:
         """The tables as Markdown."""
         from glmtui.tui.widgets.markdown import ChatMarkdown
 
         with Vertical(classes="dialog -tall"):
-            title = _("Help: {where}").format(where=_(SCOPES[self._scope]))
+            where = _("Commands") if self._first == "commands" else _(SCOPES[self._scope])
+            title = _("Help: {where}").format(where=where)
             yield Static(title, classes="dialog-title", markup=False)
             with VerticalScroll(id="help-text"):
                 yield ChatMarkdown(self._text())
@@ -42,10 +47,13 @@ class HelpScreen(ModalScreen[None]):
     def _text(self) -> str:
         from glmtui.tui import commands, keys
 
-        others: list[Scope] = [scope for scope in SCOPES if scope not in (self._scope, "app")]
+        here: list[Scope] = list(dict.fromkeys([self._scope, "app"]))
+        others: list[Scope] = [scope for scope in SCOPES if scope not in here]
         parts = [
-            keys.markdown_table(self._overrides, list(dict.fromkeys([self._scope, "app"]))),
+            keys.markdown_table(self._overrides, here),
             f"### {_('Commands')}\n\n{commands.markdown_table()}",
             keys.markdown_table(self._overrides, others),
         ]
+        if self._first == "commands":
+            parts[0], parts[1] = parts[1], parts[0]
         return "\n\n".join(parts)

@@ -114,6 +114,7 @@ class HistoryPane(Vertical):
         self.search = SearchField(
             placeholder=_("Search"), id="history-search", select_on_focus=False, compact=True
         )
+        self.foot = Static(classes="pane-foot", markup=False)
         self.current: str | None = None
         """Id of the open conversation."""
         self._summaries: Sequence[Summary] = ()
@@ -127,7 +128,7 @@ class HistoryPane(Vertical):
         yield Static(_("Conversations"), classes="pane-title", markup=False)
         yield self.search
         yield self.list
-        yield Static(classes="pane-foot", markup=False)
+        yield self.foot
 
     def on_mount(self) -> None:
         """Read the folder after the first paint."""
@@ -155,6 +156,8 @@ class HistoryPane(Vertical):
             self._fill()
 
     def _fill(self) -> None:
+        if not self.list.is_attached:  # the app was closed while the folder was read
+            return
         highlighted = self._highlighted_id()
         self.list.clear_options()
         self._shown, self._heading = 0, ""
@@ -199,12 +202,11 @@ class HistoryPane(Vertical):
         return Option(Content.assemble(" ", (title, "bold"), "\n ", line), id=f"hit-{number}")
 
     def _say_when_empty(self, searching: bool) -> None:
-        foot = self.query_one(".pane-foot", Static)
         if self.list.option_count:
-            foot.update("")
+            self.foot.update("")
         else:
-            foot.update(_("Nothing found.") if searching else _("What you write is kept here."))
-        foot.display = not self.list.option_count
+            self.foot.update(_("Nothing found.") if searching else _("What you write is kept here."))
+        self.foot.display = not self.list.option_count
 
     def _highlighted_id(self) -> str | None:
         index = self.list.highlighted

@@ -1,0 +1,130 @@
+"""Event-loop lag and key echo while an answer streams: python tests/benchmarks/lag.py [messages] [tokens per second].
+
+Prints p50, p95 and p99 of how late the event loop wakes up (above about 100 ms at p95 is visible), of the
+time from a key press to the composer holding it, and the CPU time of the interface for each token. "of it
+work" is CPU time of the interface between two wake-ups, which other programs do not add to. The worker is a
+thread that sends a Chinese list with code at the given speed; no model runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from textual import events
+from tui.app_support import NANO, ScriptedWorker, wait_until
+
+from glmtui.engine.events import Done, Generate, Request, Started, Stats, Tokens
+from glmtui.options import AppOptions
+from glmtui.tui.app import GlmTui
+
+SECONDS = 15.0
+PROBE_EVERY = 0.02
+ANSWER = "\n".join(
+    f"{number}. 第 **{number}** 项说明：量化把权重从十六位压缩到四位，内存大约减少到四分之一，速度取决于设备。"
+    for number in range(1, 16)
+) + "\n\n```python\n" + "\n".join(f"value_{i} = compute(value_{i - 1}, scale={i})" for i in range(1, 20)) + "\n```\n\n"
+
+
+class StreamingWorker(ScriptedWorker):
+    """Sends two characters at a time, as a model does."""
+
+    def __init__(self, speed: float) -> None:
+        super().__init__()
+        self.speed = speed
+        self.sent = 0
+
+    def submit(self, request: Request) -> None:
+        if isinstance(request, Generate):
+            threading.Thread(target=self._stream, args=(request,), daemon=True).start()
+        else:
+            super().submit(request)
+
+    def _stream(self, request: Generate) -> None:
+        self.events.put(Started(request.request_id, 100, NANO.max_length, 0))
+        begin, text = time.perf_counter(), ""
+        while (now := time.perf_counter() - begin) < SECONDS:
+            while self.sent < now * self.speed:
+                piece = ANSWER[2 * self.sent % len(ANSWER) :][:2]
+                text += piece
+                self.sent += 1
+                self.events.put(Tokens(request.request_id, piece, 1))
+            time.sleep(0.005)
+        self.events.put(Done(request.request_id, Stats(100, self.sent, 0.1, SECONDS), "stop", text))
+
+
+def percentiles(name: str, seconds: list[float]) -> None:
+    """Print p50, p95, p99 and the worst in milliseconds."""
+    ordered = sorted(seconds)
+    figures = (ordered[min(int(len(ordered) * share), len(ordered) - 1)] * 1000 for share in (0.5, 0.95, 0.99, 1.0))
+    print("{:18} p50 {:6.1f}   p95 {:6.1f}   p99 {:6.1f}   worst {:6.1f} ms".format(name, *figures))
+
+
+async def measure(messages: int, speed: float) -> None:
+    """Stream into a conversation of `messages` messages."""
+    worker = StreamingWorker(speed)
+    app = GlmTui(AppOptions(), worker=worker)
+    for number in range(messages // 2):
+        _fill(app, number)
+    lags: list[float] = []
+    work: list[float] = []
+    echoes: list[float] = []
+
+    async def probe() -> None:
+        while True:
+            before, before_cpu = time.perf_counter(), time.thread_time()
+            await asyncio.sleep(PROBE_EVERY)
+            lags.append(time.perf_counter() - before - PROBE_EVERY)
+            work.append(time.thread_time() - before_cpu)
+
+    async with app.run_test(size=(120, 36)) as pilot:
+        await wait_until(pilot, lambda: app.controller.status.activity == "ready")
+        await app.controller.attach()
+        await pilot.pause()
+        await app.controller.submit("请列出要点")
+        task = asyncio.create_task(probe())
+        cpu = time.process_time()
+        end = time.perf_counter() + SECONDS - 1
+        while time.perf_counter() < end:
+            length = len(app.chat.composer.text)
+            before = time.perf_counter()
+            app.post_message(events.Key("a", "a"))
+            while len(app.chat.composer.text) == length and time.perf_counter() - before < 2:
+                await asyncio.sleep(0)
+            echoes.append(time.perf_counter() - before)
+            await asyncio.sleep(0.1)
+        spent = time.process_time() - cpu
+        task.cancel()
+        print(f"{messages} messages, {worker.sent} tokens, load average {os.getloadavg()[0]:.1f}")
+        percentiles("event-loop lag", lags)
+        percentiles("of it work", work)
+        percentiles("key echo", echoes)
+        print(f"{'CPU per token':18} {spent / max(worker.sent, 1) * 1000:6.2f} ms, the probe and the keys included")
+
+
+def _fill(app: GlmTui, number: int) -> None:
+    conversation = app.controller.conversation
+    conversation.append("user", f"问题 {number}：怎样量化模型？")
+    conversation.append("assistant", f"回答 {number}：\n\n- 先下载\n- 再用 `/quant 4`\n")
+
+
+def main() -> None:
+    """Print the figures for an empty and for a long conversation."""
+    messages = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    speed = float(sys.argv[2]) if len(sys.argv) > 2 else 100.0
+    for count in (0, messages):
+        with tempfile.TemporaryDirectory() as home:
+            os.environ["GLMTUI_HOME"] = home
+            asyncio.run(measure(count, speed))
+
+
+if __name__ == "__main__":
+    main()
