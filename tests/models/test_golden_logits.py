@@ -60,11 +60,28 @@ def test_a_prompt_in_two_calls_is_one_prompt(name: str):
     torch.testing.assert_close(split, network(ids), rtol=0, atol=2e-4)
 
 
-@pytest.mark.parametrize("name", ["chatglm-fp16-sharded", "chatglm2-fp16-sharded"])
-def test_last_only_is_the_last_row(name: str):
+@pytest.mark.parametrize("rows", [256, 4])
+@pytest.mark.parametrize("name", ["chatglm-ptuning", "chatglm2-ptuning"])
+def test_last_only_is_the_last_row(name: str, rows: int, monkeypatch: pytest.MonkeyPatch):
+    for architecture in (chatglm, chatglm2):
+        monkeypatch.setattr(architecture, "ROWS", rows)
     network = read_network(GOLDEN / name)
     ids = torch.from_numpy(np.load(GOLDEN / name / "expected.npz")["input_ids"])
     torch.testing.assert_close(network(ids, last_only=True), network(ids)[-1:])
+
+
+@pytest.mark.parametrize("name", ["chatglm-fp16-sharded", "chatglm2-fp16-sharded"])
+def test_a_short_prompt_reads_the_weights_once(name: str):
+    network = read_network(GOLDEN / name)
+    calls = dict.fromkeys((m for m in network.modules() if isinstance(m, torch.nn.Linear)), 0)
+
+    def count(module: torch.nn.Module, _args: object, _out: object) -> None:
+        calls[module] += 1
+
+    for module in calls:
+        module.register_forward_hook(count)
+    network(torch.from_numpy(np.load(GOLDEN / name / "expected.npz")["input_ids"]))
+    assert set(calls.values()) == {1}
 
 
 class StopError(Exception):
