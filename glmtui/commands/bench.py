@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from glmtui.commands.model_options import ModelOptions, add_model_options, positive, read_model_options
 from glmtui.errors import UsageError
@@ -160,11 +160,11 @@ def _show(text: str) -> None:
 
 def _lengths(text: str) -> tuple[int, ...]:
     try:
-        lengths = tuple(int(part) for part in text.split(","))
+        lengths: tuple[int, ...] = tuple(int(part) for part in text.split(","))
     except ValueError:
         lengths = ()
     if not lengths or min(lengths) < 4:
         raise ArgumentTypeError(
             _("{text!r} is not a list of lengths from 4, such as 128,512").format(text=text)
         )
-    return cast("tuple[int, ...]", lengths)
+    return lengths

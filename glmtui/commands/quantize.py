@@ -1,4 +1,4 @@
-"""``glmtui quantize``: make a smaller copy of a model, and look after the cache of those made while loading."""
+"""``glmtui quantize``: make a smaller copy of a model, or look after the cache of those made at loading."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def measure(
     repeat: int,
     step: Callable[[str], None] = lambda _text: None,
 ) -> Report:
-    """Run every prompt and the decoding `repeat` times, the bandwidth in between. `step` is told what runs."""
+    """Run every prompt and the decoding `repeat` times, reading in between. `step` is told what runs."""
     assert isinstance(network, nn.Module)
     weights = weights_read(network)
     device = next(iter(network.parameters())).device
@@ -106,7 +106,7 @@ def measure(
 
 
 def prompt_ids(network: LanguageModel, length: int) -> list[int]:
-    """Return a prompt of `length` tokens as the model expects it: ChatGLM-6B's ends with ``[gMASK] <sop>``."""
+    """Return a prompt of `length` tokens as the model wants it: ChatGLM-6B's ends with ``[gMASK] <sop>``."""
     config = network.config
     generator = torch.Generator().manual_seed(length)
     ids = torch.randint(6, min(config.vocab_size, 60000), (length,), generator=generator).tolist()

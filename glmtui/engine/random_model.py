@@ -44,7 +44,10 @@ def random_network(name: str, quant: Quant, dtype: torch.dtype) -> LanguageModel
         packed_bits = None if bits is None else bits_of(network, parameter, bits)
         if packed_bits is not None:
             install(
-                network, parameter, random_packed(packed_bits, *empty.shape, generator=generator), dtype=dtype
+                network,
+                parameter,
+                random_packed(packed_bits, empty.shape[0], empty.shape[1], generator),
+                dtype=dtype,
             )
         elif empty.dim() == 2:
             tensor = torch.empty(empty.shape, dtype=dtype).normal_(0, 0.02, generator=generator)

@@ -169,7 +169,7 @@ def quantize(weight: Tensor, bits: Bits) -> Packed:
 
 
 def pack_published(weight: Tensor, scale: Tensor, columns: int) -> Packed:
-    """Put a published `weight`, int8 ``[rows, columns]`` or ``[rows, columns / 2]``, and its `scale` in order.
+    """Order a published `weight`, int8 ``[rows, columns]`` or ``[rows, columns / 2]``, and its `scale`.
 
     Raises:
         ValueError: the shapes fit neither format.
@@ -189,8 +189,8 @@ def pack_published(weight: Tensor, scale: Tensor, columns: int) -> Packed:
 
 
 def _quantize_8(x: Tensor) -> tuple[Tensor, Tensor, None]:
-    scale = _half_up(x.abs().amax(2) / 127)
-    q = (x / torch.where(scale > 0, scale, 1)[..., None]).round().to(torch.int8)
+    scale = _to_half(x.abs().amax(2) / 127)
+    q = (x / torch.where(scale > 0, scale, 1)[..., None]).round().clamp(-127, 127).to(torch.int8)
     return _interleave(q, 8), _by_block(scale).half(), None
 
 
@@ -199,7 +199,7 @@ def _quantize_4(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     rows, groups = x.shape[:2]
     x = x.view(rows, groups, -1, SUB)
     largest = x.abs().amax(3)
-    scale = _half_up(largest.amax(2, keepdim=True) / (7 * MAX_FACTOR))
+    scale = _to_half(largest.amax(2, keepdim=True) / (7 * MAX_FACTOR))
     unit = torch.where(scale > 0, scale, 1)
     whole = (largest / unit / 7).ceil()  # the factor that cuts nothing off
     factor, best = whole, torch.full_like(largest, torch.inf)
@@ -222,10 +222,9 @@ def _round_4(x: Tensor, step: Tensor) -> Tensor:
     return (x / torch.where(step > 0, step, 1)).round().clamp(-8, 7)
 
 
-def _half_up(scale: Tensor) -> Tensor:
-    """Round to fp16 so that nothing overflows; a scale too small for fp16 takes the smallest one."""
-    tiny = torch.finfo(torch.float16).smallest_normal
-    return torch.where(scale > 0, scale.clamp(tiny, 65504.0), 0).half().float()
+def _to_half(scale: Tensor) -> Tensor:
+    """Round to fp16; a scale too small or too large for it takes the smallest or largest there is."""
+    return torch.where(scale > 0, scale.clamp(2.0**-24, 65504.0), 0).half().float()
 
 
 def _interleave(q: Tensor, bits: Bits) -> Tensor:

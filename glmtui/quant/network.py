@@ -60,7 +60,7 @@ def _is_tied(network: nn.Module) -> bool:
 
 
 def random_packed(bits: Bits, rows: int, columns: int, generator: torch.Generator | None = None) -> Packed:
-    """Return a matrix of random weights with a standard deviation of about ``columns ** -0.5``: for measuring."""
+    """Return random weights with a standard deviation of about ``columns ** -0.5``: for measuring."""
     from glmtui.quant.formats import BLOCK, GROUP, MAX_FACTOR, SUB
 
     blocks, groups = -(-rows // BLOCK), -(-columns // GROUP)

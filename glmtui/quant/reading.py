@@ -86,7 +86,7 @@ def read_into(
     activations: Activations = "int8",
     done: Done | None = None,
 ) -> None:
-    """Place the tensors `names` (by name, with their float shapes) of `folder` in `network`, on the meta device.
+    """Place the tensors `names` (with their float shapes) of `folder` in `network`, on the meta device.
 
     Args:
         network: as `new_network` builds it.
@@ -147,7 +147,7 @@ def _read_float(
 def _read_published(
     network: nn.Module, folder: ModelFolder, names: Mapping[str, tuple[int, ...]], scheme: Scheme
 ) -> Iterator[tuple[str, Packed | Tensor]]:
-    """Pair every weight with its scales; both are mapped, so keeping one until the other comes costs nothing."""
+    """Pair every weight with its scales; both are mapped, so that one can wait for the other at no cost."""
     stored = expected_shapes(network, "8" if scheme.bits == 8 else "4")
     wanted = {name: shape for name, shape in stored.items() if name.removesuffix("_scale") in names}
     waiting: dict[str, Tensor] = {}

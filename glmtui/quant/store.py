@@ -1,8 +1,8 @@
 """Quantised models on disk: the cache of those made while loading, and the folders of ``glmtui quantize``.
 
 Such a folder has a ``config.json`` (the source's, with ``quantization_bit`` and ``quantization_format``) and
-one ``model.safetensors``, whose tensors are mapped and multiplied as they lie. A folder is written under another
-name and renamed when all of it is on disk, so that none that exists is ever half.
+one ``model.safetensors``, whose tensors are mapped and multiplied as they lie. A folder is written under
+another name and renamed when all of it is on disk, so that none that exists is ever half.
 """
 
 from __future__ import annotations

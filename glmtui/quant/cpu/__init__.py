@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from glmtui.i18n import _
-from glmtui.quant.cpu.build import BuildError, build, install_advice
+from glmtui.quant.cpu.build import BuildError, build_kernels, install_advice
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -148,7 +148,7 @@ def _load() -> tuple[Kernels | None, Status]:
             "torch", True, reason.format(variable=VARIABLE, value=wanted, choices=", ".join(CHOICES))
         )
     try:
-        made = build(wanted)
+        made = build_kernels(wanted)
         kernels = Kernels(str(made.path))
         if made.temporary and os.name == "posix":
             shutil.rmtree(made.path.parent, ignore_errors=True)  # the library stays mapped

@@ -47,7 +47,7 @@ def find_compilers() -> list[str]:
     return [path for path in map(shutil.which, names) if path]
 
 
-def build(isa: str | None = None) -> Build:
+def build_kernels(isa: str | None = None) -> Build:
     """Return the kernels for this machine, compiling them if need be.
 
     Args:

@@ -1,0 +1,123 @@
+"""Every implementation of the kernels against plain PyTorch in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from glmtui.quant import formats
+from glmtui.quant.cpu import Matrix
+from glmtui.quant.linear import round_activations
+
+SHAPES = [(1, 1), (16, 128), (33, 200), (48, 1000), (7, 13696), (64, 4224)]
+TOKENS = (1, 2, 3, 5, 12, 13, 31)
+
+
+def pack(kind: str, weight: torch.Tensor) -> formats.Packed:
+    bits = 8 if "8" in kind else 4
+    if kind.startswith("own"):
+        return formats.quantize(weight, bits)
+    columns = weight.shape[1]
+    padded = F.pad(weight, (0, columns % 2))  # the published INT4 packs pairs of columns
+    return formats.pack_published(*formats.quantize_published(padded, bits), columns=padded.shape[1])
+
+
+def check(kernels, packed: formats.Packed, x: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+    found = kernels.multiply(Matrix.of(packed, bias), x)
+    expected = F.linear(
+        round_activations(x).double(),
+        packed.dequantize(dtype=torch.float64),
+        None if bias is None else bias.double(),
+    )
+    # An activation half-way between two bytes may go either way.
+    torch.testing.assert_close(
+        found.double(), expected, rtol=0, atol=2e-3 * expected.abs().max().item() + 1e-30
+    )
+    assert (found.double() - expected).norm() <= 3e-4 * expected.norm() + 1e-30
+
+
+@pytest.mark.parametrize("kind", ["own 8", "own 4", "published 8", "published 4"])
+@pytest.mark.parametrize(("rows", "columns"), SHAPES)
+def test_products(kernels, kind, rows, columns):
+    packed = pack(kind, torch.randn(rows, columns))
+    bias = torch.randn(rows)
+    for tokens in TOKENS:
+        check(kernels, packed, torch.randn(tokens, packed.columns), bias)
+
+
+@pytest.mark.parametrize("kind", ["own 8", "own 4", "published 8", "published 4"])
+def test_extreme_integers_do_not_overflow(kernels, kind):
+    """All products of one sign and of the largest size: where 16 bits are not enough."""
+    bits = 8 if "8" in kind else 4
+    for sign in (1, -1):
+        weight = torch.full((16, 512), float(sign))
+        packed = pack(kind, weight)
+        if bits == 8:  # -128 is never written by the published code, but a file may hold it
+            packed.values.fill_(0x80 if sign < 0 else 0x7F)
+        for tokens in (1, 4, 13):
+            check(kernels, packed, torch.full((tokens, 512), -1.0))
+            check(kernels, packed, torch.ones(tokens, 512))
+
+
+def test_zeros_and_outliers(kernels):
+    weight = torch.randn(40, 384)
+    weight[5] = 0
+    packed = formats.quantize(weight, 4)
+    x = torch.randn(14, 384)
+    x[0] = 0
+    x[1, 7] = 1e4  # spoils its own group of columns only
+    x[2] *= 1e-20
+    x[3] *= 1e20
+    for rows in (x, x[:1], x[1:2], x[2:3], x[3:4]):
+        check(kernels, packed, rows)
+    assert (kernels.multiply(Matrix.of(packed, None), x)[:, 5] == 0).all()
+    assert (kernels.multiply(Matrix.of(packed, None), x)[0] == 0).all()
+
+
+def test_no_tokens(kernels):
+    packed = formats.quantize(torch.randn(3, 5), 8)
+    assert kernels.multiply(Matrix.of(packed, None), torch.empty(0, 5)).shape == (0, 3)
+
+
+def test_results_do_not_depend_on_threads(kernels):
+    packed = formats.quantize(torch.randn(1000, 512), 4)
+    x = torch.randn(40, 512)
+    results = []
+    for threads in (1, 2, 3, 7):
+        torch.set_num_threads(threads)
+        matrix = Matrix.of(packed, None)
+        results.append((kernels.multiply(matrix, x), kernels.multiply(matrix, x[:1])))
+    for many, one in results[1:]:
+        assert torch.equal(many, results[0][0])
+        assert torch.equal(one, results[0][1])
+
+
+def test_one_token_and_many_agree(kernels):
+    packed = formats.quantize(torch.randn(50, 640), 4)
+    x = torch.randn(13, 640)
+    matrix = Matrix.of(packed, None)
+    alone = torch.cat([kernels.multiply(matrix, row[None]) for row in x])
+    torch.testing.assert_close(kernels.multiply(matrix, x), alone, rtol=1e-4, atol=1e-4)
+
+
+def test_gelu_and_swiglu(kernels):
+    x = torch.cat(
+        [torch.randn(3, 9000) * 4, torch.tensor([-1e9, -100, -1, 0, 1, 100, 1e9, 3e38]).repeat(3, 1)], 1
+    )
+    torch.testing.assert_close(kernels.gelu_(x.clone()), F.gelu(x, approximate="tanh"), rtol=1e-5, atol=1e-6)
+    gate, up = x[:, :3000], x[:, 3000:6000]
+    both = torch.cat([gate, up], 1)
+    torch.testing.assert_close(kernels.swiglu(both), F.silu(gate) * up, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("heads", "groups", "size"), [(4, 4, 128), (8, 2, 64), (3, 1, 16), (2, 2, 80)])
+@pytest.mark.parametrize("length", [1, 7, 300])
+def test_attention_of_one_token(kernels, heads, groups, size, length):
+    cache = torch.randn(2, groups, length + 20, size).half()
+    keys, values = cache[:, :, :length]
+    q = torch.randn(heads, size) * 3
+    expected = F.scaled_dot_product_attention(q.view(groups, -1, size), keys.float(), values.float()).view(
+        heads, size
+    )
+    torch.testing.assert_close(kernels.attend(q, keys, values), expected, rtol=1e-4, atol=1e-5)
