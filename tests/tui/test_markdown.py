@@ -131,7 +131,13 @@ async def test_finished_rows_of_a_list_are_kept(pilot: Pilot[None]) -> None:
     assert after[: len(rows)] == rows
     assert len(after) == len(rows) + 1
     await pilot.pause()
-    assert [line.strip() for line in screen_lines(pilot.app)[:5]] == ["1. 甲", "2. 乙", "• 子", "3. 丙丙丙", "4. 丁"]
+    assert [line.strip() for line in screen_lines(pilot.app)[:5]] == [
+        "1. 甲",
+        "2. 乙",
+        "• 子",
+        "3. 丙丙丙",
+        "4. 丁",
+    ]
 
 
 async def test_numbers_line_up_when_the_list_gets_longer(pilot: Pilot[None]) -> None:
@@ -160,7 +166,9 @@ async def test_half_written_marks_do_not_flash(pilot: Pilot[None], pieces: list[
         assert never not in screen_text(pilot.app), piece
 
 
-@given(st.text(st.sampled_from("a-*`1. \n#|>你"), max_size=20), st.text(st.sampled_from("a-*`1. \n"), max_size=5))
+@given(
+    st.text(st.sampled_from("a-*`1. \n#|>你"), max_size=20), st.text(st.sampled_from("a-*`1. \n"), max_size=5)
+)
 @settings(deadline=None)
 def test_what_has_been_shown_stays_decided(text: str, more: str) -> None:
     assert undecided(text + more) >= undecided(text)
@@ -215,9 +223,7 @@ async def test_code_says_its_language_and_follows_the_theme(pilot: Pilot[None]) 
     coloured = {str(span.style) for span in code._highlighted_code.spans}
     assert any("$text-accent" in style for style in coloured)
     pilot.app.theme = "ansi-dark"
-    await wait_until(
-        pilot, lambda: any("ansi_" in str(span.style) for span in code._highlighted_code.spans)
-    )
+    await wait_until(pilot, lambda: any("ansi_" in str(span.style) for span in code._highlighted_code.spans))
 
 
 async def test_code_without_language_or_of_an_unknown_one_is_plain(pilot: Pilot[None]) -> None:
@@ -231,7 +237,9 @@ def test_code_blocks_of_a_message() -> None:
 
 
 async def test_tables_are_laid_out_by_cells_and_fit(pilot: Pilot[None]) -> None:
-    await markdown(pilot).update("| 名称 | n |\n|---|--:|\n| 甲乙丙 | 1 |\n| " + "很长的文字" * 20 + " | 22 |")
+    await markdown(pilot).update(
+        "| 名称 | n |\n|---|--:|\n| 甲乙丙 | 1 |\n| " + "很长的文字" * 20 + " | 22 |"
+    )
     await pilot.pause()
     lines = [line for line in screen_lines(pilot.app) if line]
     assert lines[0].startswith(" 名称")
@@ -241,7 +249,9 @@ async def test_tables_are_laid_out_by_cells_and_fit(pilot: Pilot[None]) -> None:
 
 
 async def test_tall_and_wide_tables_at_every_width(pilot: Pilot[None]) -> None:
-    await markdown(pilot).update("|a|b|c|d|\n|-|-|-|-|\n|" + "x" * 50 + "|y|" + "中" * 40 + "||\n|1|2|3|4|5|\n|ok|")
+    await markdown(pilot).update(
+        "|a|b|c|d|\n|-|-|-|-|\n|" + "x" * 50 + "|y|" + "中" * 40 + "||\n|1|2|3|4|5|\n|ok|"
+    )
     for width in (20, 30, 41, 80):
         await pilot.resize_terminal(width, 70)
         await pilot.pause()

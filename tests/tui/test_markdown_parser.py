@@ -23,7 +23,7 @@ def render(text: str) -> str:
         ("***强调***字", "<em><strong>强调</strong></em>字"),
         ("**bold** and *em* and _em_", "<strong>bold</strong> and <em>em</em> and <em>em</em>"),
         ("snake_case_name 2 * 3 * 4", "snake_case_name 2 * 3 * 4"),
-        ('*(*foo*)* "*x*"', '<em>(<em>foo</em>)</em> &quot;<em>x</em>&quot;'),
+        ('*(*foo*)* "*x*"', "<em>(<em>foo</em>)</em> &quot;<em>x</em>&quot;"),
         ("foo*bar* **a**b**c**", "foo<em>bar</em> <strong>a</strong>b<strong>c</strong>"),
         ("* not*", "<ul>"),
     ],

@@ -61,7 +61,9 @@ async def test_messages_say_who_when_and_how() -> None:
         assert "ChatGLM" in text
         assert show_time(NOON) in text
         assert "nano · INT8 · 42 tokens · 31.4 tok/s" in text
-        assert screen_lines(pilot.app)[0].strip().startswith("▌ You"), "a short conversation begins at the top"
+        assert screen_lines(pilot.app)[0].strip().startswith("▌ You"), (
+            "a short conversation begins at the top"
+        )
 
 
 @pytest.mark.parametrize(
@@ -312,11 +314,22 @@ async def test_keys_choose_messages_and_ask_for_actions() -> None:
         await pilot.press("k")
         await pilot.press("k")
         assert transcript.selected == "m3"
-        assert [view.message.id for view in transcript.query(MessageView) if view.has_class("-selected")] == ["m3"]
+        assert [view.message.id for view in transcript.query(MessageView) if view.has_class("-selected")] == [
+            "m3"
+        ]
         await pilot.press("y", "e", "r", "o", "q", "d", "left_square_bracket", "right_square_bracket")
         await pilot.pause()
         actions = [(event.message_id, event.action) for event in kept(pilot, Transcript.MessageAction)]
-        names = ["copy", "edit", "regenerate", "continue", "quote", "delete", "previous_branch", "next_branch"]
+        names = [
+            "copy",
+            "edit",
+            "regenerate",
+            "continue",
+            "quote",
+            "delete",
+            "previous_branch",
+            "next_branch",
+        ]
         assert actions == [("m3", name) for name in names]
         await pilot.press("g")
         assert transcript.selected == "m0"
@@ -342,7 +355,9 @@ async def test_a_message_without_code_says_so() -> None:
         await pilot.press("b")
         await pilot.pause()
         assert not kept(pilot, Transcript.MessageAction)
-        assert [note.message for note in pilot.app._notifications] == ["There is no code block in this message."]
+        assert [note.message for note in pilot.app._notifications] == [
+            "There is no code block in this message."
+        ]
 
 
 async def test_a_message_longer_than_the_view_is_read_through() -> None:
@@ -381,7 +396,9 @@ async def test_focus_does_not_restyle_the_messages(monkeypatch: pytest.MonkeyPat
         styled: list[object] = []
         apply = pilot.app.stylesheet.apply
         monkeypatch.setattr(
-            pilot.app.stylesheet, "apply", lambda node, **options: (styled.append(node), apply(node, **options))
+            pilot.app.stylesheet,
+            "apply",
+            lambda node, **options: (styled.append(node), apply(node, **options)),
         )
         transcript.focus()
         await pilot.pause()
@@ -397,7 +414,7 @@ def test_the_column_knows_what_is_where() -> None:
     column.set_width(10)
     column.add(Entry("x" * 5) for _each in range(100))
     assert column.height == 300
-    assert column.near(0, 6, 0) == range(0, 3)
+    assert column.near(0, 6, 0) == range(3)
     assert column.near(150, 6, 30) == range(40, 63)
     place = column.place(151)
     assert place is not None

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from textual import events
+from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import TextArea
 from textual.widgets.text_area import Location, Selection
 
+from glmtui.i18n import N_
 from glmtui.tui.text import clean
 from glmtui.tui.widgets.folds import Folds
 from glmtui.tui.words import next_character, next_word, previous_character, previous_word
@@ -21,7 +23,7 @@ HISTORY_LIMIT = 1000
 class Prompt(TextArea):
     """A text area for prompts: history at its edges, words right for Chinese, long pastes folded.
 
-    It only says that a key which may send was pressed; the composer knows what that means.
+    Enter and what belongs to the popup are the composer's.
     """
 
     DEFAULT_CSS = """
@@ -45,8 +47,9 @@ class Prompt(TextArea):
     }
     """
 
-    class Sent(Message):
-        """The person pressed what sends."""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+delete,alt+d", "delete_word_right", N_("Delete the word right"), show=False)
+    ]
 
     class Pressed(Message):
         """Escape, tab, up or down were pressed while the popup is open."""

@@ -1,0 +1,314 @@
+"""The composer by its keys: what a person types, pastes, takes from the popup and finds again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+from textual import events
+from textual.pilot import Pilot
+from textual.widgets import Static
+from tui_helpers import Host, screen_lines, screen_text, wait_until
+
+from glmtui.tui.widgets.completion import Completion
+from glmtui.tui.widgets.composer import Composer
+
+COMMANDS = [
+    Completion("/help ", "What can be typed here", label="/help [COMMAND]"),
+    Completion("/new", "Begin a new conversation"),
+    Completion("/quant ", "量化", label="/quant 4|8|none"),
+]
+
+
+def complete(before: str) -> Sequence[Completion]:
+    if before.startswith("/theme "):
+        return [
+            Completion(f"/theme {name}", label=name)
+            for name in ("dawn", "mist")
+            if name.startswith(before[7:])
+        ]
+    return [offer for offer in COMMANDS if offer.text.startswith(before)]
+
+
+@asynccontextmanager
+async def running(
+    history: Sequence[str] = (), *, enter_sends: bool = True
+) -> AsyncIterator[tuple[Pilot[None], Composer]]:
+    composer = Composer(completions=complete, history=history, enter_sends=enter_sends)
+    above = Static("above")
+    above.styles.height = "1fr"
+    app = Host(above, composer, keep=(Composer.Submitted, Composer.Changed))
+    async with app.run_test(size=(80, 24)) as pilot:
+        composer.focus()
+        await pilot.pause()
+        yield pilot, composer
+
+
+def sent(pilot: Pilot[None]) -> list[str]:
+    assert isinstance(pilot.app, Host)
+    return [message.text for message in pilot.app.kept if isinstance(message, Composer.Submitted)]
+
+
+async def type_text(pilot: Pilot[None], text: str) -> None:
+    for character in text:
+        pilot.app.screen.focused.post_message(events.Key(character, character))  # type: ignore[union-attr]
+    await pilot.pause()
+
+
+async def paste(pilot: Pilot[None], composer: Composer, text: str) -> None:
+    composer.prompt.post_message(events.Paste(text))
+    await pilot.pause()
+
+
+# --- sending ---
+
+
+async def test_enter_sends_and_ctrl_j_makes_a_line() -> None:
+    async with running() as (pilot, composer):
+        await type_text(pilot, "你好")
+        await pilot.press("ctrl+j", "x", "enter")
+        await pilot.pause()
+        assert sent(pilot) == ["你好\nx"]
+        assert composer.text == ""
+        assert composer.history == ["你好\nx"]
+
+
+async def test_the_reverse_by_setting_at_any_time() -> None:
+    async with running(enter_sends=False) as (pilot, composer):
+        assert "Ctrl+J sends" in screen_text(pilot.app)
+        await pilot.press("a", "enter", "b", "ctrl+j")
+        await pilot.pause()
+        assert sent(pilot) == ["a\nb"]
+        composer.enter_sends = True
+        await pilot.pause()
+        assert "Enter sends" in screen_text(pilot.app)
+        await pilot.press("c", "enter")
+        await pilot.pause()
+        assert sent(pilot) == ["a\nb", "c"]
+
+
+async def test_blank_text_is_not_sent_and_not_lost() -> None:
+    async with running() as (pilot, composer):
+        await pilot.press("space", "ctrl+j", "enter")
+        await pilot.pause()
+        assert sent(pilot) == []
+        assert composer.text == " \n"
+
+
+async def test_it_grows_to_a_third_of_the_screen() -> None:
+    async with running() as (pilot, composer):
+        heights = []
+        for _line in range(12):
+            await pilot.press("ctrl+j")
+            await pilot.pause()
+            heights.append(composer.region.height)
+        assert heights[0] == 4
+        assert heights[-1] in (7, 8), "a third of 24 lines"
+        assert composer.region.bottom == 24
+
+
+async def test_the_terminals_caret_is_where_input_methods_need_it() -> None:
+    async with running() as (pilot, composer):
+        await type_text(pilot, "你好")
+        for action in ("ctrl+j", "ctrl+j", "left"):
+            await pilot.press(action)
+            await pilot.pause()
+            assert pilot.app.cursor_position == composer.prompt.cursor_screen_offset
+        await pilot.resize_terminal(60, 18)
+        await pilot.pause()
+        await wait_until(pilot, lambda: pilot.app.cursor_position == composer.prompt.cursor_screen_offset)
+        assert pilot.app.cursor_position.y < 18
+
+
+# --- history ---
+
+
+async def test_up_and_down_at_the_edges_walk_the_history_and_keep_the_draft() -> None:
+    async with running(["one", "two\nlines"]) as (pilot, composer):
+        await type_text(pilot, "draft")
+        await pilot.press("up")
+        assert composer.text == "two\nlines"
+        await pilot.press("up")
+        assert composer.text == "two\nlines", "the cursor goes up in the text first"
+        await pilot.press("up")
+        assert composer.text == "one"
+        await pilot.press("up")
+        assert composer.text == "one"
+        await pilot.press("down")
+        assert composer.text == "two\nlines"
+        await pilot.press("down")
+        assert composer.text == "draft"
+        await pilot.press("down")
+        assert composer.text == "draft"
+
+
+async def test_undo_brings_back_what_the_history_replaced() -> None:
+    async with running(["one"]) as (pilot, composer):
+        await type_text(pilot, "draft")
+        await pilot.press("up", "ctrl+z")
+        assert composer.text == "draft"
+
+
+async def test_a_command_from_the_history_opens_no_popup() -> None:
+    async with running(["first", "/help "]) as (pilot, composer):
+        await pilot.press("up")
+        assert not composer.popup.is_open
+        await pilot.press("up")
+        assert composer.text == "first"
+
+
+async def test_searching_the_history() -> None:
+    async with running(["怎么量化模型", "hello", "模型在哪里"]) as (pilot, composer):
+        await type_text(pilot, "模型")
+        await pilot.press("ctrl+up")
+        await pilot.pause()
+        assert "怎么量化模型" in screen_text(pilot.app)
+        assert "hello" not in screen_text(pilot.app)
+        await pilot.press("up", "enter")
+        await pilot.pause()
+        assert composer.text == "怎么量化模型"
+        assert sent(pilot) == []
+
+
+# --- the popup ---
+
+
+async def test_the_popup_lies_above_and_says_what_commands_do() -> None:
+    async with running() as (pilot, composer):
+        await pilot.press("slash")
+        await pilot.pause()
+        lines = screen_lines(pilot.app)
+        top = composer.prompt.region.y
+        assert [line.split("  ")[0].strip() for line in lines[top - 3 : top]] == [
+            "/help [COMMAND]", "/new", "/quant 4|8|none",
+        ]  # fmt: skip
+        assert "What can be typed here" in lines[top - 3]
+        assert composer.region.height == 3, "nothing moves"
+        await pilot.press("escape")
+        await pilot.pause()
+        assert "/new" not in screen_text(pilot.app)
+        assert composer.text == "/"
+
+
+async def test_tab_takes_an_offer_and_enter_sends_what_is_complete() -> None:
+    async with running() as (pilot, composer):
+        await pilot.press("slash", "q", "tab")
+        assert composer.text == "/quant "
+        await pilot.press("4", "enter")
+        await pilot.pause()
+        assert sent(pilot) == ["/quant 4"]
+        await pilot.press("slash", "down", "enter")
+        await pilot.pause()
+        assert sent(pilot)[1:] == ["/new"]
+        await pilot.press("slash", "h", "enter")
+        await pilot.pause()
+        assert composer.text == "/help ", "it may take an argument"
+        await pilot.press("enter")
+        await pilot.pause()
+        assert sent(pilot)[2:] == ["/help "]
+
+
+async def test_arguments_are_completed_too() -> None:
+    async with running() as (pilot, composer):
+        await type_text(pilot, "/theme m")
+        assert composer.popup.current == Completion("/theme mist", label="mist")
+        await pilot.press("enter")
+        await pilot.pause()
+        assert sent(pilot) == ["/theme mist"]
+
+
+async def test_a_click_takes_an_offer() -> None:
+    async with running() as (pilot, composer):
+        await pilot.press("slash")
+        await pilot.pause()
+        await pilot.click(composer.popup, offset=(3, 1))
+        await pilot.pause()
+        assert composer.text == "/new"
+
+
+async def test_a_slash_within_a_text_is_a_slash() -> None:
+    async with running() as (pilot, composer):
+        await type_text(pilot, "a /h")
+        assert not composer.popup.is_open
+
+
+# --- pasting ---
+
+
+async def test_pastes_are_cleaned_and_never_sent_by_themselves() -> None:
+    async with running() as (pilot, composer):
+        await paste(pilot, composer, "a\x1b[31mb\r\nc\u2028d\x07\n")
+        assert composer.text == "ab\nc\nd\n"
+        assert sent(pilot) == []
+
+
+async def test_a_long_paste_is_folded_and_sent_in_full() -> None:
+    long = "\n".join(f"行 {number}" for number in range(200))
+    async with running() as (pilot, composer):
+        await type_text(pilot, "看：")
+        await paste(pilot, composer, long)
+        await type_text(pilot, "。")
+        assert "看：⟦pasted text 1, 200 lines⟧。" in screen_text(pilot.app)
+        assert composer.text == f"看：{long}。"
+        await pilot.press("enter")
+        await pilot.pause()
+        assert sent(pilot) == [f"看：{long}。"]
+
+
+async def test_a_folded_paste_is_one_character_to_the_keys() -> None:
+    async with running() as (pilot, composer):
+        await type_text(pilot, "ab")
+        await pilot.press("left")
+        await paste(pilot, composer, "x" * 2000)
+        await pilot.press("left", "y", "right", "z")
+        assert composer.text == "ay" + "x" * 2000 + "zb"
+        await pilot.press("left", "backspace")
+        assert composer.text == "ayzb"
+        await pilot.press("ctrl+z")
+        assert composer.text == "ay" + "x" * 2000 + "zb"
+        await pilot.press("home", "ctrl+right")
+        composer.prompt.move_cursor((0, 10))
+        await type_text(pilot, "!")
+        assert "x" * 2000 in composer.text, "no key gets inside"
+
+
+# --- words ---
+
+
+@pytest.mark.parametrize(
+    ("text", "keys", "left"),
+    [
+        ("我喜欢看电影", ["ctrl+w"], "我喜欢看电"),
+        ("我们的模型没有加载", ["ctrl+w", "ctrl+w"], "我们的模型"),
+        ("加载 ChatGLM-6B", ["ctrl+w"], "加载 ChatGLM-"),
+        ("模型没有加载", ["home", "ctrl+delete"], "没有加载"),
+        ("a👍🏽", ["backspace"], "a"),
+        ("你好", ["backspace"], "你"),
+        ("一\n二", ["backspace", "ctrl+w"], "一"),
+    ],
+)
+async def test_deleting(text: str, keys: list[str], left: str) -> None:
+    async with running() as (pilot, composer):
+        composer.text = text
+        await pilot.press(*keys)
+        assert composer.text == left
+
+
+async def test_quoting_and_inserting() -> None:
+    async with running() as (pilot, composer):
+        composer.text = "见下："
+        composer.quote("第一行\n\n第二行\n")
+        await type_text(pilot, "对吗？")
+        assert composer.text == "见下：\n> 第一行\n>\n> 第二行\n\n对吗？"
+        composer.text = ""
+        composer.insert("a\x1b[1mb")
+        assert composer.text == "ab"
+
+
+async def test_changes_are_told() -> None:
+    async with running() as (pilot, _composer):
+        await pilot.press("a")
+        await pilot.pause()
+        assert isinstance(pilot.app, Host)
+        assert any(isinstance(message, Composer.Changed) for message in pilot.app.kept)

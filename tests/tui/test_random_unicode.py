@@ -1,0 +1,105 @@
+"""A hundred thousand lines of anything that is a character, through cleaning, Markdown, transcript and composer."""
+
+from __future__ import annotations
+
+import random
+import sys
+import unicodedata
+from collections.abc import Iterator
+
+from textual import events
+from tui_helpers import NOON, Host, screen_text
+
+from glmtui.chat.conversation import Message
+from glmtui.tui.text import clean, one_line
+from glmtui.tui.widgets.composer import Composer
+from glmtui.tui.widgets.markdown import ChatMarkdown, close_marks, code_blocks, undecided
+from glmtui.tui.widgets.markdown_parser import make_parser
+from glmtui.tui.widgets.transcript import Transcript
+from glmtui.tui.words import next_word, previous_word, word_spans
+
+MARKS = "*_`~#>-+=|[]()!<>\\$&:./0123456789 \t\n\n\r\x1b\x07\x9b\u2028\u2029\x85\u200d\ufe0f\u202e\ud83d"
+CHINESE = "的一是不了人我在有他这为之大来以个中上们，。、（）“”《》：；"
+
+
+def lines(count: int, seed: int) -> Iterator[str]:
+    chooser = random.Random(seed)
+    anything = [chr(chooser.randrange(sys.maxunicode + 1)) for _each in range(20_000)]
+    pools = [MARKS, CHINESE, "abc XYZ", anything]
+    for _line in range(count):
+        size = chooser.randrange(24)
+        yield "".join(chooser.choice(chooser.choice(pools)) for _each in range(size))
+
+
+def test_a_hundred_thousand_lines_are_cleaned_parsed_and_split_into_words() -> None:
+    parser = make_parser()
+    chunk: list[str] = []
+    for number, line in enumerate(lines(100_000, 1)):
+        cleaned = clean(line)
+        assert not {"Cc", "Cs"} & {unicodedata.category(c) for c in cleaned if c not in "\n\t"}
+        cleaned.encode()
+        one_line(line)
+        if number % 10 == 0:
+            spans = word_spans(cleaned)
+            assert all(start < end for start, end in spans)
+            assert (
+                0 <= previous_word(cleaned, len(cleaned)) <= next_word(cleaned, 0)
+                or not spans
+                or len(spans) > 1
+            )
+        chunk.append(cleaned)
+        if len(chunk) == 50:
+            text = "\n".join(chunk)
+            close_marks(parser, parser.parse(text[: undecided(text)]))
+            code_blocks(text)
+            chunk.clear()
+
+
+async def test_any_text_can_be_streamed_and_shown() -> None:
+    widget = ChatMarkdown()
+    async with Host(widget).run_test(size=(60, 30)) as pilot:
+        chooser = random.Random(2)
+        for seed in range(25):
+            text = "\n".join(lines(12, seed))
+            await widget.update("")
+            while text:
+                size = chooser.randint(1, 40)
+                await widget.append(text[:size])
+                text = text[size:]
+            await widget.finish()
+            await pilot.pause()
+            assert not set("\x1b\x07\x9b\u202e") & set(screen_text(pilot.app))
+
+
+async def test_any_text_can_be_read_and_written() -> None:
+    transcript, composer = Transcript(), Composer()
+    async with Host(transcript, composer).run_test(size=(60, 30)) as pilot:
+        texts = ["\n".join(lines(8, 100 + number)) for number in range(24)]
+        await transcript.show(
+            [
+                Message(str(n), None, "assistant" if n % 2 else "user", text, NOON)
+                for n, text in enumerate(texts)
+            ]
+        )
+        for share in (1, 0.6, 0.2, 0):
+            transcript.scroll_to(y=transcript.max_scroll_y * share, animate=False, immediate=True)
+            await pilot.pause()
+        composer.focus()
+        keys = [
+            "ctrl+left",
+            "ctrl+w",
+            "up",
+            "ctrl+right",
+            "left",
+            "backspace",
+            "ctrl+delete",
+            "home",
+            "end",
+            "down",
+        ]
+        chooser = random.Random(3)
+        for text in texts:
+            composer.text = text
+            assert composer.text == clean(text)
+            composer.prompt.post_message(events.Paste("\n".join(lines(chooser.choice([1, 20]), len(text)))))
+            await pilot.press(*chooser.choices(keys, k=4))
