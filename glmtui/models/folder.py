@@ -139,6 +139,16 @@ def read_json(file: Path) -> Any:
         raise UserError(message.format(path=file, error=error)) from error
 
 
+def read_tokenizer_config(folder: Path) -> dict[str, Any]:
+    """Return the folder's ``tokenizer_config.json``; nothing where it has none.
+
+    Raises:
+        UserError: it cannot be read as JSON.
+    """
+    settings = read_json(folder / "tokenizer_config.json")
+    return settings if isinstance(settings, dict) else {}
+
+
 def is_v2(config: Mapping[str, Any]) -> bool:
     """Whether a ChatGLM config is of the second architecture (ChatGLM2, ChatGLM3, CodeGeeX2)."""
     return "padded_vocab_size" in config or "multi_query_attention" in config
@@ -162,9 +172,10 @@ def recognise(folder: Path, config: Mapping[str, Any]) -> Family:
         )
     if not is_v2(config):
         return "chatglm"
-    tokenizer = read_json(folder / "tokenizer_config.json") or {}
-    code = folder / "tokenization_chatglm.py"
-    if tokenizer.get("added_tokens_decoder") or (code.is_file() and b"<|user|>" in code.read_bytes()):
+    tokenizer = read_tokenizer_config(folder)
+    if any(
+        _mentions(folder / name, "<|user|>") for name in ("tokenizer_config.json", "tokenization_chatglm.py")
+    ):
         return "chatglm3"
     # A hub cache has the name two folders up: models--THUDM--chatglm3-6b/snapshots/0123abc.
     places = (
@@ -178,6 +189,10 @@ def recognise(folder: Path, config: Mapping[str, Any]) -> Family:
             if family in str(place).lower():
                 return family
     return "codegeex2" if config.get("torch_dtype") == "bfloat16" else "chatglm2"
+
+
+def _mentions(file: Path, text: str) -> bool:
+    return file.is_file() and text.encode() in file.read_bytes()
 
 
 def quant_of(config: Mapping[str, Any]) -> Quant:

@@ -23,7 +23,7 @@ from glmtui.models.folder import (
     check_not_pointer,
     is_v2,
     read_config,
-    read_json,
+    read_tokenizer_config,
     recognise,
 )
 
@@ -273,7 +273,7 @@ def load_tokenizer(folder: str | Path) -> ChatGLMTokenizer | ChatGLM2Tokenizer:
     """
     folder = Path(folder).expanduser()
     config = read_config(folder) if (folder / "config.json").is_file() else {}
-    settings = read_json(folder / "tokenizer_config.json") or {}
+    settings = read_tokenizer_config(folder)
     if config:
         family = recognise(folder, config)
         if config.get("padded_vocab_size", 0) > 150000:

@@ -52,7 +52,11 @@ def test_an_unknown_quantisation_is_named():
         ("x", {}, "chatglm2"),
         ("chatglm3-6b", {}, "chatglm3"),
         ("x", {"tokenizer_config.json": {"name_or_path": "THUDM/chatglm3-6b"}}, "chatglm3"),
-        ("chatglm2-6b", {"tokenizer_config.json": {"added_tokens_decoder": {"64795": {}}}}, "chatglm3"),
+        (
+            "chatglm2-6b",
+            {"tokenizer_config.json": {"added_tokens_decoder": {"64795": {"content": "<|user|>"}}}},
+            "chatglm3",
+        ),
         ("x", {"config.json": V2 | {"_name_or_path": "THUDM/codegeex2-6b"}}, "codegeex2"),
         ("x", {"config.json": V2 | {"torch_dtype": "bfloat16"}}, "codegeex2"),
         ("x", {"tokenization_chatglm.py": 'role_special_tokens = ["<|system|>", "<|user|>"]'}, "chatglm3"),
