@@ -1,0 +1,222 @@
+"""Quantised models through the loader: published files, quantising while reading, the cache, and kills."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from golden_data import GOLDEN, check_golden
+from tiny_model import write_tiny_model
+
+import glmtui
+from glmtui import cli
+from glmtui.errors import UserError
+from glmtui.models.folder import ModelFolder
+from glmtui.quant import store
+from glmtui.quant.linear import QuantizedEmbedding, QuantizedLinear
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GLMTUI_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model that is large enough for the cache."""
+    monkeypatch.setattr(store, "CACHED_FROM", 1)
+    return write_tiny_model(tmp_path / "tiny")
+
+
+PROMPT = (20, 21, 22, 23)
+
+
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("name", ["chatglm-int8", "chatglm-int4", "chatglm2-int8", "chatglm2-int4"])
+def test_published_files_in_float32_are_what_the_published_code_computes(name):
+    check_golden(name, glmtui.load(GOLDEN / name, dtype="float32").network)
+
+
+@pytest.mark.parametrize("name", ["chatglm-int8", "chatglm-int4", "chatglm2-int8", "chatglm2-int4"])
+def test_published_files_with_rounded_activations_stay_near(name):
+    expected = np.load(GOLDEN / name / "expected.npz")
+    logits = glmtui.load(GOLDEN / name).logits(expected["input_ids"]).numpy()
+    error = np.linalg.norm(logits - expected["prompt_logits"]) / np.linalg.norm(expected["prompt_logits"])
+    assert error < 0.15  # tiny random networks forgive nothing; see the table of nano in the README
+
+
+@pytest.mark.parametrize("quant", [8, 4])
+@pytest.mark.parametrize("name", ["chatglm-fp16-sharded", "chatglm2-fp16-sharded", "chatglm-ptuning"])
+def test_every_large_product_is_quantised(name, quant):
+    model = glmtui.load(GOLDEN / name, quant=quant)
+    assert model.info.quant == str(quant)
+    kinds = {type(module) for module in model.network.modules()}
+    assert {QuantizedLinear, QuantizedEmbedding} <= kinds
+    assert torch.nn.Linear not in kinds
+    assert model.logits(np.load(GOLDEN / name / "expected.npz")["input_ids"]).isfinite().all()
+
+
+def test_the_output_layer_shares_the_embedding():
+    network = glmtui.load(GOLDEN / "chatglm-fp16-sharded", quant=4).network
+    assert network.lm_head.weight is network.transformer.word_embeddings.weight
+    assert len({buffer.data_ptr() for name, buffer in network.named_buffers() if "lm_head" in name}) == 0
+
+
+def test_other_bits_than_the_file_has_are_refused():
+    with pytest.raises(UserError, match="--quant 8"):
+        glmtui.load(GOLDEN / "chatglm-int8", quant=4)
+
+
+def test_decoding_goes_on_as_the_prompt_did():
+    """The cache, one token at a time through other kernels, gives what the whole prompt gives."""
+    model = glmtui.load(GOLDEN / "chatglm2-fp16-sharded", quant=8)
+    ids = np.load(GOLDEN / "chatglm2-fp16-sharded" / "expected.npz")["input_ids"].tolist()
+    whole = model.logits(ids)
+    cache = model.network.new_cache()
+    steps = torch.cat([model.network(torch.tensor([token]), cache) for token in ids])
+    assert (steps - whole).norm() < 0.02 * whole.norm()
+
+
+@pytest.mark.parametrize("quant", [8, 4])
+def test_the_second_start_reads_the_cache(folder, home, quant, monkeypatch):
+    stages = set()
+    first = glmtui.load(folder, quant=quant, progress=lambda stage, *_: stages.add(stage)).logits(PROMPT)
+    assert stages >= {"quantize", "read"}
+    assert [entry.bits for entry in store.list_cache()] == [quant]
+    monkeypatch.setattr(store, "fill_cache", lambda *_: pytest.fail("quantised again"))
+    assert torch.equal(glmtui.load(folder, quant=quant).logits(PROMPT), first)
+    monkeypatch.setattr(store, "CACHED_FROM", 1 << 30)
+    assert torch.equal(glmtui.load(folder, quant=quant).logits(PROMPT), first)  # made in memory: the same
+
+
+def test_a_changed_source_is_quantised_anew(folder, home):
+    glmtui.load(folder, quant=4)
+    os.utime(folder / "model.safetensors", ns=(1, 1))
+    glmtui.load(folder, quant=4)
+    assert len(store.list_cache()) == 2
+
+
+def test_published_files_are_put_in_order_once(home, monkeypatch):
+    direct = glmtui.load(GOLDEN / "chatglm-int4").logits(PROMPT)
+    monkeypatch.setattr(store, "CACHED_FROM", 1)
+    assert torch.equal(glmtui.load(GOLDEN / "chatglm-int4").logits(PROMPT), direct)
+    assert len(store.list_cache()) == 1
+    assert torch.equal(glmtui.load(GOLDEN / "chatglm-int4").logits(PROMPT), direct)
+
+
+def test_no_room_for_the_cache(folder, home, monkeypatch):
+    expected = glmtui.load(folder, quant=4).logits(PROMPT)
+    store.clear_cache()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store.TensorFile, "write", full)
+    assert torch.equal(glmtui.load(folder, quant=4).logits(PROMPT), expected)
+    assert not list(store.cache_folder().iterdir())
+
+
+def test_a_damaged_cache_is_named(folder, home):
+    glmtui.load(folder, quant=4)
+    [entry] = store.list_cache()
+    file = entry.path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(UserError, match="damaged"):
+        glmtui.load(folder, quant=4)
+
+
+def _fill_slowly(folder: Path, started: object) -> None:
+    import time
+
+    from glmtui.quant.store import TensorFile
+
+    write = TensorFile.write
+
+    def slow(self: TensorFile, name: str, tensor: torch.Tensor) -> None:
+        write(self, name, tensor)
+        started.set()  # type: ignore[attr-defined]
+        time.sleep(60)
+
+    TensorFile.write = slow  # type: ignore[method-assign]
+    store.fill_cache(ModelFolder.open(folder), 4)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
+def test_a_kill_while_quantising_leaves_nothing_that_is_taken_for_whole(folder, home):
+    context = multiprocessing.get_context("spawn")
+    started = context.Event()
+    process = context.Process(target=_fill_slowly, args=(folder, started))
+    process.start()
+    assert started.wait(60)
+    process.kill()
+    process.join()
+    assert len(list(store.cache_folder().iterdir())) == 1
+    assert store.list_cache() == []
+    source = ModelFolder.open(folder)
+    assert store.open_cached(source, 4) is None
+    store.fill_cache(source, 4)
+    assert [path.name for path in store.cache_folder().iterdir()] == [store.cached(source, 4).name]
+
+
+def test_quantize_makes_a_folder_that_loads_anywhere(folder, home, tmp_path, capsys):
+    target = tmp_path / "smaller"
+    assert cli.main(["quantize", str(folder), str(target)]) == 0
+    expected = glmtui.load(folder, quant=4).logits(PROMPT)
+    moved = tmp_path / "elsewhere"
+    shutil.move(target, moved)
+    model = glmtui.load(moved)
+    assert model.info.quant == "4"
+    assert torch.equal(model.logits(PROMPT), expected)
+    assert model.tokenizer.encode("你好") == glmtui.load(folder).tokenizer.encode("你好")
+    assert "GB" in capsys.readouterr().out
+
+
+def test_quantize_refuses_to_overwrite(folder, tmp_path, capsys):
+    assert cli.main(["quantize", str(folder), str(tmp_path)]) == 1
+    assert "exists" in capsys.readouterr().err
+
+
+def test_the_cache_can_be_listed_and_cleared(folder, home, capsys):
+    glmtui.load(folder, quant=8)
+    assert cli.main(["quantize", "--cache"]) == 0
+    assert str(folder) in capsys.readouterr().out
+    assert cli.main(["quantize", "--clear-cache"]) == 0
+    assert store.list_cache() == []
+
+
+def test_a_later_format_is_refused(folder, home):
+    glmtui.load(folder, quant=4)
+    [entry] = store.list_cache()
+    config = json.loads((entry.path / "config.json").read_text())
+    (entry.path / "config.json").write_text(json.dumps(config | {"quantization_format": "glmtui-99"}))
+    with pytest.raises(UserError, match="glmtui-99"):
+        glmtui.load(entry.path)
+
+
+def test_bench_prints_every_number(folder, home):
+    command = [sys.executable, "-m", "glmtui", "bench", "--model", str(folder), "--quant", "4", "--json"]
+    command += ["--prompt", "8,16", "--generate", "3", "--repeat", "1", "--threads", "1"]
+    result = json.loads(
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=100).stdout
+    )
+    assert [run["tokens"] for run in result["prefill"]] == [8, 16]
+    assert result["decode"]["tokens_per_s"] > 0
+    assert result["decode"]["bytes_per_token"] > 0
+    assert result["bandwidth_share"] > 0
+    assert result["peak_rss_bytes"] > 1 << 20
+    assert (result["threads"], result["quant"], result["device"]) == (1, "4", "cpu")
+    assert {"load_s", "bandwidth_bytes_per_s", "model"} <= result.keys()
