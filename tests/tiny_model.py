@@ -1,4 +1,4 @@
-"""A ChatGLM-6B folder with random weights and a tokenizer of its own, 200,000 times smaller."""
+"""Folders of ChatGLM-6B and ChatGLM2-6B with random weights and a tokenizer, 200,000 times smaller."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from glmtui.models.chatglm import ChatGLM, ChatGLMConfig
+from glmtui.models.chatglm2 import ChatGLM2, ChatGLM2Config
 
 SENTENCES = [
     "你好，我是一个小模型。",
@@ -20,23 +21,15 @@ SENTENCES = [
 
 
 def write_tiny_model(folder: Path, max_length: int = 256) -> Path:
-    """Write the model into `folder`. What it says makes no sense, and it goes on until a limit ends it."""
-    folder.mkdir(parents=True)
-    written = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(SENTENCES * 20),
-        model_writer=written,
-        vocab_size=380,
-        hard_vocab_limit=False,
-        byte_fallback=True,
+    """Write a ChatGLM-6B into `folder`. It says letters, and goes on until a limit ends it."""
+    pieces = _write_tokenizer(
+        folder / "ice_text.model",
+        model_type="unigram",
         normalization_rule_name="nmt_nfkc",
         pad_id=3,
         user_defined_symbols=["<n>", "<|tab|>", *(f"<|blank_{k}|>" for k in range(2, 9))],
         control_symbols=["[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>"],
-        minloglevel=2,
     )
-    (folder / "ice_text.model").write_bytes(written.getvalue())
-    pieces = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
     config = {
         "model_type": "chatglm",
         "vocab_size": len(pieces),
@@ -50,7 +43,6 @@ def write_tiny_model(folder: Path, max_length: int = 256) -> Path:
         "mask_token_id": pieces.PieceToId("[MASK]"),
         "gmask_token_id": pieces.PieceToId("[gMASK]"),
     }
-    (folder / "config.json").write_text(json.dumps(config))
     torch.manual_seed(1)
     network = ChatGLM(ChatGLMConfig.from_dict(config))
     state = {name: tensor.detach().half() for name, tensor in network.named_parameters()}
@@ -61,5 +53,52 @@ def write_tiny_model(folder: Path, max_length: int = 256) -> Path:
     embedding *= 0.3
     embedding[:, 0] = -1.0
     embedding[letters, 0] = 1.0
+    return _write(folder, config, state)
+
+
+def write_tiny_model2(folder: Path, max_length: int = 256) -> Path:
+    """Write a ChatGLM2-6B into `folder`."""
+    pieces = _write_tokenizer(
+        folder / "tokenizer.model", model_type="bpe", normalization_rule_name="identity"
+    )
+    config = {
+        "_name_or_path": "chatglm2",
+        "model_type": "chatglm",
+        "padded_vocab_size": len(pieces) + 8,
+        "hidden_size": 32,
+        "ffn_hidden_size": 64,
+        "kv_channels": 16,
+        "num_layers": 2,
+        "num_attention_heads": 4,
+        "multi_query_attention": True,
+        "multi_query_group_num": 2,
+        "seq_length": max_length,
+        "add_qkv_bias": True,
+        "eos_token_id": pieces.eos_id(),
+    }
+    torch.manual_seed(1)
+    network = ChatGLM2(ChatGLM2Config.from_dict(config))
+    state = {name: tensor.detach().half() for name, tensor in network.named_parameters()}
+    return _write(folder, config, state)
+
+
+def _write_tokenizer(file: Path, **options: object) -> sentencepiece.SentencePieceProcessor:
+    file.parent.mkdir(parents=True)
+    written = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(SENTENCES * 20),
+        model_writer=written,
+        vocab_size=380,
+        hard_vocab_limit=False,
+        byte_fallback=True,
+        minloglevel=2,
+        **options,
+    )
+    file.write_bytes(written.getvalue())
+    return sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
+
+
+def _write(folder: Path, config: dict[str, object], state: dict[str, torch.Tensor]) -> Path:
+    (folder / "config.json").write_text(json.dumps(config))
     save_file(state, folder / "model.safetensors")
     return folder

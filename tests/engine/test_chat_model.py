@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from tiny_model import write_tiny_model2
 
 import glmtui
 from glmtui.engine.chat_model import ChatModel
@@ -124,6 +125,26 @@ def test_asking_again_reads_nothing_of_the_prompt_again(text_folder: Path) -> No
     other = (Turn("user", "How do I load a model?"),)
     fresh = glmtui.load(str(text_folder), device="cpu", threads=1)
     assert "".join(model.stream(other, sampling)) == "".join(fresh.stream(other, sampling))
+
+
+def test_a_causal_model_reads_only_what_is_new(tmp_path: Path) -> None:
+    """The keys and values of earlier rounds stay, token for token as they were generated."""
+    model = glmtui.load(str(write_tiny_model2(tmp_path / "tiny2")), device="cpu", threads=1)
+    sampling = Sampling(temperature=0, max_new_tokens=8)
+    turns: tuple[Turn, ...] = ()
+    read: list[int] = []
+    for question in ("你好", "load a model", "1 2 3"):
+        turns = (*turns, Turn("user", question))
+        answer = model.stream(turns, sampling)
+        cache = answer._generation.cache
+        read.append(answer.prompt_tokens - (cache.length if cache else 0))
+        text = "".join(answer)
+        tokens = answer._ids
+        assert list(model.generate(answer._generation.prompt, max_new_tokens=8)) == tokens
+        turns = (*turns, Turn("assistant", text))
+    added = model.format.follow(2, [Turn("user", "1 2 3")])
+    assert read[0] == model.stream((Turn("user", "你好"),)).prompt_tokens
+    assert read[2] == len(added) + 1  # and the last token, which was said but never read
 
 
 def test_cached_decoding_equals_reading_everything_again(text_folder: Path) -> None:

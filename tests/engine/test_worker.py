@@ -291,6 +291,23 @@ def test_a_folder_without_tokenizer_fails_before_it_is_read(make_worker: Callabl
     assert "ice_text.model" in failed.message
 
 
+def test_a_pointer_instead_of_weights_says_what_to_run(
+    make_worker: Callable[..., Worker], text_folder: Path, tmp_path: Path
+) -> None:
+    for name in ("config.json", "ice_text.model"):
+        (tmp_path / name).write_bytes((text_folder / name).read_bytes())
+    (tmp_path / "model.safetensors").write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+    )
+    worker = make_worker()
+    load = Load(str(tmp_path), device="cpu")
+    worker.submit(load)
+    (failed,) = until_end(worker, load.request_id)
+    assert isinstance(failed, Failed)
+    assert "git lfs pull" in failed.message
+    assert str(tmp_path / "model.safetensors") in failed.message
+
+
 def test_unload_and_change_let_the_old_model_go(
     make_worker: Callable[..., Worker], text_folder: Path
 ) -> None:
