@@ -1,4 +1,4 @@
-"""Markdown as it is streamed: always what the text given whole would look like, and never more work than needed."""
+"""Markdown as it is streamed: always what the text given whole would look like, without rebuilding it."""
 
 from __future__ import annotations
 
@@ -105,8 +105,9 @@ async def test_a_streamed_answer_looks_like_the_whole_one(pilot: Pilot[None]) ->
 
 
 PIECES = [
-    "- ", "1. ", "2. ", "  ", "   ", "\n", "\n\n", "**", "*", "`", "```", "```py\n", "| a | b |\n", "|---|---|\n",
-    "> ", "# ", "---", "$$", "\\(", "\\)", "你好", "，", "x", "12", ".", "[x](", ")", "[a]: b\n", "\t", "\\", "<b>", "~~",
+    "- ", "1. ", "2. ", "  ", "   ", "\n", "\n\n", "**", "*", "`", "```", "```py\n", "| a | b |\n",
+    "|---|---|\n", "> ", "# ", "---", "$$", "\\(", "\\)", "你好", "，", "x", "12", ".", "[x](", ")",
+    "[a]: b\n", "\t", "\\", "<b>", "~~",
 ]  # fmt: skip
 
 

@@ -79,7 +79,7 @@ def test_money_is_no_mathematics(text: str) -> None:
     assert "<code>" not in render(text)
 
 
-@pytest.mark.parametrize("opening, closing", [("$$", "$$"), ("\\[", "\\]")])
+@pytest.mark.parametrize(("opening", "closing"), [("$$", "$$"), ("\\[", "\\]")])
 def test_displayed_formulas(opening: str, closing: str) -> None:
     block = '<pre><code class="language-latex">\\frac{a}{b}\n= c\n</code></pre>'
     assert render(f"前\n{opening}\n\\frac{{a}}{{b}}\n= c\n{closing}\n后") == f"<p>前</p>\n{block}\n<p>后</p>"

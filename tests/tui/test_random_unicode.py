@@ -1,4 +1,4 @@
-"""A hundred thousand lines of anything that is a character, through cleaning, Markdown, transcript and composer."""
+"""A hundred thousand lines of any characters through cleaning, Markdown, transcript and composer."""
 
 from __future__ import annotations
 
