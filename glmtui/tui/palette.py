@@ -7,6 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.content import Content
+from textual.markup import escape
 
 from glmtui.i18n import _
 from glmtui.tui.commands import COMMANDS
@@ -28,9 +30,10 @@ class CommandProvider(Provider):
         for command in COMMANDS:
             if command.shown:
                 yield DiscoveryHit(
-                    command.usage,
+                    Content(command.usage),  # a string would be taken for markup, as would the help
                     self._run(command.name, "", ask=command.needs_argument),
-                    help=_(command.help),
+                    text=command.usage,
+                    help=escape(_(command.help)),
                 )
 
     async def search(self, query: str) -> Hits:
@@ -39,7 +42,9 @@ class CommandProvider(Provider):
         for text, help_text, run in self._all():
             score = max(matcher.match(text), 0.9 * matcher.match(help_text))
             if score > 0:
-                yield Hit(score, matcher.highlight(text), run, help=help_text)
+                head, bracket, rest = text.partition("[")  # `highlight` takes brackets for markup
+                shown = Content.assemble(matcher.highlight(head), bracket + rest)
+                yield Hit(score, shown, run, text=text, help=escape(help_text))
 
     def _all(self) -> Iterator[tuple[str, str, Callable[[], None]]]:
         app: GlmTui = self.app  # type: ignore[assignment]
