@@ -457,6 +457,7 @@ def change(conversation: Conversation, name: str, number: int, text: str) -> Non
             conversation.select(message.id)
             assert message in conversation.branch()
         elif name == "delete":
+            conversation.refresh()  # what another process added would move the end of the branch
             leaf = conversation.leaf
             conversation.delete(message.id)
             assert message not in conversation.branch()
