@@ -11,9 +11,9 @@ from glmtui.tui.palette import CommandProvider
 async def test_brackets_are_text_not_markup() -> None:
     async with running() as (_pilot, app, _worker):
         provider = CommandProvider(app.screen)
-        offered = [str(hit.prompt) async for hit in provider.discover()]
+        offered = [hit.prompt async for hit in provider.discover()]
         found = [hit async for hit in provider.search("copy")]
-    assert "/copy [code]" in offered
+    assert Content("/copy [code]") in offered  # a plain string would be read as markup
     assert "/copy [code]" in [str(hit.prompt) for hit in found]
     for hit in found:
         assert "\\" not in Content.from_markup(hit.help or "").plain
