@@ -13,7 +13,8 @@ async def test_brackets_are_text_not_markup() -> None:
         provider = CommandProvider(app.screen)
         offered = [hit.prompt async for hit in provider.discover()]
         found = [hit async for hit in provider.search("copy")]
-    assert Content("/copy [code]") in offered  # a plain string would be read as markup
+    assert all(isinstance(prompt, Content) for prompt in offered)  # strings would be read as markup
+    assert "/copy [code]" in map(str, offered)
     assert "/copy [code]" in [str(hit.prompt) for hit in found]
     for hit in found:
         assert "\\" not in Content.from_markup(hit.help or "").plain
