@@ -182,8 +182,8 @@ async def running(
 
 
 async def settled(pilot: Pilot[None]) -> None:
-    """Wait until nothing is under way: no worker, no timer about to fire for a draft."""
-    await pilot.app.workers.wait_for_complete()
+    """Wait until nothing is under way."""
+    await wait_until(pilot, lambda: not any(worker.is_running for worker in pilot.app.workers))
     await pilot.pause()
 
 

@@ -295,19 +295,16 @@ class ChatScreen(Screen[None]):
         self.hints.show(self._hints())
 
     def _hints(self) -> Sequence[tuple[str, str, str]]:
-        own = self.app.settings.keys
-        scope, busy = self.scope(), self.app.controller.status.busy or self.app.controller.link.loading
-        hints: list[tuple[str, str, str]] = []
-        for key in keys.KEYS:
-            stops = key.id == "chat.stop"
-            if key.hint and key.scope in (scope, "app") and (busy or not stops):
-                hint = (
-                    keys.shown(key.id, own),
-                    _(key.hint),
-                    f"app.{key.action}" if key.scope == "app" else "",
-                )
-                hints.insert(0, hint) if stops else hints.append(hint)
-        return hints
+        own, scope = self.app.settings.keys, self.scope()
+        stoppable = self.app.controller.status.busy or self.app.controller.link.loading
+        first = [key for key in keys.KEYS if key.id == "chat.stop" and stoppable]
+        here = [key for key in keys.KEYS if key.scope == scope]
+        everywhere = [key for key in keys.KEYS if key.scope == "app" and key.id != "chat.stop"]
+        return [
+            (keys.shown(key.id, own), _(key.hint), f"app.{key.action}" if key.scope == "app" else "")
+            for key in (*first, *here, *everywhere)
+            if key.hint
+        ]
 
     def on_descendant_focus(self) -> None:
         """Other keys matter now."""

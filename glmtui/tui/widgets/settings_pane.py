@@ -16,7 +16,7 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from glmtui.errors import UserError
-from glmtui.i18n import N_, _
+from glmtui.i18n import LANGUAGES, N_, _
 from glmtui.settings import SCHEMA, Setting, Settings, Value
 from glmtui.tui import keys
 from glmtui.tui.text import one_line
@@ -43,6 +43,8 @@ def shown(setting: Setting, value: Value) -> str:
         return _("on") if value else _("off")
     if setting.kind == "float":
         return f"{value:g}"
+    if setting.key == "ui.language":
+        return LANGUAGES.get(str(value), str(value))
     return one_line(str(value)) or _("none")
 
 

@@ -1,0 +1,195 @@
+"""How the app looks: a dozen pictures. Behaviour is tested elsewhere; after a deliberate change of looks,
+look at the report that a failing run writes, then run with ``--snapshot-update``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+from tui.app_support import ScriptedWorker, app_of, send, settled, visible_text, wait_until
+
+from glmtui.chat.library import Library
+from glmtui.options import AppOptions
+from glmtui.tui.app import GlmTui
+from glmtui.tui.widgets.history import HistoryPane
+from glmtui.tui.widgets.prompt import Prompt
+from glmtui.tui.widgets.status import StatusLine
+
+Compare = Callable[..., bool]
+Before = Callable[[Pilot[None]], Awaitable[None]]
+
+NOON = datetime(2026, 3, 15, 12, tzinfo=timezone.utc)
+ANSWER = """\
+量化把权重从 16 位压缩到 **4 位（INT4）。**要点：
+
+1. 内存大约减少到四分之一；
+2. 质量略有下降，但*通常*够用；
+3. 速度取决于设备。
+
+```python
+import glmtui
+
+model = glmtui.load("chatglm-6b", quant="4")  # 约 4 GB
+```
+
+| Quantisation | Memory |
+| --- | --- |
+| none | 12.5 GB |
+| INT4 | 3.9 GB |
+"""
+
+
+@pytest.fixture(autouse=True)
+def still(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No clock, no spinner, no blinking cursor."""
+    monkeypatch.setenv("TZ", "UTC")
+    if hasattr(time, "tzset"):
+        time.tzset()
+    monkeypatch.setattr(HistoryPane, "today", staticmethod(lambda: date(2026, 3, 15)))
+    monkeypatch.setattr(StatusLine, "animate_tick", lambda _self: None)
+    monkeypatch.setattr(Prompt, "cursor_blink", False)
+    yield
+    monkeypatch.undo()
+    if hasattr(time, "tzset"):
+        time.tzset()
+
+
+@pytest.fixture
+def conversation() -> Path:
+    """Some conversations on disk; the newest, which is to be opened."""
+    library = Library()
+    written = [
+        ("Plan a week in Chengdu", "Day one: …", 9),
+        ("写一首关于秋天的诗", "秋风起兮白云飞。", 1),
+        ("Explain rotary embeddings", "Imagine a clock …", 1),
+        ("INT4 量化以后，内存会减少多少？", ANSWER, 0),
+    ]
+    for question, answer, days in written:
+        new = library.create()
+        when = NOON - timedelta(days=days)
+        new.append("user", question, time=when)
+        meta = {"model": "chatglm-6b", "quant": "4", "tokens": 187, "tokens_per_second": 12.4}
+        new.append("assistant", answer, time=when, meta=meta)
+        new.rename(question)
+        assert new.path is not None
+    return new.path
+
+
+def look(app: GlmTui, then: Before | None = None, *, hold_load: bool = False) -> Before:
+    """Wait until the model is loaded and everything has been drawn; then do `then`."""
+
+    async def before(pilot: Pilot[None]) -> None:
+        wanted = "loading" if hold_load else "ready"
+        await wait_until(pilot, lambda: app.controller.status.activity == wanted)
+        await settled(pilot)
+        if app.controller.conversation.messages:
+            await wait_until(pilot, lambda: app.controller.status.used > 0)
+            await wait_until(
+                pilot, lambda: "▌" in visible_text(app.chat.history) or not app.chat.history.display
+            )
+        if then:
+            await then(pilot)
+        await settled(pilot)
+        await pilot.pause(0.2)
+
+    return before
+
+
+def make(path: Path | None = None, worker: ScriptedWorker | None = None, **options: str) -> GlmTui:
+    return GlmTui(AppOptions(conversation=path, **options), worker=worker or ScriptedWorker())  # type: ignore[arg-type]
+
+
+def test_welcome(snap_compare: Compare) -> None:
+    app = make()
+    assert snap_compare(app, terminal_size=(120, 36), run_before=look(app))
+
+
+def test_conversation(snap_compare: Compare, conversation: Path) -> None:
+    app = make(conversation)
+    assert snap_compare(app, terminal_size=(120, 36), run_before=look(app))
+
+
+@pytest.mark.parametrize("theme", ["glmtui-light", "high-contrast", "ansi"])
+def test_conversation_in_other_themes(snap_compare: Compare, conversation: Path, theme: str) -> None:
+    app = make(conversation, theme=theme)
+    assert snap_compare(app, terminal_size=(120, 36), run_before=look(app))
+
+
+def test_small_window(snap_compare: Compare, conversation: Path) -> None:
+    app = make(conversation)
+    assert snap_compare(app, terminal_size=(80, 24), run_before=look(app))
+
+
+def test_small_window_with_the_history_over_it(snap_compare: Compare, conversation: Path) -> None:
+    app = make(conversation)
+
+    async def then(pilot: Pilot[None]) -> None:
+        await pilot.press("ctrl+b")
+
+    assert snap_compare(app, terminal_size=(80, 24), run_before=look(app, then))
+
+
+def test_large_window_with_settings(snap_compare: Compare, conversation: Path) -> None:
+    app = make(conversation)
+
+    async def then(pilot: Pilot[None]) -> None:
+        await pilot.press("f3")
+        app_of(pilot).chat.settings_pane.focus_row("generation.temperature")
+        await pilot.press("left", "left")
+
+    assert snap_compare(app, terminal_size=(200, 50), run_before=look(app, then))
+
+
+def test_chinese_interface(snap_compare: Compare) -> None:
+    app = make(language="zh_CN")
+    assert snap_compare(app, terminal_size=(120, 36), run_before=look(app))
+
+
+def test_loading(snap_compare: Compare) -> None:
+    app = make(worker=ScriptedWorker(hold_load=True), model="/models/chatglm-6b")
+    app.chat.status_line._clock = lambda: app.controller.status.since + 12
+    assert snap_compare(app, terminal_size=(120, 36), run_before=look(app, hold_load=True))
+
+
+def test_answering_with_a_message_waiting(snap_compare: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glmtui.tui.widgets.message.show_time", lambda *_times: "12:00")
+    app = make(worker=ScriptedWorker(ANSWER, hold=True))
+
+    async def then(pilot: Pilot[None]) -> None:
+        await send(pilot, "INT4 量化以后，内存会减少多少？")
+        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
+        await send(pilot, "那 INT8 呢？")
+        await wait_until(pilot, lambda: "压缩到" in visible_text(app.chat.transcript))
+
+    assert snap_compare(app, terminal_size=(120, 36), run_before=look(app, then))
+
+
+def test_theme_chooser(snap_compare: Compare, conversation: Path) -> None:
+    app = make(conversation)
+
+    async def then(pilot: Pilot[None]) -> None:
+        app.run_command("theme")
+        await wait_until(pilot, lambda: bool(app.screen.query("OptionList")) and app.screen is not app.chat)
+        await pilot.press("down")
+        await wait_until(pilot, lambda: app.theme != "glmtui-dark")
+
+    async def before(pilot: Pilot[None]) -> None:
+        await look(app)(pilot)
+        await then(pilot)
+        await pilot.pause(0.2)
+
+    assert snap_compare(app, terminal_size=(120, 36), run_before=before)
+
+
+def test_help(snap_compare: Compare) -> None:
+    app = make()
+
+    async def then(pilot: Pilot[None]) -> None:
+        await pilot.press("f1")
+        await wait_until(pilot, lambda: "composer.enter" in visible_text(app.screen))
+
+    assert snap_compare(app, terminal_size=(120, 36), run_before=look(app, then))
