@@ -251,14 +251,16 @@ class ChatGLM(nn.Module):
 
     cache_dtype: torch.dtype | None = None
     """Of keys and values in the cache; None: that of the products."""
-    TIED: Mapping[str, str] = {"lm_head.weight": "transformer.word_embeddings.weight"}
-    """Weights that are another one's when ``tie_word_embeddings`` is set (the published default)."""
+    TIED: Mapping[str, str] = {}
+    """Weights that are another one's: the output layer's, where the config says so (as published)."""
 
     def __init__(self, config: ChatGLMConfig) -> None:
         super().__init__()
         self.config = config
         self.transformer = Transformer(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        if config.tie_word_embeddings:
+            self.TIED = {"lm_head.weight": "transformer.word_embeddings.weight"}
         self.tie_weights()
 
     def tie_weights(self) -> None:

@@ -232,6 +232,7 @@ class ChatGLM2(nn.Module):
     cache_dtype: torch.dtype | None = None
     """Of keys and values in the cache; None: that of the products."""
     TIED: Mapping[str, str] = {}
+    """Weights that are another one's: the output layer's, where the config says so."""
 
     def __init__(self, config: ChatGLM2Config) -> None:
         super().__init__()

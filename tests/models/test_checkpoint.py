@@ -99,6 +99,17 @@ def test_an_aliased_output_layer_is_read_once(folder: Path):
     assert network.lm_head.weight.data_ptr() == network.transformer.word_embeddings.weight.data_ptr()
 
 
+def test_an_output_layer_of_its_own_is_read(folder: Path):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
+    state = weights_of(SHARDED)
+    state["lm_head.weight"] = state["lm_head.weight"] + 1
+    single_file(folder, state)
+    network = read_network(folder)
+    torch.testing.assert_close(network.lm_head.weight.half(), state["lm_head.weight"])
+    assert not torch.equal(network.lm_head.weight, network.transformer.word_embeddings.weight)
+
+
 def test_progress_ends_at_the_size_of_the_files():
     seen = []
     read_network(SHARDED, progress=lambda done, total: seen.append((done, total)))
