@@ -68,9 +68,9 @@ def conversation() -> Path:
         ("Explain rotary embeddings", "Imagine a clock …", 1),
         ("INT4 量化以后，内存会减少多少？", ANSWER, 0),
     ]
-    for question, answer, days in written:
+    for minute, (question, answer, days) in enumerate(written):
         new = library.create()
-        when = NOON - timedelta(days=days)
+        when = NOON - timedelta(days=days) + timedelta(minutes=minute)
         new.append("user", question, time=when)
         meta = {"model": "chatglm-6b", "quant": "4", "tokens": 187, "tokens_per_second": 12.4}
         new.append("assistant", answer, time=when, meta=meta)
