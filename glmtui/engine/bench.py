@@ -144,7 +144,7 @@ def _run(network: LanguageModel, prompt: list[int], count: int) -> list[float]:
     sampling = Sampling(max_length=len(prompt) + count, temperature=0.0)
     seconds = []
     before = time.perf_counter()
-    for _token in Generation(network, prompt, sampling, stop_ids=(), guard_id=5):
+    for _token in Generation(network, prompt, sampling, stop_ids=()):
         now = time.perf_counter()
         seconds.append(now - before)
         before = now

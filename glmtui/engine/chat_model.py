@@ -64,11 +64,6 @@ class ChatModel:
         """How the model wants a conversation to be written."""
         return prompts.chat_format(self.tokenizer)
 
-    @property
-    def guard_id(self) -> int:
-        """The token taken when logits are not finite: ``▁``, behind the image tokens of the first release."""
-        return 20005 if self.network.config.vocab_size == 150528 else 5  # the first release's image tokens
-
     # --- token ids ---
 
     def logits(self, ids: Sequence[int]) -> Tensor:
@@ -102,7 +97,7 @@ class ChatModel:
             repetition_penalty=repetition_penalty,
             seed=seed,
         )
-        yield from Generation(self.network, prompt, sampling, stop_ids=stop_ids, guard_id=self.guard_id)
+        yield from Generation(self.network, prompt, sampling, stop_ids=stop_ids)
 
     # --- conversations ---
 
@@ -164,7 +159,7 @@ class ChatModel:
             sampling,
             limit=limit,
             stop_ids=(*self.network.config.stop_ids, *self.format.stop_ids),
-            guard_id=self.guard_id,
+            guard_id=self.tokenizer.guard_id,
             cache=kept.cache_for(prompt.ids) if kept else None,
             check=check,
         )

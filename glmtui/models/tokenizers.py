@@ -42,6 +42,8 @@ class Tokenizer(Protocol):
 
     family: Family
     eos_id: int
+    guard_id: int
+    """Taken when the logits are not finite: id 5 in the published code, ``▁`` where the file has it elsewhere."""
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of `text` with the special ids that the published code adds to a prompt."""
@@ -164,6 +166,7 @@ class ChatGLMTokenizer:
         self.eos_id: int = ids["<eop>"] + self.offset
         self.gmask_id: int = ids["[gMASK]"] + self.offset
         self.mask_id: int = ids["[MASK]"] + self.offset
+        self.guard_id: int = model.PieceToId(_SPACE) + self.offset
         self.vocab_size: int = len(model) + self.offset
         if self.offset not in (0, 20000) or self.eos_id != config.get("eos_token_id", self.eos_id):
             raise _foreign(file, _("its special tokens have other ids than config.json says"))
@@ -240,6 +243,7 @@ class ChatGLM2Tokenizer:
         self.vocab_size: int = first + len(names)
         self.prefix_ids = [self.special_ids["[gMASK]"], self.special_ids["sop"]]
         self.eos_id: int = model.eos_id()
+        self.guard_id = 5
         room = (config or {}).get("padded_vocab_size", self.vocab_size)
         if not 0 <= room - self.vocab_size < 4096:  # embeddings are padded, by far less than that
             raise _foreign(

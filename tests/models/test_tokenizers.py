@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sentencepiece import SentencePieceProcessor
 
 from glmtui.errors import UserError
+from glmtui.models import catalog
 from glmtui.models.tokenizers import ChatGLM2Tokenizer, ChatGLMTokenizer, Tokenizer, load_tokenizer
 
 GOLDEN = golden_json("tokenization.json")
@@ -221,3 +222,9 @@ def test_a_tokenizer_of_another_model(small_pieces: bytes, small_bpe: bytes, tmp
     file.write_bytes(small_bpe)
     with pytest.raises(UserError, match="it has no <sop>"):
         ChatGLMTokenizer(file)
+
+
+def test_guard_token_is_the_space_wherever_the_vocabulary_has_it() -> None:
+    folder = catalog.resolve(None).path
+    pieces = SentencePieceProcessor(str(folder / "ice_text.model"))
+    assert pieces.IdToPiece(load_tokenizer(folder).guard_id) == "▁"
