@@ -1,0 +1,101 @@
+"""What quantisation costs in quality: nano's own answers to its held-out questions, against float32.
+
+    python tests/benchmarks/quantisation_quality.py
+
+Prints perplexity and mean Kullback-Leibler divergence (nats per token) over the tokens of the right answers,
+as the table of the README.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import nn
+
+from glmtui.models.checkpoint import QUANTIZED, expected_shapes, new_network, read_network
+from glmtui.models.folder import ModelFolder
+from glmtui.models.nano.corpus import heldout
+from glmtui.models.nano.evaluate import Grader
+from glmtui.models.nano.train import FOLDER
+from glmtui.quant import formats
+from glmtui.quant.formats import Bits
+from glmtui.quant.network import install
+from glmtui.quant.reading import Scheme, read_into
+
+
+def float32() -> nn.Module:
+    return read_network(FOLDER)
+
+
+def own(bits: Bits) -> nn.Module:
+    """What ``--quant`` runs: groups, embeddings too, rounded activations, a cache in float16."""
+    folder = ModelFolder.open(FOLDER)
+    network = new_network(folder)
+    read_into(network, folder, expected_shapes(network), Scheme(bits))
+    network.tie_weights()
+    return network.eval()
+
+
+def published(bits: Bits) -> nn.Module:
+    """The published format: one scale a row, embeddings and activations float."""
+    network = read_network(FOLDER)
+    for name, weight in list(network.named_parameters()):
+        if QUANTIZED.search(name):
+            packed = formats.pack_published(
+                *formats.quantize_published(weight, bits), columns=weight.shape[1]
+            )
+            install(network, name, packed, "float")
+    return network
+
+
+@torch.inference_mode()
+def log_probabilities(network: nn.Module, examples: list[tuple[list[int], list[int]]]) -> list[torch.Tensor]:
+    """Return ``[answer, vocab]`` for every example."""
+    return [
+        F.log_softmax(network(torch.tensor(prompt + answer[:-1]))[len(prompt) - 1 :], dim=-1)
+        for prompt, answer in examples
+    ]
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    reference = float32()
+    grader = Grader(reference)  # type: ignore[arg-type]
+    examples = []
+    for example in heldout():
+        answer = [*grader.tokenizer.encode_text(example.answer), grader.tokenizer.eos_id]
+        examples.append((grader.prompt(example), answer))
+    targets = [torch.tensor(answer)[:, None] for _prompt, answer in examples]
+    expected = log_probabilities(reference, examples)
+    tokens = sum(map(len, targets))
+
+    def perplexity(found: list[torch.Tensor]) -> float:
+        total = sum(-rows.gather(1, ids).sum().item() for rows, ids in zip(found, targets, strict=True))
+        return math.exp(total / tokens)
+
+    base = perplexity(expected)
+    print(f"{len(examples)} questions, {tokens} tokens of answers\n")
+    print("| weights | bits per weight | perplexity | against float32 | mean KL |\n|---|---|---|---|---|")
+    print(f"| float32 | 32 | {base:.4f} | – | – |")
+    rows: list[tuple[str, str, Callable[[], nn.Module]]] = [
+        ("INT8, groups of 128", "8.13", lambda: own(8)),
+        ("INT8, published", "8", lambda: published(8)),
+        ("INT4, groups of 32 in 128", "4.25", lambda: own(4)),
+        ("INT4, published", "4", lambda: published(4)),
+    ]
+    for name, size, make in rows:
+        found = log_probabilities(make(), examples)
+        divergence = sum(
+            (rows.exp() * (rows - other)).sum().item() for rows, other in zip(expected, found, strict=True)
+        )
+        value = perplexity(found)
+        print(
+            f"| {name} | {size} | {value:.4f} | {100 * (value / base - 1):+.2f} % | {divergence / tokens:.5f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
