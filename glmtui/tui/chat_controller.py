@@ -371,14 +371,9 @@ class ChatController:
 
     def _turns(self, conversation: Conversation) -> tuple[Turn, ...]:
         turns = [Turn(role, text) for role, text in conversation.turns()]
-        system = self.settings["generation.system_prompt"]
+        system = str(self.settings["generation.system_prompt"] or "").strip()
         supported = self.status.info is not None and self.status.info.supports_system
-        if (
-            supported
-            and isinstance(system, str)
-            and system.strip()
-            and not (turns and turns[0].role == "system")
-        ):
+        if supported and system and not (turns and turns[0].role == "system"):
             turns.insert(0, Turn("system", system))
         return tuple(turns)
 

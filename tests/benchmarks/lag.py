@@ -1,4 +1,4 @@
-"""Event-loop lag and key echo while an answer streams: python tests/benchmarks/lag.py [messages] [tokens per second].
+"""Event-loop lag and key echo while an answer streams: python tests/benchmarks/lag.py [messages] [tokens/s].
 
 Prints p50, p95 and p99 of how late the event loop wakes up (above about 100 ms at p95 is visible), of the
 time from a key press to the composer holding it, and the CPU time of the interface for each token. "of it
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import queue
 import sys
 import tempfile
 import threading
@@ -28,10 +27,12 @@ from glmtui.tui.app import GlmTui
 
 SECONDS = 15.0
 PROBE_EVERY = 0.02
-ANSWER = "\n".join(
-    f"{number}. 第 **{number}** 项说明：量化把权重从十六位压缩到四位，内存大约减少到四分之一，速度取决于设备。"
+LIST = "\n".join(
+    f"{number}. 第 **{number}** 项：量化把权重从十六位压缩到四位，内存大约减少到四分之一，速度取决于设备。"
     for number in range(1, 16)
-) + "\n\n```python\n" + "\n".join(f"value_{i} = compute(value_{i - 1}, scale={i})" for i in range(1, 20)) + "\n```\n\n"
+)
+CODE = "\n".join(f"value_{number} = compute(scale={number})" for number in range(20))
+ANSWER = f"{LIST}\n\n```python\n{CODE}\n```\n\n"
 
 
 class StreamingWorker(ScriptedWorker):
@@ -64,7 +65,8 @@ class StreamingWorker(ScriptedWorker):
 def percentiles(name: str, seconds: list[float]) -> None:
     """Print p50, p95, p99 and the worst in milliseconds."""
     ordered = sorted(seconds)
-    figures = (ordered[min(int(len(ordered) * share), len(ordered) - 1)] * 1000 for share in (0.5, 0.95, 0.99, 1.0))
+    places = [min(int(len(ordered) * share), len(ordered) - 1) for share in (0.5, 0.95, 0.99, 1.0)]
+    figures = [ordered[place] * 1000 for place in places]
     print("{:18} p50 {:6.1f}   p95 {:6.1f}   p99 {:6.1f}   worst {:6.1f} ms".format(name, *figures))
 
 
@@ -107,7 +109,8 @@ async def measure(messages: int, speed: float) -> None:
         percentiles("event-loop lag", lags)
         percentiles("of it work", work)
         percentiles("key echo", echoes)
-        print(f"{'CPU per token':18} {spent / max(worker.sent, 1) * 1000:6.2f} ms, the probe and the keys included")
+        each = spent / max(worker.sent, 1) * 1000
+        print(f"{'CPU per token':18} {each:6.2f} ms, the probe and the keys included")
 
 
 def _fill(app: GlmTui, number: int) -> None:

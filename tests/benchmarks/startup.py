@@ -1,4 +1,4 @@
-"""Time from process start to the first paint, in a real pseudo-terminal: python tests/benchmarks/startup.py [runs].
+"""Time from process start to the first paint in a real pseudo-terminal: startup.py [runs].
 
 Prints the median and the best of several runs, the time until Textual alone would have painted (its imports),
 and whether torch or other heavy modules were loaded by then. Run it on a quiet machine: the ratio to the bare

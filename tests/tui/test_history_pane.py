@@ -139,3 +139,10 @@ async def test_markup_and_escapes_in_titles_are_text() -> None:
     write("[red]not red[/red] \x1b[31m")
     async with running() as (pilot, app, _worker):
         await wait_until(pilot, lambda: "[red]not red[/red]" in visible_text(app.chat.history))
+
+
+async def test_what_appears_in_the_folder_appears_in_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HistoryPane, "LOOK_AGAIN", 0.05)
+    async with running() as (pilot, app, _worker):
+        write("from elsewhere")
+        await wait_until(pilot, lambda: "from elsewhere" in visible_text(app.chat.history))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, ClassVar
@@ -91,6 +92,8 @@ class HistoryPane(Vertical):
     STEP = 200
     DELAY = 0.15
     """Seconds after the last key before the search runs."""
+    LOOK_AGAIN = 2.0
+    """Seconds between two looks at whether the folder changed."""
     today = staticmethod(date.today)
 
     @dataclass
@@ -122,6 +125,7 @@ class HistoryPane(Vertical):
         self._shown = 0
         self._heading = ""
         self._timer: Timer | None = None
+        self._folder_changed = 0
 
     def compose(self) -> ComposeResult:
         """Title, search field, list."""
@@ -133,6 +137,15 @@ class HistoryPane(Vertical):
     def on_mount(self) -> None:
         """Read the folder after the first paint."""
         self.call_after_refresh(self.reload)
+        self.set_interval(self.LOOK_AGAIN, self._look_again)
+
+    def _look_again(self) -> None:
+        """Read the folder again when something was added to it or removed from outside."""
+        with suppress(OSError):  # no folder yet: nothing was written
+            changed = self.library.folder.stat().st_mtime_ns
+            if changed != self._folder_changed:
+                self._folder_changed = changed
+                self.reload()
 
     def focus_search(self, text: str | None = None) -> None:
         """Go to the search field, with `text` in it if given."""
