@@ -145,8 +145,7 @@ async def test_numbers_line_up_when_the_list_gets_longer(pilot: Pilot[None]) -> 
     widget = markdown(pilot)
     for number in range(8, 12):
         await widget.append(f"{number}. x\n")
-    await pilot.pause()
-    assert screen_lines(pilot.app)[:4] == ["  8. x", "  9. x", " 10. x", " 11. x"]
+    await wait_until(pilot, lambda: screen_lines(pilot.app)[:4] == ["  8. x", "  9. x", " 10. x", " 11. x"])
 
 
 @pytest.mark.parametrize(
@@ -181,8 +180,7 @@ async def test_continuing_after_a_fence_is_never_inside_it(pilot: Pilot[None]) -
     await stream(widget, ["```\nA\n", "B\n", "```\n", "后面"])
     await widget.finish()
     assert [code.code for code in widget.query(CodeBlock)] == ["A\nB"]
-    await pilot.pause()
-    assert screen_lines(pilot.app)[5] == "后面"
+    await wait_until(pilot, lambda: screen_lines(pilot.app)[5] == "后面")
 
 
 async def test_escape_sequences_never_reach_the_screen(pilot: Pilot[None]) -> None:
@@ -191,8 +189,7 @@ async def test_escape_sequences_never_reach_the_screen(pilot: Pilot[None]) -> No
         await widget.append(piece)
     await widget.finish()
     assert widget.source == "abc\nd\ne\nf\ng"
-    await pilot.pause()
-    assert screen_lines(pilot.app)[:5] == ["abc", "d", "e", "f", "g"]
+    await wait_until(pilot, lambda: screen_lines(pilot.app)[:5] == ["abc", "d", "e", "f", "g"])
 
 
 async def test_markup_is_text(pilot: Pilot[None]) -> None:

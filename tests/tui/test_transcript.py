@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets._markdown import MarkdownParagraph
 from tui_helpers import NOON, Host, dialogue, screen_lines, screen_text, wait_until
 
 from glmtui.chat.conversation import Message
@@ -404,6 +405,16 @@ async def test_focus_does_not_restyle_the_messages(monkeypatch: pytest.MonkeyPat
         await pilot.pause()
         assert transcript in styled
         assert len([node for node in styled if isinstance(node, EntryView)]) <= 1
+
+
+async def test_a_theme_reaches_every_message() -> None:
+    async with running(dialogue(2)) as (pilot, transcript):
+        pilot.app.theme = "textual-dark"
+        await pilot.pause()
+        parts = [*transcript.query(MessageView), *transcript.query(MarkdownParagraph)]
+        dark = [part.visual_style.foreground for part in parts]
+        pilot.app.theme = "textual-light"
+        await wait_until(pilot, lambda: all(part.visual_style.foreground not in dark for part in parts))
 
 
 # --- the column, without widgets ---

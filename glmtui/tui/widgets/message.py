@@ -31,7 +31,7 @@ STATES = {
 }
 """States that are said in words; a message that is ``done`` says nothing."""
 QUANTS = {"8": "INT8", "4": "INT4"}
-RATE = 12
+RATE = 10
 """How often a growing answer is drawn, a second. Each drawing costs about the same however much is new."""
 
 
@@ -187,7 +187,7 @@ class AnswerView(MessageView):
         self._schedule()
 
     def append(self, text: str) -> None:
-        """Add streamed text; it is drawn within a twelfth of a second."""
+        """Add streamed text; it is drawn within a tenth of a second."""
         self._waiting.append(text)
         self._schedule()
 
