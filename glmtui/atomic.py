@@ -1,5 +1,6 @@
 """Write a whole file so that a crash leaves either the old content or the new, never half of one."""
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -36,10 +37,9 @@ def sync_directory(directory: Path) -> None:
     """Make a creation or renaming inside `directory` survive a power loss, where the platform can."""
     if os.name == "nt":
         return  # a directory cannot be opened there; NTFS journals its entries
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass  # some network and FUSE file systems refuse; the content itself is already safe
-    finally:
-        os.close(descriptor)
+    with contextlib.suppress(OSError):  # some file systems refuse; the content itself is already safe
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

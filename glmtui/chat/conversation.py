@@ -269,9 +269,7 @@ class Conversation:
         else:
             try:
                 changed = self._file.append(self._unsaved)
-            except (
-                FileNotFoundError
-            ):  # somebody deleted it under our hands: what is in memory is all there is
+            except FileNotFoundError:  # deleted under our hands: what is in memory is all there is
                 changed = self._file.create(self.records(), created=self.created, title=self.title)
         self._unsaved = []
         if changed:

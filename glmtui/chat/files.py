@@ -29,6 +29,9 @@ from glmtui.errors import UserError
 from glmtui.i18n import _
 
 Record = dict[str, Any]
+_BOM = b"\xef\xbb\xbf"
+_HEADER = b'{"type": "conversation"'
+"""How a file of ours begins."""
 SUFFIX = ".jsonl"
 TRASH = "trash"
 """Folder inside the conversations' folder that deleted files move to."""
@@ -47,7 +50,7 @@ def parse(data: bytes) -> Contents:
     """Read records from the bytes of a file; nothing in them makes it fail."""
     records: list[Record] = []
     damaged: list[int] = []
-    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+    for number, line in enumerate(data.removeprefix(_BOM).split(b"\n"), 1):
         line = line.strip(b" \t\r\0")  # a power loss can leave a run of NULs where data was to be
         if not line:
             continue
@@ -90,7 +93,8 @@ class ConversationFile:
         """Read all records.
 
         Raises:
-            UserError: the file is missing, cannot be read, or is no UTF-8 text at all.
+            UserError: the file is missing, cannot be read, or is something else than a conversation, to
+                which nothing must be appended.
         """
         path = self._current_path()
         if path is None:
@@ -109,8 +113,15 @@ class ConversationFile:
                     path=path
                 )
             )
+        contents = parse(data)
+        if not _is_conversation(data, contents):
+            raise UserError(
+                _("{path} is not a conversation of glmtui. /import reads files of other programs.").format(
+                    path=path
+                )
+            )
         self._seen = _signature(status)
-        return parse(data)
+        return contents
 
     def create(self, records: Sequence[Record], *, created: datetime, title: str) -> bool:
         """Write a new file with `records`; in a folder its name is made from `created` and `title`.
@@ -162,7 +173,10 @@ class ConversationFile:
         path = self._current_path()
         if path is None or self._seen is None:
             return self._seen is not None
-        return _signature(path.stat()) != self._seen
+        try:
+            return _signature(path.stat()) != self._seen
+        except OSError:
+            return True
 
     def _write(self, descriptor: int, data: bytes) -> bool:
         try:
@@ -199,6 +213,14 @@ class ConversationFile:
 
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows would translate newlines
 _CREATE = os.O_RDWR | os.O_APPEND | os.O_CREAT | _BINARY
+
+
+def _is_conversation(data: bytes, contents: Contents) -> bool:
+    """Whether a file is one of ours: it holds a record, nothing yet, or the torn beginning of the first."""
+    if any(isinstance(record.get("type"), str) or "role" in record for record in contents.records):
+        return True
+    rest = data.removeprefix(_BOM).strip(b" \t\r\n\0")
+    return rest.startswith(_HEADER) or _HEADER.startswith(rest)
 
 
 def _signature(status: os.stat_result) -> tuple[int, int, int]:

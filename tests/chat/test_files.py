@@ -83,6 +83,32 @@ def test_utf_16_is_refused_with_what_to_do(tmp_path: Path) -> None:
         Conversation.open(path)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"# notes\n\nmine",
+        b'[["q", "a"]]',
+        b'{\n  "format": "glmtui"\n}\n',
+        b'{"messages": [{"role": "user", "content": "fine-tuning"}]}\n',
+        bytes(range(256)),
+    ],
+)
+def test_a_file_of_something_else_is_not_appended_to(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "mine.json"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"mine\.json.*/import"):
+        Conversation.open(path)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\0" * 64_560])
+def test_an_empty_file_or_one_of_nuls_is_a_conversation_to_begin(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_bytes(content)
+    Conversation.open(path).append("user", "first")
+    assert texts(path) == ["first"]
+
+
 def test_a_file_torn_at_any_byte_loses_at_most_its_last_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
