@@ -28,7 +28,7 @@ def ngettext(singular: str, plural: str, number: int) -> str:
     return _translations.ngettext(singular, plural, number)
 
 
-def N_(message: str) -> str:
+def N_(message: str) -> str:  # noqa: N802 (the name that gettext's tools know)
     """Mark `message` for the catalogue without translating it yet."""
     return message
 

@@ -39,8 +39,10 @@ class Terminal:
     @property
     def text(self) -> str:
         """The screen as a person reads it; the filler cell behind a wide character is left out."""
-        return "\n".join("".join(self.screen.buffer[y][x].data for x in range(self.screen.columns)).rstrip()
-                         for y in range(self.screen.lines))
+        return "\n".join(
+            "".join(self.screen.buffer[y][x].data for x in range(self.screen.columns)).rstrip()
+            for y in range(self.screen.lines)
+        )
 
     def pump(self, seconds: float = 0.05) -> None:
         """Let the program's output of the next `seconds` reach the screen."""
@@ -57,7 +59,7 @@ class Terminal:
         end = time.monotonic() + within
         while not met(self.text):
             if time.monotonic() > end:
-                raise AssertionError(f"still waiting for {until!r} after {within} s; the screen is:\n{self.text}")
+                raise AssertionError(f"still waiting for {until!r} after {within} s:\n{self.text}")
             if not self.child.isalive():
                 self.pump(0.2)
                 if met(self.text):

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from glmtui import i18n
 from glmtui.tui import commands, keys
 

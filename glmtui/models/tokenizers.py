@@ -43,7 +43,7 @@ class Tokenizer(Protocol):
     family: Family
     eos_id: int
     guard_id: int
-    """Taken when the logits are not finite: id 5 in the published code, ``▁`` where the file has it elsewhere."""
+    """Taken when the logits are not finite: id 5 in the published code, which is ``▁`` in ChatGLM-6B."""
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of `text` with the special ids that the published code adds to a prompt."""

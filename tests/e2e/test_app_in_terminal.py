@@ -28,7 +28,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     def begin(*arguments: str, language: str = "zh_CN.UTF-8", **size: int) -> Terminal:
         terminal = Terminal(
             [sys.executable, "-m", "glmtui", *arguments],
-            env={"GLMTUI_HOME": str(tmp_path / "home"), "LANG": language, "LC_ALL": language, "COLORTERM": "truecolor"},
+            env={"GLMTUI_HOME": str(tmp_path / "home"), "LANG": language, "LC_ALL": language},
             cwd=str(tmp_path),
             **size,
         )
@@ -62,8 +62,11 @@ def test_chinese_chat_from_start_to_file(start: Start, tmp_path: Path) -> None:
     terminal.type("\r")
     home = tmp_path / "home"
     end = time.monotonic() + 60
-    while not (files := conversations(home)) or len(messages(files[0])) < 2 \
-            or messages(files[0])[1].get("state", "done") != "done":
+    while (
+        not (files := conversations(home))
+        or len(messages(files[0])) < 2
+        or messages(files[0])[1].get("state", "done") != "done"
+    ):
         assert time.monotonic() < end, terminal.text
         terminal.pump()
     user, answer = messages(files[0])

@@ -15,8 +15,12 @@ ROOT = Path(__file__).resolve().parents[2]
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from the checkout by the build backend that pip uses."""
     folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
-                   cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
     (built,) = folder.glob("glmtui-*.whl")
     return built
 
@@ -32,9 +36,18 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_installed(installed: Path, *arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *arguments], cwd=home, capture_output=True, text=True, timeout=100,
-        env={**os.environ, "PYTHONPATH": str(installed), "GLMTUI_HOME": str(home), "LC_ALL": "C.UTF-8",
-             "PYTHONIOENCODING": "utf-8"},
+        [sys.executable, *arguments],
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(installed),
+            "GLMTUI_HOME": str(home),
+            "LC_ALL": "C.UTF-8",
+            "PYTHONIOENCODING": "utf-8",
+        },
     )
 
 
@@ -43,14 +56,20 @@ def test_wheel_holds_what_the_program_reads(wheel: Path) -> None:
     themes = {f"glmtui/themes/{path.name}" for path in (ROOT / "themes").glob("*.toml")}
     assert len(themes) >= 4
     assert themes <= names
-    for needed in ("models/nano/model.safetensors", "models/nano/ice_text.model", "models/nano/config.json",
-                   "quant/cpu/kernels.c", "locale/zh_CN/LC_MESSAGES/glmtui.mo"):
+    for needed in (
+        "models/nano/model.safetensors",
+        "models/nano/ice_text.model",
+        "models/nano/config.json",
+        "quant/cpu/kernels.c",
+        "locale/zh_CN/LC_MESSAGES/glmtui.mo",
+    ):
         assert f"glmtui/{needed}" in names
     assert not [name for name in names if name.startswith("tests/")]
 
 
 def test_installed_package_is_the_one_that_runs(installed: Path, tmp_path: Path) -> None:
-    done = run_installed(installed, "-c", "import glmtui.paths as p; print(p.themes_dir(), p.__file__)", home=tmp_path)
+    program = "import glmtui.paths as p; print(p.themes_dir(), p.__file__)"
+    done = run_installed(installed, "-c", program, home=tmp_path)
     assert done.returncode == 0, done.stderr
     themes, module = done.stdout.split()
     assert Path(themes) == installed / "glmtui" / "themes"
