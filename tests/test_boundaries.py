@@ -89,3 +89,16 @@ def test_the_worker_module_itself_imports_no_torch(tmp_path: Path) -> None:
 def test_the_command_line_imports_nothing_heavy(statement: str, tmp_path: Path) -> None:
     names = imported_by(statement, tmp_path)
     assert not of(names, *HEAVY, "textual", "rich", "numpy", "tomlkit", "psutil")
+
+
+def test_loading_and_answering_needs_neither_transformers_nor_the_compiler(tmp_path: Path) -> None:
+    """Each of them takes two seconds and more to import."""
+    folder = Path(__file__).parent / "golden" / "chatglm-fp16-sharded"
+    (tmp_path / "home").mkdir()
+    statement = (
+        f"import glmtui; model = glmtui.load({str(folder)!r}, device='cpu', threads=1); "
+        "assert len(list(model.generate([75, 134, 301, 304], max_new_tokens=4, temperature=0.9))) == 4"
+    )
+    names = imported_by(statement, tmp_path / "home")
+    assert "torch" in names
+    assert not of(names, "transformers", "accelerate", "torch._dynamo", "textual")

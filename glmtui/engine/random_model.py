@@ -13,7 +13,7 @@ from glmtui.models import catalog
 from glmtui.models.base import LanguageModel
 from glmtui.models.chatglm import ChatGLM, ChatGLMConfig
 from glmtui.models.chatglm2 import ChatGLM2, ChatGLM2Config
-from glmtui.models.checkpoint import assign
+from glmtui.models.checkpoint import assign, shapes_only
 from glmtui.quant.formats import Bits
 from glmtui.quant.fused import fuse
 from glmtui.quant.network import bits_of, install, random_packed
@@ -32,7 +32,7 @@ def random_network(name: str, quant: Quant, dtype: torch.dtype) -> LanguageModel
     if known is None:
         names = ", ".join(model.name for model in catalog.KNOWN)
         raise UserError(_("{name} is no known model. Known are: {names}").format(name=name, names=names))
-    with torch.device("meta"):
+    with shapes_only():
         network: ChatGLM | ChatGLM2
         if known.family == "chatglm":
             network = ChatGLM(ChatGLMConfig.from_dict({**known.shape, **_FIRST}))

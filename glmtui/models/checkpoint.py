@@ -11,13 +11,14 @@ import struct
 import threading
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from glmtui.engine.events import Quant
 from glmtui.errors import UserError
@@ -233,13 +234,34 @@ def _damaged(file: Path, error: BaseException) -> str:
     )
 
 
+class _Uninitialised(TorchFunctionMode):
+    """Passes over `torch.nn.init`."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return None
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Build modules on the meta device, without memory.
+
+    Nothing is initialised either: on that device it would import torch's compiler, which takes two seconds.
+    """
+    with torch.device("meta"), _Uninitialised():
+        yield
+
+
 def new_network(folder: ModelFolder) -> Network:
     """Build the folder's network on the meta device: its shapes, and no memory.
 
     Raises:
         UserError: ``config.json`` lacks a size.
     """
-    with torch.device("meta"):
+    with shapes_only():
         if folder.family == "chatglm":
             return ChatGLM(ChatGLMConfig.from_dict(folder.config))
         return ChatGLM2(ChatGLM2Config.from_dict(folder.config))
