@@ -237,11 +237,12 @@ class GlmTui(App[None]):
         self.push_screen(HelpScreen(self.chat.scope(), self.settings.keys, first=first))
 
     def action_stop(self) -> None:
-        """Stop what runs; else close what lies over the chat, and go back to the composer."""
-        if not self.controller.stop():
-            self.chat.close_overlays()
-            self.controller.editing = None
-            self.chat.composer.focus()
+        """Stop the answer; else close what lies over the chat, go back to the composer, stop the load."""
+        away = self.chat.scope() != "composer"
+        if self.controller.answer or not (self.chat.close_overlays() or away):
+            self.controller.stop()
+        self.controller.editing = None
+        self.chat.composer.focus()
 
     async def action_interrupt(self) -> None:
         """Stop what runs; twice within two seconds: quit."""

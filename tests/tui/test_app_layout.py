@@ -80,6 +80,17 @@ async def test_f1_shows_the_keys_of_where_one_is() -> None:
         await wait_until(pilot, lambda: app.screen is app.chat)
 
 
+async def test_escape_leaves_a_pane_before_it_stops_a_load() -> None:
+    async with running(ScriptedWorker(hold_load=True)) as (pilot, app, _worker):
+        app.chat.history.list.focus()
+        await pilot.press("escape")
+        assert app.chat.composer.prompt.has_focus
+        assert app.controller.link.loading
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: app.controller.status.activity == "none")
+        await wait_until(pilot, lambda: "was stopped" in visible_text(app.chat.transcript))
+
+
 async def test_ctrl_c_stops_then_quits() -> None:
     worker = ScriptedWorker(hold=True)
     async with running(worker) as (pilot, app, _worker):
