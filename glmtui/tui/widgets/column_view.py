@@ -47,6 +47,7 @@ class ColumnLayout(Layout):
             height = view.get_content_height(size, parent.app.size, size.width - styles.gutter.width)
             column.set_height(view.entry, height + styles.gutter.height + styles.margin.height)
         self.owner.keep_place(size.height)
+        seen = self.owner.place_views(size.height)
         placements = [
             WidgetPlacement(
                 Region(
@@ -60,6 +61,7 @@ class ColumnLayout(Layout):
                 view,
             )
             for view in views
+            if view.entry.index in seen
         ]
         end = Region(0, max(column.height - 1, 0), size.width, 1)
         return placements + [
@@ -149,6 +151,7 @@ class ColumnView(VerticalScroll):
         self._below = False
         self._changing = asyncio.Lock()
         self._asked = False
+        self._placed = range(0)
 
     def compose(self) -> ComposeResult:
         """What is always there."""
@@ -302,6 +305,16 @@ class ColumnView(VerticalScroll):
         elif (len(column), self._last_height()) != self._end:
             self.call_next(self._watch_news)
 
+    def place_views(self, height: int) -> range:
+        """Return the entries that take part in the layout of a view of `height` lines.
+
+        Each widget in it costs time whenever anything changes, seen or not. While the end is followed
+        only what is seen does; else also what may be scrolled to before the next layout.
+        """
+        margin = 0 if self._following else height
+        self._placed = self.column.near(self.scroll_y, height, margin)
+        return self._placed
+
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """Let go of the end, or take hold of it; mount what comes near."""
         super().watch_scroll_y(old_value, new_value)
@@ -310,6 +323,9 @@ class ColumnView(VerticalScroll):
         elif new_value > old_value and new_value >= self.max_scroll_y:
             self._following = True
         self._place = None if self._following else self.column.place(new_value, self.view_height)
+        seen = self.column.near(new_value, self.view_height, 0)
+        if seen.start < self._placed.start or seen.stop > self._placed.stop:
+            self.refresh(layout=True)
         self._watch_news()
         self._move_soon()
 

@@ -11,6 +11,7 @@ from markdown_it.token import Token
 from textual.await_complete import AwaitComplete
 from textual.events import Mount
 from textual.geometry import Size
+from textual.layout import Layout
 from textual.widgets import Markdown
 
 from glmtui.tui.text import clean, split_partial
@@ -25,6 +26,7 @@ from glmtui.tui.widgets.markdown_blocks import (
 )
 from glmtui.tui.widgets.markdown_code import CodeBlock
 from glmtui.tui.widgets.markdown_parser import keep_breaks, make_parser
+from glmtui.tui.widgets.stack import STACK
 
 _UNDECIDED = re.compile(
     r"(?:^|(?<=\n))[ \t>]*(?:[-=+_~#|:`*]+|\d{1,9}[.)]?)?[ \t]*\Z"  # a line that may become anything
@@ -53,7 +55,7 @@ class ChatMarkdown(Markdown):
     ChatMarkdown {
         height: auto;
         padding: 0;
-        layout: stream;
+        layout: vertical;
         MarkdownHeader {
             width: 1fr;
             margin: 0 0 1 0;
@@ -87,6 +89,7 @@ class ChatMarkdown(Markdown):
         }
     }
     """
+    BLANK = True
     BLOCKS: dict[str, type[MarkdownBlock]] = {  # noqa: RUF012 - an instance variable to Textual's types
         **Markdown.BLOCKS,
         "bullet_list_open": ChatBulletList,
@@ -101,6 +104,11 @@ class ChatMarkdown(Markdown):
         self._parser = make_parser()
         self._first = text
         self._reset()
+
+    @property
+    def layout(self) -> Layout:
+        """Blocks one below the other."""
+        return STACK
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """Without the gap after the last block: what stands below keeps its own distance."""

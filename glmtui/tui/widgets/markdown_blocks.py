@@ -15,6 +15,7 @@ from rich.segment import Segment
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.geometry import Region, Size
+from textual.layout import Layout
 from textual.selection import Selection
 from textual.strip import Strip
 from textual.widget import Widget
@@ -31,6 +32,8 @@ from textual.widgets._markdown import (  # the classes that Markdown.BLOCKS is m
     MarkdownTH,
     MarkdownTR,
 )
+
+from glmtui.tui.widgets.stack import STACK
 
 __all__ = [
     "ChatBulletList",
@@ -97,7 +100,7 @@ class ListRow(Widget):
 
     DEFAULT_CSS = """
     ListRow {
-        layout: stream;
+        layout: vertical;
         width: 1fr;
         height: auto;
         & > MarkdownParagraph { margin: 0; }
@@ -107,11 +110,17 @@ class ListRow(Widget):
     }
     """
     COMPONENT_CLASSES: ClassVar[set[str]] = {"list-row--mark"}
+    BLANK = True  # nothing of its own but the mark: drawn without Textual's cache of styled lines
 
     def __init__(self, mark: str, blocks: Iterable[MarkdownBlock]) -> None:
         super().__init__(*blocks)
         self._mark = mark
         self.styles.padding = (0, 0, 0, len(mark))
+
+    @property
+    def layout(self) -> Layout:
+        """Blocks one below the other."""
+        return STACK
 
     @property
     def mark(self) -> str:
@@ -144,13 +153,20 @@ class ChatList(MarkdownBlock):
 
     DEFAULT_CSS = """
     ChatList {
-        layout: stream;
+        layout: vertical;
         width: 1fr;
         height: auto;
         margin: 0 0 1 0;
         ChatList { margin: 0; }
     }
     """
+
+    BLANK = True
+
+    @property
+    def layout(self) -> Layout:
+        """Blocks one below the other."""
+        return STACK
 
     def mark(self, number: int, count: int) -> str:
         """Return the mark of item `number` (from 0) in a list of `count`."""

@@ -7,10 +7,12 @@ import re
 from markdown_it.token import Token
 from textual.app import ComposeResult
 from textual.content import Content
+from textual.layout import Layout
 from textual.markup import escape
 from textual.widgets import Markdown, Static
 
 from glmtui.tui.widgets.markdown_blocks import MarkdownBlock, MarkdownFence
+from glmtui.tui.widgets.stack import STACK
 
 _LANGUAGE = re.compile(r"[\w+#.-]{1,24}")
 
@@ -24,7 +26,7 @@ class CodeBlock(MarkdownFence):
 
     DEFAULT_CSS = """
     CodeBlock {
-        layout: stream;
+        layout: vertical;
         width: 1fr;
         height: auto;
         margin: 0 0 1 0;
@@ -52,6 +54,11 @@ class CodeBlock(MarkdownFence):
         self.lexer = match.group().lower() if match else ""
         self._coloured = ""
         self._colours_of: tuple[bool, bool] | None = None
+
+    @property
+    def layout(self) -> Layout:
+        """Blocks one below the other."""
+        return STACK
 
     @classmethod
     def highlight(cls, code: str, language: str, ansi: bool = False, dark: bool = False) -> Content:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
+from textual.layout import Layout
 from textual.message import Message
 from textual.timer import Timer
 from textual.widgets import Static
@@ -18,6 +19,7 @@ from glmtui.i18n import N_, _, ngettext
 from glmtui.tui.text import clean, one_line
 from glmtui.tui.widgets.entries import Entry
 from glmtui.tui.widgets.markdown import ChatMarkdown
+from glmtui.tui.widgets.stack import STACK
 
 if TYPE_CHECKING:
     from glmtui.chat.conversation import Message as ChatMessage
@@ -62,7 +64,7 @@ class EntryView(Vertical):
 
     DEFAULT_CSS = """
     EntryView {
-        layout: stream;
+        layout: vertical;
         width: 1fr;
         height: auto;
         margin: 0 0 1 0;
@@ -76,6 +78,11 @@ class EntryView(Vertical):
     def __init__(self, entry: Entry, *, classes: str) -> None:
         super().__init__(classes=classes)
         self.entry = entry
+
+    @property
+    def layout(self) -> Layout:
+        """Blocks one below the other."""
+        return STACK
 
     def update_node_styles(self, animate: bool = True) -> None:
         """Style this widget alone: no rule makes what is inside depend on a class or state of it."""
