@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from glmtui.version import __version__
 
 if TYPE_CHECKING:
-    from glmtui.engine.chat_model import load_tokenizer
+    from glmtui.engine.chat_tokenizer import load_tokenizer
     from glmtui.engine.loader import load
 
 __all__ = ["__version__", "load", "load_tokenizer"]
 
-_HOMES = {"load": "glmtui.engine.loader", "load_tokenizer": "glmtui.engine.chat_model"}
+_HOMES = {"load": "glmtui.engine.loader", "load_tokenizer": "glmtui.engine.chat_tokenizer"}
 
 
 def __getattr__(name: str) -> Any:

@@ -72,9 +72,10 @@ def test_tui_imports_no_torch(tmp_path: Path) -> None:
     assert not of(names, *HEAVY, "glmtui.quant")
 
 
-def test_the_worker_module_itself_imports_no_torch(tmp_path: Path) -> None:
-    names = imported_by("import glmtui.engine.worker", tmp_path)
-    assert not of(names, *HEAVY, "textual")
+@pytest.mark.parametrize("module", ["worker", "chat_tokenizer", "host", "failures"])
+def test_what_must_be_quick_imports_no_torch(module: str, tmp_path: Path) -> None:
+    names = imported_by(f"import glmtui.engine.{module}", tmp_path)
+    assert not of(names, "torch", "transformers", "textual")
 
 
 @pytest.mark.parametrize(

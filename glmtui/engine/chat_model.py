@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from glmtui.engine.chat_tokenizer import ChatTokenizer, load_tokenizer
 from glmtui.engine.events import ModelInfo, Sampling, Stats, Turn
 from glmtui.engine.generate import Check, Generation
 from glmtui.engine.stop import Stopped
 from glmtui.errors import UserError
-from glmtui.models import prompts, tokenizers
+from glmtui.models import prompts
 from glmtui.models.base import KVCache, LanguageModel
 from glmtui.models.folder import ModelFolder
 
@@ -23,7 +22,6 @@ DEFAULT_SAMPLING = Sampling()
 ANSWER_ROOM = 512
 """Tokens kept free for the answer when old rounds must be left out, or a quarter of a shorter context."""
 
-Tokenizer = tokenizers.ChatGLMTokenizer | tokenizers.ChatGLM2Tokenizer
 History = list[tuple[str, str]]
 """Rounds of (question, answer), as in the published `chat`."""
 
@@ -39,7 +37,7 @@ class ChatModel:
         network: LanguageModel,
         folder: ModelFolder,
         info: ModelInfo,
-        tokenizer: Tokenizer | None = None,
+        tokenizer: ChatTokenizer | None = None,
     ) -> None:
         self.network = network
         self.folder = folder
@@ -53,16 +51,16 @@ class ChatModel:
         )
 
     @property
-    def tokenizer(self) -> Tokenizer:
+    def tokenizer(self) -> ChatTokenizer:
         """The model's tokenizer. Raises UserError naming the file where the folder has none."""
         if self._tokenizer is None:
-            self._tokenizer = tokenizers.load_tokenizer(self.folder.path)
+            self._tokenizer = load_tokenizer(self.folder.path)
         return self._tokenizer
 
-    @cached_property
+    @property
     def format(self) -> prompts.ChatFormat:
         """How the model wants a conversation to be written."""
-        return prompts.chat_format(self.tokenizer)
+        return self.tokenizer.format
 
     # --- token ids ---
 
@@ -159,7 +157,7 @@ class ChatModel:
             sampling,
             limit=limit,
             stop_ids=(*self.network.config.stop_ids, *self.format.stop_ids),
-            guard_id=self.tokenizer.guard_id,
+            guard_id=self.tokenizer.raw.guard_id,
             cache=kept.cache_for(prompt.ids) if kept else None,
             check=check,
         )
@@ -290,28 +288,3 @@ def _turns(query: str, history: Sequence[tuple[str, str]], system: str) -> list[
     for question, answer in history:
         turns += [Turn("user", question), Turn("assistant", answer)]
     return [*turns, Turn("user", query)]
-
-
-class ChatTokenizer:
-    """A tokenizer with its family's way of writing conversations. Made by `glmtui.load_tokenizer`."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._format = prompts.chat_format(tokenizer)
-
-    def encode(self, text: str) -> list[int]:
-        """Return the ids of `text` with the special ids that the published code adds to a prompt."""
-        return self._tokenizer.encode(text)
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of `ids`."""
-        return self._tokenizer.decode(ids)
-
-    def encode_chat(self, query: str, history: Sequence[tuple[str, str]] = ()) -> list[int]:
-        """Return the ids of the prompt for `query` after `history`, pairs of question and answer."""
-        return self._format.encode_chat(query, history)
-
-
-def load_tokenizer(directory: str | Path) -> ChatTokenizer:
-    """Load the tokenizer of a model folder. Raises UserError where there is none."""
-    return ChatTokenizer(tokenizers.load_tokenizer(directory))

@@ -12,6 +12,7 @@ import torch
 from glmtui.engine import device as devices
 from glmtui.engine import host
 from glmtui.engine.chat_model import ChatModel
+from glmtui.engine.chat_tokenizer import load_tokenizer
 from glmtui.engine.device import Device
 from glmtui.engine.events import ModelInfo, Quant
 from glmtui.errors import OutOfMemoryError, UserError
@@ -21,7 +22,6 @@ from glmtui.models.checkpoint import Checkpoint, Network, assign, expected_shape
 from glmtui.models.folder import ModelFolder
 from glmtui.models.ptuning import KEYS as PREFIX
 from glmtui.models.ptuning import with_prefix
-from glmtui.models.tokenizers import load_tokenizer
 from glmtui.quant import store
 from glmtui.quant.formats import Bits
 from glmtui.quant.reading import Scheme, is_own, read_into

@@ -167,3 +167,5 @@ def test_load_tokenizer_writes_prompts(text_folder: Path) -> None:
     ids = tokenizer.encode_chat("再说", [("你好", "好")])
     assert "[Round 1]" in tokenizer.decode(ids)
     assert tokenizer.encode("你好") == tokenizer.encode_chat("你好")
+    model = glmtui.load(str(text_folder), device="cpu", threads=1)
+    assert model.tokenizer.encode_chat("你好") == tokenizer.encode_chat("你好")
