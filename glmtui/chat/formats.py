@@ -136,7 +136,7 @@ _ARTICLE = """\
 
 def _html(conversation: Conversation) -> str:
     """One page that loads nothing: text is escaped, Markdown rendered, links go nowhere by script."""
-    from glmtui.tui.widgets.markdown_parser import make_parser  # the same reading as on the screen
+    from glmtui.markdown import make_parser  # the same reading as on the screen
 
     parser = make_parser()
     parser.disable("image")  # a page that is opened must not call anywhere

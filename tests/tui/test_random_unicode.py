@@ -11,10 +11,10 @@ from textual import events
 from tui_helpers import NOON, Host, screen_text
 
 from glmtui.chat.conversation import Message
+from glmtui.markdown import make_parser
 from glmtui.tui.text import clean, one_line
 from glmtui.tui.widgets.composer import Composer
 from glmtui.tui.widgets.markdown import ChatMarkdown, close_marks, code_blocks, undecided
-from glmtui.tui.widgets.markdown_parser import make_parser
 from glmtui.tui.widgets.transcript import Transcript
 from glmtui.tui.words import next_word, previous_word, word_spans
 

@@ -14,6 +14,7 @@ from textual.geometry import Size
 from textual.layout import Layout
 from textual.widgets import Markdown
 
+from glmtui.markdown import keep_breaks, make_parser
 from glmtui.tui.text import clean, split_partial
 from glmtui.tui.widgets.markdown_blocks import (
     ChatBulletList,
@@ -25,7 +26,6 @@ from glmtui.tui.widgets.markdown_blocks import (
     reconcile,
 )
 from glmtui.tui.widgets.markdown_code import CodeBlock
-from glmtui.tui.widgets.markdown_parser import keep_breaks, make_parser
 from glmtui.tui.widgets.stack import STACK
 
 _UNDECIDED = re.compile(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from glmtui.tui.widgets.markdown_parser import make_parser
+from glmtui.markdown import make_parser
 
 
 def render(text: str) -> str:
