@@ -25,9 +25,10 @@ from babel.messages.pofile import read_po, write_po
 
 from glmtui import i18n
 from glmtui.settings import SCHEMA
-from glmtui.tui import commands, keys
+from glmtui.tui import commands, keys, themes
 
 ROOT = Path(i18n.__file__).parent
+THEMES = ROOT.parent / "themes"
 SOURCES = sorted(ROOT.rglob("*.py"))
 KEYWORDS = {"_": None, "N_": None, "ngettext": (1, 2)}
 TABLE_FIELDS = {"help", "title", "hint", "argument"}
@@ -91,13 +92,15 @@ def literal(node: ast.AST) -> str | None:
 
 @cache
 def extracted() -> list[tuple[str, str | tuple[str, ...]]]:
-    """(source file, message) of the whole package."""
+    """(source file, message) of the whole package, and the titles of its themes."""
     found = []
     for path in SOURCES:
         with path.open("rb") as source:
             for _line, message, _comments, _context in extract(calls, source, keywords=KEYWORDS):
                 found.append((path.relative_to(ROOT.parent).as_posix(), message))
-    return found
+    return found + [
+        (f"themes/{path.name}", themes.read(path).title) for path in sorted(THEMES.glob("*.toml"))
+    ]
 
 
 def collect(language: str, known: Catalog | None = None) -> Catalog:

@@ -8,6 +8,7 @@ import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING, Any
 
+from glmtui.commands import cells
 from glmtui.commands.model_options import ModelOptions, add_model_options, positive, read_model_options
 from glmtui.errors import UsageError
 from glmtui.i18n import _
@@ -130,8 +131,8 @@ def lines(result: dict[str, Any]) -> list[str]:
         ),
         (_("peak memory"), f"{result['peak_rss_bytes'] / 1e9:.2f} GB"),
     ]
-    width = max(len(title) for title, _value in rows) + 2
-    return [f"{title:<{width}}{value}" for title, value in rows]
+    width = max(cells(title) for title, _value in rows) + 2
+    return [title + " " * (width - cells(title)) + value for title, value in rows]
 
 
 def _load(options: ModelOptions) -> tuple[LanguageModel, dict[str, Any]]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-import unicodedata
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
 from glmtui import paths
+from glmtui.commands import cells
 from glmtui.commands.model_options import add_model_options, read_model_options
 from glmtui.errors import UserError
 from glmtui.i18n import N_, _, ngettext
@@ -109,8 +109,11 @@ def lines(report: Report) -> list[str]:
     """Lay the report out for people."""
 
     def row(title: str, *values: object) -> str:
-        room = 14 - sum(1 + (unicodedata.east_asian_width(character) in "WF") for character in title)
-        return title + " " * room + " · ".join(str(value) for value in values if value not in (None, "", []))
+        return (
+            title
+            + " " * (14 - cells(title))
+            + " · ".join(str(value) for value in values if value not in (None, "", []))
+        )
 
     def size(memory: Report) -> str:
         return _("{free} free of {total}").format(

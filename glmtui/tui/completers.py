@@ -72,7 +72,7 @@ def presets(app: GlmTui, typed: str) -> Sequence[Offer]:
 def themes(app: GlmTui, typed: str) -> Sequence[Offer]:
     """Complete with the names of themes."""
     return [
-        Offer(name, theme.title)
+        Offer(name, _(theme.title))
         for name, theme in app.themes.files.items()
         if typed.lower() in name or typed.lower() in theme.title.lower()
     ]

@@ -49,7 +49,7 @@ class ThemeScreen(ModalScreen[None]):
 
     def _row(self, file: ThemeFile) -> Content:
         kind = _("ansi") if file.theme.ansi else _("dark") if file.theme.dark else _("light")
-        return Content.assemble(f"{file.title}  ", (f"{file.name} · {kind}", "$text-muted"))
+        return Content.assemble(f"{_(file.title)}  ", (f"{file.name} · {kind}", "$text-muted"))
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         """Preview."""
