@@ -7,6 +7,8 @@ The tables in ``dialogues/`` hold, for every *intent* and language, one answer a
 - ``trouble``: what goes wrong; put into frames such as ``{}, what now`` or ``{}怎么办``
 - ``ask``: whole questions
 
+More questions of an intent may stand in another table, without the answer.
+
 All of them are written in a little grammar: ``(a|b)`` is one of them, ``[a|b]`` one of them or nothing,
 ``{name}`` a word of the list of that name. A question drawn from it is then changed as people change theirs:
 politeness, fillers, capitals, punctuation, missing words, typing errors. `stream` draws dialogues for ever.
@@ -24,6 +26,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from glmtui.engine.events import Turn
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -32,7 +36,7 @@ else:
 DIALOGUES = Path(__file__).with_name("dialogues")
 HELDOUT = Path(__file__).with_name("heldout.jsonl")
 LANGUAGES = ("en", "zh")
-KINDS = {"ask": 1.0, "do": 1.2, "topic": 0.6, "trouble": 0.9}
+KINDS = {"ask": 1.3, "do": 1.2, "topic": 0.6, "trouble": 0.9}
 """Kinds of question and how often each is drawn where an intent has it."""
 
 Rounds = tuple[tuple[str, str], ...]
@@ -50,6 +54,16 @@ class Example:
     """Earlier questions and answers."""
     question: str
     answer: str
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """The conversation up to the question."""
+        earlier = (
+            turn
+            for question, answer in self.rounds
+            for turn in (Turn("user", question), Turn("assistant", answer))
+        )
+        return (*earlier, Turn("user", self.question))
 
 
 def parse(text: str) -> Template:
@@ -116,12 +130,14 @@ class Corpus:
             for intent, languages in tables[table].items():
                 for language in LANGUAGES:
                     entry = languages[language]
-                    self.answers[intent, language] = entry.pop("answer")
-                    self._questions[intent, language] = {
-                        kind: list(map(parse, entry.pop(kind))) for kind in KINDS if kind in entry
-                    }
-                    for name, options in entry.items():  # what is left are the table's own word lists
-                        self.words[language][name] = list(map(parse, options))
+                    if "answer" in entry:
+                        self.answers[intent, language] = entry.pop("answer")
+                    questions = self._questions.setdefault((intent, language), {})
+                    for name, templates in entry.items():
+                        if name in KINDS:
+                            questions.setdefault(name, []).extend(map(parse, templates))
+                        else:  # a word list of the table's own
+                            self.words[language][name] = list(map(parse, templates))
         self._followups = {
             language: [
                 (each["after"], each["now"], list(map(parse, each[language]))) for each in self.followups
@@ -139,7 +155,7 @@ class Corpus:
         kinds = self._questions[intent, language]
         names = list(kinds)
         # An intent with few templates of a kind should not hear the same ones again and again.
-        weights = [KINDS[kind] * min(len(kinds[kind]), 4) for kind in names]
+        weights = [KINDS[kind] * min(len(kinds[kind]), 6) for kind in names]
         kind = rng.choices(names, weights)[0]
         body = rng.choice(kinds[kind])
         if kind == "ask":
@@ -269,7 +285,9 @@ def roughen(question: str, language: str, rng: random.Random) -> str:
 def exchange_word(question: str, synonyms: Mapping[str, Sequence[str]], rng: random.Random) -> str:
     """Put another word in the place of one that has `synonyms`."""
     found = [
-        word for word in synonyms if word in question and (not word.isascii() or re.search(rf"\b{word}\b", question))
+        word
+        for word in synonyms
+        if word in question and (not word.isascii() or re.search(rf"\b{word}\b", question))
     ]
     if not found:
         return question
@@ -289,7 +307,7 @@ def _without_one(pattern: re.Pattern[str], text: str, rng: random.Random) -> str
 
 
 def _mistype(text: str, rng: random.Random) -> str:
-    words = [match for match in re.finditer(r"[a-z]{4,}", text)]
+    words = list(re.finditer(r"[a-z]{4,}", text))
     if not words:
         return text
     word = rng.choice(words)

@@ -17,7 +17,6 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from glmtui.engine.events import Turn
 from glmtui.models.chatglm import ChatGLM, ChatGLMConfig
 from glmtui.models.nano.corpus import LANGUAGES, Corpus, Example, heldout, normalised
 from glmtui.models.nano.train import FOLDER
@@ -51,11 +50,13 @@ class Grader:
         prompt = self.prompt(example)
         answer = [*self.tokenizer.encode_text(example.answer), self.tokenizer.eos_id]
         logits = self.model(torch.tensor(prompt + answer[:-1]))
-        return logits[len(prompt) - 1 :].argmax(-1).tolist() == answer
+        likeliest: list[int] = logits[len(prompt) - 1 :].argmax(-1).tolist()
+        return likeliest == answer
 
     def answer(self, example: Example, limit: int = 200) -> str:
         """Return the greedy answer."""
-        cache, ids, answer = self.model.new_cache(), self.prompt(example), []
+        cache, ids = self.model.new_cache(), self.prompt(example)
+        answer: list[int] = []
         while len(answer) < limit:
             token = int(self.model(torch.tensor(ids), cache, last_only=True).argmax())
             if token == self.tokenizer.eos_id:
@@ -66,12 +67,7 @@ class Grader:
 
     def prompt(self, example: Example) -> list[int]:
         """Return the prompt's ids."""
-        turns = [
-            Turn(role, text)
-            for each in example.rounds
-            for role, text in zip(("user", "assistant"), each, strict=True)
-        ]
-        return self.format.write(Dialogue.of([*turns, Turn("user", example.question)]))
+        return self.format.write(Dialogue.of(example.turns))
 
 
 def overlaps(examples: Sequence[Example], training: Sequence[str]) -> dict[Example, float]:
@@ -122,7 +118,8 @@ def main() -> None:
         right = len(counted) - len(wrong)
         print(f"{language}: {right} of {len(counted)} right = {right / len(counted):.1%}")
         print(f"  {len(asked) - len(counted)} left out: their text occurs in training")
-        print(f"  {far_right} of {len(far)} right = {far_right / len(far):.1%} where no training text comes close")
+        rate = far_right / len(far)
+        print(f"  {far_right} of {len(far)} right = {rate:.1%} where no training text comes close")
         for each in wrong:
             answer = grader.answer(each)
             print(f"  miss: {each.question!r} is {each.intent}, got {intents.get(answer, answer)!r}")

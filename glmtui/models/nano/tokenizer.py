@@ -1,7 +1,7 @@
-"""Trains nano's sentencepiece model, in the layout of ChatGLM-6B's: ``python -m glmtui.models.nano.tokenizer``.
+"""Trains nano's sentencepiece model: ``python -m glmtui.models.nano.tokenizer``.
 
-Unigram with byte fallback; pieces for newline, tab and runs of blanks; control pieces for the masks and for
-the start and end of an answer, under the published names.
+The layout is that of ChatGLM-6B's: unigram with byte fallback; pieces for newline, tab and runs of blanks;
+control pieces for the masks and for the start and end of an answer, under the published names.
 """
 
 from __future__ import annotations

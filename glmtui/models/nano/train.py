@@ -20,15 +20,14 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
 import torch.nn.functional as F  # noqa: N812 (its usual name)
-from safetensors.torch import save_file
-from sentencepiece import SentencePieceProcessor
+from safetensors.torch import load_file, save_file
+from sentencepiece import SentencePieceProcessor, set_random_generator_seed
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from glmtui.engine.events import Turn
-from glmtui.models.chatglm import ALPHA, ChatGLM, ChatGLMConfig, rotary
+from glmtui.models.chatglm import ALPHA, Block, ChatGLM, ChatGLMConfig, rotary
 from glmtui.models.nano.corpus import Corpus, Example
 from glmtui.models.prompts import Dialogue, Rounds
 
@@ -51,7 +50,7 @@ class Sequence:
 
 
 class Encoder:
-    """Writes examples as token ids, with sampled segmentations and lost tokens so that none is relied upon."""
+    """Writes examples as token ids; segmentations vary and tokens get lost, so that none is relied upon."""
 
     def __init__(self, config: ChatGLMConfig) -> None:
         self.config = config
@@ -59,12 +58,10 @@ class Encoder:
         self._answers: dict[str, list[int]] = {}
 
     def __call__(self, example: Example, rng: random.Random) -> Sequence:
-        turns = [
-            Turn(role, text) for each in example.rounds for role, text in zip(("user", "assistant"), each)
-        ]
-        text = Rounds.build_prompt(Dialogue.of([*turns, Turn("user", example.question)]))
-        sampled = {"enable_sampling": True, "alpha": 0.3, "nbest_size": -1} if rng.random() < 0.4 else {}
-        prompt: list[int] = self.pieces.Encode(text.replace("\n", "<n>"), **sampled)
+        """Return the ids of `example`, roughened anew at every call."""
+        text = Rounds.build_prompt(Dialogue.of(example.turns)).replace("\n", "<n>")
+        sampled = rng.random() < 0.4
+        prompt: list[int] = self.pieces.Encode(text, enable_sampling=sampled, alpha=0.3, nbest_size=-1)
         if rng.random() < 0.25:
             unknown = self.pieces.unk_id()
             prompt = [unknown if rng.random() < 0.06 else token for token in prompt]
@@ -79,7 +76,7 @@ class Encoder:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Padded sequences: ids ``[b, n]``, positions ``[b, 2, n]``, mask ``[b, 1, n, n]``, targets ``[b, n]``."""
+    """Padded sequences: ids and targets ``[b, n]``, positions ``[b, 2, n]``, mask ``[b, 1, n, n]``."""
 
     ids: Tensor
     positions: Tensor
@@ -129,6 +126,7 @@ def initialise(model: ChatGLM) -> None:
             nn.init.normal_(module.weight, std=module.in_features**-0.5)
             nn.init.zeros_(module.bias)
     for block in model.transformer.layers:
+        assert isinstance(block, Block)
         # What a layer adds must be heard beside ALPHA times the stream.
         block.attention.dense.weight.data *= ALPHA / 3
         block.mlp.dense_4h_to_h.weight.data *= ALPHA / 2
@@ -156,6 +154,7 @@ class Options:
     processes: int
     seed: int
     dropout: float
+    start: Path | None
     output: Path
 
 
@@ -166,10 +165,13 @@ def train(rank: int, options: Options, rendezvous: str) -> None:
     """
     torch.set_num_threads(1)
     torch.manual_seed(options.seed)  # the same weights in all processes
+    set_random_generator_seed(options.seed + rank)
     dist.init_process_group("gloo", f"file://{rendezvous}", rank=rank, world_size=options.processes)
     config = ChatGLMConfig.from_dict(json.loads((FOLDER / "config.json").read_text(encoding="utf-8")))
     model = ChatGLM(config)
     initialise(model)
+    if options.start is not None:
+        model.load_state_dict(load_file(options.start), strict=False)
     average = copy.deepcopy(model)
     parameters = list(model.parameters())
     optimiser = torch.optim.AdamW(
@@ -190,7 +192,7 @@ def train(rank: int, options: Options, rendezvous: str) -> None:
         with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
             loss = loss_of(model, batch, options.dropout)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         share_gradients(parameters)
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
@@ -198,7 +200,8 @@ def train(rank: int, options: Options, rendezvous: str) -> None:
             continue
         keep = min(0.99, step / (step + 10))
         with torch.no_grad():
-            torch._foreach_lerp_(list(average.parameters()), parameters, 1 - keep)
+            for averaged, weight in zip(average.parameters(), parameters, strict=True):
+                averaged.lerp_(weight, 1 - keep)
         examples += len(batch.ids)
         tokens += batch.tokens * options.processes  # about
         losses.append(loss.item())
@@ -237,7 +240,7 @@ def share_gradients(parameters: list[nn.Parameter]) -> None:
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
-    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+    for gradient, mean in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
         gradient.copy_(mean.view_as(gradient))
 
 
@@ -259,11 +262,12 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--dropout", type=float, default=0.0)
+    parser.add_argument("--start", type=Path, metavar="FILE", help="weights to go on from")
     parser.add_argument("--output", type=Path, default=FOLDER)
     options = Options(**vars(parser.parse_args()))
     with tempfile.TemporaryDirectory() as folder:
         rendezvous = f"{folder}/rendezvous"
-        torch.multiprocessing.spawn(train, (options, rendezvous), nprocs=options.processes)
+        spawn(train, (options, rendezvous), nprocs=options.processes)  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":
