@@ -46,7 +46,7 @@ def install(
     for path in (owner, *(other.rpartition(".")[0] for other, source in tied.items() if source == name)):
         module = network.get_submodule(path)
         replacement: nn.Module
-        if isinstance(module, nn.Embedding):
+        if isinstance(module, nn.Embedding | QuantizedEmbedding):
             replacement = QuantizedEmbedding(weight, dtype)
         else:
             bias = module.bias

@@ -19,8 +19,10 @@ from typing import Any
 
 import psutil
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from glmtui.errors import UserError
 from glmtui.models.checkpoint import expected_shapes, new_network
 from glmtui.models.folder import ModelFolder
 from glmtui.paths import cache_dir, make_private
@@ -170,9 +172,15 @@ def cached(source: ModelFolder, bits: Bits) -> Path:
 
 
 def open_cached(source: ModelFolder, bits: Bits) -> ModelFolder | None:
-    """Return `source` as it lies quantised in the cache, or None."""
+    """Return `source` as it lies quantised in the cache, or None; an entry that was damaged is removed."""
     folder = cached(source, bits)
-    return ModelFolder.open(folder) if (folder / "config.json").is_file() else None
+    try:
+        found = ModelFolder.open(folder)
+        with safe_open(found.weight_files[0], framework="pt"):  # checks the file's length against its header
+            return found
+    except (UserError, SafetensorError, OSError):
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
 
 
 def fill_cache(source: ModelFolder, bits: Bits, done: Done | None = None) -> ModelFolder:

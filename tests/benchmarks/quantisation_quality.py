@@ -92,9 +92,8 @@ def main() -> None:
             (rows.exp() * (rows - other)).sum().item() for rows, other in zip(expected, found, strict=True)
         )
         value = perplexity(found)
-        print(
-            f"| {name} | {size} | {value:.4f} | {100 * (value / base - 1):+.2f} % | {divergence / tokens:.5f} |"
-        )
+        change = f"{100 * (value / base - 1):+.2f} %"
+        print(f"| {name} | {size} | {value:.4f} | {change} | {divergence / tokens:.5f} |")
 
 
 if __name__ == "__main__":

@@ -130,13 +130,23 @@ def test_no_room_for_the_cache(folder, home, monkeypatch):
     assert not list(store.cache_folder().iterdir())
 
 
-def test_a_damaged_cache_is_named(folder, home):
+def test_a_damaged_cache_is_made_anew(folder, home):
+    expected = glmtui.load(folder, quant=4).logits(PROMPT)
+    [entry] = store.list_cache()
+    file = entry.path / "model.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-100])
+    assert torch.equal(glmtui.load(folder, quant=4).logits(PROMPT), expected)
+    assert file.read_bytes() == whole
+
+
+def test_a_damaged_quantised_folder_is_named(folder, home):
     glmtui.load(folder, quant=4)
     [entry] = store.list_cache()
     file = entry.path / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(UserError, match="damaged"):
-        glmtui.load(folder, quant=4)
+        glmtui.load(entry.path)
 
 
 def _fill_slowly(folder: Path, started: object) -> None:
