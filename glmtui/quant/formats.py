@@ -29,6 +29,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from glmtui.quant import cpu
+
 Bits = Literal[4, 8]
 
 BLOCK = 16
@@ -197,6 +199,11 @@ def _quantize_8(x: Tensor) -> tuple[Tensor, Tensor, None]:
 def _quantize_4(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Choose each sub-group's factor among the few that may be best, by squared error."""
     rows, groups = x.shape[:2]
+    kernels = cpu.load() if x.device.type == "cpu" else None
+    if kernels is not None:
+        half = _by_block(_to_half(x.abs().amax(2) / (7 * MAX_FACTOR)))
+        values, factors = kernels.quantize_4(x, half)
+        return values, half.half(), factors
     x = x.view(rows, groups, -1, SUB)
     largest = x.abs().amax(3)
     scale = _to_half(largest.amax(2, keepdim=True) / (7 * MAX_FACTOR))

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from glmtui.quant import formats
+from glmtui.quant import cpu, formats
 from glmtui.quant.cpu import Matrix
 from glmtui.quant.linear import round_activations
 
@@ -99,6 +99,22 @@ def test_one_token_and_many_agree(kernels):
     matrix = Matrix.of(packed, None)
     alone = torch.cat([kernels.multiply(matrix, row[None]) for row in x])
     torch.testing.assert_close(kernels.multiply(matrix, x), alone, rtol=1e-4, atol=1e-4)
+
+
+def test_quantising_is_as_good_as_in_pytorch(kernels, monkeypatch):
+    weight = torch.randn(64, 700) * torch.randn(64, 1).exp() * 1e-2
+    weight[9] = 0
+    weight[10, :32] = 0
+    monkeypatch.setattr(cpu, "load", lambda: None)
+    expected = formats.quantize(weight, 4)
+    monkeypatch.setattr(cpu, "load", lambda: kernels)
+    found = formats.quantize(weight, 4)
+    assert torch.equal(found.scales, expected.scales)
+    different = (found.dequantize() != expected.dequantize()).float().mean()
+    assert different < 1e-3  # where two factors are equally good, or a weight lies half-way
+    torch.testing.assert_close(
+        (found.dequantize() - weight).norm(), (expected.dequantize() - weight).norm(), rtol=1e-4, atol=0
+    )
 
 
 def test_gelu_and_swiglu(kernels):

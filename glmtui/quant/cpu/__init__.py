@@ -70,6 +70,8 @@ class Kernels:
         self._swiglu.argtypes = (pointer, number, number, pointer, threads)
         self._attend = library.glmtui_attend
         self._attend.argtypes = (*(pointer,) * 3, *(number,) * 5, pointer, threads)
+        self._quantize_4 = library.glmtui_quantize_4
+        self._quantize_4.argtypes = (pointer, pointer, number, number, pointer, pointer, threads)
         self._read = library.glmtui_read
         self._read.argtypes = (pointer, number, threads)
         self._read.restype = ctypes.c_uint64
@@ -89,6 +91,21 @@ class Kernels:
         ):
             raise MemoryError
         return out
+
+    def quantize_4(self, x: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``(values, factors)`` of `formats.Packed`.
+
+        Args:
+            x: float32 ``[rows, groups, 128]``, contiguous, whole blocks of rows.
+            scales: float32 ``[blocks, groups, 16]``.
+        """
+        blocks, groups, rows = scales.shape
+        values = torch.zeros(blocks, groups, 1024, dtype=torch.uint8)
+        factors = torch.zeros(blocks, groups, 2, rows, dtype=torch.uint8)
+        pointers = (values.data_ptr(), factors.data_ptr())
+        threads = torch.get_num_threads()
+        self._quantize_4(x.data_ptr(), scales.contiguous().data_ptr(), blocks, groups, *pointers, threads)
+        return values, factors
 
     def gelu_(self, x: Tensor) -> Tensor:
         """Turn contiguous float32 `x` into its GELU (approximated by tanh), in place."""
@@ -167,10 +184,10 @@ def _load() -> tuple[Kernels | None, Status]:
 
 def _is_right(kernels: Kernels) -> bool:
     """Compare a small product with PyTorch's: a compiler or emulator can be broken."""
-    from glmtui.quant.formats import quantize
+    from glmtui.quant.formats import pack_published, quantize_published
 
     weight = torch.sin(torch.arange(16.0 * 128)).view(16, 128)
     x = torch.cos(torch.arange(2.0 * 128)).view(2, 128)
-    packed = quantize(weight, 4)
+    packed = pack_published(*quantize_published(weight, 4), columns=128)
     expected = x @ packed.dequantize().T
     return torch.allclose(kernels.multiply(Matrix.of(packed, None), x), expected, atol=0.05)
