@@ -72,7 +72,7 @@ class Terminal:
         """Type `text` as a terminal sends it."""
         self.child.send(text.encode())
 
-    def exit_code(self, *, within: float = 10.0) -> int | None:
+    def exit_code(self, *, within: float = 30.0) -> int | None:
         """Wait for the program to end; return its exit code (None when a signal ended it)."""
         end = time.monotonic() + within
         while self.child.isalive():
