@@ -69,7 +69,7 @@ def test_the_answer_is_the_same_as_without_the_cache(causal: ChatModel):
     second = "".join(answer)
     prompt = answer._generation.prompt
     ids = list(causal.generate(prompt, max_new_tokens=6, stop_ids=causal.format.stop_ids))
-    decoder = causal.tokenizer.stream()
+    decoder = causal.tokenizer.raw.stream()
     assert causal.format.process_response("".join(map(decoder.push, ids)) + decoder.finish()) == second
 
 
