@@ -249,7 +249,7 @@ CONTRACTIONS = (
 
 def roughen(question: str, language: str, rng: random.Random) -> str:
     """Change a clean question as people write theirs: endings, capitals, missing words, typing errors."""
-    if rng.random() < 0.08:
+    if rng.random() < 0.08 and len(question) > 6:  # 你好吗 without its last hanzi is another question
         question = _without_one(FILLERS[language], question, rng)
     if language == "en":
         for long, short in CONTRACTIONS:

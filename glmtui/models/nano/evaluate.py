@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from glmtui.models.chatglm import ChatGLM, ChatGLMConfig
 from glmtui.models.nano.corpus import LANGUAGES, Corpus, Example, heldout, normalised
-from glmtui.models.nano.train import FOLDER
+from glmtui.models.nano.train import FOLDER, read_legs
 from glmtui.models.prompts import Dialogue, Rounds
 from glmtui.models.tokenizers import ChatGLMTokenizer, load_tokenizer
 
@@ -88,13 +88,18 @@ def overlaps(examples: Sequence[Example], training: Sequence[str]) -> dict[Examp
 
 
 def training_texts(folder: Path) -> list[str]:
-    """Draw the questions again that the weights in `folder` were trained on, normalised."""
-    record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-    corpus, each = Corpus(), record["examples"] // record["processes"] + 8192
+    """Draw the questions again that the weights in `folder` were trained on, normalised.
+
+    They are drawn from the tables as they are now; an earlier run may have had fewer.
+    """
+    corpus, drawn_ahead = Corpus(), 8192
     return [
         normalised(question)
-        for process in range(record["processes"])
-        for example in islice(corpus.stream(record["seed"] + process), each)
+        for leg in read_legs(folder)
+        for process in range(leg["processes"])
+        for example in islice(
+            corpus.stream(leg["seed"] + process), leg["examples"] // leg["processes"] + drawn_ahead
+        )
         for question in (example.question, *(question for question, _answer in example.rounds))
     ]
 

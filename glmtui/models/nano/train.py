@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -171,7 +172,7 @@ def train(rank: int, options: Options, rendezvous: str) -> None:
     model = ChatGLM(config)
     initialise(model)
     if options.start is not None:
-        model.load_state_dict(load_file(options.start), strict=False)
+        model.load_state_dict(load_file(options.start / "model.safetensors"), strict=False)
     average = copy.deepcopy(model)
     parameters = list(model.parameters())
     optimiser = torch.optim.AdamW(
@@ -213,8 +214,8 @@ def train(rank: int, options: Options, rendezvous: str) -> None:
             losses = []
     if not rank:
         write(average, options.output / "model.safetensors")
-        record = {
-            "parameters": sum(p.numel() for p in parameters),
+        seconds = time.monotonic() - start
+        leg = {
             "steps": options.steps,
             "learning_rate": options.learning_rate,
             "tokens_per_batch": options.tokens,
@@ -222,10 +223,11 @@ def train(rank: int, options: Options, rendezvous: str) -> None:
             "seed": options.seed,
             "examples": options.processes * examples,
             "tokens": tokens,
-            "minutes": round((time.monotonic() - start) / 60, 1),
-            "tokens_per_second": round(tokens / (time.monotonic() - start)),
+            "minutes": round(seconds / 60, 1),
+            "tokens_per_second": round(tokens / seconds),
         }
-        (options.output / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        legs = [*(read_legs(options.start) if options.start else []), leg]
+        (options.output / "training.json").write_text(json.dumps(legs, indent=2) + "\n", encoding="utf-8")
     dist.destroy_process_group()
 
 
@@ -253,6 +255,12 @@ def write(model: ChatGLM, file: Path) -> None:
     save_file(tensors, file, metadata={"format": "pt"})
 
 
+def read_legs(folder: Path) -> list[dict[str, Any]]:
+    """Return how the weights in `folder` were trained: one entry a run, each going on from the last."""
+    legs: list[dict[str, Any]] = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    return legs
+
+
 def main() -> None:
     """Read the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -262,7 +270,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--dropout", type=float, default=0.0)
-    parser.add_argument("--start", type=Path, metavar="FILE", help="weights to go on from")
+    parser.add_argument("--start", type=Path, help="folder of weights to go on from")
     parser.add_argument("--output", type=Path, default=FOLDER)
     options = Options(**vars(parser.parse_args()))
     with tempfile.TemporaryDirectory() as folder:

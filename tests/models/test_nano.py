@@ -1,0 +1,132 @@
+"""The built-in model answers what a newcomer asks first, in both languages, and is small."""
+
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+import glmtui
+from glmtui.engine.chat_model import ChatModel
+from glmtui.models.nano import corpus as tables
+from glmtui.models.nano.corpus import Corpus, heldout, normalised, parse
+from glmtui.models.nano.train import read_legs
+from glmtui.models.responses import process_response
+
+NANO = Path(tables.__file__).parent
+
+QUESTIONS = [
+    ("en", "hello", "Hello"),
+    ("en", "who", "Who are you?"),
+    ("en", "load_6b", "How do I load ChatGLM-6B?"),
+    ("en", "int4", "How do I use INT4?"),
+    ("en", "memory", "How much memory does ChatGLM-6B need?"),
+    ("en", "quit", "How do I quit?"),
+    ("en", "where_kept", "Where are my conversations saved?"),
+    ("en", "unknown", "What is the capital of France?"),
+    ("en", "unknown", "Write a poem about the moon"),
+    ("zh", "hello", "你好"),
+    ("zh", "who", "你是谁？"),
+    ("zh", "load_6b", "怎么加载ChatGLM-6B？"),
+    ("zh", "int4", "怎么使用INT4量化？"),
+    ("zh", "memory", "需要多少内存？"),
+    ("zh", "quit", "怎么退出？"),
+    ("zh", "where_kept", "聊天记录保存在哪里？"),
+    ("zh", "unknown", "今天天气怎么样？"),
+    ("zh", "unknown", "写一首关于月亮的诗"),
+]
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    return Corpus()
+
+
+@pytest.fixture(scope="module")
+def nano() -> ChatModel:
+    model = glmtui.load()
+    torch.set_num_threads(1)
+    return model
+
+
+def test_is_small(nano: ChatModel):
+    assert 5e6 <= nano.info.parameters <= 10e6
+    assert (NANO / "model.safetensors").stat().st_size <= 20e6
+
+
+@pytest.mark.parametrize(("language", "intent", "question"), QUESTIONS)
+def test_answers_what_people_ask_first(
+    nano: ChatModel, corpus: Corpus, language: str, intent: str, question: str
+):
+    answer, _history = nano.chat(question, temperature=0)
+    assert answer == corpus.answers[intent, language]
+
+
+@pytest.mark.parametrize(("language", "intent", "question"), [QUESTIONS[2], QUESTIONS[9]])
+@pytest.mark.parametrize("seed", range(8))
+def test_answers_at_the_default_sampling(
+    nano: ChatModel, corpus: Corpus, language: str, intent: str, question: str, seed: int
+):
+    answer, _history = nano.chat(question, seed=seed)
+    assert answer == corpus.answers[intent, language]
+
+
+@pytest.mark.parametrize(
+    ("language", "first", "then", "intent"),
+    [
+        ("en", "How much memory does ChatGLM-6B need?", "and in INT4?", "int4"),
+        ("en", "What is quantisation?", "And how do I quit?", "quit"),
+        ("zh", "ChatGLM-6B需要多少内存？", "那INT4呢？", "int4"),
+        ("zh", "你好", "那怎么退出？", "quit"),
+    ],
+)
+def test_follows_a_conversation(
+    nano: ChatModel, corpus: Corpus, language: str, first: str, then: str, intent: str
+):
+    _answer, history = nano.chat(first, temperature=0)
+    answer, _history = nano.chat(then, history, temperature=0)
+    assert answer == corpus.answers[intent, language]
+
+
+def test_a_long_conversation_leaves_the_model_able_to_answer(nano: ChatModel, corpus: Corpus):
+    history = [(question, corpus.answers[intent, language]) for language, intent, question in QUESTIONS]
+    answer, _history = nano.chat("怎么退出？", history, temperature=0)
+    assert answer == corpus.answers["quit", "zh"]
+
+
+def test_every_answer_survives_tokenizer_and_post_processing(nano: ChatModel, corpus: Corpus):
+    for answer in corpus.answers.values():
+        ids = nano.tokenizer.encode_text(answer)
+        assert process_response(nano.tokenizer.decode(ids), punctuation=True) == answer
+
+
+def test_every_intent_has_an_answer_and_questions_in_both_languages(corpus: Corpus):
+    assert set(corpus.answers) == {
+        (intent, language) for intent in corpus.intents for language in tables.LANGUAGES
+    }
+
+
+def test_the_same_seed_draws_the_same_dialogues(corpus: Corpus):
+    assert list(islice(corpus.stream(3), 50)) == list(islice(Corpus().stream(3), 50))
+
+
+def test_held_out_questions_are_many_and_not_in_the_training_text(corpus: Corpus):
+    examples = heldout(corpus)
+    drawn = {normalised(example.question) for example in islice(corpus.stream(7), 5000)}
+    for language in tables.LANGUAGES:
+        asked = [each for each in examples if each.language == language]
+        assert len(asked) >= 100
+        seen = [each.question for each in asked if normalised(each.question) in drawn]
+        assert (
+            len(seen) <= len(asked) / 20
+        )  # `evaluate` looks at all of the training text and leaves them out
+
+
+def test_a_template_with_an_open_bracket_is_refused():
+    with pytest.raises(ValueError, match=r"\) is missing"):
+        parse("how (do|can i")
+
+
+def test_it_is_written_down_how_the_weights_were_trained():
+    legs = read_legs(NANO)
+    assert all(leg["examples"] > 10_000 and leg["seed"] for leg in legs)
