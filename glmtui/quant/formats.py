@@ -157,17 +157,18 @@ def quantize(weight: Tensor, bits: Bits) -> Packed:
         ValueError: a weight is not finite.
     """
     rows, columns = weight.shape
-    pieces = []
+    packed = _empty(bits, rows, columns)
+    block = 0
     for part in _row_pieces(weight):
         padded = _pad(part.float(), BLOCK, GROUP)
         if not padded.isfinite().all():
             raise ValueError("the weights are not finite")
         grouped = padded.view(padded.shape[0], -1, GROUP)
-        pieces.append(_quantize_8(grouped) if bits == 8 else _quantize_4(grouped))
-    parts = [torch.cat(tensors) if tensors[0] is not None else None for tensors in zip(*pieces, strict=True)]
-    values, scales, factors = parts
-    assert values is not None
-    return Packed(bits, rows, columns, values, scales, factors)
+        found = _quantize_8(grouped) if bits == 8 else _quantize_4(grouped)
+        for target, tensor in zip(packed.tensors().values(), found, strict=False):
+            target[block : block + len(tensor)] = tensor
+        block += len(padded) // BLOCK
+    return packed
 
 
 def pack_published(weight: Tensor, scale: Tensor, columns: int) -> Packed:
@@ -182,18 +183,28 @@ def pack_published(weight: Tensor, scale: Tensor, columns: int) -> Packed:
         raise ValueError(
             f"{tuple(weight.shape)} with scales {tuple(scale.shape)} is no matrix of {columns} columns"
         )
-    pieces = []
+    packed = _empty(bits, rows, columns, per_row=True)
+    block = 0
     for part in _row_pieces(weight):
         q = _pad(unpack_nibbles(part) if bits == 4 else part, BLOCK, GROUP)
-        pieces.append(_interleave(q.view(q.shape[0], -1, GROUP), bits))
-    row_scales = _pad(scale.float()[:, None], BLOCK, 1).view(-1, BLOCK)
-    return Packed(bits, rows, columns, torch.cat(pieces), row_scales=row_scales)
+        packed.values[block : block + len(q) // BLOCK] = _interleave(q.view(q.shape[0], -1, GROUP), bits)
+        block += len(q) // BLOCK
+    assert packed.row_scales is not None
+    packed.row_scales.copy_(_pad(scale.float()[:, None], BLOCK, 1).view(-1, BLOCK))
+    return packed
 
 
-def _quantize_8(x: Tensor) -> tuple[Tensor, Tensor, None]:
+def _empty(bits: Bits, rows: int, columns: int, per_row: bool = False) -> Packed:
+    """Return a matrix whose tensors hold nothing yet."""
+    described = layout(bits, rows, columns, per_row)
+    tensors = {name: torch.empty(shape, dtype=dtype) for name, (dtype, shape) in described.items()}
+    return Packed(bits, rows, columns, **tensors)
+
+
+def _quantize_8(x: Tensor) -> tuple[Tensor, Tensor]:
     scale = _to_half(x.abs().amax(2) / 127)
     q = (x / torch.where(scale > 0, scale, 1)[..., None]).round().clamp(-127, 127).to(torch.int8)
-    return _interleave(q, 8), _by_block(scale).half(), None
+    return _interleave(q, 8), _by_block(scale).half()
 
 
 def _quantize_4(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
