@@ -1,16 +1,17 @@
 """nano: the built-in model, small enough to ship and honest enough to say so.
 
-It has ChatGLM-6B's architecture (5 layers of width 256, 5.26 million weights) and a sentencepiece tokenizer of
-its own in the published layout (5120 pieces), and it knows one thing: glmtui, in English and Chinese. To
+It has ChatGLM-6B's architecture (5 layers of width 256, 5.26 million weights) and a sentencepiece tokenizer
+of its own in the published layout (5120 pieces), and it knows one thing: glmtui, in English and Chinese. To
 everything else it says that it does not know. The folder is a model folder like any other:
 
 - ``config.json``, ``ice_text.model``, ``tokenizer_config.json``, ``model.safetensors`` (float16)
 - ``dialogues/``: the questions and answers it is trained on; `corpus` expands and roughens them
 - ``tokenizer.py``, ``train.py``, ``evaluate.py``: how it was made; ``training.json``: with which numbers
-- ``heldout.jsonl``: questions it is never trained on; `corpus.heldout` reads them
+- ``heldout.jsonl``: questions kept apart for the grading; `corpus.heldout` reads them
 
 Made on two cores that had other work as well, in 48 minutes of training (231,938 dialogues, 9.3 million
-tokens), in three runs that go on from one another; the tables grew in between::
+tokens), in three runs that go on from one another; the tables grew in between, the
+tokenizer stayed. With the tables of today the same commands make a model that is like this one, not equal::
 
     python -m glmtui.models.nano.tokenizer
     python -m glmtui.models.nano.train --output A
