@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from time import monotonic
+from time import monotonic, thread_time
 from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
@@ -35,6 +35,10 @@ STATES = {
 QUANTS = {"8": "INT8", "4": "INT4"}
 RATE = 10
 """How often a growing answer is drawn, a second. Each drawing costs about the same however much is new."""
+SHARE = 1 / 6
+"""Of a core that drawing a growing answer may take; where one costs more, it is drawn less often."""
+SLOWEST = 0.4
+"""Seconds between two drawings at the most."""
 
 
 def show_time(time: datetime, now: datetime | None = None) -> str:
@@ -178,6 +182,7 @@ class AnswerView(MessageView):
         self.body = ChatMarkdown()
         self._waiting: list[str] = [entry.message.text] if entry.message and entry.message.text else []
         self._drawn = 0.0
+        self._worked = 0.0
         self._timer: Timer | None = None
         self._finished = False
 
@@ -194,7 +199,7 @@ class AnswerView(MessageView):
         self._schedule()
 
     def append(self, text: str) -> None:
-        """Add streamed text; it is drawn within a tenth of a second."""
+        """Add streamed text; it is drawn within a tenth of a second, or when `SHARE` allows."""
         self._waiting.append(text)
         self._schedule()
 
@@ -204,7 +209,12 @@ class AnswerView(MessageView):
             self._timer = self.set_timer(delay, self._draw)
 
     async def _draw(self) -> None:
-        self._timer, self._drawn = None, monotonic()
+        cost = thread_time() - self._worked  # of the drawing before, its layout and its painting
+        wait = min(cost / SHARE, SLOWEST) - (monotonic() - self._drawn)
+        if self._worked and wait > 0.01:
+            self._timer = self.set_timer(wait, self._draw)
+            return
+        self._timer, self._drawn, self._worked = None, monotonic(), thread_time()
         if text := self._take():
             await self.body.append(text)
 
