@@ -396,4 +396,4 @@ class ChatController:
 
 
 def _no_model() -> str:
-    return _("No model is loaded. `/model nano` loads the small built-in one, `/model FOLDER` another.")
+    return _("No model is loaded. /model nano loads the small built-in one, /model FOLDER another.")
