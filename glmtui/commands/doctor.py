@@ -216,9 +216,9 @@ def _kernels() -> Report:
 
 def _models() -> list[Report]:
     """The known models in the local hub cache."""
-    from glmtui.models import catalog
+    from glmtui.models import catalog, hub_cache
 
-    found = ((model, catalog.find_in_cache(model.hub_ids)) for model in catalog.KNOWN)
+    found = ((model, hub_cache.find(model.hub_ids)) for model in catalog.KNOWN)
     return [{"name": model.name, "path": path, "bytes": model.file_bytes} for model, path in found if path]
 
 

@@ -29,8 +29,8 @@ def random_network(name: str, quant: Quant, dtype: torch.dtype) -> LanguageModel
         UserError: there is no such model.
     """
     known = catalog.find(name)
-    if known is None:
-        names = ", ".join(model.name for model in catalog.KNOWN)
+    if known is None or known.counted is not None:
+        names = ", ".join(model.name for model in catalog.KNOWN if model.counted is None)
         raise UserError(_("{name} is no known model. Known are: {names}").format(name=name, names=names))
     with shapes_only():
         network: ChatGLM | ChatGLM2

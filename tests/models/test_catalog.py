@@ -6,7 +6,7 @@ import pytest
 from golden_data import GOLDEN
 
 from glmtui.errors import UserError
-from glmtui.models import catalog
+from glmtui.models import catalog, hub_cache
 
 
 @pytest.fixture
@@ -46,12 +46,47 @@ def test_any_hub_id_that_is_there(hub: Path):
 
 
 def test_a_known_model_that_is_not_there(hub: Path):
-    with pytest.raises(UserError, match=r"not on this machine.*hf download zai-org/chatglm2-6b"):
+    with pytest.raises(UserError, match=r"not on this machine.*glmtui models download chatglm2-6b"):
         catalog.resolve("chatglm2-6b")
 
 
+@pytest.mark.parametrize("revision", ["0123abc", "0123", "v1.0"])
+def test_a_revision_can_be_pinned(hub: Path, revision: str):
+    snapshot = put(hub, "zai-org/chatglm3-6b", "chatglm3-fp16")
+    (snapshot.parents[1] / "refs" / "v1.0").write_text("0123abc")
+    other = Path(shutil.copytree(snapshot, snapshot.with_name("4567def")))
+    (snapshot.parents[1] / "refs" / "main").write_text("4567def")
+    assert catalog.resolve(f"chatglm3-6b@{revision}").path == snapshot
+    assert catalog.resolve("chatglm3-6b").path == other
+    with pytest.raises(UserError, match="chatglm3-6b@v2 is not on this machine"):
+        catalog.resolve("chatglm3-6b@v2")
+
+
+def test_a_snapshot_without_a_branch_is_found(hub: Path):
+    """As a download of a pinned revision leaves it."""
+    snapshot = put(hub, "zai-org/chatglm3-6b", "chatglm3-fp16")
+    (snapshot.parents[1] / "refs" / "main").unlink()
+    assert catalog.resolve("chatglm3-6b").path == snapshot
+
+
+def test_a_folder_with_an_at_sign_is_a_folder(tmp_path: Path):
+    folder = Path(shutil.copytree(GOLDEN / "chatglm3-fp16", tmp_path / "glm@home"))
+    assert catalog.resolve(str(folder)).path == folder
+
+
+def test_snapshots_lists_the_cache(hub: Path):
+    put(hub, "someone/tuned--much", "chatglm-int4")
+    (hub / "models--zai-org--empty" / "snapshots" / ("0" * 40)).mkdir(parents=True)
+    [snapshot] = hub_cache.snapshots()
+    assert (snapshot.hub_id, snapshot.commit, snapshot.revisions) == (
+        "someone/tuned--much",
+        "0123abc",
+        ("main",),
+    )
+
+
 def test_an_unknown_name(hub: Path):
-    with pytest.raises(UserError, match=r"chatgml-6b is neither .*chatglm-6b"):
+    with pytest.raises(UserError, match=r"chatgml-6b is neither .*chatglm-6b, "):
         catalog.resolve("chatgml-6b")
 
 
@@ -72,7 +107,12 @@ def test_the_builtin_model_is_the_default(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_sizes_match_the_published_files():
-    published = {"chatglm-6b": 13416906785, "chatglm2-6b": 12487168064, "chatglm2-6b-int4": 3923712365}
+    published = {
+        "chatglm-6b": 13416906785,
+        "chatglm2-6b": 12487168064,
+        "chatglm2-6b-int4": 3923712365,
+        "glm-4-9b-chat-hf": 18_800_000_000,
+    }
     for name, size in published.items():
         model = catalog.find(name)
         assert model is not None
@@ -84,5 +124,5 @@ def test_the_table_is_consistent():
     assert len(set(names)) == len(names)
     for model in catalog.KNOWN:
         assert model.memory_bytes("4") < model.memory_bytes("8") < model.memory_bytes("none")
-        assert model.hub_id.endswith(model.name)
+        assert model.hub_id.lower().endswith(model.name)
     assert json.dumps(names)
