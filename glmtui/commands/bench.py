@@ -52,6 +52,15 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--repeat", metavar="N", type=positive, default=3, help=_("runs, of which medians count (default: 3)")
     )
+    parser.add_argument(
+        "--rounds",
+        metavar="N",
+        type=positive,
+        help=_(
+            "also hold a conversation of N rounds, each with a question of the shortest prompt's length, and "
+            "time the first token of every answer"
+        ),
+    )
     parser.add_argument("--json", action="store_true", help=_("print JSON"))
     add_model_options(parser)
 
@@ -91,10 +100,24 @@ def run(args: Namespace) -> int:
         repeat=args.repeat,
         step=_show if sys.stderr.isatty() else lambda _text: None,
     )
+    rounds = []
+    if args.rounds is not None:
+        from glmtui.engine.rounds import measure_rounds
+
+        rounds = measure_rounds(
+            network,
+            args.rounds,
+            question=min(args.prompt),
+            answer=args.generate,
+            repeat=args.repeat,
+            step=_show if sys.stderr.isatty() else lambda _text: None,
+        )
     if sys.stderr.isatty():
         _show("")
     result = {**report.as_dict(), "import_s": round(imported - start, 3), "threads": torch.get_num_threads()}
     result |= about
+    if rounds:
+        result["rounds"] = [each.as_dict() for each in rounds]
     if about["device"] == "cpu" and about["quant"] != "none":
         from glmtui.quant import cpu
 
@@ -131,8 +154,34 @@ def lines(result: dict[str, Any]) -> list[str]:
         ),
         (_("peak memory"), f"{result['peak_rss_bytes'] / 1e9:.2f} GB"),
     ]
+    rows += [
+        (
+            _("round {number}").format(number=each["round"]),
+            _("first token after {seconds} s: {read} of {prompt} tokens read").format(
+                seconds=f"{each['first_token_s']:.2f}",
+                read=each["read_tokens"],
+                prompt=each["prompt_tokens"],
+            ),
+        )
+        for each in result.get("rounds", ())
+    ]
     width = max(cells(title) for title, _value in rows) + 2
-    return [title + " " * (width - cells(title)) + value for title, value in rows]
+    laid_out = [title + " " * (width - cells(title)) + value for title, value in rows]
+    return [*laid_out, *_remarks(result)]
+
+
+def _remarks(result: dict[str, Any]) -> list[str]:
+    """Say what the rounds of a conversation show."""
+    rounds = result.get("rounds", ())
+    if len(rounds) < 2:
+        return []
+    if rounds[-1]["read_tokens"] < rounds[-1]["prompt_tokens"]:
+        return [_("Keys and values of earlier rounds are kept: a question costs only its own tokens.")]
+    remark = _(
+        "ChatGLM-6B sees its context in both directions: every question changes the keys and values of all "
+        "before it, so the whole conversation is read again and the wait grows with it."
+    )
+    return [remark]
 
 
 def _load(options: ModelOptions) -> tuple[LanguageModel, dict[str, Any]]:

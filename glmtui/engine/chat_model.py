@@ -11,7 +11,7 @@ from torch import Tensor
 
 from glmtui.engine.chat_tokenizer import ChatTokenizer, load_tokenizer
 from glmtui.engine.events import ModelInfo, Sampling, Stats, Turn
-from glmtui.engine.generate import Check, Generation
+from glmtui.engine.generate import Check, Generation, reuse
 from glmtui.engine.stop import Stopped
 from glmtui.errors import UserError
 from glmtui.models import prompts
@@ -196,16 +196,7 @@ class _Kept:
 
     def cache_for(self, ids: Sequence[int]) -> KVCache | None:
         """Return the cache cut to what it has in common with the prompt `ids`; None if that is nothing."""
-        common = 0
-        for ours, theirs in zip(self.held.ids[: self.cache.length], ids[:-1], strict=False):
-            if ours != theirs:
-                break
-            common += 1
-        try:
-            self.cache.truncate(common)
-        except ValueError:  # a bidirectional context is there whole or not at all
-            return None
-        return self.cache if common else None
+        return reuse(self.cache, self.held.ids, ids)
 
 
 class Answer:

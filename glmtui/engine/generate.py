@@ -96,3 +96,21 @@ class Generation:
 
 def _go_on(_fraction: float) -> None:
     """Check nothing."""
+
+
+def reuse(cache: KVCache, held: Sequence[int], ids: Sequence[int]) -> KVCache | None:
+    """Return `cache`, which holds the first tokens of `held`, cut to what it shares with the prompt `ids`.
+
+    None if that is nothing: ChatGLM-6B sees its context in both directions, so that a longer one has other
+    keys and values from its first token on.
+    """
+    common = 0
+    for ours, theirs in zip(held[: cache.length], ids[:-1], strict=False):
+        if ours != theirs:
+            break
+        common += 1
+    try:
+        cache.truncate(common)
+    except ValueError:  # a bidirectional context is there whole or not at all
+        return None
+    return cache if common else None
