@@ -73,7 +73,7 @@ class GlmTui(App[None]):
         self.themes = ThemeShelf(self)
         self.themes.choose(str(self.settings["ui.theme"]))
         self.set_keymap(dict(self.settings.keys))
-        self.desk = Desk(self)
+        self.desk: Desk = Desk(self)
         self.chat = ChatScreen(self)
         self.link = ModelLink(lambda: worker or _make_worker())
         self.controller = ChatController(self.link, self.library, self.settings, self.chat)
@@ -283,6 +283,53 @@ class GlmTui(App[None]):
 
         if not isinstance(self.screen, CommandPalette):
             self.push_screen(CommandPalette(placeholder=_("Search the commands"), id="--command-palette"))
+
+    # --- what the commands need (`Front`) ---
+
+    @property
+    def full_screen(self) -> GlmTui:
+        """This."""
+        return self
+
+    @property
+    def draft(self) -> str:
+        """What is in the composer."""
+        return self.chat.composer.text
+
+    @draft.setter
+    def draft(self, text: str) -> None:
+        self.chat.composer.text = text
+
+    def say_markdown(self, text: str) -> None:
+        """Show a longer text of the app's own in the transcript."""
+        self.chat.say_markdown(text)
+
+    def settings_changed(self) -> None:
+        """Draw the settings again."""
+        self.chat.settings_pane.reload()
+
+    async def show_conversations(self) -> None:
+        """Show or hide the history pane."""
+        await self.chat.toggle_history()
+
+    async def show_settings(self) -> None:
+        """Show or hide the settings pane."""
+        await self.chat.toggle_settings()
+
+    async def search(self, text: str = "") -> None:
+        """Search in the history pane."""
+        await self.chat.search(text)
+
+    def edit(self, message_id: str) -> None:
+        """Put a message into the composer."""
+        self.chat.edit(message_id)
+
+    def opened(self, message_id: str | None) -> None:
+        """Go to the conversation that was opened."""
+        self.chat.close_overlays()
+        self.chat.composer.focus()
+        if message_id:
+            self.chat.go_to(message_id)
 
     # --- for people ---
 

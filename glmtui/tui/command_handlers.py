@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from glmtui.errors import UserError
 from glmtui.i18n import _, ngettext
+from glmtui.tui.front import OnScreen
 
 if TYPE_CHECKING:
     from glmtui.tui.app import GlmTui
+    from glmtui.tui.front import Front
 
 BUILT_IN = ("nano", "builtin", "built-in", "default", "内置")
 """Names of the model that ships with glmtui."""
@@ -21,7 +23,7 @@ BUILT_IN = ("nano", "builtin", "built-in", "default", "内置")
 # --- help ---
 
 
-async def show_help(app: GlmTui, argument: str) -> None:
+async def show_help(app: Front, argument: str) -> None:
     """Show all commands, or one."""
     from glmtui.tui import commands
 
@@ -29,59 +31,60 @@ async def show_help(app: GlmTui, argument: str) -> None:
     if not name:
         app.show_help("commands")
     elif command := commands.BY_NAME.get(name):
-        app.chat.say_markdown(f"`{command.usage}`\n\n{_(command.help)}")
+        app.say_markdown(f"`{command.usage}`\n\n{_(command.help)}")
     else:
         raise UserError(commands.unknown(name))
 
 
+@OnScreen
 async def show_keys(app: GlmTui, _argument: str) -> None:
     """Show all keys."""
     app.show_help("keys")
     how = _('To change a key, write into {path}, for example: `[keys]` and below it `"chat.new" = "ctrl+t"`.')
-    app.chat.say_markdown(how.format(path=app.settings.path))
+    app.say_markdown(how.format(path=app.settings.path))
 
 
-async def stats(app: GlmTui, _argument: str) -> None:
+async def stats(app: Front, _argument: str) -> None:
     """Show the model, memory, speed and the conversation."""
     from glmtui.tui import stats as figures
 
-    app.chat.say_markdown(figures.markdown(app.controller))
+    app.say_markdown(figures.markdown(app.controller))
 
 
 # --- the answer ---
 
 
-async def stop(app: GlmTui, _argument: str) -> None:
+async def stop(app: Front, _argument: str) -> None:
     """Stop the answer or the load."""
     if not app.controller.stop():
         app.say(_("Nothing is running."))
 
 
-async def regenerate(app: GlmTui, _argument: str) -> None:
+async def regenerate(app: Front, _argument: str) -> None:
     """Answer again."""
     await app.controller.regenerate()
 
 
-async def continue_answer(app: GlmTui, _argument: str) -> None:
+async def continue_answer(app: Front, _argument: str) -> None:
     """Go on with a cut answer."""
     await app.controller.continue_answer()
 
 
-async def edit(app: GlmTui, _argument: str) -> None:
+async def edit(app: Front, _argument: str) -> None:
     """Put the last message into the composer; sending it makes another version."""
     users = [message for message in app.controller.conversation.branch() if message.role == "user"]
     if not users:
         raise UserError(_("There is no message of yours to change yet."))
-    app.chat.edit(users[-1].id)
+    app.edit(users[-1].id)
 
 
-async def undo(app: GlmTui, _argument: str) -> None:
+async def undo(app: Front, _argument: str) -> None:
     """Take back the last deletion."""
     app.say(await app.controller.undo() or _("Nothing was deleted."))
-    app.chat.history.reload()
+    app.controller.view.conversation_changed()
 
 
-async def copy(app: GlmTui, argument: str) -> None:
+async def copy(app: Front, argument: str) -> None:
     """Copy the last answer or its last block of code."""
     from glmtui.tui import clipboard
 
@@ -100,7 +103,7 @@ async def copy(app: GlmTui, argument: str) -> None:
 # --- the model ---
 
 
-async def model(app: GlmTui, argument: str) -> None:
+async def model(app: Front, argument: str) -> None:
     """Load another model."""
     if not argument:
         name = app.controller.status.info.name if app.controller.status.info else _("none")
@@ -111,22 +114,22 @@ async def model(app: GlmTui, argument: str) -> None:
     await app.change_setting("model.source", source)
 
 
-async def device(app: GlmTui, argument: str) -> None:
+async def device(app: Front, argument: str) -> None:
     """Run the model elsewhere."""
     await app.change_setting("model.device", argument)
 
 
-async def quant(app: GlmTui, argument: str) -> None:
+async def quant(app: Front, argument: str) -> None:
     """Change the bits per weight."""
     await app.change_setting("model.quant", argument.lower().removeprefix("int") or None)
 
 
-async def threads(app: GlmTui, argument: str) -> None:
+async def threads(app: Front, argument: str) -> None:
     """Change the number of CPU threads."""
     await app.type_setting("model.threads", argument)
 
 
-async def system(app: GlmTui, argument: str) -> None:
+async def system(app: Front, argument: str) -> None:
     """Set the system prompt."""
     text = argument
     if not text:
@@ -146,7 +149,7 @@ async def system(app: GlmTui, argument: str) -> None:
 # --- settings ---
 
 
-async def set_value(app: GlmTui, argument: str) -> None:
+async def set_value(app: Front, argument: str) -> None:
     """Change any setting."""
     key, _space, value = argument.partition(" ")
     if not value.strip():
@@ -155,7 +158,7 @@ async def set_value(app: GlmTui, argument: str) -> None:
     app.say(f"{key} = {value.strip()}")
 
 
-async def preset(app: GlmTui, argument: str) -> None:
+async def preset(app: Front, argument: str) -> None:
     """Use or save a preset."""
     verb, _space, name = argument.partition(" ")
     if verb == "save" and name.strip():
@@ -168,10 +171,11 @@ async def preset(app: GlmTui, argument: str) -> None:
             _("There is no preset {name!r}. There are: {names}.").format(name=argument, names=names)
         )
     app.settings.update(app.settings.presets[argument])
-    app.chat.settings_pane.reload()
+    app.settings_changed()
     app.say(_("The preset {name} is in use.").format(name=argument))
 
 
+@OnScreen
 async def theme(app: GlmTui, argument: str) -> None:
     """Change the theme, or choose one with preview."""
     if argument:
@@ -187,53 +191,53 @@ async def theme(app: GlmTui, argument: str) -> None:
     await app.push_screen_wait(ThemeScreen(app.themes.files))
 
 
-async def language(app: GlmTui, argument: str) -> None:
+async def language(app: Front, argument: str) -> None:
     """Change the language of the interface."""
     await app.change_setting("ui.language", argument)
 
 
-async def settings(app: GlmTui, _argument: str) -> None:
+async def settings(app: Front, _argument: str) -> None:
     """Show or hide the settings."""
-    await app.chat.toggle_settings()
+    await app.show_settings()
 
 
 # --- conversations ---
 
 
-async def new(app: GlmTui, _argument: str) -> None:
+async def new(app: Front, _argument: str) -> None:
     """Begin a new conversation."""
     await app.desk.new()
 
 
-async def history(app: GlmTui, _argument: str) -> None:
+async def history(app: Front, _argument: str) -> None:
     """Show or hide the conversations."""
-    await app.chat.toggle_history()
+    await app.show_conversations()
 
 
-async def search(app: GlmTui, argument: str) -> None:
+async def search(app: Front, argument: str) -> None:
     """Search all conversations."""
-    await app.chat.search(argument)
+    await app.search(argument)
 
 
-async def rename(app: GlmTui, argument: str) -> None:
+async def rename(app: Front, argument: str) -> None:
     """Give the conversation a title."""
     conversation = app.controller.conversation
     if argument:
         conversation.rename(argument)
-        app.chat.conversation_changed()
+        app.controller.view.conversation_changed()
     else:
         await app.desk.rename(conversation.id)
 
 
-async def pin(app: GlmTui, _argument: str) -> None:
+async def pin(app: Front, _argument: str) -> None:
     """Pin the conversation, or unpin it."""
     conversation = app.controller.conversation
     conversation.pin(not conversation.pinned)
     app.say(_("Pinned to the top.") if conversation.pinned else _("No longer pinned."))
-    app.chat.history.reload()
+    app.controller.view.conversation_changed()
 
 
-async def delete(app: GlmTui, _argument: str) -> None:
+async def delete(app: Front, _argument: str) -> None:
     """Move the conversation to the trash."""
     conversation = app.controller.conversation
     if conversation.path is None:
@@ -241,7 +245,7 @@ async def delete(app: GlmTui, _argument: str) -> None:
     await app.desk.trash(conversation.id)
 
 
-async def save(app: GlmTui, argument: str) -> None:
+async def save(app: Front, argument: str) -> None:
     """Save a copy."""
     path = _file(argument, "/save notes.jsonl")
     path = path if path.suffix else path.with_suffix(".jsonl")
@@ -249,12 +253,12 @@ async def save(app: GlmTui, argument: str) -> None:
     app.say(_("Saved as {path}").format(path=path))
 
 
-async def load(app: GlmTui, argument: str) -> None:
+async def load(app: Front, argument: str) -> None:
     """Open a conversation from a file."""
-    await app.controller.open(app.library.open(_file(argument, "/load notes.jsonl")))
+    await app.desk.open_file(_file(argument, "/load notes.jsonl"))
 
 
-async def export(app: GlmTui, argument: str) -> None:
+async def export(app: Front, argument: str) -> None:
     """Write the conversation in another format."""
     from glmtui.chat import formats
 
@@ -267,7 +271,7 @@ async def export(app: GlmTui, argument: str) -> None:
     await app.write_file(path, text)
 
 
-async def import_file(app: GlmTui, argument: str) -> None:
+async def import_file(app: Front, argument: str) -> None:
     """Bring in conversations of other programs."""
     from glmtui.chat.imports import import_file as bring_in
 
@@ -275,12 +279,12 @@ async def import_file(app: GlmTui, argument: str) -> None:
     count = len(imported)
     said = ngettext("{n} conversation came in.", "{n} conversations came in.", count).format(n=count)
     app.say(said)
-    app.chat.history.reload()
+    app.controller.view.conversation_changed()
     if imported:
         await app.controller.open(imported[0])
 
 
-async def leave(app: GlmTui, _argument: str) -> None:
+async def leave(app: Front, _argument: str) -> None:
     """Quit."""
     await app.action_quit()
 

@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from glmtui.i18n import N_, _
 from glmtui.tui import command_handlers as do
 from glmtui.tui import completers as complete
+from glmtui.tui.front import OnScreen
 
 if TYPE_CHECKING:
-    from glmtui.tui.app import GlmTui
     from glmtui.tui.completers import Completer
+    from glmtui.tui.front import Handler
 
-Handler = Callable[["GlmTui", str], Awaitable[None]]
 _LINE = re.compile(r"/(?!/)([^\s/]*)(?:\s+(.*))?\s*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command. `handler` gets the app and what was written after the name."""
+    """One command. `handler` gets the program and what was written after the name."""
 
     name: str
     handler: Handler
@@ -41,6 +41,11 @@ class Command:
     """What the argument could be."""
     shown: bool = field(default=True)
     """In the palette."""
+
+    @property
+    def needs_screen(self) -> bool:
+        """Whether it does nothing useful in the line mode."""
+        return isinstance(self.handler, OnScreen)
 
     @property
     def needs_argument(self) -> bool:

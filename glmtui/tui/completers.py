@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from glmtui.i18n import _
 
 if TYPE_CHECKING:
-    from glmtui.tui.app import GlmTui
+    from glmtui.tui.front import Front
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Offer:
     description: str = ""
 
 
-Completer = Callable[["GlmTui", str], Iterable[Offer]]
+Completer = Callable[["Front", str], Iterable[Offer]]
 """Given what was typed of the argument, what it could become; the whole argument each time."""
 MOST_FILES = 200
 
@@ -35,7 +35,7 @@ def choices(*names: str) -> Completer:
 def setting(key: str) -> Completer:
     """Complete with the choices of a setting."""
 
-    def complete(_app: GlmTui, typed: str) -> Sequence[Offer]:
+    def complete(_app: Front, typed: str) -> Sequence[Offer]:
         from glmtui.settings import BY_KEY
 
         return [Offer(choice) for choice in BY_KEY[key].choices if choice.startswith(typed)]
@@ -43,14 +43,14 @@ def setting(key: str) -> Completer:
     return complete
 
 
-def commands(_app: GlmTui, typed: str) -> Sequence[Offer]:
+def commands(_app: Front, typed: str) -> Sequence[Offer]:
     """Complete with the names of commands."""
     from glmtui.tui.commands import COMMANDS
 
     return [Offer(c.name, _(c.help)) for c in COMMANDS if c.name.startswith(typed.lstrip("/"))]
 
 
-def settings(_app: GlmTui, typed: str) -> Sequence[Offer]:
+def settings(_app: Front, typed: str) -> Sequence[Offer]:
     """Complete with the names of settings, then with their choices."""
     from glmtui.settings import BY_KEY, SCHEMA
 
@@ -64,26 +64,28 @@ def settings(_app: GlmTui, typed: str) -> Sequence[Offer]:
     return [Offer(f"{key} {choice}") for choice in values if choice.startswith(value)]
 
 
-def presets(app: GlmTui, typed: str) -> Sequence[Offer]:
+def presets(app: Front, typed: str) -> Sequence[Offer]:
     """Complete with the person's presets."""
     return [Offer(name) for name in (*app.settings.presets, "save ") if name.startswith(typed)]
 
 
-def themes(app: GlmTui, typed: str) -> Sequence[Offer]:
+def themes(app: Front, typed: str) -> Sequence[Offer]:
     """Complete with the names of themes."""
+    if app.full_screen is None:
+        return []
     return [
         Offer(name, _(theme.title))
-        for name, theme in app.themes.files.items()
+        for name, theme in app.full_screen.themes.files.items()
         if typed.lower() in name or typed.lower() in theme.title.lower()
     ]
 
 
-def files(_app: GlmTui, typed: str) -> Sequence[Offer]:
+def files(_app: Front, typed: str) -> Sequence[Offer]:
     """Complete with files and folders."""
     return list(_entries(typed, folders_only=False))
 
 
-def models(_app: GlmTui, typed: str) -> Sequence[Offer]:
+def models(_app: Front, typed: str) -> Sequence[Offer]:
     """Complete with the built-in model and with folders."""
     builtin = [Offer("nano", _("the small built-in model"))] if "nano".startswith(typed) else []
     return [*builtin, *_entries(typed, folders_only=True)]

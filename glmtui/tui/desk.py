@@ -15,13 +15,13 @@ from glmtui.i18n import _
 from glmtui.tui import keys
 
 if TYPE_CHECKING:
-    from glmtui.tui.app import GlmTui
+    from glmtui.tui.front import Front
 
 
 class Desk:
     """What lies in front of the person: one conversation, with a draft, and the prompts sent before."""
 
-    def __init__(self, app: GlmTui) -> None:
+    def __init__(self, app: Front) -> None:
         self._app = app
         self._last = paths.state_dir() / "last-conversation"
         self.prompts = PromptHistory()
@@ -40,8 +40,8 @@ class Desk:
             elif last := self._last_path():
                 await self._app.controller.open(self._app.library.open(last))
         except UserError as error:
-            self._app.chat.notice(str(error), "error")
-        self._app.chat.conversation_changed()
+            self._app.controller.view.notice(str(error), "error")
+        self._app.controller.view.conversation_changed()
         self._restore_draft()
 
     def leave(self) -> None:
@@ -69,11 +69,14 @@ class Desk:
             if message_id and message_id not in [message.id for message in conversation.branch()]:
                 conversation.select(message_id)
         except UserError:
-            self._app.chat.history.reload()
+            self._app.controller.view.conversation_changed()
             raise
-        await self._show(conversation)
-        if message_id:
-            self._app.chat.go_to(message_id)
+        await self._show(conversation, message_id)
+
+    async def open_file(self, path: Path) -> None:
+        """Read a conversation that may lie anywhere."""
+        self.keep_draft()
+        await self._show(self._app.library.open(path))
 
     async def new(self) -> None:
         """Begin an empty conversation."""
@@ -92,7 +95,7 @@ class Desk:
         app.say(_("Moved to the trash. /undo (or {key} in the list) brings it back.").format(key=undo))
         if conversation_id == app.controller.conversation.id:
             await app.controller.new()
-        app.chat.history.reload()
+        app.controller.view.conversation_changed()
 
     async def rename(self, conversation_id: str) -> None:
         """Ask for a title."""
@@ -107,23 +110,21 @@ class Desk:
             conversation.rename(title)
         else:
             app.library.rename(conversation_id, title)
-        app.chat.conversation_changed()
+        app.controller.view.conversation_changed()
 
-    async def _show(self, conversation: Conversation) -> None:
-        chat = self._app.chat
+    async def _show(self, conversation: Conversation, message_id: str | None = None) -> None:
         await self._app.controller.open(conversation)
-        chat.close_overlays()
-        chat.composer.focus()
+        self._app.opened(message_id)
         self._restore_draft()
 
     # --- drafts ---
 
     def keep_draft(self) -> None:
         """Remember what is in the composer."""
-        self.drafts.set(self._draft_id, self._app.chat.composer.text)
+        self.drafts.set(self._draft_id, self._app.draft)
 
     def _restore_draft(self) -> None:
-        self._app.chat.composer.text = self.drafts.get(self._draft_id)
+        self._app.draft = self.drafts.get(self._draft_id)
 
     @property
     def _draft_id(self) -> str:
