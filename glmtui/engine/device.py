@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from glmtui.engine import host
+from glmtui.engine import host, nvidia
 from glmtui.engine.host import Memory
 from glmtui.errors import UserError
 from glmtui.i18n import _
@@ -33,6 +37,10 @@ class Device:
     """Why it can be used, or why not, for people."""
     memory: Memory
     """Zero where it is not available."""
+    bfloat16: bool = True
+    """Whether it multiplies bfloat16 at full speed."""
+    more: tuple[Memory, ...] = ()
+    """Memory of the second GPU, the third, …"""
 
 
 def probe(kind: Kind) -> Device:
@@ -93,19 +101,77 @@ def _cpu() -> Device:
 
 
 def _cuda() -> Device:
+    """NVIDIA's GPUs, or AMD's where PyTorch was built for ROCm, which calls them by the same names."""
     import torch
 
+    card = nvidia.find
     if torch.version.cuda is None and torch.version.hip is None:
         reason = _("this PyTorch ({version}) was built without CUDA").format(version=torch.__version__)
+        if found := card():
+            reason = _("there is an {name}, but {reason}. {advice}").format(
+                name=found.name, reason=reason, advice=nvidia.advice(found)
+            )
+        elif Path("/dev/kfd").exists():
+            reason = _("there is an AMD GPU, but {reason}. See pytorch.org for a PyTorch with ROCm").format(
+                reason=reason
+            )
         return _missing("cuda", reason)
     try:
-        if not torch.cuda.is_available():
-            return _missing("cuda", _("no NVIDIA GPU with a working driver was found"))
-        free, total = torch.cuda.mem_get_info()
-        name = torch.cuda.get_device_name()
-    except RuntimeError as error:  # a driver too old, or a GPU somebody else holds exclusively
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            if not torch.cuda.is_available():
+                return _missing("cuda", _why_no_gpu([str(warning.message) for warning in said]))
+            name, capability = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
+        if torch.version.hip is None and not runs_on(torch.cuda.get_arch_list(), capability):
+            reason = _("this PyTorch ({version}) has no code for {name} (compute capability {capability})")
+            reason = reason.format(
+                version=torch.__version__, name=name, capability="{}.{}".format(*capability)
+            )
+            found = card()
+            return _missing("cuda", f"{reason}. {nvidia.advice(found)}" if found else reason)
+        memories = [Memory(*torch.cuda.mem_get_info(index)) for index in range(torch.cuda.device_count())]
+        bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    except RuntimeError as error:  # a GPU that somebody else holds exclusively, or that hangs
         return _missing("cuda", str(error).splitlines()[0])
-    return Device("cuda", name, available=True, reason=_("a GPU is the fastest"), memory=Memory(free, total))
+    reason = _("a GPU is the fastest")
+    if torch.version.hip is not None:
+        reason = _("a GPU is the fastest, here through ROCm")
+    if len(memories) > 1:
+        name = f"{len(memories)} × {name}"
+    return Device("cuda", name, True, reason, memories[0], bfloat16, tuple(memories[1:]))
+
+
+def runs_on(architectures: Iterable[str], capability: tuple[int, int]) -> bool:
+    """Whether a PyTorch built for `architectures` runs on a card of `capability`.
+
+    ``sm_86`` is code for 8.6 and later cards of the same generation, ``compute_80`` is turned into code for
+    any later card by the driver.
+    """
+    for architecture in architectures:
+        form, _underscore, number = architecture.partition("_")
+        digits = "".join(filter(str.isdigit, number))
+        code = (int(digits[:-1] or 0), int(digits[-1:] or 0))
+        if code <= capability and (form == "compute" or code[0] == capability[0]):
+            return True
+    return False
+
+
+def _why_no_gpu(warned: list[str]) -> str:
+    """Say why PyTorch sees no GPU, after what it `warned` of."""
+    import torch
+
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return _("CUDA_VISIBLE_DEVICES hides all GPUs")
+    if any("too old" in text for text in warned):
+        reason = _("the NVIDIA driver is too old for this PyTorch, which needs one for CUDA {version}")
+        card = nvidia.find()
+        reason = reason.format(version=torch.version.cuda)
+        return f"{reason}. {nvidia.advice(card)}" if card else reason
+    if warned:
+        return warned[0].splitlines()[0].removeprefix("CUDA initialization: ")
+    if torch.version.hip is not None:
+        return _("no AMD GPU with a working driver was found")
+    return _("no NVIDIA GPU with a working driver was found")
 
 
 def _mps() -> Device:

@@ -143,6 +143,9 @@ def plan(
         folder = with_prefix(folder, prefix)
     exact = dtype is not None or place.kind != "cpu"
     chosen_dtype = _parse_dtype(dtype) or devices.default_dtype(place, folder.sizes.parameters)
+    if chosen_dtype == torch.bfloat16 and not place.bfloat16:
+        message = _("{device} does not compute with bfloat16. Choose float16.")
+        raise UserError(message.format(device=place.name))
     if chosen_quant != "none" and not exact:
         chosen_dtype = torch.float32
     chosen_threads = threads or default_threads(4 * folder.sizes.parameters)
