@@ -157,7 +157,11 @@ def quantize(weight: Tensor, bits: Bits) -> Packed:
         ValueError: a weight is not finite.
     """
     rows, columns = weight.shape
-    packed = _empty(bits, rows, columns)
+    packed = empty(bits, rows, columns)
+    if kernels := _kernels(weight):
+        if not kernels.quantize(weight.contiguous(), packed):
+            raise ValueError("the weights are not finite")
+        return packed
     block = 0
     for part in _row_pieces(weight):
         padded = _pad(part.float(), BLOCK, GROUP)
@@ -183,19 +187,26 @@ def pack_published(weight: Tensor, scale: Tensor, columns: int) -> Packed:
         raise ValueError(
             f"{tuple(weight.shape)} with scales {tuple(scale.shape)} is no matrix of {columns} columns"
         )
-    packed = _empty(bits, rows, columns, per_row=True)
+    packed = empty(bits, rows, columns, per_row=True)
+    assert packed.row_scales is not None
+    packed.row_scales.copy_(_pad(scale.float()[:, None], BLOCK, 1).view(-1, BLOCK))
+    if kernels := _kernels(weight):
+        kernels.reorder(weight.contiguous(), packed)
+        return packed
     block = 0
     for part in _row_pieces(weight):
         q = _pad(unpack_nibbles(part) if bits == 4 else part, BLOCK, GROUP)
         packed.values[block : block + len(q) // BLOCK] = _interleave(q.view(q.shape[0], -1, GROUP), bits)
         block += len(q) // BLOCK
-    assert packed.row_scales is not None
-    packed.row_scales.copy_(_pad(scale.float()[:, None], BLOCK, 1).view(-1, BLOCK))
     return packed
 
 
-def _empty(bits: Bits, rows: int, columns: int, per_row: bool = False) -> Packed:
-    """Return a matrix whose tensors hold nothing yet."""
+def _kernels(weight: Tensor) -> cpu.Kernels | None:
+    return cpu.load() if weight.device.type == "cpu" else None
+
+
+def empty(bits: Bits, rows: int, columns: int, per_row: bool = False) -> Packed:
+    """Return a matrix for weights ``[rows, columns]`` whose tensors hold nothing yet."""
     described = layout(bits, rows, columns, per_row)
     tensors = {name: torch.empty(shape, dtype=dtype) for name, (dtype, shape) in described.items()}
     return Packed(bits, rows, columns, **tensors)
@@ -210,11 +221,6 @@ def _quantize_8(x: Tensor) -> tuple[Tensor, Tensor]:
 def _quantize_4(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Choose each sub-group's factor among the few that may be best, by squared error."""
     rows, groups = x.shape[:2]
-    kernels = cpu.load() if x.device.type == "cpu" else None
-    if kernels is not None:
-        half = _by_block(_to_half(x.abs().amax(2) / (7 * MAX_FACTOR)))
-        values, factors = kernels.quantize_4(x, half)
-        return values, half.half(), factors
     x = x.view(rows, groups, -1, SUB)
     largest = x.abs().amax(3)
     scale = _to_half(largest.amax(2, keepdim=True) / (7 * MAX_FACTOR))

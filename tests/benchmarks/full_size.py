@@ -1,6 +1,6 @@
 """Write a ChatGLM-6B checkpoint of the published shape with random weights, or measure how one is loaded.
 
-    python tests/benchmarks/full_size.py write FOLDER [LAYERS]
+    python tests/benchmarks/full_size.py write FOLDER [BITS [LAYERS]]
     python tests/benchmarks/full_size.py load FOLDER 4
 
 `load` prints seconds and peak memory: anonymous (what the machine must have) and resident (mapped files too).
@@ -20,31 +20,48 @@ import torch
 from glmtui.engine.bench import peak_rss
 from glmtui.models import catalog
 from glmtui.models.chatglm import ChatGLM, ChatGLMConfig
+from glmtui.models.checkpoint import QUANTIZED, expected_shapes, shapes_only
 
 
-def write(folder: Path, layers: int = 28) -> None:
+def write(folder: Path, quant: int = 0, layers: int = 28) -> None:
+    """Write what is published: FP16 in shards of a gigabyte, or INT8 or INT4 in one file."""
     known = catalog.find("chatglm-6b")
     assert known is not None
     config = {**known.shape, "num_layers": layers, "num_attention_heads": 32, "bos_token_id": 130004}
     config |= {"eos_token_id": 130005, "mask_token_id": 130000, "gmask_token_id": 130001}
+    config |= {"quantization_bit": quant} if quant else {}
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(
         json.dumps({"model_type": "chatglm", "torch_dtype": "float16", **config})
     )
-    with torch.device("meta"):
+    with shapes_only():
         network = ChatGLM(ChatGLMConfig.from_dict(config))
+    shapes = expected_shapes(network, "8" if quant == 8 else "4" if quant else "none")
+    if not quant:
+        shapes["lm_head.weight"] = shapes["transformer.word_embeddings.weight"]  # they are published twice
     weight_map: dict[str, str] = {}
     shard: dict[str, torch.Tensor] = {}
-    names = dict(network.named_parameters(remove_duplicate=False))
-    for name, empty in names.items():
-        shard[name] = torch.empty(empty.shape, dtype=torch.float16).normal_(0, 0.02)
-        if sum(tensor.nbytes for tensor in shard.values()) > 1 << 30 or name == list(names)[-1]:
-            file = f"pytorch_model-{len(set(weight_map.values())) + 1:05}.bin"
+    for name, shape in shapes.items():
+        shard[name] = _random(name, shape, quant)
+        full = not quant and sum(tensor.nbytes for tensor in shard.values()) > 1 << 30
+        if full or name == list(shapes)[-1]:
+            file = (
+                "pytorch_model.bin" if quant else f"pytorch_model-{len(set(weight_map.values())) + 1:05}.bin"
+            )
             torch.save(shard, folder / file)
             weight_map |= dict.fromkeys(shard, file)
             shard = {}
-    index = {"metadata": {}, "weight_map": weight_map}
-    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    if not quant:
+        index = {"metadata": {}, "weight_map": weight_map}
+        (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+
+
+def _random(name: str, shape: tuple[int, ...], quant: int) -> torch.Tensor:
+    if quant and QUANTIZED.search(name):
+        return torch.empty(shape, dtype=torch.int8).random_(-127 if quant == 8 else -128, 128)
+    if name.endswith("_scale"):
+        return torch.full(shape, 0.02 / (73 if quant == 8 else 4), dtype=torch.float16)
+    return torch.empty(shape, dtype=torch.float16).normal_(0, 0.02)
 
 
 def load(folder: Path, quant: int) -> None:

@@ -61,6 +61,8 @@ def test_wheel_holds_what_the_program_reads(wheel: Path) -> None:
         "models/nano/ice_text.model",
         "models/nano/config.json",
         "quant/cpu/kernels.c",
+        "quant/cpu/packing.c",
+        "quant/cpu/layout.h",
         "locale/zh_CN/LC_MESSAGES/glmtui.mo",
     ):
         assert f"glmtui/{needed}" in names

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 VARIABLE = "GLMTUI_KERNELS"
 CHOICES = ("avx512", "avx2", "neon", "plain", "torch")
+_KINDS = (torch.float32, torch.float16, torch.bfloat16)
+"""What packing.c reads, in the order of its `Kind`."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,10 @@ class Kernels:
         self._swiglu.argtypes = (pointer, number, number, pointer, threads)
         self._attend = library.glmtui_attend
         self._attend.argtypes = (*(pointer,) * 3, *(number,) * 5, pointer, threads)
-        self._quantize_4 = library.glmtui_quantize_4
-        self._quantize_4.argtypes = (pointer, pointer, number, number, pointer, pointer, threads)
+        self._quantize = library.glmtui_quantize
+        self._quantize.argtypes = (pointer, threads, number, number, threads, *(pointer,) * 3, threads)
+        self._reorder = library.glmtui_reorder
+        self._reorder.argtypes = (pointer, number, number, threads, pointer, threads)
         self._read = library.glmtui_read
         self._read.argtypes = (pointer, number, threads)
         self._read.restype = ctypes.c_uint64
@@ -92,20 +96,26 @@ class Kernels:
             raise MemoryError
         return out
 
-    def quantize_4(self, x: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``(values, factors)`` of `formats.Packed`.
+    def quantize(self, weight: Tensor, packed: Packed) -> bool:
+        """Fill `packed` with contiguous `weight` of the same shape; return whether all weights are finite."""
+        if weight.dtype not in _KINDS:
+            weight = weight.float()
+        tensors = (packed.values, packed.scales, packed.factors)
+        return not self._quantize(
+            weight.data_ptr(),
+            _KINDS.index(weight.dtype),
+            packed.rows,
+            packed.columns,
+            packed.bits,
+            *(None if tensor is None else tensor.data_ptr() for tensor in tensors),
+            torch.get_num_threads(),
+        )
 
-        Args:
-            x: float32 ``[rows, groups, 128]``, contiguous, whole blocks of rows.
-            scales: float32 ``[blocks, groups, 16]``.
-        """
-        blocks, groups, rows = scales.shape
-        values = torch.zeros(blocks, groups, 1024, dtype=torch.uint8)
-        factors = torch.zeros(blocks, groups, 2, rows, dtype=torch.uint8)
-        pointers = (values.data_ptr(), factors.data_ptr())
-        threads = torch.get_num_threads()
-        self._quantize_4(x.data_ptr(), scales.contiguous().data_ptr(), blocks, groups, *pointers, threads)
-        return values, factors
+    def reorder(self, stored: Tensor, packed: Packed) -> None:
+        """Fill the values of `packed` with a contiguous published weight."""
+        pointers = (stored.data_ptr(), packed.values.data_ptr())
+        shape = (packed.rows, packed.columns, packed.bits)
+        self._reorder(pointers[0], *shape, pointers[1], torch.get_num_threads())
 
     def gelu_(self, x: Tensor) -> Tensor:
         """Turn contiguous float32 `x` into its GELU (approximated by tanh), in place."""
@@ -183,11 +193,13 @@ def _load() -> tuple[Kernels | None, Status]:
 
 
 def _is_right(kernels: Kernels) -> bool:
-    """Compare a small product with PyTorch's: a compiler or emulator can be broken."""
-    from glmtui.quant.formats import pack_published, quantize_published
+    """Compare a small matrix and product with PyTorch's: a compiler or emulator can be broken."""
+    from glmtui.quant.formats import empty
 
     weight = torch.sin(torch.arange(16.0 * 128)).view(16, 128)
     x = torch.cos(torch.arange(2.0 * 128)).view(2, 128)
-    packed = pack_published(*quantize_published(weight, 4), columns=128)
-    expected = x @ packed.dequantize().T
-    return torch.allclose(kernels.multiply(Matrix.of(packed, None), x), expected, atol=0.05)
+    packed = empty(4, 16, 128)
+    finite = kernels.quantize(weight, packed)
+    found, expected = packed.dequantize(), x @ packed.dequantize().T
+    product = kernels.multiply(Matrix.of(packed, None), x)
+    return finite and torch.allclose(found, weight, atol=0.1) and torch.allclose(product, expected, atol=0.05)

@@ -21,7 +21,7 @@ from glmtui.i18n import _
 from glmtui.paths import cache_dir, make_private
 
 FOLDER = Path(__file__).parent
-SOURCES = (FOLDER / "kernels.c", FOLDER / "simd.h")
+SOURCES = tuple(FOLDER / name for name in ("kernels.c", "packing.c", "layout.h", "simd.h"))
 COMPILERS = ("cc", "gcc", "clang", "cl")
 TIMEOUT = 300
 """Seconds that a compiler may take."""
@@ -113,7 +113,7 @@ def _build_with(compiler: str, flags: list[str]) -> Build:
 
 
 def _compile(compiler: str, flags: list[str], target: Path) -> None:
-    command = [compiler, *flags, str(SOURCES[0])]
+    command = [compiler, *flags, *(str(source) for source in SOURCES if source.suffix == ".c")]
     command += [f"/Fe:{target}"] if _is_msvc(compiler) else ["-o", str(target), "-lm"]
     subprocess.run(
         command,

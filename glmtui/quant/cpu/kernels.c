@@ -13,21 +13,9 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-#include "simd.h"
-
-#if defined(_WIN32)
-#define EXPORT __declspec(dllexport)
-#else
-#define EXPORT __attribute__((visibility("default")))
-#endif
+#include "layout.h"
 
 enum {
-    BLOCK = 16,                     /* rows that lie interleaved */
-    GROUP = 128,                    /* columns that share a scale */
-    SUB = 32,                       /* columns that share a factor 0..15 of that scale (INT4) */
-    SUBS = GROUP / SUB,
-    STEPS = GROUP / 4,              /* a step is 4 columns: one dot product instruction */
-    CHUNK = BLOCK * 4,              /* bytes: 4 columns of 16 rows */
     VECTORS = BLOCK / LANES,        /* vectors in a block */
     PANEL = TILE_VECTORS * LANES,   /* rows that a tile of the matrix-matrix product covers */
     PANEL_GROUPS = 32,              /* groups unpacked at a time: 4096 columns x 32 rows = 128 KiB */
@@ -42,8 +30,6 @@ typedef struct {
     int64_t rows, columns;
     int32_t bits;
 } Matrix;
-
-INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 INLINE int32_t four_bytes(const int8_t *p) {
     int32_t r;
@@ -434,62 +420,7 @@ static void attend_head(const float *q, const uint16_t *keys, const uint16_t *va
     }
 }
 
-/* ---- quantising ---- */
-
-/* Rounds 32 columns to steps of `step` in -8..7; returns the squared error. */
-INLINE float round_sub(const float *RESTRICT x, float step, int8_t *RESTRICT q) {
-    float inverse = step > 0 ? 1.0f / step : 0.0f, error = 0;
-#pragma omp simd reduction(+ : error)
-    for (int i = 0; i < SUB; i++) {
-        float level = rintf(x[i] * inverse);
-        level = level > 7.0f ? 7.0f : level < -8.0f ? -8.0f : level;
-        error += (x[i] - level * step) * (x[i] - level * step);
-        q[i] = (int8_t)(int32_t)level;
-    }
-    return error;
-}
-
-/* One row and group: the factor of every 32 columns is the best of four, by squared error. */
-static void quantize_row(const float *x, float scale, int row, uint8_t *values, uint8_t *factors) {
-    for (int s = 0; s < SUBS; s++, x += SUB) {
-        int8_t best[SUB], q[SUB];
-        float least = INFINITY, largest = 0;
-        int chosen = 0;
-        for (int i = 0; i < SUB; i++) largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
-        float whole = scale > 0 ? ceilf(largest / scale / 7.0f) : 0.0f; /* cuts nothing off */
-        for (int less = 0; less < 4; less++) {
-            float factor = whole - (float)less;
-            factor = factor > 15.0f ? 15.0f : factor < 0.0f ? 0.0f : factor;
-            float error = round_sub(x, factor * scale, q);
-            if (error < least) {
-                least = error;
-                chosen = (int)factor;
-                memcpy(best, q, sizeof best);
-            }
-        }
-        factors[s / 2 * BLOCK + row] |= (uint8_t)(chosen << (s % 2 * 4));
-        for (int i = 0; i < SUB; i++) {
-            int column = s * SUB + i;
-            values[column / 8 * CHUNK + row * 4 + column % 4] |= (uint8_t)((best[i] + 8) << (column % 8 / 4 * 4));
-        }
-    }
-}
-
 /* ---- what Python calls ---- */
-
-/* INT4 of x[blocks * BLOCK][groups * GROUP] with the given scales [blocks][groups][BLOCK]; values and factors
- * are laid out as in Matrix, and zero before. */
-EXPORT void glmtui_quantize_4(const float *x, const float *scales, int64_t blocks, int64_t groups, uint8_t *values,
-                              uint8_t *factors, int threads) {
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1)
-    for (int64_t block = 0; block < blocks; block++)
-        for (int64_t g = 0; g < groups; g++)
-            for (int row = 0; row < BLOCK; row++) {
-                int64_t at = block * groups + g;
-                quantize_row(x + ((block * BLOCK + row) * groups + g) * GROUP, scales[at * BLOCK + row], row,
-                             values + at * (BLOCK * GROUP / 2), factors + at * (SUBS / 2 * BLOCK));
-            }
-}
 
 /* GELU of x[count] in place, by its approximation with tanh. */
 EXPORT void glmtui_gelu(float *x, int64_t count, int threads) {
