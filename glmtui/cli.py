@@ -14,13 +14,13 @@ from itertools import pairwise
 from pathlib import Path
 
 from glmtui import i18n
-from glmtui.commands import Command, ask, bench, doctor, quantize
-from glmtui.commands.model_options import add_model_options
+from glmtui.commands import Command, ask, bench, doctor, models, quantize
+from glmtui.commands.model_options import add_model_options, pinned
 from glmtui.errors import UsageError, UserError
 from glmtui.i18n import _
 from glmtui.version import __version__
 
-COMMANDS: tuple[Command, ...] = (ask, bench, doctor, quantize)
+COMMANDS: tuple[Command, ...] = (ask, bench, doctor, models, quantize)
 INTERRUPTED = 130
 
 
@@ -108,6 +108,8 @@ def _open_app(args: Namespace) -> int:
     from glmtui.options import AppOptions
 
     given = {name: getattr(args, name) for name in AppOptions.__dataclass_fields__ if hasattr(args, name)}
+    if hasattr(args, "revision"):
+        given["model"] = pinned(given.get("model"), args)
     return tui.run(AppOptions(**given))
 
 

@@ -16,3 +16,11 @@ class UsageError(UserError):
 
 class OutOfMemoryError(UserError):
     """The model does not fit; raised from an estimate before loading or when the device says so."""
+
+
+class ModelNotHereError(UserError):
+    """The model is not on this machine, but can be downloaded under the name `source`."""
+
+    def __init__(self, message: str, source: str) -> None:
+        super().__init__(message)
+        self.source = source

@@ -24,6 +24,7 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
 from glmtui import i18n
+from glmtui.models.catalog import KNOWN
 from glmtui.settings import SCHEMA
 from glmtui.tui import commands, keys, themes
 
@@ -31,8 +32,8 @@ ROOT = Path(i18n.__file__).parent
 THEMES = ROOT.parent / "themes"
 SOURCES = sorted(ROOT.rglob("*.py"))
 KEYWORDS = {"_": None, "N_": None, "ngettext": (1, 2)}
-TABLE_FIELDS = {"help", "title", "hint", "argument"}
-"""Fields of `Setting`, `Command` and `Key` that hold messages; `test_tables_hold_messages` looks at them."""
+TABLE_FIELDS = {"help", "title", "hint", "argument", "licence"}
+"""Fields of tables that hold messages; `test_tables_hold_messages` looks at them."""
 CODE = re.compile(r"`[^`]+`")
 COMMAND = re.compile(r"(?<![\w/.}])/[a-z]+(?: (?:nano|\d))?(?![\w/])|(?<![\w-])--[a-z][a-z-]*")
 HAN = "[\u3400-\u9fff]"
@@ -211,6 +212,7 @@ def test_tables_hold_messages() -> None:
     shown = {s for setting in SCHEMA for s in (setting.title, setting.help)}
     shown |= {command.help for command in commands.COMMANDS} | {key.help for key in keys.KEYS}
     shown |= {key.hint for key in keys.KEYS if key.hint} | set(keys.SCOPES.values())
+    shown |= {model.licence for model in KNOWN}
     assert shown - marked == set()
 
 

@@ -66,9 +66,9 @@ def run(args: Namespace) -> int:
     question = read_question(args.question, args.file, sys.stdin)
     sampling = read_sampling(args, settings)
     options = read_model_options(args, settings)
-    from glmtui.models import catalog
+    from glmtui.commands import models
 
-    catalog.resolve(options.source)  # a wrong name fails at once, before torch is imported
+    models.resolve(options.source)  # a wrong name fails at once, before torch is imported
     with Status(sys.stderr) as status:
         model = _load(options, status)
         system = args.system or str(settings["generation.system_prompt"])

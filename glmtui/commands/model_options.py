@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from glmtui.engine.events import Quant
+from glmtui.errors import UsageError
 from glmtui.i18n import _
 
 if TYPE_CHECKING:
@@ -32,6 +33,12 @@ def add_model_options(parser: ArgumentParser) -> None:
         metavar="M",
         default=SUPPRESS,
         help=_("a folder, a Hugging Face id or a short name (default: as in the settings, or built in)"),
+    )
+    group.add_argument(
+        "--revision",
+        metavar="R",
+        default=SUPPRESS,
+        help=_("a branch, tag or commit of a model on the hub; the same as M@R"),
     )
     group.add_argument(
         "--device",
@@ -67,12 +74,26 @@ def read_model_options(args: Namespace, settings: Settings) -> ModelOptions:
         return getattr(args, option, None) if getattr(args, option, None) is not None else settings[key]
 
     return ModelOptions(
-        source=cast("str | None", value("model", "model.source")) or None,
+        source=pinned(cast("str | None", value("model", "model.source")), args),
         device=cast("str", value("device", "model.device")),
         quant=cast("Quant | None", value("quant", "model.quant")),
         threads=cast("int | None", value("threads", "model.threads")),
         ptuning=cast("str | None", value("ptuning", "model.ptuning")) or None,
     )
+
+
+def pinned(source: str | None, args: Namespace) -> str | None:
+    """Return the model with the revision of ``--revision`` pinned, if it was given.
+
+    Raises:
+        UsageError: there is no model, or another revision, to pin.
+    """
+    revision: str | None = getattr(args, "revision", None)
+    if revision is None:
+        return source or None
+    if not source or "@" in source:
+        raise UsageError(_("--revision needs --model with a name on the hub and no other revision."))
+    return f"{source}@{revision}"
 
 
 def positive(text: str) -> int:

@@ -1,7 +1,8 @@
 """What the app asks of the worker, and what the worker answers: plain data, no torch, no textual.
 
 Requests go in by `Worker.submit`; events come out of `Worker.events` in order. Every request ends with
-exactly one of `Loaded`, `Unloaded`, `Done`, `Cancelled` or `Failed` that carries its `request_id`.
+exactly one of `Loaded`, `Unloaded`, `Done`, `TokenCount`, `ModelList`, `Downloaded`, `Cancelled` or `Failed`
+that carries its `request_id`.
 """
 
 from __future__ import annotations
@@ -43,6 +44,50 @@ class Sampling:
     repetition_penalty: float = 1.0
     seed: int | None = None
     """None draws a new one for every answer."""
+
+
+Place = Literal["builtin", "hub", "folder", "absent"]
+"""Where a model is: part of glmtui, in the hub cache, in a folder, or nowhere on this machine yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """A model as the list of models shows it."""
+
+    source: str | None
+    """What `Load` and `Download` take; None: the built-in model."""
+    name: str
+    place: Place
+    path: str = ""
+    """Its folder; empty where it is absent."""
+    hub_id: str = ""
+    parameters: int = 0
+    quant: Quant = "none"
+    """How its files store the weights."""
+    format: str = ""
+    """``FP16``, ``INT4`` …, and for files that are here also of which kind they are."""
+    max_length: int = 0
+    file_bytes: int = 0
+    """Size of its files; of an absent one, about."""
+    part_bytes: int = 0
+    """What has come of a download that is not finished."""
+    needs: tuple[tuple[Quant, int], ...] = ()
+    """Bytes of memory with each quantisation it can be loaded with, for the device of `ModelList`."""
+    licence: str = ""
+    """For people, in the interface's language."""
+    chats: bool = True
+    """False: a base model that only goes on with a text."""
+    problem: str = ""
+    """Why it cannot be loaded, for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileProgress:
+    """How much of a file has come, in bytes."""
+
+    name: str
+    done: int
+    size: int
 
 
 # --- requests ---
@@ -88,7 +133,40 @@ class CountTokens:
     request_id: int = field(default_factory=_next_id)
 
 
-Request = Load | Unload | Generate | CountTokens
+@dataclass(frozen=True, slots=True)
+class ListModels:
+    """Ask which models there are; answered by `ModelList`."""
+
+    add: str | None = None
+    """A folder to remember first: a model, or a folder of models."""
+    request_id: int = field(default_factory=_next_id)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveModel:
+    """Delete a model from the hub cache, or forget a folder that was added (nothing in it is deleted).
+
+    Answered by `ModelList`.
+    """
+
+    entry: ModelEntry
+    request_id: int = field(default_factory=_next_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """Fetch a model into the hub cache, beside whatever the model in memory does."""
+
+    source: str
+    """A short name or a hub id, with ``@revision`` to pin one."""
+    request_id: int = field(default_factory=_next_id)
+
+
+ModelRequest = Load | Unload | Generate | CountTokens
+"""One after another, in the order of their coming."""
+ShelfRequest = ListModels | RemoveModel | Download
+"""At once, each in a thread of its own."""
+Request = ModelRequest | ShelfRequest
 
 
 # --- events ---
@@ -218,11 +296,56 @@ class TokenCount:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelList:
+    """The models there are: the built-in one, those on this machine, then those that can be downloaded."""
+
+    request_id: int
+    entries: tuple[ModelEntry, ...]
+    device: str
+    device_name: str
+    free_memory: int
+    """Bytes on that device, beside the model in memory."""
+    free_disk: int
+    """Bytes where downloads go."""
+    cache: str
+    """That folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadProgress:
+    """How far a download is; sent about ten times a second."""
+
+    request_id: int
+    files: tuple[FileProgress, ...]
+
+    @property
+    def done(self) -> int:
+        """Bytes that have come, those of earlier attempts included."""
+        return sum(file.done for file in self.files)
+
+    @property
+    def total(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Downloaded:
+    """The model is here, whole and verified."""
+
+    request_id: int
+    source: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """It did not work; `message` is for people: what, with which file or value, and what to do."""
 
     request_id: int
     message: str
+    absent: str | None = None
+    """The model to be loaded is not on this machine, but `Download` may get it under this name."""
 
 
 Event = (
@@ -235,5 +358,8 @@ Event = (
     | Done
     | Cancelled
     | TokenCount
+    | ModelList
+    | DownloadProgress
+    | Downloaded
     | Failed
 )

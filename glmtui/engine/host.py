@@ -53,6 +53,15 @@ def usable_cores() -> int:
     return max(cores, 1)
 
 
+def may_have_accelerator() -> bool:
+    """Whether it is worth importing torch to look for a GPU: cheap signs of a driver, no proof."""
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    if sys.platform == "win32":
+        return Path(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32", "nvcuda.dll").exists()
+    return any(Path(sign).exists() for sign in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))
+
+
 @cache
 def cpu_name() -> str:
     """Return the processor's name for people."""

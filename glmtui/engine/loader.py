@@ -10,7 +10,7 @@ from typing import Literal, cast
 import torch
 
 from glmtui.engine import device as devices
-from glmtui.engine import host
+from glmtui.engine import fit, host
 from glmtui.engine.chat_model import ChatModel
 from glmtui.engine.chat_tokenizer import load_tokenizer
 from glmtui.engine.device import Device
@@ -30,13 +30,9 @@ Progress = Callable[[Literal["read", "quantize", "compile"], int, int], None]
 """Called after every tensor with the stage and the bytes done and in all; raises to stop."""
 
 DTYPES = ("float32", "bfloat16", "float16")
-RESERVE = 256 << 20
-"""Bytes kept free for what is computed between the weights."""
 CACHE_SIZED = 64 << 20
 """Bytes of weights up to which one thread does better than two: nano's 21 MB, on a busy machine, 230 tok/s
 against 100."""
-ESTIMATED_CONTEXT = 2048
-"""Tokens of keys and values that a model must have room for, next to its weights, to be loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +60,7 @@ class Plan:
         sizes, size, cached = self.folder.sizes, self.dtype.itemsize, self.dtype.itemsize
         if quant != "none" and not self.exact:
             size, cached = 1, 2  # embeddings have 8 bits then, keys and values 16
-        return sizes.memory_bytes(quant, size) + sizes.kv_per_token * ESTIMATED_CONTEXT * cached + RESERVE
+        return fit.needed(sizes, quant, size, cached)
 
     def check_fits(self) -> None:
         """Raise OutOfMemoryError, naming what would fit, if the device has no room."""

@@ -26,6 +26,7 @@ from glmtui.engine.events import (
     Load,
     Loaded,
     LoadProgress,
+    ModelRequest,
     PromptProgress,
     Request,
     Started,
@@ -35,7 +36,7 @@ from glmtui.engine.events import (
     Unloaded,
 )
 from glmtui.engine.stop import Stopped, StopSignal
-from glmtui.errors import UserError
+from glmtui.errors import ModelNotHereError, UserError
 from glmtui.i18n import _
 
 if TYPE_CHECKING:
@@ -58,8 +59,9 @@ class Worker:
     def __init__(self, load: Loader | None = None) -> None:
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         """What happened, oldest first."""
-        self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
-        self._stops: dict[int, StopSignal] = {}  # of every request that waits or runs
+        self._requests: queue.SimpleQueue[ModelRequest | None] = queue.SimpleQueue()
+        self._stops: dict[int, StopSignal] = {}  # of every request to the model that waits or runs
+        self._beside: dict[int, StopSignal] = {}  # of those that run beside it
         self._load_model = load or _load
         self._model: ChatModel | None = None
         self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
@@ -69,16 +71,22 @@ class Worker:
         self._thread.start()
 
     def submit(self, request: Request) -> None:
-        """Queue `request`. Never waits."""
-        self._stops[request.request_id] = StopSignal()
-        self._requests.put(request)
+        """Queue `request`; one that is not to the model in memory begins at once. Never waits."""
+        if isinstance(request, Load | Unload | Generate | CountTokens):
+            self._stops[request.request_id] = StopSignal()
+            self._requests.put(request)
+            return
+        self._beside[request.request_id] = StopSignal()
+        threading.Thread(
+            target=self._attempt, args=(request, self._beside), name=f"{THREAD_NAME}-beside", daemon=True
+        ).start()
 
     def cancel(self, request_id: int | None = None) -> None:
-        """Stop one request, waiting or running; None stops all of them. Never waits.
+        """Stop one request, waiting or running; None stops all to the model, but no download. Never waits.
 
         A stopped request ends with `Cancelled`; one that has ended already is not affected.
         """
-        for waiting, stop in self._stops.copy().items():
+        for waiting, stop in {**self._stops, **(self._beside if request_id else {})}.items():
             if request_id in (None, waiting):
                 stop.set()
 
@@ -86,6 +94,8 @@ class Worker:
         """Stop everything and end the thread soon. Never waits."""
         self._requests.put(None)
         self.cancel()
+        for stop in self._beside.copy().values():
+            stop.set()
 
     def join(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds for the thread to end after `close`; return whether it has."""
@@ -96,20 +106,24 @@ class Worker:
 
     def _run(self) -> None:
         while (request := self._requests.get()) is not None:
-            stop = self._stops[request.request_id]
-            failure = None
-            try:
-                stop.check()
-                self._handle(request, stop)
-            except Stopped:
-                self.events.put(Cancelled(request.request_id, None, ""))
-            except Exception as error:  # noqa: BLE001 (becomes an event; the thread lives on)
-                failure = Failed(request.request_id, failures.explain(error))
-            del self._stops[request.request_id]
-            if failure is not None:
-                free_memory()  # here, as inside `except` the traceback still holds every frame's tensors
-                self.events.put(failure)
+            self._attempt(request, self._stops)
         self._model = None
+
+    def _attempt(self, request: Request, stops: dict[int, StopSignal]) -> None:
+        stop = stops[request.request_id]
+        failure = None
+        try:
+            stop.check()
+            self._handle(request, stop)
+        except Stopped:
+            self.events.put(Cancelled(request.request_id, None, ""))
+        except Exception as error:  # noqa: BLE001 (becomes an event; the thread lives on)
+            absent = error.source if isinstance(error, ModelNotHereError) else None
+            failure = Failed(request.request_id, failures.explain(error), absent)
+        del stops[request.request_id]
+        if failure is not None:
+            free_memory()  # here, as inside `except` the traceback still holds every frame's tensors
+            self.events.put(failure)
 
     def _handle(self, request: Request, stop: StopSignal) -> None:
         if isinstance(request, Load):
@@ -119,8 +133,12 @@ class Worker:
             self.events.put(Unloaded(request.request_id))
         elif isinstance(request, Generate):
             self._generate(request, stop)
-        else:
+        elif isinstance(request, CountTokens):
             self._count(request)
+        else:
+            from glmtui.engine import beside
+
+            self.events.put(beside.handle(request, self.events, stop))
 
     def _load(self, request: Load, stop: StopSignal) -> None:
         started = perf_counter()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glmtui.engine.events import Quant
-from glmtui.errors import UserError
+from glmtui.errors import ModelNotHereError, UserError
 from glmtui.i18n import N_, _
 from glmtui.models import hub_cache
 from glmtui.models.folder import ModelFolder, Sizes, sizes_of
@@ -137,7 +137,7 @@ KNOWN: tuple[KnownModel, ...] = (
 def split(source: str) -> tuple[str, str | None]:
     """Return the name and the pinned revision of ``name@revision``."""
     name, at, revision = source.rpartition("@")
-    return (name, revision) if at and name and revision and not is_path(source) else (source, None)
+    return (name, revision) if at and name and revision and not is_path(name) else (source, None)
 
 
 def find(name: str) -> KnownModel | None:
@@ -171,19 +171,6 @@ def hub_ids_of(source: str) -> tuple[str, ...]:
     )
 
 
-class NotHereError(UserError):
-    """The model could be downloaded, but is not on this machine."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__(
-            _(
-                "{source} is not on this machine. Download it with `glmtui models download {source}`, "
-                "or give the folder that holds its files."
-            ).format(source=source)
-        )
-        self.source = source
-
-
 def resolve(source: str | None) -> ModelFolder:
     """Return the folder of a model on this machine.
 
@@ -192,7 +179,7 @@ def resolve(source: str | None) -> ModelFolder:
             is pinned. None is the built-in model.
 
     Raises:
-        NotHereError: it is a model that could be downloaded.
+        ModelNotHereError: it is a model that could be downloaded.
         UserError: it is none, or the folder is not a good model folder.
     """
     if source is None:
@@ -204,7 +191,11 @@ def resolve(source: str | None) -> ModelFolder:
         raise UserError(_("{path} is a file. Give the folder that holds it.").format(path=path))
     cached = hub_cache.find(hub_ids_of(source), split(source)[1])
     if cached is None:
-        raise NotHereError(source)
+        message = _(
+            "{source} is not on this machine. Download it with `glmtui models download {source}`, "
+            "or give the folder that holds its files."
+        )
+        raise ModelNotHereError(message.format(source=source), source)
     return ModelFolder.open(cached)
 
 

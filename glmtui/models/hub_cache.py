@@ -7,6 +7,7 @@ Its layout: ``models--OWNER--NAME/`` with ``refs/BRANCH`` (a commit), ``snapshot
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,14 @@ def folder() -> Path:
             return Path(os.path.expandvars(value)).expanduser()
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
     return Path(os.path.expandvars(home)).expanduser() / "hub"
+
+
+def free_bytes() -> int:
+    """Return how much room the cache's disk has."""
+    place = folder()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return shutil.disk_usage(place).free
 
 
 def repository(hub_id: str) -> Path:
@@ -66,6 +75,20 @@ def snapshots() -> Iterator[Snapshot]:
         for path in sorted((home / "snapshots").glob("*")):
             if (path / "config.json").is_file():
                 yield Snapshot(hub_id, path.name, path, tuple(named.get(path.name, ())))
+
+
+def size_of(hub_id: str) -> int:
+    """Return the bytes that the cache holds of a model, finished or not."""
+    blobs = repository(hub_id) / "blobs"
+    return sum(file.stat().st_size for file in blobs.glob("*") if file.is_file())
+
+
+def remove(hub_id: str) -> int:
+    """Delete a model with all its revisions from the cache; return the bytes that were freed."""
+    freed = size_of(hub_id)
+    shutil.rmtree(repository(hub_id))
+    shutil.rmtree(folder() / ".locks" / repository(hub_id).name, ignore_errors=True)
+    return freed
 
 
 def _commits(home: Path, revision: str | None) -> list[str]:
