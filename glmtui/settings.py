@@ -20,7 +20,7 @@ from glmtui.atomic import write_atomically
 from glmtui.engine.events import Sampling
 from glmtui.errors import UserError
 from glmtui.i18n import _
-from glmtui.settings_schema import BY_KEY, SCHEMA, Setting, Value
+from glmtui.settings_schema import BY_KEY, SCHEMA, SHIPPED_PRESETS, Setting, Value
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -30,15 +30,18 @@ else:
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
 
-__all__ = ["BY_KEY", "SCHEMA", "Setting", "Settings", "Value"]
+__all__ = ["BY_KEY", "SCHEMA", "SHIPPED_PRESETS", "Setting", "Settings", "Value", "named"]
 
 _SECTIONS = frozenset(setting.section for setting in SCHEMA) | {"keys", "presets"}
+Stamp = tuple[int, int, int]
 _SAMPLING_KEYS = tuple(
     setting.key
     for setting in SCHEMA
     if setting.section == "generation" and setting.key != "generation.system_prompt"
 )
 """Named like the fields of `Sampling`; also what a preset may hold, besides the system prompt."""
+_UNSET: Mapping[str, Value] = {key: None for key in _SAMPLING_KEYS if BY_KEY[key].nullable}
+"""What a preset in the file means where it holds nothing: it cannot hold None."""
 
 
 class Settings:
@@ -49,8 +52,12 @@ class Settings:
         self.problems: list[str] = []
         """What is wrong in the file, each with its key, in the interface's language."""
         self._values: dict[str, Value] = {}
+        self._overrides: dict[str, Value] = {}
+        """Values of this run alone; they come before those of the file."""
         self._keys: dict[str, str] = {}
         self._presets: dict[str, dict[str, Value]] = {}
+        self._seen: Stamp | None = None
+        """The file as it was last read, or written without anything of others' in it."""
 
     @classmethod
     def load(cls, path: Path | None = None) -> Settings:
@@ -60,19 +67,24 @@ class Settings:
         return settings
 
     def reload(self) -> None:
-        """Read the file again, as after a person edited it. What was only `override`-n is forgotten."""
-        self.problems, self._values, self._keys, self._presets = [], {}, {}, {}
+        """Read the file again, as after a person edited it.
+
+        Of a file that cannot be read nothing is taken: what was in use (at first: the defaults) stays.
+        """
+        first, self._seen, self.problems = self._seen is None, self._stamp(), []
         try:
             data = tomllib.loads(self.path.read_bytes().decode("utf-8-sig"))
         except FileNotFoundError:
-            return
+            data = {}
         except (OSError, ValueError) as error:  # tomllib's and Unicode's errors are ValueErrors
-            self.problems.append(
-                _("{path} cannot be read ({error}); the default settings are used.").format(
-                    path=self.path, error=error
-                )
+            used = (
+                _("{path} cannot be read ({error}); the default settings are used.")
+                if first
+                else _("{path} cannot be read ({error}); the settings stay as they were.")
             )
+            self.problems.append(used.format(path=self.path, error=error))
             return
+        self._values, self._keys, self._presets = {}, {}, {}
         for key, value in _flatten(data):
             section = key.partition(".")[0]
             if key in _SECTIONS:
@@ -86,7 +98,13 @@ class Settings:
             elif near := difflib.get_close_matches(key, BY_KEY, n=1, cutoff=0.75):
                 self._problem(_("{key} is not a setting; did you mean {near}?").format(key=key, near=near[0]))
 
+    def edited(self) -> bool:
+        """Whether somebody else wrote to the file since it was read."""
+        return self._stamp() != self._seen
+
     def __getitem__(self, key: str) -> Value:
+        if key in self._overrides:
+            return self._overrides[key]
         return self._values.get(key, BY_KEY[key].default)
 
     def is_default(self, key: str) -> bool:
@@ -104,16 +122,18 @@ class Settings:
     def update(self, values: Mapping[str, object]) -> None:
         """`set` several at once, with one write of the file."""
         checked = {key: _setting(key).check(value) for key, value in values.items()}
+        self._forget_overrides(checked)
         self._values |= checked
         self._save(lambda document: _store(document, checked))
 
     def override(self, key: str, value: object) -> None:
         """Use `value` for `key` in this run without saving it, as a command line option does."""
-        self._values[key] = _setting(key).check(value)
+        self._overrides[key] = _setting(key).check(value)
 
     def reset(self, key: str) -> None:
         """Go back to the default and take the key out of the file."""
         _setting(key)
+        self._forget_overrides([key])
         self._values.pop(key, None)
         self._save(lambda document: _remove(document, key.split(".", 1)))
 
@@ -154,12 +174,29 @@ class Settings:
 
     @property
     def presets(self) -> Mapping[str, Mapping[str, Value]]:
-        """Named sets of values (full keys of the section ``generation``), from ``[presets.NAME]``."""
-        return MappingProxyType(self._presets)
+        """Named sets of values (full keys of section ``generation``): shipped ones and ``[presets.NAME]``."""
+        return MappingProxyType({**SHIPPED_PRESETS, **self._presets})
+
+    def is_shipped(self, name: str) -> bool:
+        """Whether the preset `name` comes with glmtui, unchanged: it cannot be deleted."""
+        return name in SHIPPED_PRESETS and name not in self._presets
+
+    def preset_title(self, name: str) -> str:
+        """How lists show the preset `name`."""
+        return _(name) if name in SHIPPED_PRESETS else name
+
+    @property
+    def preset(self) -> str | None:
+        """Name of the preset whose values are in use."""
+        for name, held in self.presets.items():
+            if all(self[key] == value for key, value in held.items()):
+                return name
+        return None
 
     def save_preset(self, name: str) -> None:
         """Keep the values of the section ``generation`` that are in use under `name`."""
-        if not name.strip():
+        name = name.strip()
+        if not name:
             raise UserError(_("A preset needs a name, for example: /preset save creative"))
         values = {setting.key: self[setting.key] for setting in SCHEMA if setting.section == "generation"}
         self._presets[name] = values
@@ -172,17 +209,25 @@ class Settings:
         self._save(change)
 
     def apply_preset(self, name: str) -> None:
-        """Use and save the values kept under `name`; the rest of the section goes back to the defaults."""
-        if name not in self._presets:
-            known = ", ".join(self._presets) or _("none yet")
-            raise UserError(_("There is no preset {name}. Presets: {known}").format(name=name, known=known))
-        defaults = {setting.key: setting.default for setting in SCHEMA if setting.section == "generation"}
-        self.update(defaults | self._presets[name])
+        """Use and save the values kept under `name`; what it does not hold stays as it is."""
+        self.update(self.presets[self._known_preset(name)])
 
     def delete_preset(self, name: str) -> None:
-        """Forget the preset `name`."""
+        """Forget the preset `name`; a shipped one that was saved over comes back as it was.
+
+        Raises:
+            UserError: there is none of this name, or only the shipped one.
+        """
+        if self.is_shipped(self._known_preset(name)):
+            raise UserError(_("The preset {name} comes with glmtui and stays.").format(name=name))
         self._presets.pop(name, None)
         self._save(lambda document: _remove(document, ["presets", name]))
+
+    def _known_preset(self, name: str) -> str:
+        if name not in self.presets:
+            known = ", ".join(self.presets)
+            raise UserError(_("There is no preset {name}. Presets: {known}").format(name=name, known=known))
+        return name
 
     # --- the file ---
 
@@ -205,9 +250,20 @@ class Settings:
         if not name or setting is None:
             return
         try:
-            self._presets.setdefault(name, {})[setting.key] = setting.check(value)
+            self._presets.setdefault(name, dict(_UNSET))[setting.key] = setting.check(value)
         except UserError as error:
             self._problem(_("preset {name}: {error}.").format(name=name, error=error))
+
+    def _forget_overrides(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self._overrides.pop(key, None)
+
+    def _stamp(self) -> Stamp:
+        try:
+            status = self.path.stat()
+        except OSError:
+            return (0, 0, 0)
+        return status.st_ino, status.st_size, status.st_mtime_ns
 
     def _problem(self, text: str) -> None:
         self.problems.append(f"{self.path}: {text}")
@@ -217,6 +273,7 @@ class Settings:
         import tomlkit  # slow to import, and most runs never save
         from tomlkit.exceptions import TOMLKitError
 
+        alone = not self.edited()
         try:
             text = self.path.read_bytes().decode("utf-8-sig")
         except FileNotFoundError:
@@ -227,6 +284,8 @@ class Settings:
             document = tomlkit.parse(text)
             change(document)
             write_atomically(self.path, tomlkit.dumps(document).encode())
+            if alone:  # else the other's changes are still to be read
+                self._seen = self._stamp()
         except (TOMLKitError, OSError, TypeError) as error:
             raise self._not_saved(error) from error
 
@@ -237,6 +296,16 @@ class Settings:
                 "Correct or remove that file, or make room for it, and set it again."
             ).format(path=self.path, error=error)
         )
+
+
+def named(name: str) -> Setting:
+    """Return the setting that a person calls `name`: its full key, or the part behind the dot.
+
+    Raises:
+        UserError: there is none; the message names those like it.
+    """
+    found = [setting for setting in SCHEMA if name in (setting.key, setting.name)]
+    return found[0] if len(found) == 1 else _setting(name)
 
 
 def _setting(key: str) -> Setting:

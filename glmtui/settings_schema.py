@@ -44,6 +44,11 @@ class Setting:
         """The key inside its table."""
         return self.key.partition(".")[2]
 
+    @property
+    def per_conversation(self) -> bool:
+        """Whether a conversation may have a value of its own."""
+        return self.section == "generation"
+
     def check(self, value: object) -> Value:
         """Return `value` in the setting's own type, or raise a `UserError` that says what is allowed."""
         if value is None and self.nullable:
@@ -205,3 +210,26 @@ SCHEMA: tuple[Setting, ...] = (
 )
 # fmt: on
 BY_KEY: Mapping[str, Setting] = MappingProxyType({setting.key: setting for setting in SCHEMA})
+
+
+def _preset(temperature: float, top_p: float, top_k: int, repetition_penalty: float) -> Mapping[str, Value]:
+    values: dict[str, Value] = {
+        "generation.temperature": temperature,
+        "generation.top_p": top_p,
+        "generation.top_k": top_k,
+        "generation.repetition_penalty": repetition_penalty,
+    }
+    return MappingProxyType(values)
+
+
+SHIPPED_PRESETS: Mapping[str, Mapping[str, Value]] = MappingProxyType(
+    {
+        N_("balanced"): _preset(
+            _SAMPLING.temperature, _SAMPLING.top_p, _SAMPLING.top_k, _SAMPLING.repetition_penalty
+        ),
+        N_("precise"): _preset(0.2, 0.7, 50, 1.0),
+        N_("creative"): _preset(1.2, 0.9, 100, 1.05),
+        N_("greedy"): _preset(0.0, 1.0, 0, 1.0),
+    }
+)
+"""Presets that are always there, by name (an English msgid); ``balanced`` is ChatGLM's own."""

@@ -1,4 +1,5 @@
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from glmtui import settings as module
 from glmtui.engine.events import Sampling
 from glmtui.errors import UserError
-from glmtui.settings import BY_KEY, SCHEMA, Setting, Settings
+from glmtui.settings import BY_KEY, SCHEMA, SHIPPED_PRESETS, Setting, Settings, named
 
 HAND_WRITTEN = """\
 # 我的设置
@@ -193,6 +194,38 @@ def test_a_value_that_is_not_allowed_changes_nothing(path: Path) -> None:
     assert not path.exists()
 
 
+def test_edits_by_others_are_noticed_and_taken_in(path: Path) -> None:
+    settings = Settings.load(path)
+    assert not settings.edited()
+    settings.set("generation.top_k", 7)
+    assert not settings.edited(), "its own writing is no news"
+    write(path, "[generation]\ntop_k = 8\n")
+    os.utime(path, ns=(1, 1))
+    settings.override("model.device", "cpu")
+    assert settings.edited()
+    settings.set("generation.top_p", 0.5)
+    assert settings.edited(), "its own writing does not hide the other's"
+    settings.reload()
+    assert not settings.edited()
+    assert (settings["generation.top_k"], settings["generation.top_p"]) == (8, 0.5)
+    assert settings["model.device"] == "cpu", "an option of the command line holds for the whole run"
+
+
+def test_a_file_that_breaks_while_the_app_runs_changes_nothing(path: Path) -> None:
+    write(path, "[generation]\ntop_k = 8\n")
+    settings = Settings.load(path)
+    write(path, "[generation\ntop_k = ")
+    settings.reload()
+    assert settings["generation.top_k"] == 8
+    assert "stay as they were" in settings.problems[0]
+
+
+def test_settings_go_by_their_short_names(path: Path) -> None:
+    assert named("temperature") is named("generation.temperature") is BY_KEY["generation.temperature"]
+    with pytest.raises(UserError, match="temperature"):
+        named("temprature")
+
+
 def test_overriding_is_not_saved(path: Path) -> None:
     settings = Settings.load(path)
     settings.override("model.device", "cpu")
@@ -268,17 +301,37 @@ def test_presets(path: Path) -> None:
     assert settings["generation.seed"] is None, "not in the preset: the default"
     assert Settings.load(path).sampling() == settings.sampling()
     settings.delete_preset("严谨.v1")
-    assert Settings.load(path).presets == {}
+    assert Settings.load(path).presets == SHIPPED_PRESETS
     with pytest.raises(UserError, match="严谨"):
         settings.apply_preset("严谨.v1")
     with pytest.raises(UserError, match="name"):
         settings.save_preset("  ")
 
 
+def test_shipped_presets_are_there_and_stay(path: Path) -> None:
+    settings = Settings.load(path)
+    assert settings.preset == "balanced"
+    settings.set("generation.seed", 5)
+    for name, held in SHIPPED_PRESETS.items():
+        settings.apply_preset(name)
+        assert settings.preset == name
+        assert all(settings[key] == value for key, value in held.items())
+    assert settings["generation.seed"] == 5, "not in the preset: it stays"
+    settings.set("generation.top_k", 3)
+    assert settings.preset is None
+    settings.save_preset("greedy")
+    assert settings.preset == "greedy"
+    settings.delete_preset("greedy")
+    assert settings.presets == SHIPPED_PRESETS
+    with pytest.raises(UserError, match="stays"):
+        settings.delete_preset("greedy")
+
+
 def test_a_wrong_value_in_a_preset_is_named(path: Path) -> None:
     write(path, "[presets.wild]\ntemperature = 9\ntop_p = 0.2\ncolour = 1\n")
     settings = Settings.load(path)
-    assert settings.presets == {"wild": {"generation.top_p": 0.2}}
+    assert settings.presets["wild"]["generation.top_p"] == 0.2
+    assert "generation.temperature" not in settings.presets["wild"]
     assert "wild" in settings.problems[0]
 
 

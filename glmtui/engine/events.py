@@ -11,6 +11,8 @@ import itertools
 from dataclasses import dataclass, field
 from typing import Literal
 
+from glmtui.i18n import _
+
 Role = Literal["system", "user", "assistant", "observation"]
 Quant = Literal["none", "8", "4"]
 _request_ids = itertools.count(1)
@@ -177,7 +179,7 @@ class ModelInfo:
     """What is loaded, for the status line, the messages' own record and `doctor`."""
 
     name: str
-    """Short and for people: ``nano (built in)``, ``chatglm-6b``."""
+    """Short and the same in every language, as answers keep it: ``nano``, ``chatglm-6b``."""
     source: str | None
     architecture: str
     parameters: int
@@ -193,6 +195,11 @@ class ModelInfo:
     builtin: bool = False
     note: str = ""
     """Something the person should know (already translated), such as why the CPU kernels are not used."""
+
+    @property
+    def title(self) -> str:
+        """The name for people."""
+        return _("nano (built in)") if self.builtin else self.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,7 +216,7 @@ def describe(plan: Plan, network: Network) -> ModelInfo:
     """Say what is loaded."""
     builtin = plan.source is None
     return ModelInfo(
-        name=_("nano (built in)") if builtin else plan.folder.path.name,
+        name="nano" if builtin else plan.folder.path.name,
         source=plan.source,
         architecture=plan.folder.family,
         parameters=plan.folder.sizes.parameters,

@@ -15,12 +15,12 @@ from glmtui.chat.library import Library
 from glmtui.errors import UserError
 from glmtui.i18n import _
 from glmtui.options import AppOptions
-from glmtui.settings import Settings
+from glmtui.settings import Settings, named
 from glmtui.tui import commands, keys
 from glmtui.tui.chat_controller import ChatController
-from glmtui.tui.command_handlers import BUILT_IN
 from glmtui.tui.desk import Desk
 from glmtui.tui.model_link import ModelLink
+from glmtui.tui.preferences import Preferences
 from glmtui.tui.screens.chat import ChatScreen
 from glmtui.tui.theme_shelf import ThemeShelf
 
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 1 / 12
 LONG_ANSWER_SECONDS = 8.0
-THEME_SECONDS = 1.0
+WATCH_SECONDS = 1.0
+"""Between two looks at whether the settings file or a theme was edited."""
 
 
 def _palette() -> type[Provider]:
@@ -66,7 +67,8 @@ class GlmTui(App[None]):
     ) -> None:
         self.options = options
         self.settings = settings or Settings.load()
-        self._override_settings()
+        self.preferences = Preferences(self)
+        self.preferences.override(options)
         i18n.use(str(self.settings["ui.language"]))
         self.library = Library()
         super().__init__()
@@ -91,13 +93,15 @@ class GlmTui(App[None]):
 
     async def _begin(self) -> None:
         self.set_interval(POLL_SECONDS, self._poll)
-        self.set_interval(THEME_SECONDS, self._watch_themes)
+        self.set_interval(WATCH_SECONDS, self._watch_files)
         await self.desk.open_first()
-        for problem in [*self.settings.problems, *keys.problems(self.settings.keys), *self.themes.problems]:
+        self.preferences.tell_problems()
+        for problem in self.themes.problems:
             self.chat.notice(problem, "warning")
-        self._load_model()
+        self.load_model()
 
-    def _load_model(self) -> None:
+    def load_model(self) -> None:
+        """Load the model of the settings."""
         source = self.settings["model.source"]
         path = str(source) if source else None
         self.controller.load(source=path, name=Path(path).name if path else "nano")
@@ -148,72 +152,24 @@ class GlmTui(App[None]):
 
     async def change_setting(self, key: str, value: object) -> None:
         """Save a setting and do what follows from it."""
-        self.settings.set(key, value)
-        await self._apply(key)
+        await self.preferences.change(key, value)
 
     async def type_setting(self, key: str, text: str) -> None:
-        """Change a setting to what a person typed."""
-        from glmtui.settings import BY_KEY
+        """Change a setting to what a person typed; ``default`` goes back to the default."""
+        if text.strip().lower() == "default":
+            await self.preferences.reset(named(key).key)
+        else:
+            await self.change_setting(named(key).key, named(key).parse(text))
 
-        if key not in BY_KEY:
-            raise UserError(_("There is no setting {key}. /settings shows them all.").format(key=key))
-        await self.change_setting(key, BY_KEY[key].parse(text))
-
-    async def pane_setting(
-        self, key: str, *, value: object = None, text: str | None = None, reset: bool = False
-    ) -> None:
-        """Change a setting from the pane, which shows what is wrong."""
-        try:
-            if reset:
-                self.settings.reset(key)
-                await self._apply(key)
-            elif text is not None:
-                await self.type_setting(key, text)
-            else:
-                await self.change_setting(key, value)
-        except UserError as error:
-            self.chat.settings_pane.show_error(error)
-
-    async def _apply(self, key: str) -> None:
-        section = key.partition(".")[0]
-        if section == "model":
-            self._load_model()
-        elif key == "ui.theme":
-            self.themes.choose(str(self.settings["ui.theme"]))
-        elif key == "ui.language":
-            i18n.use(str(self.settings["ui.language"]))
-            await self._rebuild()
-        elif key == "ui.send_key":
-            self.chat.composer.enter_sends = self.settings["ui.send_key"] == "enter"
-        elif key in ("ui.history_pane", "ui.settings_pane"):
-            self.chat.apply_panes()
-        self.chat.settings_pane.reload()
-
-    async def _rebuild(self) -> None:
+    async def rebuild(self) -> None:
         """Make the screen again, in another language."""
         text = self.chat.composer.text
         await self.chat.rebuild()
         await self.controller.attach()
         self.chat.composer.text = text
 
-    def _override_settings(self) -> None:
-        options = self.options
-        source = None if options.model in BUILT_IN else options.model
-        given = {
-            "model.device": options.device,
-            "model.quant": options.quant,
-            "model.threads": options.threads,
-            "model.ptuning": options.ptuning,
-            "ui.language": options.language,
-            "ui.theme": options.theme,
-        }
-        if options.model is not None:
-            self.settings.override("model.source", source)
-        for key, value in given.items():
-            if value is not None:
-                self.settings.override(key, value)
-
-    def _watch_themes(self) -> None:
+    async def _watch_files(self) -> None:
+        await self.preferences.look()
         if self.themes.changed():
             self.themes.choose(str(self.settings["ui.theme"]))
             self.refresh_css()

@@ -371,7 +371,8 @@ class ChatController:
 
     def _turns(self, conversation: Conversation) -> tuple[Turn, ...]:
         turns = [Turn(role, text) for role, text in conversation.turns()]
-        system = str(self.settings["generation.system_prompt"] or "").strip()
+        own = conversation.settings
+        system = str(self.settings.effective("generation.system_prompt", own) or "").strip()
         supported = self.status.info is not None and self.status.info.supports_system
         if supported and system and not (turns and turns[0].role == "system"):
             turns.insert(0, Turn("system", system))

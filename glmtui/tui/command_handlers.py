@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from glmtui.errors import UserError
 from glmtui.i18n import _, ngettext
+from glmtui.settings import BY_KEY, named
+from glmtui.tui import preferences
 from glmtui.tui.front import OnScreen
 
 if TYPE_CHECKING:
@@ -38,10 +40,10 @@ async def show_help(app: Front, argument: str) -> None:
 
 @OnScreen
 async def show_keys(app: GlmTui, _argument: str) -> None:
-    """Show all keys."""
-    app.show_help("keys")
-    how = _('To change a key, write into {path}, for example: `[keys]` and below it `"chat.new" = "ctrl+t"`.')
-    app.say_markdown(how.format(path=app.settings.path))
+    """Show all keys, to bind them elsewhere."""
+    from glmtui.tui.screens.keys import KeysScreen
+
+    await app.push_screen(KeysScreen(app.preferences))
 
 
 async def stats(app: Front, _argument: str) -> None:
@@ -106,7 +108,7 @@ async def copy(app: Front, argument: str) -> None:
 async def model(app: Front, argument: str) -> None:
     """Load another model."""
     if not argument:
-        name = app.controller.status.info.name if app.controller.status.info else _("none")
+        name = app.controller.status.info.title if app.controller.status.info else _("none")
         raise UserError(
             _("The model is {name}. Another one: /model FOLDER, or /model nano").format(name=name)
         )
@@ -130,49 +132,91 @@ async def threads(app: Front, argument: str) -> None:
 
 
 async def system(app: Front, argument: str) -> None:
-    """Set the system prompt."""
-    text = argument
+    """Set the system prompt of this conversation; an empty one is that of all conversations again."""
+    setting = BY_KEY["generation.system_prompt"]
+    text: str | None = argument
     if not text:
-        present = str(app.settings["generation.system_prompt"] or "")
-        typed = await app.ask(_("System prompt"), present)
-        if typed is None:
-            return
-        text = typed
-    await app.change_setting("generation.system_prompt", text)
+        present = app.settings.effective(setting.key, preferences.own(app))
+        text = await app.ask(_("System prompt of this conversation"), str(present or ""))
+    if text is None:
+        return
+    if not text.strip() or text.strip().lower() == "default":
+        preferences.reset_here(app, setting)
+        app.say(_("This conversation has the same system prompt as all others."))
+        return
+    preferences.change_here(app, setting, text)
     info = app.controller.status.info
     if info and not info.supports_system:
-        app.say(_("Saved. {name} has no system prompt: only later models see it.").format(name=info.name))
+        app.say(_("Saved. {name} has no system prompt: only later models see it.").format(name=info.title))
     else:
-        app.say(_("The system prompt is saved."))
+        app.say(_("This conversation has its own system prompt now."))
 
 
 # --- settings ---
 
 
 async def set_value(app: Front, argument: str) -> None:
-    """Change any setting."""
-    key, _space, value = argument.partition(" ")
-    if not value.strip():
-        raise UserError(_("Write a name and a value, for example: /set generation.temperature 0.7"))
-    await app.type_setting(key, value.strip())
-    app.say(f"{key} = {value.strip()}")
+    """Change any setting, in all conversations or (``here``) in this one."""
+    words, here = argument.split(None, 1), False
+    if words and words[0] == "here":
+        words, here = words[1].split(None, 1) if len(words) == 2 else [], True
+    if len(words) != 2:
+        raise UserError(_("Write a name and a value, for example: /set temperature 0.7"))
+    setting, value = named(words[0]), words[1].strip()
+    if not here:
+        await app.type_setting(setting.key, value)
+        app.say(f"{setting.key} = {value}")
+    elif value.lower() == "default":
+        preferences.reset_here(app, setting)
+        app.say(_("{key} is the same here as in all conversations.").format(key=setting.key))
+    else:
+        preferences.change_here(app, setting, setting.parse(value))
+        app.say(_("{key} = {value} in this conversation").format(key=setting.key, value=value))
 
 
 async def preset(app: Front, argument: str) -> None:
-    """Use or save a preset."""
+    """Use, save or delete a preset; without a name, choose one."""
     verb, _space, name = argument.partition(" ")
-    if verb == "save" and name.strip():
-        app.settings.save_preset(name.strip())
-        app.say(_("The preset {name} is saved.").format(name=name.strip()))
-        return
-    if argument not in app.settings.presets:
-        names = ", ".join(app.settings.presets) or _("none yet")
-        raise UserError(
-            _("There is no preset {name!r}. There are: {names}.").format(name=argument, names=names)
-        )
-    app.settings.update(app.settings.presets[argument])
+    if not argument:
+        await _choose_preset(app, "")
+    elif verb == "save":
+        _save_preset(app, name)
+    elif verb == "delete" and name.strip():
+        _delete_preset(app, name.strip())
+    else:
+        _use_preset(app, argument)
+        app.say(_("The preset {name} is in use.").format(name=app.settings.preset_title(argument)))
+
+
+@OnScreen
+async def _choose_preset(app: GlmTui, _argument: str) -> None:
+    from glmtui.tui.screens.presets import PresetScreen
+
+    match await app.push_screen_wait(PresetScreen(app.settings)):
+        case ("use", name):
+            _use_preset(app, name)
+        case ("delete", name):
+            _delete_preset(app, name)
+        case ("save", _name):
+            if typed := await app.ask(_("Save the present values as")):
+                _save_preset(app, typed)
+
+
+def _use_preset(app: Front, name: str) -> None:
+    app.settings.apply_preset(name)
     app.settings_changed()
-    app.say(_("The preset {name} is in use.").format(name=argument))
+
+
+def _save_preset(app: Front, name: str) -> None:
+    app.settings.save_preset(name)
+    app.settings_changed()
+    app.say(_("The preset {name} is saved.").format(name=name.strip()))
+
+
+def _delete_preset(app: Front, name: str) -> None:
+    app.settings.delete_preset(name)
+    app.settings_changed()
+    app.say(_("The preset {name} is deleted.").format(name=name))
 
 
 @OnScreen

@@ -51,22 +51,35 @@ def commands(_app: Front, typed: str) -> Sequence[Offer]:
 
 
 def settings(_app: Front, typed: str) -> Sequence[Offer]:
-    """Complete with the names of settings, then with their choices."""
+    """Complete with the names of settings, then with their choices; also behind ``here``."""
     from glmtui.settings import BY_KEY, SCHEMA
 
-    key, space, value = typed.partition(" ")
+    here = typed.startswith("here ")
+    head, rest = ("here ", typed[5:]) if here else ("", typed)
+    key, space, value = rest.partition(" ")
     if not space:
-        return [Offer(s.key, _(s.title)) for s in SCHEMA if typed in s.key]
+        word = [Offer("here ", _("only in this conversation"))] if "here".startswith(typed) else []
+        rows = [setting for setting in SCHEMA if setting.per_conversation or not here]
+        return [*word, *(Offer(f"{head}{s.key} ", _(s.title)) for s in rows if key in s.key)]
     found = BY_KEY.get(key)
     if found is None:
         return []
-    values = ("true", "false") if found.kind == "bool" else found.choices
-    return [Offer(f"{key} {choice}") for choice in values if choice.startswith(value)]
+    values = (*(("true", "false") if found.kind == "bool" else found.choices), "default")
+    return [Offer(f"{head}{key} {choice}") for choice in values if choice.startswith(value)]
 
 
 def presets(app: Front, typed: str) -> Sequence[Offer]:
-    """Complete with the person's presets."""
-    return [Offer(name) for name in (*app.settings.presets, "save ") if name.startswith(typed)]
+    """Complete with the presets and what can be done with them."""
+    known = app.settings.presets
+    if typed.startswith("delete "):
+        return [
+            Offer(f"delete {name}")
+            for name in known
+            if not app.settings.is_shipped(name) and name.startswith(typed.removeprefix("delete "))
+        ]
+    verbs = [Offer("save ", _("keep the present values under a name")), Offer("delete ", _("forget one"))]
+    offers = [*(Offer(name, app.settings.preset_title(name)) for name in known), *verbs]
+    return [offer for offer in offers if offer.text.startswith(typed)]
 
 
 def themes(app: Front, typed: str) -> Sequence[Offer]:

@@ -102,8 +102,10 @@ KEYS: tuple[Key, ...] = (
     Key("settings.previous", "settings", "up,k", "previous", N_("Previous setting")),
     Key("settings.less", "settings", "left,h", "step(-1)", N_("Less, or the choice before")),
     Key("settings.more", "settings", "right,l", "step(1)", N_("More, or the next choice")),
-    Key("settings.edit", "settings", "enter,space", "edit", N_("Type a value, or switch")),
-    Key("settings.reset", "settings", "delete,backspace", "reset", N_("Back to the default")),
+    Key("settings.edit", "settings", "enter,space", "edit", N_("Type a value, or switch"), N_("change")),
+    Key("settings.reset", "settings", "delete,backspace", "reset", N_("Back to the default"), N_("default")),
+    Key("settings.here", "settings", "o", "here", N_("Only in this conversation, or as in all again"),
+        N_("only here")),
 )  # fmt: skip
 BY_ID: Mapping[str, Key] = {key.id: key for key in KEYS}
 

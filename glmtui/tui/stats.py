@@ -36,7 +36,7 @@ def markdown(controller: ChatController) -> str:
             f"{info.parameters / 1e9:.1f} B" if info.parameters >= 1e9 else f"{info.parameters / 1e6:.1f} M"
         )
         rows += [
-            (_("Model"), f"{info.name} ({info.architecture}, {parameters})"),
+            (_("Model"), f"{info.title} ({info.architecture}, {parameters})"),
             (_("Device"), f"{info.device_name} ({info.device}, {info.dtype})"),
             (_("Quantisation"), _("none") if info.quant == "none" else f"INT{info.quant}"),
             (_("Weights in memory"), size(info.memory_bytes)),

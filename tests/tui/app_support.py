@@ -35,7 +35,7 @@ from glmtui.options import AppOptions
 from glmtui.tui.app import GlmTui
 
 NANO = ModelInfo(
-    name="nano (built in)",
+    name="nano",
     source=None,
     architecture="ChatGLM-6B",
     parameters=7_000_000,

@@ -25,7 +25,7 @@ async def test_a_message_is_answered_and_saved() -> None:
         question, answer = saved(app).branch()
         assert (question.role, question.text) == ("user", "你好")
         assert answer.text == "你好，我是 **nano**。"
-        assert answer.meta["model"] == "nano (built in)"
+        assert answer.meta["model"] == "nano"
         assert answer.meta["tokens"] == 2
         assert "你好，我是 nano。" in visible_text(app.chat.transcript)
         assert [turn.text for turn in worker.generated[0].turns] == ["你好"]

@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tui.app_support import running, settled, visible_text, wait_until
+from tui.app_support import ScriptedWorker, running, saved, send, settled, visible_text, wait_until
 
 from glmtui.settings import SCHEMA, Settings, Value
-from glmtui.tui.widgets.settings_pane import SettingRow, stepped
+from glmtui.tui.preferences import own
+from glmtui.tui.screens.keys import KeysScreen
+from glmtui.tui.screens.presets import PresetScreen
+from glmtui.tui.screens.prompt import PromptScreen
+from glmtui.tui.widgets.setting_rows import PresetRow, SettingRow, stepped
 
 BY_KEY = {setting.key: setting for setting in SCHEMA}
 
@@ -94,3 +98,114 @@ async def test_wrong_values_in_the_file_are_named_and_left_alone(home: Path) -> 
         assert "nowhere" in visible_text(app.chat.transcript)
         assert app.settings["generation.temperature"] == 0.95
         assert path.read_text("utf-8") == text
+
+
+async def test_a_conversation_has_values_of_its_own() -> None:
+    async with running(ScriptedWorker("One.", "Two."), size=(140, 50)) as (pilot, app, worker):
+        await send(pilot, "Go")
+        await pilot.press("f3")
+        app.chat.settings_pane.focus_row("generation.temperature")
+        await pilot.press("o", "left")
+        await settled(pilot)
+        pane = visible_text(app.chat.settings_pane)
+        assert "◆ Temperature" in pane
+        assert "all others: 0.95" in pane
+        assert saved(app).settings["generation.temperature"] == 0.9
+        assert Settings.load().is_default("generation.temperature")
+        app.chat.composer.focus()
+        await send(pilot, "Again")
+        assert worker.generated[-1].sampling.temperature == 0.9
+        await send(pilot, "/new")
+        assert "◆" not in visible_text(app.chat.settings_pane)
+        await send(pilot, "Elsewhere")
+        assert worker.generated[-1].sampling.temperature == 0.95
+
+
+async def test_own_values_go_back_to_those_of_all_conversations() -> None:
+    async with running(size=(140, 50)) as (pilot, app, _worker):
+        await send(pilot, "Go")
+        await send(pilot, "/set here temperature 0.2")
+        await send(pilot, "/set here top_k 3")
+        await pilot.press("f3")
+        app.chat.settings_pane.focus_row("generation.temperature")
+        await pilot.press("delete")
+        await settled(pilot)
+        assert own(app) == {"generation.top_k": 3}
+        app.chat.composer.focus()
+        await send(pilot, "/set here top_k default")
+        assert own(app) == {}
+        await send(pilot, "/set here ui.theme mist")
+        await wait_until(pilot, lambda: "same in all conversations" in visible_text(app.chat.transcript))
+
+
+async def test_a_preset_is_taken_with_the_arrow_keys_and_from_the_list() -> None:
+    async with running(size=(140, 50)) as (pilot, app, _worker):
+        await pilot.press("f3")
+        app.chat.settings_pane.query_one(PresetRow).focus()
+        await pilot.pause()
+        assert "balanced" in visible_text(app.chat.settings_pane)
+        await pilot.press("right")
+        await wait_until(pilot, lambda: "precise" in visible_text(app.chat.settings_pane))
+        assert app.settings["generation.temperature"] == 0.2
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: isinstance(app.screen, PresetScreen))
+        await pilot.press("s")
+        await wait_until(pilot, lambda: isinstance(app.screen, PromptScreen))
+        await pilot.press(*"mine", "enter")
+        await wait_until(pilot, lambda: "mine" in Settings.load().presets)
+        await settled(pilot)
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: isinstance(app.screen, PresetScreen))
+        await pilot.press("end", "d")
+        await wait_until(pilot, lambda: "mine" not in Settings.load().presets)
+        await settled(pilot)
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: isinstance(app.screen, PresetScreen))
+        await pilot.press("home", "enter")
+        await wait_until(pilot, lambda: app.settings.preset == "balanced")
+
+
+async def test_keys_are_bound_in_the_list_and_clashes_named() -> None:
+    async with running(size=(120, 40)) as (pilot, app, _worker):
+        await send(pilot, "/keys")
+        await wait_until(pilot, lambda: isinstance(app.screen, KeysScreen))
+        await pilot.press("down", "down", "enter", "ctrl+b")
+        assert app.settings.keys == {"chat.new": "ctrl+b"}
+        assert "Ctrl+B is bound to both" in visible_text(app.screen)
+        await pilot.press("enter", "ctrl+t", "plus", "f9")
+        assert Settings.load().keys == {"chat.new": "ctrl+t,f9"}
+        assert "is bound to both" not in visible_text(app.screen)
+        await pilot.press("enter", "escape", "escape")
+        await settled(pilot)
+        old = app.controller.conversation
+        await pilot.press("f9")
+        await wait_until(pilot, lambda: app.controller.conversation is not old)
+        await send(pilot, "/keys")
+        await wait_until(pilot, lambda: isinstance(app.screen, KeysScreen))
+        await pilot.press("down", "down", "delete")
+        assert Settings.load().keys == {}
+
+
+async def test_edits_of_the_file_are_taken_in_while_the_app_runs(home: Path) -> None:
+    path = home / "config" / "config.toml"
+    async with running(size=(140, 50)) as (pilot, app, worker):
+        await pilot.press("f3")
+        await settled(pilot)
+        path.write_text(
+            '# mine\n[ui]\ntheme = "mist"\nsettings_pane = true\n[model]\nquant = 8\n'
+            '[generation]\ntop_k = "many"\ntemperature = 0.3\n[keys]\n"chat.new" = "f9"\n',
+            "utf-8",
+        )
+        await wait_until(pilot, lambda: app.theme == "mist")
+        await wait_until(pilot, lambda: "0.3" in visible_text(app.chat.settings_pane))
+        await wait_until(pilot, lambda: worker.loads[-1].quant == "8")
+        await wait_until(pilot, lambda: "generation.top_k" in visible_text(app.chat.transcript))
+        app.chat.settings_pane.focus_row("generation.temperature")
+        await pilot.press("left")
+        await settled(pilot)
+        assert "# mine" in path.read_text("utf-8")
+        assert 'top_k = "many"' in path.read_text("utf-8")
+        assert Settings.load()["generation.temperature"] == 0.25
+        old = app.controller.conversation
+        await pilot.press("f9")
+        await wait_until(pilot, lambda: app.controller.conversation is not old)

@@ -14,11 +14,13 @@ from textual.timer import Timer
 from glmtui.i18n import _
 from glmtui.tui import commands, keys
 from glmtui.tui.chat_view import AnswerHandle, Kind
+from glmtui.tui.preferences import own
 from glmtui.tui.widgets.bars import KeyHints, QueueStrip, TitleBar
 from glmtui.tui.widgets.completion import Completion
 from glmtui.tui.widgets.composer import Composer
 from glmtui.tui.widgets.history import HistoryPane
-from glmtui.tui.widgets.settings_pane import SettingRow, SettingsPane
+from glmtui.tui.widgets.setting_rows import PresetRow, Row, SettingRow
+from glmtui.tui.widgets.settings_pane import SettingsPane
 from glmtui.tui.widgets.status import StatusLine
 from glmtui.tui.widgets.transcript import Transcript
 from glmtui.tui.widgets.welcome import Suggestion, Welcome
@@ -60,7 +62,7 @@ class ChatScreen(Screen[None]):
     def _build(self, app: GlmTui) -> None:
         settings = app.settings
         self.history = HistoryPane(app.library)
-        self.settings_pane = SettingsPane(settings)
+        self.settings_pane = SettingsPane(settings, own=lambda: own(app))
         self.title_bar = TitleBar()
         self.welcome = Welcome()
         self.transcript = Transcript(id="transcript")
@@ -283,6 +285,7 @@ class ChatScreen(Screen[None]):
         """Draw the title and the list again."""
         conversation = self.app.controller.conversation
         self.title_bar.show(conversation.title)
+        self.settings_pane.reload()
         self.history.current = conversation.id
         self.history.reload()
 
@@ -331,19 +334,33 @@ class ChatScreen(Screen[None]):
 
     @on(SettingRow.Changed)
     async def _setting_changed(self, event: SettingRow.Changed) -> None:
-        await self.app.pane_setting(event.key, value=event.value)
+        with self.settings_pane.saying_errors():
+            await self.app.preferences.put(event.setting, event.value)
 
     @on(SettingRow.Typed)
     async def _setting_typed(self, event: SettingRow.Typed) -> None:
-        await self.app.pane_setting(event.key, text=event.text)
+        with self.settings_pane.saying_errors():
+            await self.app.preferences.put(event.setting, event.setting.parse(event.text))
 
     @on(SettingRow.Reset)
     async def _setting_reset(self, event: SettingRow.Reset) -> None:
-        await self.app.pane_setting(event.key, reset=True)
+        with self.settings_pane.saying_errors():
+            await self.app.preferences.clear(event.setting)
 
-    @on(SettingRow.Pick)
-    def _pick(self) -> None:
-        self.app.run_command("theme")
+    @on(SettingRow.Here)
+    def _setting_here(self, event: SettingRow.Here) -> None:
+        with self.settings_pane.saying_errors():
+            self.app.preferences.toggle_here(event.setting)
+
+    @on(PresetRow.Changed)
+    async def _preset_changed(self, event: PresetRow.Changed) -> None:
+        with self.settings_pane.saying_errors():
+            self.app.settings.apply_preset(event.name)
+            self.settings_pane.reload()
+
+    @on(Row.Pick)
+    def _pick(self, event: Row.Pick) -> None:
+        self.app.run_command(event.command)
 
     @on(Transcript.MessageAction)
     def _message_action(self, event: Transcript.MessageAction) -> None:

@@ -68,7 +68,7 @@ class StatusLine(Widget):
             return Content.assemble(("● ", "$text-warning"), _("No model"))
         busy = status.busy
         mark = (spinner, "$text-primary") if busy else ("●", "$text-success")
-        pieces = [Content.assemble(mark, " ", (status.info.name, "bold"))]
+        pieces = [Content.assemble(mark, " ", (status.info.title, "bold"))]
         pieces.append(Content(status.info.device.upper()))
         if quant := QUANTS[status.info.quant]:
             pieces.append(Content(quant))

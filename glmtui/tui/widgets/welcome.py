@@ -90,5 +90,5 @@ class Welcome(Vertical):
             return _(
                 "{name} is a tiny demo model that comes with glmtui: it knows glmtui and small talk, in "
                 "English and Chinese. For a real one: /model FOLDER"
-            ).format(name=status.info.name)
-        return _("{name} answers here.").format(name=status.info.name)
+            ).format(name=status.info.title)
+        return _("{name} answers here.").format(name=status.info.title)

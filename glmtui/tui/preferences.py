@@ -1,0 +1,166 @@
+"""Changes of settings while the app runs: by commands, in the pane, for one conversation, in the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from glmtui import i18n
+from glmtui.errors import UserError
+from glmtui.i18n import _
+from glmtui.settings_schema import BY_KEY, Setting, Value
+from glmtui.tui import keys
+
+if TYPE_CHECKING:
+    from glmtui.options import AppOptions
+    from glmtui.settings import Settings
+    from glmtui.tui.app import GlmTui
+    from glmtui.tui.front import Front
+
+
+def own(front: Front) -> dict[str, Value]:
+    """Return the open conversation's own values, as far as they are allowed."""
+    given = front.controller.conversation.settings
+    return {
+        key: front.settings.effective(key, given)
+        for key, value in given.items()
+        if key in BY_KEY and BY_KEY[key].per_conversation and value is not None
+    }
+
+
+def change_here(front: Front, setting: Setting, value: object) -> None:
+    """Use `value` in the open conversation alone; it is kept in the conversation's file.
+
+    Raises:
+        UserError: the setting is none that a conversation has, or the value is not allowed. Nor is no value,
+            which means that it has none of its own.
+    """
+    if not setting.per_conversation:
+        raise UserError(
+            _("{key} is the same in all conversations. Write: /set {key} VALUE").format(key=setting.key)
+        )
+    checked = setting.check(value)
+    if checked is None:
+        text = _("Give this conversation a value of its own: /set here {name} VALUE")
+        raise UserError(text.format(name=setting.name))
+    _configure(front, setting, checked)
+
+
+def reset_here(front: Front, setting: Setting) -> None:
+    """Let the open conversation have the same value as all others."""
+    _configure(front, setting, None)
+
+
+def _configure(front: Front, setting: Setting, value: Value) -> None:
+    front.controller.conversation.configure({setting.key: value})
+    front.controller.measure()
+    front.settings_changed()
+
+
+class Preferences:
+    """Saves what a person wants and does at once what follows from it."""
+
+    def __init__(self, app: GlmTui) -> None:
+        self._app = app
+
+    @property
+    def _settings(self) -> Settings:
+        return self._app.settings
+
+    # --- for all conversations ---
+
+    async def change(self, key: str, value: object) -> None:
+        """Save a setting and do what follows from it."""
+        self._settings.set(key, value)
+        await self._apply([key])
+
+    async def reset(self, key: str) -> None:
+        """Go back to the default."""
+        self._settings.reset(key)
+        await self._apply([key])
+
+    def bind(self, binding: str, bound: str | None) -> None:
+        """Bind an action to other keys; None goes back to the default."""
+        self._settings.set_key(binding, bound)
+        self._apply_keys()
+
+    # --- in the pane: the value that is in use in the open conversation ---
+
+    async def put(self, setting: Setting, value: object) -> None:
+        """Change the conversation's own value if it has one, else that of all."""
+        if setting.key in own(self._app):
+            change_here(self._app, setting, value)
+        else:
+            await self.change(setting.key, value)
+
+    async def clear(self, setting: Setting) -> None:
+        """Take back what `put` would change."""
+        if setting.key in own(self._app):
+            reset_here(self._app, setting)
+        else:
+            await self.reset(setting.key)
+
+    def toggle_here(self, setting: Setting) -> None:
+        """Give the open conversation a value of its own, to begin with the present one, or take it away."""
+        if setting.key in own(self._app):
+            reset_here(self._app, setting)
+        else:
+            change_here(self._app, setting, self._settings[setting.key])
+
+    # --- by hand, in the file ---
+
+    async def look(self) -> None:
+        """Take in what was edited in the file since; what is wrong there is said."""
+        settings = self._settings
+        if not settings.edited():
+            return
+        before = {key: settings[key] for key in BY_KEY}
+        settings.reload()
+        self.tell_problems()
+        self._apply_keys()
+        await self._apply(key for key, value in before.items() if settings[key] != value)
+
+    def tell_problems(self) -> None:
+        """Name what is wrong in the file."""
+        for problem in [*self._settings.problems, *keys.problems(self._settings.keys)]:
+            self._app.chat.notice(problem, "warning")
+
+    # --- what follows ---
+
+    async def _apply(self, changed: Iterable[str]) -> None:
+        app, changed = self._app, set(changed)
+        if any(BY_KEY[key].section == "model" for key in changed):
+            app.load_model()
+        if "ui.theme" in changed:
+            app.themes.choose(str(self._settings["ui.theme"]))
+        if "ui.language" in changed:
+            i18n.use(str(self._settings["ui.language"]))
+            await app.rebuild()
+        if "ui.send_key" in changed:
+            app.chat.composer.enter_sends = self._settings["ui.send_key"] == "enter"
+        if changed & {"ui.history_pane", "ui.settings_pane"}:
+            app.chat.apply_panes()
+        app.chat.settings_pane.reload()
+
+    def _apply_keys(self) -> None:
+        self._app.set_keymap(dict(self._settings.keys))
+        self._app.chat.update_hints()
+
+    def override(self, options: AppOptions) -> None:
+        """Use what the command line says, in this run."""
+        from glmtui.tui.command_handlers import BUILT_IN
+
+        if options.model is not None:
+            source = None if options.model in BUILT_IN else options.model
+            self._settings.override("model.source", source)
+        given = {
+            "model.device": options.device,
+            "model.quant": options.quant,
+            "model.threads": options.threads,
+            "model.ptuning": options.ptuning,
+            "ui.language": options.language,
+            "ui.theme": options.theme,
+        }
+        for key, value in given.items():
+            if value is not None:
+                self._settings.override(key, value)

@@ -1,0 +1,150 @@
+"""All keys, to bind them elsewhere: choose an action, press the key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+
+from glmtui.errors import UserError
+from glmtui.i18n import _
+from glmtui.tui import keys
+from glmtui.tui.keys import BY_ID, KEYS, SCOPES, Key
+
+if TYPE_CHECKING:
+    from glmtui.tui.app import GlmTui
+    from glmtui.tui.preferences import Preferences
+
+WIDTH = 74
+"""Of a row, in cells."""
+
+
+class KeysScreen(ModalScreen[None]):
+    """Every action with its keys by where it works. Enter waits for the new key; clashes are named."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("escape,f1", "give_up", ""), ("plus", "add", ""), ("delete,d", "reset", ""),
+        ("j", "move('down')", ""), ("k", "move('up')", ""),
+    ]  # fmt: skip
+    app: GlmTui
+
+    def __init__(self, preferences: Preferences) -> None:
+        super().__init__()
+        self._preferences = preferences
+        self._waiting: Key | None = None
+        """The action whose new key is to be pressed."""
+        self._adding = False
+
+    def compose(self) -> ComposeResult:
+        """Title, list, what the keys do and what is wrong."""
+        with Vertical(classes="dialog -tall"):
+            yield Static(_("Keys"), classes="dialog-title", markup=False)
+            yield OptionList(id="keys-list")
+            yield Static(id="keys-said", markup=False)
+            yield Static(classes="dialog-keys", markup=False)
+
+    def on_mount(self) -> None:
+        """Fill the list."""
+        rows: list[Option] = []
+        for scope, name in SCOPES.items():
+            above = "\n" if rows else ""
+            rows.append(Option(Content.styled(f"{above}{_(name)}", "$text-secondary"), disabled=True))
+            rows += [Option(self._row(key), id=key.id) for key in KEYS if key.scope == scope]
+        options = self.query_one(OptionList)
+        options.add_options(rows)
+        options.highlighted = 1
+        options.focus()
+        self._say()
+
+    # --- choosing and pressing ---
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Wait for the key that replaces those of this action."""
+        event.stop()
+        self._wait(adding=False)
+
+    def action_add(self) -> None:
+        """Wait for one more key for this action."""
+        self._wait(adding=True)
+
+    def action_reset(self) -> None:
+        """Back to the shipped keys."""
+        if key := self._chosen():
+            self._bind(key, None)
+
+    def action_move(self, direction: str) -> None:
+        """Go up or down with the letters, too."""
+        options = self.query_one(OptionList)
+        options.action_cursor_down() if direction == "down" else options.action_cursor_up()
+
+    def action_give_up(self) -> None:
+        """Close."""
+        self.dismiss(None)
+
+    async def on_event(self, event: events.Event) -> None:
+        """While a key is waited for, take it whatever it is bound to."""
+        if isinstance(event, events.Key) and self._waiting:
+            event.stop()
+            event.prevent_default()
+            self._take(event.key)
+        else:
+            await super().on_event(event)
+
+    def _wait(self, *, adding: bool) -> None:
+        self._waiting, self._adding = self._chosen(), adding
+        self._say()
+
+    def _take(self, pressed: str) -> None:
+        key, self._waiting = self._waiting, None
+        assert key is not None
+        if pressed == "escape":
+            self._say()
+            return
+        before = keys.keys_of(key, self.app.settings.keys) if self._adding else []
+        self._bind(key, ",".join(dict.fromkeys([*before, pressed])))
+
+    def _bind(self, key: Key, bound: str | None) -> None:
+        wrong = ""
+        try:
+            self._preferences.bind(key.id, None if bound == key.keys else bound)
+        except UserError as error:
+            wrong = str(error)
+        self.query_one(OptionList).replace_option_prompt(key.id, self._row(key))
+        own = self.app.settings.keys
+        clashes = [problem for problem in keys.problems(own) if key.id in problem]
+        self._say(wrong or "\n".join(clashes))
+
+    # --- what is shown ---
+
+    def _chosen(self) -> Key | None:
+        options = self.query_one(OptionList)
+        found = options.highlighted_option
+        return BY_ID.get(found.id) if found and found.id else None
+
+    def _row(self, key: Key) -> Content:
+        own = self.app.settings.keys
+        bound = " / ".join(keys.display(name) for name in keys.keys_of(key, own)) or _("none")
+        changed = key.id in own
+        right = Content.styled(bound, "bold $text-primary" if changed else "$text-secondary")
+        left = Content.assemble(("•" if changed else " ", "$text-accent"), " ", _(key.help))
+        left = left.truncate(WIDTH - right.cell_length - 2, ellipsis=True)
+        return Content.assemble(left, " " * (WIDTH - left.cell_length - right.cell_length), right)
+
+    def _say(self, wrong: str = "") -> None:
+        said = self.query_one("#keys-said", Static)
+        said.update(wrong)
+        said.display = bool(wrong)
+        if key := self._waiting:
+            text = _("Press the key for “{action}” · Esc gives up").format(action=_(key.help))
+        else:
+            text = _("Enter: press a new key · + one more · Del as shipped · Esc closes")
+        foot = self.query_one(".dialog-keys", Static)
+        foot.set_class(self._waiting is not None, "-waiting")
+        foot.update(text)

@@ -1,0 +1,71 @@
+"""Chooses a preset, saves the present values as one, or deletes one."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+
+from glmtui.i18n import _
+from glmtui.settings import BY_KEY, Settings
+from glmtui.tui.text import one_line
+from glmtui.tui.widgets.setting_rows import shown
+
+SHOWN = ("temperature", "top_p", "top_k", "repetition_penalty")
+"""What a row tells of a preset, as far as it holds it."""
+Choice = tuple[Literal["use", "save", "delete"], str]
+
+
+class PresetScreen(ModalScreen[Choice | None]):
+    """All presets with their values; the one in use is highlighted."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("escape", "dismiss", ""), ("s", "choose('save')", ""), ("d,delete", "choose('delete')", ""),
+    ]  # fmt: skip
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self._settings = settings
+
+    def compose(self) -> ComposeResult:
+        """Title, list, what the keys do."""
+        names = list(self._settings.presets)
+        with Vertical(classes="dialog"):
+            yield Static(_("Presets"), classes="dialog-title", markup=False)
+            yield OptionList(*[Option(self._row(name), id=str(at)) for at, name in enumerate(names)])
+            keys = _("Enter uses · S saves the present values · Del deletes · Esc closes")
+            yield Static(keys, classes="dialog-keys", markup=False)
+
+    def on_mount(self) -> None:
+        """Start at the preset in use."""
+        names, options = list(self._settings.presets), self.query_one(OptionList)
+        options.highlighted = names.index(self._settings.preset) if self._settings.preset in names else 0
+        options.focus()
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Use it."""
+        event.stop()
+        self.action_choose("use")
+
+    def action_choose(self, verb: Literal["use", "save", "delete"]) -> None:
+        """Hand back what to do with the highlighted preset."""
+        at = self.query_one(OptionList).highlighted
+        if at is not None:
+            self.dismiss((verb, list(self._settings.presets)[at]))
+
+    def _row(self, name: str) -> Content:
+        held = self._settings.presets[name]
+        figures = [
+            f"{_(BY_KEY[key].title)} {shown(BY_KEY[key], held[key])}"
+            for key in (f"generation.{field}" for field in SHOWN)
+            if key in held
+        ]
+        return Content.assemble(
+            f"{one_line(self._settings.preset_title(name))}\n", ("  " + " · ".join(figures), "$text-muted")
+        )
