@@ -18,10 +18,13 @@ ENGINE_SIDE = ("glmtui.models", "glmtui.quant", "glmtui.engine", "glmtui.server"
 
 
 def modules() -> list[str]:
-    """Every module of the package; nano's training scripts are programs of their own."""
+    """Every module but nano's training scripts, which are programs, and what only Triton can import."""
     found = [module.name for module in pkgutil.walk_packages([str(ROOT)], "glmtui.")]
     return [
-        name for name in found if not name.startswith("glmtui.models.nano.") and name != "glmtui.__main__"
+        name
+        for name in found
+        if not name.startswith("glmtui.models.nano.")
+        and name not in ("glmtui.__main__", "glmtui.quant.cuda.kernels")
     ]
 
 

@@ -122,6 +122,10 @@ def run(args: Namespace) -> int:
         from glmtui.quant import cpu
 
         result["kernels"] = cpu.status().implementation
+    if about["device"] == "cuda" and about["quant"] != "none":
+        from glmtui.quant import cuda
+
+        result["kernels"] = cuda.status(next(network.parameters()).device).implementation
     print(json.dumps(result, ensure_ascii=False) if args.json else "\n".join(lines(result)))  # noqa: T201
     return 0
 

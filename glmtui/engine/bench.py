@@ -122,7 +122,7 @@ def weights_read(network: nn.Module) -> list[Tensor]:
     for module in network.modules():
         tensors: list[Tensor] = []
         if isinstance(module, QuantizedLinear):
-            tensors = [*module.weight.packed.tensors().values(), *module.parameters(recurse=False)]
+            tensors = [*module.weight.buffers(), *module.parameters(recurse=False)]
         elif not isinstance(module, nn.Embedding | QuantizedEmbedding):
             tensors = list(module.parameters(recurse=False))
         found |= {tensor.data_ptr(): tensor for tensor in tensors}

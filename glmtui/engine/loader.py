@@ -233,9 +233,13 @@ def describe(plan: Plan, network: Network) -> ModelInfo:
 
 
 def _note(plan: Plan) -> str:
-    """Say why quantised products on the CPU are slower than they could be, and what to install."""
-    if plan.quant == "none" or plan.place.kind != "cpu":
+    """Say why quantised products are slower than they could be, and what to install."""
+    if plan.quant == "none" or plan.place.kind == "mps":
         return ""
+    if plan.place.kind == "cuda":
+        from glmtui.quant import cuda
+
+        return cuda.status(torch.device("cuda", torch.cuda.current_device())).reason
     from glmtui.quant import cpu
 
     return cpu.status().reason

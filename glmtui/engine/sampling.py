@@ -41,6 +41,8 @@ class Sampler:
 
     def __call__(self, logits: Tensor) -> int:
         """Return the next token for float32 `logits` ``[vocab]``, and remember it as said."""
+        if logits.device.type == "mps":
+            logits = logits.cpu()  # the same memory, and none of the gaps in what that device can sort
         token = self._choose(logits)
         if self._said is not None:
             self._said.append(token)

@@ -102,6 +102,15 @@ class Packed:
         named = {name: getattr(self, name) for name in TENSORS}
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
+    def to(self, device: torch.device | str) -> Packed:
+        """Return the same matrix on `device`."""
+        return Packed(
+            self.bits,
+            self.rows,
+            self.columns,
+            **{name: tensor.to(device) for name, tensor in self.tensors().items()},
+        )
+
     def integers(self, first: int = 0, last: int | None = None) -> Tensor:
         """Return blocks `first` to `last` in units of their scale, int8 ``[rows, columns]`` with padding."""
         values = self.values[first:last]

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor, nn
 
-from glmtui.quant import cpu
+from glmtui.quant import cpu, cuda
 from glmtui.quant.formats import BLOCK, GROUP, TENSORS, Packed
+from glmtui.quant.mps import MpsWeight
 
 Activations = Literal["int8", "float"]
 """``int8`` rounds activations to 8 bits per token and 128 columns, for the kernels; ``float`` does not."""
 
 _PIECE = 1 << 22
 """Weights that are unpacked at a time where there are no kernels."""
+_GPU_PIECE = 1 << 26
+"""The same on a GPU, which small products leave idle."""
 
 
 class QuantizedWeight(nn.Module):
@@ -45,6 +49,33 @@ class QuantizedWeight(nn.Module):
             setattr(self, name, tensor.to(fn(tensor).device))
         return self
 
+    def multiply(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Return ``x @ weight.T + bias`` ``[tokens, rows]`` in the type of `x`, unpacking where `x` is.
+
+        Few tokens go through a kernel that reads every weight once; for more, weights are unpacked a few rows
+        at a time for a product of PyTorch's.
+        """
+        packed, gpu = self.packed, x.device.type == "cuda"
+        kernels = cuda.load(x.device) if gpu else None
+        if kernels is not None and len(x) <= cuda.FEW:
+            return kernels.multiply(packed, x.contiguous(), bias)
+        unpack = packed.dequantize if kernels is None else partial(kernels.unpack, packed)
+        blocks = max((_PIECE if kernels is None else _GPU_PIECE) // (BLOCK * packed.columns), 1)
+        pieces = [
+            F.linear(x, unpack(first, first + blocks, x.dtype))
+            for first in range(0, packed.values.shape[0], blocks)
+        ]
+        out = torch.cat(pieces, dim=1)
+        return out if bias is None else out + bias.to(out.dtype)
+
+    def gather(self, ids: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the rows `ids` ``[n]`` as ``[n, columns]``."""
+        packed = self.packed
+        blocks = {name: tensor.index_select(0, ids // BLOCK) for name, tensor in packed.tensors().items()}
+        # Sixteen rows are unpacked for each one wanted: nothing beside the layers that follow.
+        rows = Packed(packed.bits, len(ids) * BLOCK, packed.columns, **blocks).dequantize(dtype=dtype)
+        return rows.view(len(ids), BLOCK, -1)[torch.arange(len(ids), device=ids.device), ids % BLOCK]
+
     def matrix(self, bias: Tensor | None) -> cpu.Matrix:
         """Return what the kernels are given, made once for each `bias`."""
         key = 0 if bias is None else bias.data_ptr()
@@ -56,17 +87,20 @@ class QuantizedWeight(nn.Module):
 class QuantizedLinear(nn.Module):
     """``x @ weight.T + bias`` with a packed weight ``[out, in]``.
 
-    On the CPU through the kernels, in float32. Elsewhere, and with ``float`` activations, weights are
-    unpacked a few rows at a time.
+    On the CPU with ``int8`` activations through the kernels, in float32; else as the weight itself does it,
+    in the type of its input.
     """
 
     bias: nn.Parameter | None
 
     def __init__(
-        self, packed: Packed | QuantizedWeight, bias: Tensor | None = None, activations: Activations = "int8"
+        self,
+        packed: Packed | QuantizedWeight | MpsWeight,
+        bias: Tensor | None = None,
+        activations: Activations = "int8",
     ) -> None:
         super().__init__()
-        self.weight = packed if isinstance(packed, QuantizedWeight) else QuantizedWeight(packed)
+        self.weight = QuantizedWeight(packed) if isinstance(packed, Packed) else packed
         self.in_features, self.out_features = self.weight.columns, self.weight.rows
         self.activations = activations
         parameter = None if bias is None else nn.Parameter(bias, requires_grad=False)
@@ -75,27 +109,16 @@ class QuantizedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``[..., in]`` to ``[..., out]``, in the type of `x`."""
         flat = x.reshape(-1, self.in_features)
-        kernels = cpu.load() if self.activations == "int8" and x.device.type == "cpu" else None
-        if kernels is not None:
-            bias = self.bias
+        weight, bias = self.weight, self.bias
+        rounds = self.activations == "int8" and x.device.type == "cpu"
+        kernels = cpu.load() if rounds else None
+        if kernels is not None and isinstance(weight, QuantizedWeight):
             if bias is not None and bias.dtype != torch.float32:
                 bias = self.bias = nn.Parameter(bias.float(), requires_grad=False)
-            out = kernels.multiply(self.weight.matrix(bias), flat.float().contiguous()).to(x.dtype)
+            out = kernels.multiply(weight.matrix(bias), flat.float().contiguous()).to(x.dtype)
         else:
-            out = self._multiply_by_pieces(flat)
+            out = weight.multiply(round_activations(flat.float()).to(x.dtype) if rounds else flat, bias)
         return out.view(*x.shape[:-1], self.out_features)
-
-    def _multiply_by_pieces(self, x: Tensor) -> Tensor:
-        packed = self.weight.packed
-        if self.activations == "int8" and x.device.type == "cpu":
-            x = round_activations(x.float()).to(x.dtype)
-        blocks = max(_PIECE // (BLOCK * packed.columns), 1)
-        pieces = [
-            F.linear(x, packed.dequantize(first, first + blocks, x.dtype))
-            for first in range(0, packed.values.shape[0], blocks)
-        ]
-        out = torch.cat(pieces, dim=1)
-        return out if self.bias is None else out + self.bias.to(out.dtype)
 
     def extra_repr(self) -> str:
         """Sizes, for `print`."""
@@ -105,9 +128,11 @@ class QuantizedLinear(nn.Module):
 class QuantizedEmbedding(nn.Module):
     """Rows of a packed matrix ``[tokens, width]``, which the output layer may share."""
 
-    def __init__(self, packed: Packed | QuantizedWeight, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, packed: Packed | QuantizedWeight | MpsWeight, dtype: torch.dtype = torch.float32
+    ) -> None:
         super().__init__()
-        self.weight = packed if isinstance(packed, QuantizedWeight) else QuantizedWeight(packed)
+        self.weight = QuantizedWeight(packed) if isinstance(packed, Packed) else packed
         self.num_embeddings, self.embedding_dim = self.weight.rows, self.weight.columns
         self.dtype = dtype
 
@@ -115,21 +140,16 @@ class QuantizedEmbedding(nn.Module):
         """``[...]`` token ids to ``[..., width]``.
 
         Raises:
-            IndexError: an id is outside the vocabulary.
+            IndexError: an id is outside the vocabulary (on the CPU; elsewhere looking would make the program
+                wait for the device).
         """
         flat = ids.flatten()
-        if len(flat) and not 0 <= int(flat.min()) <= int(flat.max()) < self.num_embeddings:
+        is_seen = ids.device.type == "cpu" and len(flat) > 0
+        if is_seen and not 0 <= int(flat.min()) <= int(flat.max()) < self.num_embeddings:
             raise IndexError("token id out of range")
-        rows = [self._rows(part) for part in torch.split(flat, 64)]
+        rows = [self.weight.gather(part, self.dtype) for part in torch.split(flat, 64)]
         found = torch.cat(rows) if rows else torch.empty(0, self.embedding_dim, dtype=self.dtype)
         return found.view(*ids.shape, self.embedding_dim)
-
-    def _rows(self, ids: Tensor) -> Tensor:
-        packed = self.weight.packed
-        blocks = {name: tensor.index_select(0, ids // BLOCK) for name, tensor in packed.tensors().items()}
-        # Sixteen rows are unpacked for each one wanted: nothing beside the layers that follow.
-        rows = Packed(packed.bits, len(ids) * BLOCK, packed.columns, **blocks).dequantize(dtype=self.dtype)
-        return rows.view(len(ids), BLOCK, -1)[torch.arange(len(ids), device=ids.device), ids % BLOCK]
 
 
 def round_activations(x: Tensor) -> Tensor:

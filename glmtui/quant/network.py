@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from glmtui.quant.formats import Bits, Packed
 from glmtui.quant.linear import Activations, QuantizedEmbedding, QuantizedLinear, QuantizedWeight
+from glmtui.quant.mps import MpsWeight
 
 EMBEDDING_BITS: Mapping[Bits, Bits] = {4: 8, 8: 8}
 """Bits of embeddings and output layer by bits of the rest: with 4 the output layer would lose most."""
@@ -41,7 +42,8 @@ def install(
     The bias stays, wherever it is at the moment (it may still be on the meta device).
     """
     owner, _dot, _leaf = name.rpartition(".")
-    weight = QuantizedWeight(packed)
+    on_mps = packed.values.device.type == "mps"
+    weight = MpsWeight.of(packed, dtype) if on_mps else QuantizedWeight(packed)
     tied: Mapping[str, str] = getattr(network, "TIED", {}) if _is_tied(network) else {}
     for path in (owner, *(other.rpartition(".")[0] for other, source in tied.items() if source == name)):
         module = network.get_submodule(path)
