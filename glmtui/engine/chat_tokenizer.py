@@ -11,7 +11,7 @@ from glmtui.models import prompts, tokenizers
 class ChatTokenizer:
     """Text and conversations to token ids, and back. Made by `glmtui.load_tokenizer`."""
 
-    def __init__(self, raw: tokenizers.ChatGLMTokenizer | tokenizers.ChatGLM2Tokenizer) -> None:
+    def __init__(self, raw: tokenizers.Tokenizer) -> None:
         self.raw = raw
         """The family's own tokenizer."""
         self.format = prompts.chat_format(raw)

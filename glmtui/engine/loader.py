@@ -18,8 +18,9 @@ from glmtui.engine.events import ModelInfo, Quant
 from glmtui.errors import OutOfMemoryError, UserError
 from glmtui.i18n import _
 from glmtui.models import catalog
-from glmtui.models.checkpoint import Checkpoint, Network, assign, expected_shapes, new_network
-from glmtui.models.folder import ModelFolder
+from glmtui.models.checkpoint import Checkpoint, Network, assign, dtype_of, expected_shapes, new_network
+from glmtui.models.folder import TRANSFORMERS, ModelFolder
+from glmtui.models.glm import GLM
 from glmtui.models.ptuning import KEYS as PREFIX
 from glmtui.models.ptuning import with_prefix
 from glmtui.quant import store
@@ -173,10 +174,11 @@ def read(plan: Plan, progress: Progress | None = None) -> Network:
             read_quantized(plan, network, expected, done)
             continue
         for name, tensor in Checkpoint(folder).tensors(expected, network.TIED):
-            assign(network, name, tensor.to(plan.place.kind, plan.dtype, copy=True))
+            dtype = dtype_of(network, name, plan.dtype)
+            assign(network, name, tensor.to(plan.place.kind, dtype, copy=True))
             done(tensor.nbytes)
     network.tie_weights()
-    if network.transformer.prefix_encoder is not None:
+    if not isinstance(network, GLM) and network.transformer.prefix_encoder is not None:
         network.transformer.prefix_encoder.fold()
     return network.eval()
 
@@ -226,7 +228,7 @@ def describe(plan: Plan, network: Network) -> ModelInfo:
         dtype=str(plan.dtype).removeprefix("torch."),
         memory_bytes=sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers())),
         max_length=network.config.max_length,
-        supports_system=plan.folder.family == "chatglm3",
+        supports_system=plan.folder.family in ("chatglm3", "chatglm4", *TRANSFORMERS),
         builtin=builtin,
         note=_note(plan),
     )

@@ -25,7 +25,8 @@ from glmtui.errors import UserError
 from glmtui.i18n import _, ngettext
 from glmtui.models.chatglm import ChatGLM, ChatGLMConfig
 from glmtui.models.chatglm2 import ChatGLM2, ChatGLM2Config
-from glmtui.models.folder import ModelFolder
+from glmtui.models.folder import TRANSFORMERS, ModelFolder
+from glmtui.models.glm import GLM, GLMConfig
 from glmtui.models.ptuning import KEYS as PREFIX
 
 QUANTIZED = re.compile(
@@ -48,7 +49,7 @@ _DAMAGED = (
 )
 
 
-Network: TypeAlias = ChatGLM | ChatGLM2
+Network: TypeAlias = ChatGLM | ChatGLM2 | GLM
 """A network of the family, of whichever architecture."""
 
 
@@ -264,6 +265,8 @@ def new_network(folder: ModelFolder) -> Network:
     with shapes_only():
         if folder.family == "chatglm":
             return ChatGLM(ChatGLMConfig.from_dict(folder.config))
+        if folder.family in TRANSFORMERS:
+            return GLM(GLMConfig.of(folder))
         return ChatGLM2(ChatGLM2Config.from_dict(folder.config))
 
 
@@ -275,9 +278,11 @@ def expected_shapes(
     With `quant` these are the shapes of the published int8 and int4 files: linear weights ``[out, in]`` or
     ``[out, in / 2]`` with a ``weight_scale`` ``[out]`` beside them; with `embeddings` the embedding too.
     """
+    stored = network.state_dict(keep_vars=True).items()
+    buffers = {name: tensor for name, tensor in stored if not isinstance(tensor, nn.Parameter)}
     shapes = {}
-    for name, parameter in network.named_parameters():
-        shape = tuple(parameter.shape)
+    for name, tensor in (dict(network.named_parameters()) | buffers).items():
+        shape = tuple(tensor.shape)
         packed = QUANTIZED.search(name) or (embeddings and name.endswith("word_embeddings.weight"))
         if quant != "none" and packed:
             shapes[f"{name}_scale"] = shape[:1]
@@ -290,6 +295,12 @@ def assign(network: nn.Module, name: str, tensor: Tensor) -> None:
     """Make `tensor` the parameter `name` of `network` (which may stand on the meta device)."""
     owner, _dot, leaf = name.rpartition(".")
     setattr(network.get_submodule(owner), leaf, nn.Parameter(tensor, requires_grad=False))
+
+
+def dtype_of(network: nn.Module, name: str, dtype: torch.dtype) -> torch.dtype:
+    """Return the type that the tensor `name` is to have where most have `dtype`."""
+    precise = getattr(network, "PRECISE", None)
+    return torch.float32 if isinstance(precise, re.Pattern) and precise.search(name) else dtype
 
 
 def read_network(
@@ -305,7 +316,7 @@ def read_network(
     network = new_network(checkpoint.folder)
     done = 0
     for name, tensor in checkpoint.tensors(expected_shapes(network), network.TIED):
-        assign(network, name, tensor.to(dtype, copy=True))
+        assign(network, name, tensor.to(dtype_of(network, name, dtype), copy=True))
         done += tensor.nbytes
         if progress is not None:
             progress(min(done, checkpoint.total_bytes), checkpoint.total_bytes)

@@ -16,13 +16,21 @@ from glmtui.engine.events import Quant
 from glmtui.errors import UserError
 from glmtui.i18n import _
 
-Family = Literal["chatglm", "chatglm2", "chatglm3", "codegeex2"]
+Family = Literal[
+    "chatglm", "chatglm2", "chatglm3", "codegeex2", "chatglm4", "glm", "glm4", "glm4_moe", "glm4_moe_lite"
+]
+"""``chatglm4`` is GLM-4-9B in its first layout; the last four are what transformers calls newer ones."""
+
+TRANSFORMERS: tuple[Family, ...] = ("glm", "glm4", "glm4_moe", "glm4_moe_lite")
+"""The families that run through transformers' own classes, by its ``model_type``."""
 
 TOKENIZER_FILES: Mapping[Family, str] = {
     "chatglm": "ice_text.model",
     "chatglm2": "tokenizer.model",
     "chatglm3": "tokenizer.model",
     "codegeex2": "tokenizer.model",
+    "chatglm4": "tokenizer.model",
+    **dict.fromkeys(TRANSFORMERS, "tokenizer.json"),
 }
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """The names that transformers gives a checkpoint; a sharded one has an index ``<name>.index.json``."""
@@ -163,15 +171,20 @@ def recognise(folder: Path, config: Mapping[str, Any]) -> Family:
         UserError: the architecture is not known.
     """
     model_type = config.get("model_type")
+    for newer in TRANSFORMERS:
+        if model_type == newer:
+            return newer
     if model_type != "chatglm":
         raise UserError(
             _(
-                "{path} holds a model of type {model_type}, which glmtui does not know. "
-                "It runs ChatGLM-6B, ChatGLM2-6B, ChatGLM3-6B and CodeGeeX2-6B."
-            ).format(path=folder / "config.json", model_type=model_type)
+                "{path} holds a model of type {model_type}, which glmtui does not know. It runs ChatGLM-6B, "
+                "ChatGLM2-6B, ChatGLM3-6B, CodeGeeX2-6B, and GLM-4 and later of the types {types}."
+            ).format(path=folder / "config.json", model_type=model_type, types=", ".join(TRANSFORMERS))
         )
     if not is_v2(config):
         return "chatglm"
+    if (config.get("padded_vocab_size") or 0) > 150_000:  # 151,552 in every GLM-4; 65,024 before
+        return "chatglm4"
     tokenizer = read_tokenizer_config(folder)
     if any(
         _mentions(folder / name, "<|user|>") for name in ("tokenizer_config.json", "tokenization_chatglm.py")
@@ -201,6 +214,13 @@ def quant_of(config: Mapping[str, Any]) -> Quant:
     Raises:
         UserError: a quantisation that no ChatGLM was published with.
     """
+    if other := config.get("quantization_config"):
+        method = other.get("quant_method", other) if isinstance(other, dict) else other
+        message = _(
+            "config.json: the weights are quantised by {method}, which glmtui does not read. "
+            "Take the model as it was published, and load it with --quant 4 or 8."
+        )
+        raise UserError(message.format(method=method))
     bits = config.get("quantization_bit") or 0
     quants: dict[int, Quant] = {0: "none", 8: "8", 4: "4"}
     if bits not in quants:
@@ -209,12 +229,14 @@ def quant_of(config: Mapping[str, Any]) -> Quant:
 
 
 def sizes_of(config: Mapping[str, Any]) -> Sizes:
-    """Count the weights of a ChatGLM config of either architecture.
+    """Count the weights of a config.
 
     Raises:
         UserError: a size is missing.
     """
     try:
+        if config.get("model_type") in TRANSFORMERS:
+            return _sizes_of_glm(config)
         layers, hidden = config["num_layers"], config["hidden_size"]
         if is_v2(config):
             kv = config["kv_channels"]
@@ -236,6 +258,47 @@ def sizes_of(config: Mapping[str, Any]) -> Sizes:
     except KeyError as error:
         raise UserError(_("config.json does not say {name}").format(name=error)) from None
     return Sizes(layers * linear, layers * rows, other, kv_per_token=2 * layers * kv_width)
+
+
+def _sizes_of_glm(config: Mapping[str, Any]) -> Sizes:
+    """Count the weights of a GLM that transformers knows. Raises KeyError where a size is missing."""
+    layers, hidden = config["num_hidden_layers"], config["hidden_size"]
+    heads = config["num_attention_heads"]
+    if "kv_lora_rank" in config:  # what the cache holds is compressed, and padded to one width
+        rank, rope, nope = config["kv_lora_rank"], config["qk_rope_head_dim"], config["qk_nope_head_dim"]
+        query, low = heads * (nope + rope), config.get("q_lora_rank")
+        products = [
+            *([(low, hidden), (query, low)] if low else [(query, hidden)]),
+            (rank + rope, hidden),
+            (heads * (nope + config["v_head_dim"]), rank),
+            (hidden, heads * config["v_head_dim"]),
+        ]
+        kv_width = max(rank, rope)
+    else:
+        head = config.get("head_dim") or hidden // heads
+        kv_width = config["num_key_value_heads"] * head
+        products = [(heads * head, hidden), (kv_width, hidden), (kv_width, hidden), (hidden, heads * head)]
+    linear, rows = _count(products)
+    linear, rows, routers = linear * layers, rows * layers, 0
+    for layer in range(layers):
+        experts = config.get("n_routed_experts", 0) if layer >= config.get("first_k_dense_replace", 1) else 0
+        width, copies = config["intermediate_size"], 1
+        if experts:
+            width, copies = config["moe_intermediate_size"], experts + config.get("n_shared_experts", 1)
+            routers += experts * (hidden + 1)
+        more, more_rows = _count([(2 * width, hidden), (hidden, width)])
+        linear, rows = linear + copies * more, rows + copies * more_rows
+    tables = 1 if config.get("tie_word_embeddings") else 2
+    norms = 4 if config["model_type"] == "glm4" else 2
+    other = tables * config["vocab_size"] * hidden + layers * norms * hidden + hidden + routers
+    if config.get("attention_bias"):
+        other += layers * sum(out for out, _in in products[:-1])
+    return Sizes(linear, rows, other, kv_per_token=2 * layers * kv_width)
+
+
+def _count(products: list[tuple[int, int]]) -> tuple[int, int]:
+    """Return the weights and the rows of matrices ``(rows, columns)``."""
+    return sum(rows * columns for rows, columns in products), sum(rows for rows, _columns in products)
 
 
 def check_not_pointer(file: Path) -> None:

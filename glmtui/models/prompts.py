@@ -16,7 +16,7 @@ from glmtui.errors import UserError
 from glmtui.i18n import _
 from glmtui.models.folder import Family
 from glmtui.models.responses import ResponseStream
-from glmtui.models.tokenizers import ChatGLM2Tokenizer, ChatGLMTokenizer, StreamDecoder
+from glmtui.models.tokenizers import ChatGLM2Tokenizer, ChatGLMTokenizer, TextStream, Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class ChatFormat(ABC):
     """Whether the keys and values of one round serve the next, so that `fit` can go on from what is held.
     ChatGLM-6B's context sees itself in both directions, so there every question reads the whole prompt."""
     widens_punctuation: ClassVar[bool] = False
-    _tokenizer: ChatGLMTokenizer | ChatGLM2Tokenizer
+    _tokenizer: Tokenizer
 
     @property
     @abstractmethod
@@ -160,7 +160,7 @@ class ChatFormat(ABC):
         """Return the post-processing of one answer as it comes, or of how it goes on `after` a part of it."""
         return ResponseStream(punctuation=self.widens_punctuation, after=after)
 
-    def stream_tokens(self, after: str = "") -> StreamDecoder:
+    def stream_tokens(self, after: str = "") -> TextStream:
         """Return the decoder of one answer's tokens, or of those that go on `after` a part of it."""
         return self._tokenizer.stream(goes_on=bool(after))
 
@@ -288,12 +288,11 @@ class Roles(ChatFormat):
 class Completion(ChatFormat):
     """CodeGeeX2-6B: goes on from the text it is given, such as ``# language: Python`` and a comment.
 
-    It was trained on files, not on talk, so earlier rounds do not belong in front of it.
+    It was trained on files, not on talk, so earlier rounds do not belong in front of it. So were GLM's base
+    models.
     """
 
-    _tokenizer: ChatGLM2Tokenizer
-
-    def __init__(self, tokenizer: ChatGLM2Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
 
     @property
@@ -302,22 +301,26 @@ class Completion(ChatFormat):
         return (self._tokenizer.eos_id,)
 
     def write(self, dialogue: Dialogue) -> list[int]:
-        """Return ``[gMASK]``, ``sop``, the text, and what is there of its continuation."""
+        """Return the text behind the tokenizer's special ids, and what is there of its continuation."""
         return self._tokenizer.encode(dialogue.question + dialogue.last.answer)
 
     def stream_response(self, after: str = "") -> ResponseStream:
         """Return a stream that leaves indentation at the start alone."""
         return super().stream_response(after or "\n")
 
-    def stream_tokens(self, after: str = "") -> StreamDecoder:
+    def stream_tokens(self, after: str = "") -> TextStream:
         """Return a decoder that leaves indentation at the start alone."""
         return super().stream_tokens(after or "\n")
 
 
-def chat_format(tokenizer: ChatGLMTokenizer | ChatGLM2Tokenizer) -> ChatFormat:
+def chat_format(tokenizer: Tokenizer) -> ChatFormat:
     """Return how the tokenizer's family writes a conversation."""
     if isinstance(tokenizer, ChatGLMTokenizer):
         return Rounds(tokenizer)
+    if not isinstance(tokenizer, ChatGLM2Tokenizer):
+        from glmtui.models.templates import template_format
+
+        return template_format(tokenizer)
     formats: dict[Family, type[SpacedRounds | Roles | Completion]] = {
         "chatglm2": SpacedRounds,
         "chatglm3": Roles,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from glmtui.errors import UserError
 from glmtui.i18n import _
-from glmtui.models.folder import ModelFolder
+from glmtui.models.folder import TRANSFORMERS, ModelFolder
 
 KEYS = "transformer.prefix_encoder."
 """What the names of a prefix's tensors start with, in every architecture."""
@@ -58,6 +58,11 @@ def with_prefix(folder: ModelFolder, prefix: ModelFolder) -> ModelFolder:
     Raises:
         UserError: `prefix` is no P-tuning checkpoint, or was trained on another model.
     """
+    if folder.family in TRANSFORMERS:
+        message = _(
+            "{path} takes no P-tuning prefix: they were made for ChatGLM-6B, ChatGLM2-6B and ChatGLM3-6B"
+        )
+        raise UserError(message.format(path=folder.path))
     length = prefix.config.get("pre_seq_len")
     if not length:
         raise UserError(

@@ -25,12 +25,16 @@ class ResponseStream:
     Args:
         punctuation: make ``, ! : ; ?`` next to a Chinese character fullwidth, as ChatGLM-6B needs it, whose
             tokenizer knows only the halfwidth ones.
+        dates: replace the mark that ChatGLM writes for its training date.
         after: text that the answer goes on from; white space at the seam then belongs to it.
+        opening: what the prompt holds of the answer already, which is to come first.
     """
 
-    def __init__(self, *, punctuation: bool, after: str = "") -> None:
+    def __init__(self, *, punctuation: bool, dates: bool = True, after: str = "", opening: str = "") -> None:
         self._widens = punctuation
-        self._started = bool(after)
+        self._dates = dates
+        self._opening = "" if after else opening
+        self._started = bool(after or opening)
         self._space = ""  # white space that is only kept if something follows
         self._placeholder = ""  # what may become the training date
         self._mark = ""  # punctuation whose width the next character decides
@@ -48,12 +52,15 @@ class ResponseStream:
         if not self._started:
             text = text.lstrip()
             self._started = bool(text)
-        text = self._space + text
+        text = self._opening + self._space + text
+        self._opening = ""
         kept = text.rstrip()
         self._space = text[len(kept) :]
         return kept
 
     def _date(self, text: str, *, final: bool) -> str:
+        if not self._dates:
+            return text
         text = (self._placeholder + text).replace(TRAINING_TIME, TRAINING_YEAR)
         self._placeholder = ""
         if not final and (start := _PLACEHOLDER_START.search(text)):

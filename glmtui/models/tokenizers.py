@@ -19,6 +19,7 @@ from glmtui.errors import UserError
 from glmtui.i18n import _
 from glmtui.models.folder import (
     TOKENIZER_FILES,
+    TRANSFORMERS,
     Family,
     check_not_pointer,
     is_v2,
@@ -41,6 +42,7 @@ class Tokenizer(Protocol):
     """What prompts, engine and server need of a tokenizer."""
 
     family: Family
+    vocab_size: int
     eos_id: int
     guard_id: int
     """Taken when the logits are not finite: id 5 in the published code, which is ``▁`` in ChatGLM-6B."""
@@ -54,12 +56,22 @@ class Tokenizer(Protocol):
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of `ids`; control tokens and unknown ids have none."""
 
-    def stream(self, *, goes_on: bool = False) -> StreamDecoder:
+    def stream(self, *, goes_on: bool = False) -> TextStream:
         """Return a decoder for one answer, or for what `goes_on` from a text and keeps its first space."""
 
 
+class TextStream(Protocol):
+    """Decodes one answer token by token."""
+
+    def push(self, token: int) -> str:
+        """Return the text that `token` completes, which may be none."""
+
+    def finish(self) -> str:
+        """Return what was held back."""
+
+
 class StreamDecoder:
-    """Decodes one answer token by token.
+    """Decodes one answer of pieces.
 
     Everything `push` and `finish` return, joined, is what decoding all ids at once gives. A character that
     arrives as several byte tokens is held back until it is whole; nothing is ever taken back.
@@ -159,7 +171,7 @@ class ChatGLMTokenizer:
         config = config or {}
         ids = {name: model.PieceToId(name) for name in ("<sop>", "<eop>", "[gMASK]", "[MASK]")}
         if any(not model.IsControl(token) for token in ids.values()):
-            raise _foreign(file, _("it has no <sop>, <eop>, [gMASK] and [MASK]"))
+            raise foreign(file, _("it has no <sop>, <eop>, [gMASK] and [MASK]"))
         self.offset: int = config.get("bos_token_id", ids["<sop>"] + num_image_tokens) - ids["<sop>"]
         """The first release counts 20,000 image tokens before the text."""
         self.bos_id: int = ids["<sop>"] + self.offset
@@ -169,9 +181,9 @@ class ChatGLMTokenizer:
         self.guard_id: int = model.PieceToId(_SPACE) + self.offset
         self.vocab_size: int = len(model) + self.offset
         if self.offset not in (0, 20000) or self.eos_id != config.get("eos_token_id", self.eos_id):
-            raise _foreign(file, _("its special tokens have other ids than config.json says"))
+            raise foreign(file, _("its special tokens have other ids than config.json says"))
         if self.vocab_size > config.get("vocab_size", self.vocab_size):
-            raise _foreign(file, _("it has more tokens than the model"))
+            raise foreign(file, _("it has more tokens than the model"))
         blanks = {k: f"<|blank_{k}|>" for k in range(2, 81)}
         special = {"<n>": "\n", "<|tab|>": "\t"} | {name: " " * k for k, name in blanks.items()}
         unknown: int = model.unk_id()
@@ -197,7 +209,7 @@ class ChatGLMTokenizer:
         text = text.replace("\n", "<n>").replace("\t", "<|tab|>")
         if self._blank_run is not None:
             text = self._blank_run.sub(lambda run: f"<|blank_{len(run[0])}|>", text)
-        return [token + self.offset for token in self._pieces.model.Encode(_encodable(text))]
+        return [token + self.offset for token in self._pieces.model.Encode(encodable(text))]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of `ids`; control tokens, image tokens and unknown ids have none."""
@@ -246,7 +258,7 @@ class ChatGLM2Tokenizer:
         self.guard_id = 5
         room = (config or {}).get("padded_vocab_size", self.vocab_size)
         if not 0 <= room - self.vocab_size < 4096:  # embeddings are padded, by far less than that
-            raise _foreign(
+            raise foreign(
                 file, _("it has {count} tokens and the model {room}").format(count=self.vocab_size, room=room)
             )
         self._pieces = _Pieces(model, removes_extra_spaces=False, special={model.unk_id(): ""})
@@ -257,7 +269,7 @@ class ChatGLM2Tokenizer:
 
     def encode_text(self, text: str) -> list[int]:
         """Return the ids of `text` alone. The first stands for the space put before every text."""
-        ids: list[int] = self._pieces.model.Encode(_encodable(text))
+        ids: list[int] = self._pieces.model.Encode(encodable(text))
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -269,7 +281,7 @@ class ChatGLM2Tokenizer:
         return StreamDecoder(self._pieces, goes_on=goes_on)
 
 
-def load_tokenizer(folder: str | Path) -> ChatGLMTokenizer | ChatGLM2Tokenizer:
+def load_tokenizer(folder: str | Path) -> Tokenizer:
     """Load the tokenizer of a model folder; a folder with nothing but the tokenizer's files will do.
 
     Raises:
@@ -280,6 +292,10 @@ def load_tokenizer(folder: str | Path) -> ChatGLMTokenizer | ChatGLM2Tokenizer:
     settings = read_tokenizer_config(folder)
     if config:
         family = recognise(folder, config)
+        if family in TRANSFORMERS:
+            from glmtui.models.glm_tokenizer import GLMTokenizer
+
+            return GLMTokenizer(folder, family, config)
         if config.get("padded_vocab_size", 0) > 150000:
             message = _("{path} holds GLM-4 in its first format, whose tokenizer glmtui cannot read")
             raise UserError(message.format(path=folder))
@@ -296,12 +312,17 @@ def load_tokenizer(folder: str | Path) -> ChatGLMTokenizer | ChatGLM2Tokenizer:
     return ChatGLM2Tokenizer(file, family, config if is_v2(config) else None)
 
 
-def _read_model(file: Path) -> SentencePieceProcessor:
+def check_is_there(file: Path) -> None:
+    """Raise UserError where a tokenizer's file is missing, or only a Git-LFS pointer."""
     if not file.is_file():
         raise UserError(
             _("{path} is missing: without it the model can read and write no text").format(path=file)
         )
     check_not_pointer(file)
+
+
+def _read_model(file: Path) -> SentencePieceProcessor:
+    check_is_there(file)
     content = file.read_bytes()
     model = SentencePieceProcessor()
     try:
@@ -317,7 +338,8 @@ def _read_model(file: Path) -> SentencePieceProcessor:
     return model
 
 
-def _foreign(file: Path, reason: str) -> UserError:
+def foreign(file: Path, reason: str) -> UserError:
+    """Return the error that `file` was made for another model."""
     return UserError(
         _(
             "{path} does not belong to this model: {reason}. Take weights, config.json and tokenizer from "
@@ -326,7 +348,7 @@ def _foreign(file: Path, reason: str) -> UserError:
     )
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     """Replace lone surrogates, which terminals deliver for broken input and UTF-8 cannot hold."""
     return text.encode("utf-8", "replace").decode()
 

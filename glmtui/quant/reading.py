@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from glmtui.errors import UserError
 from glmtui.i18n import _
-from glmtui.models.checkpoint import QUANTIZED, Checkpoint, assign, expected_shapes, read_file
+from glmtui.models.checkpoint import QUANTIZED, Checkpoint, assign, dtype_of, expected_shapes, read_file
 from glmtui.models.folder import ModelFolder
 from glmtui.quant import formats
 from glmtui.quant.formats import Bits, Packed
@@ -107,7 +107,8 @@ def read_into(
             placed = Packed(tensor.bits, tensor.rows, tensor.columns, **moved)
             install(network, name, placed, activations, dtype)
         else:
-            assign(network, name, tensor.to(device, dtype, copy=not is_own(folder.config)))
+            kept = dtype_of(network, name, dtype)
+            assign(network, name, tensor.to(device, kept, copy=not is_own(folder.config)))
     if activations == "int8":
         fuse(network)
 

@@ -98,7 +98,7 @@ def write_folder(source: ModelFolder, bits: Bits, target: Path, done: Done | Non
         for file in source.path.iterdir():
             if (
                 file.is_file()
-                and file.suffix in (".json", ".model", ".txt", ".py", ".md")
+                and file.suffix in (".json", ".jinja", ".model", ".txt", ".py", ".md")
                 and not (file.name == "config.json" or file.name.endswith(".index.json"))
             ):
                 shutil.copyfile(file, partial / file.name)
