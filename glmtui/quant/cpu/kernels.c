@@ -6,8 +6,8 @@
  * weights once, from front to back.
  *
  * Activations are rounded to signed bytes with one scale per token and 128 columns. One token (decoding)
- * takes `multiply_block`, bound by memory; more take `multiply_panel`: 32 rows are unpacked to bytes that
- * stay in the second-level cache while all tokens pass by, bound by the byte products.
+ * takes `multiply_block`, bound by memory; more take `multiply_panel`: some rows are unpacked to what the
+ * instruction set multiplies best and stay in a cache while all tokens pass by, bound by the products.
  */
 #include <math.h>
 #include <stddef.h>
@@ -16,9 +16,11 @@
 #include "layout.h"
 
 enum {
+    AHEAD = 4096,                   /* bytes that weights are fetched ahead of their use */
     VECTORS = BLOCK / LANES,        /* vectors in a block */
     PANEL = TILE_VECTORS * LANES,   /* rows that a tile of the matrix-matrix product covers */
-    PANEL_GROUPS = 32,              /* groups unpacked at a time: 4096 columns x 32 rows = 128 KiB */
+    PANEL_ROW = PANEL * 4,          /* bytes: one step of all rows of a panel */
+    PANEL_GROUP = GROUP / TILE_STEP * PANEL_ROW, /* bytes: at most; INT4 always has 4 columns to a step */
 };
 
 typedef struct {
@@ -66,42 +68,45 @@ INLINE int32_t byte_sum(const int8_t *q, int count) {
     return sum;
 }
 
+/* What a group's sums begin with: to take the zero point off every sub-group of INT4, or the bias off INT8. */
+INLINE void take_zeros(int bits, const int8_t *q, int32_t *zeros) {
+    if (bits == 4)
+        for (int s = 0; s < SUBS; s++) zeros[s] = sub_zero(q + s * SUB);
+    else
+        zeros[0] = -TILE_BIAS * byte_sum(q, GROUP);
+}
+
 /* ---- one token ---- */
 
-/* Adds the product of one block of rows with the activations of one group to `total`. */
-INLINE void group_i4(const uint8_t *w, const uint8_t *factors, const int8_t *a, const int32_t *a_sums,
+/* The product of one block of rows with the activations of one group. `zeros`: sub_zero of every sub-group. */
+INLINE void group_i4(const uint8_t *w, const uint8_t *factors, const int8_t *a, const int32_t *zeros,
                      vfloat *total) {
-    vint sum[VECTORS];
+    vint sum[VECTORS], pair[VECTORS];
+    for (int v = 0; v < VECTORS; v++) sum[v] = int_set(0);
     UNROLL for (int s = 0; s < SUBS; s++) {
-        if (factors || s == 0) {
-            int32_t a_sum = factors ? a_sums[s] : a_sums[0] + a_sums[1] + a_sums[2] + a_sums[3];
-            for (int v = 0; v < VECTORS; v++) sum[v] = int_set(-8 * a_sum);
-        }
+        vsub part[VECTORS];
+        for (int v = 0; v < VECTORS; v++) part[v] = sub_start(zeros[s]);
         UNROLL for (int c = s * (SUB / 8); c < (s + 1) * (SUB / 8); c++) {
             int32_t low = four_bytes(a + c * 8), high = four_bytes(a + c * 8 + 4);
             for (int v = 0; v < VECTORS; v++) {
                 vbytes packed = load_bytes(w + c * CHUNK + v * LANES * 4);
-                sum[v] = dot_u4(sum[v], low_nibbles(packed), low);
-                sum[v] = dot_u4(sum[v], high_nibbles(packed), high);
+                part[v] = sub_dot(part[v], low_nibbles(packed), low);
+                part[v] = sub_dot(part[v], high_nibbles(packed), high);
             }
         }
-        if (factors) {
-            for (int v = 0; v < VECTORS; v++) {
-                vint pair = widen_bytes(factors + (s / 2) * BLOCK + v * LANES);
-                vfloat factor = to_float(s % 2 ? int_high4(pair) : int_low4(pair));
-                total[v] = fma_(to_float(sum[v]), factor, total[v]);
-            }
+        for (int v = 0; v < VECTORS; v++) {
+            if (factors && s % 2 == 0) pair[v] = load_factors(factors + (s / 2) * BLOCK + v * LANES);
+            vint factor = !factors ? factor_set(1) : s % 2 ? high_factors(pair[v]) : low_factors(pair[v]);
+            sum[v] = sub_end(sum[v], part[v], factor);
         }
     }
-    if (!factors) {
-        for (int v = 0; v < VECTORS; v++) total[v] = to_float(sum[v]);
-    }
+    for (int v = 0; v < VECTORS; v++) total[v] = to_float(sum[v]);
 }
 
-INLINE void group_i8(const uint8_t *w, const int8_t *a, const int32_t *a_sums, vfloat *total) {
+/* `bias`: -TILE_BIAS x the sum of the activations. */
+INLINE void group_i8(const uint8_t *w, const int8_t *a, int32_t bias, vfloat *total) {
     vint even[VECTORS], odd[VECTORS];
-    int32_t a_sum = a_sums[0] + a_sums[1] + a_sums[2] + a_sums[3];
-    for (int v = 0; v < VECTORS; v++) even[v] = int_set(-TILE_BIAS * a_sum), odd[v] = int_set(0);
+    for (int v = 0; v < VECTORS; v++) even[v] = int_set(bias), odd[v] = int_set(0);
     for (int step = 0; step < STEPS; step += 2) {
         for (int v = 0; v < VECTORS; v++) {
             const uint8_t *p = w + step * CHUNK + v * LANES * 4;
@@ -113,22 +118,26 @@ INLINE void group_i8(const uint8_t *w, const int8_t *a, const int32_t *a_sums, v
     for (int v = 0; v < VECTORS; v++) total[v] = to_float(int_add(even[v], odd[v]));
 }
 
-/* One block of rows times one token: out[BLOCK]. */
+/* One block of rows times one token: out[BLOCK]. `zeros`: of every group SUBS for INT4, one for INT8. */
 INLINE void multiply_block(const Matrix *m, const int bits, const int has_factors, int64_t block,
-                           const int8_t *a, const float *a_scales, const int32_t *a_sums, float *out) {
+                           const int8_t *a, const float *a_scales, const int32_t *zeros, float *out) {
+    const int group_bytes = BLOCK * GROUP / 8 * bits;
     int64_t groups = ceil_div(m->columns, GROUP);
     vfloat total[VECTORS];
     for (int v = 0; v < VECTORS; v++) total[v] = float_set(0);
     for (int64_t g = 0; g < groups; g++) {
         int64_t at = block * groups + g;
-        const uint8_t *w = m->values + at * (BLOCK * GROUP / 8) * bits;
+        const uint8_t *w = m->values + at * group_bytes;
         vfloat sum[VECTORS];
-        for (int v = 0; v < VECTORS; v++) sum[v] = float_set(0);
+        /* The processor's own fetching ahead stops at every page. */
+        for (int i = 0; i < group_bytes; i += 64) PREFETCH(w + AHEAD + i);
+        if (m->scales) PREFETCH(m->scales + (at + AHEAD / group_bytes) * BLOCK);
+        if (has_factors) PREFETCH(m->factors + (at + AHEAD / group_bytes) * (SUBS / 2 * BLOCK));
         if (bits == 4)
             group_i4(w, has_factors ? m->factors + at * (SUBS / 2 * BLOCK) : NULL, a + g * GROUP,
-                     a_sums + g * SUBS, sum);
+                     zeros + g * SUBS, sum);
         else
-            group_i8(w, a + g * GROUP, a_sums + g * SUBS, sum);
+            group_i8(w, a + g * GROUP, zeros[g], sum);
         for (int v = 0; v < VECTORS; v++) {
             vfloat scale = float_set(a_scales[g]);
             if (m->scales) scale = mul(scale, load_half(m->scales + at * BLOCK + v * LANES));
@@ -145,28 +154,29 @@ static int multiply_one(const Matrix *m, const float *x, float *out, int threads
     int64_t groups = ceil_div(m->columns, GROUP), blocks = ceil_div(m->rows, BLOCK);
     char *memory = malloc((size_t)groups * (GROUP + sizeof(float) + SUBS * sizeof(int32_t)));
     if (!memory) return -1;
-    int32_t *a_sums = (int32_t *)memory;
-    float *a_scales = (float *)(a_sums + groups * SUBS);
+    int32_t *zeros = (int32_t *)memory;
+    float *a_scales = (float *)(zeros + groups * SUBS);
     int8_t *a = (int8_t *)(a_scales + groups);
     for (int64_t g = 0; g < groups; g++) {
         int64_t left = m->columns - g * GROUP;
         a_scales[g] = quantize_group(x + g * GROUP, left < GROUP ? left : GROUP, a + g * GROUP);
-        for (int s = 0; s < SUBS; s++) a_sums[g * SUBS + s] = byte_sum(a + g * GROUP + s * SUB, SUB);
+        take_zeros(m->bits, a + g * GROUP, m->bits == 4 ? zeros + g * SUBS : zeros + g);
     }
     /* Pieces small enough that a thread held up by another program costs little, large enough to stream. */
-    int64_t block_bytes = groups * BLOCK * GROUP / 8 * m->bits;
-    int chunk = (int)(1 + (128 << 10) / block_bytes);
-    if (blocks * block_bytes < (64 << 10)) threads = 1;
+    int64_t block_bytes = groups * BLOCK * GROUP / 8 * m->bits, all = blocks * block_bytes;
+    int64_t piece = all / (16 * threads);
+    int chunk = (int)(1 + (piece < (64 << 10) ? 64 << 10 : piece > (512 << 10) ? 512 << 10 : piece) / block_bytes);
+    if (all < (64 << 10)) threads = 1;
     (void)chunk;
 #pragma omp parallel for schedule(dynamic, chunk) num_threads(threads) if (threads > 1)
     for (int64_t block = 0; block < blocks; block++) {
         float result[BLOCK];
         if (m->bits == 8)
-            multiply_block(m, 8, 0, block, a, a_scales, a_sums, result);
+            multiply_block(m, 8, 0, block, a, a_scales, zeros, result);
         else if (m->factors)
-            multiply_block(m, 4, 1, block, a, a_scales, a_sums, result);
+            multiply_block(m, 4, 1, block, a, a_scales, zeros, result);
         else
-            multiply_block(m, 4, 0, block, a, a_scales, a_sums, result);
+            multiply_block(m, 4, 0, block, a, a_scales, zeros, result);
         int64_t row = block * BLOCK, count = m->rows - row < BLOCK ? m->rows - row : BLOCK;
         for (int64_t r = 0; r < count; r++) out[row + r] = result[r] + (m->bias ? m->bias[row + r] : 0.0f);
     }
@@ -176,54 +186,95 @@ static int multiply_one(const Matrix *m, const float *x, float *out, int threads
 
 /* ---- many tokens ---- */
 
-/* Unpacks one group of one block to bytes [STEPS][CHUNK at a distance of `stride`], XOR TILE_BIAS. */
-INLINE void unpack_group(const Matrix *m, int64_t at, uint8_t *out, const int stride) {
-    const vbytes bias = bytes_set(TILE_BIAS), eight = bytes_set(8);
-    if (m->bits == 8) {
-        const uint8_t *w = m->values + at * (BLOCK * GROUP);
-        for (int step = 0; step < STEPS; step++)
-            for (int v = 0; v < VECTORS; v++) {
-                int i = v * LANES * 4;
-                store_bytes(out + step * stride + i, bytes_xor(load_bytes(w + step * CHUNK + i), bias));
-            }
-        return;
-    }
-    const uint8_t *w = m->values + at * (BLOCK * GROUP / 2);
+/* PANEL rows x up to PANEL_GROUPS groups, unpacked. */
+typedef struct {
+    uint8_t *weights; /* [groups][steps][PANEL_ROW] */
+    vint *factors;    /* [groups][SUBS][TILE_VECTORS], where tiles are made of nibbles */
+    float *scales;    /* [groups][PANEL] */
+} Panel;
+
+/* The activations of all tokens. What belongs to a tile that starts at token t starts at t x (its size per token). */
+typedef struct {
+    int8_t *values; /* per tile [groups][steps][tokens][4 bytes] */
+    float *scales;  /* per tile [groups][tokens] */
+    int32_t *zeros; /* per tile [groups][zeros of a group][tokens] */
+    int64_t groups;
+    int nibbles;    /* whether tiles are made of nibbles */
+    int group;      /* bytes of a token's values in a group */
+    int zero_count; /* zeros of a group */
+} Activations;
+
+/* Unpacks one group of block `b` of a panel. */
+INLINE void unpack_group(const Matrix *m, int64_t at, int b, const int nibbles, uint8_t *out, vint *factors) {
+    out += b * CHUNK;
+    factors += b * VECTORS;
     for (int s = 0; s < SUBS; s++)
         for (int v = 0; v < VECTORS; v++) {
-            vint factor = int_set(1);
+            const int i = v * LANES * 4;
+            if (m->bits == 8) {
+                const uint8_t *w = m->values + at * (BLOCK * GROUP) + i;
+                for (int step = s * (SUB / 4); step < (s + 1) * (SUB / 4); step++)
+                    store_step(out + step * (4 / TILE_STEP) * PANEL_ROW + i, PANEL_ROW, load_bytes(w + step * CHUNK));
+                continue;
+            }
+            vint factor = factor_set(1);
             if (m->factors) {
-                vint pair = widen_bytes(m->factors + (at * (SUBS / 2) + s / 2) * BLOCK + v * LANES);
-                factor = s % 2 ? int_high4(pair) : int_low4(pair);
+                vint pair = load_factors(m->factors + (at * (SUBS / 2) + s / 2) * BLOCK + v * LANES);
+                factor = s % 2 ? high_factors(pair) : low_factors(pair);
             }
+            const uint8_t *w = m->values + at * (BLOCK * GROUP / 2) + i;
             for (int c = s * (SUB / 8); c < (s + 1) * (SUB / 8); c++) {
-                int i = v * LANES * 4;
-                vbytes packed = load_bytes(w + c * CHUNK + i);
-                vbytes low = bytes_sub(low_nibbles(packed), eight), high = bytes_sub(high_nibbles(packed), eight);
-                store_bytes(out + 2 * c * stride + i, bytes_xor(bytes_scale(low, factor), bias));
-                store_bytes(out + (2 * c + 1) * stride + i, bytes_xor(bytes_scale(high, factor), bias));
+                vbytes packed = load_bytes(w + c * CHUNK);
+                vbytes low = low_nibbles(packed), high = high_nibbles(packed);
+                uint8_t *to = out + 2 * c * PANEL_ROW + i;
+                if (nibbles) {
+                    store_bytes(to, low);
+                    store_bytes(to + PANEL_ROW, high);
+                } else {
+#if !TILE_NIBBLES
+                    store_step(to, PANEL_ROW, bytes_scale(bytes_sub(low, bytes_set(8)), factor));
+                    store_step(to + PANEL_ROW, PANEL_ROW, bytes_scale(bytes_sub(high, bytes_set(8)), factor));
+#endif
+                }
             }
+            if (nibbles) factors[s * TILE_VECTORS + v] = factor;
         }
 }
 
 /* `count` tokens x PANEL rows x `groups` groups, added to sums[count][PANEL]. */
-INLINE void tile(const int count, const uint8_t *RESTRICT w, const float *RESTRICT w_scales,
-                 const int8_t *RESTRICT a, const float *RESTRICT a_scales, const int32_t *RESTRICT a_bias,
-                 int64_t groups, float *RESTRICT sums) {
+INLINE void tile(const int count, const int nibbles, const Panel *panel, const int8_t *RESTRICT a,
+                 const float *RESTRICT a_scales, const int32_t *RESTRICT zeros, int64_t groups,
+                 float *RESTRICT sums) {
+    const uint8_t *RESTRICT w = panel->weights;
+    const vint *RESTRICT factors = panel->factors;
+    const float *RESTRICT w_scales = panel->scales;
+    const int steps = nibbles ? SUB / 4 : GROUP / TILE_STEP;
     for (int64_t g = 0; g < groups; g++) {
         vint sum[TILE_TOKENS][TILE_VECTORS];
-        UNROLL for (int t = 0; t < count; t++) {
-            UNROLL for (int v = 0; v < TILE_VECTORS; v++) sum[t][v] = int_set(a_bias[t]);
-        }
-        for (int step = 0; step < STEPS; step++) {
-            vbytes weights[TILE_VECTORS];
-            UNROLL for (int v = 0; v < TILE_VECTORS; v++) weights[v] = load_bytes(w + v * LANES * 4);
+        for (int s = 0; s < (nibbles ? SUBS : 1); s++) {
+            vsub part[TILE_TOKENS][TILE_VECTORS];
             UNROLL for (int t = 0; t < count; t++) {
-                int32_t four = four_bytes(a + t * 4);
-                UNROLL for (int v = 0; v < TILE_VECTORS; v++) sum[t][v] = dot_i8(sum[t][v], weights[v], four);
+                UNROLL for (int v = 0; v < TILE_VECTORS; v++) part[t][v] = sub_start(zeros[t]);
             }
-            w += PANEL * 4;
-            a += count * 4;
+            for (int step = 0; step < steps; step++) {
+                vbytes weights[TILE_VECTORS];
+                UNROLL for (int v = 0; v < TILE_VECTORS; v++) weights[v] = load_bytes(w + v * LANES * 4);
+                UNROLL for (int t = 0; t < count; t++) {
+                    int32_t four = four_bytes(a + t * 4);
+                    UNROLL for (int v = 0; v < TILE_VECTORS; v++)
+                        part[t][v] = nibbles ? sub_dot(part[t][v], weights[v], four)
+                                             : dot_tile(part[t][v], weights[v], four);
+                }
+                w += PANEL_ROW;
+                a += count * 4;
+            }
+            UNROLL for (int t = 0; t < count; t++) {
+                UNROLL for (int v = 0; v < TILE_VECTORS; v++)
+                    sum[t][v] = !nibbles ? part[t][v]
+                                         : sub_end(s ? sum[t][v] : int_set(0), part[t][v], factors[v]);
+            }
+            factors += TILE_VECTORS;
+            zeros += count;
         }
         UNROLL for (int v = 0; v < TILE_VECTORS; v++) {
             vfloat w_scale = load_float(w_scales + v * LANES);
@@ -235,56 +286,63 @@ INLINE void tile(const int count, const uint8_t *RESTRICT w, const float *RESTRI
         }
         w_scales += PANEL;
         a_scales += count;
-        a_bias += count;
     }
 }
 
-/* Tokens are cut into tiles of 12 (or 4), and the rest into smaller ones. */
+/* Tokens are cut into tiles of TILE_TOKENS, and the rest into smaller ones. */
 INLINE int64_t tile_tokens(int64_t left) {
     if (left >= TILE_TOKENS) return TILE_TOKENS;
-    return left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+    if (left >= 8) return 8;
+    return left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
 
-/* The activations of all tokens: for a tile that starts at token t its parts start at t x (their size per token). */
-typedef struct {
-    int8_t *values;  /* per tile [groups][STEPS][tokens][4] */
-    float *scales;   /* per tile [groups][tokens] */
-    int32_t *bias;   /* per tile [groups][tokens]: -TILE_BIAS x the sum of the values */
-    int64_t groups;
-} Activations;
+INLINE void any_tile(int64_t count, const int nibbles, const Panel *panel, const int8_t *a, const float *a_scales,
+                     const int32_t *zeros, int64_t groups, float *sums) {
+    if (count == TILE_TOKENS) tile(TILE_TOKENS, nibbles, panel, a, a_scales, zeros, groups, sums);
+#if defined(ISA_AVX512)
+    else if (count == 8) tile(8, nibbles, panel, a, a_scales, zeros, groups, sums);
+#endif
+    else if (TILE_TOKENS > 4 && count == 4) tile(4, nibbles, panel, a, a_scales, zeros, groups, sums);
+    else if (count == 2) tile(2, nibbles, panel, a, a_scales, zeros, groups, sums);
+    else tile(1, nibbles, panel, a, a_scales, zeros, groups, sums);
+}
 
 static void quantize_tile(const Matrix *m, const float *x, int64_t first, int64_t count, Activations *a) {
     for (int64_t t = 0; t < count; t++)
         for (int64_t g = 0; g < a->groups; g++) {
             int8_t q[GROUP];
-            int64_t left = m->columns - g * GROUP, at = first * a->groups + g * count + t;
-            a->scales[at] = quantize_group(x + (first + t) * m->columns + g * GROUP, left < GROUP ? left : GROUP, q);
-            a->bias[at] = -TILE_BIAS * byte_sum(q, GROUP);
-            int8_t *out = a->values + (first * a->groups + g * count) * GROUP + t * 4;
-            for (int step = 0; step < STEPS; step++) memcpy(out + step * count * 4, q + step * 4, 4);
+            int32_t zeros[SUBS];
+            int64_t left = m->columns - g * GROUP, at = first * a->groups + g * count;
+            a->scales[at + t] =
+                quantize_group(x + (first + t) * m->columns + g * GROUP, left < GROUP ? left : GROUP, q);
+            take_zeros(a->nibbles ? 4 : 8, q, zeros);
+            for (int i = 0; i < a->zero_count; i++) a->zeros[at * a->zero_count + i * count + t] = zeros[i];
+            int8_t *out = a->values + at * a->group + t * 4;
+            for (int step = 0; step < STEPS; step++)
+                if (a->nibbles) memcpy(out + step * count * 4, q + step * 4, 4);
+                else pack_step(out + step * (4 / TILE_STEP) * count * 4, count * 4, q + step * 4);
         }
 }
 
-/* PANEL rows from `first_row` times all tokens. `panel` has room for PANEL_GROUPS unpacked groups. */
-static void multiply_panel(const Matrix *m, const Activations *a, int64_t first_row, int64_t tokens,
-                           uint8_t *panel, float *panel_scales, float *out) {
+/* PANEL rows from `first_row` times all tokens. */
+INLINE void multiply_panel(const Matrix *m, const Activations *a, const int nibbles, int64_t first_row,
+                           int64_t tokens, const Panel *panel, float *out) {
     int64_t count = m->rows - first_row < PANEL ? m->rows - first_row : PANEL;
     for (int64_t first = 0; first < a->groups; first += PANEL_GROUPS) {
         int64_t groups = a->groups - first < PANEL_GROUPS ? a->groups - first : PANEL_GROUPS;
+        int64_t panel_group = nibbles ? STEPS * PANEL_ROW : PANEL_GROUP;
         for (int64_t g = 0; g < groups; g++)
             for (int b = 0; b < PANEL / BLOCK; b++) {
-                uint8_t *to = panel + g * PANEL * GROUP + b * CHUNK;
-                float *scales = panel_scales + g * PANEL + b * BLOCK;
-                if (b * BLOCK < count) {
-                    int64_t at = (first_row / BLOCK + b) * a->groups + first + g;
-                    unpack_group(m, at, to, PANEL * 4);
-                    for (int v = 0; v < VECTORS; v++)
-                        store_float(scales + v * LANES, m->scales ? load_half(m->scales + at * BLOCK + v * LANES)
-                                                                  : float_set(1));
-                } else {
-                    for (int step = 0; step < STEPS; step++) memset(to + step * PANEL * 4, 0, CHUNK);
-                    for (int r = 0; r < BLOCK; r++) scales[r] = 0;
-                }
+                float *scales = panel->scales + g * PANEL + b * BLOCK;
+                int64_t at = (first_row / BLOCK + b) * a->groups + first + g;
+                int there = b * BLOCK < count; /* else what lies there from before is multiplied by zero */
+                if (there)
+                    unpack_group(m, at, b, nibbles, panel->weights + g * panel_group,
+                                 panel->factors + g * SUBS * TILE_VECTORS);
+                for (int v = 0; v < VECTORS; v++)
+                    store_float(scales + v * LANES, !there       ? float_set(0)
+                                                    : m->scales ? load_half(m->scales + at * BLOCK + v * LANES)
+                                                                : float_set(1));
             }
         int last = first + groups == a->groups;
         for (int64_t t = 0, n; t < tokens; t += n) {
@@ -295,18 +353,8 @@ static void multiply_panel(const Matrix *m, const Activations *a, int64_t first_
                 else memcpy(sums + i * PANEL, out + (t + i) * m->rows + first_row, (size_t)count * sizeof(float));
             }
             int64_t at = t * a->groups + first * n;
-            const int8_t *values = a->values + at * GROUP;
-            const float *scales = a->scales + at;
-            const int32_t *bias = a->bias + at;
-            switch (n) {
-            case TILE_TOKENS: tile(TILE_TOKENS, panel, panel_scales, values, scales, bias, groups, sums); break;
-#if defined(ISA_AVX512)
-            case 8: tile(8, panel, panel_scales, values, scales, bias, groups, sums); break;
-            case 4: tile(4, panel, panel_scales, values, scales, bias, groups, sums); break;
-#endif
-            case 2: tile(2, panel, panel_scales, values, scales, bias, groups, sums); break;
-            default: tile(1, panel, panel_scales, values, scales, bias, groups, sums); break;
-            }
+            any_tile(n, nibbles, panel, a->values + at * a->group, a->scales + at, a->zeros + at * a->zero_count,
+                     groups, sums);
             for (int64_t i = 0; i < n; i++) {
                 float *row = out + (t + i) * m->rows + first_row;
                 const float *sum = sums + i * PANEL;
@@ -322,20 +370,24 @@ static void multiply_panel(const Matrix *m, const Activations *a, int64_t first_
 
 static int multiply_many(const Matrix *m, const float *x, int64_t tokens, float *out, int threads) {
     int failed = 0;
-    Activations a = {.groups = ceil_div(m->columns, GROUP)};
+    const int nibbles = TILE_NIBBLES && m->bits == 4;
+    Activations a = {.groups = ceil_div(m->columns, GROUP), .nibbles = nibbles};
+    a.group = nibbles ? GROUP : GROUP * 4 / TILE_STEP;
+    a.zero_count = nibbles ? SUBS : 1;
     size_t cells = (size_t)(tokens * a.groups);
-    char *memory = malloc(cells * (GROUP + sizeof(float) + sizeof(int32_t)));
+    char *memory = malloc(cells * (sizeof(float) + (size_t)a.zero_count * sizeof(int32_t) + (size_t)a.group));
     if (!memory) return -1;
     a.scales = (float *)memory;
-    a.bias = (int32_t *)(a.scales + cells);
-    a.values = (int8_t *)(a.bias + cells);
+    a.zeros = (int32_t *)(a.scales + cells);
+    a.values = (int8_t *)(a.zeros + cells * (size_t)a.zero_count);
     int64_t whole = tokens / TILE_TOKENS, panels = ceil_div(m->rows, PANEL);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        size_t panel_bytes = (size_t)PANEL_GROUPS * PANEL * GROUP;
-        uint8_t *panel = malloc(panel_bytes + PANEL_GROUPS * PANEL * sizeof(float) + 64);
-        uint8_t *aligned = (uint8_t *)(((uintptr_t)panel + 63) & ~(uintptr_t)63);
-        if (!panel) {
+        size_t weights = (size_t)PANEL_GROUPS * PANEL_GROUP, scales = PANEL_GROUPS * PANEL * sizeof(float);
+        char *room = calloc(1, weights + scales + PANEL_GROUPS * SUBS * TILE_VECTORS * sizeof(vint) + 64);
+        char *aligned = (char *)(((uintptr_t)room + 63) & ~(uintptr_t)63);
+        Panel panel = {(uint8_t *)aligned, (vint *)(aligned + weights + scales), (float *)(aligned + weights)};
+        if (!room) {
 #pragma omp atomic write
             failed = 1;
         }
@@ -349,9 +401,12 @@ static int multiply_many(const Matrix *m, const float *x, int64_t tokens, float 
                 }
         }
 #pragma omp for schedule(dynamic, 1)
-        for (int64_t p = 0; p < panels; p++)
-            if (panel) multiply_panel(m, &a, p * PANEL, tokens, aligned, (float *)(aligned + panel_bytes), out);
-        free(panel);
+        for (int64_t p = 0; p < panels; p++) {
+            if (!room) continue;
+            if (nibbles) multiply_panel(m, &a, 1, p * PANEL, tokens, &panel, out);
+            else multiply_panel(m, &a, 0, p * PANEL, tokens, &panel, out);
+        }
+        free(room);
     }
     free(memory);
     return failed ? -1 : 0;

@@ -4,15 +4,24 @@
  * four neighbouring columns of each of these rows. The dot products multiply them by four activations that
  * all rows share (`int32_t`, four signed bytes) and add the four products to the row's lane.
  *
- *   dot_u4   weights are 0..15, so no instruction set can overflow; the caller corrects the zero point 8
- *   dot_i8   weights are signed bytes XOR TILE_BIAS: VNNI multiplies unsigned by signed bytes, so there
- *            they carry a bias of 128 that the caller corrects (128 x the sum of the activations)
+ *   dot_i8     weights are signed bytes XOR TILE_BIAS: VNNI multiplies unsigned by signed bytes, so there
+ *              they carry a bias of 128 that the caller corrects (128 x the sum of the activations)
+ *   dot_tile   the same in tiles, on what store_step and pack_step made of weights and activations: bytes as
+ *              they are, or 16-bit words (TILE_STEP columns at a time) where those are faster
+ *   sub_dot    weights are 0..15, and the sum is one over a sub-group of 32 columns: a `vsub`, which may have
+ *              no more than 16 bits (32 x 8 x 127 < 2^15 once the zero point 8 is off, and what happens on the
+ *              way is modulo 2^16). sub_start begins it with what takes the zero point off, sub_zero's value
+ *              of these activations; sub_end adds it, times the factor of every row, to the group's sum.
+ *
+ * TILE_NIBBLES tells whether tiles of INT4 weights are made of sub_dot, or of bytes that have been multiplied
+ * by their factors.
  *
  * The compiler's target decides which is used, unless the command line (build.py) defines one of ISA_*.
  */
 #ifndef GLMTUI_SIMD_H
 #define GLMTUI_SIMD_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -22,6 +31,12 @@
 #else
 #define INLINE static inline __attribute__((always_inline))
 #define RESTRICT __restrict__
+#endif
+
+#if defined(__GNUC__)
+#define PREFETCH(p) __builtin_prefetch(p)
+#else
+#define PREFETCH(p) ((void)(p))
 #endif
 
 #if defined(__clang__)
@@ -48,7 +63,8 @@
 
 #include <immintrin.h>
 #define ISA_NAME "avx512"
-enum { LANES = 16, TILE_BIAS = 128, TILE_VECTORS = 2, TILE_TOKENS = 12 };
+#define TILE_NIBBLES 0
+enum { LANES = 16, TILE_BIAS = 128, TILE_STEP = 4, TILE_VECTORS = 2, TILE_TOKENS = 12, PANEL_GROUPS = 32 };
 typedef __m512i vint;
 typedef __m512 vfloat;
 typedef __m512i vbytes;
@@ -62,7 +78,7 @@ INLINE vbytes low_nibbles(vbytes v) { return _mm512_and_si512(v, _mm512_set1_epi
 INLINE vbytes high_nibbles(vbytes v) { return low_nibbles(_mm512_srli_epi16(v, 4)); }
 INLINE vint int_set(int32_t i) { return _mm512_set1_epi32(i); }
 INLINE vint dot_i8(vint sum, vbytes w, int32_t a) {
-#if defined(__GNUC__) && !defined(__clang__)
+#if defined(__GNUC__) && !defined(__clang__) && defined(__AVX512VNNI__)
     /* GCC 12 copies every accumulator around the intrinsic, which halves the speed of a tile. */
     __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(w), "v"(int_set(a)));
     return sum;
@@ -70,7 +86,6 @@ INLINE vint dot_i8(vint sum, vbytes w, int32_t a) {
     return _mm512_dpbusd_epi32(sum, w, int_set(a));
 #endif
 }
-INLINE vint dot_u4(vint sum, vbytes w, int32_t a) { return dot_i8(sum, w, a); }
 INLINE vfloat to_float(vint v) { return _mm512_cvtepi32_ps(v); }
 INLINE vfloat float_set(float f) { return _mm512_set1_ps(f); }
 INLINE vfloat load_float(const float *p) { return _mm512_loadu_ps(p); }
@@ -78,10 +93,12 @@ INLINE void store_float(float *p, vfloat v) { _mm512_storeu_ps(p, v); }
 INLINE vfloat mul(vfloat a, vfloat b) { return _mm512_mul_ps(a, b); }
 INLINE vfloat fma_(vfloat a, vfloat b, vfloat c) { return _mm512_fmadd_ps(a, b, c); }
 INLINE vfloat load_half(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
-INLINE vint widen_bytes(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)); }
+INLINE vint load_factors(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)); }
 INLINE vint int_add(vint a, vint b) { return _mm512_add_epi32(a, b); }
-INLINE vint int_low4(vint v) { return _mm512_and_si512(v, int_set(15)); }
-INLINE vint int_high4(vint v) { return _mm512_srli_epi32(v, 4); }
+/* The sum fits the low half of its lane; the factor's high half is zero. */
+INLINE vint sub_end(vint total, vint sum, vint factor) { return int_add(total, _mm512_madd_epi16(sum, factor)); }
+INLINE vint low_factors(vint v) { return _mm512_and_si512(v, int_set(15)); }
+INLINE vint high_factors(vint v) { return _mm512_srli_epi32(v, 4); }
 /* Bytes times a small factor of their row, modulo 256: the products fit, so the low halves are exact. */
 INLINE vbytes bytes_scale(vbytes w, vint factor) {
     __m512i f = _mm512_or_si512(factor, _mm512_slli_epi32(factor, 16));
@@ -94,27 +111,60 @@ INLINE vbytes bytes_scale(vbytes w, vint factor) {
 
 #include <immintrin.h>
 #define ISA_NAME "avx2"
-enum { LANES = 8, TILE_BIAS = 0, TILE_VECTORS = 2, TILE_TOKENS = 4 };
+#define TILE_NIBBLES 1
+enum { LANES = 8, TILE_BIAS = 0, TILE_STEP = 2, TILE_VECTORS = 2, TILE_TOKENS = 6, PANEL_GROUPS = 16 };
 typedef __m256i vint;
 typedef __m256 vfloat;
 typedef __m256i vbytes;
+typedef __m256i vsub; /* two sums of 16 bits to a row */
 
 INLINE vbytes load_bytes(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
 INLINE void store_bytes(uint8_t *p, vbytes v) { _mm256_storeu_si256((__m256i *)p, v); }
 INLINE vbytes bytes_set(uint8_t b) { return _mm256_set1_epi8((char)b); }
 INLINE vbytes bytes_xor(vbytes a, vbytes b) { return _mm256_xor_si256(a, b); }
-INLINE vbytes bytes_sub(vbytes a, vbytes b) { return _mm256_sub_epi8(a, b); }
 INLINE vbytes low_nibbles(vbytes v) { return _mm256_and_si256(v, _mm256_set1_epi8(15)); }
 INLINE vbytes high_nibbles(vbytes v) { return low_nibbles(_mm256_srli_epi16(v, 4)); }
 INLINE vint int_set(int32_t i) { return _mm256_set1_epi32(i); }
-INLINE vint add_pairs(vint sum, __m256i products) {
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(products, _mm256_set1_epi16(1)));
-}
-INLINE vint dot_u4(vint sum, vbytes w, int32_t a) { return add_pairs(sum, _mm256_maddubs_epi16(w, int_set(a))); }
+INLINE vint int_add(vint a, vint b) { return _mm256_add_epi32(a, b); }
 /* |w| x (a with the sign of w): unsigned times signed as maddubs wants, and at most 2 x 128 x 127 < 2^15. */
 INLINE vint dot_i8(vint sum, vbytes w, int32_t a) {
-    return add_pairs(sum, _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(int_set(a), w)));
+    __m256i products = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(int_set(a), w));
+    return int_add(sum, _mm256_madd_epi16(products, _mm256_set1_epi16(1)));
 }
+/* Four columns as two steps of words: columns 0 and 2, then 1 and 3. */
+INLINE void store_step(uint8_t *out, ptrdiff_t stride, vbytes w) {
+    store_bytes(out, _mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8));
+    store_bytes(out + stride, _mm256_srai_epi16(w, 8));
+}
+INLINE void pack_step(int8_t *out, ptrdiff_t stride, const int8_t *q) {
+    int16_t even[2] = {q[0], q[2]}, odd[2] = {q[1], q[3]};
+    memcpy(out, even, 4);
+    memcpy(out + stride, odd, 4);
+}
+INLINE int32_t sub_zero(const int8_t *q) {
+    __m256i eights = _mm256_maddubs_epi16(bytes_set(8), load_bytes((const uint8_t *)q));
+    __m128i sum = _mm_add_epi16(_mm256_castsi256_si128(eights), _mm256_extracti128_si256(eights, 1));
+    sum = _mm_add_epi16(sum, _mm_unpackhi_epi64(sum, sum));
+    sum = _mm_add_epi16(sum, _mm_shuffle_epi32(sum, 1));
+    return _mm_cvtsi128_si32(_mm_sub_epi16(_mm_setzero_si128(), sum));
+}
+INLINE vsub sub_start(int32_t zero) { return int_set(zero); }
+#if defined(__GNUC__) && !defined(__clang__) && defined(__AVX2__)
+/* Else GCC turns the sums of a tile into trees, for which there are not enough registers. */
+#define ADD_PRODUCTS(multiply, add, sum, w, a)                          \
+    __m256i products;                                                   \
+    __asm__(multiply " %3, %2, %1\n\t" add " %1, %0, %0"                 \
+            : "+x"(sum), "=&x"(products) : "x"(w), "x"(int_set(a)));    \
+    return sum;
+INLINE vint dot_tile(vint sum, vbytes w, int32_t a) { ADD_PRODUCTS("vpmaddwd", "vpaddd", sum, w, a) }
+INLINE vsub sub_dot(vsub sum, vbytes w, int32_t a) { ADD_PRODUCTS("vpmaddubsw", "vpaddw", sum, w, a) }
+#else
+INLINE vint dot_tile(vint sum, vbytes w, int32_t a) { return int_add(sum, _mm256_madd_epi16(w, int_set(a))); }
+INLINE vsub sub_dot(vsub sum, vbytes w, int32_t a) {
+    return _mm256_add_epi16(sum, _mm256_maddubs_epi16(w, int_set(a)));
+}
+#endif
+INLINE vint sub_end(vint total, vsub sum, vint factor) { return int_add(total, _mm256_madd_epi16(sum, factor)); }
 INLINE vfloat to_float(vint v) { return _mm256_cvtepi32_ps(v); }
 INLINE vfloat float_set(float f) { return _mm256_set1_ps(f); }
 INLINE vfloat load_float(const float *p) { return _mm256_loadu_ps(p); }
@@ -122,22 +172,21 @@ INLINE void store_float(float *p, vfloat v) { _mm256_storeu_ps(p, v); }
 INLINE vfloat mul(vfloat a, vfloat b) { return _mm256_mul_ps(a, b); }
 INLINE vfloat fma_(vfloat a, vfloat b, vfloat c) { return _mm256_fmadd_ps(a, b, c); }
 INLINE vfloat load_half(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
-INLINE vint widen_bytes(const uint8_t *p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)); }
-INLINE vint int_add(vint a, vint b) { return _mm256_add_epi32(a, b); }
-INLINE vint int_low4(vint v) { return _mm256_and_si256(v, int_set(15)); }
-INLINE vint int_high4(vint v) { return _mm256_srli_epi32(v, 4); }
-INLINE vbytes bytes_scale(vbytes w, vint factor) {
-    __m256i f = _mm256_or_si256(factor, _mm256_slli_epi32(factor, 16));
-    __m256i even = _mm256_mullo_epi16(w, f);
-    __m256i odd = _mm256_slli_epi16(_mm256_mullo_epi16(_mm256_srli_epi16(w, 8), f), 8);
-    return _mm256_blendv_epi8(even, odd, _mm256_set1_epi16((short)0xFF00));
+/* Factors stand in both halves of a lane, for both sums of a row. */
+INLINE vint factor_set(int32_t f) { return _mm256_set1_epi16((short)f); }
+INLINE vint load_factors(const uint8_t *p) {
+    __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
+    return _mm256_or_si256(wide, _mm256_slli_epi32(wide, 16));
 }
+INLINE vint low_factors(vint v) { return _mm256_and_si256(v, _mm256_set1_epi16(15)); }
+INLINE vint high_factors(vint v) { return _mm256_srli_epi16(v, 4); }
 
 #elif defined(ISA_NEON)
 
 #include <arm_neon.h>
 #define ISA_NAME "neon"
-enum { LANES = 4, TILE_BIAS = 0, TILE_VECTORS = 4, TILE_TOKENS = 4 };
+#define TILE_NIBBLES 0
+enum { LANES = 4, TILE_BIAS = 0, TILE_STEP = 4, TILE_VECTORS = 4, TILE_TOKENS = 4, PANEL_GROUPS = 32 };
 typedef int32x4_t vint;
 typedef float32x4_t vfloat;
 typedef uint8x16_t vbytes;
@@ -160,7 +209,7 @@ INLINE vint dot_i8(vint sum, vbytes w, int32_t a) {
     return vaddq_s32(sum, vpaddq_s32(low, high));
 #endif
 }
-INLINE vint dot_u4(vint sum, vbytes w, int32_t a) { return dot_i8(sum, w, a); }
+INLINE vint sub_end(vint total, vint sum, vint factor) { return vmlaq_s32(total, sum, factor); }
 INLINE vfloat to_float(vint v) { return vcvtq_f32_s32(v); }
 INLINE vfloat float_set(float f) { return vdupq_n_f32(f); }
 INLINE vfloat load_float(const float *p) { return vld1q_f32(p); }
@@ -168,15 +217,15 @@ INLINE void store_float(float *p, vfloat v) { vst1q_f32(p, v); }
 INLINE vfloat mul(vfloat a, vfloat b) { return vmulq_f32(a, b); }
 INLINE vfloat fma_(vfloat a, vfloat b, vfloat c) { return vfmaq_f32(c, a, b); }
 INLINE vfloat load_half(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
-INLINE vint widen_bytes(const uint8_t *p) {
+INLINE vint load_factors(const uint8_t *p) {
     uint32_t four;
     memcpy(&four, p, 4);
     uint16x8_t wide = vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(four)));
     return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(wide)));
 }
 INLINE vint int_add(vint a, vint b) { return vaddq_s32(a, b); }
-INLINE vint int_low4(vint v) { return vandq_s32(v, vdupq_n_s32(15)); }
-INLINE vint int_high4(vint v) { return vshrq_n_s32(v, 4); }
+INLINE vint low_factors(vint v) { return vandq_s32(v, vdupq_n_s32(15)); }
+INLINE vint high_factors(vint v) { return vshrq_n_s32(v, 4); }
 INLINE vbytes bytes_scale(vbytes w, vint factor) {
     return vmulq_u8(w, vreinterpretq_u8_s32(vmulq_n_s32(factor, 0x01010101)));
 }
@@ -184,7 +233,8 @@ INLINE vbytes bytes_scale(vbytes w, vint factor) {
 #else
 
 #define ISA_NAME "plain"
-enum { LANES = 16, TILE_BIAS = 0, TILE_VECTORS = 1, TILE_TOKENS = 4 };
+#define TILE_NIBBLES 0
+enum { LANES = 16, TILE_BIAS = 0, TILE_STEP = 4, TILE_VECTORS = 1, TILE_TOKENS = 4, PANEL_GROUPS = 32 };
 typedef struct { int32_t at[16]; } vint;
 typedef struct { float at[16]; } vfloat;
 typedef struct { uint8_t at[64]; } vbytes;
@@ -204,7 +254,7 @@ INLINE vint dot_i8(vint sum, vbytes w, int32_t a) {
     EACH(64, sum.at[i / 4] += (int8_t)w.at[i] * b[i % 4])
     return sum;
 }
-INLINE vint dot_u4(vint sum, vbytes w, int32_t a) { return dot_i8(sum, w, a); }
+INLINE vint sub_end(vint total, vint sum, vint factor) { EACH(16, total.at[i] += sum.at[i] * factor.at[i]) return total; }
 INLINE vfloat to_float(vint v) { vfloat r; EACH(16, r.at[i] = (float)v.at[i]) return r; }
 INLINE vfloat float_set(float f) { vfloat r; EACH(16, r.at[i] = f) return r; }
 INLINE vfloat load_float(const float *p) { vfloat r; memcpy(r.at, p, 64); return r; }
@@ -223,11 +273,33 @@ INLINE float half_to_float(uint16_t h) {
     return f;
 }
 INLINE vfloat load_half(const uint16_t *p) { vfloat r; EACH(16, r.at[i] = half_to_float(p[i])) return r; }
-INLINE vint widen_bytes(const uint8_t *p) { vint r; EACH(16, r.at[i] = p[i]) return r; }
+INLINE vint load_factors(const uint8_t *p) { vint r; EACH(16, r.at[i] = p[i]) return r; }
 INLINE vint int_add(vint a, vint b) { EACH(16, a.at[i] += b.at[i]) return a; }
-INLINE vint int_low4(vint v) { EACH(16, v.at[i] &= 15) return v; }
-INLINE vint int_high4(vint v) { EACH(16, v.at[i] >>= 4) return v; }
+INLINE vint low_factors(vint v) { EACH(16, v.at[i] &= 15) return v; }
+INLINE vint high_factors(vint v) { EACH(16, v.at[i] >>= 4) return v; }
 INLINE vbytes bytes_scale(vbytes w, vint f) { EACH(64, w.at[i] = (uint8_t)(w.at[i] * f.at[i / 4])) return w; }
 
+#endif
+
+#if !defined(ISA_AVX2)
+/* Where a dot product of bytes takes one instruction, or is written out: one kind of sum for everything. */
+typedef vint vsub;
+INLINE void store_step(uint8_t *out, ptrdiff_t stride, vbytes w) {
+    (void)stride;
+    store_bytes(out, bytes_xor(w, bytes_set(TILE_BIAS)));
+}
+INLINE void pack_step(int8_t *out, ptrdiff_t stride, const int8_t *q) {
+    (void)stride;
+    memcpy(out, q, 4);
+}
+INLINE vint dot_tile(vint sum, vbytes w, int32_t a) { return dot_i8(sum, w, a); }
+INLINE int32_t sub_zero(const int8_t *q) {
+    int32_t sum = 0;
+    for (int i = 0; i < 32; i++) sum += q[i];
+    return -8 * sum;
+}
+INLINE vsub sub_start(int32_t zero) { return int_set(zero); }
+INLINE vsub sub_dot(vsub sum, vbytes w, int32_t a) { return dot_i8(sum, w, a); }
+INLINE vint factor_set(int32_t f) { return int_set(f); }
 #endif
 #endif
