@@ -353,6 +353,8 @@ class Failed:
     message: str
     absent: str | None = None
     """The model to be loaded is not on this machine, but `Download` may get it under this name."""
+    model_kept: bool = False
+    """The model that was in memory before is there still."""
 
 
 Event = (

@@ -54,15 +54,17 @@ class Worker:
 
     Args:
         load: builds a model for a `Load` request, calling its second argument after every tensor.
+        check: raises `UserError` for a `Load` that cannot succeed, while the former model is still there.
     """
 
-    def __init__(self, load: Loader | None = None) -> None:
+    def __init__(self, load: Loader | None = None, check: Callable[[Load], None] | None = None) -> None:
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         """What happened, oldest first."""
         self._requests: queue.SimpleQueue[ModelRequest | None] = queue.SimpleQueue()
         self._stops: dict[int, StopSignal] = {}  # of every request to the model that waits or runs
         self._beside: dict[int, StopSignal] = {}  # of those that run beside it
         self._load_model = load or _load
+        self._check = check or (_check if load is None else lambda _request: None)
         self._model: ChatModel | None = None
         self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
 
@@ -119,7 +121,9 @@ class Worker:
             self.events.put(Cancelled(request.request_id, None, ""))
         except Exception as error:  # noqa: BLE001 (becomes an event; the thread lives on)
             absent = error.source if isinstance(error, ModelNotHereError) else None
-            failure = Failed(request.request_id, failures.explain(error), absent)
+            failure = Failed(
+                request.request_id, failures.explain(error), absent, model_kept=self._model is not None
+            )
         del stops[request.request_id]
         if failure is not None:
             free_memory()  # here, as inside `except` the traceback still holds every frame's tensors
@@ -142,6 +146,7 @@ class Worker:
 
     def _load(self, request: Load, stop: StopSignal) -> None:
         started = perf_counter()
+        self._check(request)
         self._forget()
         pace = _Pace()
 
@@ -247,6 +252,12 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
     if torch.backends.mps.is_available():
         torch.mps.empty_cache()
+
+
+def _check(request: Load) -> None:
+    from glmtui.engine import checks
+
+    checks.check(request)
 
 
 def _load(

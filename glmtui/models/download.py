@@ -232,6 +232,7 @@ def _append(session: Client, listing: Listing, part: _Part, digest: _Hash, stop:
             for chunk in response.iter_bytes():
                 stop.check()
                 stream.write(chunk)
+                stream.flush()  # what has come stays, whatever happens to the program
                 digest.update(chunk)
                 part.done += len(chunk)
                 if part.done > part.file.size:

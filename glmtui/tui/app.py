@@ -20,6 +20,7 @@ from glmtui.tui import commands, keys
 from glmtui.tui.chat_controller import ChatController
 from glmtui.tui.desk import Desk
 from glmtui.tui.model_link import ModelLink
+from glmtui.tui.model_shelf import ModelShelf
 from glmtui.tui.preferences import Preferences
 from glmtui.tui.screens.chat import ChatScreen
 from glmtui.tui.theme_shelf import ThemeShelf
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from textual.command import Provider
     from textual.screen import Screen
 
+    from glmtui.engine.events import Event, Failed
     from glmtui.tui.model_link import WorkerLike
 
 POLL_SECONDS = 1 / 12
@@ -79,6 +81,9 @@ class GlmTui(App[None]):
         self.chat = ChatScreen(self)
         self.link = ModelLink(lambda: worker or _make_worker())
         self.controller = ChatController(self.link, self.library, self.settings, self.chat)
+        self.shelf = ModelShelf(self.link, self.chat.notice)
+        self.controller.beside = self._take_beside
+        self.controller.load_refused = self._load_refused
         self._interrupted = -self.INTERRUPT_SECONDS
 
     # --- starting and ending ---
@@ -191,6 +196,30 @@ class GlmTui(App[None]):
         from glmtui.tui.screens.help import HelpScreen
 
         self.push_screen(HelpScreen(self.chat.scope(), self.settings.keys, first=first))
+
+    def show_models(self, wanted: str | None = None) -> None:
+        """Show the models there are, at `wanted`; the one that is chosen is loaded."""
+        from glmtui.tui.screens.models import ModelsScreen
+
+        def take(source: str | None) -> None:
+            if source is not None:
+                self.do(self.change_setting("model.source", source or None))
+
+        if not isinstance(self.screen, ModelsScreen):
+            self.push_screen(ModelsScreen(self.shelf, wanted), take)
+
+    def _take_beside(self, event: Event) -> bool:
+        """Let the list of models and the download know; the status line shows how far that is."""
+        taken = self.shelf.handle(event)
+        running = self.shelf.download
+        self.chat.status_line.show_download((running.source, running.fraction) if running else None)
+        return taken
+
+    def _load_refused(self, event: Failed) -> None:
+        """Show the settings that were put back, and offer what can be downloaded."""
+        self.settings_changed()
+        if event.absent is not None:
+            self.show_models(event.absent)
 
     def action_stop(self) -> None:
         """Stop the answer; else close what lies over the chat, go back to the composer, stop the load."""

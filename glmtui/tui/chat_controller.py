@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from glmtui.chat.conversation import Conversation, Message, State
@@ -56,6 +57,10 @@ class ChatController:
         self.queue: list[Waiting] = []
         self.editing: str | None = None
         """Id of the message whose new version is in the composer."""
+        self.beside: Callable[[Event], bool] = lambda _event: False
+        """Takes what the worker says of other things than the model; returns whether it knew of it."""
+        self.load_refused: Callable[[Failed], None] = lambda _event: None
+        """Called when a model could not be loaded and the settings are as before."""
         self._unanswered: Conversation | None = None
         """Waits for the model to be loaded."""
         self._undo: list[tuple[str, Callable[[], object]]] = []
@@ -259,7 +264,7 @@ class ChatController:
                 self.view.notice(event.message, "error")
                 await self._on_end(answer, "failed", None, error=event.message)
             case _:
-                pass  # of a request that was replaced since
+                self.beside(event)  # or of a request that was replaced since
 
     async def _on_loaded(self, event: Loaded) -> None:
         self.link.loaded(event)
@@ -273,14 +278,26 @@ class ChatController:
 
     def _on_load_ended(self, event: Failed | Cancelled | Unloaded) -> None:
         name, self._unanswered = self.status.loading, None
-        self.link.load_ended()
+        former = self.link.load_ended(kept=isinstance(event, Failed) and event.model_kept)
         if isinstance(event, Failed):
             self.view.notice(event.message, "error")
+            if former is not None:
+                self._go_back(former, loaded=event.model_kept)
+            self.load_refused(event)
         elif isinstance(event, Cancelled):
             self.view.notice(_("Loading {name} was stopped.").format(name=name))
-        if not isinstance(event, Unloaded):
+        if self.status.activity == "none" and not isinstance(event, Unloaded):
             self.view.notice(_no_model())
         self._unqueue_all()
+
+    def _go_back(self, former: Load, *, loaded: bool) -> None:
+        """Let everything be as before a load that failed: the settings, and the model in memory."""
+        for key in ("source", *_LOAD_SETTINGS):
+            if self.settings[f"model.{key}"] != getattr(former, key):
+                self.settings.set(f"model.{key}", getattr(former, key))
+        if not loaded:
+            self.link.load(replace(former, request_id=Load().request_id), self.link.former_name)
+            self.link.forget_former()  # should it fail too, there is no model
 
     def _on_started(self, event: Started) -> None:
         self.status.used, self.status.limit = event.prompt_tokens, event.limit

@@ -106,14 +106,22 @@ async def copy(app: Front, argument: str) -> None:
 
 
 async def model(app: Front, argument: str) -> None:
-    """Load another model."""
-    if not argument:
+    """Load another model; without a name, show which there are."""
+    if argument:
+        await app.change_setting("model.source", None if argument.lower() in BUILT_IN else argument)
+    elif app.full_screen is not None:
+        app.full_screen.show_models()
+    else:
         name = app.controller.status.info.title if app.controller.status.info else _("none")
         raise UserError(
             _("The model is {name}. Another one: /model FOLDER, or /model nano").format(name=name)
         )
-    source = None if argument.lower() in BUILT_IN else argument
-    await app.change_setting("model.source", source)
+
+
+@OnScreen
+async def models(app: GlmTui, _argument: str) -> None:
+    """Show the models there are."""
+    app.show_models()
 
 
 async def device(app: Front, argument: str) -> None:

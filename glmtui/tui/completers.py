@@ -98,10 +98,17 @@ def files(_app: Front, typed: str) -> Sequence[Offer]:
     return list(_entries(typed, folders_only=False))
 
 
-def models(_app: Front, typed: str) -> Sequence[Offer]:
-    """Complete with the built-in model and with folders."""
-    builtin = [Offer("nano", _("the small built-in model"))] if "nano".startswith(typed) else []
-    return [*builtin, *_entries(typed, folders_only=True)]
+def models(app: Front, typed: str) -> Sequence[Offer]:
+    """Complete with the built-in model, the models on this machine, and folders."""
+    offers = [Offer("nano", _("the small built-in model"))]
+    if app.full_screen is not None:
+        shelf = app.full_screen.shelf
+        if shelf.models is None:
+            shelf.refresh()  # it is there at the next key
+        here = [entry for entry in shelf.models.entries if entry.place != "absent"] if shelf.models else []
+        offers += [Offer(entry.source, entry.format) for entry in here if entry.source]
+    found = [offer for offer in offers if typed.lower() in offer.text.lower()]
+    return [*found, *_entries(typed, folders_only=True)]
 
 
 def _entries(typed: str, *, folders_only: bool) -> Iterable[Offer]:

@@ -16,7 +16,7 @@ from glmtui.i18n import N_, _
 if TYPE_CHECKING:
     from textual.binding import Binding
 
-Scope = Literal["app", "composer", "transcript", "history", "settings"]
+Scope = Literal["app", "composer", "transcript", "history", "settings", "models"]
 
 SCOPES: Mapping[Scope, str] = {
     "app": N_("Everywhere"),
@@ -24,6 +24,7 @@ SCOPES: Mapping[Scope, str] = {
     "transcript": N_("Transcript"),
     "history": N_("History pane"),
     "settings": N_("Settings pane"),
+    "models": N_("List of models"),
 }
 """Where keys work, in the order the help lists them."""
 
@@ -58,6 +59,7 @@ KEYS: tuple[Key, ...] = (
     Key("app.search", "app", "ctrl+o", "search", N_("Find a conversation"), priority=True),
     Key("app.settings", "app", "f3", "toggle_settings", N_("Show or hide the settings"), N_("settings")),
     Key("app.theme", "app", "f4", "run('theme')", N_("Choose a theme, with preview")),
+    Key("app.models", "app", "f5", "run('models')", N_("The models there are, to load or download")),
     Key("app.next_pane", "app", "f6", "next_pane", N_("Next pane"), priority=True),
     Key("app.interrupt", "app", "ctrl+c", "interrupt", N_("Stop the answer; twice: quit")),
     Key("app.quit", "app", "ctrl+q", "quit", N_("Quit"), N_("quit"), priority=True),
@@ -106,6 +108,14 @@ KEYS: tuple[Key, ...] = (
     Key("settings.reset", "settings", "delete,backspace", "reset", N_("Back to the default"), N_("default")),
     Key("settings.here", "settings", "o", "here", N_("Only in this conversation, or as in all again"),
         N_("only here")),
+    Key("models.use", "models", "enter", "use", N_("Load it, or download it (asks first)")),
+    Key("models.add", "models", "a", "add", N_("Add a folder of yours")),
+    Key("models.remove", "models", "delete,d", "remove", N_("Delete it from the disk (asks first)")),
+    Key("models.refresh", "models", "r", "refresh", N_("Look again")),
+    Key("models.back", "models", "escape", "back", N_("Stop the download; else close")),
+    Key("models.close", "models", "q", "close", N_("Close, and let a download go on")),
+    Key("models.down", "models", "j", "cursor_down", N_("Down")),
+    Key("models.up", "models", "k", "cursor_up", N_("Up")),
 )  # fmt: skip
 BY_ID: Mapping[str, Key] = {key.id: key for key in KEYS}
 

@@ -120,6 +120,9 @@ class ModelLink:
         self._make_worker = make_worker
         self._worker: WorkerLike | None = None
         self._load_id: int | None = None
+        self._request: Load | None = None
+        self._former: tuple[Load, ModelInfo] | None = None
+        """What was loaded last, to go back to."""
         self.status = ChatStatus()
 
     @property
@@ -138,7 +141,7 @@ class ModelLink:
     def load(self, request: Load, name: str) -> None:
         """Load another model; what waits for the old one is given up."""
         self.worker.cancel()
-        self._load_id = request.request_id
+        self._load_id, self._request = request.request_id, request
         self.status = ChatStatus("loading", loading=name, since=time.monotonic())
         self.worker.submit(request)
 
@@ -149,12 +152,32 @@ class ModelLink:
     def loaded(self, event: Loaded) -> None:
         """Note that the model is there."""
         self._load_id = None
+        if self._request is not None:
+            self._former = (self._request, event.info)
         self.status = ChatStatus("ready", info=event.info, limit=event.info.max_length)
 
-    def load_ended(self) -> None:
-        """Note that there is no model after all."""
+    def load_ended(self, *, kept: bool = False) -> Load | None:
+        """Note that the load came to nothing; `kept`: the model before it is in memory still.
+
+        Returns how that model had been loaded, if there was one.
+        """
         self._load_id = None
         self.status = ChatStatus("none")
+        if self._former is None:
+            return None
+        request, info = self._former
+        if kept:
+            self.status = ChatStatus("ready", info=info, limit=info.max_length)
+        return request
+
+    @property
+    def former_name(self) -> str:
+        """Name of the model that was loaded last."""
+        return self._former[1].name if self._former else ""
+
+    def forget_former(self) -> None:
+        """Go back no more."""
+        self._former = None
 
     def progress(self, event: LoadProgress) -> None:
         """Note how far the load is."""

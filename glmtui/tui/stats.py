@@ -19,6 +19,13 @@ def size(count: float) -> str:
     return f"{count:.1f} TB"
 
 
+def parameters(count: int) -> str:
+    """Write a number of parameters as people do: ``6.2 B``; nothing where it is not known."""
+    if not count:
+        return ""
+    return f"{count / 1e9:.1f} B" if count >= 1e9 else f"{count / 1e6:.1f} M"
+
+
 def duration(seconds: float) -> str:
     """Write a time as ``m:ss``."""
     minutes, rest = divmod(max(round(seconds), 0), 60)
@@ -32,11 +39,8 @@ def markdown(controller: ChatController) -> str:
     status, conversation = controller.status, controller.conversation
     rows: list[tuple[str, str]] = []
     if info := status.info:
-        parameters = (
-            f"{info.parameters / 1e9:.1f} B" if info.parameters >= 1e9 else f"{info.parameters / 1e6:.1f} M"
-        )
         rows += [
-            (_("Model"), f"{info.title} ({info.architecture}, {parameters})"),
+            (_("Model"), f"{info.title} ({info.architecture}, {parameters(info.parameters)})"),
             (_("Device"), f"{info.device_name} ({info.device}, {info.dtype})"),
             (_("Quantisation"), _("none") if info.quant == "none" else f"INT{info.quant}"),
             (_("Weights in memory"), size(info.memory_bytes)),

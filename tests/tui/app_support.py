@@ -6,6 +6,7 @@ import asyncio
 import queue
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,17 @@ from glmtui.engine.events import (
     Cancelled,
     CountTokens,
     Done,
+    Download,
     Event,
     Failed,
     Generate,
+    ListModels,
     Load,
     Loaded,
     LoadProgress,
     ModelInfo,
+    ModelList,
+    RemoveModel,
     Request,
     Started,
     Stats,
@@ -65,7 +70,14 @@ class ScriptedWorker:
         self.dropped_rounds = 0
         self.fail: str | None = None
         """The next load or answer fails with this message."""
+        self.absent: str | None = None
+        self.keeps = False
+        """More of a load that fails: what could be downloaded, and whether the model before it is kept."""
         self.closed = False
+        self.models = ModelList(0, (), "cpu", "CPU", 0, 0, "/cache")
+        """What there is; a `ListModels` is answered with it."""
+        self.download: Download | None = None
+        """The one that runs; the test tells how it goes on."""
         self._open: Generate | None = None
         self._load: Load | None = None
         self._waiting: list[Generate] = []
@@ -85,6 +97,10 @@ class ScriptedWorker:
         elif isinstance(request, CountTokens):
             count = sum(len(turn.text) for turn in request.turns)
             self.events.put(TokenCount(request.request_id, count, 2048))
+        elif isinstance(request, ListModels | RemoveModel):
+            self.events.put(replace(self.models, request_id=request.request_id))
+        elif isinstance(request, Download):
+            self.download = request
         elif isinstance(request, Generate):
             self._open = request
             prompt = sum(len(turn.text) for turn in request.turns)
@@ -99,6 +115,9 @@ class ScriptedWorker:
             request, text = self._open, self._text
             self._open = None
             self.events.put(Cancelled(request.request_id, self._stats(1), text[: len(text) // 2]))
+        if self.download and request_id == self.download.request_id:
+            self.events.put(Cancelled(request_id, None, ""))
+            self.download = None
         if self._load and request_id in (None, self._load.request_id):
             self.events.put(Cancelled(self._load.request_id, None, ""))
             self._load = None
@@ -120,7 +139,7 @@ class ScriptedWorker:
         assert self._load
         request, self._load = self._load, None
         if self.fail:
-            self.events.put(Failed(request.request_id, self.fail))
+            self.events.put(Failed(request.request_id, self.fail, self.absent, model_kept=self.keeps))
             self.fail = None
             return
         quant = request.quant or "none"

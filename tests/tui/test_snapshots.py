@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 from tui.app_support import ScriptedWorker, app_of, send, settled, visible_text, wait_until
+from tui.some_models import MODELS
 
 from glmtui.chat.library import Library
+from glmtui.engine.events import DownloadProgress, FileProgress
 from glmtui.options import AppOptions
 from glmtui.tui.app import GlmTui
 from glmtui.tui.widgets.history import HistoryPane
@@ -183,6 +185,38 @@ def test_theme_chooser(snap_compare: Compare, conversation: Path) -> None:
         await pilot.pause(0.2)
 
     assert snap_compare(app, terminal_size=(120, 36), run_before=before)
+
+
+def test_models(snap_compare: Compare) -> None:
+    worker = ScriptedWorker()
+    worker.models = MODELS
+    app = make(worker=worker)
+
+    async def then(pilot: Pilot[None]) -> None:
+        await pilot.press("f5")
+        await wait_until(pilot, lambda: "13.4 GB" in visible_text(app.screen))
+
+    assert snap_compare(app, terminal_size=(120, 36), run_before=look(app, then))
+
+
+def test_downloading_in_a_small_window_in_chinese(snap_compare: Compare) -> None:
+    worker = ScriptedWorker()
+    worker.models = MODELS
+    app = make(worker=worker, language="zh_CN", theme="glmtui-light")
+
+    async def then(pilot: Pilot[None]) -> None:
+        app.show_models("chatglm-6b")
+        await wait_until(pilot, lambda: "13.4 GB" in visible_text(app.screen))
+        await pilot.pause()
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: worker.download is not None)
+        assert worker.download is not None
+        files = (FileProgress("config.json", 700, 700), FileProgress("ice_text.model", 2_000_000, 2_700_000))
+        files += (FileProgress("pytorch_model-00001-of-00008.bin", 600_000_000, 1_740_000_000),)
+        worker.events.put(DownloadProgress(worker.download.request_id, files))
+        await wait_until(pilot, lambda: "00001-of" in visible_text(app.screen))
+
+    assert snap_compare(app, terminal_size=(80, 24), run_before=look(app, then))
 
 
 def test_help(snap_compare: Compare) -> None:

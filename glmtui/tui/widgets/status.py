@@ -33,6 +33,13 @@ class StatusLine(Widget):
         super().__init__(id="status")
         self._status = ChatStatus()
         self._clock = clock
+        self._download: tuple[str, float] | None = None
+
+    def show_download(self, download: tuple[str, float] | None) -> None:
+        """Draw which model is being downloaded and how much of it, 0 to 1, is here."""
+        if download != self._download:
+            self._download = download
+            self.refresh()
 
     def show(self, status: ChatStatus) -> None:
         """Draw this."""
@@ -101,6 +108,9 @@ class StatusLine(Widget):
         """Figures with how readily they are left out."""
         status = self._status
         parts: list[tuple[int, Content]] = []
+        if self._download is not None:
+            name, fraction = self._download
+            parts.append((0, Content.assemble((f"↓ {name}", "$text-primary"), f" {fraction:.0%}")))
         if status.tokens_per_second:
             rate = _("{rate:.1f} tokens/s").format(rate=status.tokens_per_second)
             parts.append((2, Content.styled(rate, "$text-muted")))

@@ -1,0 +1,24 @@
+"""What can be said against a model before the one in memory is let go for it. Imports no torch."""
+
+from __future__ import annotations
+
+from glmtui.engine.chat_tokenizer import load_tokenizer
+from glmtui.engine.events import Load
+from glmtui.models import catalog
+from glmtui.models.folder import TOKENIZER_FILES, ModelFolder
+from glmtui.models.whole import check_whole
+
+
+def check(request: Load) -> None:
+    """Look whether the model can be found, is whole and has a tokenizer that belongs to it.
+
+    Raises:
+        UserError: it has not; the message names the file and says what to do.
+    """
+    if request.source is not None:
+        folder = catalog.resolve(request.source)
+        check_whole(folder)
+        if folder.family in TOKENIZER_FILES:
+            load_tokenizer(folder.path)
+    if request.ptuning is not None:
+        check_whole(ModelFolder.open(request.ptuning))

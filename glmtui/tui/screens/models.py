@@ -1,0 +1,387 @@
+"""The models there are: what is on this machine, what can be downloaded, what each needs; chosen by Enter."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+
+from glmtui.engine.events import ModelEntry, ModelList, Quant
+from glmtui.i18n import _
+from glmtui.tui import keys
+from glmtui.tui.model_shelf import ModelShelf
+from glmtui.tui.stats import parameters, size
+from glmtui.tui.text import cell, one_line
+from glmtui.tui.widgets.progress import progress
+
+if TYPE_CHECKING:
+    from glmtui.tui.app import GlmTui
+
+QUANTS: tuple[Quant, ...] = ("none", "8", "4")
+Question = Literal["download", "remove"]
+
+
+class ModelTable(OptionList):
+    """The rows; headings cannot be chosen."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [*keys.bindings("models")]
+
+    @property
+    def models(self) -> ModelsScreen:
+        """The screen it stands in."""
+        assert isinstance(self.screen, ModelsScreen)
+        return self.screen
+
+    def action_use(self) -> None:
+        """Load the highlighted model, or ask whether to download it."""
+        self.models.use()
+
+    def action_add(self) -> None:
+        """Add a folder."""
+        self.models.add()
+
+    def action_remove(self) -> None:
+        """Ask whether to delete the highlighted model."""
+        self.models.ask("remove")
+
+    def action_refresh(self) -> None:
+        """Look again."""
+        self.models.shelf.refresh()
+
+    def action_back(self) -> None:
+        """Turn down the question, or stop the download, or close."""
+        self.models.back()
+
+    def action_close(self) -> None:
+        """Close; a download goes on."""
+        self.models.dismiss(None)
+
+
+class ModelsScreen(ModalScreen[str | None]):
+    """Lists the models; gives the name of the one to load (empty: the built-in one), or None.
+
+    Args:
+        wanted: the model to begin at; where it is not on this machine, the offer to download it is open.
+    """
+
+    app: GlmTui
+
+    def __init__(self, shelf: ModelShelf, wanted: str | None = None) -> None:
+        super().__init__()
+        self.shelf = shelf
+        self._wanted = wanted
+        self._offers = wanted is not None
+        self._asked_of: tuple[Question, ModelEntry] | None = None
+        self._rows: list[ModelEntry | None] = []
+        self._shown: object = None
+
+    def compose(self) -> ComposeResult:
+        """Title, table, what is to be said of the highlighted row, keys."""
+        with Vertical(classes="dialog -tall", id="models"):
+            yield Static(id="models-title", classes="dialog-title", markup=False)
+            yield Static(id="models-head", markup=False)
+            yield ModelTable(id="model-table", markup=False)
+            yield Static(id="model-details", markup=False)
+            yield Static(id="models-keys", classes="dialog-keys", markup=False)
+
+    def on_mount(self) -> None:
+        """Ask for the list and draw it when it comes."""
+        self.shelf.changed = self.draw
+        self.shelf.message = ("", "info")
+        self.shelf.refresh()
+        self.table.focus()
+        self.draw()
+
+    def on_unmount(self) -> None:
+        """Draw no more."""
+        self.shelf.changed = lambda: None
+
+    def on_resize(self, _event: events.Resize) -> None:
+        """Lay out anew."""
+        self._shown = None
+        self.call_after_refresh(self.draw)
+
+    @property
+    def table(self) -> ModelTable:
+        """The rows."""
+        return self.query_one(ModelTable)
+
+    @property
+    def chosen(self) -> ModelEntry | None:
+        """The highlighted model."""
+        at = self.table.highlighted
+        return self._rows[at] if at is not None and at < len(self._rows) else None
+
+    @property
+    def _question(self) -> Question | None:
+        """What is asked of the highlighted model."""
+        if self._asked_of is None or self.chosen is None or self.chosen.source != self._asked_of[1].source:
+            return None
+        return self._asked_of[0]
+
+    # --- what a person does ---
+
+    def use(self) -> None:
+        """Load the highlighted model, or put the question whether to download it; or do what was asked."""
+        entry, question = self.chosen, self._question
+        if entry is None:
+            return
+        self._asked_of = None
+        if question == "remove":
+            self.shelf.remove(entry)
+        elif question == "download":
+            self.shelf.start(entry.source or "")
+        elif entry.place == "absent":
+            self.ask("download")
+        elif not entry.problem:
+            self.dismiss(entry.source or "")
+        self.draw()
+
+    def ask(self, question: Question) -> None:
+        """Put a question under the table; Enter says yes."""
+        entry = self.chosen
+        if entry is None:
+            return
+        if question == "remove" and (
+            entry.place == "builtin" or (entry.place == "absent" and not entry.part_bytes)
+        ):
+            return
+        if question == "download" and self.shelf.download is not None:
+            return
+        self._asked_of = (question, entry)
+        self.draw()
+
+    def add(self) -> None:
+        """Ask for a folder."""
+        from glmtui.tui.screens.prompt import PromptScreen
+
+        def take(folder: str | None) -> None:
+            if folder and folder.strip():
+                self.shelf.add(folder.strip())
+
+        self.app.push_screen(PromptScreen(_("Folder of a model, or of several")), take)
+
+    def back(self) -> None:
+        """Turn down the question, or stop the download, or close."""
+        if self._question is not None:
+            self._asked_of = None
+            self.draw()
+        elif not self.shelf.stop():
+            self.dismiss(None)
+
+    @on(OptionList.OptionHighlighted)
+    def _highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        event.stop()
+        if self._question is None:
+            self._asked_of = None
+        self._draw_details()
+
+    @on(OptionList.OptionSelected)
+    def _selected(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        self.use()
+
+    # --- drawing ---
+
+    def draw(self) -> None:
+        """Draw what the shelf says now."""
+        if not self.is_mounted or not self.table.size:
+            return
+        models = self.shelf.models
+        if models is not None and (models, self.shelf.download is None) != self._shown:
+            self._shown = (models, self.shelf.download is None)
+            self._fill(models)
+        self._draw_title(models)
+        self._draw_details()
+
+    def _fill(self, models: ModelList) -> None:
+        before = self.chosen
+        here = [entry for entry in models.entries if entry.place != "absent"]
+        absent = [entry for entry in models.entries if entry.place == "absent"]
+        if self._wanted and not any(_is(entry, self._wanted) for entry in models.entries):
+            absent.insert(0, ModelEntry(self._wanted, self._wanted, "absent", hub_id=self._wanted))
+        self._rows, options = [], []
+        for heading, entries in ((_("On this machine"), here), (_("To download"), absent)):
+            above = "\n" if self._rows else ""
+            options.append(Option(Content.styled(f"{above}{heading}", "$text-secondary"), disabled=True))
+            self._rows.append(None)
+            for entry in entries:
+                options.append(Option(self._row(entry)))
+                self._rows.append(entry)
+        self.table.clear_options()
+        self.table.add_options(options)
+        self._highlight(before)
+        self.query_one("#models-head", Static).update(self._head())
+
+    def _highlight(self, before: ModelEntry | None) -> None:
+        info = self.app.controller.status.info
+        wanted = self._wanted if self._offers else before.name if before else ""
+        for name in (wanted, (info.source or "nano") if info else ""):
+            for at, entry in enumerate(self._rows):
+                if entry is not None and name and _is(entry, name):
+                    self.table.highlighted = at
+                    if self._offers and entry.place == "absent" and self.shelf.download is None:
+                        self.call_after_refresh(self.ask, "download")
+                    self._offers = False
+                    return
+        self.table.highlighted = 1
+
+    @property
+    def _free(self) -> int:
+        """Memory that a model may take: what is free, and what the one that it replaces lets go."""
+        models, info = self.shelf.models, self.app.controller.status.info
+        if models is None:
+            return 0
+        return models.free_memory + (info.memory_bytes if info and info.device == models.device else 0)
+
+    def _columns(self) -> tuple[int, int, int]:
+        """Return the widths of the name, of a figure, and of the parameters (0 in a narrow window)."""
+        room = self.table.size.width - 2
+        sized = 9 if room >= 80 else 0
+        figures = 10 if room < 80 else 11 if room < 100 else 15
+        return max(room - 4 * figures - sized - 6, 12), figures, sized
+
+    def _head(self) -> Content:
+        name, figure, sized = self._columns()
+        cells = [cell("  " + _("model"), name), cell(_("params"), sized, right=True) if sized else ""]
+        cells += [cell(" " + _("files"), 6)]
+        titles = (_("on disk"), _("in memory"), _("8 bits"), _("4 bits"))
+        cells += [cell(title, figure, right=True) for title in titles]
+        return Content.styled("".join(cells), "$text-muted")
+
+    def _row(self, entry: ModelEntry) -> Content:
+        name, figure, sized = self._columns()
+        info = self.app.controller.status.info
+        loaded = info is not None and entry.place != "absent" and info.source == entry.source
+        mark = ("● ", "$text-success") if loaded else ("! ", "$text-error") if entry.problem else ("  ", "")
+        style = "bold $text-primary" if loaded else "$text" if entry.place != "absent" else "$text-muted"
+        parts: list[tuple[str, str]] = [mark, (cell(one_line(entry.name), name - 2), style)]
+        if sized:
+            parts.append((cell(parameters(entry.parameters), sized, right=True), "$text-muted"))
+        parts.append((cell(" " + entry.format.partition(" ")[0], 6), "$text-muted"))
+        on_disk = size(entry.file_bytes) if entry.file_bytes else ""
+        parts.append((cell(on_disk, figure, right=True), "$text"))
+        needs = dict(entry.needs)
+        as_it_is = needs.pop(entry.quant, None)
+        for needed in (as_it_is, needs.get("8"), needs.get("4")):
+            parts += self._need(needed, figure)
+        return Content.assemble(*parts)
+
+    def _need(self, needed: int | None, width: int) -> list[tuple[str, str]]:
+        if needed is None:
+            return [(" " * width, "")]
+        fits = needed <= self._free
+        return [
+            (cell(size(needed), width - 2, right=True), "$text" if fits else "$text-muted"),
+            (" ✓" if fits else " ✗", "$text-success" if fits else "$text-error"),
+        ]
+
+    def _draw_title(self, models: ModelList | None) -> None:
+        title = Content.styled(_("Models"), "bold $text-primary")
+        line = self.query_one("#models-title", Static)
+        if models is None:
+            line.update(title)
+            return
+        free = _("{memory} of memory free on {device}, {disk} on disk").format(
+            memory=size(self._free), device=models.device.upper(), disk=size(models.free_disk)
+        )
+        space = max(line.size.width - title.cell_length - Content(free).cell_length, 2)
+        line.update(Content.assemble(title, " " * space, (free, "$text-muted not bold")))
+
+    def _draw_details(self) -> None:
+        details, entry, download = self.query_one("#model-details", Static), self.chosen, self.shelf.download
+        details.set_class(self._question is not None, "-asking")
+        if self._question is not None and entry is not None:
+            details.update(self._asked(self._question, entry))
+        elif download is not None:
+            details.update(progress(download, details.size.width or 60))
+        else:
+            said, kind = self.shelf.message
+            lines = [(said, "$text-error" if kind == "error" else "$text-success")] if said else []
+            details.update(
+                Content("\n").join([Content.styled(*line) for line in [*lines, *self._about(entry)]])
+            )
+        self.query_one("#models-keys", Static).update(self._keys(entry))
+
+    def _about(self, entry: ModelEntry | None) -> list[tuple[str, str]]:
+        if self.shelf.models is None:
+            return [(_("Looking …"), "$text-muted")]
+        if entry is None:
+            return []
+        lines = [(entry.path or entry.hub_id, "$text-muted")]
+        if entry.problem:
+            return [*lines, (entry.problem, "$text-error")]
+        facts = (
+            [_("context of {count} tokens").format(count=f"{entry.max_length:,}")] if entry.max_length else []
+        )
+        if not entry.chats:
+            facts.append(_("a base model: it goes on with a text and does not answer"))
+        if entry.place == "absent" and entry.part_bytes:
+            facts.append(
+                _("{size} have come of a download that was stopped").format(size=size(entry.part_bytes))
+            )
+        lines.append((" · ".join(facts), "$text"))
+        if entry.licence:
+            lines.append((entry.licence, "$text"))
+        return lines
+
+    def _asked(self, question: Question, entry: ModelEntry) -> Content:
+        assert self.shelf.models is not None
+        if question == "download":
+            missing = max(entry.file_bytes - entry.part_bytes, 0)
+            text = _("Download {name} ({size}) from {server} into {folder}, where {free} are free?").format(
+                name=entry.name,
+                size=f"≈ {size(missing)}" if missing else _("its size is not known yet"),
+                server=os.environ.get("HF_ENDPOINT") or "huggingface.co",
+                folder=self.shelf.models.cache,
+                free=size(self.shelf.models.free_disk),
+            )
+        elif entry.place == "folder":
+            text = _("Take {path} off the list? Its files stay.").format(path=entry.path)
+        else:
+            text = _("Delete {name} from the disk ({size})?").format(
+                name=entry.name, size=size(entry.part_bytes or entry.file_bytes)
+            )
+        licence = (
+            Content.styled(f"\n{entry.licence}", "$text-muted") if question == "download" else Content("")
+        )
+        return Content.assemble((text, "bold $text-warning"), licence)
+
+    def _keys(self, entry: ModelEntry | None) -> Content:
+        own = self.app.settings.keys
+
+        def key(name: str) -> str:
+            return keys.shown(f"models.{name}", own)
+
+        if self._question is not None:
+            hints = [(key("use"), _("yes")), (key("back"), _("no"))]
+        else:
+            absent = entry is not None and entry.place == "absent"
+            hints = [(key("use"), _("download") if absent else _("load"))]
+            hints += [(key("add"), _("add a folder")), (key("remove"), _("delete"))]
+            if self.shelf.download is not None:
+                hints += [(key("back"), _("stop the download")), (key("close"), _("close, and let it go on"))]
+            else:
+                hints.append((key("back"), _("close")))
+        return Content("   ").join(
+            [
+                Content.assemble((name, "bold $text-secondary"), (f" {words}", "$text-muted"))
+                for name, words in hints
+            ]
+        )
+
+
+def _is(entry: ModelEntry, name: str) -> bool:
+    """Whether a person means this model by `name`."""
+    return (
+        name.lower() in (entry.name.lower(), entry.hub_id.lower(), (entry.source or "").lower())
+        or name == entry.path
+    )

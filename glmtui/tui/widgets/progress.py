@@ -1,0 +1,47 @@
+"""How a download goes on: a bar for the whole and one for each file on its way."""
+
+from __future__ import annotations
+
+from textual.content import Content
+
+from glmtui.i18n import _
+from glmtui.tui.model_shelf import RunningDownload
+from glmtui.tui.stats import size
+from glmtui.tui.text import cell, one_line
+from glmtui.tui.widgets.status import bar
+
+BARS = 4
+"""Files that have a bar of their own at a time; most are done in no time."""
+WIDEST = 30
+"""Cells of a bar."""
+
+
+def progress(download: RunningDownload, width: int) -> Content:
+    """Draw a download in lines of `width` cells: the whole first, with its speed and the time left."""
+    if not download.files:
+        return Content.styled(_("Asking the hub about {name} …").format(name=download.source), "$text")
+    under_way = [file for file in download.files if 0 < file.done < file.size][:BARS]
+    rest = "" if download.speed is None else f"{size(download.speed)}/s"
+    if download.time_left:
+        rest += "  " + _("{time} left").format(time=download.time_left)
+    whole = _row(download.source, download.done, download.total, rest, width, "bold $text-primary")
+    return Content("\n").join(
+        [whole, *(_row(file.name, file.done, file.size, "", width, "$text") for file in under_way)]
+    )
+
+
+def _row(name: str, done: int, total: int, rest: str, width: int, style: str) -> Content:
+    """A name, a bar, and how much has come; what has no room is left out."""
+    fraction = done / max(total, 1)
+    figures = f" {fraction:4.0%}  {size(done)} / {size(total)}"
+    named = min(max(width // 3, 16), 36)
+    if rest and named + 1 + 8 + len(figures) + 2 + len(rest) > width:
+        figures = f" {fraction:4.0%}"
+    space = width - named - 1 - len(figures) - (len(rest) + 2 if rest else 0)
+    parts: list[Content | tuple[str, str]] = [(cell(one_line(name), named), style), (" ", "")]
+    if space >= 4:
+        parts.append(bar(fraction, min(space, WIDEST), "$text-primary", "$border"))
+    parts.append((figures, "$text"))
+    if rest:
+        parts.append((f"  {rest}", "$text-muted"))
+    return Content.assemble(*parts)
