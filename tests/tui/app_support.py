@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from textual.app import App
 from textual.content import Content
 from textual.pilot import Pilot
 from textual.widget import Widget
@@ -226,6 +227,11 @@ def visible_text(widget: Widget) -> str:
         if node.size:
             lines += [line.text.rstrip() for line in node.render_lines(node.size.region)]
     return "\n".join(line for line in lines if line)
+
+
+def screen_lines(app: App[Any]) -> list[str]:
+    """The lines as the terminal shows them, with everything that lies over them."""
+    return [strip.text for strip in app.screen._compositor.render_strips()]
 
 
 def text_of(rendered: object) -> str:

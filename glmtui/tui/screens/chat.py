@@ -14,6 +14,7 @@ from textual.timer import Timer
 from glmtui.i18n import _
 from glmtui.tui import commands, keys
 from glmtui.tui.chat_view import AnswerHandle, Kind
+from glmtui.tui.compositor import WholeGlyphs
 from glmtui.tui.preferences import own
 from glmtui.tui.widgets.bars import KeyHints, QueueStrip, TitleBar
 from glmtui.tui.widgets.completion import Completion
@@ -55,6 +56,7 @@ class ChatScreen(Screen[None]):
 
     def __init__(self, app: GlmTui) -> None:
         super().__init__()
+        self._compositor = WholeGlyphs()
         self._count_timer: Timer | None = None
         self._narrow: bool | None = None
         self._build(app)
