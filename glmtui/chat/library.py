@@ -102,6 +102,15 @@ class Library:
             self._scan()
             return [s for s in self._list() if model is None or s.model == model]
 
+    def changed(self) -> bool:
+        """Whether a file was added, removed or written to since the folder was last looked at."""
+        files = {name: (s.st_mtime_ns, s.st_size) for name, s in _conversation_files(self.folder)}
+        with self._lock:
+            entries = self._opened().entries
+            known = {name: (entry.mtime, entry.size) for name, entry in entries.items()}
+            stale = {name: (s.st_mtime_ns, s.st_size) for name, s in self._stale.items()}
+        return files != known | stale
+
     @property
     def complete(self) -> bool:
         """Whether every file is in the index as it was at the last look."""

@@ -33,9 +33,10 @@ if TYPE_CHECKING:
     from glmtui.tui.model_link import WorkerLike
 
 POLL_SECONDS = 1 / 12
+MEMORY_SECONDS = 2.0
 LONG_ANSWER_SECONDS = 8.0
 WATCH_SECONDS = 1.0
-"""Between two looks at whether the settings file or a theme was edited."""
+"""Between two looks at whether others wrote to the settings, a theme or the open conversation."""
 
 
 def _palette() -> type[Provider]:
@@ -99,6 +100,7 @@ class GlmTui(App[None]):
     async def _begin(self) -> None:
         self.set_interval(POLL_SECONDS, self._poll)
         self.set_interval(WATCH_SECONDS, self._watch_files)
+        self.set_interval(MEMORY_SECONDS, self._measure_memory)
         await self.desk.open_first()
         self.preferences.tell_problems()
         for problem in self.themes.problems:
@@ -173,8 +175,15 @@ class GlmTui(App[None]):
         await self.controller.attach()
         self.chat.composer.text = text
 
+    def _measure_memory(self) -> None:
+        from glmtui.engine.usage import usage
+
+        info = self.controller.status.info
+        self.chat.status_line.show_usage(usage(info.device if info else "cpu"))
+
     async def _watch_files(self) -> None:
         await self.preferences.look()
+        await self.desk.take_in()
         if self.themes.changed():
             self.themes.choose(str(self.settings["ui.theme"]))
             self.refresh_css()

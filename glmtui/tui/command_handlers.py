@@ -283,10 +283,7 @@ async def rename(app: Front, argument: str) -> None:
 
 async def pin(app: Front, _argument: str) -> None:
     """Pin the conversation, or unpin it."""
-    conversation = app.controller.conversation
-    conversation.pin(not conversation.pinned)
-    app.say(_("Pinned to the top.") if conversation.pinned else _("No longer pinned."))
-    app.controller.view.conversation_changed()
+    await app.desk.pin(app.controller.conversation.id)
 
 
 async def delete(app: Front, _argument: str) -> None:
@@ -295,6 +292,12 @@ async def delete(app: Front, _argument: str) -> None:
     if conversation.path is None:
         raise UserError(_("This conversation is empty: there is nothing to delete."))
     await app.desk.trash(conversation.id)
+
+
+@OnScreen
+async def trash(app: GlmTui, _argument: str) -> None:
+    """Show the trash."""
+    await app.chat.show_trash()
 
 
 async def save(app: Front, argument: str) -> None:

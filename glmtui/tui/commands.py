@@ -95,6 +95,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("rename", do.rename, N_("Give this conversation a title"), N_("[TITLE]")),
     Command("pin", do.pin, N_("Keep this conversation at the top of the list, or no longer")),
     Command("delete", do.delete, N_("Move this conversation to the trash; /undo brings it back")),
+    Command("trash", do.trash, N_("Show the deleted conversations, to bring one back")),
     Command("save", do.save, N_("Save a copy of this conversation"), N_("FILE"), completer=complete.files),
     Command("load", do.load, N_("Open a conversation from a file"), N_("FILE"), aliases=("open",),
             completer=complete.files),

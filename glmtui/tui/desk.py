@@ -26,6 +26,7 @@ class Desk:
         self._last = paths.state_dir() / "last-conversation"
         self.prompts = PromptHistory()
         self.drafts = Drafts()
+        self._unreadable: Conversation | None = None
 
     # --- at the start and the end ---
 
@@ -96,6 +97,38 @@ class Desk:
         if conversation_id == app.controller.conversation.id:
             await app.controller.new()
         app.controller.view.conversation_changed()
+
+    async def restore(self, conversation_id: str) -> None:
+        """Bring a conversation back from the trash and read it."""
+        self._app.library.restore(conversation_id)
+        await self.open(conversation_id)
+        self._app.say(_("The conversation is back."))
+
+    async def pin(self, conversation_id: str) -> None:
+        """Keep a conversation at the top of the list, or no longer."""
+        app = self._app
+        conversation = app.controller.conversation
+        if conversation_id == conversation.id:
+            pinned = not conversation.pinned
+            conversation.pin(pinned)
+        else:
+            pinned = not app.library.find(conversation_id).pinned
+            app.library.pin(conversation_id, pinned)
+        app.say(_("Pinned to the top.") if pinned else _("No longer pinned."))
+        app.controller.view.conversation_changed()
+
+    async def take_in(self) -> None:
+        """Show what others wrote to the open conversation; a file that cannot be read is named once."""
+        controller = self._app.controller
+        conversation = controller.conversation
+        if controller.answer is not None or conversation is self._unreadable:
+            return
+        try:
+            if conversation.refresh():
+                await controller.open(conversation)
+        except UserError as error:
+            self._unreadable = conversation
+            controller.view.notice(str(error), "warning")
 
     async def rename(self, conversation_id: str) -> None:
         """Ask for a title."""

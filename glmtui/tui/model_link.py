@@ -180,7 +180,9 @@ class ModelLink:
         self._former = None
 
     def progress(self, event: LoadProgress) -> None:
-        """Note how far the load is."""
+        """Note how far the load is; the time that is left is counted for each stage on its own."""
+        if event.stage != self.status.stage:
+            self.status.since = time.monotonic()
         self.status.stage, self.status.done, self.status.total = event.stage, event.done, event.total
 
     def cancel(self, request_id: int | None = None) -> None:

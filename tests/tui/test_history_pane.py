@@ -5,12 +5,15 @@ from __future__ import annotations
 from datetime import date, datetime, timedelta
 
 import pytest
+from rich.cells import cell_len
 from textual.widgets import Input
 from tui.app_support import ScriptedWorker, running, send, settled, visible_text, wait_until
 
 from glmtui.chat.library import Library
+from glmtui.tui.screens.choice import ChoiceScreen
 from glmtui.tui.screens.prompt import PromptScreen
-from glmtui.tui.widgets.history import HistoryPane, day_name
+from glmtui.tui.widgets.history import HistoryPane
+from glmtui.tui.widgets.history_rows import day_name, hit_row
 
 TODAY = date(2026, 3, 15)
 
@@ -146,3 +149,86 @@ async def test_what_appears_in_the_folder_appears_in_the_list(monkeypatch: pytes
     async with running() as (pilot, app, _worker):
         write("from elsewhere")
         await wait_until(pilot, lambda: "from elsewhere" in visible_text(app.chat.history))
+
+
+async def test_pin_from_the_list() -> None:
+    write("first", "second")
+    async with running() as (pilot, app, _worker):
+        await wait_until(pilot, lambda: "second" in visible_text(app.chat.history))
+        app.chat.history.list.focus()
+        await pilot.press("down", "down", "p")
+        await wait_until(pilot, lambda: "Pinned" in visible_text(app.chat.history.list))
+        lines = [line.strip() for line in visible_text(app.chat.history.list).split("\n")]
+        assert lines == ["Pinned", "first", "Today", "second"]
+        await settled(pilot)
+        await pilot.press("p")
+        await wait_until(pilot, lambda: "Pinned" not in visible_text(app.chat.history.list))
+
+
+async def test_only_the_conversations_of_one_model() -> None:
+    library = Library()
+    for model in ("nano", "chatglm-6b"):
+        conversation = library.create()
+        conversation.append("user", f"Asked of {model}")
+        conversation.append("assistant", "An answer", meta={"model": model})
+    async with running() as (pilot, app, _worker):
+        await wait_until(pilot, lambda: "Asked of nano" in visible_text(app.chat.history.list))
+        app.chat.history.list.focus()
+        await pilot.press("m")
+        await wait_until(pilot, lambda: isinstance(app.screen, ChoiceScreen))
+        await pilot.press("down", "enter")
+        await wait_until(pilot, lambda: "Asked of nano" not in visible_text(app.chat.history.list))
+        assert "only chatglm-6b" in visible_text(app.chat.history)
+        app.chat.history.search.value = "answer"
+        await wait_until(pilot, lambda: "Found" in visible_text(app.chat.history))
+        assert "Asked of nano" not in visible_text(app.chat.history.list)
+        app.chat.history.search.value = ""
+        app.chat.history.list.focus()
+        await pilot.press("m")
+        await wait_until(pilot, lambda: isinstance(app.screen, ChoiceScreen))
+        await pilot.press("home", "enter")
+        await wait_until(pilot, lambda: "Asked of nano" in visible_text(app.chat.history.list))
+
+
+async def test_the_trash_is_shown_and_a_conversation_brought_back() -> None:
+    first, _second = write("first", "second")
+    Library().trash(first)
+    async with running() as (pilot, app, _worker):
+        await send(pilot, "/trash")
+        await wait_until(pilot, lambda: "Trash" in visible_text(app.chat.history))
+        await wait_until(pilot, lambda: "first" in visible_text(app.chat.history.list))
+        await pilot.press("down", "enter")
+        await wait_until(pilot, lambda: "An answer to first" in visible_text(app.chat.transcript))
+        app.chat.history.list.focus()
+        await pilot.press("t")
+        await wait_until(pilot, lambda: "first" in visible_text(app.chat.history.list))
+        assert {summary.title for summary in Library().list()} == {"first", "second"}
+
+
+async def test_changes_by_others_appear() -> None:
+    (written,) = write("first")
+    async with running() as (pilot, app, _worker):
+        await wait_until(pilot, lambda: "first" in visible_text(app.chat.history))
+        app.chat.history.list.focus()
+        await pilot.press("down", "enter")
+        await wait_until(pilot, lambda: "An answer to first" in visible_text(app.chat.transcript))
+        other = Library().open(written)
+        other.append("user", "Asked elsewhere")
+        other.rename("Renamed elsewhere")
+        write("Begun elsewhere")
+        await wait_until(pilot, lambda: "Asked elsewhere" in visible_text(app.chat.transcript))
+        await wait_until(pilot, lambda: "Renamed elsewhere" in visible_text(app.chat.history))
+        assert "Begun elsewhere" in visible_text(app.chat.history)
+
+
+def test_a_find_shows_the_words_however_far_along_the_line() -> None:
+    (found,) = write("title")
+    library = Library()
+    library.open(found).append("user", f"{'很长的前文，' * 5}然后才说到量化和 Quantise，{'还有后文，' * 9}")
+    (hit,) = library.search("量化 quantise")
+    row = hit_row(hit, "量化 quantise", 28, first=True)
+    assert row.plain.startswith(" title\n")
+    line = row.plain.split("\n")[1]
+    assert cell_len(line[: line.index("量化")]) < 20
+    marked = [row.plain[span.start : span.end] for span in row.spans if "accent" in str(span.style)]
+    assert marked == ["量化", "Quantise"]

@@ -15,6 +15,7 @@ from tui.some_models import MODELS
 
 from glmtui.chat.library import Library
 from glmtui.engine.events import DownloadProgress, FileProgress
+from glmtui.engine.usage import Usage
 from glmtui.options import AppOptions
 from glmtui.tui.app import GlmTui
 from glmtui.tui.widgets.history import HistoryPane
@@ -53,6 +54,7 @@ def still(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         time.tzset()
     monkeypatch.setattr(HistoryPane, "today", staticmethod(lambda: date(2026, 3, 15)))
     monkeypatch.setattr(StatusLine, "animate_tick", lambda _self: None)
+    monkeypatch.setattr(GlmTui, "_measure_memory", lambda _self: None)
     monkeypatch.setattr(Prompt, "cursor_blink", False)
     yield
     monkeypatch.undo()
@@ -141,7 +143,8 @@ def test_large_window_with_settings(snap_compare: Compare, conversation: Path) -
     async def then(pilot: Pilot[None]) -> None:
         await pilot.press("f3")
         app_of(pilot).chat.settings_pane.focus_row("generation.temperature")
-        await pilot.press("left", "left")
+        await pilot.press("left", "left", "down", "o", "left")
+        app.chat.status_line.show_usage(Usage(5_120_000_000))
 
     assert snap_compare(app, terminal_size=(200, 50), run_before=look(app, then))
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
+from textual.content import Content
 from textual.screen import Screen
 from textual.timer import Timer
 
@@ -16,6 +18,7 @@ from glmtui.tui import commands, keys
 from glmtui.tui.chat_view import AnswerHandle, Kind
 from glmtui.tui.compositor import WholeGlyphs
 from glmtui.tui.preferences import own
+from glmtui.tui.text import one_line
 from glmtui.tui.widgets.bars import KeyHints, QueueStrip, TitleBar
 from glmtui.tui.widgets.completion import Completion
 from glmtui.tui.widgets.composer import Composer
@@ -133,6 +136,23 @@ class ChatScreen(Screen[None]):
         if not self.has_class("-history"):
             await self._toggle("-history", "ui.history_pane")
         self.history.focus_search(text or None)
+
+    async def show_trash(self) -> None:
+        """List the deleted conversations."""
+        if not self.has_class("-history"):
+            await self._toggle("-history", "ui.history_pane")
+        self.history.show_trash()
+        self.history.list.focus()
+
+    async def _choose_filter(self) -> None:
+        from glmtui.tui.screens.choice import ChoiceScreen
+
+        models: list[str | None] = [None, *await asyncio.to_thread(self.app.library.models)]
+        rows = [Content(one_line(model) if model else _("All models")) for model in models]
+        present = models.index(self.history.model) if self.history.model in models else 0
+        chosen = await self.app.push_screen_wait(ChoiceScreen(_("Conversations with"), rows, present))
+        if chosen is not None:
+            self.history.show_model(models[chosen])
 
     def close_overlays(self) -> bool:
         """Close what lies over the chat in a narrow window; return whether there was something."""
@@ -331,6 +351,12 @@ class ChatScreen(Screen[None]):
                 self.app.do(self.app.desk.rename(event.conversation_id))
             case "delete":
                 self.app.do(self.app.desk.trash(event.conversation_id))
+            case "pin":
+                self.app.do(self.app.desk.pin(event.conversation_id))
+            case "restore":
+                self.app.do(self.app.desk.restore(event.conversation_id))
+            case "filter":
+                self.app.do(self._choose_filter())
             case command:
                 self.app.run_command(command)
 

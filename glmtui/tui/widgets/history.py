@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import suppress
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.cells import cell_len
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -16,28 +18,17 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.timer import Timer
+from textual.widget import Widget
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from glmtui.i18n import _
 from glmtui.tui import keys
 from glmtui.tui.text import one_line
+from glmtui.tui.widgets.history_rows import conversation_row, day_name, hit_row
 
 if TYPE_CHECKING:
     from glmtui.chat.library import Hit, Library, Summary
-
-
-def day_name(day: date, today: date) -> str:
-    """Name a day as people do: Today, Yesterday, This week, or the month."""
-    if day >= today:
-        return _("Today")
-    if day == today - timedelta(days=1):
-        return _("Yesterday")
-    if day > today - timedelta(days=7):
-        return _("Last 7 days")
-    if day > today - timedelta(days=30):
-        return _("Last 30 days")
-    return f"{day.year}-{day.month:02}"
 
 
 class ConversationList(OptionList):
@@ -67,9 +58,61 @@ class ConversationList(OptionList):
         """Rename the highlighted conversation."""
         self.pane.want("rename")
 
+    def action_pin(self) -> None:
+        """Keep the highlighted conversation at the top, or no longer."""
+        self.pane.want("pin")
+
     def action_delete(self) -> None:
         """Move the highlighted conversation to the trash."""
         self.pane.want("delete")
+
+    def action_filter(self) -> None:
+        """Choose which conversations are listed."""
+        self.post_message(HistoryPane.Wanted("filter"))
+
+    def action_trash(self) -> None:
+        """Show the trash, or the conversations again."""
+        self.pane.show_trash(not self.pane.in_trash)
+
+
+class PaneTitle(Widget):
+    """What is listed, and how many."""
+
+    def __init__(self) -> None:
+        super().__init__(classes="pane-title")
+        self._title, self._count = _("Conversations"), ""
+
+    def show(self, title: str, count: str) -> None:
+        """Show these."""
+        self._title, self._count = title, count
+        self.refresh()
+
+    def render(self) -> Content:
+        """Draw the title at the left and the count at the right."""
+        space = self.content_size.width - cell_len(self._title) - cell_len(self._count)
+        return Content.assemble(self._title, " " * max(space, 1), (self._count, "not bold"))
+
+
+class FilterLine(Static):
+    """Names the model that the list is limited to; hidden where it is not."""
+
+    @dataclass
+    class Clicked(Message):
+        """The person wants another limit."""
+
+    def __init__(self) -> None:
+        super().__init__(id="history-filter", markup=False)
+        self.display = False
+
+    def show(self, model: str | None) -> None:
+        """Show this limit."""
+        self.display = model is not None
+        if model is not None:
+            self.update(_("only {model}").format(model=one_line(model)))
+
+    def on_click(self) -> None:
+        """Choose another."""
+        self.post_message(self.Clicked())
 
 
 class SearchField(Input):
@@ -105,7 +148,8 @@ class HistoryPane(Vertical):
 
     @dataclass
     class Wanted(Message):
-        """The person wants something done: new, undo, or with a conversation rename, delete."""
+        """The person wants something done: new, undo, filter, or with a conversation rename, pin, delete,
+        restore."""
 
         action: str
         conversation_id: str = ""
@@ -117,7 +161,13 @@ class HistoryPane(Vertical):
         self.search = SearchField(
             placeholder=_("Search"), id="history-search", select_on_focus=False, compact=True
         )
+        self.heading = PaneTitle()
+        self.filter_line = FilterLine()
         self.foot = Static(classes="pane-foot", markup=False)
+        self.model: str | None = None
+        """Only conversations that this model answered last are listed."""
+        self.in_trash = False
+        """The trash is listed instead."""
         self.current: str | None = None
         """Id of the open conversation."""
         self._summaries: Sequence[Summary] = ()
@@ -125,27 +175,39 @@ class HistoryPane(Vertical):
         self._shown = 0
         self._heading = ""
         self._timer: Timer | None = None
-        self._folder_changed = 0
+        self._loaded = False
 
     def compose(self) -> ComposeResult:
-        """Title, search field, list."""
-        yield Static(_("Conversations"), classes="pane-title", markup=False)
+        """Title, search field, what is left out, list."""
+        yield self.heading
         yield self.search
+        yield self.filter_line
         yield self.list
         yield self.foot
 
     def on_mount(self) -> None:
         """Read the folder after the first paint."""
         self.call_after_refresh(self.reload)
-        self.set_interval(self.LOOK_AGAIN, self._look_again)
+        self.set_timer(self.LOOK_AGAIN, self._look_again)
 
-    def _look_again(self) -> None:
-        """Read the folder again when something was added to it or removed from outside."""
-        with suppress(OSError):  # no folder yet: nothing was written
-            changed = self.library.folder.stat().st_mtime_ns
-            if changed != self._folder_changed:
-                self._folder_changed = changed
-                self.reload()
+    @work(exclusive=True, group="history-look")
+    async def _look_again(self) -> None:
+        """Read the folder again when others changed something in it; rarely where looking takes long."""
+        begin = time.monotonic()
+        if self._loaded and await asyncio.to_thread(self.library.changed):
+            self.reload()
+        self.set_timer(max(self.LOOK_AGAIN, 50 * (time.monotonic() - begin)), self._look_again)
+
+    def show_trash(self, wanted: bool = True) -> None:
+        """List what is in the trash, or the conversations again."""
+        self.in_trash, self.model = wanted, None
+        self.search.value = ""
+        self.reload()
+
+    def show_model(self, model: str | None) -> None:
+        """List only the conversations that `model` answered last; None: all."""
+        self.in_trash, self.model = False, model
+        self.reload()
 
     def focus_search(self, text: str | None = None) -> None:
         """Go to the search field, with `text` in it if given."""
@@ -157,36 +219,43 @@ class HistoryPane(Vertical):
     async def reload(self) -> None:
         """Read the folder again."""
         query = self.search.value.strip()
-        if query:
-            self._hits = await asyncio.to_thread(self.library.search, query)
+        if query and not self.in_trash:
+            search = partial(self.library.search, query, model=self.model)
+            self._hits = await asyncio.to_thread(search)
         else:
             self._hits = ()
-            self._summaries = await asyncio.to_thread(self.library.list)
+            self._summaries = await asyncio.to_thread(self._list)
+        self._loaded = True
         self._fill()
         if not self.library.complete:  # the rest of a folder that was never read takes longer
             await asyncio.to_thread(self.library.refresh, lambda: not self.is_attached)
-            self._summaries = await asyncio.to_thread(self.library.list)
+            self._summaries = await asyncio.to_thread(self._list)
             self._fill()
+
+    def _list(self) -> Sequence[Summary]:
+        if not self.in_trash:
+            return self.library.list(model=self.model)
+        query = self.search.value.strip().lower()
+        return [summary for summary in self.library.trashed() if query in summary.title.lower()]
 
     def _fill(self) -> None:
         if not self.list.is_attached:  # the app was closed while the folder was read
             return
-        highlighted = self._highlighted_id()
+        highlighted, scrolled = self._highlighted_id(), self.list.scroll_offset
         self.list.clear_options()
         self._shown, self._heading = 0, ""
-        searching = bool(self.search.value.strip())
+        searching = bool(self.search.value.strip()) and not self.in_trash
         if searching:
-            self.list.add_options(
-                [self._hit_row(number, hit) for number, hit in enumerate(self._hits[: self.STEP])]
-            )
+            self.list.add_options(self._hit_rows())
         else:
             self._more()
-        self._say_when_empty(searching)
+        self._say_how_many(searching)
         wanted = highlighted or self.current
         if wanted and not searching:
             for index, option in enumerate(self.list.options):
                 if option.id == wanted:
                     self.list.highlighted = index
+                    self.list.scroll_to(y=scrolled.y, animate=False)
                     break
 
     def _more(self) -> None:
@@ -194,32 +263,32 @@ class HistoryPane(Vertical):
         today = self.today()
         for summary in self._summaries[self._shown : self._shown + self.STEP]:
             day = summary.updated.astimezone().date()
-            heading = _("Pinned") if summary.pinned else day_name(day, today)
+            heading = _("Pinned") if summary.pinned and not self.in_trash else day_name(day, today)
             if heading != self._heading:
                 above = "\n" if self._heading else ""
                 rows.append(Option(Content.styled(f"{above} {heading}", "$text-muted"), disabled=True))
                 self._heading = heading
-            rows.append(Option(self._row(summary), id=summary.id))
+            rows.append(Option(conversation_row(summary, is_open=summary.id == self.current), id=summary.id))
         self._shown += self.STEP
         self.list.add_options(rows)
 
-    def _row(self, summary: Summary) -> Content:
-        title = one_line(summary.title) or _("New conversation")
-        if summary.id == self.current:
-            return Content.assemble(("▌", "$text-primary"), (title, "bold $text-primary"))
-        return Content.assemble(" ", title)
+    def _hit_rows(self) -> Iterator[Option]:
+        query, width, before = self.search.value, self.list.size.width or 26, ""
+        for number, hit in enumerate(self._hits[: self.STEP]):
+            first, before = hit.summary.id != before, hit.summary.id
+            yield Option(hit_row(hit, query, width, first=first), id=f"hit-{number}")
 
-    def _hit_row(self, number: int, hit: Hit) -> Option:
-        title = one_line(hit.summary.title) or _("New conversation")
-        line = Content.styled(one_line(hit.line), "$text-muted")
-        return Option(Content.assemble(" ", (title, "bold"), "\n ", line), id=f"hit-{number}")
-
-    def _say_when_empty(self, searching: bool) -> None:
-        if self.list.option_count:
-            self.foot.update("")
-        else:
-            self.foot.update(_("Nothing found.") if searching else _("What you write is kept here."))
-        self.foot.display = not self.list.option_count
+    def _say_how_many(self, searching: bool) -> None:
+        count = len(self._hits) if searching else len(self._summaries)
+        title = _("Trash") if self.in_trash else _("Found") if searching else _("Conversations")
+        self.heading.show(title, f"{count:,}" if count else "")
+        self.filter_line.show(self.model)
+        if self.in_trash:
+            self.foot.update(_("Enter brings a conversation back.") if count else _("The trash is empty."))
+        elif not count:
+            nothing = searching or self.model is not None
+            self.foot.update(_("Nothing found.") if nothing else _("What you write is kept here."))
+        self.foot.display = self.in_trash or not count
 
     def _highlighted_id(self) -> str | None:
         index = self.list.highlighted
@@ -257,8 +326,14 @@ class HistoryPane(Vertical):
         if event.option_id and event.option_id.startswith("hit-"):
             hit = self._hits[int(event.option_id.removeprefix("hit-"))]
             self.post_message(self.Chosen(hit.summary.id, hit.message_id))
+        elif event.option_id and self.in_trash:
+            self.want("restore")
         elif event.option_id:
             self.post_message(self.Chosen(event.option_id))
+
+    @on(FilterLine.Clicked)
+    def _choose_filter(self) -> None:
+        self.post_message(self.Wanted("filter"))
 
     def want(self, action: str) -> None:
         """Ask for something to be done with the highlighted conversation."""

@@ -9,6 +9,7 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
 
+from glmtui.engine.usage import Usage
 from glmtui.i18n import _
 from glmtui.tui.model_link import ChatStatus
 from glmtui.tui.stats import duration, size
@@ -32,6 +33,7 @@ class StatusLine(Widget):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(id="status")
         self._status = ChatStatus()
+        self._usage: Usage | None = None
         self._clock = clock
         self._download: tuple[str, float] | None = None
 
@@ -45,6 +47,12 @@ class StatusLine(Widget):
         """Draw this."""
         self._status = status
         self.refresh()
+
+    def show_usage(self, usage: Usage) -> None:
+        """Draw how much memory is in use."""
+        if usage != self._usage:
+            self._usage = usage
+            self.refresh()
 
     def animate_tick(self) -> None:
         """Turn the spinner, where something runs."""
@@ -111,6 +119,10 @@ class StatusLine(Widget):
         if self._download is not None:
             name, fraction = self._download
             parts.append((0, Content.assemble((f"↓ {name}", "$text-primary"), f" {fraction:.0%}")))
+        if self._usage:
+            parts.append((5, _figure(_("memory"), size(self._usage.main))))
+            if self._usage.device is not None and status.info:
+                parts.append((4, _figure(status.info.device.upper(), size(self._usage.device))))
         if status.tokens_per_second:
             rate = _("{rate:.1f} tokens/s").format(rate=status.tokens_per_second)
             parts.append((2, Content.styled(rate, "$text-muted")))
@@ -118,6 +130,9 @@ class StatusLine(Widget):
             share = status.used / status.limit
             color = "$text-error" if share > 0.9 else "$text-warning" if share > 0.75 else "$text-primary"
             parts.append((3, bar(share, 10, color, "$border")))
-            figure = f"{status.used:,} / {status.limit:,}"
-            parts.append((1, Content.assemble((f"{_('context')} ", "$text-muted"), figure)))
+            parts.append((1, _figure(_("context"), f"{status.used:,} / {status.limit:,}")))
         return parts
+
+
+def _figure(name: str, figure: str) -> Content:
+    return Content.assemble((f"{name} ", "$text-muted"), figure)

@@ -1,0 +1,59 @@
+"""The line at the bottom."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tui.app_support import NANO, ScriptedWorker, running, visible_text, wait_until
+
+from glmtui.engine.events import LoadProgress
+from glmtui.engine.usage import Usage
+from glmtui.tui.model_link import ChatStatus, ModelLink
+from glmtui.tui.widgets.status import StatusLine
+
+
+async def test_memory_of_the_process_and_the_device() -> None:
+    async with running(size=(160, 36)) as (pilot, app, _worker):
+        line = app.chat.status_line
+        await wait_until(pilot, lambda: "memory" in visible_text(line))
+        gpu = replace(NANO, name="chatglm-6b", builtin=False, device="cuda")
+        line.show(ChatStatus("ready", info=gpu, used=1000, limit=2048, tokens_per_second=31.25))
+        line.show_usage(Usage(2_500_000_000, 6_200_000_000))
+        await pilot.pause()
+        text = visible_text(line)
+        assert "chatglm-6b · CUDA" in text
+        for figure in ("memory 2.5 GB", "CUDA 6.2 GB", "31.2 tokens/s", "context 1,000 / 2,048"):
+            assert figure in text
+
+
+@pytest.mark.parametrize(("width", "shown"), [(60, False), (160, True)])
+async def test_what_matters_least_gives_way_in_a_small_window(width: int, shown: bool) -> None:
+    async with running(size=(width, 24)) as (pilot, app, _worker):
+        app.chat.status_line.show_usage(Usage(2_500_000_000, 6_200_000_000))
+        await pilot.pause()
+        text = visible_text(app.chat.status_line)
+        assert ("memory" in text) == shown
+        assert "context" in text
+
+
+async def test_bytes_and_time_left_of_a_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(ScriptedWorker(hold_load=True), size=(140, 36)) as (pilot, app, _worker):
+        monkeypatch.setattr(app.chat.status_line, "_clock", lambda: app.controller.status.since + 12)
+        await wait_until(pilot, lambda: "50%" in visible_text(app.chat.status_line))
+        assert "5.0 GB / 10.0 GB  0:12 left" in visible_text(app.chat.status_line)
+
+
+def test_each_stage_of_a_load_is_timed_on_its_own() -> None:
+    link = ModelLink(ScriptedWorker)
+    link.status = ChatStatus("loading", since=0.0)
+    link.progress(LoadProgress(1, "read", 1, 2))
+    assert link.status.since == 0.0
+    link.progress(LoadProgress(1, "quantize", 1, 2))
+    assert link.status.since > 0.0
+
+
+def test_a_bar_is_never_longer_than_it_is() -> None:
+    line = StatusLine()
+    line.show(ChatStatus("ready", info=NANO, used=5000, limit=2048))
+    assert any(part.plain == "━" * 10 for _priority, part in line._right())
