@@ -325,6 +325,7 @@ class ChatScreen(Screen[None]):
         first = [key for key in keys.KEYS if key.id == "chat.stop" and stoppable]
         here = [key for key in keys.KEYS if key.scope == scope]
         everywhere = [key for key in keys.KEYS if key.scope == "app" and key.id != "chat.stop"]
+        everywhere.sort(key=lambda key: key.id != f"app.{scope}")  # first what closes the pane one is in
         return [
             (keys.shown(key.id, own), _(key.hint), f"app.{key.action}" if key.scope == "app" else "")
             for key in (*first, *here, *everywhere)
