@@ -9,7 +9,6 @@ from datetime import timedelta
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets._markdown import MarkdownParagraph
 from tui_helpers import NOON, Host, dialogue, screen_lines, screen_text, wait_until
 
 from glmtui.chat.conversation import Message
@@ -180,7 +179,7 @@ async def test_it_follows_the_end_until_one_scrolls_up_and_again_at_the_end() ->
         place = text_lines(pilot)[:10]
         for number in range(30, 60):
             view.append(f"第 {number} 行\n\n")
-        await wait_until(pilot, lambda: transcript.below)
+        await wait_until(pilot, lambda: transcript.below and kept(pilot, Transcript.BelowChanged))
         now = text_lines(pilot)[:10]
         assert now == place, "the text that is read must not move"
         assert "↓ new text below" in screen_text(pilot.app)
@@ -315,9 +314,7 @@ async def test_keys_choose_messages_and_ask_for_actions() -> None:
         await pilot.press("k")
         await pilot.press("k")
         assert transcript.selected == "m3"
-        assert [view.message.id for view in transcript.query(MessageView) if view.has_class("-selected")] == [
-            "m3"
-        ]
+        assert [view.message.id for view in transcript.query(MessageView) if view.chosen] == ["m3"]
         await pilot.press("y", "e", "r", "o", "q", "d", "left_square_bracket", "right_square_bracket")
         await pilot.pause()
         actions = [(event.message_id, event.action) for event in kept(pilot, Transcript.MessageAction)]
@@ -338,7 +335,7 @@ async def test_keys_choose_messages_and_ask_for_actions() -> None:
         assert transcript.selected == "m1"
         pilot.app.query_one(Composer).focus()
         await pilot.pause()
-        assert not [view for view in transcript.query(MessageView) if view.has_class("-selected")]
+        assert not [view for view in transcript.query(MessageView) if view.chosen]
 
 
 async def test_code_blocks_are_copied_one_after_the_other() -> None:
@@ -411,10 +408,14 @@ async def test_a_theme_reaches_every_message() -> None:
     async with running(dialogue(2)) as (pilot, transcript):
         pilot.app.theme = "textual-dark"
         await pilot.pause()
-        parts = [*transcript.query(MessageView), *transcript.query(MarkdownParagraph)]
-        dark = [part.visual_style.foreground for part in parts]
+
+        def colours() -> list[object]:
+            strips = [view.render_lines(view.size.region) for view in transcript.query(MessageView)]
+            return [segment.style for lines in strips for line in lines for segment in line]
+
+        dark = colours()
         pilot.app.theme = "textual-light"
-        await wait_until(pilot, lambda: all(part.visual_style.foreground not in dark for part in parts))
+        await wait_until(pilot, lambda: not any(style in dark for style in colours()))
 
 
 # --- the column, without widgets ---

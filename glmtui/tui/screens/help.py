@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
@@ -30,13 +30,14 @@ class HelpScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """The tables as Markdown."""
+        from glmtui.tui.widgets.lines_view import TextScroll
         from glmtui.tui.widgets.markdown import ChatMarkdown
 
         with Vertical(classes="dialog -tall"):
             where = _("Commands") if self._first == "commands" else _(SCOPES[self._scope])
             title = _("Help: {where}").format(where=where)
             yield Static(title, classes="dialog-title", markup=False)
-            with VerticalScroll(id="help-text"):
+            with TextScroll(id="help-text"):
                 yield ChatMarkdown(self._text())
             yield Static(_("↑ ↓ scroll · Esc closes"), classes="dialog-keys", markup=False)
 

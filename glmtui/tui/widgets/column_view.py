@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from textual import events
 from textual.app import ComposeResult
-from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.geometry import NULL_OFFSET, Region, Size
 from textual.layout import ArrangeResult, Layout, WidgetPlacement
@@ -19,6 +18,7 @@ from textual.widgets import Static
 
 from glmtui.i18n import _
 from glmtui.tui.widgets.entries import Column, Entry, Place
+from glmtui.tui.widgets.lines_view import TextScroll
 from glmtui.tui.widgets.message import EntryView
 
 
@@ -105,7 +105,7 @@ class BelowMark(Static):
             self.parent.follow()
 
 
-class ColumnView(VerticalScroll):
+class ColumnView(TextScroll):
     """Shows entries one below the other and follows the end while the view is at the end.
 
     Scrolling up lets go of the end, coming back to it takes hold again.

@@ -27,6 +27,8 @@ class Entry:
     """Of a notice: info, warning, error, markdown."""
     branch: tuple[int, int] = (1, 1)
     """Which of how many versions a message is."""
+    last: bool = False
+    """Whether it is the last message."""
     view: Widget | None = None
     """What shows it, while it is near the view."""
     height: int = 0

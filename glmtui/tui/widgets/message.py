@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic, thread_time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from textual.app import ComposeResult
-from textual.containers import Vertical
+from textual import events
 from textual.content import Content
-from textual.layout import Layout
 from textual.message import Message
+from textual.style import Style
 from textual.timer import Timer
-from textual.widgets import Static
 
 from glmtui.i18n import N_, _, ngettext
 from glmtui.tui.text import clean, one_line
+from glmtui.tui.typeset.blocks import Block, stack
+from glmtui.tui.typeset.growing import GrowingMarkdown, whole
+from glmtui.tui.typeset.lines import Line, wrap
 from glmtui.tui.widgets.entries import Entry
-from glmtui.tui.widgets.markdown import ChatMarkdown
-from glmtui.tui.widgets.stack import STACK
+from glmtui.tui.widgets.lines_view import LinesView, Palette
 
 if TYPE_CHECKING:
     from glmtui.chat.conversation import Message as ChatMessage
 
+Action = Literal[
+    "copy", "copy_code", "edit", "regenerate", "continue", "delete", "quote", "previous_branch", "next_branch"
+]
+"""What can be done with a message."""
 ROLES = {"user": N_("You"), "assistant": "ChatGLM", "system": N_("System")}
 STATES = {
     "partial": N_("not finished"),
@@ -63,52 +68,35 @@ def figures(message: ChatMessage) -> list[str]:
     return parts
 
 
-class EntryView(Vertical):
-    """Base of all that stands in the transcript. Only its own style follows its classes, not its parts'."""
+class EntryView(LinesView):
+    """Base of all that stands in the transcript: lines behind a bar."""
 
     DEFAULT_CSS = """
-    EntryView {
-        layout: vertical;
-        width: 1fr;
-        height: auto;
-        margin: 0 0 1 0;
-        padding: 0 1;
-        & > .head { height: 1; }
-        & > .foot { color: $text-muted; }
-        &:ansi > .foot { text-style: dim; }
-    }
+    EntryView { margin: 0 0 1 0; }
     """
+    LEFT = 2
+    RIGHT = 1
+    bar = ("▌", "$foreground 30%", "ansi_bright_black")
+    """The bar, its style, and its style in themes of 16 colours."""
 
-    def __init__(self, entry: Entry, *, classes: str) -> None:
-        super().__init__(classes=classes)
+    def __init__(self, entry: Entry) -> None:
+        super().__init__()
         self.entry = entry
 
-    @property
-    def layout(self) -> Layout:
-        """Blocks one below the other."""
-        return STACK
-
-    def update_node_styles(self, animate: bool = True) -> None:
-        """Style this widget alone: no rule makes what is inside depend on a class or state of it."""
-        self.app.stylesheet.update_nodes([self], animate=animate)
+    def left_edge(self, palette: Palette) -> tuple[str, Style]:
+        """The bar, which tells one entry from the next."""
+        bar, style, ansi = self.bar
+        return f"{bar} ", palette(ansi if self.app.native_ansi_color else style)
 
 
 class MessageView(EntryView):
     """A message: who and when, the text, how it was made."""
 
-    DEFAULT_CSS = """
-    MessageView {
-        border-left: outer $primary;
-        &.-assistant { border-left: outer $secondary 40%; }
-        &.-system { border-left: outer $foreground 30%; }
-        &.-selected { border-left: thick $accent; }
-        & > .plain { width: 1fr; height: auto; }
-        &:ansi { border-left: outer ansi_cyan; }
-        &:ansi.-assistant { border-left: outer ansi_bright_black; }
-        &:ansi.-system { border-left: outer ansi_bright_black; }
-        &:ansi.-selected { border-left: thick ansi_yellow; }
+    BARS: ClassVar[Mapping[str, tuple[str, str, str]]] = {
+        "user": ("▌", "$primary", "ansi_cyan"),
+        "assistant": ("▌", "$secondary 40%", "ansi_bright_black"),
     }
-    """
+    CHOSEN = ("█", "$accent", "ansi_yellow")
 
     @dataclass
     class Clicked(Message):
@@ -116,11 +104,19 @@ class MessageView(EntryView):
 
         message_id: str
 
+    @dataclass
+    class ActionClicked(Message):
+        """A word was clicked that stands for something to do with the message."""
+
+        message_id: str
+        action: Action
+
     def __init__(self, entry: Entry) -> None:
         assert entry.message is not None
-        super().__init__(entry, classes=f"-{entry.message.role}")
-        self.head = Static(markup=False, classes="head")
-        self.foot = Static(markup=False, classes="foot")
+        super().__init__(entry)
+        self.chosen = False
+        """Whether keys act on it."""
+        self._blocks: list[Block] | None = None
 
     @property
     def message(self) -> ChatMessage:
@@ -128,50 +124,94 @@ class MessageView(EntryView):
         assert self.entry.message is not None
         return self.entry.message
 
-    def compose(self) -> ComposeResult:
-        """Head, text, foot."""
-        self.show_facts()
-        yield self.head
-        yield self.make_body()
-        yield self.foot
+    @property
+    def bar(self) -> tuple[str, str, str]:  # type: ignore[override]
+        """By who wrote it, or because it is chosen."""
+        return self.CHOSEN if self.chosen else self.BARS.get(self.message.role, EntryView.bar)
 
-    def make_body(self) -> Static | ChatMarkdown:
+    def choose(self, chosen: bool) -> None:
+        """Mark it as the one that keys act on, or no longer."""
+        if chosen != self.chosen:
+            self.chosen = chosen
+            self.lines_changed()
+            self.refresh()
+
+    def show_message(self, text_changed: bool) -> None:
+        """Show the message as it is now."""
+        if text_changed:
+            self._blocks = None
+        self.lines_changed()
+
+    def make_lines(self, width: int) -> list[Line]:
+        """Head, text, foot."""
+        lines = [Line(self.head(width)), *self.body(width)]
+        if foot := self.foot():
+            lines += [Line(line.content, start=len(line.content)) for line in wrap(foot, width)]
+        return lines
+
+    def body(self, width: int) -> list[Line]:
         """What people wrote is shown as they wrote it; answers are Markdown."""
         if self.message.role == "user":
-            return Static(clean(self.message.text).rstrip(), markup=False, classes="plain")
-        return ChatMarkdown(self.message.text)
+            return wrap(Content(clean(self.message.text).rstrip()), width)
+        if self._blocks is None:
+            self._blocks = whole(self.message.text)
+        return stack(self._blocks, width)
 
-    def on_click(self) -> None:
+    def on_click(self, event: events.Click) -> None:
         """Tell the transcript."""
-        self.post_message(self.Clicked(self.message.id))
+        if action := event.style.meta.get(ACTION):
+            event.stop()
+            self.post_message(self.ActionClicked(self.message.id, action))
+        else:
+            self.post_message(self.Clicked(self.message.id))
 
-    def show_facts(self) -> None:
-        """Draw head and foot again."""
+    def head(self, width: int) -> Content:
+        """Who and when, which version; of the chosen one also what can be done with it."""
         message = self.message
         colour = {"user": "$text-primary", "assistant": "$text-secondary"}.get(message.role, "$text-muted")
         word = ROLES.get(message.role, message.role)
-        version, count = self.entry.branch
-        about = [show_time(message.time)]
+        head = Content.assemble((_(word), f"bold {colour}"), "  ", (show_time(message.time), "$text-muted"))
+        number, count = self.entry.branch
         if count > 1:
-            about.append(_("version {number} of {count}").format(number=version, count=count))
-        self.head.update(
-            Content.assemble((_(word), f"bold {colour}"), "  ", (" · ".join(about), "$text-muted"))
-        )
-        foot = self.footer()
-        self.foot.update(foot)
-        self.foot.display = bool(foot.plain)
+            versions = _("version {number} of {count}").format(number=number, count=count)
+            before, after = _button("‹", "previous_branch"), _button("›", "next_branch")
+            head = Content.assemble(head, "  ", before, (f" {versions} ", "$text-muted"), after)
+        if self.chosen:
+            actions = Content("  ").join(_button(_(name), act) for name, act in self.actions())
+            if (room := width - head.cell_length - actions.cell_length) > 2:
+                head = Content.assemble(head, " " * room, actions)
+        return head
 
-    def footer(self) -> Content:
+    def actions(self) -> list[tuple[str, Action]]:
+        """What can be done: English msgid and name of the action."""
+        own: list[tuple[str, Action]] = [(N_("quote"), "quote"), (N_("again"), "regenerate")]
+        if self.message.role == "user":
+            own = [(N_("edit"), "edit")]
+        return [(N_("copy"), "copy"), *own, (N_("delete"), "delete")]
+
+    def foot(self) -> Content:
         """What is known about the message; a state that is not good in a colour, and always in words."""
         message = self.message
-        parts = [Content(part) for part in figures(message)] if message.role == "assistant" else []
+        if message.role != "assistant":
+            return Content("")
+        parts = [Content.styled(part, "$text-muted") for part in figures(message)]
         if state := STATES.get(message.state):
             words = _(state)
             if message.state == "failed" and (error := message.meta.get("error")):
                 words = f"{words}: {one_line(str(error))}"
             style = "$text-error" if message.state == "failed" else "$text-warning"
             parts.append(Content.styled(words, style))
-        return Content(" · ").join(parts)
+            if self.entry.last and message.text:
+                parts.append(_button(_("/continue goes on with it"), "continue"))
+        return Content.styled(" · ", "$text-muted").join(parts)
+
+
+ACTION = "act"
+"""Key of the meta data under a word that can be clicked."""
+
+
+def _button(text: str, action: Action) -> Content:
+    return Content.styled(text, "$text-muted underline").stylize(Style.from_meta({ACTION: action}))
 
 
 class AnswerView(MessageView):
@@ -179,20 +219,20 @@ class AnswerView(MessageView):
 
     def __init__(self, entry: Entry) -> None:
         super().__init__(entry)
-        self.body = ChatMarkdown()
+        self._growing = GrowingMarkdown()
         self._waiting: list[str] = [entry.message.text] if entry.message and entry.message.text else []
         self._drawn = 0.0
         self._worked = 0.0
         self._timer: Timer | None = None
         self._finished = False
 
-    def make_body(self) -> ChatMarkdown:
-        """Starts empty."""
-        return self.body
+    def body(self, width: int) -> list[Line]:
+        """As far as it has come."""
+        return super().body(width) if self._finished else stack(self._growing.blocks, width)
 
-    def footer(self) -> Content:
+    def foot(self) -> Content:
         """Say that more is to come."""
-        return super().footer() if self._finished else Content("…")
+        return super().foot() if self._finished else Content.styled("…", "$text-muted")
 
     def on_mount(self) -> None:
         """Draw what came before there was a widget."""
@@ -206,17 +246,17 @@ class AnswerView(MessageView):
     def _schedule(self) -> None:
         if self._timer is None and self._waiting and self.is_running:
             delay = max(1 / RATE - (monotonic() - self._drawn), 0.001)
-            self._timer = self.set_timer(delay, self._draw)
+            self._timer = self.set_timer(delay, self._show_more)
 
-    async def _draw(self) -> None:
+    def _show_more(self) -> None:
         cost = thread_time() - self._worked  # of the drawing before, its layout and its painting
         wait = min(cost / SHARE, SLOWEST) - (monotonic() - self._drawn)
         if self._worked and wait > 0.01:
-            self._timer = self.set_timer(wait, self._draw)
+            self._timer = self.set_timer(wait, self._show_more)
             return
         self._timer, self._drawn, self._worked = None, monotonic(), thread_time()
-        if text := self._take():
-            await self.body.append(text)
+        if self._growing.add(self._take()):
+            self.lines_changed()
 
     def _take(self) -> str:
         text = "".join(self._waiting)
@@ -229,49 +269,36 @@ class AnswerView(MessageView):
         if self._timer is not None:
             self._timer.stop()
             self._timer = None
+        self._growing.add(self._take())
+        self._growing.finish()
         self._finished = True
         self.entry.message = message
         self.entry.text = message.text
         self.entry.pinned = False
-        if self.is_attached:
-            if text := self._take():
-                await self.body.append(text)
-            await self.body.finish()
-            if self.body.source != clean(message.text):
-                await self.body.update(message.text)
-            self.show_facts()
-        self.entry.text = message.text
+        self._blocks = self._growing.blocks if self._growing.text == clean(message.text) else None
+        self.lines_changed()
 
 
 class Notice(EntryView):
     """A word of the app's own: never part of the conversation, never in the prompt."""
 
-    DEFAULT_CSS = """
-    Notice {
-        border-left: outer $foreground 25%;
-        & > .plain { width: 1fr; height: auto; color: $text-muted; }
-        &.-warning { border-left: outer $warning; }
-        &.-warning > .plain { color: $text-warning; }
-        &.-error { border-left: outer $error; }
-        &.-error > .plain { color: $text-error; }
-        &:ansi { border-left: outer ansi_bright_black; }
-        &:ansi.-warning { border-left: outer ansi_yellow; }
-        &:ansi.-error { border-left: outer ansi_red; }
+    BARS: ClassVar[Mapping[str, tuple[str, str, str]]] = {
+        "warning": ("▌", "$warning", "ansi_yellow"),
+        "error": ("▌", "$error", "ansi_red"),
     }
-    """
 
     def __init__(self, entry: Entry) -> None:
-        super().__init__(entry, classes=f"-{entry.kind}")
+        super().__init__(entry)
+        self.bar = self.BARS.get(entry.kind, EntryView.bar)
 
-    def compose(self) -> ComposeResult:
+    def make_lines(self, width: int) -> list[Line]:
         """The text, behind a word where it matters."""
         text = clean(self.entry.text).strip()
         if self.entry.kind == "markdown":
-            yield ChatMarkdown(text)
-            return
+            return stack(whole(text), width)
         word = {"warning": _("Note"), "error": _("Error")}.get(self.entry.kind)
-        content = Content.assemble((f"{word}  ", "bold"), text) if word else Content(text)
-        yield Static(content, markup=False, classes="plain")
+        style = {"warning": "$text-warning", "error": "$text-error"}.get(self.entry.kind, "$text-muted")
+        return wrap(Content.assemble((f"{word}  ", f"bold {style}") if word else "", (text, style)), width)
 
 
 def make_view(entry: Entry) -> EntryView:

@@ -10,22 +10,19 @@ from textual import on
 from textual.binding import BindingType
 from textual.message import Message as TextualMessage
 from textual.reactive import var
-from textual.widgets import Markdown
 
 from glmtui.i18n import _
 from glmtui.tui.keys import bindings
+from glmtui.tui.typeset.growing import code_blocks
 from glmtui.tui.widgets.column_view import ColumnView
 from glmtui.tui.widgets.entries import Entry
-from glmtui.tui.widgets.markdown import code_blocks
-from glmtui.tui.widgets.message import AnswerView, EntryView, MessageView, make_view
+from glmtui.tui.widgets.lines_view import LinesView
+from glmtui.tui.widgets.message import Action, AnswerView, EntryView, MessageView, make_view
 
 if TYPE_CHECKING:
     from glmtui.chat.conversation import Message
 
 NoticeKind = Literal["info", "warning", "error"]
-Action = Literal[
-    "copy", "copy_code", "edit", "regenerate", "continue", "delete", "quote", "previous_branch", "next_branch"
-]
 Branches = Mapping[str, tuple[int, int]]
 """For messages that have other versions: which one this is (from 1), of how many."""
 
@@ -83,11 +80,13 @@ class Transcript(ColumnView):
         entries = [_entry(message, branches) for message in messages]
         self.selected = None
         self._by_id = {entry.message.id: entry for entry in entries if entry.message}
+        if entries:
+            entries[-1].last = True
         await self.append_entries(entries, clear=True, follow=True)
 
     async def add(self, message: Message, *, branches: Branches | None = None) -> MessageView:
         """Add a message at the end and go there."""
-        entry = self._by_id[message.id] = _entry(message, branches)
+        entry = self._by_id[message.id] = self._new_last(message, branches)
         await self.append_entries([entry], follow=True)
         assert isinstance(entry.view, MessageView)
         return entry.view
@@ -95,11 +94,22 @@ class Transcript(ColumnView):
     async def begin_answer(self, message: Message, *, branches: Branches | None = None) -> AnswerView:
         """Add an answer that is about to be written, or go on with the one that has this id."""
         await self.remove_message(message.id)
-        entry = self._by_id[message.id] = _entry(message, branches)
+        entry = self._by_id[message.id] = self._new_last(message, branches)
         entry.pinned = True
         entry.view = view = AnswerView(entry)
         await self.append_entries([entry], follow=self.following)
         return view
+
+    def _new_last(self, message: Message, branches: Branches | None) -> Entry:
+        for entry in reversed(self.column.entries):
+            if entry.last:
+                entry.last = False
+                if isinstance(entry.view, MessageView):
+                    entry.view.lines_changed()
+                break
+        entry = _entry(message, branches)
+        entry.last = True
+        return entry
 
     async def replace(self, message: Message, *, branches: Branches | None = None) -> None:
         """Show another state of a message that is here."""
@@ -110,9 +120,7 @@ class Transcript(ColumnView):
         entry.message, entry.text = message, message.text
         entry.branch = (branches or {}).get(message.id, (1, 1))
         if isinstance(entry.view, MessageView):
-            if changed:
-                await entry.view.recompose()
-            entry.view.show_facts()
+            entry.view.show_message(changed)
 
     async def remove_message(self, message_id: str) -> None:
         """Take a message out."""
@@ -148,7 +156,7 @@ class Transcript(ColumnView):
 
     def _mark(self, entry: Entry) -> None:
         if isinstance(entry.view, MessageView) and entry.message:
-            entry.view.set_class(self.has_focus and entry.message.id == self.selected, "-selected")
+            entry.view.choose(self.has_focus and entry.message.id == self.selected)
 
     def watch_has_focus(self, has_focus: bool) -> None:
         """Choose the last message in view, unless one is chosen; it is marked while keys act on it."""
@@ -248,10 +256,22 @@ class Transcript(ColumnView):
             text = blocks[number % len(blocks)]
         self.post_message(self.MessageAction(self, message_id, action, text))
 
-    @on(Markdown.LinkClicked)
-    def _link_clicked(self, event: Markdown.LinkClicked) -> None:
+    @on(MessageView.ActionClicked)
+    def _action_clicked(self, event: MessageView.ActionClicked) -> None:
+        event.stop()
+        self.selected = event.message_id
+        self.action_act(event.action)
+
+    @on(LinesView.LinkClicked)
+    def _link_clicked(self, event: LinesView.LinkClicked) -> None:
         event.stop()
         self.post_message(self.LinkWanted(self, event.href))
+
+    @on(LinesView.CodeClicked)
+    def _code_clicked(self, event: LinesView.CodeClicked) -> None:
+        event.stop()
+        if isinstance(event.view, MessageView):
+            self.post_message(self.MessageAction(self, event.view.message.id, "copy_code", event.code))
 
 
 def _entry(message: Message, branches: Branches | None) -> Entry:
