@@ -15,6 +15,7 @@ class AppOptions:
     model: str | None = None
     """A folder, a hub id or a short name."""
     device: str | None = None
+    gpus: str | None = None
     quant: Quant | None = None
     threads: int | None = None
     ptuning: str | None = None

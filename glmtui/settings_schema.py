@@ -158,6 +158,11 @@ SCHEMA: tuple[Setting, ...] = (
         choices=("auto", "cuda", "mps", "cpu"),
     ),
     Setting(
+        "model.gpus", "text", None, N_("GPUs"),
+        N_("How many GPUs to spread the model over, or a JSON file that says what goes where; empty is one."),
+        nullable=True,
+    ),
+    Setting(
         "model.quant", "choice", None, N_("Quantisation"),
         N_("Bits per weight: 4 and 8 need less memory; empty keeps what the files are."),
         choices=("none", "8", "4"), nullable=True,

@@ -94,6 +94,7 @@ def _load(options: ModelOptions, status: Status) -> ChatModel:
         options.source,
         quant=options.quant,
         device=options.device,
+        gpus=options.gpus,
         threads=options.threads,
         ptuning=options.ptuning,
         for_chat=True,

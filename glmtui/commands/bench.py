@@ -195,6 +195,7 @@ def _load(options: ModelOptions) -> tuple[LanguageModel, dict[str, Any]]:
         options.source,
         quant=options.quant,
         device=options.device,
+        gpus=options.gpus,
         threads=options.threads,
         ptuning=options.ptuning,
         progress=_progress if sys.stderr.isatty() else None,

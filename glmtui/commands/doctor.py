@@ -232,6 +232,7 @@ def _use(args: Namespace, settings: Settings) -> Report:
             options.source,
             quant=options.quant,
             device=options.device,
+            gpus=options.gpus,
             threads=options.threads,
             ptuning=options.ptuning,
         )

@@ -20,6 +20,7 @@ class ModelOptions:
 
     source: str | None
     device: str
+    gpus: str | None
     quant: Quant | None
     threads: int | None
     ptuning: str | None
@@ -45,6 +46,12 @@ def add_model_options(parser: ArgumentParser) -> None:
         choices=("auto", "cuda", "mps", "cpu"),
         default=SUPPRESS,
         help=_("where it runs; auto takes the fastest there is"),
+    )
+    group.add_argument(
+        "--gpus",
+        metavar="N",
+        default=SUPPRESS,
+        help=_("spread the model over N GPUs, or as a JSON file of modules and GPUs says"),
     )
     group.add_argument(
         "--quant",
@@ -76,6 +83,7 @@ def read_model_options(args: Namespace, settings: Settings) -> ModelOptions:
     return ModelOptions(
         source=pinned(cast("str | None", value("model", "model.source")), args),
         device=cast("str", value("device", "model.device")),
+        gpus=cast("str | None", value("gpus", "model.gpus")) or None,
         quant=cast("Quant | None", value("quant", "model.quant")),
         threads=cast("int | None", value("threads", "model.threads")),
         ptuning=cast("str | None", value("ptuning", "model.ptuning")) or None,

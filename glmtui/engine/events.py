@@ -102,6 +102,8 @@ class Load:
     source: str | None = None
     """A folder, a hub id or a short name; None: the built-in model."""
     device: str = "auto"
+    gpus: str | None = None
+    """A number of GPUs to spread it over, or a file that says what goes where."""
     quant: Quant | None = None
     """None keeps what the files are."""
     dtype: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, cast
 
 import torch
@@ -15,6 +16,7 @@ from glmtui.engine.chat_model import ChatModel
 from glmtui.engine.chat_tokenizer import load_tokenizer
 from glmtui.engine.device import Device
 from glmtui.engine.events import ModelInfo, Quant
+from glmtui.engine.placement import Placement
 from glmtui.errors import OutOfMemoryError, UserError
 from glmtui.i18n import _
 from glmtui.models import catalog
@@ -23,6 +25,7 @@ from glmtui.models.folder import TRANSFORMERS, ModelFolder
 from glmtui.models.glm import GLM
 from glmtui.models.ptuning import KEYS as PREFIX
 from glmtui.models.ptuning import with_prefix
+from glmtui.models.spread import spread_out
 from glmtui.quant import store
 from glmtui.quant.formats import Bits
 from glmtui.quant.reading import Scheme, is_own, read_into
@@ -48,6 +51,8 @@ class Plan:
     quant: Quant
     dtype: torch.dtype
     threads: int
+    placement: Placement
+    """Which part goes to which device of that kind."""
     exact: bool = False
     """Activations are not rounded in the products with quantised weights."""
 
@@ -63,9 +68,18 @@ class Plan:
             size, cached = 1, 2  # embeddings have 8 bits then, keys and values 16
         return fit.needed(sizes, quant, size, cached)
 
+    @property
+    def free(self) -> int:
+        """Bytes free for a model spread like this: the GPU that is full first limits it."""
+        memories = (self.place.memory, *self.place.more)
+        shares = self.placement.shares(self.folder)
+        return min(
+            int(memories[torch.device(device).index or 0].free / share) for device, share in shares.items()
+        )
+
     def check_fits(self) -> None:
         """Raise OutOfMemoryError, naming what would fit, if the device has no room."""
-        free = self.place.memory.free
+        free = self.free
         if self.needed <= free:
             return
         smaller: tuple[Quant, ...] = (
@@ -92,6 +106,7 @@ def load(
     *,
     quant: Quant | Literal[4, 8] | None = None,
     device: str = "auto",
+    gpus: int | str | None = None,
     dtype: str | torch.dtype | None = None,
     threads: int | None = None,
     ptuning: str | None = None,
@@ -104,6 +119,7 @@ def load(
         source: a folder, a hub id or a short name; None is the built-in model.
         quant: bits per weight, or ``none``; None keeps what the files are.
         device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
+        gpus: over how many GPUs to spread the model, or a JSON file that says what goes where; None is one.
         dtype: of the weights that are not quantised, and of the products; None takes the device's best. With
             quantised weights None also lets the CPU round activations to 8 bits, which is what makes it fast.
         threads: for products on the CPU; None takes the physical cores, or one for a tiny model.
@@ -115,7 +131,9 @@ def load(
         UserError: the model cannot be found, read or run as asked; the message says what to do.
         OutOfMemoryError: it would not fit; found out before anything is read.
     """
-    chosen = plan(source, quant=quant, device=device, dtype=dtype, threads=threads, ptuning=ptuning)
+    chosen = plan(
+        source, quant=quant, device=device, gpus=gpus, dtype=dtype, threads=threads, ptuning=ptuning
+    )
     tokenizer = load_tokenizer(chosen.folder.path) if for_chat else None
     torch.set_num_threads(chosen.threads)
     network = read(chosen, progress)
@@ -127,13 +145,14 @@ def plan(
     *,
     quant: Quant | Literal[4, 8] | None = None,
     device: str = "auto",
+    gpus: int | str | None = None,
     dtype: str | torch.dtype | None = None,
     threads: int | None = None,
     ptuning: str | None = None,
 ) -> Plan:
     """Decide how `load` would load, and check that it fits, without reading weights. See `load`."""
     folder = catalog.resolve(source)
-    place = devices.choose(device)
+    place = devices.choose("cuda" if gpus and device == "auto" else device)
     chosen_quant = _parse_quant(quant, folder)
     prefix = ModelFolder.open(ptuning) if ptuning else None
     if prefix is not None:
@@ -146,7 +165,8 @@ def plan(
     if chosen_quant != "none" and not exact:
         chosen_dtype = torch.float32
     chosen_threads = threads or default_threads(4 * folder.sizes.parameters)
-    result = Plan(source, folder, prefix, place, chosen_quant, chosen_dtype, chosen_threads, exact)
+    placement = _place(folder, place, gpus)
+    result = Plan(source, folder, prefix, place, chosen_quant, chosen_dtype, chosen_threads, placement, exact)
     result.check_fits()
     return result
 
@@ -175,11 +195,14 @@ def read(plan: Plan, progress: Progress | None = None) -> Network:
             continue
         for name, tensor in Checkpoint(folder).tensors(expected, network.TIED):
             dtype = dtype_of(network, name, plan.dtype)
-            assign(network, name, tensor.to(plan.place.kind, dtype, copy=True))
+            assign(network, name, tensor.to(plan.placement.of(name), dtype, copy=True))
             done(tensor.nbytes)
     network.tie_weights()
     if not isinstance(network, GLM) and network.transformer.prefix_encoder is not None:
         network.transformer.prefix_encoder.fold()
+    spread = plan.placement.spread(plan.folder)
+    if spread is not None:
+        spread_out(network, spread)
     return network.eval()
 
 
@@ -207,7 +230,7 @@ def read_quantized(
         folder,
         names,
         Scheme.of(folder, bits, plan.exact),
-        device=plan.place.kind,
+        device=plan.placement.of,
         dtype=plan.dtype,
         activations="float" if plan.exact else "int8",
         done=lambda count: done(count, stage),
@@ -258,6 +281,20 @@ def default_threads(weight_bytes: int) -> int:
 def gigabytes(count: int) -> str:
     """Format a number of bytes for people."""
     return f"{count / 1e9:.1f} GB"
+
+
+def _place(folder: ModelFolder, place: Device, gpus: int | str | None) -> Placement:
+    """Spread `folder` over as many GPUs as asked for, or as the file `gpus` says."""
+    if not gpus:
+        return Placement.single(place.kind)
+    if place.kind != "cuda":
+        raise UserError(_("--gpus is for CUDA, and the device is {device}.").format(device=place.kind))
+    there = [f"cuda:{index}" for index in range(1 + len(place.more))]
+    if not str(gpus).isdecimal():
+        return Placement.read(Path(str(gpus)).expanduser(), folder, new_network(folder), there)
+    if int(gpus) > len(there):
+        raise UserError(_("There are {count} GPUs, not {wanted}.").format(count=len(there), wanted=int(gpus)))
+    return Placement.balanced(folder, there[: int(gpus)])
 
 
 def _parse_quant(quant: str | int | None, folder: ModelFolder) -> Quant:

@@ -269,6 +269,7 @@ def _load(
         request.source,
         quant=request.quant,
         device=request.device,
+        gpus=request.gpus,
         dtype=request.dtype,
         threads=request.threads,
         ptuning=request.ptuning,

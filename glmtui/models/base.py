@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -45,6 +45,7 @@ class KVCache:
         prefix: P-tuning keys and values ``[num_layers, 2, heads, rows, head_dim]`` that lie before the first
             token. They count in no length.
         dtype: of the buffers; None takes that of the first keys.
+        devices: of the layers, where these lie on several; else everything is where its keys come from.
     """
 
     STEP = 256
@@ -55,6 +56,7 @@ class KVCache:
         capacity: int = 0,
         prefix: Tensor | None = None,
         dtype: torch.dtype | None = None,
+        devices: Sequence[torch.device] | None = None,
     ) -> None:
         self.dtype = dtype
         self.length = 0
@@ -63,7 +65,8 @@ class KVCache:
         self._buffers: list[Tensor | None] = [None] * num_layers  # each [2, 1, heads, capacity, head_dim]
         if prefix is not None:
             for layer in range(num_layers):
-                self.append(layer, prefix[layer, 0][None], prefix[layer, 1][None])
+                rows = prefix[layer] if devices is None else prefix[layer].to(devices[layer])
+                self.append(layer, rows[0][None], rows[1][None])
             self.prefix_length = prefix.shape[3]
 
     def append(self, layer: int, keys: Tensor, values: Tensor, offset: int = 0) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,7 @@ from glmtui.errors import UserError
 from glmtui.i18n import _
 from glmtui.models.base import Check, CoreAttention, KVCache, causal_mask
 from glmtui.models.ptuning import PrefixEncoder
+from glmtui.models.spread import Spread, Trip
 
 ALPHA = math.sqrt(2 * 28)
 """Weight of the residual. The published code leaves it at 28 layers whatever the model has."""
@@ -251,6 +252,8 @@ class ChatGLM(nn.Module):
 
     cache_dtype: torch.dtype | None = None
     """Of keys and values in the cache; None: that of the products."""
+    spread: Spread | None = None
+    """Where the layers lie when they are on several devices."""
     TIED: Mapping[str, str] = {}
     """Weights that are another one's: the output layer's, where the config says so (as published)."""
 
@@ -277,7 +280,8 @@ class ChatGLM(nn.Module):
             prefix = encoder.keys_values(
                 config.num_layers, config.num_attention_heads, config.head_dim, dtype
             )
-        return ChatGLMCache(config.num_layers, capacity, prefix, self.cache_dtype)
+        devices = None if self.spread is None else self.spread.layers
+        return ChatGLMCache(config.num_layers, capacity, prefix, self.cache_dtype, devices)
 
     @torch.inference_mode()
     def forward(
@@ -295,6 +299,7 @@ class ChatGLM(nn.Module):
         """
         cache = self.new_cache() if cache is None else cache
         assert isinstance(cache, ChatGLMCache)
+        ids = ids if self.spread is None else ids.to(self.spread.home)
         n = ids.shape[0]
         if cache.length == 0:
             cache.read_layout(ids.tolist(), self.config)
@@ -302,6 +307,7 @@ class ChatGLM(nn.Module):
         positions = self.positions(cache, cache.length, n, ids.device)[None]
         turns = rotary(positions, self.config.head_dim, x.dtype)
         pieces = [(piece, turns.rows(piece.start, piece.stop)) for piece in _pieces(cache, n, ids.device)]
+        trip = Trip(self.spread, pieces)
         halves = 2 * len(pieces) * len(self.transformer.layers)
         done = 0
 
@@ -313,6 +319,7 @@ class ChatGLM(nn.Module):
 
         for layer, block in enumerate(self.transformer.layers):
             assert isinstance(block, Block)
+            x, pieces = trip.to(layer, x)
             pending = []  # every row's keys must be there before the first row attends
             for piece, turn in pieces:
                 next_half()
@@ -329,7 +336,7 @@ class ChatGLM(nn.Module):
                 outputs.append(block.finish(a, q, keys[:, :, seen], values[:, :, seen], piece.mask))
             x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
         cache.advance(n)
-        logits: Tensor = self.lm_head(self.transformer.final_layernorm(x[0]))
+        logits: Tensor = self.lm_head(self.transformer.final_layernorm(trip.home(x[0])))
         return logits.float()
 
     def positions(self, cache: ChatGLMCache, start: int, count: int, device: torch.device) -> Tensor:

@@ -19,6 +19,7 @@ from glmtui.errors import UserError
 from glmtui.i18n import _
 from glmtui.models.base import Check, CoreAttention, KVCache, SwiGLU, causal_mask
 from glmtui.models.ptuning import PrefixEncoder
+from glmtui.models.spread import Spread, Trip
 
 ROWS = 256
 """Tokens of a prompt that go through the model at once: bounds the memory and the wait for a cancel."""
@@ -231,6 +232,8 @@ class ChatGLM2(nn.Module):
 
     cache_dtype: torch.dtype | None = None
     """Of keys and values in the cache; None: that of the products."""
+    spread: Spread | None = None
+    """Where the layers lie when they are on several devices."""
     TIED: Mapping[str, str] = {}
     """Weights that are another one's: the output layer's, where the config says so."""
 
@@ -254,7 +257,8 @@ class ChatGLM2(nn.Module):
         if encoder is not None:
             dtype = self.transformer.encoder.final_layernorm.weight.dtype
             prefix = encoder.keys_values(config.num_layers, config.groups, config.kv_channels, dtype)
-        return KVCache(config.num_layers, capacity, prefix, self.cache_dtype)
+        devices = None if self.spread is None else self.spread.layers
+        return KVCache(config.num_layers, capacity, prefix, self.cache_dtype, devices)
 
     @torch.inference_mode()
     def forward(
@@ -270,6 +274,7 @@ class ChatGLM2(nn.Module):
         Long prompts go through by `ROWS` tokens; `check` is called before every layer of each such chunk.
         """
         cache = self.new_cache() if cache is None else cache
+        ids = ids if self.spread is None else ids.to(self.spread.home)
         config, n = self.config, ids.shape[0]
         layers = self.transformer.encoder.layers
         outputs = []
@@ -280,10 +285,13 @@ class ChatGLM2(nn.Module):
             turns = rotary(positions, config.kv_channels, 10000.0 * config.rope_ratio, x.dtype)
             column = cache.prefix_length + first
             mask = causal_mask(column, rows, column + rows, ids.device)
+            trip = Trip(self.spread, (turns, mask))
             for layer, block in enumerate(layers):
                 if check is not None:
                     check((start + rows * layer / len(layers)) / n)
+                x, (turns, mask) = trip.to(layer, x)
                 x = block(x, turns, mask, cache, layer, start)
+            x = trip.home(x)
             outputs.append(x[-1:] if last_only else x)
         cache.advance(n)
         x = outputs[-1] if last_only or len(outputs) == 1 else torch.cat(outputs)

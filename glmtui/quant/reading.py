@@ -81,7 +81,7 @@ def read_into(
     names: Mapping[str, tuple[int, ...]],
     scheme: Scheme,
     *,
-    device: str = "cpu",
+    device: Callable[[str], str] = lambda _name: "cpu",
     dtype: torch.dtype = torch.float32,
     activations: Activations = "int8",
     done: Done | None = None,
@@ -93,7 +93,7 @@ def read_into(
         folder: see the module.
         names: what to read; the rest of the folder is passed over.
         scheme: what becomes of each tensor.
-        device: where they go.
+        device: where each tensor goes, by its name.
         dtype: of what is not quantised, and of the products.
         activations: how the quantised layers take their input.
         done: for progress.
@@ -103,12 +103,10 @@ def read_into(
     """
     for name, tensor in entries(network, folder, names, scheme, done):
         if isinstance(tensor, Packed):
-            moved = {part: each.to(device) for part, each in tensor.tensors().items()}
-            placed = Packed(tensor.bits, tensor.rows, tensor.columns, **moved)
-            install(network, name, placed, activations, dtype)
+            install(network, name, tensor.to(device(name)), activations, dtype)
         else:
             kept = dtype_of(network, name, dtype)
-            assign(network, name, tensor.to(device, kept, copy=not is_own(folder.config)))
+            assign(network, name, tensor.to(device(name), kept, copy=not is_own(folder.config)))
     if activations == "int8":
         fuse(network)
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from glmtui.chat.library import Library
     from glmtui.settings import Settings
 
-_LOAD_SETTINGS = ("device", "quant", "threads", "ptuning")
+_LOAD_SETTINGS = ("device", "gpus", "quant", "threads", "ptuning")
 
 
 class ChatController:
@@ -80,7 +80,7 @@ class ChatController:
     # --- the model ---
 
     def load(self, *, source: str | None, name: str) -> None:
-        """Load `source` with the settings for device, quantisation, threads and P-tuning."""
+        """Load `source` with the settings for devices, quantisation, threads and P-tuning."""
         settings: Mapping[str, Any] = {key: self.settings[f"model.{key}"] for key in _LOAD_SETTINGS}
         self.link.load(Load(source=source, **settings), name)
         self.view.status_changed()

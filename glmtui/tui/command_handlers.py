@@ -129,6 +129,11 @@ async def device(app: Front, argument: str) -> None:
     await app.change_setting("model.device", argument)
 
 
+async def gpus(app: Front, argument: str) -> None:
+    """Spread the model over several GPUs."""
+    await app.type_setting("model.gpus", argument)
+
+
 async def quant(app: Front, argument: str) -> None:
     """Change the bits per weight."""
     await app.change_setting("model.quant", argument.lower().removeprefix("int") or None)

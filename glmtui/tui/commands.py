@@ -77,6 +77,8 @@ COMMANDS: tuple[Command, ...] = (
     Command("models", do.models, N_("The models there are, here and to download, and what fits")),
     Command("device", do.device, N_("Change where the model runs"), "auto|cuda|mps|cpu",
             completer=complete.setting("model.device")),
+    Command("gpus", do.gpus, N_("Spread the model over several GPUs, or no longer"), N_("NUMBER|FILE|auto"),
+            completer=complete.choices("auto", "2", "3", "4", "8")),
     Command("quant", do.quant, N_("Change the bits per weight: fewer need less memory"), "4|8|none",
             completer=complete.choices("4", "8", "none")),
     Command("threads", do.threads, N_("Change how many CPU threads the model uses"), N_("NUMBER|auto"),

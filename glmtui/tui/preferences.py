@@ -155,6 +155,7 @@ class Preferences:
             self._settings.override("model.source", source)
         given = {
             "model.device": options.device,
+            "model.gpus": options.gpus,
             "model.quant": options.quant,
             "model.threads": options.threads,
             "model.ptuning": options.ptuning,

@@ -14,6 +14,7 @@ import glmtui
 from glmtui.engine import device as devices
 from glmtui.engine import loader
 from glmtui.engine.host import Memory
+from glmtui.engine.placement import Placement
 from glmtui.engine.stop import Stopped
 from glmtui.errors import OutOfMemoryError, UserError
 from glmtui.models.folder import ModelFolder
@@ -113,7 +114,7 @@ def test_a_model_too_big_is_refused_before_reading_with_what_would_fit(tmp_path:
     (tmp_path / "pytorch_model.bin").write_bytes(b"not read")
     folder = ModelFolder.open(tmp_path)
     place = replace(devices.probe("cpu"), memory=Memory(free=6_000_000_000, total=8_000_000_000))
-    big = loader.Plan(None, folder, None, place, "none", torch.bfloat16, threads=1)
+    big = loader.Plan(None, folder, None, place, "none", torch.bfloat16, 1, Placement.single("cpu"))
     with pytest.raises(OutOfMemoryError, match=r"12\.\d GB.*6\.0 GB.*--quant 4 \(\d\.\d GB\)") as caught:
         big.check_fits()
     assert "--quant 8" not in str(caught.value)

@@ -21,6 +21,7 @@ from glmtui.tui.text import one_line
 
 UNSET = {
     "model.source": N_("nano (built in)"),
+    "model.gpus": N_("one"),
     "model.quant": N_("as in the files"),
     "model.threads": N_("all cores"),
     "model.ptuning": N_("none"),
