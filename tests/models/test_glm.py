@@ -201,3 +201,19 @@ def test_a_tokenizer_with_too_many_tokens_is_foreign(folder: Path, tmp_path: Pat
     bad = change(folder, tmp_path / "bad", vocab_size=200)
     with pytest.raises(UserError, match="does not belong to this model"):
         glmtui.load_tokenizer(bad)
+
+
+def test_layers_on_several_devices_give_the_same(folder: Path) -> None:
+    from glmtui.models.spread import Spread, spread_out
+
+    model = glmtui.load(str(folder), device="cpu", dtype="float32")
+    expected = model.logits([5, 6, 7, 8])
+    cpu = torch.device("cpu")
+    spread_out(model.network, Spread(cpu, (cpu,) * model.network.config.num_layers))
+    assert torch.equal(model.logits([5, 6, 7, 8]), expected)
+    model.network.model.layers[-1].to("meta")  # computes shapes only, and refuses tensors of another device
+    spread_out(
+        model.network, Spread(cpu, (*(cpu,) * (model.network.config.num_layers - 1), torch.device("meta")))
+    )
+    with pytest.raises(NotImplementedError, match="meta"):  # the way home, behind the last layer
+        model.logits([5, 6, 7, 8])
