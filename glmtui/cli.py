@@ -22,6 +22,8 @@ from glmtui.version import __version__
 
 COMMANDS: tuple[Command, ...] = (ask, bench, doctor, models, quantize)
 INTERRUPTED = 130
+DUMB = ("dumb", "unknown")
+"""Values of ``TERM`` for terminals that cannot do more than write lines."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,6 +68,12 @@ def build_parser() -> ArgumentParser:
         help=_("the conversation file to open; it is made if there is none"),
     )
     app.add_argument("--theme", metavar="NAME", default=SUPPRESS, help=_("the colour theme"))
+    app.add_argument(
+        "--plain",
+        action="store_true",
+        default=SUPPRESS,
+        help=_("chat line by line: for screen readers, simple terminals, scripts and logs"),
+    )
     subparsers = parser.add_subparsers(dest="command", metavar=_("COMMAND"), title=_("commands"))
     for command in COMMANDS:
         command.add_parser(subparsers)
@@ -102,15 +110,23 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _open_app(args: Namespace) -> int:
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UserError(_('The app needs a terminal. For one answer without it: glmtui ask "…"'))
-    from glmtui import tui
     from glmtui.options import AppOptions
 
     given = {name: getattr(args, name) for name in AppOptions.__dataclass_fields__ if hasattr(args, name)}
     if hasattr(args, "revision"):
         given["model"] = pinned(given.get("model"), args)
-    return tui.run(AppOptions(**given))
+    options = AppOptions(**given)
+    if options.plain or os.environ.get("TERM") in DUMB:
+        from glmtui import plain
+
+        return plain.run(options)
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UserError(
+            _('The app needs a terminal. Without one: glmtui ask "…" for an answer, --plain for a whole chat')
+        )
+    from glmtui import tui
+
+    return tui.run(options)
 
 
 def _language(arguments: Sequence[str]) -> str:

@@ -23,3 +23,5 @@ class AppOptions:
     """A conversation file to open; it is made where it does not exist."""
     language: str | None = None
     theme: str | None = None
+    plain: bool = False
+    """Chat line by line instead of on the full screen."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -19,6 +18,7 @@ from glmtui.settings import Settings, named
 from glmtui.tui import commands, keys
 from glmtui.tui.chat_controller import ChatController
 from glmtui.tui.desk import Desk
+from glmtui.tui.front import apply_options, load_model, make_worker, write_new_file
 from glmtui.tui.model_link import ModelLink
 from glmtui.tui.model_shelf import ModelShelf
 from glmtui.tui.preferences import Preferences
@@ -71,7 +71,7 @@ class GlmTui(App[None]):
         self.options = options
         self.settings = settings or Settings.load()
         self.preferences = Preferences(self)
-        self.preferences.override(options)
+        apply_options(self.settings, options)
         i18n.use(str(self.settings["ui.language"]))
         self.library = Library()
         super().__init__()
@@ -80,7 +80,7 @@ class GlmTui(App[None]):
         self.set_keymap(dict(self.settings.keys))
         self.desk: Desk = Desk(self)
         self.chat = ChatScreen(self)
-        self.link = ModelLink(lambda: worker or _make_worker())
+        self.link = ModelLink(lambda: worker or make_worker())
         self.controller = ChatController(self.link, self.library, self.settings, self.chat)
         self.shelf = ModelShelf(self.link, self.chat.notice)
         self.controller.beside = self._take_beside
@@ -105,13 +105,7 @@ class GlmTui(App[None]):
         self.preferences.tell_problems()
         for problem in self.themes.problems:
             self.chat.notice(problem, "warning")
-        self.load_model()
-
-    def load_model(self) -> None:
-        """Load the model of the settings."""
-        source = self.settings["model.source"]
-        path = str(source) if source else None
-        self.controller.load(source=path, name=Path(path).name if path else "nano")
+        load_model(self)
 
     async def _poll(self) -> None:
         await self.controller.poll()
@@ -126,6 +120,7 @@ class GlmTui(App[None]):
 
     def submit(self, text: str) -> None:
         """Send what was written, or do it if it is a command."""
+        self.desk.keep_draft()  # it is no longer one; sending may give the conversation its file
         line = commands.parse(text)
         if line is None:
             self.desk.prompts.add(text)
@@ -314,6 +309,10 @@ class GlmTui(App[None]):
         """Search in the history pane."""
         await self.chat.search(text)
 
+    def locate(self, text: str) -> Path:
+        """Return the file at this path."""
+        return Path(text).expanduser()
+
     def edit(self, message_id: str) -> None:
         """Put a message into the composer."""
         self.chat.edit(message_id)
@@ -346,14 +345,7 @@ class GlmTui(App[None]):
 
     async def write_file(self, path: Path, text: str) -> None:
         """Write a file that is not there yet."""
-        if path.exists():
-            raise UserError(_("{path} is there already. Choose another name.").format(path=path))
-        try:
-            await asyncio.to_thread(path.write_text, text, encoding="utf-8")
-        except OSError as error:
-            raise UserError(
-                _("{path} cannot be written: {error}").format(path=path, error=error.strerror)
-            ) from error
+        await write_new_file(path, text)
         self.say(_("Written to {path}").format(path=path))
 
     def call_back(self, seconds: float) -> None:
@@ -364,9 +356,3 @@ class GlmTui(App[None]):
             self.bell()
         elif self.settings["ui.notify"] == "system" and self._driver is not None:
             self._driver.write("\x1b]9;" + _("glmtui: the answer is complete") + "\x07")
-
-
-def _make_worker() -> WorkerLike:
-    from glmtui.engine.worker import Worker
-
-    return Worker()

@@ -61,6 +61,10 @@ class ChatController:
         """Takes what the worker says of other things than the model; returns whether it knew of it."""
         self.load_refused: Callable[[Failed], None] = lambda _event: None
         """Called when a model could not be loaded and the settings are as before."""
+        self.stats: Stats | None = None
+        """The measure of the last answer."""
+        self.sender: Mapping[str, str] = {}
+        """Kept with every message that is sent: where it was written, if not in the app."""
         self._unanswered: Conversation | None = None
         """Waits for the model to be loaded."""
         self._undo: list[tuple[str, Callable[[], object]]] = []
@@ -71,6 +75,11 @@ class ChatController:
     def status(self) -> ChatStatus:
         """What the status line shows."""
         return self.link.status
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is being made or a model loaded."""
+        return bool(self.answer or self._unanswered or self.link.loading)
 
     @property
     def waiting(self) -> list[str]:
@@ -329,7 +338,7 @@ class ChatController:
             await self._send(item.conversation, item.text)
 
     def _finish(self, answer: Answer, state: State, stats: Stats | None, error: str = "") -> Message:
-        self.answer = None
+        self.answer, self.stats = None, stats
         if not self.link.loading:
             self.status.activity = "ready"
         if stats:
@@ -345,7 +354,7 @@ class ChatController:
         if edited and edited in conversation.messages:
             parent = {"parent": conversation.messages[edited].parent}
         with saving(self.view):
-            conversation.append("user", text, **parent)
+            conversation.append("user", text, meta=self.sender, **parent)
         branch = conversation.branch()
         if conversation is self.conversation:
             await (self.view.show(branch) if parent else self.view.add(branch[-1]))

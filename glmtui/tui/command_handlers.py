@@ -315,7 +315,9 @@ async def save(app: Front, argument: str) -> None:
 
 async def load(app: Front, argument: str) -> None:
     """Open a conversation from a file."""
-    await app.desk.open_file(_file(argument, "/load notes.jsonl"))
+    if not argument:
+        raise UserError(_("Which file? For example: {example}").format(example="/load notes.jsonl"))
+    await app.desk.open_file(app.locate(argument))
 
 
 async def export(app: Front, argument: str) -> None:

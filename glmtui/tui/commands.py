@@ -19,7 +19,7 @@ from glmtui.tui.front import OnScreen
 
 if TYPE_CHECKING:
     from glmtui.tui.completers import Completer
-    from glmtui.tui.front import Handler
+    from glmtui.tui.front import Front, Handler
 
 _LINE = re.compile(r"/(?!/)([^\s/]*)(?:\s+(.*))?\s*", re.DOTALL)
 
@@ -165,6 +165,25 @@ def matching(prefix: str) -> Iterable[Command]:
     prefix = prefix.lower()
     first = [c for c in COMMANDS if any(name.startswith(prefix) for name in (c.name, *c.aliases))]
     return [*first, *(c for c in COMMANDS if c not in first and prefix in c.name)]
+
+
+def offers(front: Front, before: str) -> Iterable[tuple[str, str, str]]:
+    """Return what a line that begins with `before` (and a slash) could become.
+
+    Each as the line, what it does, and the part of the line that tells it from the others.
+    """
+    if not before.startswith("/"):
+        return []
+    name, space, typed = before[1:].partition(" ")
+    if not space:
+        found = [command for command in matching(name) if front.full_screen or not command.needs_screen]
+        return [(f"/{c.name}{' ' if c.argument else ''}", _(c.help), c.usage) for c in found]
+    command = BY_NAME.get(name)
+    if command is None or command.completer is None:
+        return []
+    return [
+        (f"/{name} {offer.text}", offer.description, offer.text) for offer in command.completer(front, typed)
+    ]
 
 
 def markdown_table() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from glmtui.tui.app import GlmTui
     from glmtui.tui.chat_controller import ChatController
     from glmtui.tui.desk import Desk
+    from glmtui.tui.model_link import WorkerLike
 
 
 class Front(Protocol):
@@ -80,6 +82,10 @@ class Front(Protocol):
     async def search(self, text: str = "") -> None:
         """Look for conversations."""
 
+    def locate(self, text: str) -> Path:
+        """Return the conversation file that a person means."""
+        ...
+
     def edit(self, message_id: str) -> None:
         """Let the person write another version of a message."""
 
@@ -110,3 +116,53 @@ class OnScreen:
         if front.full_screen is None:
             raise UserError(_("This needs the full screen: start glmtui without --plain."))
         await self._handler(front.full_screen, argument)
+
+
+def apply_options(settings: Settings, options: AppOptions) -> None:
+    """Let what the command line said come before the settings of the file, for this run."""
+    from glmtui.tui.command_handlers import BUILT_IN
+
+    given = {
+        "model.device": options.device,
+        "model.gpus": options.gpus,
+        "model.quant": options.quant,
+        "model.threads": options.threads,
+        "model.ptuning": options.ptuning,
+        "ui.language": options.language,
+        "ui.theme": options.theme,
+    }
+    if options.model is not None:
+        settings.override("model.source", None if options.model in BUILT_IN else options.model)
+    for key, value in given.items():
+        if value is not None:
+            settings.override(key, value)
+
+
+def load_model(front: Front) -> None:
+    """Begin to load the model that the settings name."""
+    source = front.settings["model.source"]
+    path = str(source) if source else None
+    front.controller.load(source=path, name=Path(path).name if path else "nano")
+
+
+def make_worker() -> WorkerLike:
+    """Make what runs the model; torch comes with its first request."""
+    from glmtui.engine.worker import Worker
+
+    return Worker()
+
+
+async def write_new_file(path: Path, text: str) -> None:
+    """Write a file.
+
+    Raises:
+        UserError: it is there already, or it cannot be written.
+    """
+    if path.exists():
+        raise UserError(_("{path} is there already. Choose another name.").format(path=path))
+    try:
+        await asyncio.to_thread(path.write_text, text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            _("{path} cannot be written: {error}").format(path=path, error=error.strerror)
+        ) from error

@@ -10,9 +10,9 @@ from glmtui.errors import UserError
 from glmtui.i18n import _
 from glmtui.settings_schema import BY_KEY, Setting, Value
 from glmtui.tui import keys
+from glmtui.tui.front import load_model
 
 if TYPE_CHECKING:
-    from glmtui.options import AppOptions
     from glmtui.settings import Settings
     from glmtui.tui.app import GlmTui
     from glmtui.tui.front import Front
@@ -130,7 +130,7 @@ class Preferences:
     async def _apply(self, changed: Iterable[str]) -> None:
         app, changed = self._app, set(changed)
         if any(BY_KEY[key].section == "model" for key in changed):
-            app.load_model()
+            load_model(app)
         if "ui.theme" in changed:
             app.themes.choose(str(self._settings["ui.theme"]))
         if "ui.language" in changed:
@@ -145,23 +145,3 @@ class Preferences:
     def _apply_keys(self) -> None:
         self._app.set_keymap(dict(self._settings.keys))
         self._app.chat.update_hints()
-
-    def override(self, options: AppOptions) -> None:
-        """Use what the command line says, in this run."""
-        from glmtui.tui.command_handlers import BUILT_IN
-
-        if options.model is not None:
-            source = None if options.model in BUILT_IN else options.model
-            self._settings.override("model.source", source)
-        given = {
-            "model.device": options.device,
-            "model.gpus": options.gpus,
-            "model.quant": options.quant,
-            "model.threads": options.threads,
-            "model.ptuning": options.ptuning,
-            "ui.language": options.language,
-            "ui.theme": options.theme,
-        }
-        for key, value in given.items():
-            if value is not None:
-                self._settings.override(key, value)

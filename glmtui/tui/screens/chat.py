@@ -234,17 +234,10 @@ class ChatScreen(Screen[None]):
             self.app.controller.measure(draft)
 
     def _completions(self, before: str) -> Sequence[Completion]:
-        name, space, typed = before[1:].partition(" ")
-        if not space:
-            found = commands.matching(name)
-            return [
-                Completion(f"/{c.name}{' ' if c.argument else ''}", _(c.help), label=c.usage) for c in found
-            ]
-        command = commands.BY_NAME.get(name)
-        if command is None or command.completer is None:
-            return []
-        offers = command.completer(self.app, typed)
-        return [Completion(f"/{name} {offer.text}", offer.description, label=offer.text) for offer in offers]
+        return [
+            Completion(text, description, label=label)
+            for text, description, label in commands.offers(self.app, before)
+        ]
 
     # --- what the controller says ---
 

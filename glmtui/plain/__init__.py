@@ -1,0 +1,24 @@
+"""Conversations without a screen: the line mode (``glmtui --plain``) and what ``glmtui ask`` shares with it.
+
+The flow of a conversation, its commands and its files are the app's own; only what is shown differs.
+Nothing here moves the cursor or colours anything, and Textual is never imported.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from glmtui.options import AppOptions
+
+
+def run(options: AppOptions) -> int:
+    """Chat line by line on the standard streams; return the exit code."""
+    import sys
+
+    from glmtui.plain.line_mode import LineMode
+    from glmtui.plain.reading import make_reader
+    from glmtui.settings import Settings
+
+    settings = Settings.load()
+    return LineMode(options, settings, make_reader(sys.stdin, sys.stdout), sys.stdout, sys.stderr).run()

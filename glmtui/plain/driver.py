@@ -1,0 +1,61 @@
+"""Turns the wheel of a conversation where no screen's event loop does."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from glmtui.tui.chat_controller import ChatController
+
+POLL_SECONDS = 0.03
+
+
+class Driver:
+    """Does one thing after another with a `ChatController`, each until nothing runs any more.
+
+    The first Ctrl-C meanwhile stops the answer (or the load) in order, a second one raises
+    `KeyboardInterrupt`.
+    """
+
+    def __init__(self, controller: ChatController) -> None:
+        self._controller = controller
+        self._loop = asyncio.new_event_loop()
+        self._interrupted = False
+
+    def run(self, work: Awaitable[None]) -> bool:
+        """Do `work` and all that follows from it; return whether Ctrl-C ended it."""
+        self._interrupted = False
+        with self._interrupts():
+            self._loop.run_until_complete(self._until_idle(work))
+        return self._interrupted
+
+    def close(self) -> None:
+        """Keep what came of a running answer and let the model go."""
+        self._controller.close()
+        self._loop.close()
+
+    async def _until_idle(self, work: Awaitable[None]) -> None:
+        await work
+        told = False
+        while self._controller.busy:
+            await self._controller.poll()
+            if self._interrupted and not told:
+                told = self._controller.stop()
+            await asyncio.sleep(POLL_SECONDS)
+        await self._controller.poll()
+
+    @contextmanager
+    def _interrupts(self) -> Iterator[None]:
+        def interrupt(_number: int, _frame: object) -> None:
+            signal.signal(signal.SIGINT, before)
+            self._interrupted = True
+
+        before = signal.signal(signal.SIGINT, interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)

@@ -1,0 +1,57 @@
+"""Writing to the standard streams."""
+
+from __future__ import annotations
+
+import re
+from typing import TextIO
+
+from glmtui.chat.conversation import Message
+from glmtui.tui.text import clean, split_partial
+
+_RULE = re.compile(r"\|?(?:\s*:?-+:?\s*\|)+\s*")
+
+
+def write(stream: TextIO, text: str) -> None:
+    """Write and flush; what the stream's encoding lacks is replaced instead of raising."""
+    encoding = stream.encoding or "utf-8"
+    stream.write(text.encode(encoding, "replace").decode(encoding))
+    stream.flush()
+
+
+class AnswerWriter:
+    """An answer that goes out as it comes, without what would steer a terminal (an `AnswerHandle`)."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._held = ""
+        self._column_is_0 = True
+
+    def append(self, text: str) -> None:
+        """Write `text`, but for an unfinished escape sequence at its end."""
+        ready, self._held = split_partial(self._held + text)
+        self._write(clean(ready))
+
+    async def finish(self, message: Message) -> None:
+        """End the line."""
+        self._write(clean(self._held))
+        if not self._column_is_0:
+            self._write("\n")
+
+    def _write(self, text: str) -> None:
+        if text:
+            write(self._stream, text)
+            self._column_is_0 = text.endswith("\n")
+
+
+def unmarked(markdown: str) -> str:
+    """Return the app's own Markdown as plain lines: no marks, and a row of a table as ``name: value``."""
+    lines: list[str] = []
+    for line in markdown.split("\n"):
+        if _RULE.fullmatch(line):
+            lines.pop()  # the table's head says nothing that its rows do not
+            continue
+        if line.startswith("|"):
+            cells = [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+            line = ": ".join(cell for cell in cells if cell)
+        lines.append(re.sub(r"^#+\s+", "", line).replace("`", "").replace("**", ""))
+    return "\n".join(lines)
