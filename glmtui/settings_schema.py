@@ -149,6 +149,10 @@ SCHEMA: tuple[Setting, ...] = (
         choices=("off", "bell", "system"),
     ),
     Setting(
+        "ui.save_asked", "bool", True, N_("Keep what was asked"),
+        N_("Conversations of `glmtui ask` are kept with the others, so that --continue can go on with them."),
+    ),
+    Setting(
         "model.source", "text", None, N_("Model"),
         N_("A folder or a name on Hugging Face; empty is the small built-in model."), nullable=True,
     ),

@@ -75,6 +75,11 @@ def test_tui_imports_no_torch(tmp_path: Path) -> None:
     assert not of(names, *HEAVY, "glmtui.quant")
 
 
+def test_the_line_mode_imports_no_screen(tmp_path: Path) -> None:
+    names = imported_by("import glmtui.plain.line_mode, glmtui.plain.asking", tmp_path)
+    assert not of(names, "textual", "rich", *HEAVY)
+
+
 @pytest.mark.parametrize("module", ["worker", "chat_tokenizer", "host", "failures"])
 def test_what_must_be_quick_imports_no_torch(module: str, tmp_path: Path) -> None:
     names = imported_by(f"import glmtui.engine.{module}", tmp_path)

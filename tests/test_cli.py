@@ -181,7 +181,8 @@ def test_ask_prints_the_answer_and_nothing_else(tiny: str, home: Path) -> None:
     report = json.loads(glmtui("ask", "你好", "--json", *options).stdout)
     assert report["answer"] == plain.stdout.rstrip("\n")
     assert (report["reason"], report["answer_tokens"], report["model"]) == ("length", 20, "tiny")
-    assert not home.exists()
+    assert not glmtui("ask", "你好", "--no-save", *options).returncode
+    assert len(list((home / "data" / "conversations").iterdir())) == 2
 
 
 def test_ask_reads_words_files_and_the_pipe(tmp_path: Path) -> None:
@@ -193,7 +194,7 @@ def test_ask_reads_words_files_and_the_pipe(tmp_path: Path) -> None:
         assert ask.read_question(["load"], [file], piped) == "load\n\n文件\n\n管道"
     with pipe.open() as piped:
         assert ask.read_question([], [], piped) == "管道"
-    file.write_bytes(b"\xff\xfe\x00")
+    file.write_bytes(b"\x7fELF\x00\x01")
     with open(os.devnull) as nothing, pytest.raises(UserError, match=r"file\.txt is not a text file"):
         ask.read_question([], [file], nothing)
 

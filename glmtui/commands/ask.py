@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import os
-import signal
 import stat
 import sys
-from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from argparse import SUPPRESS, Action, ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
-from glmtui.commands.model_options import ModelOptions, add_model_options, positive, read_model_options
-from glmtui.engine.events import ModelInfo, Sampling, Turn
-from glmtui.engine.stop import StopSignal
+from glmtui.commands.model_options import add_model_options, positive, read_model_options
 from glmtui.errors import UsageError, UserError
 from glmtui.i18n import _
 from glmtui.settings import BY_KEY, Settings
+from glmtui.textfile import read_text
 
 if TYPE_CHECKING:
     from glmtui.commands import Subparsers
-    from glmtui.engine.chat_model import Answer, ChatModel
 
 NAME = "ask"
 SAMPLING_OPTIONS = ("temperature", "top_p", "top_k", "repetition_penalty", "max_length", "seed")
@@ -46,7 +40,25 @@ def add_parser(subparsers: Subparsers) -> None:
         type=Path,
         action="append",
         default=[],
-        help=_("a text file to add to the question"),
+        help=_("a text file to add to the question; may be given several times"),
+    )
+    parser.add_argument(
+        "--continue",
+        dest="goes_on",
+        action="store_true",
+        help=_("go on with the conversation that was used last, in the app or here"),
+    )
+    parser.add_argument(
+        "--conversation",
+        metavar="FILE",
+        type=Path,
+        default=SUPPRESS,
+        help=_("go on with the conversation in this file; it is made if there is none"),
+    )
+    parser.add_argument(
+        "--no-save",
+        action="store_true",
+        help=_("keep nothing on disk (see also the setting ui.save_asked)"),
     )
     parser.add_argument(
         "--json", action="store_true", help=_("print one JSON object when the answer is complete")
@@ -64,79 +76,22 @@ def run(args: Namespace) -> int:
     """Answer; return 0, or 130 when interrupted (what came until then stays)."""
     settings = Settings.load()
     question = read_question(args.question, args.file, sys.stdin)
-    sampling = read_sampling(args, settings)
     options = read_model_options(args, settings)
     from glmtui.commands import models
 
-    models.resolve(options.source)  # a wrong name fails at once, before torch is imported
-    with Status(sys.stderr) as status:
-        model = _load(options, status)
-        system = args.system or str(settings["generation.system_prompt"])
-        turns = [Turn("system", system)] if system else []
-        with interrupt_sets(StopSignal()) as stop:
-            answer = model.stream(
-                [*turns, Turn("user", question)], sampling, check=lambda _read: stop.check()
-            )
-            print_answer(answer, status, streaming=not args.json)
-    if args.json:
-        write(sys.stdout, report(answer, model.info))
-    return INTERRUPTED if answer.reason == "stopped" else 0
+    models.resolve(options.source)  # a wrong name fails at once, before anything is saved or torch imported
+    for key in ("device", "gpus", "quant", "threads", "ptuning"):
+        settings.override(f"model.{key}", getattr(options, key))
+    override_sampling(args, settings)
+    from glmtui.plain.asking import Asking
 
-
-def _load(options: ModelOptions, status: Status) -> ChatModel:
-    def progress(_stage: str, done: int, total: int) -> None:
-        status.show(_("Loading the model … {percent} %").format(percent=100 * done // max(total, 1)))
-
-    status.show(_("Loading the model …"))
-    from glmtui.engine import loader
-
-    model = loader.load(
-        options.source,
-        quant=options.quant,
-        device=options.device,
-        gpus=options.gpus,
-        threads=options.threads,
-        ptuning=options.ptuning,
-        for_chat=True,
-        progress=progress,
+    asking = Asking(settings, sys.stdout, sys.stderr, streaming=not args.json)
+    asking.open(
+        getattr(args, "conversation", None),
+        latest=args.goes_on,
+        save=bool(settings["ui.save_asked"]) and not args.no_save,
     )
-    status.show(_("Reading the question …"))
-    return model
-
-
-def report(answer: Answer, info: ModelInfo) -> str:
-    """Return what ``--json`` prints: one line."""
-    import json
-
-    stats = answer.stats
-    values = {
-        "answer": answer.text,
-        "reason": answer.reason,
-        "model": info.name,
-        "device": info.device,
-        "quant": info.quant,
-        "prompt_tokens": stats.prompt_tokens,
-        "answer_tokens": stats.answer_tokens,
-        "prompt_seconds": round(stats.prompt_seconds, 4),
-        "answer_seconds": round(stats.answer_seconds, 4),
-    }
-    return json.dumps(values, ensure_ascii=False) + "\n"
-
-
-def print_answer(answer: Answer, status: Status, *, streaming: bool) -> None:
-    """Drive `answer` to its end; with `streaming` every piece of text is on standard output at once."""
-    ends_line = True
-    for text in answer:
-        if text and streaming:
-            status.clear()
-            write(sys.stdout, text)
-            ends_line = text.endswith("\n")
-    status.clear()
-    if streaming and not ends_line:
-        write(sys.stdout, "\n")
-    if answer.reason == "length":
-        message = _("The answer was cut off after {count} tokens (--max-tokens, --max-length).")
-        status.note(message.format(count=answer.answer_tokens))
+    return asking.answer(question, system=args.system, source=options.source)
 
 
 def read_question(words: list[str], files: list[Path], stream: TextIO) -> str:
@@ -146,7 +101,7 @@ def read_question(words: list[str], files: list[Path], stream: TextIO) -> str:
         UsageError: there is none of these.
         UserError: a file cannot be read as text.
     """
-    parts = [" ".join(words), *map(_read_text, files)]
+    parts = [" ".join(words), *map(read_text, files)]
     if _is_piped(stream):
         parts.append(stream.buffer.read().decode("utf-8-sig", "replace"))
     question = "\n\n".join(part.strip() for part in parts if part.strip())
@@ -155,12 +110,13 @@ def read_question(words: list[str], files: list[Path], stream: TextIO) -> str:
     return question
 
 
-def read_sampling(args: Namespace, settings: Settings) -> Sampling:
-    """Return the settings' sampling with what the command line says instead."""
-    given = {name: getattr(args, name) for name in SAMPLING_OPTIONS if getattr(args, name) is not None}
+def override_sampling(args: Namespace, settings: Settings) -> None:
+    """Let what the command line says come before the settings."""
+    for name in SAMPLING_OPTIONS:
+        if getattr(args, name) is not None:
+            settings.override(f"generation.{name}", getattr(args, name))
     if args.max_tokens is not None:
-        given["max_new_tokens"] = args.max_tokens
-    return replace(settings.sampling(), **given)
+        settings.override("generation.max_new_tokens", args.max_tokens)
 
 
 def add_setting(group: ArgumentParser | object, key: str) -> Action:
@@ -181,67 +137,6 @@ def add_setting(group: ArgumentParser | object, key: str) -> Action:
         type=parse,
         help=_(setting.help),
     )
-
-
-@contextmanager
-def interrupt_sets(stop: StopSignal) -> Iterator[StopSignal]:
-    """Let the first Ctrl-C set `stop`, so that the answer ends in order, and a second one end the program."""
-
-    def interrupt(_number: int, _frame: object) -> None:
-        signal.signal(signal.SIGINT, before)
-        stop.set()
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-class Status:
-    """One line that changes, on a terminal, and is gone in the end; nothing where `stream` is not one."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._is_terminal = stream.isatty()
-        self._shown = False
-
-    def __enter__(self) -> Status:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.clear()
-
-    def show(self, text: str) -> None:
-        """Show `text` in the place of what was there."""
-        if self._is_terminal:
-            write(self._stream, f"\r\x1b[K{text}")
-            self._shown = True
-
-    def clear(self) -> None:
-        """Take the line away."""
-        if self._shown:
-            write(self._stream, "\r\x1b[K")
-            self._shown = False
-
-    def note(self, text: str) -> None:
-        """Write a line that stays, also where there is no terminal."""
-        self.clear()
-        write(self._stream, f"glmtui: {text}\n")
-
-
-def write(stream: TextIO, text: str) -> None:
-    """Write and flush; what the stream's encoding lacks is replaced instead of raising."""
-    encoding = stream.encoding or "utf-8"
-    stream.write(text.encode(encoding, "replace").decode(encoding))
-    stream.flush()
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise UserError(_("{path} is not a text file in UTF-8").format(path=path)) from None
 
 
 def _is_piped(stream: TextIO) -> bool:

@@ -116,6 +116,7 @@ class LineMode:
             self._driver.run(self._guarded(self._take(line)))
 
     async def _take(self, text: str) -> None:
+        self.desk.keep_draft()  # it is no longer one; sending may give the conversation its file
         self.desk.prompts.add(text)
         self._reader.remember(text)
         line = commands.parse(text)
@@ -235,7 +236,7 @@ class LineMode:
             if hit.summary.path not in self._listed:
                 self._listed.append(hit.summary.path)
                 self.say(f"{len(self._listed)}. {_described(hit.summary)}")
-            self.say(f"   {one_line(hit.line)}")
+            self.say(f"- {one_line(hit.line)}")
         self.say(_("/load and a number opens one.") if self._listed else _("Nothing found."))
 
     def locate(self, text: str) -> Path:

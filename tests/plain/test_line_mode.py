@@ -1,0 +1,209 @@
+"""The line mode by its lines: what goes in, what comes out, what the files hold."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from tui.app_support import ScriptedWorker
+
+from glmtui import i18n
+from glmtui.chat.conversation import Conversation
+from glmtui.chat.library import Library
+from glmtui.chat.prompts import Drafts
+from glmtui.options import AppOptions
+from glmtui.plain.line_mode import LineMode
+from glmtui.plain.output import unmarked
+from glmtui.plain.reading import Offers, StreamReader, read_message
+from glmtui.settings import Settings
+from glmtui.tui import commands
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("GLMTUI_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    monkeypatch.chdir(tmp_path)
+    i18n.use("en")
+    yield tmp_path / "home"
+    i18n.use("en")
+
+
+class Typist:
+    """A person at a terminal: types `lines`, and may be offered text to begin with."""
+
+    interactive = True
+
+    def __init__(self, *lines: str) -> None:
+        self.lines = list(lines)
+        self.offered: list[str] = []
+        self.complete: Offers = lambda _before: []
+
+    def read(self, prompt: str, text: str = "") -> str:
+        self.offered.append(text)
+        if not self.lines:
+            raise EOFError
+        return self.lines.pop(0)
+
+    def prepare(self, history: Sequence[str], offers: Offers) -> None:
+        self.complete = offers
+
+    def remember(self, line: str) -> None:
+        pass
+
+
+def chat(script: str | Typist, *answers: str, worker: ScriptedWorker | None = None) -> tuple[int, str, str]:
+    """Run a script, or what somebody types; return the exit code, the output, the notices."""
+    output, errors = io.StringIO(), io.StringIO()
+    reader = StreamReader(io.StringIO(script), output) if isinstance(script, str) else script
+    worker = worker or ScriptedWorker(*answers)
+    code = LineMode(AppOptions(), Settings.load(), reader, output, errors, lambda: worker).run()
+    return code, output.getvalue(), errors.getvalue()
+
+
+def test_a_script_is_answered_and_saved_as_in_the_app() -> None:
+    code, output, errors = chat("你好\nMore?\n", "你好！\x1b[31m红", "Yes.")
+    assert code == 0
+    assert output == "You: 你好\nnano (built in): 你好！红\nYou: More?\nnano (built in): Yes.\n"
+    assert "nano (built in) is ready (CPU)." in errors
+    (summary,) = Library().list()
+    branch = Conversation.open(summary.path).branch()
+    assert [(m.role, m.text, m.state) for m in branch] == [
+        ("user", "你好", "done"), ("assistant", "你好！\x1b[31m红", "done"),
+        ("user", "More?", "done"), ("assistant", "Yes.", "done"),
+    ]  # fmt: skip
+
+
+def test_a_block_is_one_message() -> None:
+    worker = ScriptedWorker("ok")
+    chat('"""\nfirst\n\n  second\n"""\n', worker=worker)
+    assert [turn.text for turn in worker.generated[0].turns] == ["first\n\n  second"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "text"),
+    [
+        (['"""one line"""'], "one line"),
+        (['"""a', 'b"""'], "a\nb"),
+        (['"""never closed', "b"], "never closed\nb"),
+        (["plain"], "plain"),
+    ],
+)
+def test_blocks(lines: list[str], text: str) -> None:
+    assert read_message(Typist(*lines), "") == text
+
+
+def test_errors_are_lines_and_the_exit_code_of_a_script() -> None:
+    code, output, errors = chat("/nonsense\n/quant\n/theme\n/regenrate\nstill here\n", "Yes.")
+    assert code == 1
+    assert "There is no command /nonsense" in errors
+    assert "/quant 4|8|none: Change the bits" in errors
+    assert "without --plain" in errors
+    assert "Did you mean /regenerate" in errors
+    assert output.endswith("nano (built in): Yes.\n")
+    assert chat(Typist("/nonsense"))[0] == 0, "a person has seen it"
+
+
+def test_no_model_fails_the_script_and_keeps_the_message() -> None:
+    worker = ScriptedWorker()
+    worker.fail = "The folder is empty."
+    typist = Typist("hello")
+    code, _output, errors = chat(typist, worker=worker)
+    assert code == 0
+    assert "Error: The folder is empty." in errors
+    assert typist.offered == ["", "hello"], "what could not be sent is there to be sent again"
+    assert Drafts().get("") == "hello"
+
+
+def test_help_lists_what_works_here_and_everything_listed_is_in_the_table() -> None:
+    output = chat("/help\n")[1]
+    for command in commands.COMMANDS:
+        assert (f"\n{command.usage}: " in output) is not command.needs_screen, command.name
+
+
+def test_conversations_are_listed_found_and_opened_by_number() -> None:
+    chat("about apples\n", "Apples are red.")
+    chat("about pears and more\n", "Pears are green.")
+    code, output, errors = chat("/search apples\n/load 1\n/history\n/load 7\n/load 2\ngo on\n", "Fine.")
+    assert "1. about apples" in output
+    assert "- Apples are red." in output
+    assert "about apples (2 messages)\nYou: about apples\nnano (built in): Apples are red." in output
+    assert "There is no number 7" in errors
+    assert code == 1
+    opened = [c for c in map(Conversation.open, Library().folder.glob("*.jsonl")) if len(c.branch()) == 4]
+    assert len(opened) == 1
+
+
+def test_regenerate_continue_edit_and_undo_work_on_the_tree() -> None:
+    worker = ScriptedWorker("first answer", "second answer")
+    _code, output, _errors = chat("question\n/regenerate\n/edit\nother question\n", worker=worker)
+    assert "takes the place of your last one" in output
+    (summary,) = Library().list()
+    conversation = Conversation.open(summary.path)
+    assert conversation.branch()[0].text == "other question"
+    assert len(conversation.messages) == 5
+    typist = Typist("question", "/edit", "better")
+    chat(typist, "answer")
+    assert typist.offered[2] == "question", "the old version can be edited"
+
+
+def test_settings_are_listed_and_changed_and_a_model_is_loaded_anew(home: Path) -> None:
+    worker = ScriptedWorker("ok")
+    _code, output, errors = chat("/set generation.top_k 3\n/settings\n/quant 4\nhello\n", worker=worker)
+    assert "generation.top_k = 3" in output
+    assert "ready (CPU, INT4)" in errors
+    assert worker.loads[-1].quant == "4"
+    assert worker.generated[0].sampling.top_k == 3
+    assert "top_k = 3" in (home / "config" / "config.toml").read_text()
+
+
+def test_a_cut_off_answer_is_told_and_continued() -> None:
+    worker = ScriptedWorker("half and half", hold=True)
+    submit = worker.submit
+
+    def interrupt(request: object) -> None:  # as Ctrl-C while the answer comes
+        import signal
+
+        submit(request)  # type: ignore[arg-type]
+        if worker.generated:
+            signal.raise_signal(signal.SIGINT)
+
+    worker.submit = interrupt  # type: ignore[method-assign, assignment]
+    code, output, errors = chat(Typist("question"), worker=worker)
+    assert code == 0
+    assert "Stopped. /continue goes on" in errors
+    assert "half a" in output
+    (summary,) = Library().list()
+    last = Conversation.open(summary.path).branch()[-1]
+    assert (last.state, last.text) == ("stopped", "half a")
+
+
+def test_the_apps_draft_is_there_to_be_sent_and_stays_when_a_script_runs() -> None:
+    Drafts().set("", "begun in the app")
+    chat("something else\n", "ok")
+    assert Drafts().get("") == "begun in the app"
+    typist = Typist("begun in the app, ended here")
+    chat(typist, "ok")
+    assert typist.offered[0] == "begun in the app"
+    assert Drafts().get("") == ""
+
+
+def test_lines_are_completed_from_the_same_table() -> None:
+    typist = Typist()
+    chat(typist)
+    assert "/quant " in typist.complete("/q")
+    assert list(typist.complete("/quant ")) == ["/quant 4", "/quant 8", "/quant none"]
+    assert list(typist.complete("/the")) == [], "it needs the screen"
+    assert list(typist.complete("hello")) == []
+
+
+def test_the_language_follows_at_once() -> None:
+    output = chat("/language zh_CN\n你好\n", "好")[1]
+    assert "你: 你好\n" in output
+
+
+def test_markdown_is_read_as_lines() -> None:
+    table = "## Head\n\n| What | Figure |\n| --- | --- |\n| **Model** | `nano` |\n| a\\|b | 2 |"
+    assert unmarked(table) == "Head\n\nModel: nano\na|b: 2"

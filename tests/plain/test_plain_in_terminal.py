@@ -1,0 +1,72 @@
+"""The line mode in a pseudo-terminal, with the built-in model."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("pexpect", reason="pseudo-terminals need pexpect, which Windows does not have")
+
+from terminal import Terminal
+
+Start = Callable[..., Terminal]
+BRACKETED_PASTE = re.compile(rb"\x1b\[\?2004[hl]")
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    running: list[Terminal] = []
+
+    def begin(*arguments: str, term: str = "dumb", language: str = "C.UTF-8") -> Terminal:
+        terminal = Terminal(
+            [sys.executable, "-m", "glmtui", *arguments],
+            env={"GLMTUI_HOME": str(tmp_path / "home"), "LC_ALL": language, "TERM": term},
+            cwd=str(tmp_path),
+        )
+        running.append(terminal)
+        return terminal
+
+    yield begin
+    for terminal in running:
+        terminal.close()
+
+
+def test_a_dumb_terminal_gets_lines_and_nothing_else(start: Start, tmp_path: Path) -> None:
+    terminal = start(language="zh_CN.UTF-8")
+    terminal.wait("你: ".rstrip())
+    assert "已就绪" in terminal.text
+    terminal.type("你好\r")
+    terminal.wait(lambda text: text.count("你:") == 2)
+    terminal.type("/nonsense\r")
+    terminal.wait("/nonsense。")
+    terminal.type("\x04")
+    assert terminal.exit_code() == 0
+    assert b"\x1b" not in terminal.raw
+    (file,) = (tmp_path / "home" / "data" / "conversations").glob("*.jsonl")
+    records = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    assert records[1]["text"] == "你好"
+    assert records[-1]["state"] == "done"
+
+
+def test_ctrl_c_stops_the_answer_and_the_chat_goes_on(start: Start) -> None:
+    terminal = start("--plain", term="xterm-256color")
+    terminal.wait("You:")
+    terminal.type("How do I load ChatGLM-6B?\r")
+    terminal.wait(lambda text: "nano (built in): " in text)
+    terminal.type("\x03")
+    terminal.wait(lambda text: text.count("You:") == 2)
+    terminal.type("\x03")
+    terminal.wait("Ctrl+D quits.")
+    terminal.type("/he\t")
+    terminal.wait("/help")
+    terminal.type("\x15/quit\r")
+    assert terminal.exit_code() == 0
+    rest = BRACKETED_PASTE.sub(b"", terminal.raw)
+    assert not re.search(rb"\x1b\[[\d;]*m", rest), "there is colour"
+    assert not re.search(rb"\x1b\[[\d;]*[HABfJ]", rest), "the cursor was moved off its line"
+    assert b"Traceback" not in rest
