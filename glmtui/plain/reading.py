@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -74,6 +75,7 @@ class TerminalReader:
         with suppress(ImportError):
             import readline
 
+            _know_characters()
             self._readline = readline
 
     def read(self, prompt: str, text: str = "") -> str:
@@ -114,6 +116,18 @@ class TerminalReader:
         """Add a line to what ↑ brings back."""
         if self._readline is not None:
             self._readline.add_history(line)
+
+
+def _know_characters() -> None:
+    """Let readline read UTF-8 also where the environment names a locale that is not installed.
+
+    C libraries then fall back on ASCII, and readline on taking the bytes of hanzi for Meta keys.
+    """
+    if locale.nl_langinfo(locale.CODESET).upper() != "UTF-8":
+        for name in ("C.UTF-8", "en_US.UTF-8"):
+            with suppress(locale.Error):
+                locale.setlocale(locale.LC_CTYPE, name)
+                return
 
 
 def make_reader(stream: TextIO, output: TextIO) -> Reader:
