@@ -129,7 +129,7 @@ class LineView(QuietView):
         elif name and status.info:
             info = status.info
             how = info.device.upper() + ("" if info.quant == "none" else f", INT{info.quant}")
-            self.notice(_("{name} is ready ({how}).").format(name=info.name, how=how))
+            self.notice(_("{name} is ready ({how}).").format(name=info.title, how=how))
             self._told = ("", 0)
         elif status.activity == "none":
             self._told = ("", 0)

@@ -66,8 +66,8 @@ def chat(script: str | Typist, *answers: str, worker: ScriptedWorker | None = No
 def test_a_script_is_answered_and_saved_as_in_the_app() -> None:
     code, output, errors = chat("你好\nMore?\n", "你好！\x1b[31m红", "Yes.")
     assert code == 0
-    assert output == "You: 你好\nnano (built in): 你好！红\nYou: More?\nnano (built in): Yes.\n"
-    assert "nano (built in) is ready (CPU)." in errors
+    assert output == "You: 你好\nnano: 你好！红\nYou: More?\nnano: Yes.\n"
+    assert "is ready (CPU)." in errors
     (summary,) = Library().list()
     branch = Conversation.open(summary.path).branch()
     assert [(m.role, m.text, m.state) for m in branch] == [
@@ -102,7 +102,7 @@ def test_errors_are_lines_and_the_exit_code_of_a_script() -> None:
     assert "/quant 4|8|none: Change the bits" in errors
     assert "without --plain" in errors
     assert "Did you mean /regenerate" in errors
-    assert output.endswith("nano (built in): Yes.\n")
+    assert output.endswith("nano: Yes.\n")
     assert chat(Typist("/nonsense"))[0] == 0, "a person has seen it"
 
 
@@ -129,7 +129,7 @@ def test_conversations_are_listed_found_and_opened_by_number() -> None:
     code, output, errors = chat("/search apples\n/load 1\n/history\n/load 7\n/load 2\ngo on\n", "Fine.")
     assert "1. about apples" in output
     assert "- Apples are red." in output
-    assert "about apples (2 messages)\nYou: about apples\nnano (built in): Apples are red." in output
+    assert "about apples (2 messages)\nYou: about apples\nnano: Apples are red." in output
     assert "There is no number 7" in errors
     assert code == 1
     opened = [c for c in map(Conversation.open, Library().folder.glob("*.jsonl")) if len(c.branch()) == 4]
