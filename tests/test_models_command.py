@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -63,12 +65,47 @@ def test_downloading_listing_and_removing(address: str) -> None:
     entry = next(entry for entry in listed["entries"] if entry["source"] == "chatglm2-6b-int4")
     assert (entry["place"], entry["path"], entry["quant"]) == ("hub", str(path), "4")
 
+    checked = glmtui("models", "check", "chatglm2-6b-int4")
+    assert (checked.returncode, checked.stdout) == (0, "chatglm2-6b-int4 is whole.\n")
     nobody = glmtui("models", "remove", "chatglm2-6b-int4")
     assert (nobody.returncode, "--yes" in nobody.stderr) == (1, True)
     assert path.exists()
     removed = glmtui("models", "remove", "chatglm2-6b-int4", "--yes")
     assert (removed.returncode, "were freed" in removed.stdout) == (0, True)
     assert not path.exists()
+
+
+def test_a_proxy_is_used(address: str) -> None:
+    proxied = {
+        "HF_ENDPOINT": "http://hub.invalid",
+        "HTTP_PROXY": address,
+        "http_proxy": address,
+        "NO_PROXY": "",
+    }
+    done = glmtui("models", "download", "chatglm2-6b-int4", **proxied)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
+def test_interrupting_a_download_keeps_what_came(tmp_path: Path) -> None:
+    server = HubServer.of_folder("chatglm2-6b-int4", MODEL)
+    server.hold_after = 1000
+    with server.running() as address:
+        program = subprocess.Popen(
+            [sys.executable, "-m", "glmtui", "models", "download", "chatglm2-6b-int4"],
+            env={**os.environ, "HF_ENDPOINT": address},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert server.held.wait(30)
+        deadline = time.monotonic() + 30
+        while not list(tmp_path.rglob("*.incomplete")) and time.monotonic() < deadline:
+            pass
+        program.send_signal(signal.SIGINT)
+        output, error = program.communicate(timeout=10)
+    assert (program.returncode, output, error) == (130, b"", b"")
+    assert list(tmp_path.rglob("*.incomplete"))
 
 
 def test_asking_a_model_that_is_not_here_says_how_to_get_it() -> None:

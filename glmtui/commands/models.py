@@ -38,6 +38,10 @@ def add_parser(subparsers: Subparsers) -> None:
     get.add_argument("name", metavar=_("NAME"), help=_("a short name or a hub id; @revision pins one"))
     get.add_argument("--revision", metavar="R", default=None, help=_("a branch, tag or commit"))
     get.add_argument("--yes", "-y", action="store_true", help=_("do not ask"))
+    check = actions.add_parser(
+        "check", help=_("compare a downloaded model with its checksums; throw away what is damaged")
+    )
+    check.add_argument("name", metavar=_("NAME"), help=_("as the list shows it"))
     remove = actions.add_parser("remove", help=_("delete a model from the cache, or forget a folder"))
     remove.add_argument("name", metavar=_("NAME"), help=_("as the list shows it, or the folder"))
     remove.add_argument("--yes", "-y", action="store_true", help=_("do not ask"))
@@ -50,6 +54,8 @@ def run(args: Namespace) -> int:
     if args.action == "download":
         source = f"{args.name}@{args.revision}" if args.revision else args.name
         return download(source, yes=args.yes)
+    if args.action == "check":
+        return _check(args.name)
     if args.action == "remove":
         return _remove(args.name, yes=args.yes)
     if args.action == "add":
@@ -241,7 +247,26 @@ class Bars:
         self._lines = len(rows)
 
 
-# --- removing ---
+# --- checking and removing ---
+
+
+def _check(name: str) -> int:
+    from glmtui.engine import beside
+    from glmtui.models import download as downloads
+
+    entry = _find(name, beside.list_models("cpu"))
+    if not entry.hub_id:
+        raise UserError(_("{name} was not downloaded, so there are no checksums.").format(name=entry.name))
+    with Bars() as bars:
+        damaged = downloads.check(entry.hub_id, bars.show)
+    if damaged:
+        raise UserError(
+            _("Damaged and thrown away: {files}. Run: glmtui models download {name}").format(
+                files=", ".join(damaged), name=entry.source
+            )
+        )
+    say(_("{name} is whole.").format(name=entry.name))
+    return 0
 
 
 def _remove(name: str, *, yes: bool) -> int:

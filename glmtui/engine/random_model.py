@@ -14,6 +14,7 @@ from glmtui.models.base import LanguageModel
 from glmtui.models.chatglm import ChatGLM, ChatGLMConfig
 from glmtui.models.chatglm2 import ChatGLM2, ChatGLM2Config
 from glmtui.models.checkpoint import assign, shapes_only
+from glmtui.models.folder import TRANSFORMERS
 from glmtui.quant.formats import Bits
 from glmtui.quant.fused import fuse
 from glmtui.quant.network import bits_of, install, random_packed
@@ -29,8 +30,8 @@ def random_network(name: str, quant: Quant, dtype: torch.dtype) -> LanguageModel
         UserError: there is no such model.
     """
     known = catalog.find(name)
-    if known is None or known.counted is not None:
-        names = ", ".join(model.name for model in catalog.KNOWN if model.counted is None)
+    if known is None or known.family in TRANSFORMERS:
+        names = ", ".join(model.name for model in catalog.KNOWN if model.family not in TRANSFORMERS)
         raise UserError(_("{name} is no known model. Known are: {names}").format(name=name, names=names))
     with shapes_only():
         network: ChatGLM | ChatGLM2

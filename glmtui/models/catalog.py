@@ -11,7 +11,7 @@ from glmtui.engine.events import Quant
 from glmtui.errors import ModelNotHereError, UserError
 from glmtui.i18n import N_, _
 from glmtui.models import hub_cache
-from glmtui.models.folder import ModelFolder, Sizes, sizes_of
+from glmtui.models.folder import Family, ModelFolder, Sizes, sizes_of
 
 BUILTIN = Path(__file__).with_name("nano")
 """The folder of the built-in model."""
@@ -20,14 +20,16 @@ REGISTERED = N_("Weights: free for research; for commercial use after registerin
 """What the licences of ChatGLM, CodeGeeX2, GLM-4 and GLM-Edge have in common (marked for translation)."""
 MIT = N_("Weights: MIT licence, free for any use.")
 
-_Shape = Mapping[str, int | bool]
-_FIRST: _Shape = {
+Shape = Mapping[str, int | bool | str]
+"""The sizes in a ``config.json``."""
+
+_FIRST: Shape = {
     "num_layers": 28,
     "hidden_size": 4096,
     "inner_hidden_size": 16384,
     "vocab_size": 130528,
 }
-_SECOND: _Shape = {
+_SECOND: Shape = {
     "num_layers": 28,
     "hidden_size": 4096,
     "ffn_hidden_size": 13696,
@@ -37,14 +39,72 @@ _SECOND: _Shape = {
     "multi_query_group_num": 2,
     "padded_vocab_size": 65024,
 }
-# Counted on transformers' own classes of these shapes.
-_EDGE_1B = Sizes(linear=1_350_565_888, rows=544_768, other=242_948_096, kv_per_token=28_672)
-_EDGE_4B = Sizes(linear=3_963_617_280, rows=1_085_440, other=364_551_168, kv_per_token=61_440)
-_GLM_9B = Sizes(linear=8_157_921_280, rows=1_607_680, other=1_242_030_080, kv_per_token=20_480)
-_GLM_9B_1M = Sizes(linear=8_241_807_360, rows=1_628_160, other=1_242_050_560, kv_per_token=40_960)
-_GLM4_9B = Sizes(linear=8_157_921_280, rows=1_607_680, other=1_242_357_760, kv_per_token=20_480)
-_GLM4_32B = Sizes(linear=31_277_973_504, rows=4_060_160, other=1_864_275_968, kv_per_token=124_928)
-_AIR = Sizes(linear=105_586_098_176, rows=40_998_016, other=1_266_147_328, kv_per_token=94_208)
+_FOURTH: Shape = {**_SECOND, "num_layers": 40, "padded_vocab_size": 151552}
+_GLM_9B: Shape = {
+    "model_type": "glm",
+    "num_hidden_layers": 40,
+    "hidden_size": 4096,
+    "intermediate_size": 13696,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 2,
+    "head_dim": 128,
+    "attention_bias": True,
+    "vocab_size": 151552,
+}
+_EDGE_1B: Shape = {
+    **_GLM_9B,
+    "num_hidden_layers": 28,
+    "hidden_size": 2048,
+    "intermediate_size": 6144,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 4,
+    "attention_bias": False,
+    "vocab_size": 59264,
+}
+_EDGE_4B: Shape = {
+    **_EDGE_1B,
+    "num_hidden_layers": 40,
+    "hidden_size": 3072,
+    "intermediate_size": 8192,
+    "num_attention_heads": 24,
+    "num_key_value_heads": 6,
+}
+_GLM4_9B: Shape = {**_GLM_9B, "model_type": "glm4", "attention_bias": False}
+_GLM4_32B: Shape = {
+    **_GLM4_9B,
+    "num_hidden_layers": 61,
+    "hidden_size": 6144,
+    "intermediate_size": 23040,
+    "num_attention_heads": 48,
+    "num_key_value_heads": 8,
+}
+_AIR: Shape = {
+    **_GLM_9B,
+    "model_type": "glm4_moe",
+    "num_hidden_layers": 46,
+    "intermediate_size": 10944,
+    "moe_intermediate_size": 1408,
+    "n_routed_experts": 128,
+    "n_shared_experts": 1,
+    "num_attention_heads": 96,
+    "num_key_value_heads": 8,
+}
+_FLASH: Shape = {
+    "model_type": "glm4_moe_lite",
+    "num_hidden_layers": 47,
+    "hidden_size": 2048,
+    "intermediate_size": 10240,
+    "moe_intermediate_size": 1536,
+    "n_routed_experts": 64,
+    "n_shared_experts": 1,
+    "num_attention_heads": 20,
+    "kv_lora_rank": 512,
+    "q_lora_rank": 768,
+    "qk_rope_head_dim": 64,
+    "qk_nope_head_dim": 192,
+    "v_head_dim": 256,
+    "vocab_size": 154880,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +114,14 @@ class KnownModel:
     name: str
     """Short, as ``--model`` takes it."""
     hub_id: str
-    family: str
-    """A `glmtui.models.folder.Family`, or transformers' ``model_type`` of a newer GLM."""
+    family: Family
+    shape: Shape
+    """The sizes in its config.json."""
     max_length: int
     quant: Quant = "none"
     """How its files store the linear weights."""
     dtype: str = "float16"
     """What its files store the other weights in."""
-    counted: Sizes | None = None
-    """How many weights a newer GLM has."""
     licence: str = REGISTERED
     """What its weights may be used for, an English msgid."""
     chats: bool = True
@@ -71,19 +130,14 @@ class KnownModel:
     @property
     def sizes(self) -> Sizes:
         """How many weights it has."""
-        return self.counted or sizes_of(self.shape)
-
-    @property
-    def shape(self) -> Mapping[str, int | bool]:
-        """The sizes in its config.json, of a ChatGLM."""
-        return _FIRST if self.family == "chatglm" else _SECOND
+        return sizes_of(self.shape)
 
     @property
     def file_bytes(self) -> int:
         """About how large its files are, computed from its shapes."""
         # ChatGLM-6B's float files hold the output layer next to the embedding that it equals.
         twice = self.family == "chatglm" and self.quant == "none"
-        again = 2 * _FIRST["vocab_size"] * _FIRST["hidden_size"] if twice else 0
+        again = 2 * 130528 * 4096 if twice else 0
         return self.sizes.memory_bytes(self.quant, 2) + again
 
     def memory_bytes(self, quant: Quant | None = None, dtype_bytes: int = 2) -> int:
@@ -96,40 +150,54 @@ class KnownModel:
         return (self.hub_id, self.hub_id.replace("zai-org/", "THUDM/"))
 
 
-def _glm(
-    hub_name: str, family: str, counted: Sizes, max_length: int, licence: str = MIT, *, chats: bool = True
+def _first(name: str, quant: Quant = "none") -> KnownModel:
+    return KnownModel(name, f"zai-org/{name}", "chatglm", _FIRST, 2048, quant)
+
+
+def _second(
+    name: str, family: Family, max_length: int, quant: Quant = "none", *, chats: bool = True
 ) -> KnownModel:
-    """Describe a model that transformers knows natively."""
-    hub_id = f"zai-org/{hub_name}"
-    name = hub_name.lower()
-    return KnownModel(name, hub_id, family, max_length, "none", "bfloat16", counted, licence, chats)
+    dtype = "bfloat16" if family == "codegeex2" else "float16"
+    return KnownModel(name, f"zai-org/{name}", family, _SECOND, max_length, quant, dtype, chats=chats)
+
+
+def _newer(
+    name: str, family: Family, shape: Shape, max_length: int, licence: str = MIT, *, chats: bool = True
+) -> KnownModel:
+    hub_id = f"zai-org/{name}"
+    return KnownModel(name.lower(), hub_id, family, shape, max_length, "none", "bfloat16", licence, chats)
 
 
 KNOWN: tuple[KnownModel, ...] = (
-    KnownModel("chatglm-6b", "zai-org/chatglm-6b", "chatglm", 2048),
-    KnownModel("chatglm-6b-int8", "zai-org/chatglm-6b-int8", "chatglm", 2048, "8"),
-    KnownModel("chatglm-6b-int4", "zai-org/chatglm-6b-int4", "chatglm", 2048, "4"),
-    KnownModel("chatglm-6b-int4-qe", "zai-org/chatglm-6b-int4-qe", "chatglm", 2048, "4"),
-    KnownModel("chatglm2-6b", "zai-org/chatglm2-6b", "chatglm2", 32768),
-    KnownModel("chatglm2-6b-int4", "zai-org/chatglm2-6b-int4", "chatglm2", 32768, "4"),
-    KnownModel("chatglm2-6b-32k", "zai-org/chatglm2-6b-32k", "chatglm2", 32768),
-    KnownModel("chatglm2-6b-32k-int4", "zai-org/chatglm2-6b-32k-int4", "chatglm2", 32768, "4"),
-    KnownModel("chatglm3-6b", "zai-org/chatglm3-6b", "chatglm3", 8192),
-    KnownModel("chatglm3-6b-base", "zai-org/chatglm3-6b-base", "chatglm3", 32768, chats=False),
-    KnownModel("chatglm3-6b-32k", "zai-org/chatglm3-6b-32k", "chatglm3", 32768),
-    KnownModel("chatglm3-6b-128k", "zai-org/chatglm3-6b-128k", "chatglm3", 131072),
-    KnownModel("codegeex2-6b", "zai-org/codegeex2-6b", "codegeex2", 8192, dtype="bfloat16"),
-    KnownModel("codegeex2-6b-int4", "zai-org/codegeex2-6b-int4", "codegeex2", 8192, "4", "bfloat16"),
-    _glm("glm-edge-1.5b-chat", "glm", _EDGE_1B, 8192, REGISTERED),
-    _glm("glm-edge-4b-chat", "glm", _EDGE_4B, 8192, REGISTERED),
-    _glm("glm-4-9b-chat-hf", "glm", _GLM_9B, 131072, REGISTERED),
-    _glm("glm-4-9b-chat-1m-hf", "glm", _GLM_9B_1M, 1_048_576, REGISTERED),
-    _glm("glm-4-9b-hf", "glm", _GLM_9B, 8192, REGISTERED, chats=False),
-    _glm("GLM-4-9B-0414", "glm4", _GLM4_9B, 32768),
-    _glm("GLM-Z1-9B-0414", "glm4", _GLM4_9B, 32768),
-    _glm("GLM-4-32B-0414", "glm4", _GLM4_32B, 32768),
-    _glm("GLM-Z1-32B-0414", "glm4", _GLM4_32B, 32768),
-    _glm("GLM-4.5-Air", "glm4_moe", _AIR, 131072),
+    _first("chatglm-6b"),
+    _first("chatglm-6b-int8", "8"),
+    _first("chatglm-6b-int4", "4"),
+    _first("chatglm-6b-int4-qe", "4"),
+    _second("chatglm2-6b", "chatglm2", 32768),
+    _second("chatglm2-6b-int4", "chatglm2", 32768, "4"),
+    _second("chatglm2-6b-32k", "chatglm2", 32768),
+    _second("chatglm2-6b-32k-int4", "chatglm2", 32768, "4"),
+    _second("chatglm3-6b", "chatglm3", 8192),
+    _second("chatglm3-6b-base", "chatglm3", 32768, chats=False),
+    _second("chatglm3-6b-32k", "chatglm3", 32768),
+    _second("chatglm3-6b-128k", "chatglm3", 131072),
+    _second("codegeex2-6b", "codegeex2", 8192),
+    _second("codegeex2-6b-int4", "codegeex2", 8192, "4"),
+    _newer("glm-edge-1.5b-chat", "glm", _EDGE_1B, 8192, REGISTERED),
+    _newer("glm-edge-4b-chat", "glm", _EDGE_4B, 8192, REGISTERED),
+    _newer("glm-4-9b-chat", "chatglm4", _FOURTH, 131072, REGISTERED),
+    _newer("glm-4-9b-chat-hf", "glm", _GLM_9B, 131072, REGISTERED),
+    _newer("glm-4-9b-chat-1m", "chatglm4", {**_FOURTH, "multi_query_group_num": 4}, 1_048_576, REGISTERED),
+    _newer("glm-4-9b-chat-1m-hf", "glm", {**_GLM_9B, "num_key_value_heads": 4}, 1_048_576, REGISTERED),
+    _newer("glm-4-9b", "chatglm4", _FOURTH, 8192, REGISTERED, chats=False),
+    _newer("glm-4-9b-hf", "glm", _GLM_9B, 8192, REGISTERED, chats=False),
+    _newer("codegeex4-all-9b", "chatglm4", _FOURTH, 131072, REGISTERED),
+    _newer("GLM-4-9B-0414", "glm4", _GLM4_9B, 32768),
+    _newer("GLM-Z1-9B-0414", "glm4", _GLM4_9B, 32768),
+    _newer("GLM-4-32B-0414", "glm4", _GLM4_32B, 32768),
+    _newer("GLM-Z1-32B-0414", "glm4", _GLM4_32B, 32768),
+    _newer("GLM-4.5-Air", "glm4_moe", _AIR, 131072),
+    _newer("GLM-4.7-Flash", "glm4_moe_lite", _FLASH, 202752),
 )
 """Oldest first, as people look for them."""
 

@@ -57,8 +57,17 @@ class _Part:
 
     file: HubFile
     blob: Path
+    pointer: Path
+    """Its place in the snapshot."""
     done: int = 0
     error: BaseException | None = None
+
+    @property
+    def here(self) -> bool:
+        """Whether the file is there and as long as it should be."""
+        return any(
+            path.is_file() and path.stat().st_size == self.file.size for path in (self.pointer, self.blob)
+        )
 
     @property
     def part(self) -> Path:
@@ -119,8 +128,8 @@ def _parts(listing: Listing) -> list[_Part]:
     home = hub_cache.repository(listing.hub_id)
     parts = []
     for file in listing.files:
-        part = _Part(file, home / "blobs" / file.etag)
-        if part.blob.exists() or (home / "snapshots" / listing.commit / file.name).exists():
+        part = _Part(file, home / "blobs" / file.etag, home / "snapshots" / listing.commit / file.name)
+        if part.here:
             part.done = file.size
         elif part.part.exists() and part.part.stat().st_size <= file.size:
             part.done = part.part.stat().st_size
@@ -136,14 +145,9 @@ def _fetch_blobs(listing: Listing, report: Report, stop: StopSignal) -> None:
     from huggingface_hub import get_session
 
     parts = _parts(listing)
-    home = hub_cache.repository(listing.hub_id)
     waiting: queue.SimpleQueue[_Part] = queue.SimpleQueue()
     finished: queue.SimpleQueue[_Part] = queue.SimpleQueue()
-    missing = [
-        part
-        for part in parts
-        if not part.blob.exists() and not (home / "snapshots" / listing.commit / part.file.name).exists()
-    ]
+    missing = [part for part in parts if not part.here]
     for part in sorted(missing, key=lambda part: part.file.size):
         waiting.put(part)  # small ones first: a mistake in them shows at once
     session, given_up = get_session(), StopSignal()
@@ -278,9 +282,11 @@ def _lay_out(listing: Listing) -> Path:
     snapshot = home / "snapshots" / listing.commit
     with no_room_for_people(snapshot):
         snapshot.mkdir(parents=True, exist_ok=True)
-        for file in sorted(listing.files, key=lambda file: file.name == "config.json"):
-            if not (snapshot / file.name).exists():
-                _link(home / "blobs" / file.etag, snapshot / file.name)
+        for part in sorted(_parts(listing), key=lambda part: part.file.name == "config.json"):
+            if part.blob.is_file() and not part.pointer.is_symlink():
+                part.pointer.unlink(missing_ok=True)  # a file that was moved here and is damaged
+            if not part.pointer.is_file():
+                _link(part.blob, part.pointer)
         if listing.revision != listing.commit:
             reference = home / "refs" / listing.revision
             reference.parent.mkdir(parents=True, exist_ok=True)
@@ -295,6 +301,32 @@ def _link(blob: Path, pointer: Path) -> None:
         pointer.symlink_to(os.path.relpath(blob, pointer.parent))
     except (OSError, NotImplementedError):
         blob.replace(pointer)
+
+
+def check(hub_id: str, report: Report | None = None) -> tuple[str, ...]:
+    """Compare what the cache holds of a model with the checksums that its blobs are named by; no network.
+
+    What is damaged is thrown away, so that the next download fetches it again; the names are returned.
+    """
+    report = report or (lambda _files: None)
+    blobs = [blob for blob in hub_cache.blobs(hub_id) if len(blob.name) in (40, 64)]
+    sizes = {blob: blob.stat().st_size for blob in blobs}
+    names = {link.resolve(): link.name for link in hub_cache.repository(hub_id).glob("snapshots/*/*")}
+    damaged = []
+    done: list[FileProgress] = []
+    for blob in blobs:
+        name = names.get(blob.resolve(), blob.name)
+        digest, read = _new_digest(HubFile(name, sizes[blob], blob.name)), 0
+        with blob.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
+                read += len(chunk)
+                report((*done, FileProgress(name, read, sizes[blob])))
+        done.append(FileProgress(name, read, sizes[blob]))
+        if digest.hexdigest() != blob.name:
+            blob.unlink()
+            damaged.append(name)
+    return tuple(damaged)
 
 
 @contextmanager

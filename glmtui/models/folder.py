@@ -10,11 +10,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from glmtui.engine.events import Quant
 from glmtui.errors import UserError
 from glmtui.i18n import _
+
+if TYPE_CHECKING:
+    from glmtui.engine.events import Quant
 
 Family = Literal[
     "chatglm", "chatglm2", "chatglm3", "codegeex2", "chatglm4", "glm", "glm4", "glm4_moe", "glm4_moe_lite"

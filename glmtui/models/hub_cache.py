@@ -77,10 +77,14 @@ def snapshots() -> Iterator[Snapshot]:
                 yield Snapshot(hub_id, path.name, path, tuple(named.get(path.name, ())))
 
 
+def blobs(hub_id: str) -> list[Path]:
+    """Return the files that the cache holds of a model, finished or not."""
+    return sorted(file for file in (repository(hub_id) / "blobs").glob("*") if file.is_file())
+
+
 def size_of(hub_id: str) -> int:
     """Return the bytes that the cache holds of a model, finished or not."""
-    blobs = repository(hub_id) / "blobs"
-    return sum(file.stat().st_size for file in blobs.glob("*") if file.is_file())
+    return sum(file.stat().st_size for file in blobs(hub_id))
 
 
 def remove(hub_id: str) -> int:

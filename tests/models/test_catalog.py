@@ -111,12 +111,22 @@ def test_sizes_match_the_published_files():
         "chatglm-6b": 13416906785,
         "chatglm2-6b": 12487168064,
         "chatglm2-6b-int4": 3923712365,
-        "glm-4-9b-chat-hf": 18_800_000_000,
+        "glm-4-9b-chat-hf": 18_799_902_720,
     }
     for name, size in published.items():
         model = catalog.find(name)
         assert model is not None
         assert model.file_bytes == pytest.approx(size, rel=1e-3)
+
+
+def test_newer_models_have_the_parameters_that_they_are_named_for():
+    for name, billions in {
+        "glm-edge-1.5b-chat": 1.59, "glm-edge-4b-chat": 4.33, "glm-4-9b-chat": 9.40, "glm-4-9b-0414": 9.40,
+        "glm-4-32b-0414": 33.1, "glm-4.5-air": 106.9, "glm-4.7-flash": 29.9,
+    }.items():  # fmt: skip
+        model = catalog.find(name)
+        assert model is not None
+        assert model.sizes.parameters / 1e9 == pytest.approx(billions, rel=0.01)
 
 
 def test_the_table_is_consistent():

@@ -206,6 +206,30 @@ def test_a_part_that_was_damaged_on_the_disk_is_found_out(
     assert get(address)
 
 
+def test_a_file_that_was_cut_short_on_the_disk_comes_again(server: HubServer, address: str) -> None:
+    path = get(address)
+    (path / SHARDS[1]).resolve().write_bytes(b"short")
+    (path / SHARDS[2]).unlink()
+    (path / SHARDS[2]).write_bytes(b"a file, not a link")
+    assert (get(address) / SHARDS[1]).read_bytes() == server.files[SHARDS[1]]
+    assert (path / SHARDS[2]).read_bytes() == server.files[SHARDS[2]]
+
+
+def test_checking_finds_what_was_damaged_on_the_disk(server: HubServer, address: str) -> None:
+    path = get(address)
+    assert download.check("zai-org/chatglm-6b") == ()
+    blob = (path / SHARDS[1]).resolve()
+    content = bytearray(blob.read_bytes())
+    content[1000] ^= 1
+    blob.write_bytes(content)
+    seen: list[tuple[FileProgress, ...]] = []
+    assert download.check("zai-org/chatglm-6b", seen.append) == (SHARDS[1],)
+    assert all(file.done == file.size for file in seen[-1])
+    assert download.remaining(hub.list_files("chatglm-6b", address)) == len(content)
+    assert (get(address) / SHARDS[1]).read_bytes() == server.files[SHARDS[1]]
+    assert download.check("zai-org/chatglm-6b") == ()
+
+
 # --- refusals ---
 
 

@@ -139,8 +139,8 @@ class ModelsScreen(ModalScreen[str | None]):
             self.shelf.remove(entry)
         elif question == "download":
             self.shelf.start(entry.source or "")
-        elif entry.place == "absent":
-            self.ask("download")
+        elif entry.place == "absent" or (entry.place == "hub" and entry.problem):
+            self.ask("download")  # of one that is not whole, what is missing
         elif not entry.problem:
             self.dismiss(entry.source or "")
         self.draw()
