@@ -11,9 +11,12 @@ from torch import Tensor
 
 from glmtui.engine.chat_tokenizer import ChatTokenizer, load_tokenizer
 from glmtui.engine.events import ModelInfo, Sampling, Stats, Turn
+from glmtui.engine.failures import is_out_of_memory
+from glmtui.engine.fit import context_advice
 from glmtui.engine.generate import Check, Generation, reuse
 from glmtui.engine.stop import Stopped
-from glmtui.errors import UserError
+from glmtui.errors import OutOfMemoryError, UserError
+from glmtui.i18n import _
 from glmtui.models import prompts
 from glmtui.models.base import KVCache, LanguageModel
 from glmtui.models.folder import ModelFolder
@@ -171,6 +174,15 @@ class ChatModel:
         """Prompt and answer together in tokens: what is asked for, as far as the model was made for it."""
         return min(sampling.max_length, self.network.config.max_length)
 
+    def too_long(self, tokens: int) -> str:
+        """Say that memory ran out with a conversation of `tokens`, and what would fit."""
+        info = self.info
+        message = _("{device} ran out of memory with a conversation of {count} tokens.").format(
+            device=info.device_name or info.device, count=tokens
+        )
+        itemsize = 4 if info.dtype == "float32" else 2
+        return f"{message} {context_advice(self.folder.sizes, info.quant, itemsize, tokens)}"
+
     def keep(self, held: prompts.Held, cache: KVCache | None) -> None:
         """Keep what an answer leaves in `cache`, for the next question."""
         self._kept = _Kept(held, cache) if cache is not None else None
@@ -239,6 +251,10 @@ class Answer:
             self.reason = self._generation.reason
         except Stopped:
             pass
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemoryError(self._model.too_long(self.prompt_tokens + self.answer_tokens)) from error
         yield self._add(self._response.push(self._decoder.finish()) + self._response.finish())
         turns = self._turns[:-1] if self._goes_on else self._turns
         held = prompts.Held(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from glmtui.engine.device import SMALL
 from glmtui.engine.events import Quant
+from glmtui.i18n import _
 from glmtui.models.folder import Sizes
 
 RESERVE = 256 << 20
 """Bytes kept free for what is computed between the weights."""
+SHORTEST = 256
+"""The shortest context, in tokens, that is proposed where memory ran out."""
 ESTIMATED_CONTEXT = 2048
 """Tokens of keys and values that a model must have room for, next to its weights, to be loaded."""
 
@@ -38,3 +41,36 @@ def usual(sizes: Sizes, quant: Quant, device: str) -> int:
         return needed(sizes, quant, 1, 2)
     item_bytes = 4 if 4 * sizes.parameters <= SMALL else 2
     return needed(sizes, quant, item_bytes, item_bytes)
+
+
+def smaller_quants(quant: Quant) -> tuple[Quant, ...]:
+    """Return the quantisations that need less memory than `quant`."""
+    order: tuple[Quant, ...] = ("none", "8", "4")
+    return order[order.index(quant) + 1 :]
+
+
+def gigabytes(count: int) -> str:
+    """Format a number of bytes for people."""
+    return f"{count / 1e9:.1f} GB"
+
+
+def context_advice(sizes: Sizes, quant: Quant, dtype_bytes: int, tokens: int) -> str:
+    """Say what to do where memory ran out with a conversation of `tokens` on top of a model that was loaded.
+
+    Args:
+        dtype_bytes: of a weight that is not quantised.
+    """
+    held = sizes.memory_bytes(quant, dtype_bytes)
+    parts = [
+        _("/quant {quant} frees {size}").format(
+            quant=smaller, size=gigabytes(held - sizes.memory_bytes(smaller, dtype_bytes))
+        )
+        for smaller in smaller_quants(quant)
+    ]
+    if tokens >= 2 * SHORTEST:
+        shorter = max(tokens // 2 // SHORTEST, 1) * SHORTEST
+        parts.append(
+            _("/set generation.max_length {count} keeps conversations shorter").format(count=shorter)
+        )
+    parts.append(_("/new begins without the earlier rounds"))
+    return "; ".join(parts)

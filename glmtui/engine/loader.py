@@ -16,6 +16,8 @@ from glmtui.engine.chat_model import ChatModel
 from glmtui.engine.chat_tokenizer import load_tokenizer
 from glmtui.engine.device import Device
 from glmtui.engine.events import ModelInfo, Quant
+from glmtui.engine.failures import is_out_of_memory
+from glmtui.engine.fit import gigabytes, smaller_quants
 from glmtui.engine.placement import Placement
 from glmtui.errors import OutOfMemoryError, UserError
 from glmtui.i18n import _
@@ -82,23 +84,21 @@ class Plan:
         free = self.free
         if self.needed <= free:
             return
-        smaller: tuple[Quant, ...] = (
-            ("8", "4") if self.quant == "none" else ("4",) if self.quant == "8" else ()
-        )
-        fitting = [
-            f"--quant {quant} ({gigabytes(self.needed_at(quant))})"
-            for quant in smaller
-            if self.needed_at(quant) <= free
-        ]
         message = _("{path} needs about {needed} of memory on {device}, and {free} are free.").format(
             path=self.folder.path, needed=gigabytes(self.needed), device=self.place.name, free=gigabytes(free)
         )
-        advice = (
-            _("This would fit: {options}").format(options=", ".join(fitting))
-            if fitting
-            else _("Close other programs, or take a smaller model.")
-        )
-        raise OutOfMemoryError(f"{message} {advice}")
+        raise OutOfMemoryError(f"{message} {self.advice(free)}")
+
+    def advice(self, room: int) -> str:
+        """Say which quantisation would fit into `room` bytes, if any does."""
+        fitting = [
+            f"--quant {quant} ({gigabytes(self.needed_at(quant))})"
+            for quant in smaller_quants(self.quant)
+            if self.needed_at(quant) <= room
+        ]
+        if fitting:
+            return _("This would fit: {options}").format(options=", ".join(fitting))
+        return _("Close other programs, or take a smaller model.")
 
 
 def load(
@@ -129,14 +129,23 @@ def load(
 
     Raises:
         UserError: the model cannot be found, read or run as asked; the message says what to do.
-        OutOfMemoryError: it would not fit; found out before anything is read.
+        OutOfMemoryError: it would not fit, which is reckoned before anything is read; or the device says so.
     """
     chosen = plan(
         source, quant=quant, device=device, gpus=gpus, dtype=dtype, threads=threads, ptuning=ptuning
     )
     tokenizer = load_tokenizer(chosen.folder.path) if for_chat else None
     torch.set_num_threads(chosen.threads)
-    network = read(chosen, progress)
+    try:
+        network = read(chosen, progress)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        message = _("{device} ran out of memory while {path} was loaded, which needs about {needed}.")
+        message = message.format(
+            device=chosen.place.name, path=chosen.folder.path, needed=gigabytes(chosen.needed)
+        )
+        raise OutOfMemoryError(f"{message} {chosen.advice(chosen.needed - 1)}") from error
     return ChatModel(network, chosen.folder, describe(chosen, network), tokenizer)
 
 
@@ -276,11 +285,6 @@ def default_threads(weight_bytes: int) -> int:
     There the threads would wait for each other longer than they compute, and much longer on a busy machine.
     """
     return 1 if weight_bytes <= CACHE_SIZED else host.usable_cores()
-
-
-def gigabytes(count: int) -> str:
-    """Format a number of bytes for people."""
-    return f"{count / 1e9:.1f} GB"
 
 
 def _place(folder: ModelFolder, place: Device, gpus: int | str | None) -> Placement:

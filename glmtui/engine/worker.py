@@ -175,9 +175,11 @@ class Worker:
             Started(request.request_id, answer.prompt_tokens, answer.limit, answer.dropped_rounds)
         )
         tokens = _Tokens(request.request_id, self.events)
-        for text in answer:
-            tokens.add(text, answer.answer_tokens)
-        tokens.flush()
+        try:
+            for text in answer:
+                tokens.add(text, answer.answer_tokens)
+        finally:
+            tokens.flush()  # also what came before an error
         if answer.reason == "stopped":
             self.events.put(Cancelled(request.request_id, answer.stats, answer.text))
         else:
