@@ -14,13 +14,14 @@ from itertools import pairwise
 from pathlib import Path
 
 from glmtui import i18n
-from glmtui.commands import Command, ask, bench, doctor, models, quantize
+from glmtui.commands import Command, ask, bench, completion, doctor, models, quantize
 from glmtui.commands.model_options import add_model_options, pinned
+from glmtui.commands.words import translate_argparse
 from glmtui.errors import UsageError, UserError
 from glmtui.i18n import _
 from glmtui.version import __version__
 
-COMMANDS: tuple[Command, ...] = (ask, bench, doctor, models, quantize)
+COMMANDS: tuple[Command, ...] = (ask, bench, doctor, models, quantize, completion)
 INTERRUPTED = 130
 DUMB = ("dumb", "unknown")
 """Values of ``TERM`` for terminals that cannot do more than write lines."""
@@ -51,13 +52,19 @@ def leave(code: int) -> None:
 
 def build_parser() -> ArgumentParser:
     """Describe the whole command line, in the language in use."""
+    translate_argparse()
     parser = ArgumentParser(
         prog="glmtui",
         description=_("Chat with ChatGLM models on your own machine. Without a command, the app opens."),
         epilog=_("Inside the app, F1 or /help lists the commands and keys."),
         formatter_class=RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"%(prog)s {__version__}",
+        help=_("show the version and exit"),
+    )
     add_model_options(parser)
     app = parser.add_argument_group(_("app"))
     app.add_argument(
