@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -260,3 +263,19 @@ def test_a_reader_that_leaves_is_no_error(tiny: str) -> None:
         errors = process.stderr.read()
         process.wait(timeout=30)
     assert (process.returncode, errors) == (0, b"")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_ask_keeps_thought_and_answer_apart(terminal: bool) -> None:
+    from glmtui.chat.conversation import Conversation
+    from glmtui.plain.output import AnswerWriter
+
+    answer, thoughts = io.StringIO(), io.StringIO()
+    thoughts.isatty = lambda: terminal  # type: ignore[method-assign]
+    writer = AnswerWriter(answer, thoughts)
+    for piece in ("<th", "ink>\nwell\x1b[2J", "…\n</think>", "\n\nHel", "lo"):
+        writer.append(piece)
+    asyncio.run(writer.finish(Conversation().append("assistant", "Hello")))
+    assert answer.getvalue() == "Hello\n"
+    dim = re.sub("\x1b\\[2?2m", "", thoughts.getvalue())
+    assert dim == ("well…\n\n" if terminal else "")

@@ -12,6 +12,7 @@ from glmtui.chat.files import slug
 from glmtui.chat.imports import FORMAT_NAME, import_file
 from glmtui.errors import UserError
 from glmtui.i18n import _
+from glmtui.reasoning import quoted
 
 __all__ = ["FORMATS", "Format", "export", "free_path", "import_file", "known"]
 
@@ -66,7 +67,7 @@ def export(conversation: Conversation, name: str) -> str:
 def _markdown(conversation: Conversation) -> str:
     parts = [f"# {_one_line(conversation.title)}"]
     for message in conversation.branch():
-        parts += [f"## {_role(message)}", _closed(message.text.strip("\n"))]
+        parts += [f"## {_role(message)}", _closed(quoted(message.text).strip("\n"))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -146,7 +147,7 @@ def _html(conversation: Conversation) -> str:
             who=html.escape(_role(message)),
             iso=message.time.isoformat(timespec="seconds"),
             time=message.time,
-            body=parser.render(message.text),
+            body=parser.render(quoted(message.text)),
         )
         for message in conversation.branch()
     ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from glmtui.chat.tree import Tree
+from glmtui.reasoning import answer_of
 
 LENGTH = 60
 """Characters a made title has at most; lists cut it further to their width."""
@@ -25,7 +26,7 @@ def make_title(tree: Tree) -> str:
         if message.role == "user" and not question:
             question = first_line(message.text)
         elif message.role == "assistant" and question and not answer:
-            answer = first_line(message.text)
+            answer = first_line(answer_of(message.text))
         if len(question) >= _SHORT or answer:
             break
     if answer and len(question) < _SHORT:

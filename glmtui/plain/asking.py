@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from glmtui import reasoning
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.library import Library
 from glmtui.errors import UserError
@@ -65,6 +66,7 @@ class Asking(QuietView):
 
     def __init__(self, settings: Settings, output: TextIO, errors: TextIO, *, streaming: bool) -> None:
         super().__init__(output)
+        self._errors = errors
         self._status = Status(errors)
         self._streaming = streaming
         self._library = Library()
@@ -130,8 +132,10 @@ class Asking(QuietView):
     def _report(self, message: Message) -> str:
         """Return what ``--json`` prints: one line."""
         stats, path = self._controller.stats, self._controller.conversation.path
+        thought, answer, _thinking = reasoning.split(message.text)
         values: dict[str, object] = {
-            "answer": message.text,
+            "answer": answer,
+            **({"thought": thought} if thought else {}),
             "reason": REASONS.get(message.state, message.state),
             **{key: message.meta.get(key) for key in ("model", "device", "quant")},
         }
@@ -149,7 +153,7 @@ class Asking(QuietView):
 
     async def begin_answer(self, message: Message) -> AnswerHandle:
         """Write the answer as it comes, or nothing until it is complete."""
-        return _Answer(self.stream, self._status) if self._streaming else _Silent()
+        return _Answer(self.stream, self._errors, self._status) if self._streaming else _Silent()
 
     def notice(self, text: str, kind: Kind = "info") -> None:
         """Keep the first error; say warnings at once."""
@@ -169,8 +173,8 @@ class Asking(QuietView):
 
 
 class _Answer(AnswerWriter):
-    def __init__(self, stream: TextIO, status: Status) -> None:
-        super().__init__(stream)
+    def __init__(self, stream: TextIO, errors: TextIO, status: Status) -> None:
+        super().__init__(stream, errors)
         self._status = status
 
     def append(self, text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TextIO
 
+from glmtui import reasoning
 from glmtui.chat.conversation import Message
 from glmtui.tui.text import clean, split_partial
 
@@ -19,23 +20,41 @@ def write(stream: TextIO, text: str) -> None:
 
 
 class AnswerWriter:
-    """An answer that goes out as it comes, without what would steer a terminal (an `AnswerHandle`)."""
+    """An answer that goes out as it comes, without what would steer a terminal (an `AnswerHandle`).
 
-    def __init__(self, stream: TextIO) -> None:
+    Args:
+        stream: takes the answer.
+        thoughts: takes, dim, what the model thinks before it, where it is a terminal.
+    """
+
+    def __init__(self, stream: TextIO, thoughts: TextIO | None = None) -> None:
         self._stream = stream
+        self._thoughts = thoughts or stream
+        self._came = self._thought = self._answer = ""
         self._held = ""
         self._column_is_0 = True
 
     def append(self, text: str) -> None:
         """Write `text`, but for an unfinished escape sequence at its end."""
         ready, self._held = split_partial(self._held + text)
-        self._write(clean(ready))
+        self._take(clean(ready))
 
     async def finish(self, message: Message) -> None:
         """End the line."""
-        self._write(clean(self._held))
+        self._take(clean(self._held))
         if not self._column_is_0:
             self._write("\n")
+
+    def _take(self, text: str) -> None:
+        self._came += text
+        thought, answer, thinking = reasoning.split(self._came)
+        if self._thoughts.isatty() and thought:
+            if new := thought[len(self._thought) :]:
+                write(self._thoughts, f"\x1b[2m{new}\x1b[22m")
+            if not thinking and not self._answer:
+                write(self._thoughts, "\n\n")
+        new, self._thought, self._answer = answer[len(self._answer) :], thought, answer
+        self._write(new)
 
     def _write(self, text: str) -> None:
         if text:

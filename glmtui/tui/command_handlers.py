@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from glmtui.errors import UserError
 from glmtui.i18n import _, ngettext
+from glmtui.reasoning import answer_of
 from glmtui.settings import BY_KEY, named
 from glmtui.tui import preferences
 from glmtui.tui.front import OnScreen
@@ -93,7 +94,7 @@ async def copy(app: Front, argument: str) -> None:
     answers = [m for m in app.controller.conversation.branch() if m.role == "assistant" and m.text]
     if not answers:
         raise UserError(_("There is no answer to copy yet."))
-    text = answers[-1].text
+    text = answer_of(answers[-1].text)
     if argument:
         blocks = clipboard.code_blocks(text)
         if not blocks:
@@ -137,6 +138,11 @@ async def gpus(app: Front, argument: str) -> None:
 async def quant(app: Front, argument: str) -> None:
     """Change the bits per weight."""
     await app.change_setting("model.quant", argument.lower().removeprefix("int") or None)
+
+
+async def ptuning(app: Front, argument: str) -> None:
+    """Put a P-tuning checkpoint on top of the model, or take it away."""
+    await app.change_setting("model.ptuning", None if argument.lower() == "none" else argument)
 
 
 async def threads(app: Front, argument: str) -> None:

@@ -81,6 +81,8 @@ COMMANDS: tuple[Command, ...] = (
             completer=complete.choices("auto", "2", "3", "4", "8")),
     Command("quant", do.quant, N_("Change the bits per weight: fewer need less memory"), "4|8|none",
             completer=complete.choices("4", "8", "none")),
+    Command("ptuning", do.ptuning, N_("Put a P-tuning v2 checkpoint on top of the model, or take it away"),
+            N_("FOLDER|none"), completer=complete.prefixes),
     Command("threads", do.threads, N_("Change how many CPU threads the model uses"), N_("NUMBER|auto"),
             completer=complete.choices("auto")),
     Command("system", do.system,

@@ -111,6 +111,12 @@ def models(app: Front, typed: str) -> Sequence[Offer]:
     return [*found, *_entries(typed, folders_only=True)]
 
 
+def prefixes(_app: Front, typed: str) -> Sequence[Offer]:
+    """Complete with the folders of P-tuning checkpoints, and with ``none``."""
+    none = [Offer("none", _("no prefix"))] if "none".startswith(typed) else []
+    return [*none, *_entries(typed, folders_only=True)]
+
+
 def _entries(typed: str, *, folders_only: bool) -> Iterable[Offer]:
     head, _separator, start = typed.rpartition("/")
     folder = Path(os.path.expanduser(head or ("/" if typed.startswith("/") else ".")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from glmtui.i18n import _
+from glmtui.reasoning import answer_of
 
 if TYPE_CHECKING:
     from glmtui.tui.app import GlmTui
@@ -18,9 +19,9 @@ async def perform(app: GlmTui, message_id: str, action: str, text: str) -> None:
         return
     match action:
         case "copy" | "copy_code":
-            app.copy(text or conversation.messages[message_id].text)
+            app.copy(text or answer_of(conversation.messages[message_id].text))
         case "quote":
-            app.chat.composer.quote(text or conversation.messages[message_id].text)
+            app.chat.composer.quote(text or answer_of(conversation.messages[message_id].text))
         case "edit":
             app.chat.edit(message_id)
         case "regenerate":

@@ -340,3 +340,11 @@ def test_any_json_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, d
     with contextlib.suppress(UserError):
         assert all(conversation.messages for conversation in import_file(write(folder, document), library))
     assert len(library.list()) == len(list(library.folder.glob("*.jsonl")))
+
+
+def test_a_thought_is_quoted_before_its_answer() -> None:
+    conversation = Conversation()
+    conversation.append("user", "Hi")
+    conversation.append("assistant", "<think>\nwell\n\nso\n</think>\n\nHello")
+    assert export(conversation, "md").endswith("> well\n>\n> so\n\nHello\n")
+    assert "<blockquote>" in export(conversation, "html")

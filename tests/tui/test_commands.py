@@ -27,6 +27,7 @@ def test_names_and_words_are_unique() -> None:
     ("text", "name", "argument"),
     [
         ("/quant 4", "quant", "4"),
+        ("/ptuning a b", "ptuning", "a b"),
         ("  /QUANT   4 ", "quant", "4"),
         ("/model ~/my models/glm", "model", "~/my models/glm"),
         ("clear", "clear", ""),

@@ -440,3 +440,55 @@ def test_the_column_knows_what_is_where() -> None:
     column.clear()
     assert column.near(0, 10, 10) == range(0)
     assert column.place(3) is None
+
+
+# --- what a model thinks before it answers ---
+
+THOUGHT = "<think>\nFirst [b]this[/b].\nThen that.\n</think>\n\nThe **answer**."
+
+
+def thoughtful(text: str, state: str = "done") -> list[Message]:
+    question, answer = dialogue(2)
+    return [question, replace(answer, text=text, state=state)]  # type: ignore[arg-type]
+
+
+async def test_a_thought_is_folded_and_opens_by_key() -> None:
+    async with running(thoughtful(THOUGHT)) as (pilot, transcript):
+        assert "▸ Thought · 2 lines" in screen_text(pilot.app)
+        assert "First" not in screen_text(pilot.app)
+        assert "The answer." in screen_text(pilot.app)
+        transcript.focus()
+        await pilot.press("t")
+        await wait_until(pilot, lambda: "First [b]this[/b]." in screen_text(pilot.app))
+        assert "▾ Thought" in screen_text(pilot.app)
+        assert "think>" not in screen_text(pilot.app)
+        await pilot.press("t")
+        await wait_until(pilot, lambda: "First" not in screen_text(pilot.app))
+
+
+async def test_a_thought_opens_by_a_click() -> None:
+    async with running(thoughtful(THOUGHT)) as (pilot, _transcript):
+        await pilot.click(pilot.app.query(MessageView).last(), offset=(5, 1))
+        await wait_until(pilot, lambda: "Then that." in screen_text(pilot.app))
+
+
+async def test_an_answer_without_a_thought_has_no_fold() -> None:
+    async with running(thoughtful("The **answer**.")) as (pilot, _transcript):
+        assert "Thought" not in screen_text(pilot.app)
+
+
+async def test_a_thought_and_an_answer_stream_into_their_places() -> None:
+    question, answer = thoughtful("")
+    async with running([question]) as (pilot, transcript):
+        handle = await transcript.begin_answer(answer)
+        for piece in ("<th", "ink>\nFirst this.", "\nThen", " that.\n</thi"):
+            handle.append(piece)
+        await wait_until(pilot, lambda: "▸ Thinking · 2 lines" in screen_text(pilot.app))
+        assert "First" not in screen_text(pilot.app)
+        for piece in ("nk>\n\nThe ", "**answer**."):
+            handle.append(piece)
+        await wait_until(pilot, lambda: "The answer." in screen_text(pilot.app))
+        await handle.finish(replace(answer, text=THOUGHT))
+        await settled(pilot, transcript)
+        assert "▸ Thought · 2 lines" in screen_text(pilot.app)
+        assert screen_text(pilot.app).count("The answer.") == 1

@@ -14,6 +14,7 @@ from textual.message import Message
 from textual.style import Style
 from textual.timer import Timer
 
+from glmtui import reasoning
 from glmtui.i18n import N_, _, ngettext
 from glmtui.tui.text import clean, one_line
 from glmtui.tui.typeset.blocks import Block, stack
@@ -26,7 +27,16 @@ if TYPE_CHECKING:
     from glmtui.chat.conversation import Message as ChatMessage
 
 Action = Literal[
-    "copy", "copy_code", "edit", "regenerate", "continue", "delete", "quote", "previous_branch", "next_branch"
+    "copy",
+    "copy_code",
+    "edit",
+    "regenerate",
+    "continue",
+    "delete",
+    "quote",
+    "unfold",
+    "previous_branch",
+    "next_branch",
 ]
 """What can be done with a message."""
 ROLES = {"user": N_("You"), "assistant": "ChatGLM", "system": N_("System")}
@@ -116,6 +126,8 @@ class MessageView(EntryView):
         super().__init__(entry)
         self.chosen = False
         """Whether keys act on it."""
+        self.unfolded = False
+        """Whether what the model thought is shown."""
         self._blocks: list[Block] | None = None
 
     @property
@@ -153,9 +165,31 @@ class MessageView(EntryView):
         """What people wrote is shown as they wrote it; answers are Markdown."""
         if self.message.role == "user":
             return wrap(Content(clean(self.message.text).rstrip()), width)
+        thought, answer, thinking = reasoning.split(self.message.text)
         if self._blocks is None:
-            self._blocks = whole(self.message.text)
-        return stack(self._blocks, width)
+            self._blocks = whole(answer)
+        return [*self.thought(thought, thinking, width), *stack(self._blocks, width)]
+
+    def thought(self, text: str, thinking: bool, width: int) -> list[Line]:
+        """What the model thought before it answered: a line that opens, and what is folded behind it."""
+        if not text:
+            return []
+        text = clean(text)
+        count = text.count("\n") + 1
+        words = ngettext("{n} line", "{n} lines", count).format(n=count)
+        label = f"{'▾' if self.unfolded else '▸'} {_('Thinking') if thinking else _('Thought')} · {words}"
+        head = Content.styled(label, "$text-muted").stylize(Style.from_meta({ACTION: "unfold"}))
+        lines = [Line(head, start=len(head))]
+        if self.unfolded:
+            lines += [
+                line.behind(Content("  ")) for line in wrap(Content.styled(text, "$text-muted"), width - 2)
+            ]
+        return [*lines, Line(Content(""))] if self.unfolded or not thinking else lines
+
+    def unfold(self) -> None:
+        """Show what the model thought, or fold it again."""
+        self.unfolded = not self.unfolded
+        self.lines_changed()
 
     def on_click(self, event: events.Click) -> None:
         """Tell the transcript."""
@@ -220,6 +254,8 @@ class AnswerView(MessageView):
     def __init__(self, entry: Entry) -> None:
         super().__init__(entry)
         self._growing = GrowingMarkdown()
+        self._came = ""
+        self._answer = ""  # what of that the blocks are made of
         self._waiting: list[str] = [entry.message.text] if entry.message and entry.message.text else []
         self._drawn = 0.0
         self._worked = 0.0
@@ -228,7 +264,10 @@ class AnswerView(MessageView):
 
     def body(self, width: int) -> list[Line]:
         """As far as it has come."""
-        return super().body(width) if self._finished else stack(self._growing.blocks, width)
+        if self._finished:
+            return super().body(width)
+        thought, _answer, thinking = reasoning.split(self._came)
+        return [*self.thought(thought, thinking, width), *stack(self._growing.blocks, width)]
 
     def foot(self) -> Content:
         """Say that more is to come."""
@@ -255,27 +294,32 @@ class AnswerView(MessageView):
             self._timer = self.set_timer(wait, self._show_more)
             return
         self._timer, self._drawn, self._worked = None, monotonic(), thread_time()
-        if self._growing.add(self._take()):
+        if self._take():
             self.lines_changed()
 
-    def _take(self) -> str:
+    def _take(self) -> bool:
+        """Take in what waits; return whether that changes what is seen."""
         text = "".join(self._waiting)
         self._waiting.clear()
         self.entry.text += text
-        return text
+        self._came += text
+        thought, answer, _thinking = reasoning.split(self._came)
+        new, self._answer = answer[len(self._answer) :], answer
+        return self._growing.add(new) or bool(thought and not answer)
 
     async def finish(self, message: ChatMessage) -> None:
         """Show the answer as it is now kept: the same text, its state and its figures."""
         if self._timer is not None:
             self._timer.stop()
             self._timer = None
-        self._growing.add(self._take())
+        self._take()
         self._growing.finish()
         self._finished = True
         self.entry.message = message
         self.entry.text = message.text
         self.entry.pinned = False
-        self._blocks = self._growing.blocks if self._growing.text == clean(message.text) else None
+        same = self._growing.text == clean(reasoning.split(message.text).answer)
+        self._blocks = self._growing.blocks if same else None
         self.lines_changed()
 
 

@@ -245,6 +245,11 @@ class Transcript(ColumnView):
         )
         if message_id is None or message_id not in self._by_id:
             return
+        view = self._by_id[message_id].view
+        if action == "unfold":
+            if isinstance(view, MessageView):
+                view.unfold()
+            return
         text = self.screen.get_selected_text() or "" if action in ("copy", "quote") else ""
         if action == "copy_code":
             blocks = code_blocks(self._by_id[message_id].text)
