@@ -44,14 +44,16 @@ class AnswerWriter:
         self._take(clean(self._held))
         if not self._column_is_0:
             self._write("\n")
+        elif self._thought and not self._answer and self._thoughts.isatty():
+            write(self._thoughts, "\n")
 
     def _take(self, text: str) -> None:
         self._came += text
-        thought, answer, thinking = reasoning.split(self._came)
+        thought, answer, _thinking = reasoning.split(self._came)
         if self._thoughts.isatty() and thought:
             if new := thought[len(self._thought) :]:
                 write(self._thoughts, f"\x1b[2m{new}\x1b[22m")
-            if not thinking and not self._answer:
+            if answer and not self._answer:
                 write(self._thoughts, "\n\n")
         new, self._thought, self._answer = answer[len(self._answer) :], thought, answer
         self._write(new)
