@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ def run(options: AppOptions) -> int:
     settings = Settings.load()
     if not settings["ui.kitty_keys"]:
         os.environ["TEXTUAL_DISABLE_KITTY_KEY"] = "1"
+    gc.disable()  # of a start nothing is garbage; the app turns it on after the first paint
     from glmtui.tui.app import GlmTui
 
     app = GlmTui(options, settings=settings)

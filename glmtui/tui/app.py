@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -95,6 +96,8 @@ class GlmTui(App[None]):
 
     def on_ready(self) -> None:
         """Everything slow comes after the first paint."""
+        gc.freeze()  # what is there now stays: collecting need not look at it again and again
+        gc.enable()
         self.call_after_refresh(self._begin)
 
     async def _begin(self) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
+from textual.widget import Widget
 from textual.widgets import Static
 
 from glmtui.errors import UserError
@@ -31,20 +32,32 @@ class SettingsPane(Vertical):
         self._explained: Row | None = None
 
     def compose(self) -> ComposeResult:
-        """Title, rows by section, help."""
+        """Title, room for the rows, help."""
         yield Static(_("Settings"), classes="pane-title", markup=False)
-        with VerticalScroll(can_focus=False, id="setting-rows"):
-            section = ""
-            for setting in SCHEMA:
-                if setting.section != section:
-                    if section == "ui":
-                        yield KeysRow(self.settings)
-                    section = setting.section
-                    yield Static(_(SECTIONS.get(section, section)), classes="section", markup=False)
-                    if section == "generation":
-                        yield PresetRow(self.settings)
-                yield SettingRow(setting, self.settings, self.own)
+        yield VerticalScroll(can_focus=False, id="setting-rows")
         yield Static(id="setting-help", markup=False)
+
+    def on_show(self) -> None:
+        """Make the rows."""
+        self._make_rows()
+
+    def _make_rows(self) -> None:
+        """Make the rows when they are first seen, which for most people is not at the start."""
+        place = self.query_one("#setting-rows")
+        if not place.children:
+            place.mount_all(self._rows())
+
+    def _rows(self) -> Iterator[Widget]:
+        section = ""
+        for setting in SCHEMA:
+            if setting.section != section:
+                if section == "ui":
+                    yield KeysRow(self.settings)
+                section = setting.section
+                yield Static(_(SECTIONS.get(section, section)), classes="section", markup=False)
+                if section == "generation":
+                    yield PresetRow(self.settings)
+            yield SettingRow(setting, self.settings, self.own)
 
     def on_mount(self) -> None:
         """Say what the keys do until a row is looked at."""
@@ -52,6 +65,7 @@ class SettingsPane(Vertical):
 
     def focus_row(self, key: str | None = None) -> None:
         """Go to the row of `key`, or to the first."""
+        self._make_rows()
         rows = self.query(SettingRow)
         row = next((row for row in rows if row.setting.key == key), None) or rows.first()
         row.focus()
