@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 
+from glmtui.engine.decoding import Decoder, recorder_for
 from glmtui.engine.events import Sampling, Stats
 from glmtui.engine.sampling import Sampler
 from glmtui.models.base import KVCache, LanguageModel
@@ -80,6 +81,7 @@ class Generation:
         ids = torch.tensor(self.prompt[cache.length :], dtype=torch.long, device=device)
         logits = model(ids, cache, last_only=True, check=check)
         self._prompt_read = perf_counter()
+        decode = Decoder(model, cache, recorder_for(model))
         while True:
             check(1.0)
             token = self._sampler(logits[-1])
@@ -91,7 +93,7 @@ class Generation:
             if self.count >= self.max_new_tokens:
                 return
             check(1.0)
-            logits = model(torch.tensor([token], dtype=torch.long, device=device), cache, last_only=True)
+            logits = decode(token)
 
 
 def _go_on(_fraction: float) -> None:

@@ -95,6 +95,13 @@ class KVCache:
             raise ValueError(f"cannot truncate {self.length} tokens to {length}")
         self.length = length
 
+    def reserve(self, count: int) -> None:
+        """Make room for `count` more tokens in every layer."""
+        start = self.prefix_length + self.length
+        for layer, buffer in enumerate(self._buffers):
+            if buffer is not None and buffer.shape[3] < start + count:
+                self._grow(layer, start, start + count, buffer[0])
+
     @property
     def nbytes(self) -> int:
         """Bytes that the buffers take."""
@@ -110,6 +117,51 @@ class KVCache:
             grown[:, :, :, :start] = old[:, :, :, :start]
         self._buffers[layer] = grown
         return grown
+
+
+class Slots:
+    """A cache for one token at a time in fixed shapes, with the token's place in a tensor.
+
+    It writes into the buffers of `cache`, which must hold a prompt, and always shows the whole of them; what
+    lies behind the token is masked. `cache` does not count the token: its owner says `advance`.
+    """
+
+    def __init__(self, cache: KVCache) -> None:
+        cache.reserve(1)
+        self.cache = cache
+        self._buffers = [buffer for buffer in cache._buffers if buffer is not None]
+        first = self._buffers[0]
+        self.capacity = first.shape[3]
+        used = cache.prefix_length + cache.length
+        for buffer in self._buffers:
+            buffer[:, :, :, used:] = 0  # masked, but 0 times what is no number is none
+        self._column = torch.zeros(1, dtype=torch.long, device=first.device)
+        self._columns = torch.arange(self.capacity, device=first.device)
+
+    def stand_at(self, index: int) -> None:
+        """Let the next token be the one at `index`, the prefix not counted."""
+        self._column.fill_(self.cache.prefix_length + index)
+
+    def has_room(self) -> bool:
+        """Whether the cache can take one more token without new buffers."""
+        return self.cache.prefix_length + self.cache.length < self.capacity
+
+    @property
+    def position(self) -> Tensor:
+        """Index of the token, int64 ``[1]``."""
+        return self._column - self.cache.prefix_length
+
+    @property
+    def mask(self) -> Tensor:
+        """What the token may see, bool ``[1, capacity]``."""
+        return (self._columns <= self._column)[None]
+
+    def append(self, layer: int, keys: Tensor, values: Tensor, offset: int = 0) -> tuple[Tensor, Tensor]:
+        """Write `keys` and `values` ``[1, heads, 1, head_dim]``; return all of the layer's."""
+        both = self._buffers[layer]
+        both[0].index_copy_(2, self._column, keys.to(both.dtype))
+        both[1].index_copy_(2, self._column, values.to(both.dtype))
+        return both[0], both[1]
 
 
 class CoreAttention(nn.Module):
@@ -136,7 +188,8 @@ class CoreAttention(nn.Module):
             q.shape[0], keys.shape[1], -1, *q.shape[2:]
         )  # [batch, groups, heads of a group, n, head_dim]
         if q.shape[2] == 1:  # the heads of a group are the rows that read its keys once
-            return F.scaled_dot_product_attention(grouped[..., 0, :], keys, values).view_as(q)
+            attended = F.scaled_dot_product_attention(grouped[..., 0, :], keys, values, attn_mask=mask)
+            return attended.view_as(q)
         share = (-1, -1, grouped.shape[2], -1, -1)  # a group's keys are not copied
         keys, values = keys[:, :, None].expand(share), values[:, :, None].expand(share)
         assert q.shape[0] == 1, "heads that share keys are for inference, one sequence at a time"

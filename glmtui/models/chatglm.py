@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from glmtui.errors import UserError
 from glmtui.i18n import _
-from glmtui.models.base import Check, CoreAttention, KVCache, causal_mask
+from glmtui.models.base import Check, CoreAttention, KVCache, Slots, causal_mask
 from glmtui.models.ptuning import PrefixEncoder
 from glmtui.models.spread import Spread, Trip
 
@@ -304,7 +304,8 @@ class ChatGLM(nn.Module):
         if cache.length == 0:
             cache.read_layout(ids.tolist(), self.config)
         x = self.transformer.word_embeddings(ids)[None]
-        positions = self.positions(cache, cache.length, n, ids.device)[None]
+        index = torch.arange(cache.length, cache.length + n, device=ids.device)
+        positions = self.positions(cache, index)[None]
         turns = rotary(positions, self.config.head_dim, x.dtype)
         pieces = [(piece, turns.rows(piece.start, piece.stop)) for piece in _pieces(cache, n, ids.device)]
         trip = Trip(self.spread, pieces)
@@ -339,12 +340,26 @@ class ChatGLM(nn.Module):
         logits: Tensor = self.lm_head(self.transformer.final_layernorm(trip.home(x[0])))
         return logits.float()
 
-    def positions(self, cache: ChatGLMCache, start: int, count: int, device: torch.device) -> Tensor:
-        """Return the positions ``[parts, count]`` of the tokens from index `start` of the sequence.
+    @torch.inference_mode()
+    def step(self, token: Tensor, slots: Slots) -> Tensor:
+        """Return float32 logits ``[1, vocab]`` for `token` ``[1]`` in fixed shapes, where `slots` stand."""
+        assert isinstance(slots.cache, ChatGLMCache)
+        x = self.transformer.word_embeddings(token)[None]
+        turns = rotary(self.positions(slots.cache, slots.position)[None], self.config.head_dim, x.dtype)
+        mask = slots.mask
+        for layer, block in enumerate(self.transformer.layers):
+            assert isinstance(block, Block)
+            a = block.input_layernorm(x)
+            q, k, v = block.attention.project(a, turns)
+            x = block.finish(a, q, *slots.append(layer, k, v), mask)
+        logits: Tensor = self.lm_head(self.transformer.final_layernorm(x[0]))
+        return logits.float()
+
+    def positions(self, cache: ChatGLMCache, index: Tensor) -> Tensor:
+        """Return the positions ``[parts, n]`` of the tokens at `index` ``[n]`` of the sequence.
 
         Context: its index, and 0. From ``<sop>`` on: the mask token's index, and 1, 2, 3, …
         """
-        index = torch.arange(start, start + count, device=device)
         context = index < cache.context_length
         if not self.config.position_encoding_2d:
             constant = index if cache.uses_gmask else torch.full_like(index, cache.mask_position)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from glmtui.errors import UserError
 from glmtui.i18n import _
-from glmtui.models.base import Check, CoreAttention, KVCache, SwiGLU, causal_mask
+from glmtui.models.base import Check, CoreAttention, KVCache, Slots, SwiGLU, causal_mask
 from glmtui.models.ptuning import PrefixEncoder
 from glmtui.models.spread import Spread, Trip
 
@@ -145,7 +145,13 @@ class Attention(nn.Module):
         self.dense = nn.Linear(width, config.hidden_size, bias=config.add_bias_linear)
 
     def forward(
-        self, x: Tensor, rotary: Rotary, mask: Tensor | None, cache: KVCache, layer: int, offset: int
+        self,
+        x: Tensor,
+        rotary: Rotary,
+        mask: Tensor | None,
+        cache: KVCache | Slots,
+        layer: int,
+        offset: int,
     ) -> Tensor:
         """Attend from `x` ``[n, hidden]`` to all that the cache then holds, as far as `mask` lets see."""
         n = x.shape[0]
@@ -187,7 +193,13 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(
-        self, x: Tensor, rotary: Rotary, mask: Tensor | None, cache: KVCache, layer: int, offset: int
+        self,
+        x: Tensor,
+        rotary: Rotary,
+        mask: Tensor | None,
+        cache: KVCache | Slots,
+        layer: int,
+        offset: int,
     ) -> Tensor:
         """Run `x` ``[n, hidden]`` through the layer; see `Attention.forward`."""
         x = x + self.self_attention(self.input_layernorm(x), rotary, mask, cache, layer, offset)
@@ -295,5 +307,17 @@ class ChatGLM2(nn.Module):
             outputs.append(x[-1:] if last_only else x)
         cache.advance(n)
         x = outputs[-1] if last_only or len(outputs) == 1 else torch.cat(outputs)
+        logits: Tensor = self.transformer.output_layer(self.transformer.encoder.final_layernorm(x))
+        return logits.float()
+
+    @torch.inference_mode()
+    def step(self, token: Tensor, slots: Slots) -> Tensor:
+        """Return float32 logits ``[1, vocab]`` for `token` ``[1]`` in fixed shapes, where `slots` stand."""
+        config = self.config
+        x = self.transformer.embedding.word_embeddings(token)
+        turns = rotary(slots.position, config.kv_channels, 10000.0 * config.rope_ratio, x.dtype)
+        mask = slots.mask
+        for layer, block in enumerate(self.transformer.encoder.layers):
+            x = block(x, turns, mask, slots, layer, 0)
         logits: Tensor = self.transformer.output_layer(self.transformer.encoder.final_layernorm(x))
         return logits.float()

@@ -57,7 +57,7 @@ def test_without_sop_everything_is_context(network: ChatGLM):
 def test_positions_follow_the_published_layout(network: ChatGLM):
     cache = network.new_cache()
     network(prompt(1, 2, 3), cache)
-    positions = network.positions(cache, 0, 8, torch.device("cpu"))
+    positions = network.positions(cache, torch.arange(8))
     assert positions.tolist() == [[0, 1, 2, 3, 3, 3, 3, 3], [0, 0, 0, 0, 1, 2, 3, 4]]
 
 
@@ -65,9 +65,9 @@ def test_one_dimensional_positions():
     network = ChatGLM(ChatGLMConfig.from_dict(SMALL | {"position_encoding_2d": False})).eval()
     cache = network.new_cache()
     network(torch.tensor([1, 30, 2, 34]), cache)
-    assert network.positions(cache, 0, 6, torch.device("cpu")).tolist() == [[0, 1, 2, 1, 1, 1]]
+    assert network.positions(cache, torch.arange(6)).tolist() == [[0, 1, 2, 1, 1, 1]]
     network(prompt(1, 2), fresh := network.new_cache())
-    assert network.positions(fresh, 0, 5, torch.device("cpu")).tolist() == [[0, 1, 2, 3, 4]]
+    assert network.positions(fresh, torch.arange(5)).tolist() == [[0, 1, 2, 3, 4]]
 
 
 def test_a_bidirectional_context_is_kept_whole_or_not_at_all(network: ChatGLM):
@@ -92,7 +92,7 @@ def test_a_padded_batch_gives_the_logits_of_each_alone(network: ChatGLM):
         cache, n = network.new_cache(), len(sequence)
         alone.append(network(sequence, cache))
         ids[i, :n] = sequence
-        positions[i, :, :n] = network.positions(cache, 0, n, ids.device)
+        positions[i, :, :n] = network.positions(cache, torch.arange(n))
         mask[i, 0] = torch.ones(longest, longest).tril().bool()
         mask[i, 0, :, : cache.context_length] = True
     batch = network.score(ids, positions, mask)
