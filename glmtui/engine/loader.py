@@ -221,19 +221,24 @@ def read_quantized(
     names: Mapping[str, tuple[int, ...]],
     done: Callable[[int, Literal["read", "quantize"]], None],
 ) -> None:
-    """Place quantised weights: from the cache if they are there or can be made there, else made in memory."""
+    """Place quantised weights: from the cache if they are there or can be made there, else made in memory.
+
+    Published INT8 and INT4 weights are put in order as fast as a disk gives them, so they are in memory first
+    and in the cache soon after.
+    """
     bits: Bits = 8 if plan.quant == "8" else 4
-    folder = plan.folder
+    source = folder = plan.folder
     stage: Literal["read", "quantize"] = "read"
-    converts = not is_own(folder.config) and not (plan.exact and folder.quant != "none")
-    if converts and folder.file_bytes >= store.CACHED_FROM:
-        found = store.open_cached(folder, bits)
-        if found is None and store.has_room(folder, bits):
-            with contextlib.suppress(OSError):  # no room or no permission: it runs all the same
-                found = store.fill_cache(folder, bits, lambda count: done(count, "quantize"))
-        folder = found or folder
-    elif converts:
+    converts = not is_own(source.config) and not (plan.exact and source.quant != "none")
+    cacheable = converts and source.file_bytes >= store.CACHED_FROM
+    if found := store.open_cached(source, bits) if cacheable else None:
+        folder = found
+    elif source.quant == "none":
         stage = "quantize"
+        if cacheable and store.has_room(source, bits):
+            with contextlib.suppress(OSError):  # no room or no permission: it runs all the same
+                folder = store.fill_cache(source, bits, lambda count: done(count, "quantize"))
+                stage = "read"
     read_into(
         network,
         folder,
@@ -244,6 +249,8 @@ def read_quantized(
         activations="float" if plan.exact else "int8",
         done=lambda count: done(count, stage),
     )
+    if cacheable and folder is source and source.quant != "none" and store.has_room(source, bits):
+        store.fill_cache_later(source, bits, network)
 
 
 def describe(plan: Plan, network: Network) -> ModelInfo:

@@ -1,22 +1,14 @@
-"""Reads the original weight files tensor by tensor, memory-mapped, and says clearly what is wrong with them.
-
-Nothing a file holds is ever executed: pickles are read with ``weights_only=True``, safetensors hold no code.
-"""
+"""A checkpoint's weights tensor by tensor, and the network they belong to, built without memory."""
 
 from __future__ import annotations
 
-import pickle
 import re
-import struct
-import threading
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -28,6 +20,7 @@ from glmtui.models.chatglm2 import ChatGLM2, ChatGLM2Config
 from glmtui.models.folder import TRANSFORMERS, ModelFolder
 from glmtui.models.glm import GLM, GLMConfig
 from glmtui.models.ptuning import KEYS as PREFIX
+from glmtui.models.weight_files import read_file
 
 QUANTIZED = re.compile(
     r"\.layers\.\d+\.(self_)?(attention|mlp)\.(query_key_value|dense|dense_h_to_4h|dense_4h_to_h)\.weight$"
@@ -35,19 +28,6 @@ QUANTIZED = re.compile(
 """The weights that a published int8 or int4 file has quantised."""
 
 _DERIVED = re.compile(r"rotary(_pos)?_emb\.inv_freq$")
-_ZIP = b"PK\x03\x04"
-_DAMAGED = (
-    RuntimeError,  # what torch's own reader raises
-    pickle.UnpicklingError,
-    struct.error,
-    EOFError,
-    OSError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    TypeError,
-)
-
 
 Network: TypeAlias = ChatGLM | ChatGLM2 | GLM
 """A network of the family, of whichever architecture."""
@@ -143,96 +123,6 @@ def _untied(name: str, tied: Mapping[str, str]) -> str:
     if name.endswith("_scale"):
         return f"{_untied(name.removesuffix('_scale'), tied)}_scale"
     return tied.get(name, name)
-
-
-def read_file(file: Path) -> Iterator[tuple[str, Tensor]]:
-    """Yield ``(name, tensor)`` of one ``.safetensors`` or ``.bin`` file, memory-mapped where possible.
-
-    Raises:
-        UserError: the file is damaged, cut short, or a pickle that would execute code.
-    """
-    yield from (_read_safetensors if file.suffix == ".safetensors" else _read_pickle)(file)
-
-
-def _read_safetensors(file: Path) -> Iterator[tuple[str, Tensor]]:
-    try:
-        with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 (it is no dict)
-                yield name, tensors.get_tensor(name)
-    except (SafetensorError, OSError) as error:
-        raise UserError(_damaged(file, error)) from error
-
-
-def _read_pickle(file: Path) -> Iterator[tuple[str, Tensor]]:
-    try:
-        with file.open("rb") as stream:
-            zipped = stream.read(len(_ZIP)) == _ZIP  # files before torch 1.6 are not, and cannot be mapped
-        state = torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
-    except _DAMAGED as error:
-        if refused := re.search(r"GLOBAL\s+([\w.]+)", str(error)):
-            raise UserError(
-                _(
-                    "{path} asks to run code while it is read ({name}). That was refused and nothing was "
-                    "run; do not use this file."
-                ).format(path=file, name=refused[1])
-            ) from error
-        raise UserError(_damaged(file, error)) from error
-    if not isinstance(state, dict):
-        raise UserError(_("{path} is not a table of weights").format(path=file))
-    with _Checksums(file) if zipped else nullcontext() as checksums:
-        for name in list(state):
-            tensor = state.pop(name)  # so that memory goes as soon as the caller has done with the tensor
-            if isinstance(tensor, Tensor):
-                yield str(name), tensor
-        if checksums is not None:
-            checksums.wait()
-
-
-class _Checksums:
-    """Reads a zip file in a thread of its own and compares the checksums of its parts.
-
-    It runs beside the loading, ahead of which it brings the file into memory; mapped tensors are not checked
-    by anybody else.
-    """
-
-    _CHUNK = 1 << 22
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._error: Exception | None = None
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="checksums", daemon=True)
-
-    def __enter__(self) -> _Checksums:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def wait(self) -> None:
-        """Raise UserError if any part of the file is not what was written."""
-        self._thread.join()
-        if self._error is not None:
-            raise UserError(_damaged(self._file, self._error)) from self._error
-
-    def _run(self) -> None:
-        try:
-            with zipfile.ZipFile(self._file) as archive:
-                for part in archive.infolist():
-                    with archive.open(part) as stream:
-                        while not self._stop.is_set() and stream.read(self._CHUNK):
-                            pass
-        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
-            self._error = error
-
-
-def _damaged(file: Path, error: BaseException) -> str:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return _("{path} ({size} bytes) is damaged or cut short: {reason}. Download it again.").format(
-        path=file, size=file.stat().st_size, reason=reason.rstrip(".")
-    )
 
 
 class _Uninitialised(TorchFunctionMode):

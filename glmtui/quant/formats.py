@@ -29,6 +29,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from glmtui.memory import use_huge_pages
 from glmtui.quant import cpu
 
 Bits = Literal[4, 8]
@@ -218,6 +219,7 @@ def empty(bits: Bits, rows: int, columns: int, per_row: bool = False) -> Packed:
     """Return a matrix for weights ``[rows, columns]`` whose tensors hold nothing yet."""
     described = layout(bits, rows, columns, per_row)
     tensors = {name: torch.empty(shape, dtype=dtype) for name, (dtype, shape) in described.items()}
+    use_huge_pages(tensors["values"])
     return Packed(bits, rows, columns, **tensors)
 
 

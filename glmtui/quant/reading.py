@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from glmtui.errors import UserError
 from glmtui.i18n import _
-from glmtui.models.checkpoint import QUANTIZED, Checkpoint, assign, dtype_of, expected_shapes, read_file
+from glmtui.models.checkpoint import QUANTIZED, Checkpoint, assign, dtype_of, expected_shapes
 from glmtui.models.folder import ModelFolder
+from glmtui.models.weight_files import read_file
 from glmtui.quant import formats
 from glmtui.quant.formats import Bits, Packed
 from glmtui.quant.fused import fuse
@@ -165,7 +166,7 @@ def _read_published(
 def _read_own(
     network: nn.Module, folder: ModelFolder, names: Mapping[str, tuple[int, ...]], scheme: Scheme
 ) -> Iterator[tuple[str, Packed | Tensor]]:
-    stored = {name: tensor for file in folder.weight_files for name, tensor in read_file(file)}
+    stored = {name: tensor for file in folder.weight_files for name, tensor in read_file(file, stays=True)}
     for name, shape in names.items():
         expected = tensor_layout(network, name, shape, scheme)
         for part, (dtype, part_shape) in expected.items():

@@ -2,16 +2,22 @@
 
 Such a folder has a ``config.json`` (the source's, with ``quantization_bit`` and ``quantization_format``) and
 one ``model.safetensors``, whose tensors are mapped and multiplied as they lie. A folder is written under
-another name and renamed when all of it is on disk, so that none that exists is ever half.
+another name and renamed when all of it is written, so that none that exists is ever half.
+
+A model in the cache is used before the disk has all of it; until then a file ``unsynced`` in its folder tells
+since when the machine has been running. When it was started anew meanwhile, the model is made again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,16 +28,23 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from glmtui.atomic import sync_directory
 from glmtui.errors import UserError
 from glmtui.models.checkpoint import expected_shapes, new_network
 from glmtui.models.folder import ModelFolder
 from glmtui.paths import cache_dir, make_private
 from glmtui.quant.formats import Bits, Layout, Packed
+from glmtui.quant.linear import QuantizedEmbedding, QuantizedLinear
 from glmtui.quant.reading import FORMAT, Done, Scheme, entries, tensor_layout
 
 CACHED_FROM = 256 << 20
 """Checkpoints smaller than this, in bytes, are quantised at every start: it takes a moment."""
+Loaded = Callable[[], nn.Module | None]
+"""Returns a network with quantised layers, None once nobody uses it any more."""
 _PARTIAL = "partial"
+_UNSYNCED = "unsynced"
+_BOOT_TIME_DRIFT = 60
+"""Seconds by which the time at which the machine was started may seem to move, as clocks are set."""
 _NAMES = {torch.uint8: "U8", torch.float16: "F16", torch.float32: "F32"}
 
 
@@ -57,7 +70,7 @@ class TensorFile:
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-(len(text) + 8) % 64)  # tensors then start on a cache line
         self._start = 8 + len(text)
-        self._file = path.open("wb")
+        self._file = path.open("wb", buffering=0)
         self._file.write(len(text).to_bytes(8, "little") + text)
         self._file.truncate(self._start + end)
 
@@ -75,12 +88,9 @@ class TensorFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the file; when all went well, all of it is on disk then."""
+        """Close the file."""
         with self._file:
-            if kind is None:
-                assert not self._offsets, f"{len(self._offsets)} tensors were never written"
-                self._file.flush()
-                os.fsync(self._file.fileno())
+            assert kind is not None or not self._offsets, f"{len(self._offsets)} tensors were never written"
 
 
 def write_folder(source: ModelFolder, bits: Bits, target: Path, done: Done | None = None) -> None:
@@ -93,8 +103,7 @@ def write_folder(source: ModelFolder, bits: Bits, target: Path, done: Done | Non
     partial = target.with_name(f"{_PARTIAL}-{os.getpid()}-{target.name}")
     partial.mkdir(mode=0o700, parents=True)
     try:
-        network = new_network(source)
-        write_weights(network, source, bits, partial, done)
+        write_weights(source, bits, partial, done)
         for file in source.path.iterdir():
             if (
                 file.is_file()
@@ -102,28 +111,34 @@ def write_folder(source: ModelFolder, bits: Bits, target: Path, done: Done | Non
                 and not (file.name == "config.json" or file.name.endswith(".index.json"))
             ):
                 shutil.copyfile(file, partial / file.name)
+        for file in partial.iterdir():
+            _sync(file)
         partial.rename(target)
+        sync_directory(target.parent)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
 
 
 def write_weights(
-    network: nn.Module, source: ModelFolder, bits: Bits, folder: Path, done: Done | None = None
+    source: ModelFolder, bits: Bits, folder: Path, done: Done | None = None, loaded: Loaded | None = None
 ) -> None:
-    """Write ``model.safetensors`` and ``config.json`` of the quantised `source` to `folder`."""
+    """Write ``model.safetensors`` and ``config.json`` of the quantised `source` to `folder`.
+
+    The tensors are those of the network `loaded`, or are made of the files.
+    """
     scheme = Scheme.of(source, bits)
-    shapes = {
-        name: shape for name, shape in expected_shapes(network).items() if "prefix_encoder." not in name
-    }
+    empty = new_network(source)
+    shapes = {name: shape for name, shape in expected_shapes(empty).items() if "prefix_encoder." not in name}
     layout: Layout = {}
     for name, shape in shapes.items():
-        layout |= tensor_layout(network, name, shape, scheme)
+        layout |= tensor_layout(empty, name, shape, scheme)
     layout = dict(
         sorted(layout.items(), key=lambda item: item[1][0] != torch.uint8)
     )  # whole cache lines first
+    tensors = _entries_of(loaded, shapes) if loaded else entries(empty, source, shapes, scheme, done)
     with TensorFile(folder / "model.safetensors", layout) as file:
-        for name, tensor in entries(network, source, shapes, scheme, done):
+        for name, tensor in tensors:
             if isinstance(tensor, Packed):
                 for part, each in tensor.tensors().items():
                     file.write(f"{name}.{part}", each)
@@ -136,10 +151,25 @@ def write_weights(
         "quantization_published": scheme.published,
         "quantized_from": str(source.path),
     }
-    with (folder / "config.json").open("w", encoding="utf-8") as text:
-        json.dump(config, text, ensure_ascii=False, indent=1)
-        text.flush()
-        os.fsync(text.fileno())
+    (folder / "config.json").write_text(json.dumps(config, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def _entries_of(loaded: Loaded, names: Iterable[str]) -> Iterator[tuple[str, Packed | Tensor]]:
+    for name in names:
+        network = loaded()
+        if network is None:
+            raise OSError("the model was let go of")
+        owner, _dot, leaf = name.rpartition(".")
+        module = network.get_submodule(owner)
+        if leaf == "weight" and isinstance(module, QuantizedLinear | QuantizedEmbedding):
+            yield name, module.weight.packed
+        else:
+            yield name, getattr(module, leaf)
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb+") as stream:
+        os.fsync(stream.fileno())
 
 
 # --- the cache ---
@@ -177,14 +207,22 @@ def open_cached(source: ModelFolder, bits: Bits) -> ModelFolder | None:
     try:
         found = ModelFolder.open(folder)
         with safe_open(found.weight_files[0], framework="pt"):  # checks the file's length against its header
-            return found
-    except (UserError, SafetensorError, OSError):
+            pass
+        if (folder / _UNSYNCED).exists():
+            since = float((folder / _UNSYNCED).read_text(encoding="ascii"))
+            if abs(since - psutil.boot_time()) > _BOOT_TIME_DRIFT:
+                raise OSError("the machine stopped before the disk had everything")
+            _finish(folder)
+    except (UserError, SafetensorError, OSError, ValueError):
         shutil.rmtree(folder, ignore_errors=True)
         return None
+    return found
 
 
-def fill_cache(source: ModelFolder, bits: Bits, done: Done | None = None) -> ModelFolder:
-    """Quantise `source` into the cache.
+def fill_cache(
+    source: ModelFolder, bits: Bits, done: Done | None = None, loaded: Loaded | None = None
+) -> ModelFolder:
+    """Quantise `source` into the cache, or put there what is `loaded` of it already.
 
     Raises:
         UserError: the source is damaged.
@@ -196,8 +234,8 @@ def fill_cache(source: ModelFolder, bits: Bits, done: Done | None = None) -> Mod
     partial = target.with_name(f"{_PARTIAL}-{os.getpid()}-{target.name}")
     partial.mkdir(mode=0o700)
     try:
-        network = new_network(source)
-        write_weights(network, source, bits, partial, done)
+        write_weights(source, bits, partial, done, loaded)
+        (partial / _UNSYNCED).write_text(str(psutil.boot_time()), encoding="ascii")
         try:
             partial.rename(target)
         except OSError:
@@ -205,7 +243,33 @@ def fill_cache(source: ModelFolder, bits: Bits, done: Done | None = None) -> Mod
                 raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return ModelFolder.open(target)
+    found = ModelFolder.open(target)
+    _finish(target)
+    return found
+
+
+def fill_cache_later(source: ModelFolder, bits: Bits, network: nn.Module) -> None:
+    """Put `network`, which holds `source`, into the cache, in a thread that may end with the program."""
+    loaded = weakref.ref(network)
+
+    def fill() -> None:
+        with contextlib.suppress(OSError, UserError):  # it is put in order again at the next start, then
+            fill_cache(source, bits, loaded=loaded)
+
+    threading.Thread(target=fill, name="fill-cache", daemon=True).start()
+
+
+def _finish(folder: Path) -> None:
+    """Bring a model in the cache to the disk in a thread of its own, which may end with the program."""
+
+    def finish() -> None:
+        with contextlib.suppress(OSError):  # removed meanwhile, or the disk failed: it is made again then
+            for file in folder.iterdir():
+                _sync(file)
+            sync_directory(folder.parent)
+            (folder / _UNSYNCED).unlink()
+
+    threading.Thread(target=finish, name="sync", daemon=True).start()
 
 
 def has_room(source: ModelFolder, bits: Bits) -> bool:

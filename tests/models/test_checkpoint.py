@@ -221,7 +221,7 @@ def test_weights_that_are_not_what_was_written(folder: Path):
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
-    fails(folder, str(file), "CRC-32", "Download it again")
+    fails(folder, str(file), "checksum", "Download it again")
 
 
 def test_leaving_off_early_leaves_nothing_running(folder: Path):

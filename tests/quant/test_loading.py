@@ -8,9 +8,11 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from golden_data import GOLDEN, check_golden
@@ -19,6 +21,7 @@ from tiny_model import write_tiny_model
 import glmtui
 from glmtui import cli
 from glmtui.errors import UserError
+from glmtui.models import weight_files
 from glmtui.models.folder import ModelFolder
 from glmtui.quant import store
 from glmtui.quant.linear import QuantizedEmbedding, QuantizedLinear
@@ -113,9 +116,34 @@ def test_a_changed_source_is_quantised_anew(folder, home):
 def test_published_files_are_put_in_order_once(home, monkeypatch):
     direct = glmtui.load(GOLDEN / "chatglm-int4").logits(PROMPT)
     monkeypatch.setattr(store, "CACHED_FROM", 1)
+    model = glmtui.load(GOLDEN / "chatglm-int4")
+    assert torch.equal(model.logits(PROMPT), direct)
+    for thread in threading.enumerate():
+        if thread.name == "fill-cache":
+            thread.join()
+    [entry] = store.list_cache()
+    monkeypatch.setattr(weight_files, "_read_pickle", lambda _file: pytest.fail("read again"))
     assert torch.equal(glmtui.load(GOLDEN / "chatglm-int4").logits(PROMPT), direct)
-    assert len(store.list_cache()) == 1
-    assert torch.equal(glmtui.load(GOLDEN / "chatglm-int4").logits(PROMPT), direct)
+    assert [each.path for each in store.list_cache()] == [entry.path]
+
+
+def test_a_model_that_is_let_go_of_is_not_kept(home):
+    source = ModelFolder.open(GOLDEN / "chatglm-int4")
+    with pytest.raises(OSError, match="let go"):
+        store.fill_cache(source, 4, loaded=lambda: None)
+    assert not list(store.cache_folder().iterdir())
+
+
+@pytest.mark.parametrize(("age", "kept"), [(0, True), (3600, False)])
+def test_what_the_disk_had_not_got_when_the_machine_stopped_is_made_anew(folder, home, age, kept):
+    source = ModelFolder.open(folder)
+    found = store.fill_cache(source, 4)
+    for thread in threading.enumerate():
+        if thread.name == "sync":
+            thread.join()
+    assert {path.name for path in found.path.iterdir()} == {"config.json", "model.safetensors"}
+    (found.path / "unsynced").write_text(str(psutil.boot_time() - age))
+    assert (store.open_cached(source, 4) is not None) == kept
 
 
 def test_no_room_for_the_cache(folder, home, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import pytest
 import torch
 
@@ -71,3 +73,10 @@ def test_published_weights_are_the_same_in_another_order(kernels, bits, rows, co
     padding = packed.integers()
     padding[:rows, :columns] = 0
     assert not padding.any()
+
+
+@pytest.mark.parametrize("length", [0, 1, 63, 64, 65, 1000, 4096 + 7])
+def test_checksums_are_those_of_zlib(kernels, length):
+    data = torch.randint(0, 256, (length + 3,), dtype=torch.uint8)[3:]
+    assert kernels.crc32(data) == zlib.crc32(data.numpy())
+    assert kernels.crc32(data, 12345) == zlib.crc32(data.numpy(), 12345)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import zlib
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -76,6 +77,10 @@ class Kernels:
         self._quantize.argtypes = (pointer, threads, number, number, threads, *(pointer,) * 3, threads)
         self._reorder = library.glmtui_reorder
         self._reorder.argtypes = (pointer, number, number, threads, pointer, threads)
+        self._crc32 = library.glmtui_crc32 if library.glmtui_has_crc32() else None
+        if self._crc32 is not None:
+            self._crc32.argtypes = (ctypes.c_uint32, pointer, number)
+            self._crc32.restype = ctypes.c_uint32
         self._read = library.glmtui_read
         self._read.argtypes = (pointer, number, threads)
         self._read.restype = ctypes.c_uint64
@@ -147,6 +152,12 @@ class Kernels:
         if self._attend(q.data_ptr(), keys.data_ptr(), values.data_ptr(), *sizes, out.data_ptr(), threads):
             raise MemoryError
         return out
+
+    def crc32(self, memory: Tensor, crc: int = 0) -> int:
+        """Return the checksum of the bytes of contiguous `memory`, behind others of checksum `crc`."""
+        if self._crc32 is None:
+            return zlib.crc32(memory.numpy(), crc)
+        return int(self._crc32(crc, memory.data_ptr(), memory.nbytes))
 
     def read(self, memory: Tensor) -> None:
         """Read all bytes of contiguous `memory` once, with all threads: to measure the bandwidth."""

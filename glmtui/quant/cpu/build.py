@@ -21,7 +21,7 @@ from glmtui.i18n import _
 from glmtui.paths import cache_dir, make_private
 
 FOLDER = Path(__file__).parent
-SOURCES = tuple(FOLDER / name for name in ("kernels.c", "packing.c", "layout.h", "simd.h"))
+SOURCES = tuple(FOLDER / name for name in ("kernels.c", "packing.c", "checksum.c", "layout.h", "simd.h"))
 COMPILERS = ("cc", "gcc", "clang", "cl")
 TIMEOUT = 300
 """Seconds that a compiler may take."""

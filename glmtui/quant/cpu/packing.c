@@ -192,7 +192,7 @@ EXPORT void glmtui_reorder(const uint8_t *stored, int64_t rows, int64_t columns,
     int64_t blocks = ceil_div(rows, BLOCK), groups = ceil_div(columns, GROUP);
     int64_t width = columns * bits / 8, group = GROUP * bits / 8;
     int words = GROUP * bits / 32;
-#pragma omp parallel for schedule(static) num_threads(threads) if (blocks > 1)
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (blocks > 1)
     for (int64_t block = 0; block < blocks; block++)
         for (int64_t g = 0; g < groups; g++) {
             uint32_t q[BLOCK * STEPS];

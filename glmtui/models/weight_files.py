@@ -1,0 +1,172 @@
+"""Weight files: read tensor by tensor, memory-mapped, checked on the way, and let go of after use.
+
+Nothing a file holds is ever executed: pickles are read with ``weights_only=True``, safetensors hold no code.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import struct
+import threading
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import nullcontext
+from io import FileIO
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from glmtui.errors import UserError
+from glmtui.i18n import _
+from glmtui.memory import MappedPages
+from glmtui.quant import cpu
+
+_ZIP = b"PK\x03\x04"
+_NAME_LENGTHS = 26
+"""Bytes of a part's header in a zip file before the lengths of its name and its other fields."""
+_DAMAGED = (
+    RuntimeError,  # what torch's own reader raises
+    pickle.UnpicklingError,
+    struct.error,
+    EOFError,
+    OSError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+)
+
+
+def read_file(file: Path, *, stays: bool = False) -> Iterator[tuple[str, Tensor]]:
+    """Yield ``(name, tensor)`` of one ``.safetensors`` or ``.bin`` file, memory-mapped where possible.
+
+    A tensor's pages stay in memory until the caller asks for the next one; with `stays`, for a file whose
+    tensors are used as they lie, until nothing refers to it.
+
+    Raises:
+        UserError: the file is damaged, cut short, or a pickle that would execute code.
+    """
+    pages = None
+    for name, tensor in (_read_safetensors if file.suffix == ".safetensors" else _read_pickle)(file):
+        if pages is None and not stays:
+            pages = MappedPages(file)
+        yield name, tensor
+        if pages is not None:
+            pages.let_go(tensor)
+
+
+def _read_safetensors(file: Path) -> Iterator[tuple[str, Tensor]]:
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 (it is no dict)
+                yield name, tensors.get_tensor(name)
+    except (SafetensorError, OSError) as error:
+        raise UserError(_damaged(file, error)) from error
+
+
+def _read_pickle(file: Path) -> Iterator[tuple[str, Tensor]]:
+    try:
+        with file.open("rb") as stream:
+            zipped = stream.read(len(_ZIP)) == _ZIP  # files before torch 1.6 are not, and cannot be mapped
+        state = torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
+    except _DAMAGED as error:
+        if refused := re.search(r"GLOBAL\s+([\w.]+)", str(error)):
+            raise UserError(
+                _(
+                    "{path} asks to run code while it is read ({name}). That was refused and nothing was "
+                    "run; do not use this file."
+                ).format(path=file, name=refused[1])
+            ) from error
+        raise UserError(_damaged(file, error)) from error
+    if not isinstance(state, dict):
+        raise UserError(_("{path} is not a table of weights").format(path=file))
+    with _Checksums(file) if zipped else nullcontext() as checksums:
+        for name in list(state):
+            tensor = state.pop(name)  # so that memory goes as soon as the caller has done with the tensor
+            if isinstance(tensor, Tensor):
+                yield str(name), tensor
+        if checksums is not None:
+            checksums.wait()
+
+
+class _Checksums:
+    """Reads a zip file in a thread of its own and compares the checksums of its parts.
+
+    It runs beside the loading, ahead of which it brings the file into memory; mapped tensors are not checked
+    by anybody else.
+    """
+
+    _CHUNK = 1 << 18
+    """Bytes read at a time: they are still in the processor's cache when they are summed up."""
+    _AHEAD = 64 << 20
+    """Bytes that the disk is asked for in advance, so that it never waits for the sums."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._error: Exception | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="checksums", daemon=True)
+
+    def __enter__(self) -> _Checksums:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def wait(self) -> None:
+        """Raise UserError if any part of the file is not what was written."""
+        self._thread.join()
+        if self._error is not None:
+            raise UserError(_damaged(self._file, self._error)) from self._error
+
+    def _run(self) -> None:
+        try:
+            with self._file.open("rb", buffering=0) as stream, zipfile.ZipFile(stream) as archive:
+                for part in archive.infolist():
+                    if part.compress_type == zipfile.ZIP_STORED:
+                        self._check(stream, part)
+                    else:
+                        self._inflate(archive, part)
+        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
+            self._error = error
+
+    def _check(self, stream: FileIO, part: zipfile.ZipInfo) -> None:
+        """Compare what lies in the file as it is: all that torch writes."""
+        stream.seek(part.header_offset + _NAME_LENGTHS)
+        lengths = struct.unpack("<HH", stream.read(4))
+        here = stream.seek(sum(lengths), os.SEEK_CUR)
+        end, crc, asked = here + part.file_size, 0, 0
+        kernels = cpu.load()
+        buffer = torch.empty(self._CHUNK, dtype=torch.uint8)
+        while here < end and not self._stop.is_set():
+            if hasattr(os, "posix_fadvise") and here + self._AHEAD // 2 > asked:
+                asked = here + self._AHEAD
+                os.posix_fadvise(stream.fileno(), here, self._AHEAD, os.POSIX_FADV_WILLNEED)
+            chunk = buffer[: end - here]
+            count = stream.readinto(chunk.numpy())
+            if not count:
+                raise EOFError(_("it ends within {part}").format(part=part.filename))
+            read = chunk[:count]
+            crc = kernels.crc32(read, crc) if kernels is not None else zlib.crc32(read.numpy(), crc)
+            here += count
+        if here == end and crc != part.CRC:
+            raise zipfile.BadZipFile(_("the checksum of {part} is wrong").format(part=part.filename))
+
+    def _inflate(self, archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> None:
+        with archive.open(part) as content:
+            while not self._stop.is_set() and content.read(self._CHUNK):
+                pass
+
+
+def _damaged(file: Path, error: BaseException) -> str:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return _("{path} ({size} bytes) is damaged or cut short: {reason}. Download it again.").format(
+        path=file, size=file.stat().st_size, reason=reason.rstrip(".")
+    )
