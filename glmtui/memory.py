@@ -22,7 +22,7 @@ def use_huge_pages(tensor: Tensor) -> None:
 
 
 class MappedPages:
-    """Lets go of the pages of a mapped file: they stay in the system's cache, but count as ours no more.
+    """The pages of a mapped file, asked for before they are used and let go of afterwards.
 
     Only where Linux tells what is mapped where: memory of another kind must not be touched.
     """
@@ -36,13 +36,21 @@ class MappedPages:
                     start, _dash, end = line.partition(" ")[0].partition("-")
                     self._ranges.append((int(start, 16), int(end, 16)))
 
-    def let_go(self, tensor: Tensor) -> None:
-        """Forget the pages of `tensor`; whoever reads it all the same has them read again."""
+    def fetch(self, tensor: Tensor) -> None:
+        """Have all of `tensor` read from the disk at once, not in the small pieces of a first touch."""
         if sys.platform == "linux":
-            start = tensor.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
-            end = tensor.data_ptr() + tensor.nbytes
-            if any(first <= start and end <= last for first, last in self._ranges):
-                _advise(start, end - start, mmap.MADV_DONTNEED)
+            self._advise(tensor, mmap.MADV_WILLNEED)
+
+    def let_go(self, tensor: Tensor) -> None:
+        """Forget the pages of `tensor`; they stay in the system's cache, but count as ours no more."""
+        if sys.platform == "linux":
+            self._advise(tensor, mmap.MADV_DONTNEED)
+
+    def _advise(self, tensor: Tensor, advice: int) -> None:
+        start = tensor.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
+        end = tensor.data_ptr() + tensor.nbytes
+        if any(first <= start and end <= last for first, last in self._ranges):
+            _advise(start, end - start, advice)
 
 
 def _advise(start: int, count: int, advice: int) -> None:

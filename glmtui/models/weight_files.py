@@ -55,6 +55,8 @@ def read_file(file: Path, *, stays: bool = False) -> Iterator[tuple[str, Tensor]
     for name, tensor in (_read_safetensors if file.suffix == ".safetensors" else _read_pickle)(file):
         if pages is None and not stays:
             pages = MappedPages(file)
+        if pages is not None:
+            pages.fetch(tensor)
         yield name, tensor
         if pages is not None:
             pages.let_go(tensor)
