@@ -152,11 +152,11 @@ class _Checksums:
                 asked = here + self._AHEAD
                 os.posix_fadvise(stream.fileno(), here, self._AHEAD, os.POSIX_FADV_WILLNEED)
             chunk = buffer[: end - here]
-            count = stream.readinto(chunk.numpy())
+            count = stream.readinto(chunk.numpy().data)
             if not count:
                 raise EOFError(_("it ends within {part}").format(part=part.filename))
             read = chunk[:count]
-            crc = kernels.crc32(read, crc) if kernels is not None else zlib.crc32(read.numpy(), crc)
+            crc = kernels.crc32(read, crc) if kernels is not None else zlib.crc32(read.numpy().data, crc)
             here += count
         if here == end and crc != part.CRC:
             raise zipfile.BadZipFile(_("the checksum of {part} is wrong").format(part=part.filename))

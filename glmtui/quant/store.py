@@ -34,7 +34,7 @@ from glmtui.models.checkpoint import expected_shapes, new_network
 from glmtui.models.folder import ModelFolder
 from glmtui.paths import cache_dir, make_private
 from glmtui.quant.formats import Bits, Layout, Packed
-from glmtui.quant.linear import QuantizedEmbedding, QuantizedLinear
+from glmtui.quant.linear import QuantizedWeight
 from glmtui.quant.reading import FORMAT, Done, Scheme, entries, tensor_layout
 
 CACHED_FROM = 256 << 20
@@ -77,10 +77,11 @@ class TensorFile:
     def write(self, name: str, tensor: Tensor) -> None:
         """Write one tensor where it belongs. Raises KeyError when it was not announced or has come before."""
         start, end = self._offsets.pop(name)
-        data = tensor.contiguous().flatten().view(torch.uint8).numpy()
+        data = tensor.contiguous().flatten().view(torch.uint8).numpy().data
         assert data.nbytes == end - start, name
         self._file.seek(self._start + start)
-        self._file.write(data)  # type: ignore[arg-type]
+        while data:  # a file without a buffer may take less than it is given
+            data = data[self._file.write(data) :]
 
     def __enter__(self) -> TensorFile:
         return self
@@ -160,11 +161,8 @@ def _entries_of(loaded: Loaded, names: Iterable[str]) -> Iterator[tuple[str, Pac
         if network is None:
             raise OSError("the model was let go of")
         owner, _dot, leaf = name.rpartition(".")
-        module = network.get_submodule(owner)
-        if leaf == "weight" and isinstance(module, QuantizedLinear | QuantizedEmbedding):
-            yield name, module.weight.packed
-        else:
-            yield name, getattr(module, leaf)
+        weight = getattr(network.get_submodule(owner), leaf)
+        yield name, weight.packed if isinstance(weight, QuantizedWeight) else weight
 
 
 def _sync(file: Path) -> None:

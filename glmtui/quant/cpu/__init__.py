@@ -156,7 +156,7 @@ class Kernels:
     def crc32(self, memory: Tensor, crc: int = 0) -> int:
         """Return the checksum of the bytes of contiguous `memory`, behind others of checksum `crc`."""
         if self._crc32 is None:
-            return zlib.crc32(memory.numpy(), crc)
+            return zlib.crc32(memory.numpy().data, crc)
         return int(self._crc32(crc, memory.data_ptr(), memory.nbytes))
 
     def read(self, memory: Tensor) -> None:
