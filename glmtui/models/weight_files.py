@@ -145,7 +145,7 @@ class _Checksums:
         lengths = struct.unpack("<HH", stream.read(4))
         here = stream.seek(sum(lengths), os.SEEK_CUR)
         end, crc, asked = here + part.file_size, 0, 0
-        kernels = cpu.load()
+        kernels = cpu.loaded()
         buffer = torch.empty(self._CHUNK, dtype=torch.uint8)
         while here < end and not self._stop.is_set():
             if hasattr(os, "posix_fadvise") and here + self._AHEAD // 2 > asked:

@@ -17,7 +17,7 @@ from glmtui.i18n import _
 from glmtui.models.checkpoint import QUANTIZED, Checkpoint, assign, dtype_of, expected_shapes
 from glmtui.models.folder import ModelFolder
 from glmtui.models.weight_files import read_file
-from glmtui.quant import formats
+from glmtui.quant import cpu, formats
 from glmtui.quant.formats import Bits, Packed
 from glmtui.quant.fused import fuse
 from glmtui.quant.linear import Activations
@@ -120,6 +120,8 @@ def entries(
     done: Done | None = None,
 ) -> Iterator[tuple[str, Packed | Tensor]]:
     """Yield every tensor of `names` once, in any order: packed where `scheme` says so, as it was else."""
+    if not is_own(folder.config):
+        cpu.load()  # first, as the checksums of the files are made with them too
     source = _read_own if is_own(folder.config) else _read_published if scheme.published else _read_float
     for name, stored in source(network, folder, names, scheme):
         size = stored.nbytes

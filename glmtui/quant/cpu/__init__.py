@@ -170,6 +170,11 @@ def load() -> Kernels | None:
     return _load()[0]
 
 
+def loaded() -> Kernels | None:
+    """Return the kernels if they are in use already: what can do without should not compile them."""
+    return load() if load.cache_info().currsize else None
+
+
 def status() -> Status:
     """Return what is used and why."""
     return _load()[1]
