@@ -21,7 +21,7 @@ from glmtui.engine.fit import gigabytes, smaller_quants
 from glmtui.engine.placement import Placement
 from glmtui.errors import OutOfMemoryError, UserError
 from glmtui.i18n import _
-from glmtui.models import catalog
+from glmtui.models import catalog, hub_cache
 from glmtui.models.checkpoint import Checkpoint, Network, assign, dtype_of, expected_shapes, new_network
 from glmtui.models.folder import TRANSFORMERS, ModelFolder
 from glmtui.models.glm import GLM
@@ -257,7 +257,7 @@ def describe(plan: Plan, network: Network) -> ModelInfo:
     """Say what is loaded."""
     builtin = plan.source is None
     return ModelInfo(
-        name="nano" if builtin else plan.folder.path.name,
+        name="nano" if builtin else hub_cache.title(plan.folder.path),
         source=plan.source,
         architecture=plan.folder.family,
         parameters=plan.folder.sizes.parameters,

@@ -77,6 +77,14 @@ def snapshots() -> Iterator[Snapshot]:
                 yield Snapshot(hub_id, path.name, path, tuple(named.get(path.name, ())))
 
 
+def title(path: Path) -> str:
+    """Name the model in a folder for people: of a snapshot, whose own name is a commit, the repository's."""
+    home = path.parent.parent
+    if path.parent.name == "snapshots" and home.name.startswith("models--"):
+        return home.name.split("--", 2)[-1]
+    return path.name
+
+
 def blobs(hub_id: str) -> list[Path]:
     """Return the files that the cache holds of a model, finished or not."""
     return sorted(file for file in (repository(hub_id) / "blobs").glob("*") if file.is_file())

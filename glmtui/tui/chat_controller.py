@@ -289,9 +289,9 @@ class ChatController:
         name, self._unanswered = self.status.loading, None
         former = self.link.load_ended(kept=isinstance(event, Failed) and event.model_kept)
         if isinstance(event, Failed):
-            self.view.notice(event.message, "error")
+            self.view.notice(event.message, "error" if event.absent is None else "info")
             if former is not None:
-                self._go_back(former, loaded=event.model_kept)
+                self._go_back(*former, loaded=event.model_kept)
             self.load_refused(event)
         elif isinstance(event, Cancelled):
             self.view.notice(_("Loading {name} was stopped.").format(name=name))
@@ -299,14 +299,13 @@ class ChatController:
             self.view.notice(_no_model())
         self._unqueue_all()
 
-    def _go_back(self, former: Load, *, loaded: bool) -> None:
+    def _go_back(self, former: Load, name: str, *, loaded: bool) -> None:
         """Let everything be as before a load that failed: the settings, and the model in memory."""
         for key in ("source", *_LOAD_SETTINGS):
             if self.settings[f"model.{key}"] != getattr(former, key):
                 self.settings.set(f"model.{key}", getattr(former, key))
         if not loaded:
-            self.link.load(replace(former, request_id=Load().request_id), self.link.former_name)
-            self.link.forget_former()  # should it fail too, there is no model
+            self.link.load(replace(former, request_id=Load().request_id), name)
 
     def _on_started(self, event: Started) -> None:
         self.status.used, self.status.limit = event.prompt_tokens, event.limit

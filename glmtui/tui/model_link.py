@@ -121,8 +121,10 @@ class ModelLink:
         self._worker: WorkerLike | None = None
         self._load_id: int | None = None
         self._request: Load | None = None
-        self._former: tuple[Load, ModelInfo] | None = None
+        self._loaded: tuple[Load, ModelInfo] | None = None
         """What was loaded last, to go back to."""
+        self._replaced: tuple[Load, str] | None = None
+        """What was on its way, with its name, when another load took its place."""
         self.status = ChatStatus()
 
     @property
@@ -141,6 +143,8 @@ class ModelLink:
     def load(self, request: Load, name: str) -> None:
         """Load another model; what waits for the old one is given up."""
         self.worker.cancel()
+        if self._load_id is not None and self._request is not None:
+            self._replaced = (self._request, self.status.loading)
         self._load_id, self._request = request.request_id, request
         self.status = ChatStatus("loading", loading=name, since=time.monotonic())
         self.worker.submit(request)
@@ -151,33 +155,28 @@ class ModelLink:
 
     def loaded(self, event: Loaded) -> None:
         """Note that the model is there."""
-        self._load_id = None
+        self._load_id = self._replaced = None
         if self._request is not None:
-            self._former = (self._request, event.info)
+            self._loaded = (self._request, event.info)
         self.status = ChatStatus("ready", info=event.info, limit=event.info.max_length)
 
-    def load_ended(self, *, kept: bool = False) -> Load | None:
+    def load_ended(self, *, kept: bool = False) -> tuple[Load, str] | None:
         """Note that the load came to nothing; `kept`: the model before it is in memory still.
 
-        Returns how that model had been loaded, if there was one.
+        Returns what had been loaded before, or was on its way, with its name; None where there was nothing.
+        It is given once: should it fail too, there is no model.
         """
         self._load_id = None
         self.status = ChatStatus("none")
-        if self._former is None:
-            return None
-        request, info = self._former
+        former, self._replaced = self._replaced, None
+        if self._loaded is None:
+            return former
+        request, info = self._loaded
         if kept:
             self.status = ChatStatus("ready", info=info, limit=info.max_length)
-        return request
-
-    @property
-    def former_name(self) -> str:
-        """Name of the model that was loaded last."""
-        return self._former[1].name if self._former else ""
-
-    def forget_former(self) -> None:
-        """Go back no more."""
-        self._former = None
+        else:
+            self._loaded = None
+        return former if former and not kept else (request, info.title)
 
     def progress(self, event: LoadProgress) -> None:
         """Note how far the load is; the time that is left is counted for each stage on its own."""

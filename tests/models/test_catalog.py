@@ -62,6 +62,11 @@ def test_a_revision_can_be_pinned(hub: Path, revision: str):
         catalog.resolve("chatglm3-6b@v2")
 
 
+def test_a_snapshot_is_called_by_its_repository(hub: Path):
+    assert hub_cache.title(put(hub, "zai-org/chatglm3-6b", "chatglm3-fp16")) == "chatglm3-6b"
+    assert hub_cache.title(Path("/models/mine")) == "mine"
+
+
 def test_a_snapshot_without_a_branch_is_found(hub: Path):
     """As a download of a pinned revision leaves it."""
     snapshot = put(hub, "zai-org/chatglm3-6b", "chatglm3-fp16")

@@ -228,3 +228,16 @@ async def test_going_back_is_tried_once() -> None:
         worker.finish_load()
         await wait_until(pilot, lambda: app.controller.status.activity == "none")
         assert len(worker.loads) == 3
+
+
+async def test_what_was_still_on_its_way_is_gone_back_to() -> None:
+    worker = worker_with_models()
+    worker.hold_load = True
+    async with running(worker) as (pilot, app, _worker):
+        worker.fail = "/x is no model."
+        await send(pilot, "/model /x")
+        worker.finish_load()
+        await wait_until(pilot, lambda: len(worker.loads) == 3)
+        assert worker.loads[-1].source is None
+        worker.finish_load()
+        await wait_until(pilot, lambda: app.controller.status.activity == "ready")

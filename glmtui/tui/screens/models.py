@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from textual import events, on
@@ -316,7 +317,10 @@ class ModelsScreen(ModalScreen[str | None]):
             return [(_("Looking …"), "$text-muted")]
         if entry is None:
             return []
-        lines = [(entry.path or entry.hub_id, "$text-muted")]
+        place = entry.path
+        if entry.hub_id:  # a snapshot's folder is named by its commit
+            place = " · ".join(filter(None, (entry.hub_id, Path(entry.path).name[:8])))
+        lines = [(place, "$text-muted")]
         if entry.problem:
             return [*lines, (entry.problem, "$text-error")]
         facts = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.cells import cell_len
 from textual.content import Content
 
 from glmtui.i18n import _
@@ -35,9 +36,10 @@ def _row(name: str, done: int, total: int, rest: str, width: int, style: str) ->
     fraction = done / max(total, 1)
     figures = f" {fraction:4.0%}  {size(done)} / {size(total)}"
     named = min(max(width // 3, 16), 36)
-    if rest and named + 1 + 8 + len(figures) + 2 + len(rest) > width:
+    taken = named + 1 + (cell_len(rest) + 2 if rest else 0)
+    if rest and taken + 8 + len(figures) > width:
         figures = f" {fraction:4.0%}"
-    space = width - named - 1 - len(figures) - (len(rest) + 2 if rest else 0)
+    space = width - taken - len(figures)
     parts: list[Content | tuple[str, str]] = [(cell(one_line(name), named), style), (" ", "")]
     if space >= 4:
         parts.append(bar(fraction, min(space, WIDEST), "$text-primary", "$border"))
