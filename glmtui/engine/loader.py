@@ -19,6 +19,7 @@ from glmtui.engine.events import ModelInfo, Quant
 from glmtui.engine.failures import is_out_of_memory
 from glmtui.engine.fit import gigabytes, smaller_quants
 from glmtui.engine.placement import Placement
+from glmtui.engine.tiles import tile
 from glmtui.errors import OutOfMemoryError, UserError
 from glmtui.i18n import _
 from glmtui.models import catalog, hub_cache
@@ -209,6 +210,7 @@ def read(plan: Plan, progress: Progress | None = None) -> Network:
     network.tie_weights()
     if not isinstance(network, GLM) and network.transformer.prefix_encoder is not None:
         network.transformer.prefix_encoder.fold()
+    tile(network)
     spread = plan.placement.spread(plan.folder)
     if spread is not None:
         spread_out(network, spread)

@@ -7,6 +7,7 @@ from typing import cast
 import torch
 
 from glmtui.engine.events import Quant
+from glmtui.engine.tiles import tile
 from glmtui.errors import UserError
 from glmtui.i18n import _
 from glmtui.models import catalog
@@ -59,4 +60,5 @@ def random_network(name: str, quant: Quant, dtype: torch.dtype) -> LanguageModel
     network.tie_weights()
     if bits is not None:
         fuse(network)
+    tile(network)
     return network.eval()

@@ -55,9 +55,15 @@ def test_extreme_integers_do_not_overflow(kernels, kind):
         packed = pack(kind, weight)
         if bits == 8:  # -128 is never written by the published code, but a file may hold it
             packed.values.fill_(0x80 if sign < 0 else 0x7F)
+        else:  # -8 or 7 everywhere, at the largest factor
+            packed.values.fill_(0x00 if sign < 0 else 0xFF)
+            if packed.factors is not None:
+                packed.factors.fill_(0xFF)
         for tokens in (1, 4, 13):
             check(kernels, packed, torch.full((tokens, 512), -1.0))
             check(kernels, packed, torch.ones(tokens, 512))
+            # The same within a sub-group of 32 columns, and the opposite in the next one.
+            check(kernels, packed, torch.tensor([1.0, -1.0]).repeat_interleave(32).repeat(tokens, 8))
 
 
 def test_zeros_and_outliers(kernels):
