@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from glmtui.engine import host
 
 FEW = 16
-"""Tokens below which PyTorch's own products are as fast: each weight is used too rarely to pay for its copy."""
+"""Tokens below which PyTorch's own products are as fast: a weight is used too rarely to pay for its copy."""
 TILE = 1 << 22
 """Weights that are float32 at a time: 16 MB."""
 

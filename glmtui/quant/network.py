@@ -12,9 +12,12 @@ from glmtui.quant.linear import Activations, QuantizedEmbedding, QuantizedLinear
 from glmtui.quant.mps import MpsWeight
 
 EMBEDDING_BITS: Mapping[Bits, Bits] = {4: 8, 8: 8}
-"""Bits of embeddings and output layer by bits of the rest. With 4 a token of ChatGLM-6B would read 3.27 instead of
-3.54 GB, but lose twice as much: measured on nano, perplexity +0.15 % instead of +0.07 % and mean KL 0.00122 instead
-of 0.00060, which is no better than the published INT4 (+0.13 %, 0.00123)."""
+"""Bits of embeddings and output layer by bits of the rest.
+
+With 4 a token of ChatGLM-6B would read 3.27 GB instead of 3.54, but lose twice as much: on nano +0.15 % of
+perplexity instead of +0.07 %, and a mean KL of 0.00122 instead of 0.00060: no better than the published INT4
+(+0.13 %, 0.00123).
+"""
 
 
 def bits_of(network: nn.Module, name: str, bits: Bits) -> Bits | None:
