@@ -386,7 +386,7 @@ async def test_a_clicked_link_is_asked_about() -> None:
     async with running([Message("a", None, "assistant", "https://a.b/c", NOON)]) as (pilot, _transcript):
         await pilot.click(Transcript, offset=(6, 1))
         await wait_until(pilot, lambda: kept(pilot, Transcript.LinkWanted))
-        assert [event.href for event in kept(pilot, Transcript.LinkWanted)] == ["https://a.b/c"]
+        assert [event.links for event in kept(pilot, Transcript.LinkWanted)] == [["https://a.b/c"]]
 
 
 async def test_focus_does_not_restyle_the_messages(monkeypatch: pytest.MonkeyPatch) -> None:

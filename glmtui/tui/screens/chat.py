@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from textual import events, on
+from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
@@ -392,4 +393,20 @@ class ChatScreen(Screen[None]):
 
     @on(Transcript.LinkWanted)
     def _link_wanted(self, event: Transcript.LinkWanted) -> None:
-        self.app.copy(event.href)
+        from glmtui.tui.screens.links import LinkScreen
+
+        self.app.push_screen(LinkScreen(event.links))
+
+    def action_copy_text(self) -> None:
+        """Copy what is selected with the mouse, by all the ways there are."""
+        if not (text := self.get_selected_text()):
+            raise SkipAction
+        self.app.copy(text)
+
+    def action_page(self, by: float) -> None:
+        """Scroll the conversation from wherever one is."""
+        self.transcript.action_page(by)
+
+    def action_to_end(self) -> None:
+        """Go to the end of the conversation and stay there."""
+        self.transcript.action_last()

@@ -159,3 +159,12 @@ def code_blocks(text: str) -> list[str]:
     """Return the content of the code blocks of a Markdown text, without the blank line at their ends."""
     tokens = _parser().parse(clean(text))
     return [token.content.rstrip("\n") for token in tokens if token.type in ("fence", "code_block")]
+
+
+def links(text: str) -> list[str]:
+    """Return the addresses that a Markdown text links to, each once."""
+    inlines = (token.children or () for token in _parser().parse(clean(text)) if token.type == "inline")
+    found = (
+        child.attrs.get("href") for children in inlines for child in children if child.type == "link_open"
+    )
+    return list(dict.fromkeys(str(address) for address in found if address))

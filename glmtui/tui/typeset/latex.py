@@ -71,6 +71,7 @@ def to_unicode(source: str) -> str:
         text = _Reader(source).all()
     except _UnreadableError:
         return source
+    text = re.sub(r"(?<=[⟨(\[]) +| +(?=[⟩)\]])", "", text)
     lines = (re.sub(" {2,}", lambda run: run.group()[:4], line).rstrip() for line in text.split("\n"))
     return "\n".join(lines).strip()
 

@@ -134,17 +134,23 @@ def _may_break(before: str, after: str) -> bool:
 
 
 def fold(content: Content, width: int) -> list[Line]:
-    """Break code into lines of at most `width` cells: anywhere, and without losing a blank."""
+    """Break code into lines of at most `width` cells: where it must be, or at a blank shortly before.
+
+    No blank is lost.
+    """
     if "\t" in content.plain:
         content = content.expand_tabs(4)
     text = content.plain
     if len(text) * 2 <= width or cell_len(text) <= width:
         return [Line(content)]
-    cuts, cells = [], 0
+    cuts: list[int] = []
+    cells = 0
     for at, character in enumerate(text):
         size = _kind(character)[0]
         if cells + size > width:
-            cuts.append(at)
-            cells = 0
+            start = cuts[-1] if cuts else 0
+            blank = text.rfind(" ", at - (at - start) // 4, at) + 1
+            cuts.append(blank or at)
+            cells = sum(_kind(each)[0] for each in text[cuts[-1] : at])
         cells += size
     return [Line(part, joint="" if number else None) for number, part in enumerate(content.divide(cuts))]

@@ -190,8 +190,12 @@ class ColumnView(TextScroll):
 
     def _place_changed(self) -> None:
         self._watch_news()
-        self.refresh(layout=True)
+        self._lay_out()
         self._move_soon()
+
+    def _lay_out(self) -> None:
+        """Place the views again; refreshing the column itself would use what Textual remembers of it."""
+        self.query_one(End).refresh(layout=True)
 
     def update_node_styles(self, animate: bool = True) -> None:
         """Style this widget alone: what it holds must not be walked through when the focus moves."""
@@ -213,7 +217,7 @@ class ColumnView(TextScroll):
                 if follow:
                     self._following, self._place = True, None
                 await self._mount_near(0)  # what is seen first; the layout asks for the rest
-                self.refresh(layout=True)
+                self._lay_out()
         self._watch_news()
 
     async def remove_entry(self, entry: Entry) -> None:
@@ -225,7 +229,7 @@ class ColumnView(TextScroll):
             if entry.view is not None:
                 await entry.view.remove()
                 entry.view = None
-        self.refresh(layout=True)
+        self._lay_out()
         self._move_soon()
 
     # --- what is mounted ---
@@ -325,7 +329,7 @@ class ColumnView(TextScroll):
         self._place = None if self._following else self.column.place(new_value, self.view_height)
         seen = self.column.near(new_value, self.view_height, 0)
         if seen.start < self._placed.start or seen.stop > self._placed.stop:
-            self.refresh(layout=True)
+            self._lay_out()
         self._watch_news()
         self._move_soon()
 

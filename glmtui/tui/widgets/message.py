@@ -236,7 +236,7 @@ class MessageView(EntryView):
             style = "$text-error" if message.state == "failed" else "$text-warning"
             parts.append(Content.styled(words, style))
             if self.entry.last and message.text:
-                parts.append(_button(_("/continue goes on with it"), "continue"))
+                parts.append(_button("/continue", "continue"))
         return Content.styled(" · ", "$text-muted").join(parts)
 
 

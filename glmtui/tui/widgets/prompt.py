@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from textual import events
+from textual.actions import SkipAction
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import TextArea
@@ -249,6 +250,18 @@ class Prompt(TextArea):
         if column >= len(line):
             return super().get_cursor_word_right_location()
         return self._step((row, column), 1, next_word(line, column))
+
+    def action_cursor_page_up(self) -> None:
+        """A page up in a long prompt; else the conversation's."""
+        if not self.max_scroll_y:
+            raise SkipAction
+        super().action_cursor_page_up()
+
+    def action_cursor_page_down(self) -> None:
+        """A page down in a long prompt; else the conversation's."""
+        if not self.max_scroll_y:
+            raise SkipAction
+        super().action_cursor_page_down()
 
     def action_delete_word_right(self) -> None:
         """Delete to the end of the word right."""

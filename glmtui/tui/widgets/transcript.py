@@ -13,7 +13,7 @@ from textual.reactive import var
 
 from glmtui.i18n import _
 from glmtui.tui.keys import bindings
-from glmtui.tui.typeset.growing import code_blocks
+from glmtui.tui.typeset.growing import code_blocks, links
 from glmtui.tui.widgets.column_view import ColumnView
 from glmtui.tui.widgets.entries import Entry
 from glmtui.tui.widgets.lines_view import LinesView
@@ -58,10 +58,10 @@ class Transcript(ColumnView):
 
     @dataclass
     class LinkWanted(TextualMessage):
-        """A link was clicked. Nothing has been opened."""
+        """A link was clicked, or the links of a message are wanted. Nothing has been opened."""
 
         transcript: Transcript
-        href: str
+        links: Sequence[str]
 
         @property
         def control(self) -> Transcript:
@@ -240,10 +240,7 @@ class Transcript(ColumnView):
 
     def action_act(self, action: Action) -> None:
         """Ask the app to do something with the chosen message, or the last one."""
-        message_id = self.selected or next(
-            (entry.message.id for entry in reversed(self.column.entries) if entry.message), None
-        )
-        if message_id is None or message_id not in self._by_id:
+        if (message_id := self._acted_on()) is None:
             return
         view = self._by_id[message_id].view
         if action == "unfold":
@@ -261,6 +258,19 @@ class Transcript(ColumnView):
             text = blocks[number % len(blocks)]
         self.post_message(self.MessageAction(self, message_id, action, text))
 
+    def _acted_on(self) -> str | None:
+        messages = (entry.message.id for entry in reversed(self.column.entries) if entry.message)
+        message_id = self.selected or next(messages, None)
+        return message_id if message_id in self._by_id else None
+
+    def action_links(self) -> None:
+        """Ask what to do with the links of the chosen message, or the last one."""
+        if message_id := self._acted_on():
+            if found := links(self._by_id[message_id].text):
+                self.post_message(self.LinkWanted(self, found))
+            else:
+                self.notify(_("There is no link in this message."), markup=False)
+
     @on(MessageView.ActionClicked)
     def _action_clicked(self, event: MessageView.ActionClicked) -> None:
         event.stop()
@@ -270,7 +280,7 @@ class Transcript(ColumnView):
     @on(LinesView.LinkClicked)
     def _link_clicked(self, event: LinesView.LinkClicked) -> None:
         event.stop()
-        self.post_message(self.LinkWanted(self, event.href))
+        self.post_message(self.LinkWanted(self, [event.href]))
 
     @on(LinesView.CodeClicked)
     def _code_clicked(self, event: LinesView.CodeClicked) -> None:
