@@ -65,7 +65,7 @@ def run(args: Namespace) -> int:
         return 0
     from glmtui.engine import beside
 
-    found = beside.list_models()
+    found = beside.list_models(getattr(args, "device", "auto"))
     if args.json:
         import json
         from dataclasses import asdict

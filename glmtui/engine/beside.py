@@ -43,7 +43,7 @@ def handle(request: ShelfRequest, events: queue.SimpleQueue[Event], stop: StopSi
         remove(request.entry)
     elif request.add is not None:
         shelf.add_folder(request.add)
-    return replace(list_models(), request_id=request.request_id)
+    return replace(list_models(request.device), request_id=request.request_id)
 
 
 def list_models(device: str = "auto") -> ModelList:

@@ -143,6 +143,8 @@ class ListModels:
 
     add: str | None = None
     """A folder to remember first: a model, or a folder of models."""
+    device: str = "auto"
+    """Where a model would be loaded."""
     request_id: int = field(default_factory=_next_id)
 
 
@@ -154,6 +156,7 @@ class RemoveModel:
     """
 
     entry: ModelEntry
+    device: str = "auto"
     request_id: int = field(default_factory=_next_id)
 
 

@@ -83,7 +83,7 @@ class GlmTui(App[None]):
         self.chat = ChatScreen(self)
         self.link = ModelLink(lambda: worker or make_worker())
         self.controller = ChatController(self.link, self.library, self.settings, self.chat)
-        self.shelf = ModelShelf(self.link, self.chat.notice)
+        self.shelf = ModelShelf(self.link, self.chat.notice, lambda: str(self.settings["model.device"]))
         self.controller.beside = self._take_beside
         self.controller.load_refused = self._load_refused
         self._interrupted = -self.INTERRUPT_SECONDS

@@ -74,11 +74,15 @@ class ModelShelf:
 
     Args:
         say: what is told to the person when no list is open to show it.
+        device: where models are loaded, as in the settings.
     """
 
-    def __init__(self, link: ModelLink, say: Callable[[str, Kind], None]) -> None:
+    def __init__(
+        self, link: ModelLink, say: Callable[[str, Kind], None], device: Callable[[], str] = lambda: "auto"
+    ) -> None:
         self._link = link
         self._say = say
+        self._device = device
         self._asked: set[int] = set()
         self.models: ModelList | None = None
         """As it was told last."""
@@ -90,17 +94,17 @@ class ModelShelf:
 
     def refresh(self) -> None:
         """Look again."""
-        self._ask(ListModels())
+        self._ask(ListModels(device=self._device()))
 
     def add(self, folder: str) -> None:
         """Put a person's folder on the list."""
         self._tell("")
-        self._ask(ListModels(add=folder))
+        self._ask(ListModels(add=folder, device=self._device()))
 
     def remove(self, entry: ModelEntry) -> None:
         """Delete from the cache, or take a folder off the list."""
         self._tell("")
-        self._ask(RemoveModel(entry))
+        self._ask(RemoveModel(entry, self._device()))
 
     def start(self, source: str) -> None:
         """Begin a download; one at a time."""
