@@ -10,12 +10,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from glmtui.quant import cpu, cuda, formats
+from glmtui.quant.cuda.cpm import CpmLauncher
 from glmtui.quant.formats import Packed
 from glmtui.quant.linear import QuantizedEmbedding, QuantizedLinear
 from glmtui.quant.mps import MpsWeight
@@ -71,27 +74,12 @@ def test_the_programs_compute_what_the_format_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize("capability", [75, 90])
 @pytest.mark.parametrize("bits", [4, 8])
 def test_the_programs_become_code_for_real_cards(capability: int, bits: int, tmp_path: Path) -> None:
-    from triton import compile as compile_program
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
     from glmtui.quant.cuda import kernels
+    from glmtui.quant.cuda.cpm import compile_for
 
-    types = {"x": "*fp16", "values": "*i32", "scales": "*fp16", "factors": "*u8", "row_scales": "*u8"}
-    types |= {"bias": "*fp16", "out": "*fp16", "rows": "i32", "columns": "i32", "groups": "i32"}
+    kinds = ("*fp16", "*i32", "*fp16", "*u8", "*u8", "*fp16", "*fp16", "i32", "i32", "i32")
     constants = {"BITS": bits, "PER_ROW": False, "HAS_BIAS": True, "TILE": kernels.TILE}
-    names = kernels.multiply.arg_names
-    source = ASTSource(
-        kernels.multiply,
-        {name: types.get(name, "constexpr") for name in names},
-        {(names.index(name),): value for name, value in constants.items()},
-        {
-            (place,): [["tt.divisibility", 16]]
-            for place, name in enumerate(names)
-            if "*" in types.get(name, "")
-        },
-    )
-    made = compile_program(source, target=GPUTarget("cuda", capability, 32))
+    made = compile_for(kernels.multiply, kinds, constants, capability)
     assert made.asm["cubin"]
     assert "ld.global.v4.b32" in made.asm["ptx"]  # sixteen bytes of weights at a time
 
@@ -224,3 +212,43 @@ def test_a_broken_triton_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda._load.cache_clear()
     assert cuda.status(torch.device("cpu")).reason == "Triton does not work here: Failed to find C compiler."
     cuda._load.cache_clear()
+
+
+@needs_triton
+def test_cpm_kernels_starts_the_programs_where_triton_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is handed to it: code of the card, the grid, and the arguments in the order of the program."""
+    from glmtui.quant.cuda import kernels
+
+    started: list[tuple[Any, ...]] = []
+
+    class KernelFunction:
+        def __init__(self, module: bytes, name: str) -> None:
+            assert module[:4] == b"\x7fELF"
+            self.name = name
+
+        def __call__(self, *arguments: Any) -> None:
+            started.append((self.name, *arguments))
+
+    base = SimpleNamespace(KernelFunction=KernelFunction, LazyKernelCModule=lambda code: code)
+    for name in ("cpm_kernels", "cpm_kernels.kernels"):
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "cpm_kernels.kernels.base", base)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 6))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(cuda_stream=7))
+    packed, x = packed_kinds()["int4"], torch.randn(2, 320).half()
+    programs = cuda.Kernels(CpmLauncher())
+    out = programs.multiply(packed, x, None)
+    programs.multiply(packed, x, None)
+    assert len(started) == 2
+    name, grid, block, _shared, stream, parameters = started[0]
+    assert (name, grid, stream) == (kernels.multiply.__name__, (3, 2, 1), 7)
+    assert block[0] % 32 == 0
+    tensors = (x, packed.values, packed.scales, packed.factors, packed.values, out, out)
+    assert [each.value for each in parameters] == [
+        *(each.data_ptr() for each in tensors),
+        40,
+        320,
+        3,
+        None,
+        None,
+    ]

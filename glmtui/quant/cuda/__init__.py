@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -32,36 +33,51 @@ class Status:
     """What multiplies quantised weights on the GPU."""
 
     implementation: str
-    """``triton`` or ``torch``."""
+    """``triton``, with ``cpm_kernels`` where that starts it, or ``torch``."""
     reason: str = ""
     """Why it is not faster, and what to do, for people; empty when all is well."""
 
 
-class Kernels:
-    """The Triton programs, given the tensors of a `Packed`. They can be recorded in a CUDA graph."""
+Launch = Callable[[Any, tuple[int, int], tuple[Any, ...], Mapping[str, Any]], None]
+"""Starts a program on a grid, with its arguments and then its constants by name."""
 
-    def __init__(self) -> None:
+
+class Kernels:
+    """The Triton programs, given the tensors of a `Packed`. They can be recorded in a CUDA graph.
+
+    Args:
+        launch: starts a program with its grid, arguments and constants.
+    """
+
+    def __init__(self, launch: Launch | None = None) -> None:
         from glmtui.quant.cuda import kernels
 
         self._programs = kernels
+        self._launch = launch or _launch
 
     def multiply(self, packed: Packed, x: Tensor, bias: Tensor | None) -> Tensor:
         """Return ``x @ weight.T + bias`` ``[tokens, rows]`` for contiguous `x` ``[tokens, columns]``."""
         out = x.new_empty(x.shape[0], packed.rows)
         blocks, groups = packed.values.shape[:2]
         with _current(x.device):
-            self._programs.multiply[(blocks, x.shape[0])](
-                x,
-                *_tensors(packed),
-                out if bias is None else bias,
-                out,
-                packed.rows,
-                packed.columns,
-                groups,
-                BITS=packed.bits,
-                PER_ROW=packed.row_scales is not None,
-                HAS_BIAS=bias is not None,
-                TILE=self._programs.TILE,
+            self._launch(
+                self._programs.multiply,
+                (blocks, x.shape[0]),
+                (
+                    x,
+                    *_tensors(packed),
+                    out if bias is None else bias,
+                    out,
+                    packed.rows,
+                    packed.columns,
+                    groups,
+                ),
+                {
+                    "BITS": packed.bits,
+                    "PER_ROW": packed.row_scales is not None,
+                    "HAS_BIAS": bias is not None,
+                    "TILE": self._programs.TILE,
+                },
             )
         return out
 
@@ -72,16 +88,11 @@ class Kernels:
         out = torch.empty(rows, packed.columns, dtype=dtype, device=packed.values.device)
         width = self._programs.WIDTH
         with _current(out.device):
-            self._programs.unpack[(blocks, -(-packed.columns // width))](
-                *_tensors(packed),
-                out,
-                first,
-                packed.rows,
-                packed.columns,
-                groups,
-                BITS=packed.bits,
-                PER_ROW=packed.row_scales is not None,
-                WIDTH=width,
+            self._launch(
+                self._programs.unpack,
+                (blocks, -(-packed.columns // width)),
+                (*_tensors(packed), out, first, packed.rows, packed.columns, groups),
+                {"BITS": packed.bits, "PER_ROW": packed.row_scales is not None, "WIDTH": width},
             )
         return out
 
@@ -108,12 +119,32 @@ def _load(device: torch.device) -> tuple[Kernels | None, Status]:
         reason = _("Quantised models run several times faster with Triton: pip install {package}")
         package = "triton-windows" if os.name == "nt" else "triton"
         return None, Status("torch", reason.format(package=package))
-    except Exception as error:  # noqa: BLE001 (whatever its compiler says: PyTorch's operations remain)
+    except Exception as error:  # noqa: BLE001 (whatever its compiler says: others remain)
+        through_cpm = _through_cpm(device)
+        if through_cpm is not None:
+            return through_cpm, Status("triton, cpm_kernels")
         detail = (str(error).strip() or type(error).__name__).splitlines()[0]
         return None, Status("torch", _("Triton does not work here: {detail}").format(detail=detail))
     if not right:
         return None, Status("torch", _("Triton computes wrong results here"))
     return kernels, Status("triton")
+
+
+def _through_cpm(device: torch.device) -> Kernels | None:
+    """Return the programs started by cpm_kernels, if it is there and they work so."""
+    try:
+        from glmtui.quant.cuda.cpm import CpmLauncher
+
+        kernels = Kernels(CpmLauncher())
+        return kernels if is_right(kernels, device) else None
+    except Exception:  # noqa: BLE001 (the reason that counts is why Triton's own launcher does not work)
+        return None
+
+
+def _launch(
+    program: Any, grid: tuple[int, int], arguments: tuple[Any, ...], constants: Mapping[str, Any]
+) -> None:
+    program[grid](*arguments, **constants)
 
 
 def is_right(kernels: Kernels, device: torch.device) -> bool:
