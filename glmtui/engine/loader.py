@@ -239,7 +239,7 @@ def read_quantized(
         stage = "quantize"
         if cacheable and store.has_room(source, bits):
             with contextlib.suppress(OSError):  # no room or no permission: it runs all the same
-                folder = store.fill_cache(source, bits, lambda count: done(count, "quantize"))
+                folder = store.fill_cache(source, bits, lambda count: done(count, "quantize"), names=names)
                 stage = "read"
     read_into(
         network,
@@ -251,8 +251,9 @@ def read_quantized(
         activations="float" if plan.exact else "int8",
         done=lambda count: done(count, stage),
     )
-    if cacheable and folder is source and source.quant != "none" and store.has_room(source, bits):
-        store.fill_cache_later(source, bits, network)
+    trained = any(name.startswith(PREFIX) for name in names)  # a prefix is folded once it is placed
+    if cacheable and not trained and folder is source and source.quant != "none":
+        store.fill_cache_later(source, bits, network, names)
 
 
 def describe(plan: Plan, network: Network) -> ModelInfo:

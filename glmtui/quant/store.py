@@ -39,6 +39,8 @@ from glmtui.quant.reading import FORMAT, Done, Scheme, entries, tensor_layout
 
 CACHED_FROM = 256 << 20
 """Checkpoints smaller than this, in bytes, are quantised at every start: it takes a moment."""
+Names = Mapping[str, tuple[int, ...]]
+"""Tensors of a network that is not quantised, with their shapes."""
 Loaded = Callable[[], nn.Module | None]
 """Returns a network with quantised layers, None once nobody uses it any more."""
 _PARTIAL = "partial"
@@ -122,15 +124,27 @@ def write_folder(source: ModelFolder, bits: Bits, target: Path, done: Done | Non
 
 
 def write_weights(
-    source: ModelFolder, bits: Bits, folder: Path, done: Done | None = None, loaded: Loaded | None = None
+    source: ModelFolder,
+    bits: Bits,
+    folder: Path,
+    done: Done | None = None,
+    *,
+    names: Names | None = None,
+    loaded: Loaded | None = None,
 ) -> None:
     """Write ``model.safetensors`` and ``config.json`` of the quantised `source` to `folder`.
 
-    The tensors are those of the network `loaded`, or are made of the files.
+    Args:
+        source: the model.
+        bits: of the quantised weights.
+        folder: where they go.
+        done: for progress.
+        names: the tensors that `source` has, with their float shapes; None for all that its config calls for.
+        loaded: the network that holds these tensors quantised; None makes them of the files.
     """
     scheme = Scheme.of(source, bits)
     empty = new_network(source)
-    shapes = {name: shape for name, shape in expected_shapes(empty).items() if "prefix_encoder." not in name}
+    shapes = names or expected_shapes(empty)
     layout: Layout = {}
     for name, shape in shapes.items():
         layout |= tensor_layout(empty, name, shape, scheme)
@@ -218,9 +232,14 @@ def open_cached(source: ModelFolder, bits: Bits) -> ModelFolder | None:
 
 
 def fill_cache(
-    source: ModelFolder, bits: Bits, done: Done | None = None, loaded: Loaded | None = None
+    source: ModelFolder,
+    bits: Bits,
+    done: Done | None = None,
+    *,
+    names: Names | None = None,
+    loaded: Loaded | None = None,
 ) -> ModelFolder:
-    """Quantise `source` into the cache, or put there what is `loaded` of it already.
+    """Quantise `source` into the cache, or put there what is `loaded` of it already; see `write_weights`.
 
     Raises:
         UserError: the source is damaged.
@@ -232,7 +251,7 @@ def fill_cache(
     partial = target.with_name(f"{_PARTIAL}-{os.getpid()}-{target.name}")
     partial.mkdir(mode=0o700)
     try:
-        write_weights(source, bits, partial, done, loaded)
+        write_weights(source, bits, partial, done, names=names, loaded=loaded)
         (partial / _UNSYNCED).write_text(str(psutil.boot_time()), encoding="ascii")
         try:
             partial.rename(target)
@@ -246,13 +265,14 @@ def fill_cache(
     return found
 
 
-def fill_cache_later(source: ModelFolder, bits: Bits, network: nn.Module) -> None:
+def fill_cache_later(source: ModelFolder, bits: Bits, network: nn.Module, names: Names) -> None:
     """Put `network`, which holds `source`, into the cache, in a thread that may end with the program."""
     loaded = weakref.ref(network)
 
     def fill() -> None:
         with contextlib.suppress(OSError, UserError):  # it is put in order again at the next start, then
-            fill_cache(source, bits, loaded=loaded)
+            if has_room(source, bits):
+                fill_cache(source, bits, names=names, loaded=loaded)
 
     threading.Thread(target=fill, name="fill-cache", daemon=True).start()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import pickle
+import random
 import shutil
 import subprocess
 import sys
@@ -16,12 +18,14 @@ import psutil
 import pytest
 import torch
 from golden_data import GOLDEN, check_golden
+from safetensors.torch import save_file
 from tiny_model import write_tiny_model
 
 import glmtui
 from glmtui import cli
 from glmtui.errors import UserError
 from glmtui.models import weight_files
+from glmtui.models.checkpoint import Checkpoint
 from glmtui.models.folder import ModelFolder
 from glmtui.quant import store
 from glmtui.quant.linear import QuantizedEmbedding, QuantizedLinear
@@ -208,6 +212,125 @@ def test_a_kill_while_quantising_leaves_nothing_that_is_taken_for_whole(folder, 
     assert store.open_cached(source, 4) is None
     store.fill_cache(source, 4)
     assert [path.name for path in store.cache_folder().iterdir()] == [store.cached(source, 4).name]
+
+
+def _fill_again_and_again(folder: Path, started: object) -> None:
+    while True:
+        store.clear_cache()
+        store.fill_cache(ModelFolder.open(folder), 4)
+        started.set()  # type: ignore[attr-defined]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
+def test_kills_at_any_moment_leave_a_whole_model_or_none(folder, home):
+    source = ModelFolder.open(folder)
+    whole = store.fill_cache(source, 4).weight_files[0].read_bytes()
+    context = multiprocessing.get_context("spawn")
+    for _round in range(3):
+        started = context.Event()
+        process = context.Process(target=_fill_again_and_again, args=(folder, started))
+        process.start()
+        assert started.wait(60)
+        process.join(random.random() / 4)
+        process.kill()
+        process.join()
+        found = store.open_cached(source, 4)
+        assert found is None or found.weight_files[0].read_bytes() == whole
+        assert store.fill_cache(source, 4).weight_files[0].read_bytes() == whole
+        assert len(list(store.cache_folder().iterdir())) == 1
+
+
+def _fill_once(folder: Path, barrier: object) -> None:
+    barrier.wait()  # type: ignore[attr-defined]
+    store.fill_cache(ModelFolder.open(folder), 4)
+
+
+def test_two_processes_fill_the_cache_at_once(folder, home):
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(2)
+    both = [context.Process(target=_fill_once, args=(folder, barrier)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(100)
+    assert [process.exitcode for process in both] == [0, 0]
+    assert [path.name for path in store.cache_folder().iterdir()] == [
+        store.cached(ModelFolder.open(folder), 4).name
+    ]
+    assert glmtui.load(folder, quant=4).logits(PROMPT).isfinite().all()
+
+
+def test_a_checkpoint_with_its_prefix_is_quantised_with_it(home, monkeypatch, tmp_path):
+    """The prefix of a P-tuned checkpoint stays as it is, in the cache and in a folder."""
+    source = GOLDEN / "chatglm-ptuning"
+    direct = glmtui.load(source, quant=8).logits(PROMPT)
+    assert cli.main(["quantize", str(source), str(tmp_path / "smaller"), "--quant", "8"]) == 0
+    torch.testing.assert_close(glmtui.load(tmp_path / "smaller").logits(PROMPT), direct)
+    monkeypatch.setattr(store, "CACHED_FROM", 1)
+    for _start in range(2):
+        torch.testing.assert_close(glmtui.load(source, quant=8).logits(PROMPT), direct)
+    assert len(store.list_cache()) == 1
+
+
+@pytest.mark.parametrize("kind", [".bin", ".safetensors"])
+@pytest.mark.parametrize("name", ["chatglm-fp16-sharded", "chatglm-int4"])
+@pytest.mark.parametrize("damage", ["pointer", "cut", "flipped", "code"])
+def test_bad_files_are_named_and_leave_nothing_in_the_cache(home, monkeypatch, tmp_path, name, kind, damage):
+    monkeypatch.setattr(store, "CACHED_FROM", 1)
+    bad = Path(shutil.copytree(GOLDEN / name, tmp_path / "bad"))
+    state = {key: tensor.clone() for key, tensor in Checkpoint.open(bad).tensors()}
+    for file in bad.glob("pytorch_model*"):
+        file.unlink()
+    file = bad / {".bin": "pytorch_model.bin", ".safetensors": "model.safetensors"}[kind]
+    torch.save(state, file) if kind == ".bin" else save_file(state, file)
+    content = bytearray(file.read_bytes())
+    if damage == "pointer":
+        file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:12ab\nsize 1234567890\n")
+    elif damage == "cut":
+        file.write_bytes(content[: len(content) * 2 // 3])
+    elif damage == "flipped" and kind == ".bin":
+        largest = max(state.values(), key=lambda tensor: tensor.nbytes)
+        content[content.index(largest.numpy().tobytes()) + largest.nbytes // 2] ^= 1
+        file.write_bytes(content)
+    elif damage == "flipped":
+        content[12] ^= 255  # in the header; the format has no checksums of the rest
+        file.write_bytes(content)
+    else:
+        file.write_bytes(pickle.dumps(_Runs(), protocol=2))
+    with pytest.raises(UserError) as caught:
+        glmtui.load(bad, quant=None if "int4" in name else 4)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert store.list_cache() == []
+    assert not (tmp_path / "ran").exists()
+
+
+class _Runs:
+    """Would make a file, were it unpickled."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, ("ran",)
+
+
+@pytest.mark.skipif(
+    sys.platform == "win32" or os.geteuid() == 0, reason="about the permissions of POSIX users"
+)
+def test_quantize_into_a_folder_that_cannot_be_written(folder, tmp_path, capsys):
+    tmp_path.chmod(0o500)
+    assert cli.main(["quantize", str(folder), str(tmp_path / "smaller")]) == 1
+    tmp_path.chmod(0o700)
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_quantize_on_a_full_disk_leaves_nothing(folder, tmp_path, capsys, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store.TensorFile, "write", full)
+    (tmp_path / "place").mkdir()
+    assert cli.main(["quantize", str(folder), str(tmp_path / "place" / "smaller")]) == 1
+    assert "No space left" in capsys.readouterr().err
+    assert not list((tmp_path / "place").iterdir())
 
 
 def test_quantize_makes_a_folder_that_loads_anywhere(folder, home, tmp_path, capsys):
