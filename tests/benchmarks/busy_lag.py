@@ -1,0 +1,79 @@
+"""How smooth the app stays while a large model has every core: python tests/benchmarks/busy_lag.py FOLDER QUANT.
+
+FOLDER is one that ``full_size.py write`` made, with the tokenizer ``ice_text.model`` of ChatGLM-6B put into it.
+Prints how late the event loop wakes up and how long a key takes to be in the composer, first with the model
+idle, then while it reads a prompt and answers, and the speed of the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from lag import PROBE_EVERY, percentiles
+from textual import events
+from tui.app_support import wait_until
+
+from glmtui.options import AppOptions
+from glmtui.tui.app import GlmTui
+
+SECONDS = 20.0
+
+
+async def sample(app: GlmTui, seconds: float, name: str) -> None:
+    """Measure for so long."""
+    lags: list[float] = []
+    echoes: list[float] = []
+
+    async def probe() -> None:
+        while True:
+            before = time.perf_counter()
+            await asyncio.sleep(PROBE_EVERY)
+            lags.append(time.perf_counter() - before - PROBE_EVERY)
+
+    task = asyncio.create_task(probe())
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        length = len(app.chat.composer.text)
+        before = time.perf_counter()
+        app.post_message(events.Key("a", "a"))
+        while len(app.chat.composer.text) == length and time.perf_counter() - before < 2:
+            await asyncio.sleep(0)
+        echoes.append(time.perf_counter() - before)
+        await asyncio.sleep(0.1)
+    task.cancel()
+    percentiles(f"{name}: lag", lags)
+    percentiles(f"{name}: key", echoes)
+
+
+async def measure(folder: str, quant: str) -> None:
+    app = GlmTui(AppOptions(model=folder, quant=quant))
+    async with app.run_test(size=(120, 36)) as pilot:
+        began = time.perf_counter()
+        await wait_until(pilot, lambda: app.controller.status.activity == "ready", 600)
+        print(f"ready after {time.perf_counter() - began:.1f} s, load average {os.getloadavg()[0]:.1f}")
+        await sample(app, 3, "idle")
+        app.chat.composer.text = ""
+        await app.controller.submit("请详细介绍一下大型语言模型的量化。" * 12)
+        await wait_until(pilot, lambda: app.controller.status.activity == "reading", 60)
+        await sample(app, 4, "prompt")
+        await wait_until(pilot, lambda: app.controller.status.activity == "answering", 120)
+        await sample(app, SECONDS, "answer")
+        print(f"{app.controller.status.tokens_per_second or 0:.1f} tokens/s")
+
+
+def main() -> None:
+    """Print the figures."""
+    with tempfile.TemporaryDirectory() as home:
+        os.environ.setdefault("GLMTUI_HOME", home)
+        asyncio.run(measure(sys.argv[1], sys.argv[2]))
+
+
+if __name__ == "__main__":
+    main()
