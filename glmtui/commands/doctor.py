@@ -93,6 +93,7 @@ def examine(args: Namespace, settings: Settings) -> Report:
         "devices": _devices(),
         "kernels": _kernels(),
         "models": _models(),
+        "quantized": _quantized(),
         "paths": {
             N_("config"): settings.path,
             N_("conversations"): paths.data_dir() / "conversations",
@@ -154,6 +155,10 @@ def lines(report: Report) -> list[str]:
     result += [
         row(_("downloaded"), model["name"], _gigabytes(model["bytes"]), model["path"])
         for model in report["models"]
+    ]
+    result += [
+        row(_("quantised"), model["source"], f"int{model['bits']}", _gigabytes(model["bytes"]), model["path"])
+        for model in report["quantized"]
     ]
     result += [row(_(title), path) for title, path in report["paths"].items()]
     if report["settings"] != "ok":
@@ -220,6 +225,19 @@ def _models() -> list[Report]:
 
     found = ((model, hub_cache.find(model.hub_ids)) for model in catalog.KNOWN)
     return [{"name": model.name, "path": path, "bytes": model.file_bytes} for model, path in found if path]
+
+
+def _quantized() -> list[Report]:
+    """The quantised models in the cache, which ``glmtui quantize --clear-cache`` deletes."""
+    try:
+        from glmtui.quant import store
+    except (ImportError, OSError):  # a broken torch, of which the devices tell
+        return []
+    entries = store.list_cache()
+    return [
+        {"source": each.source, "bits": each.bits, "bytes": each.nbytes, "path": each.path}
+        for each in entries
+    ]
 
 
 def _use(args: Namespace, settings: Settings) -> Report:

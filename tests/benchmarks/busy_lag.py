@@ -1,6 +1,6 @@
-"""How smooth the app stays while a large model has every core: python tests/benchmarks/busy_lag.py FOLDER QUANT.
+"""How smooth the app stays while a large model has every core: busy_lag.py FOLDER QUANT.
 
-FOLDER is one that ``full_size.py write`` made, with the tokenizer ``ice_text.model`` of ChatGLM-6B put into it.
+FOLDER is one that ``full_size.py write`` made, with ChatGLM-6B's tokenizer ``ice_text.model`` put into it.
 Prints how late the event loop wakes up and how long a key takes to be in the composer, first with the model
 idle, then while it reads a prompt and answers, and the speed of the answer.
 """

@@ -355,6 +355,8 @@ def test_the_cache_can_be_listed_and_cleared(folder, home, capsys):
     glmtui.load(folder, quant=8)
     assert cli.main(["quantize", "--cache"]) == 0
     assert str(folder) in capsys.readouterr().out
+    cli.main(["doctor"])
+    assert f"{folder} · int8 · 0.0 GB" in capsys.readouterr().out
     assert cli.main(["quantize", "--clear-cache"]) == 0
     assert store.list_cache() == []
 
