@@ -112,8 +112,9 @@ class Checkpoint:
                 "{path} holds only a P-tuning prefix. Load the model it was trained on, with --ptuning {path}"
             ).format(path=self.folder.path)
         return ngettext(
-            "{path} lacks {count} tensor that its config.json calls for: {name}",
-            "{path} lacks {count} tensors that its config.json calls for, the first being {name}",
+            "{path} lacks {count} tensor that its config.json calls for: {name}. Download the model again.",
+            "{path} lacks {count} tensors that its config.json calls for, the first being {name}. Download "
+            "the model again.",
             len(missing),
         ).format(path=self.folder.path, count=len(missing), name=missing[0])
 

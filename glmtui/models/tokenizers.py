@@ -316,7 +316,10 @@ def check_is_there(file: Path) -> None:
     """Raise UserError where a tokenizer's file is missing, or only a Git-LFS pointer."""
     if not file.is_file():
         raise UserError(
-            _("{path} is missing: without it the model can read and write no text").format(path=file)
+            _(
+                "{path} is missing: without it the model can read and write no text. Put the file of the "
+                "same release beside the weights."
+            ).format(path=file)
         )
     check_not_pointer(file)
 
