@@ -16,10 +16,15 @@ from glmtui.version import __version__
 if TYPE_CHECKING:
     from glmtui.engine.chat_tokenizer import load_tokenizer
     from glmtui.engine.loader import load
+    from glmtui.models.auto import register
 
-__all__ = ["__version__", "load", "load_tokenizer"]
+__all__ = ["__version__", "load", "load_tokenizer", "register"]
 
-_HOMES = {"load": "glmtui.engine.loader", "load_tokenizer": "glmtui.engine.chat_tokenizer"}
+_HOMES = {
+    "load": "glmtui.engine.loader",
+    "load_tokenizer": "glmtui.engine.chat_tokenizer",
+    "register": "glmtui.models.auto",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Check = Callable[[float], None]
 """Called between pieces of a prompt with the fraction done (0 to 1); raises to cancel."""
@@ -101,6 +105,12 @@ class KVCache:
         for layer, buffer in enumerate(self._buffers):
             if buffer is not None and buffer.shape[3] < start + count:
                 self._grow(layer, start, start + count, buffer[0])
+
+    def copy(self) -> Self:
+        """Return another cache that holds the same and goes on by itself."""
+        other = copy.copy(self)
+        other._buffers = [buffer if buffer is None else buffer.clone() for buffer in self._buffers]
+        return other
 
     @property
     def nbytes(self) -> int:
