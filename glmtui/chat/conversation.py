@@ -261,8 +261,8 @@ class Conversation:
         self.flush()
 
     def flush(self) -> None:
-        """Write what could not be written before. Does nothing when all is saved or no message is there."""
-        if self._file is None or not self._unsaved or not self.messages:
+        """Write what could not be written before. A new conversation waits for its first message."""
+        if self._file is None or not self._unsaved or (self._is_new and not self.messages):
             return
         if self._is_new:
             changed = self._file.create(self._unsaved, created=self.created, title=self.title)

@@ -135,6 +135,65 @@ def test_a_killed_app_keeps_what_was_said(start: Start, tmp_path: Path) -> None:
     assert messages(conversations(home)[0])[0]["text"] == "Where are my conversations kept?"
 
 
+ENDLESS = """
+import sys, threading, time
+from pathlib import Path
+from tui.app_support import ScriptedWorker
+from glmtui.engine.events import Generate, Started, Tokens
+from glmtui.options import AppOptions
+from glmtui.tui.app import GlmTui
+
+class Endless(ScriptedWorker):
+    def submit(self, request):
+        if isinstance(request, Generate):
+            threading.Thread(target=self.stream, args=(request,), daemon=True).start()
+        else:
+            super().submit(request)
+
+    def stream(self, request):
+        self.events.put(Started(request.request_id, 10, 2048, 0))
+        for number in range(10_000):
+            self.events.put(Tokens(request.request_id, f"第{number}句。", 1))
+            time.sleep(0.03)
+
+path = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+GlmTui(AppOptions(conversation=path), worker=Endless()).run()
+"""
+"""The app with a model that never comes to an end."""
+
+
+def test_an_app_killed_in_an_answer_shows_what_had_come_and_offers_to_go_on(tmp_path: Path) -> None:
+    home, tests = tmp_path / "home", Path(__file__).parents[1]
+    path = os.pathsep.join([str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")])
+    env = {"GLMTUI_HOME": str(home), "LC_ALL": "C.UTF-8", "PYTHONPATH": path}
+
+    def begin(*arguments: str) -> Terminal:
+        return Terminal([sys.executable, "-c", ENDLESS, *arguments], env=env, cwd=str(tmp_path))
+
+    terminal = begin()
+    terminal.wait("nano")
+    terminal.type("数到一万\r")
+    terminal.wait("第0句")
+    end = time.monotonic() + 60
+    while '"extend"' not in (conversations(home) or [Path(os.devnull)])[0].read_text("utf-8"):
+        assert time.monotonic() < end, terminal.text
+        terminal.pump()
+    os.kill(terminal.child.pid, signal.SIGKILL)
+    terminal.close()
+
+    again = begin(str(conversations(home)[0]))
+    try:
+        again.wait(lambda text: "数到一万" in text and "第0句" in text and "not finished · /continue" in text)
+        again.wait("context")  # the model is loaded
+        again.type("/continue\r")
+        end = time.monotonic() + 60
+        while conversations(home)[0].read_text("utf-8").count("第0句") < 2:  # behind what had come
+            assert time.monotonic() < end, again.text
+            again.pump()
+    finally:
+        again.close()
+
+
 def test_chat_in_a_small_terminal(start: Start) -> None:
     terminal = start(language="C.UTF-8", columns=80, rows=24)
     terminal.wait("nano")

@@ -14,7 +14,7 @@ from glmtui.chat.conversation import Message
 from glmtui.markdown import make_parser
 from glmtui.tui.text import clean, one_line
 from glmtui.tui.typeset.blocks import stack
-from glmtui.tui.typeset.growing import GrowingMarkdown, close_marks, code_blocks, undecided
+from glmtui.tui.typeset.growing import GrowingMarkdown, close_marks, undecided, whole
 from glmtui.tui.widgets.composer import Composer
 from glmtui.tui.widgets.transcript import Transcript
 from glmtui.tui.words import next_word, previous_word, word_spans
@@ -32,7 +32,7 @@ def lines(count: int, seed: int) -> Iterator[str]:
         yield "".join(chooser.choice(chooser.choice(pools)) for _each in range(size))
 
 
-def test_a_hundred_thousand_lines_are_cleaned_parsed_and_split_into_words() -> None:
+def test_a_hundred_thousand_lines_are_cleaned_set_into_lines_and_split_into_words() -> None:
     parser = make_parser()
     chunk: list[str] = []
     for number, line in enumerate(lines(100_000, 1)):
@@ -52,7 +52,8 @@ def test_a_hundred_thousand_lines_are_cleaned_parsed_and_split_into_words() -> N
         if len(chunk) == 50:
             text = "\n".join(chunk)
             close_marks(parser, parser.parse(text[: undecided(text)]))
-            code_blocks(text)
+            laid = stack(whole(text), 40)
+            assert all(line.content.cell_length <= 48 for line in laid)
             chunk.clear()
 
 
@@ -102,3 +103,20 @@ async def test_any_text_can_be_read_and_written() -> None:
             assert composer.text == clean(text)
             composer.prompt.post_message(events.Paste("\n".join(lines(chooser.choice([1, 20]), len(text)))))
             await pilot.press(*chooser.choices(keys, k=4))
+
+
+async def test_a_hundred_thousand_lines_are_scrolled_through_and_pasted() -> None:
+    every = list(lines(100_000, 7))
+    texts = ["\n".join(every[at : at + 500]) for at in range(0, len(every), 500)]
+    roles = ["assistant", "user", "user", "user"]
+    messages = [Message(str(n), None, roles[n % 4], text, NOON) for n, text in enumerate(texts)]  # type: ignore[arg-type]
+    transcript, composer = Transcript(), Composer()
+    async with Host(transcript, composer).run_test(size=(60, 30)) as pilot:
+        await transcript.show(messages)
+        for number in range(0, len(messages), 20):
+            assert transcript.go_to(str(number))
+            await pilot.pause()
+        for at in range(0, len(every), 20_000):
+            composer.text = "\n".join(every[at : at + 20_000])
+            assert composer.text.count("\n") >= 19_999
+            await pilot.pause()
