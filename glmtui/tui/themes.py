@@ -159,6 +159,10 @@ def _derived(colors: Mapping[str, str]) -> dict[str, str]:
             f"scrollbar-{part}": background
             for part in ("background", "background-hover", "background-active")
         }
+        derived |= {
+            "screen-selection-background": colors["primary"],
+            "screen-selection-foreground": background,
+        }
     derived |= {
         "input-cursor-background": colors["primary"],
         "markdown-h1-text-style": "bold",
