@@ -207,6 +207,19 @@ class CoreAttention(nn.Module):
         return attended.reshape(q.shape)
 
 
+class Turn(nn.Module):
+    """Rotates the pairs of columns that rotary positions turn, `apart` columns from each other."""
+
+    def __init__(self, apart: int) -> None:
+        super().__init__()
+        self.apart = apart
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Return ``x cos + partner sin`` for `x` ``[..., head_dim]``; sine carries the sign."""
+        partner = x.unflatten(-1, (-1, 2, self.apart)).flip(-2).flatten(-3)
+        return torch.addcmul(x * cos, partner, sin)
+
+
 class SwiGLU(nn.Module):
     """``SiLU(gate) * up`` of ``[..., gate and up side by side]``."""
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from glmtui.errors import UserError
 from glmtui.i18n import _
-from glmtui.models.base import Check, CoreAttention, KVCache, Slots, causal_mask
+from glmtui.models.base import Check, CoreAttention, KVCache, Slots, Turn, causal_mask
 from glmtui.models.ptuning import PrefixEncoder
 from glmtui.models.spread import Spread, Trip
 
@@ -132,7 +132,8 @@ class Attention(nn.Module):
     def __init__(self, config: ChatGLMConfig) -> None:
         super().__init__()
         self.heads, self.head_dim = config.num_attention_heads, config.head_dim
-        self.rotary_parts = 2 if config.position_encoding_2d else 1
+        parts = 2 if config.position_encoding_2d else 1
+        self.turn = Turn(config.head_dim // parts // 2)
         self.query_key_value = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.core_attention = CoreAttention()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
@@ -141,9 +142,7 @@ class Attention(nn.Module):
         """Return rotated queries, rotated keys and values, each ``[batch, heads, n, head_dim]``."""
         batch, n, _hidden = x.shape
         qkv = self.query_key_value(x).view(batch, n, self.heads, 3, self.head_dim)
-        qk = qkv[:, :, :, :2]
-        swapped = qk.unflatten(-1, (self.rotary_parts, 2, -1)).flip(-2).flatten(-3)
-        qk = torch.addcmul(qk * rotary.cos, swapped, rotary.sin).transpose(1, 2)
+        qk = self.turn(qkv[:, :, :, :2], rotary.cos, rotary.sin).transpose(1, 2)
         return qk[..., 0, :], qk[..., 1, :], qkv[..., 2, :].transpose(1, 2)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from glmtui.errors import UserError
 from glmtui.i18n import _
-from glmtui.models.base import Check, CoreAttention, KVCache, Slots, SwiGLU, causal_mask
+from glmtui.models.base import Check, CoreAttention, KVCache, Slots, SwiGLU, Turn, causal_mask
 from glmtui.models.ptuning import PrefixEncoder
 from glmtui.models.spread import Spread, Trip
 
@@ -141,6 +141,7 @@ class Attention(nn.Module):
             width + 2 * self.groups * self.head_dim,
             bias=config.add_bias_linear or config.add_qkv_bias,
         )
+        self.turn = Turn(apart=1)
         self.core_attention = CoreAttention()
         self.dense = nn.Linear(width, config.hidden_size, bias=config.add_bias_linear)
 
@@ -157,8 +158,7 @@ class Attention(nn.Module):
         n = x.shape[0]
         qkv = self.query_key_value(x).view(n, -1, self.head_dim)
         qk, v = qkv[:, : -self.groups], qkv[:, -self.groups :]
-        swapped = qk.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
-        qk = torch.addcmul(qk * rotary.cos, swapped, rotary.sin)
+        qk = self.turn(qk, rotary.cos, rotary.sin)
         q, k = qk[:, : self.heads], qk[:, self.heads :]
         keys, values = cache.append(layer, k.transpose(0, 1)[None], v.transpose(0, 1)[None], offset)
         attended = self.core_attention(q.transpose(0, 1)[None], keys, values, mask)

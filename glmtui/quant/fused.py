@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor, nn
 
-from glmtui.models.base import CoreAttention, SwiGLU
+from glmtui.models.base import CoreAttention, SwiGLU, Turn
 from glmtui.quant import cpu
 
 
@@ -22,6 +22,19 @@ class FusedAttention(CoreAttention):
         if kernels is not None and keys.dtype == torch.float16 and q.shape[3] % 16 == 0:
             return kernels.attend(q[0, :, 0], keys[0], values[0])[None, :, None]
         return super().forward(q, keys.to(q.dtype), values.to(q.dtype), mask)
+
+
+class FusedTurn(Turn):
+    """Rotation of one sequence in one pass: else half a dozen tensors for every layer and token."""
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """See `Turn.forward`: ``[n, heads, head_dim]``, or with a batch of one and queries beside keys."""
+        kernels = _kernels(x)
+        ready = x.dtype == cos.dtype and cos.is_contiguous() and sin.is_contiguous()
+        if kernels is None or not ready or (x.dim() == 5 and x.shape[0] > 1):
+            return super().forward(x, cos, sin)
+        parts = x[0] if x.dim() == 5 else x[:, :, None]
+        return kernels.turn(parts, cos, sin, self.apart).view(x.shape)
 
 
 class FusedGELU(nn.Module):
@@ -48,6 +61,8 @@ def fuse(network: nn.Module) -> None:
         for name, child in list(module.named_children()):
             if type(child) is CoreAttention:
                 setattr(module, name, FusedAttention())
+            elif type(child) is Turn:
+                setattr(module, name, FusedTurn(child.apart))
             elif type(child) is SwiGLU:
                 setattr(module, name, FusedSwiGLU())
             elif type(child) is nn.GELU and child.approximate == "tanh":

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from glmtui.models.base import Turn
 from glmtui.quant import cpu, formats
 from glmtui.quant.cpu import Matrix
 from glmtui.quant.linear import round_activations
@@ -131,6 +132,16 @@ def test_gelu_and_swiglu(kernels):
     gate, up = x[:, :3000], x[:, 3000:6000]
     both = torch.cat([gate, up], 1)
     torch.testing.assert_close(kernels.swiglu(both), F.silu(gate) * up, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("apart", [1, 4, 16, 20])
+def test_turning(kernels, apart):
+    projected = torch.randn(5, 3, 3, 2 * apart * 3)
+    x = projected[:, :, :2]  # queries and keys, the values lie between them
+    cos, sin = torch.randn(2, 5, 1, 1, x.shape[3])
+    expected = Turn(apart)(x, cos, sin)
+    torch.testing.assert_close(kernels.turn(x, cos, sin, apart), expected)
+    torch.testing.assert_close(kernels.turn(x[:1], cos[:1], sin[:1], apart), expected[:1])
 
 
 @pytest.mark.parametrize(("heads", "groups", "size"), [(4, 4, 128), (8, 2, 64), (3, 1, 16), (2, 2, 80)])

@@ -71,6 +71,8 @@ class Kernels:
         self._gelu.argtypes = (pointer, number, threads)
         self._swiglu = library.glmtui_swiglu
         self._swiglu.argtypes = (pointer, number, number, pointer, threads)
+        self._turn = library.glmtui_turn
+        self._turn.argtypes = (*(pointer,) * 3, *(number,) * 7, pointer, threads)
         self._attend = library.glmtui_attend
         self._attend.argtypes = (*(pointer,) * 3, *(number,) * 5, pointer, threads)
         self._quantize = library.glmtui_quantize
@@ -132,6 +134,22 @@ class Kernels:
         width = x.shape[-1] // 2
         out = torch.empty(*x.shape[:-1], width)
         self._swiglu(x.data_ptr(), x.numel() // (2 * width), width, out.data_ptr(), torch.get_num_threads())
+        return out
+
+    def turn(self, x: Tensor, cos: Tensor, sin: Tensor, apart: int) -> Tensor:
+        """Return `x` with pairs of columns rotated, float32 ``[tokens, heads, parts, size]``.
+
+        Args:
+            x: the same shape; the last two dimensions are contiguous.
+            cos: float32 of ``tokens * size`` elements, contiguous.
+            sin: the same; it carries the rotation's sign.
+            apart: distance of the columns of a pair; twice as much divides the size.
+        """
+        out = torch.empty(x.shape)
+        strides = (x.stride(0), x.stride(1))
+        threads = torch.get_num_threads()
+        pointers = (x.data_ptr(), cos.data_ptr(), sin.data_ptr())
+        self._turn(*pointers, *x.shape, *strides, apart, out.data_ptr(), threads)
         return out
 
     def attend(self, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:

@@ -16,7 +16,7 @@
 #include "layout.h"
 
 enum {
-    AHEAD = 4096,                   /* bytes that weights are fetched ahead of their use */
+    AHEAD = 2048,                   /* bytes that weights are fetched ahead of their use */
     VECTORS = BLOCK / LANES,        /* vectors in a block */
     PANEL = TILE_VECTORS * LANES,   /* rows that a tile of the matrix-matrix product covers */
     PANEL_ROW = PANEL * 4,          /* bytes: one step of all rows of a panel */
@@ -483,6 +483,25 @@ EXPORT void glmtui_gelu(float *x, int64_t count, int threads) {
 #pragma omp parallel for schedule(static) num_threads(threads) if (pieces > 1)
     for (int64_t i = 0; i < pieces; i++)
         gelu(x + i * piece, count - i * piece < piece ? count - i * piece : piece);
+}
+
+/* Rotates pairs of columns `apart` from each other: of every token its `heads` of `parts` vectors of `size`, which lie `token_stride` and `head_stride` floats apart. cos and sin (with the rotation's sign) are
+ * [tokens][size], out is [tokens][heads][parts][size]. */
+EXPORT void glmtui_turn(const float *x, const float *cosines, const float *sines, int64_t tokens, int64_t heads,
+                        int64_t parts, int64_t size, int64_t token_stride, int64_t head_stride, int64_t apart,
+                        float *out, int threads) {
+#pragma omp parallel for schedule(static) num_threads(threads) if (tokens > 1)
+    for (int64_t t = 0; t < tokens; t++)
+        for (int64_t i = 0; i < heads * parts; i++) {
+            const float *from = x + t * token_stride + i / parts * head_stride + i % parts * size;
+            float *RESTRICT to = out + (t * heads * parts + i) * size;
+            const float *cosine = cosines + t * size, *sine = sines + t * size;
+            for (int64_t first = 0; first < size; first += 2 * apart)
+                for (int64_t c = first; c < first + apart; c++) {
+                    to[c] = from[c] * cosine[c] + from[c + apart] * sine[c];
+                    to[c + apart] = from[c + apart] * cosine[c + apart] + from[c] * sine[c + apart];
+                }
+        }
 }
 
 /* out[rows][width] = SiLU(x[rows][:width]) * x[rows][width:]. */
