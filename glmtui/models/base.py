@@ -216,7 +216,7 @@ class Turn(nn.Module):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Return ``x cos + partner sin`` for `x` ``[..., head_dim]``; sine carries the sign."""
-        partner = x.unflatten(-1, (-1, 2, self.apart)).flip(-2).flatten(-3)
+        partner = torch.unflatten(x, -1, (-1, 2, self.apart)).flip(-2).flatten(-3)
         return torch.addcmul(x * cos, partner, sin)
 
 
