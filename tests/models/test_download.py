@@ -6,6 +6,7 @@ import errno
 import json
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -306,6 +307,9 @@ def test_stopping_is_at_once_and_loses_nothing(server: HubServer, address: str) 
 
     def stop_when_held() -> None:
         assert server.held.wait(10)
+        deadline = time.monotonic() + 10
+        while hub_cache.size_of("zai-org/chatglm-6b") < 2000 and time.monotonic() < deadline:
+            pass  # sent is not yet written
         stop.set()
 
     threading.Thread(target=stop_when_held, daemon=True).start()
