@@ -69,6 +69,7 @@ class ChatController:
         """Waits for the model to be loaded."""
         self._undo: list[tuple[str, Callable[[], object]]] = []
         self._count_id: int | None = None
+        self._draft_id: int | None = None
         self._lock = asyncio.Lock()
 
     @property
@@ -147,14 +148,14 @@ class ChatController:
             return True
         return False
 
-    def unqueue(self) -> str | None:
-        """Take the last waiting message of this conversation out of the queue."""
-        for item in reversed(self.queue):
-            if item.conversation is self.conversation:
-                self.queue.remove(item)
-                self.view.status_changed()
-                return item.text
-        return None
+    def unqueue(self, number: int = -1) -> str | None:
+        """Take a waiting message of this conversation out of the queue: by its number, else the last."""
+        mine = [item for item in self.queue if item.conversation is self.conversation]
+        if not -len(mine) <= number < len(mine):
+            return None
+        self.queue.remove(mine[number])
+        self.view.status_changed()
+        return mine[number].text
 
     # --- the conversation ---
 
@@ -219,18 +220,22 @@ class ChatController:
         return said
 
     def measure(self, draft: str = "") -> None:
-        """Ask how many tokens the conversation (and `draft`) has; the status line shows the answer."""
+        """Ask how many tokens the conversation has and `draft` would add; the status shows the answers."""
         if self.status.activity != "ready":
             return
-        turns = (*self._turns(self.conversation), *([Turn("user", draft)] if draft else []))
+        turns = self._turns(self.conversation)
+        self._count_id = self._count(turns) if turns else None
+        self._draft_id = self._count((*turns, Turn("user", draft))) if draft.strip() else None
         if not turns:
-            self._count_id = None
             self.status.used = 0
-            self.view.status_changed()
-            return
+        if not draft.strip():
+            self.status.draft = 0
+        self.view.status_changed()
+
+    def _count(self, turns: tuple[Turn, ...]) -> int:
         request = CountTokens(turns)
-        self._count_id = request.request_id
         self.link.worker.submit(request)
+        return request.request_id
 
     # --- events ---
 
@@ -259,6 +264,9 @@ class ChatController:
                 self._on_load_ended(event)
             case TokenCount() if event.request_id == self._count_id:
                 self.status.used, self.status.limit = event.tokens, event.limit
+            case TokenCount() if event.request_id == self._draft_id:
+                self.status.draft = max(event.tokens - self.status.used, 0)
+                self.status.limit = event.limit
             case Started() if answer:
                 self._on_started(event)
             case PromptProgress() if answer:

@@ -46,8 +46,11 @@ class Desk:
         self._restore_draft()
 
     def leave(self) -> None:
-        """Remember what is open and what was being written."""
+        """Remember what is open, what was being written, and what waited to be sent."""
         self.keep_draft()
+        for item in reversed(self._app.controller.queue):
+            key = item.conversation.id if item.conversation.path else ""
+            self.drafts.set(key, "\n".join(filter(None, (item.text, self.drafts.get(key)))))
         path = self._app.controller.conversation.path
         with suppress(OSError):  # only a convenience
             paths.make_private(self._last.parent)

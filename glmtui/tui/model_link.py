@@ -54,6 +54,8 @@ class ChatStatus:
     """Of the prompt that has been read."""
     tokens_per_second: float | None = None
     used: int = 0
+    draft: int = 0
+    """Tokens that what is being written would add."""
     limit: int = 0
     """Context in tokens."""
 

@@ -6,11 +6,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Static
 from tui_helpers import Host, screen_lines, screen_text, wait_until
 
+from glmtui.errors import UserError
 from glmtui.tui.widgets.completion import Completion
 from glmtui.tui.widgets.composer import Composer
 
@@ -312,3 +315,103 @@ async def test_changes_are_told() -> None:
         await pilot.pause()
         assert isinstance(pilot.app, Host)
         assert any(isinstance(message, Composer.Changed) for message in pilot.app.kept)
+
+
+# --- folded files, the draft's size, editing elsewhere ---
+
+
+async def test_an_at_sign_takes_a_file_in() -> None:
+    async with running() as (pilot, composer):
+        composer.files = lambda name: [Completion("我的 notes.md", "1 KB")] if "note".startswith(name) else []
+        composer.take_file = lambda path: (f"{path}, about 9 tokens", "全部内容")
+        await type_text(pilot, "看 @no")
+        assert composer.popup.is_open
+        await pilot.press("enter")
+        await type_text(pilot, "?")
+        assert "看 ⟦我的 notes.md, about 9 tokens⟧?" in screen_text(pilot.app)
+        assert composer.text == "看 全部内容?"
+        await pilot.press("left", "backspace", "ctrl+z", "enter")
+        await pilot.pause()
+        assert sent(pilot) == ["看 全部内容?"]
+
+
+async def test_a_file_that_is_refused_leaves_the_text_as_it_is() -> None:
+    def refuse(_path: str) -> tuple[str, str]:
+        raise UserError("a.bin is not a text file")
+
+    async with running() as (pilot, composer):
+        composer.files, composer.take_file = lambda _name: [Completion("a.bin")], refuse
+        await type_text(pilot, "@a")
+        await pilot.press("tab")
+        assert [each.message for each in pilot.app._notifications] == ["a.bin is not a text file"]
+        assert composer.text == "@a"
+
+
+async def test_what_is_folded_can_be_shown_in_full() -> None:
+    async with running() as (pilot, composer):
+        await paste(pilot, composer, "行\n" * 20)
+        await pilot.press("alt+e")
+        await pilot.pause()
+        assert "⟦" not in screen_text(pilot.app)
+        assert composer.text == "行\n" * 20
+        await pilot.press("ctrl+z")
+        await pilot.pause()
+        assert "⟦pasted text 1" in screen_text(pilot.app)
+
+
+async def test_a_long_prompt_gives_way_to_a_short_one_and_back() -> None:
+    long = "\n".join("行" for _number in range(30))
+    async with running(["short", long]) as (pilot, composer):
+        await pilot.press("up")
+        composer.prompt.move_cursor((0, 0))
+        await pilot.press("up")
+        assert composer.text == "short"
+        await pilot.press("ctrl+z")
+        assert composer.text == long
+        await pilot.press("ctrl+y")
+        assert composer.text == "short"
+
+
+async def test_the_draft_is_measured_against_what_is_left() -> None:
+    async with running() as (pilot, composer):
+        await type_text(pilot, "你好")
+        composer.show_count(34, 1980)
+        await pilot.pause()
+        assert "34 tokens of 1,980 left" in screen_text(pilot.app)
+        composer.show_count(34, 12)
+        assert composer.prompt.has_class("-too-long")
+        composer.show_count(0, 12)
+        await pilot.pause()
+        assert "left" not in screen_text(pilot.app)
+
+
+KEYS = st.sampled_from(
+    ["left", "right", "up", "down", "home", "end", "backspace", "delete", "ctrl+w", "ctrl+left", "ctrl+right",
+     "alt+d", "ctrl+j", "ctrl+z", "ctrl+y", "shift+left", "shift+right", "alt+e"]
+)  # fmt: skip
+TYPED = st.text("你好世界的abc 1，。👍🏽é@/⟦⟧", min_size=1, max_size=4)
+STEPS = st.lists(st.one_of(KEYS, TYPED, st.integers(11, 30)), max_size=25)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(STEPS)
+async def test_no_keys_lose_what_was_written(steps: list[str | int]) -> None:
+    """After any keys, undoing all and doing it again gives the same text, and what is sent is what stands."""
+    async with running() as (pilot, composer):
+        for step in steps:
+            if isinstance(step, int):
+                await paste(pilot, composer, "粘贴的一行\n" * step)
+            elif step in KEYS.elements:  # type: ignore[attr-defined]
+                await pilot.press(step)
+            else:
+                await type_text(pilot, step)
+        text = composer.text
+        while composer.prompt.history.undo_stack:
+            composer.prompt.undo()
+        assert composer.text == ""
+        while composer.prompt.history.redo_stack:
+            composer.prompt.redo()
+        assert composer.text == text
+        composer.send()
+        await pilot.pause()
+        assert sent(pilot) == ([text] if text.strip() else [])

@@ -15,7 +15,7 @@ from textual.screen import Screen
 from textual.timer import Timer
 
 from glmtui.i18n import _
-from glmtui.tui import commands, keys
+from glmtui.tui import commands, keys, mentions
 from glmtui.tui.chat_view import AnswerHandle, Kind
 from glmtui.tui.compositor import WholeGlyphs
 from glmtui.tui.preferences import own
@@ -63,6 +63,7 @@ class ChatScreen(Screen[None]):
         self._compositor = WholeGlyphs()
         self._count_timer: Timer | None = None
         self._narrow: bool | None = None
+        self._finder = mentions.FileFinder()
         self._build(app)
 
     def _build(self, app: GlmTui) -> None:
@@ -74,8 +75,8 @@ class ChatScreen(Screen[None]):
         self.transcript = Transcript(id="transcript")
         self.queue_strip = QueueStrip()
         self.composer = Composer(
-            completions=self._completions, history=app.desk.prompts.entries(),
-            enter_sends=settings["ui.send_key"] == "enter", id="composer",
+            completions=self._completions, files=self._files, take_file=self._take_file,
+            history=app.desk.prompts.entries(), enter_sends=settings["ui.send_key"] == "enter", id="composer",
         )  # fmt: skip
         self.hints = KeyHints()
         self.status_line = StatusLine()
@@ -217,6 +218,11 @@ class ChatScreen(Screen[None]):
     def _submitted(self, event: Composer.Submitted) -> None:
         self.app.submit(event.text)
 
+    @on(QueueStrip.Wanted)
+    def _taken_back(self, event: QueueStrip.Wanted) -> None:
+        if text := self.app.controller.unqueue(event.number):
+            self.restore(text)
+
     @on(Suggestion.Taken)
     def _suggested(self, event: Suggestion.Taken) -> None:
         self.composer.focus()
@@ -239,6 +245,12 @@ class ChatScreen(Screen[None]):
             Completion(text, description, label=label)
             for text, description, label in commands.offers(self.app, before)
         ]
+
+    def _files(self, name: str) -> Sequence[Completion]:
+        return [Completion(file.path, file.size) for file in self._finder.find(name)]
+
+    def _take_file(self, path: str) -> tuple[str, str]:
+        return mentions.take(path, self.app.controller.status.limit)
 
     # --- what the controller says ---
 
@@ -291,7 +303,9 @@ class ChatScreen(Screen[None]):
     def status_changed(self) -> None:
         """Draw the status, the queue and the hints."""
         controller = self.app.controller
-        self.status_line.show(controller.status)
+        status = controller.status
+        self.status_line.show(status)
+        self.composer.show_count(status.draft, status.limit - status.used)
         self.queue_strip.show(controller.waiting, keys.shown("chat.unqueue", self.app.settings.keys))
         self.update_hints()
         if self.welcome.display and self.welcome.is_mounted:

@@ -7,21 +7,27 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from textual import on
-from textual.app import ComposeResult
+from textual.app import ComposeResult, SuspendNotSupported
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.message import Message
 from textual.reactive import var
 from textual.widgets import TextArea
 
-from glmtui.i18n import _
+from glmtui.errors import UserError
+from glmtui.i18n import _, ngettext
+from glmtui.tui import mentions
 from glmtui.tui.keys import bindings
-from glmtui.tui.text import one_line
+from glmtui.tui.text import clean, one_line
 from glmtui.tui.widgets.completion import Completion, CompletionList
 from glmtui.tui.widgets.prompt import Prompt
 
 Completions = Callable[[str], Sequence[Completion]]
 """Given the text up to the cursor (it begins with a slash and is one line), what could replace it."""
+Files = Callable[[str], Sequence[Completion]]
+"""Given what was typed behind an ``@``, the files that may be meant (their paths as `Completion.text`)."""
+Take = Callable[[str], tuple[str, str]]
+"""Given a path: a label and what to send. Raises `UserError` where the file is not fit to be sent."""
 FOUND = 50
 """The most earlier prompts that a search offers."""
 
@@ -69,12 +75,16 @@ class Composer(Vertical):
         self,
         *,
         completions: Completions | None = None,
+        files: Files | None = None,
+        take_file: Take | None = None,
         history: Sequence[str] = (),
         enter_sends: bool = True,
         id: str | None = None,  # noqa: A002
     ) -> None:
         super().__init__(id=id)
         self.completions = completions
+        self.files = files
+        self.take_file = take_file
         self.prompt = Prompt(history)
         self.popup = CompletionList()
         self._searching = False
@@ -180,6 +190,8 @@ class Composer(Vertical):
             offers = self._earlier(self.prompt.text)
         elif self.completions and before.startswith("/") and "\n" not in before and not self.prompt.walking:
             offers = self.completions(before)
+        elif self.files and not self.prompt.walking and (name := self._mention(before)) is not None:
+            offers = self.files(name)
         self._show(offers)
 
     def _show(self, offers: Sequence[Completion]) -> None:
@@ -198,6 +210,9 @@ class Composer(Vertical):
             return False
         if searching:
             self.prompt.set_text(offer.text)
+        elif (name := self._mention(before)) is not None:
+            self._take_file(name, offer.text)
+            return True
         else:
             self.prompt.replace(
                 offer.text, (0, 0), self.prompt.cursor_location, maintain_selection_offset=False
@@ -206,6 +221,28 @@ class Composer(Vertical):
         if complete:
             self._show(())
         return not (send and complete and not searching and self.enter_sends)
+
+    def _mention(self, before: str) -> str | None:
+        """Return what was typed behind an ``@``; a command's line has none."""
+        is_command = before.startswith("/") and "\n" not in before
+        return None if self.files is None or is_command else mentions.typed(before)
+
+    def _take_file(self, name: str, path: str) -> None:
+        """Put the file that was chosen in the place of its name, or go into the folder."""
+        self._show(())
+        typed = f"@{name}"
+        if path.endswith("/"):
+            row, column = self.prompt.cursor_location
+            start = (row, column - len(typed))
+            self.prompt.replace(f"@{path}", start, (row, column), maintain_selection_offset=False)
+            return
+        try:
+            assert self.take_file is not None
+            words, whole = self.take_file(path)
+        except UserError as error:
+            self.notify(str(error), severity="error", markup=False)
+            return
+        self.prompt.put_for(typed, words, whole)
 
     @on(Prompt.Pressed)
     def _popup_key(self, event: Prompt.Pressed) -> None:
@@ -222,6 +259,38 @@ class Composer(Vertical):
     def _offer_clicked(self, event: CompletionList.Chosen) -> None:
         event.stop()
         self._take_offer()
+        self.focus()
+
+    # --- the draft ---
+
+    def show_count(self, tokens: int, left: int) -> None:
+        """Say how many tokens the draft has and how many are left for it and the answer."""
+        shown = bool(tokens) and bool(self.prompt.text.strip())
+        text = ngettext("{n} token of {left} left", "{n} tokens of {left} left", tokens)
+        self.prompt.border_subtitle = text.format(n=f"{tokens:,}", left=f"{left:,}") if shown else ""
+        self.prompt.set_class(shown and tokens > left, "-too-long")
+
+    def action_expand(self) -> None:
+        """Show folded pastes and files in full."""
+        if not self.prompt.unfold():
+            self.notify(_("Nothing is folded here."), markup=False)
+
+    def action_edit_outside(self) -> None:
+        """Write in the person's own editor; what is written there comes back, whatever happens."""
+        from glmtui.tui import editor
+
+        text = self.text
+        try:
+            command = editor.command()
+            with self.app.suspend():
+                written, wrong = editor.edit(text, command)
+        except (UserError, SuspendNotSupported) as error:
+            self.notify(str(error), severity="error", markup=False)
+            return
+        if clean(written) != text:
+            self.prompt.set_text(self.prompt.folds.refold(clean(written)))
+        if wrong:
+            self.notify(wrong, severity="warning", markup=False)
         self.focus()
 
     # --- history ---

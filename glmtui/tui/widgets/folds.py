@@ -1,4 +1,4 @@
-"""Long pastes stand in the composer as a few words, and are sent in full."""
+"""Long pastes and files stand in the composer as a few words, and are sent in full."""
 
 from __future__ import annotations
 
@@ -26,9 +26,21 @@ class Folds:
         if lines <= LINES and len(text) <= CHARACTERS:
             return text
         words = ngettext("pasted text {number}, {lines} line", "pasted text {number}, {lines} lines", lines)
-        placeholder = f"⟦{words.format(number=len(self._pasted) + 1, lines=lines)}⟧"
+        return self.keep(words.format(number=len(self._pasted) + 1, lines=lines), text)
+
+    def keep(self, words: str, text: str) -> str:
+        """Return what stands for `text`: `words`, in brackets, told apart from others of the same words."""
+        placeholder, number = f"⟦{words}⟧", 2
+        while self._pasted.get(placeholder, text) != text:
+            placeholder, number = f"⟦{words} ({number})⟧", number + 1
         self._pasted[placeholder] = text
         return placeholder
+
+    def refold(self, text: str) -> str:
+        """Return `text` with what is known folded again, as after it was edited elsewhere."""
+        for placeholder, whole in self._pasted.items():
+            text = text.replace(whole, placeholder)
+        return text
 
     def unfold(self, text: str) -> str:
         """Return `text` with every placeholder replaced by what it stands for."""

@@ -8,6 +8,7 @@ from typing import ClassVar
 from textual import events
 from textual.actions import SkipAction
 from textual.binding import Binding, BindingType
+from textual.geometry import Offset
 from textual.message import Message
 from textual.widgets import TextArea
 from textual.widgets.text_area import Location, Selection
@@ -39,6 +40,8 @@ class Prompt(TextArea):
         scrollbar-size-vertical: 1;
         & .text-area--placeholder { color: $text-muted; }
         &:focus { border: round $primary; }
+        &.-too-long { border: round $error; }
+        border-subtitle-color: $text-muted;
         &:ansi {
             background: ansi_default;
             border: round ansi_bright_black;
@@ -49,7 +52,9 @@ class Prompt(TextArea):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+delete,alt+d", "delete_word_right", N_("Delete the word right"), show=False)
+        Binding("ctrl+delete,alt+d", "delete_word_right", N_("Delete the word right"), show=False),
+        Binding("alt+left,alt+b", "cursor_word_left", N_("A word left"), show=False),
+        Binding("alt+right,alt+f", "cursor_word_right", N_("A word right"), show=False),
     ]
 
     class Pressed(Message):
@@ -101,6 +106,20 @@ class Prompt(TextArea):
         text = clean(event.text)
         if text:
             self.insert_text(self.folds.fold(text))
+
+    def put_for(self, typed: str, words: str, whole: str) -> None:
+        """Put something folded in the place of what was typed before the cursor."""
+        row, column = self.cursor_location
+        start = (row, column - len(typed))
+        self.replace(self.folds.keep(words, whole), start, (row, column), maintain_selection_offset=False)
+
+    def unfold(self) -> bool:
+        """Show all that is folded in full; return whether there was something. Undo folds it again."""
+        full = self.full_text
+        if full == self.text:
+            return False
+        self.set_text(full)
+        return True
 
     # --- history ---
 
@@ -179,6 +198,16 @@ class Prompt(TextArea):
                 self.insert_text(character)
                 return
             await super()._on_key(event)
+
+    def scroll_cursor_visible(self, center: bool = False, animate: bool = False) -> Offset:
+        """Bring the cursor into view, if it is in the text.
+
+        When a change makes the text so short that the scrollbar goes, Textual 8.2.8 asks for this before it
+        has moved the cursor into what is left, and would fail.
+        """
+        if self.cursor_location[0] >= self.document.line_count:
+            return Offset()
+        return super().scroll_cursor_visible(center, animate)
 
     # --- the caret, for input methods ---
 
