@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,7 +93,11 @@ def blobs(hub_id: str) -> list[Path]:
 
 def size_of(hub_id: str) -> int:
     """Return the bytes that the cache holds of a model, finished or not."""
-    return sum(file.stat().st_size for file in blobs(hub_id))
+    size = 0
+    for blob in blobs(hub_id):
+        with suppress(FileNotFoundError):  # a download that runs has just finished with it
+            size += blob.stat().st_size
+    return size
 
 
 def remove(hub_id: str) -> int:
