@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from glmtui.engine.events import Turn
 from glmtui.errors import UserError
@@ -17,6 +17,9 @@ from glmtui.i18n import _
 from glmtui.models.folder import Family
 from glmtui.models.responses import ResponseStream
 from glmtui.models.tokenizers import ChatGLM2Tokenizer, ChatGLMTokenizer, TextStream, Tokenizer
+
+if TYPE_CHECKING:
+    from glmtui.models.glm4_tokenizer import GLM4Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,13 +245,13 @@ class SpacedRounds(ChatFormat):
 
 
 class Roles(ChatFormat):
-    """ChatGLM3-6B: every message behind a role token and a line of metadata, which is mostly empty."""
+    """ChatGLM3-6B, GLM-4-9B: every message behind a role token and a line of metadata, mostly empty."""
 
     supports_system = True
 
-    _tokenizer: ChatGLM2Tokenizer
+    _tokenizer: ChatGLM2Tokenizer | GLM4Tokenizer
 
-    def __init__(self, tokenizer: ChatGLM2Tokenizer) -> None:
+    def __init__(self, tokenizer: ChatGLM2Tokenizer | GLM4Tokenizer) -> None:
         self._tokenizer = tokenizer
 
     @property
@@ -317,6 +320,8 @@ def chat_format(tokenizer: Tokenizer) -> ChatFormat:
     """Return how the tokenizer's family writes a conversation."""
     if isinstance(tokenizer, ChatGLMTokenizer):
         return Rounds(tokenizer)
+    if tokenizer.family == "chatglm4":
+        return Roles(cast("GLM4Tokenizer", tokenizer))
     if not isinstance(tokenizer, ChatGLM2Tokenizer):
         from glmtui.models.templates import template_format
 

@@ -296,9 +296,10 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
             from glmtui.models.glm_tokenizer import GLMTokenizer
 
             return GLMTokenizer(folder, family, config)
-        if config.get("padded_vocab_size", 0) > 150000:
-            message = _("{path} holds GLM-4 in its first format, whose tokenizer glmtui cannot read")
-            raise UserError(message.format(path=folder))
+        if family == "chatglm4":
+            from glmtui.models.glm4_tokenizer import GLM4Tokenizer
+
+            return GLM4Tokenizer(folder / TOKENIZER_FILES[family], config)
     elif not folder.is_dir():
         raise UserError(_("There is no folder {path}").format(path=folder))
     elif (folder / TOKENIZER_FILES["chatglm"]).is_file():

@@ -203,13 +203,6 @@ def test_a_damaged_file_is_told_by_size_and_hash(small_pieces: bytes, tmp_path: 
         ChatGLMTokenizer(file)
 
 
-def test_the_first_glm4_is_named(tmp_path: Path):
-    config = {"model_type": "chatglm", "padded_vocab_size": 151552}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match="GLM-4"):
-        load_tokenizer(tmp_path)
-
-
 def test_a_tokenizer_of_another_model(small_pieces: bytes, small_bpe: bytes, tmp_path: Path):
     file = tmp_path / "ice_text.model"
     file.write_bytes(small_pieces)
