@@ -1,4 +1,4 @@
-"""Time from process start to the first paint in a real pseudo-terminal: startup.py [runs].
+"""Time from process start to the first paint in a real pseudo-terminal: startup.py [runs] [conversations].
 
 Prints the median and the best of several runs, the time until Textual alone would have painted (its imports),
 and whether torch or other heavy modules were loaded by then. Run it on a quiet machine: the ratio to the bare
@@ -18,6 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import psutil
+from library import fill
 from terminal import Terminal
 
 HEAVY = ("torch", "transformers", "tomlkit", "sentencepiece", "numpy", "pyperclip", "psutil", "sqlite3")
@@ -62,7 +63,9 @@ def imports(module: str) -> float:
 def main() -> None:
     """Print the figures."""
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 7
+    conversations = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     with tempfile.TemporaryDirectory() as home:
+        fill(Path(home) / "data" / "conversations", conversations, 10)
         # As installed: with compiled bytecode, which the first start writes.
         os.environ |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": f"{home}/bytecode"}
         first_paint(home)
