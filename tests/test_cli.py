@@ -188,6 +188,36 @@ def test_ask_prints_the_answer_and_nothing_else(tiny: str, home: Path) -> None:
     assert len(list((home / "data" / "conversations").iterdir())) == 2
 
 
+def test_ask_goes_on_with_the_last_conversation_or_the_one_in_a_file(
+    tiny: str, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def answer(question: str, *arguments: str) -> dict[str, object]:
+        options = ("--json", "--model", tiny, "--threads", "1", "--seed", "1", "--max-tokens", "3")
+        assert cli.main(["ask", question, *options, *arguments]) == 0
+        report: dict[str, object] = json.loads(capsys.readouterr().out)
+        return report
+
+    def questions(file: Path) -> list[str]:
+        return [message.text for message in Conversation.open(file).branch() if message.role == "user"]
+
+    from glmtui.chat.conversation import Conversation
+
+    assert cli.main(["ask", "load", "--continue", "--model", tiny]) == 1
+    assert "no conversation to go on with" in capsys.readouterr().err
+    first = answer("你好")
+    second = answer("load", "--continue")
+    assert second["prompt_tokens"] > first["prompt_tokens"]  # type: ignore[operator]
+    (saved,) = (home / "data" / "conversations").iterdir()
+    assert questions(saved) == ["你好", "load"]
+    file = tmp_path / "谈话.jsonl"
+    answer("文件", "--conversation", str(file))
+    answer("a", "--conversation", str(file))
+    assert questions(file) == ["文件", "a"]
+    answer("not kept", "--conversation", str(file), "--no-save")
+    assert questions(file) == ["文件", "a"]
+    assert questions(saved) == ["你好", "load"]
+
+
 def test_ask_reads_words_files_and_the_pipe(tmp_path: Path) -> None:
     file, pipe = tmp_path / "file.txt", tmp_path / "pipe"
     file.write_text("文件\n", encoding="utf-8-sig")

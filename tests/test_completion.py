@@ -44,6 +44,7 @@ CASES = [
     ("glmtui --quant no", "none"),
     ("glmtui --device=cud", "cuda"),
     ("glmtui --quant 4 do", "doctor"),
+    ("glmtui --theme mid", "midnight"),
     ("glmtui ask --contin", "--continue"),
     ("glmtui ask --model chat", "chatglm-6b"),
     ("glmtui models down", "download"),

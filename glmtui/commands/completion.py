@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glmtui.i18n import _
+from glmtui.paths import themes_dir
 
 if TYPE_CHECKING:
     from glmtui.commands import Subparsers
@@ -106,6 +107,8 @@ def describe(parser: ArgumentParser, models: list[str], at: str = "") -> Iterato
 def _value(action: argparse.Action, models: list[str]) -> Value:
     if action.choices is not None:
         return Value(tuple(map(str, action.choices)))
+    if action.dest == "theme":
+        return Value(tuple(sorted(file.stem for file in themes_dir().glob("*.toml"))))
     if action.dest in _MODELS or action.metavar == _("NAME"):
         return Value(tuple(models), files=action.dest in _MODELS)
     return Value(files=action.type is Path or action.metavar in _FILES)

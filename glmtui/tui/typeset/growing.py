@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
-
-from glmtui.markdown import keep_breaks, make_parser
 from glmtui.tui.text import clean, split_partial
 from glmtui.tui.typeset.blocks import Block, List, take_all
 from glmtui.tui.typeset.reading import read
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.token import Token
 
 _UNDECIDED = re.compile(
     r"(?:^|(?<=\n))[ \t>]*(?:[-=+_~#|:`*]+|\d{1,9}[.)]?)?[ \t]*\Z"  # a line that may become anything
@@ -111,6 +112,8 @@ class GrowingMarkdown:
 
 @lru_cache(maxsize=1)
 def _parser() -> MarkdownIt:
+    from glmtui.markdown import make_parser  # the first paint has no Markdown to wait for
+
     return make_parser()
 
 
@@ -151,6 +154,8 @@ def close_marks(parser: MarkdownIt, tokens: Sequence[Token]) -> None:
         return
     last.content = last.content.rstrip() + closer
     last.children = []
+    from glmtui.markdown import keep_breaks
+
     parser.inline.parse(last.content, parser, {}, last.children)
     keep_breaks(last.children)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from markdown_it.token import Token
 from textual.content import Content, Span
 from textual.style import Style
 
@@ -15,6 +14,9 @@ from glmtui.tui.typeset import latex
 from glmtui.tui.typeset.blocks import Block, Formula, Item, List, Paragraph, Quote, Rule
 from glmtui.tui.typeset.code import Code
 from glmtui.tui.typeset.table import Align, Table
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
 
 LINK = "href"
 """Key of the meta data under a link."""
