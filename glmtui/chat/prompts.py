@@ -18,7 +18,9 @@ from glmtui.chat.locking import locked
 from glmtui.chat.tree import clean
 
 LONGEST = 100_000
-"""Characters; a longer prompt or draft (a pasted book) is not kept."""
+"""Characters; a longer prompt (a pasted book) is not kept."""
+LARGEST = 8 << 20
+"""Bytes; a larger file of drafts is rewritten: a long one is written anew after every pause in typing."""
 _SLACK = 4
 """How many times more records than needed a file may have before it is rewritten."""
 
@@ -64,14 +66,14 @@ class Drafts:
 
     def set(self, conversation_id: str, text: str) -> None:
         """Remember the draft of a conversation; a blank one is forgotten."""
-        text = clean(text) if text.strip() and len(text) <= LONGEST else ""
+        text = clean(text) if text.strip() else ""
         if text == self.get(conversation_id):
             return
         self._drafts.pop(conversation_id, None)
         if text:
             self._drafts[conversation_id] = text
         count = self._log.append({"id": conversation_id, "text": text})
-        if count > self._most * _SLACK:
+        if count > self._most * _SLACK or self._log.nbytes > LARGEST + 2 * len(text.encode()):
             latest = self._latest(self._log.read())
             self._log.rewrite([{"id": id_, "text": draft} for id_, draft in latest.items()])
 
@@ -100,6 +102,14 @@ class _Log:
             records = ()
         self._count = len(records)
         return records
+
+    @property
+    def nbytes(self) -> int:
+        """How large the file is."""
+        try:
+            return self._path.stat().st_size
+        except OSError:
+            return 0
 
     def append(self, record: Record) -> int:
         """Add a record; return about how many there are now."""

@@ -26,6 +26,8 @@ class Desk:
         self._last = paths.state_dir() / "last-conversation"
         self.prompts = PromptHistory()
         self.drafts = Drafts()
+        self._waiting = Drafts(paths.state_dir() / "waiting.jsonl")
+        self._waiting_ids: set[str] = set()
         self._unreadable: Conversation | None = None
 
     # --- at the start and the end ---
@@ -46,11 +48,8 @@ class Desk:
         self._restore_draft()
 
     def leave(self) -> None:
-        """Remember what is open, what was being written, and what waited to be sent."""
+        """Remember what is open and what was being written."""
         self.keep_draft()
-        for item in reversed(self._app.controller.queue):
-            key = item.conversation.id if item.conversation.path else ""
-            self.drafts.set(key, "\n".join(filter(None, (item.text, self.drafts.get(key)))))
         path = self._app.controller.conversation.path
         with suppress(OSError):  # only a convenience
             paths.make_private(self._last.parent)
@@ -159,10 +158,26 @@ class Desk:
         """Remember what is in the composer."""
         self.drafts.set(self._draft_id, self._app.draft)
 
+    def keep_waiting(self) -> None:
+        """Remember what waits for an answer to end, so that it is not lost if the program ends before."""
+        waiting: dict[str, list[str]] = {}
+        for item in self._app.controller.queue:
+            waiting.setdefault(_draft_id(item.conversation), []).append(item.text)
+        for key in self._waiting_ids | waiting.keys():
+            self._waiting.set(key, "\n".join(waiting.get(key, ())))
+        self._waiting_ids = set(waiting)
+
     def _restore_draft(self) -> None:
-        self._app.draft = self.drafts.get(self._draft_id)
+        key = self._draft_id
+        if key not in self._waiting_ids and (lost := self._waiting.get(key)):
+            self.drafts.set(key, "\n".join(filter(None, (lost, self.drafts.get(key)))))
+            self._waiting.set(key, "")
+        self._app.draft = self.drafts.get(key)
 
     @property
     def _draft_id(self) -> str:
-        conversation = self._app.controller.conversation
-        return conversation.id if conversation.path else ""
+        return _draft_id(self._app.controller.conversation)
+
+
+def _draft_id(conversation: Conversation) -> str:
+    return conversation.id if conversation.path else ""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glmtui.chat.prompts import LONGEST, Drafts, PromptHistory
+from glmtui.chat.prompts import LARGEST, LONGEST, Drafts, PromptHistory
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -79,6 +79,15 @@ def test_drafts_are_bounded_and_the_latest_stay(path: Path) -> None:
     assert again.get("49") == "draft 49"
     assert again.get("1") == ""
     assert path.read_bytes().count(b"{") <= 13
+
+
+def test_a_long_draft_is_kept_without_filling_the_disk(path: Path) -> None:
+    text = "长" * (LARGEST // 9)
+    drafts = Drafts(path)
+    for number in range(12):
+        drafts.set("a", f"{text}{number}")
+    assert Drafts(path).get("a") == f"{text}11"
+    assert path.stat().st_size < 3 * LARGEST
 
 
 def test_an_unchanged_draft_is_not_written_again(path: Path) -> None:

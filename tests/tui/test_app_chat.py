@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tui.app_support import ScriptedWorker, app_of, running, saved, send, settled, visible_text, wait_until
 
+from glmtui.chat.prompts import Drafts
 from glmtui.options import AppOptions
 
 
@@ -87,6 +88,34 @@ async def test_what_is_sent_while_it_answers_waits_and_can_be_taken_back() -> No
         worker.finish()
         await wait_until(pilot, lambda: app.controller.answer is None)
         assert [text for _role, text in saved(app).turns()] == ["first", "One.", "second", "Two."]
+
+
+async def test_a_waiting_message_is_taken_back_by_a_click() -> None:
+    async with running(ScriptedWorker("One.", hold=True)) as (pilot, app, _worker):
+        await send(pilot, "first")
+        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
+        await send(pilot, "second")
+        await send(pilot, "third")
+        await pilot.click(app.chat.queue_strip, offset=(8, 0))
+        await settled(pilot)
+        assert app.chat.composer.text == "second"
+        assert app.controller.waiting == ["third"]
+
+
+async def test_what_waits_survives_the_end_of_the_program() -> None:
+    async with running(ScriptedWorker("One.", hold=True)) as (pilot, app, _worker):
+        await send(pilot, "first")
+        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
+        await send(pilot, "second")
+        await send(pilot, "third")
+        await pilot.press(*"fourth")
+        await settled(pilot)
+        await wait_until(pilot, lambda: "fourth" in Drafts().get(app.controller.conversation.id))
+        again = AppOptions(conversation=app.controller.conversation.path)
+    for _time in range(2):
+        async with running(options=again) as (pilot, app, _worker):
+            await settled(pilot)
+            assert app.chat.composer.text == "second\nthird\nfourth"
 
 
 async def test_stopping_gives_the_waiting_messages_back() -> None:

@@ -303,6 +303,7 @@ class ChatScreen(Screen[None]):
     def status_changed(self) -> None:
         """Draw the status, the queue and the hints."""
         controller = self.app.controller
+        self.app.desk.keep_waiting()
         status = controller.status
         self.status_line.show(status)
         self.composer.show_count(status.draft, status.limit - status.used)
