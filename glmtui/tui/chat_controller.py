@@ -388,7 +388,7 @@ class ChatController:
             continue_answer=continued is not None,
         )
         now = time.monotonic()
-        self.answer = Answer(
+        self.answer = answer = Answer(
             conversation, message.id, request.request_id, message.text, len(message.text), now, now
         )
         self.status.activity, self.status.fraction, self.status.since = "reading", 0.0, now
@@ -396,9 +396,11 @@ class ChatController:
         if conversation is self.conversation:
             if continued:
                 await self.view.show(conversation.branch()[:-1])
-            self.answer.handle = await self.view.begin_answer(message)
+            answer.handle = await self.view.begin_answer(message)
             if continued:
-                self.answer.handle.append(message.text)
+                answer.handle.append(message.text)
+        if self.answer is not answer:  # the program was left meanwhile
+            return
         self.link.worker.submit(request)
         self.view.status_changed()
 

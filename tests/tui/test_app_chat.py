@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from tui.app_support import ScriptedWorker, app_of, running, saved, send, settled, visible_text, wait_until
 
+from glmtui.chat.conversation import Message
 from glmtui.chat.prompts import Drafts
 from glmtui.options import AppOptions
 
@@ -116,6 +118,20 @@ async def test_what_waits_survives_the_end_of_the_program() -> None:
         async with running(options=again) as (pilot, app, _worker):
             await settled(pilot)
             assert app.chat.composer.text == "second\nthird\nfourth"
+
+
+async def test_leaving_while_a_message_is_being_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(ScriptedWorker("One.")) as (pilot, app, worker):
+        begin = app.chat.begin_answer
+
+        async def begin_and_leave(message: Message) -> object:
+            app.controller.close()
+            return await begin(message)
+
+        monkeypatch.setattr(app.chat, "begin_answer", begin_and_leave)
+        await send(pilot, "first")
+        assert worker.generated == []
+        assert saved(app).branch()[0].text == "first"
 
 
 async def test_stopping_gives_the_waiting_messages_back() -> None:
