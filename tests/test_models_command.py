@@ -97,6 +97,8 @@ def test_interrupting_a_download_keeps_what_came(tmp_path: Path) -> None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            # A shell that starts the tests in the background lets them, and so this program, ignore it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         assert server.held.wait(30)
         deadline = time.monotonic() + 30
