@@ -86,9 +86,9 @@ class Decoder:
 
 def recorder_for(model: LanguageModel) -> Recorder | None:
     """Return how steps of `model` are recorded: on one NVIDIA GPU, nowhere else."""
-    device = next(model.parameters()).device
-    spread = getattr(model, "spread", None)
-    return record_on_cuda if device.type == "cuda" and torch.version.cuda and spread is None else None
+    devices = {parameter.device for parameter in model.parameters()}
+    is_on_one = len(devices) == 1 and devices.pop().type == "cuda"
+    return record_on_cuda if is_on_one and torch.version.cuda else None
 
 
 def record_on_cuda(run: Run) -> Run:

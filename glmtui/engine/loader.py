@@ -28,7 +28,6 @@ from glmtui.models.folder import TRANSFORMERS, ModelFolder
 from glmtui.models.glm import GLM
 from glmtui.models.ptuning import KEYS as PREFIX
 from glmtui.models.ptuning import with_prefix
-from glmtui.models.spread import spread_out
 from glmtui.quant import store
 from glmtui.quant.formats import Bits
 from glmtui.quant.reading import Scheme, is_own, read_into
@@ -211,9 +210,7 @@ def read(plan: Plan, progress: Progress | None = None) -> Network:
     if not isinstance(network, GLM) and network.transformer.prefix_encoder is not None:
         network.transformer.prefix_encoder.fold()
     tile(network)
-    spread = plan.placement.spread(plan.folder)
-    if spread is not None:
-        spread_out(network, spread)
+    plan.placement.connect(network, plan.folder)
     return network.eval()
 
 

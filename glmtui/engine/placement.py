@@ -8,23 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from glmtui.errors import UserError
 from glmtui.i18n import _
 from glmtui.models.checkpoint import Network
 from glmtui.models.folder import TRANSFORMERS, ModelFolder, is_v2, read_json
-from glmtui.models.spread import Spread
 
 ENDS = 2
 """What embeddings, last norm and output layer count beside a layer, as in the published
 `load_model_on_gpus`."""
 _NAMES = {
-    "first": ("transformer.layers", "transformer.word_embeddings"),
-    "second": ("transformer.encoder.layers", "transformer.embedding.word_embeddings"),
-    "transformers": ("model.layers", "model.embed_tokens"),
+    "first": ("transformer.layers", "transformer.word_embeddings", "transformer.final_layernorm"),
+    "second": (
+        "transformer.encoder.layers",
+        "transformer.embedding.word_embeddings",
+        "transformer.encoder.final_layernorm",
+    ),
+    "transformers": ("model.layers", "model.embed_tokens", "model.norm"),
 }
-"""Of the module with the layers, and of the embedding, by architecture."""
+"""Of the module with the layers, of the embedding and of the last norm, by architecture."""
 
 
 @dataclass(frozen=True)
@@ -92,13 +93,18 @@ class Placement:
             around = around.rpartition(".")[0]
         return self.parts[around]
 
-    def spread(self, folder: ModelFolder) -> Spread | None:
-        """Return where the layers lie, for the network; None where all is on one device."""
+    def connect(self, network: Network, folder: ModelFolder) -> None:
+        """Let `network`, whose tensors lie as this says, compute there.
+
+        Accelerate's hooks move what a layer is given to where the layer is, and the last one's output home.
+        """
         if len(set(self.parts.values())) == 1:
-            return None
-        name, count = layers_name(folder), _layers(folder)
-        layers = tuple(torch.device(self.of(f"{name}.{layer}")) for layer in range(count))
-        return Spread(torch.device(self.of(_embedding(folder))), layers)
+            return
+        from accelerate.hooks import AlignDevicesHook, add_hook_to_module
+
+        layers, *ends = _NAMES[_kind(folder)]
+        for name in (*ends, *(f"{layers}.{layer}" for layer in range(_layers(folder)))):
+            add_hook_to_module(network.get_submodule(name), AlignDevicesHook(self.of(name)))
 
     def shares(self, folder: ModelFolder) -> dict[str, float]:
         """Return which part of the model each device holds, by the counting of `balanced`."""

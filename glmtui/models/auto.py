@@ -86,7 +86,7 @@ class _ForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
 
     config_class: Any = ChatGLMSettings
     main_input_name = "input_ids"
-    _no_split_modules = ["Block"]  # noqa: RUF012 (as transformers wants it)
+    _no_split_modules = ["Block", "PrefixEncoder"]  # noqa: RUF012 (as transformers wants it)
     _keys_to_ignore_on_load_unexpected = [r"inv_freq$"]  # noqa: RUF012
 
     def __init__(self, config: Any, network: Any = None) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Check = Callable[[float], None]
 """Called between pieces of a prompt with the fraction done (0 to 1); raises to cancel."""
+ROWS = 256
+"""Rows of a prompt that go through a layer at once: bounds the memory and the wait for a cancel."""
 
 
 class ModelConfig(Protocol):
@@ -49,7 +51,8 @@ class KVCache:
         prefix: P-tuning keys and values ``[num_layers, 2, heads, rows, head_dim]`` that lie before the first
             token. They count in no length.
         dtype: of the buffers; None takes that of the first keys.
-        devices: of the layers, where these lie on several; else everything is where its keys come from.
+
+    Every layer's buffer is where its keys come from: layers may lie on several devices.
     """
 
     STEP = 256
@@ -60,18 +63,13 @@ class KVCache:
         capacity: int = 0,
         prefix: Tensor | None = None,
         dtype: torch.dtype | None = None,
-        devices: Sequence[torch.device] | None = None,
     ) -> None:
         self.dtype = dtype
         self.length = 0
-        self.prefix_length = 0
+        self.prefix_length = 0 if prefix is None else prefix.shape[3]
+        self._prefix = prefix
         self._reserve = capacity
         self._buffers: list[Tensor | None] = [None] * num_layers  # each [2, 1, heads, capacity, head_dim]
-        if prefix is not None:
-            for layer in range(num_layers):
-                rows = prefix[layer] if devices is None else prefix[layer].to(devices[layer])
-                self.append(layer, rows[0][None], rows[1][None])
-            self.prefix_length = prefix.shape[3]
 
     def append(self, layer: int, keys: Tensor, values: Tensor, offset: int = 0) -> tuple[Tensor, Tensor]:
         """Write `keys` and `values` ``[1, heads, n, head_dim]`` of one layer behind what it holds.
@@ -125,6 +123,8 @@ class KVCache:
         old = self._buffers[layer]
         if old is not None:
             grown[:, :, :, :start] = old[:, :, :, :start]
+        elif self._prefix is not None:
+            grown[:, 0, :, : self.prefix_length] = self._prefix[layer]
         self._buffers[layer] = grown
         return grown
 
@@ -266,3 +266,65 @@ def causal_mask(first_row: int, rows: int, columns: int, device: torch.device) -
         return None
     places = torch.arange(first_row, first_row + rows, device=device)
     return torch.arange(columns, device=device) <= places[:, None]
+
+
+class Meter:
+    """Tells `check` before each of `steps` pieces of work how much is done."""
+
+    def __init__(self, check: Check | None = None, steps: int = 1) -> None:
+        self._check, self._steps, self._done = check, steps, 0
+
+    def __call__(self) -> None:
+        """Begin the next piece; raises what `check` raises."""
+        if self._check is not None:
+            self._check(self._done / self._steps)
+        self._done += 1
+
+
+class Chunk(NamedTuple):
+    """Tokens that go through a causal network at once."""
+
+    ids: Tensor
+    """``[rows]``."""
+    start: int
+    """How many tokens of the same pass come before."""
+    positions: Tensor
+    """Places in the sequence, ``[rows]``."""
+    mask: Tensor | None
+    """What they see of all that the cache then holds, bool ``[rows, columns]``; None: everything."""
+
+
+def in_chunks(
+    run: Callable[[Chunk, Meter], Tensor],
+    ids: Tensor,
+    cache: KVCache,
+    *,
+    layers: int,
+    last_only: bool = False,
+    check: Check | None = None,
+) -> Tensor:
+    """Give a causal network the token `ids` ``[n]``, `ROWS` at a time, behind what `cache` holds.
+
+    Args:
+        run: takes a chunk through the layers, which append to `cache`, to hidden states ``[rows, hidden]``;
+            it steps the meter in each of its `layers`.
+        ids: at least one.
+        cache: counts the tokens when all are through.
+        layers: of the network.
+        last_only: return the last row alone.
+        check: see `LanguageModel`.
+
+    Returns:
+        ``[n, hidden]``, or ``[1, hidden]`` with `last_only`.
+    """
+    n, outputs = ids.shape[0], []
+    meter = Meter(check, layers * -(-n // ROWS))
+    for start in range(0, n, ROWS):
+        part, first = ids[start : start + ROWS], cache.length + start
+        rows, column = part.shape[0], cache.prefix_length + first
+        positions = torch.arange(first, first + rows, device=ids.device)
+        mask = causal_mask(column, rows, column + rows, ids.device)
+        x = run(Chunk(part, start, positions, mask), meter)
+        outputs.append(x[-1:] if last_only else x)
+    cache.advance(n)
+    return outputs[-1] if last_only or len(outputs) == 1 else torch.cat(outputs)

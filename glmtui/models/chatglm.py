@@ -18,15 +18,11 @@ from torch import Tensor, nn
 
 from glmtui.errors import UserError
 from glmtui.i18n import _
-from glmtui.models.base import Check, CoreAttention, KVCache, Slots, Turn, causal_mask
+from glmtui.models.base import ROWS, Check, CoreAttention, KVCache, Meter, Slots, Turn, causal_mask
 from glmtui.models.ptuning import PrefixEncoder
-from glmtui.models.spread import Spread, Trip
 
 ALPHA = math.sqrt(2 * 28)
 """Weight of the residual. The published code leaves it at 28 layers whatever the model has."""
-
-ROWS = 256
-"""Rows of a prompt that go through a layer at once: bounds the memory and the wait for a cancel."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +122,18 @@ def rotary(positions: Tensor, head_dim: int, dtype: torch.dtype) -> Rotary:
     )
 
 
+class Piece(NamedTuple):
+    """Rows that go through a layer together."""
+
+    start: int
+    stop: int
+    columns: int
+    """How many keys they see, counted from the first..."""
+    mask: Tensor | None
+    """...of these, bool, broadcastable to ``[batch, heads, rows, columns]``; None: all."""
+    turn: Rotary
+
+
 class Attention(nn.Module):
     """Self-attention with queries, keys and values of a head side by side in one projection."""
 
@@ -178,19 +186,47 @@ class Block(nn.Module):
         self.post_attention_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layernorm_epsilon)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, rotary: Rotary, mask: Tensor | None = None) -> Tensor:
-        """Run `x` ``[batch, n, hidden]`` through the layer without a cache (training).
+    def forward(
+        self,
+        x: Tensor,
+        pieces: Sequence[Piece],
+        cache: KVCache | Slots | None = None,
+        layer: int = 0,
+        meter: Meter | None = None,
+        *,
+        last_only: bool = False,
+    ) -> Tensor:
+        """Run `x` ``[batch, n, hidden]`` through the layer.
 
-        `mask` is bool, broadcastable to ``[batch, heads, n, n]``, True where a row may see a column.
+        A context sees itself in both directions: every row's keys must be there before the first attends.
+
+        Args:
+            x: the stream.
+            pieces: its rows.
+            cache: takes and gives the layer's keys and values; None: there are only those of `x` (training).
+            layer: which one this is.
+            meter: stepped twice for each piece.
+            last_only: return the last row alone, which sees everything: ``[batch, 1, hidden]``.
         """
-        a = self.input_layernorm(x)
-        return self.finish(a, *self.attention.project(a, rotary), mask)
-
-    def finish(self, a: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """Attend and run the MLP for the rows whose normed input is `a` ``[batch, n, hidden]``."""
-        h = torch.add(self.attention.attend(q, k, v, mask), a, alpha=ALPHA)
-        m = self.post_attention_layernorm(h)
-        return torch.add(self.mlp(m), m, alpha=ALPHA)
+        step = meter or Meter()
+        pending = []
+        for piece in pieces:
+            step()
+            a = self.input_layernorm(x[:, piece.start : piece.stop])
+            q, keys, values = self.attention.project(a, piece.turn)
+            if cache is not None:
+                keys, values = cache.append(layer, keys, values, piece.start)
+            pending.append((piece, a, q))
+        if last_only:
+            pending = [(piece._replace(columns=keys.shape[2], mask=None), a[:, -1:], q[:, :, -1:])]
+        outputs = []
+        for piece, a, q in pending:
+            step()
+            seen = slice(piece.columns)
+            attended = self.attention.attend(q, keys[:, :, seen], values[:, :, seen], piece.mask)
+            m = self.post_attention_layernorm(torch.add(attended, a, alpha=ALPHA))
+            outputs.append(torch.add(self.mlp(m), m, alpha=ALPHA))
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 
 
 class Transformer(nn.Module):
@@ -251,8 +287,6 @@ class ChatGLM(nn.Module):
 
     cache_dtype: torch.dtype | None = None
     """Of keys and values in the cache; None: that of the products."""
-    spread: Spread | None = None
-    """Where the layers lie when they are on several devices."""
     TIED: Mapping[str, str] = {}
     """Weights that are another one's: the output layer's, where the config says so (as published)."""
 
@@ -279,8 +313,7 @@ class ChatGLM(nn.Module):
             prefix = encoder.keys_values(
                 config.num_layers, config.num_attention_heads, config.head_dim, dtype
             )
-        devices = None if self.spread is None else self.spread.layers
-        return ChatGLMCache(config.num_layers, capacity, prefix, self.cache_dtype, devices)
+        return ChatGLMCache(config.num_layers, capacity, prefix, self.cache_dtype)
 
     @torch.inference_mode()
     def forward(
@@ -298,45 +331,17 @@ class ChatGLM(nn.Module):
         """
         cache = self.new_cache() if cache is None else cache
         assert isinstance(cache, ChatGLMCache)
-        ids = ids if self.spread is None else ids.to(self.spread.home)
-        n = ids.shape[0]
+        n, layers = ids.shape[0], self.transformer.layers
         if cache.length == 0:
             cache.read_layout(ids.tolist(), self.config)
         x = self.transformer.word_embeddings(ids)[None]
         index = torch.arange(cache.length, cache.length + n, device=ids.device)
-        positions = self.positions(cache, index)[None]
-        turns = rotary(positions, self.config.head_dim, x.dtype)
-        pieces = [(piece, turns.rows(piece.start, piece.stop)) for piece in _pieces(cache, n, ids.device)]
-        trip = Trip(self.spread, pieces)
-        halves = 2 * len(pieces) * len(self.transformer.layers)
-        done = 0
-
-        def next_half() -> None:
-            nonlocal done
-            if check is not None:
-                check(done / halves)
-            done += 1
-
-        for layer, block in enumerate(self.transformer.layers):
-            assert isinstance(block, Block)
-            x, pieces = trip.to(layer, x)
-            pending = []  # every row's keys must be there before the first row attends
-            for piece, turn in pieces:
-                next_half()
-                a = block.input_layernorm(x[:, piece.start : piece.stop])
-                q, k, v = block.attention.project(a, turn)
-                keys, values = cache.append(layer, k, v, offset=piece.start)
-                pending.append((piece, a, q))
-            if last_only and layer == self.config.num_layers - 1:  # the last row, which sees everything
-                pending = [(Piece(n - 1, n, keys.shape[2], None), a[:, -1:], q[:, :, -1:])]
-            outputs = []
-            for piece, a, q in pending:
-                next_half()
-                seen = slice(piece.columns)
-                outputs.append(block.finish(a, q, keys[:, :, seen], values[:, :, seen], piece.mask))
-            x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+        pieces = list(_pieces(cache, self.turns(cache, index, x.dtype)))
+        meter = Meter(check, 2 * len(pieces) * len(layers))
+        for layer, block in enumerate(layers):
+            x = block(x, pieces, cache, layer, meter, last_only=last_only and layer == len(layers) - 1)
         cache.advance(n)
-        logits: Tensor = self.lm_head(self.transformer.final_layernorm(trip.home(x[0])))
+        logits: Tensor = self.lm_head(self.transformer.final_layernorm(x[0]))
         return logits.float()
 
     @torch.inference_mode()
@@ -344,15 +349,16 @@ class ChatGLM(nn.Module):
         """Return float32 logits ``[1, vocab]`` for `token` ``[1]`` in fixed shapes, where `slots` stand."""
         assert isinstance(slots.cache, ChatGLMCache)
         x = self.transformer.word_embeddings(token)[None]
-        turns = rotary(self.positions(slots.cache, slots.position)[None], self.config.head_dim, x.dtype)
-        mask = slots.mask
+        turn = self.turns(slots.cache, slots.position, x.dtype)
+        pieces = [Piece(0, 1, slots.capacity, slots.mask, turn)]
         for layer, block in enumerate(self.transformer.layers):
-            assert isinstance(block, Block)
-            a = block.input_layernorm(x)
-            q, k, v = block.attention.project(a, turns)
-            x = block.finish(a, q, *slots.append(layer, k, v), mask)
+            x = block(x, pieces, slots, layer)
         logits: Tensor = self.lm_head(self.transformer.final_layernorm(x[0]))
         return logits.float()
+
+    def turns(self, cache: ChatGLMCache, index: Tensor, dtype: torch.dtype) -> Rotary:
+        """Return the rotation of the tokens at `index` ``[n]`` of the sequence."""
+        return rotary(self.positions(cache, index)[None], self.config.head_dim, dtype)
 
     def positions(self, cache: ChatGLMCache, index: Tensor) -> Tensor:
         """Return the positions ``[parts, n]`` of the tokens at `index` ``[n]`` of the sequence.
@@ -366,37 +372,12 @@ class ChatGLM(nn.Module):
         block = (index - cache.context_length + 1).clamp(min=0)
         return torch.stack((torch.where(context, index, cache.mask_position), block))
 
-    def score(self, ids: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
-        """Return logits ``[batch, n, vocab]`` of a padded batch, with gradients: for training.
 
-        Args:
-            ids: ``[batch, n]``.
-            positions: ``[batch, parts, n]``, as `positions` makes them for one sequence.
-            mask: bool, broadcastable to ``[batch, heads, n, n]``, True where a row may see a column.
-        """
-        x = self.transformer.word_embeddings(ids)
-        turns = rotary(positions, self.config.head_dim, x.dtype)
-        for block in self.transformer.layers:
-            x = block(x, turns, mask)
-        logits: Tensor = self.lm_head(self.transformer.final_layernorm(x))
-        return logits
-
-
-class Piece(NamedTuple):
-    """Rows of a prompt that go through a layer together."""
-
-    start: int
-    stop: int
-    columns: int
-    """How many keys they see, counted from the first..."""
-    mask: Tensor | None
-    """...of these, bool ``[rows, columns]``; None: all."""
-
-
-def _pieces(cache: ChatGLMCache, n: int, device: torch.device) -> Iterator[Piece]:
-    """Cut `n` new rows. Rows of the context see all of it, later ones everything up to themselves."""
+def _pieces(cache: ChatGLMCache, turns: Rotary) -> Iterator[Piece]:
+    """Cut new rows, turned by `turns`. Those of the context see all of it, later ones what comes before."""
     before = cache.prefix_length + cache.length
     context = cache.prefix_length + cache.context_length
+    n, device = turns.cos.shape[1], turns.cos.device
     for start in range(0, n, ROWS):
         stop = min(start + ROWS, n)
         columns = max(before + stop, context)
@@ -405,7 +386,7 @@ def _pieces(cache: ChatGLMCache, n: int, device: torch.device) -> Iterator[Piece
             mask = causal_mask(before + start, stop - start, columns, device)
             if mask is not None and before + start < context:
                 mask[:, :context] = True
-        yield Piece(start, stop, columns, mask)
+        yield Piece(start, stop, columns, mask, turns.rows(start, stop))
 
 
 def _index(ids: Sequence[int], token: int, default: int) -> int:

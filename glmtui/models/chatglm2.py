@@ -17,12 +17,8 @@ from torch import Tensor, nn
 
 from glmtui.errors import UserError
 from glmtui.i18n import _
-from glmtui.models.base import Check, CoreAttention, KVCache, Slots, SwiGLU, Turn, causal_mask
+from glmtui.models.base import Check, Chunk, CoreAttention, KVCache, Meter, Slots, SwiGLU, Turn, in_chunks
 from glmtui.models.ptuning import PrefixEncoder
-from glmtui.models.spread import Spread, Trip
-
-ROWS = 256
-"""Tokens of a prompt that go through the model at once: bounds the memory and the wait for a cancel."""
 
 _FIXED = {
     "rmsnorm": True,
@@ -244,8 +240,6 @@ class ChatGLM2(nn.Module):
 
     cache_dtype: torch.dtype | None = None
     """Of keys and values in the cache; None: that of the products."""
-    spread: Spread | None = None
-    """Where the layers lie when they are on several devices."""
     TIED: Mapping[str, str] = {}
     """Weights that are another one's: the output layer's, where the config says so."""
 
@@ -269,8 +263,7 @@ class ChatGLM2(nn.Module):
         if encoder is not None:
             dtype = self.transformer.encoder.final_layernorm.weight.dtype
             prefix = encoder.keys_values(config.num_layers, config.groups, config.kv_channels, dtype)
-        devices = None if self.spread is None else self.spread.layers
-        return KVCache(config.num_layers, capacity, prefix, self.cache_dtype, devices)
+        return KVCache(config.num_layers, capacity, prefix, self.cache_dtype)
 
     @torch.inference_mode()
     def forward(
@@ -283,41 +276,34 @@ class ChatGLM2(nn.Module):
     ) -> Tensor:
         """Return float32 logits ``[n, vocab]`` (``[1, vocab]`` with `last_only`) for token `ids` ``[n]``.
 
-        Long prompts go through by `ROWS` tokens; `check` is called before every layer of each such chunk.
+        Long prompts go through in chunks; `check` is called before every layer of each chunk.
         """
         cache = self.new_cache() if cache is None else cache
-        ids = ids if self.spread is None else ids.to(self.spread.home)
-        config, n = self.config, ids.shape[0]
         layers = self.transformer.encoder.layers
-        outputs = []
-        for start in range(0, n, ROWS):
-            x = self.transformer.embedding.word_embeddings(ids[start : start + ROWS])
-            first, rows = cache.length + start, x.shape[0]
-            positions = torch.arange(first, first + rows, device=ids.device)
-            turns = rotary(positions, config.kv_channels, 10000.0 * config.rope_ratio, x.dtype)
-            column = cache.prefix_length + first
-            mask = causal_mask(column, rows, column + rows, ids.device)
-            trip = Trip(self.spread, (turns, mask))
+
+        def run(chunk: Chunk, meter: Meter) -> Tensor:
+            x: Tensor = self.transformer.embedding.word_embeddings(chunk.ids)
+            turns = self.turns(chunk.positions, x.dtype)
             for layer, block in enumerate(layers):
-                if check is not None:
-                    check((start + rows * layer / len(layers)) / n)
-                x, (turns, mask) = trip.to(layer, x)
-                x = block(x, turns, mask, cache, layer, start)
-            x = trip.home(x)
-            outputs.append(x[-1:] if last_only else x)
-        cache.advance(n)
-        x = outputs[-1] if last_only or len(outputs) == 1 else torch.cat(outputs)
+                meter()
+                x = block(x, turns, chunk.mask, cache, layer, chunk.start)
+            return x
+
+        x = in_chunks(run, ids, cache, layers=len(layers), last_only=last_only, check=check)
         logits: Tensor = self.transformer.output_layer(self.transformer.encoder.final_layernorm(x))
         return logits.float()
 
     @torch.inference_mode()
     def step(self, token: Tensor, slots: Slots) -> Tensor:
         """Return float32 logits ``[1, vocab]`` for `token` ``[1]`` in fixed shapes, where `slots` stand."""
-        config = self.config
         x = self.transformer.embedding.word_embeddings(token)
-        turns = rotary(slots.position, config.kv_channels, 10000.0 * config.rope_ratio, x.dtype)
+        turns = self.turns(slots.position, x.dtype)
         mask = slots.mask
         for layer, block in enumerate(self.transformer.encoder.layers):
             x = block(x, turns, mask, slots, layer, 0)
         logits: Tensor = self.transformer.output_layer(self.transformer.encoder.final_layernorm(x))
         return logits.float()
+
+    def turns(self, positions: Tensor, dtype: torch.dtype) -> Rotary:
+        """Return the rotation for `positions` ``[n]``."""
+        return rotary(positions, self.config.kv_channels, 10000.0 * self.config.rope_ratio, dtype)

@@ -20,11 +20,9 @@ from torch import Tensor, nn
 
 from glmtui.errors import UserError
 from glmtui.i18n import _
-from glmtui.models.base import Check, CoreAttention, KVCache, causal_mask
+from glmtui.models.base import Check, Chunk, CoreAttention, KVCache, Meter, in_chunks
 from glmtui.models.folder import ModelFolder, read_json
 
-ROWS = 256
-"""Tokens of a prompt that go through the model at once: bounds the memory and the wait for a cancel."""
 ATTENTION = "glmtui"
 """What `CoreAttention` is called among transformers' attention functions."""
 
@@ -171,27 +169,22 @@ class GLM(nn.Module):
     ) -> Tensor:
         """Return float32 logits ``[n, vocab]`` (``[1, vocab]`` with `last_only`) for token `ids` ``[n]``.
 
-        Long prompts go through by `ROWS` tokens; `check` is called in every layer of each such chunk.
+        Long prompts go through in chunks; `check` is called in every layer of each chunk.
         """
         cache = self.new_cache() if cache is None else cache
-        n = ids.shape[0]
-        outputs = []
-        for start in range(0, n, ROWS):
-            rows = ids[start : start + ROWS]
-            first, count = cache.length + start, rows.shape[0]
-            mask = causal_mask(first, count, first + count, ids.device)
-            view = CacheView(cache, start, count, n, self.config.num_layers, check)
+
+        def run(chunk: Chunk, meter: Meter) -> Tensor:
             found = self.model(
-                input_ids=rows[None],
-                attention_mask=None if mask is None else mask[None, None],
-                position_ids=torch.arange(first, first + count, device=ids.device)[None],
+                input_ids=chunk.ids[None],
+                attention_mask=None if chunk.mask is None else chunk.mask[None, None],
+                position_ids=chunk.positions[None],
                 use_cache=True,
-                **{self._cache_name: view},
+                **{self._cache_name: CacheView(cache, chunk.start, meter)},
             )
-            x = found.last_hidden_state[0]
-            outputs.append(x[-1:] if last_only else x)
-        cache.advance(n)
-        x = outputs[-1] if last_only or len(outputs) == 1 else torch.cat(outputs)
+            x: Tensor = found.last_hidden_state[0]
+            return x
+
+        x = in_chunks(run, ids, cache, layers=self.config.num_layers, last_only=last_only, check=check)
         logits: Tensor = self.lm_head(x)
         return logits.float()
 
@@ -203,20 +196,15 @@ class CacheView:
     cache: KVCache
     start: int
     """Tokens of the prompt in earlier chunks."""
-    count: int
-    """Tokens of this chunk."""
-    total: int
-    """Tokens of the prompt."""
-    num_layers: int
-    check: Check | None
+    meter: Meter
+    """Stepped in every layer."""
 
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_more: Any, **_options: Any) -> Any:
         """Take in a layer's `keys` and `values` ``[1, heads, count, width]``; return all of them.
 
         Compressed ones (GLM-4.7-Flash) differ in width: the narrower are padded while they lie there.
         """
-        if self.check is not None:
-            self.check((self.start + self.count * layer_idx / self.num_layers) / self.total)
+        self.meter()
         wide, narrow = keys.shape[-1], values.shape[-1]
         if wide == narrow:
             return self.cache.append(layer_idx, keys, values, self.start)

@@ -34,7 +34,10 @@ class PrefixEncoder(nn.Module):
 
     def forward(self) -> Tensor:
         """Return ``[rows, width]``: for every layer its keys, then its values."""
-        rows = self.embedding.weight
+        table = self.embedding
+        # A lookup, not the weight itself: what accelerate keeps elsewhere is there only while it computes.
+        device = "cpu" if table.weight.is_meta else table.weight.device
+        rows: Tensor = table(torch.arange(table.num_embeddings, device=device))
         return rows if self.trans is None else self.trans(rows)
 
     @torch.inference_mode()

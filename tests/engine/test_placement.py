@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
-import accelerate.utils
 import pytest
 import torch
-from golden_data import GOLDEN
+from golden_data import GOLDEN, check_golden
 
+import glmtui
 from glmtui.engine import device as devices
 from glmtui.engine import loader
 from glmtui.engine.host import Memory
-from glmtui.engine.placement import Placement
+from glmtui.engine.placement import Placement, layers_name
 from glmtui.errors import UserError
-from glmtui.models.checkpoint import new_network, read_network
 from glmtui.models.folder import ModelFolder
-from glmtui.models.spread import Spread
 
 GIB = 1 << 30
 FIRST, SECOND = GOLDEN / "chatglm-fp16-sharded", GOLDEN / "chatglm2-fp16-sharded"
@@ -28,7 +27,6 @@ ENDS = {
     SECOND: ("transformer.embedding", "transformer.encoder.final_layernorm", "transformer.output_layer"),
 }
 IDS = [5, 6, 7, 8, 9, 10]
-CPU, META = torch.device("cpu"), torch.device("meta")
 
 
 def folder_of(path: Path, layers: int) -> ModelFolder:
@@ -76,9 +74,8 @@ def test_a_file_says_what_goes_where(path: Path, tmp_path: Path) -> None:
     content = {**dict.fromkeys(ENDS[path], 0), f"{LAYERS[path]}.0": 0, f"{LAYERS[path]}.1": "cuda:1"}
     content |= {"transformer.rotary_pos_emb": 0}
     plan = loader.plan(str(path), gpus=write_map(tmp_path / "map.json", content))
-    assert plan.placement.spread(plan.folder) == Spread(
-        torch.device("cuda:0"), (torch.device("cuda:0"), torch.device("cuda:1"))
-    )
+    assert [plan.placement.of(f"{LAYERS[path]}.{layer}.mlp") for layer in range(2)] == gpus(2)
+    assert {plan.placement.of(f"{name}.weight") for name in ENDS[path]} == {"cuda:0"}
 
 
 @pytest.mark.usefixtures("two_gpus")
@@ -127,40 +124,34 @@ def test_what_fits_is_reckoned_for_each_gpu() -> None:
     plan.check_fits()
 
 
-@pytest.mark.parametrize("path", [FIRST, SECOND])
-def test_the_same_numbers_come_out(path: Path) -> None:
-    network = read_network(path)
-    ids = torch.tensor(IDS)
-    expected = network(ids)
-    network.spread = Spread(CPU, (CPU,) * network.config.num_layers)
-    cache = network.new_cache()
-    assert torch.equal(network(ids, cache), expected)
-    step = network(torch.tensor([4]), cache)
-    network.spread = None
-    cache = network.new_cache()
-    network(ids, cache)
-    assert torch.equal(network(torch.tensor([4]), cache), step)
-
-
-@pytest.mark.parametrize("name", ["chatglm-fp16-sharded", "chatglm2-fp16-sharded", "chatglm2-ptuning"])
-def test_every_layer_computes_and_caches_where_it_lies(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second half is on the meta device, which computes shapes and refuses tensors of another one."""
+def connected(name: str, second_half: str) -> tuple[Any, list[str]]:
+    """Return a golden network with its second half on another device, and the devices of its layers."""
     folder = ModelFolder.open(GOLDEN / name)
-    network = new_network(folder).to_empty(device="cpu")
-    for parameter in network.parameters():
-        torch.nn.init.zeros_(parameter)
+    network = glmtui.load(str(folder.path), device="cpu", dtype="float32").network
     count = network.config.num_layers
     encoder = getattr(network.transformer, "encoder", network.transformer)
-    for layer in range(count // 2, count):
-        encoder.layers[layer].to("meta")
-    network.spread = Spread(CPU, (CPU,) * (count // 2) + (META,) * (count - count // 2))
-    copies = []
-    send = accelerate.utils.send_to_device
-    monkeypatch.setattr(
-        accelerate.utils, "send_to_device", lambda what, device: copies.append(device) or send(what, device)
-    )
+    devices = ["cpu"] * (count // 2) + [second_half] * (count - count // 2)
+    for layer, device in zip(encoder.layers, devices, strict=True):
+        layer.to(device)
+    layers = {f"{layers_name(folder)}.{index}": device for index, device in enumerate(devices)}
+    Placement({"": "cpu", **layers}).connect(network, folder)
+    return network, devices
+
+
+NAMES = ["chatglm-fp16-sharded", "chatglm2-fp16-sharded", "chatglm2-ptuning", "chatglm-int4", "chatglm2-int8"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_numbers_come_out(name: str) -> None:
+    network, _devices = connected(name, "cpu:0")  # another name for the same, so that the hooks are there
+    check_golden(name, network)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_layer_computes_and_caches_where_it_lies(name: str) -> None:
+    """The second half is on the meta device, which computes shapes and refuses tensors of another one."""
+    network, devices = connected(name, "meta")
     cache = network.new_cache()
     with pytest.raises(NotImplementedError, match="meta"):  # the way home, after the last layer
         network(torch.arange(20), cache)
-    assert [buffer.device for buffer in cache._buffers] == list(network.spread.layers)
-    assert copies == [META]  # masks and rotations, once
+    assert [buffer.device.type for buffer in cache._buffers] == devices

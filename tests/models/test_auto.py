@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate.hooks import attach_align_device_hook_on_blocks
 from golden_data import GOLDEN
 
 import glmtui
@@ -81,19 +82,45 @@ def test_saving_and_loading_gives_the_same(name: str, tmp_path: Path) -> None:
     assert torch.equal(load(tmp_path)(torch.tensor([ids])).logits, model(torch.tensor([ids])).logits)
 
 
-@pytest.mark.parametrize("name", BATCHED)
-def test_a_device_map_may_leave_layers_on_the_disk(name: str, tmp_path: Path) -> None:
+def device_map_of(model: Any, layers: str) -> dict[str, str]:
+    """Map all of a model to the CPU, but its layers from the second on to `layers`."""
+    stack = "transformer.layers" if hasattr(model, "lm_head") else "transformer.encoder.layers"
+    names = [name for name, module in model.named_modules() if name and not list(module.children())]
+    count = model.config.num_layers
+    found = {name: "cpu" for name in names if not name.startswith(stack)}
+    return found | {f"{stack}.{index}": layers if index else "cpu" for index in range(count)}
+
+
+@pytest.mark.parametrize("name", [*BATCHED, "chatglm-ptuning-projection", "chatglm2-ptuning"])
+def test_a_device_map_may_leave_layers_and_prefix_on_the_disk(name: str, tmp_path: Path) -> None:
     model, golden = load(GOLDEN / name), expected(name)
     ids = torch.from_numpy(golden["input_ids"])[None]
-    layers = "transformer.layers" if hasattr(model, "lm_head") else "transformer.encoder.layers"
-    names = [name for name, module in model.named_modules() if name and not list(module.children())]
-    device_map: dict[str, str] = {
-        each: "cpu" for each in names if not each.startswith(layers) and "layers" not in each
-    }
-    device_map |= {f"{layers}.{i}": "cpu" if i == 0 else "disk" for i in range(model.config.num_layers)}
+    device_map = device_map_of(model, "disk")
+    device_map |= {name: "disk" for name in device_map if "prefix_encoder" in name}
     spread = load(GOLDEN / name, device_map=device_map, offload_folder=tmp_path)
     assert any(parameter.is_meta for parameter in spread.parameters())
     assert torch.equal(spread(ids).logits, model(ids).logits)
+    options = {"max_new_tokens": 3, "do_sample": False, "eos_token_id": None}
+    assert torch.equal(spread.generate(ids, **options), model.generate(ids, **options))
+
+
+@pytest.mark.parametrize("name", [*BATCHED, "chatglm2-ptuning"])
+def test_layers_on_two_devices_are_given_what_they_need_where_they_are(name: str) -> None:
+    """The second device is the meta device, which computes shapes and refuses tensors of another one."""
+    model = load(GOLDEN / name)
+    seen: list[tuple[Any, ...]] = []
+    blocks = [module for module in model.modules() if type(module).__name__ == "Block"]
+    for block in blocks:
+        block.register_forward_hook(lambda _module, _given, out: seen.append(out.device.type))
+    device_map = device_map_of(model, "meta")
+    for block in blocks[1:]:
+        block.to("meta")
+    attach_align_device_hook_on_blocks(
+        model, execution_device=device_map, offload=dict.fromkeys(device_map, False)
+    )
+    with pytest.raises(NotImplementedError, match="meta"):  # the way home, after the last layer
+        model(torch.arange(20)[None])
+    assert seen == ["cpu"] + ["meta"] * (len(blocks) - 1)
 
 
 def test_a_quantised_model_is_not_saved_in_another_layout(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ import torch
 from golden_data import golden_json
 
 from glmtui.errors import UserError
-from glmtui.models.chatglm import ChatGLM, ChatGLMConfig
+from glmtui.models.chatglm import ChatGLM, ChatGLMConfig, Piece, rotary
 
 SMALL = {
     "vocab_size": 40,
@@ -81,7 +81,7 @@ def test_a_bidirectional_context_is_kept_whole_or_not_at_all(network: ChatGLM):
     torch.testing.assert_close(network(prompt(7, 8), cache), network(prompt(7, 8)))
 
 
-def test_a_padded_batch_gives_the_logits_of_each_alone(network: ChatGLM):
+def test_a_padded_batch_in_training_gives_the_logits_of_each_alone(network: ChatGLM):
     sequences = [torch.cat([prompt(1, 2, 3), torch.tensor([5, 6])]), prompt(9)]
     longest = max(map(len, sequences))
     ids = torch.full((2, longest), 3)
@@ -95,7 +95,11 @@ def test_a_padded_batch_gives_the_logits_of_each_alone(network: ChatGLM):
         positions[i, :, :n] = network.positions(cache, torch.arange(n))
         mask[i, 0] = torch.ones(longest, longest).tril().bool()
         mask[i, 0, :, : cache.context_length] = True
-    batch = network.score(ids, positions, mask)
+    x = network.transformer.word_embeddings(ids)
+    rows = Piece(0, longest, longest, mask, rotary(positions, network.config.head_dim, x.dtype))
+    for block in network.transformer.layers:
+        x = block(x, [rows])
+    batch = network.lm_head(network.transformer.final_layernorm(x))
     assert batch.requires_grad
     for logits, expected in zip(batch, alone, strict=True):
         torch.testing.assert_close(logits[: len(expected)].detach(), expected)

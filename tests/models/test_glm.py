@@ -12,9 +12,10 @@ from torch import nn
 import glmtui
 from glmtui.engine.loader import plan
 from glmtui.errors import UserError
+from glmtui.models.base import ROWS
 from glmtui.models.checkpoint import new_network
 from glmtui.models.folder import ModelFolder
-from glmtui.models.glm import GLM, ROWS, Experts
+from glmtui.models.glm import GLM, Experts
 from glmtui.quant.linear import QuantizedLinear
 
 PROMPT = [5, 9, 301, 77, 12, 410, 8, 8, 33, 250, 499, 100]
@@ -204,16 +205,14 @@ def test_a_tokenizer_with_too_many_tokens_is_foreign(folder: Path, tmp_path: Pat
 
 
 def test_layers_on_several_devices_give_the_same(folder: Path) -> None:
-    from glmtui.models.spread import Spread, spread_out
+    from glmtui.engine.placement import Placement
 
     model = glmtui.load(str(folder), device="cpu", dtype="float32")
     expected = model.logits([5, 6, 7, 8])
-    cpu = torch.device("cpu")
-    spread_out(model.network, Spread(cpu, (cpu,) * model.network.config.num_layers))
+    last = f"model.layers.{model.network.config.num_layers - 1}"
+    Placement({"": "cpu", last: "cpu:0"}).connect(model.network, model.folder)
     assert torch.equal(model.logits([5, 6, 7, 8]), expected)
-    model.network.model.layers[-1].to("meta")  # computes shapes only, and refuses tensors of another device
-    spread_out(
-        model.network, Spread(cpu, (*(cpu,) * (model.network.config.num_layers - 1), torch.device("meta")))
-    )
+    model.network.get_submodule(last).to("meta")  # it refuses tensors of another device
+    Placement({"": "cpu", last: "meta"}).connect(model.network, model.folder)
     with pytest.raises(NotImplementedError, match="meta"):  # the way home, behind the last layer
         model.logits([5, 6, 7, 8])

@@ -9,7 +9,7 @@ import torch
 from golden_data import GOLDEN, check_golden
 
 import glmtui
-from glmtui.models import chatglm, chatglm2
+from glmtui.models import base, chatglm
 from glmtui.models.checkpoint import read_network
 
 FLOAT = (
@@ -24,11 +24,15 @@ FLOAT = (
 QUANTIZED = ("chatglm-int4", "chatglm-int8", "chatglm2-int4", "chatglm2-int8")
 
 
+def set_rows(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (base, chatglm):
+        monkeypatch.setattr(module, "ROWS", rows)
+
+
 @pytest.mark.parametrize("rows", [256, 3])
 @pytest.mark.parametrize("name", FLOAT)
 def test_float_checkpoints(name: str, rows: int, monkeypatch: pytest.MonkeyPatch):
-    for architecture in (chatglm, chatglm2):
-        monkeypatch.setattr(architecture, "ROWS", rows)
+    set_rows(rows, monkeypatch)
     check_golden(name, read_network(GOLDEN / name))
 
 
@@ -63,8 +67,7 @@ def test_a_prompt_in_two_calls_is_one_prompt(name: str):
 @pytest.mark.parametrize("rows", [256, 4])
 @pytest.mark.parametrize("name", ["chatglm-ptuning", "chatglm2-ptuning"])
 def test_last_only_is_the_last_row(name: str, rows: int, monkeypatch: pytest.MonkeyPatch):
-    for architecture in (chatglm, chatglm2):
-        monkeypatch.setattr(architecture, "ROWS", rows)
+    set_rows(rows, monkeypatch)
     network = read_network(GOLDEN / name)
     ids = torch.from_numpy(np.load(GOLDEN / name / "expected.npz")["input_ids"])
     torch.testing.assert_close(network(ids, last_only=True), network(ids)[-1:])
@@ -101,8 +104,7 @@ def stop_at(call: int) -> tuple[Callable[[float], None], Sequence[float]]:
 
 @pytest.mark.parametrize("name", ["chatglm-ptuning", "chatglm2-ptuning"])
 def test_a_cancelled_prompt_leaves_the_cache_as_it_was(name: str, monkeypatch: pytest.MonkeyPatch):
-    for architecture in (chatglm, chatglm2):
-        monkeypatch.setattr(architecture, "ROWS", 4)
+    set_rows(4, monkeypatch)
     network = read_network(GOLDEN / name)
     ids = torch.from_numpy(np.load(GOLDEN / name / "expected.npz")["input_ids"])
     whole = network(ids)

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from glmtui.models.chatglm import ALPHA, Block, ChatGLM, ChatGLMConfig, rotary
+from glmtui.models.chatglm import ALPHA, Block, ChatGLM, ChatGLMConfig, Piece, rotary
 from glmtui.models.nano.corpus import Corpus, Example
 from glmtui.models.prompts import Dialogue, Rounds
 
@@ -137,9 +137,10 @@ def initialise(model: ChatGLM) -> None:
 def loss_of(model: ChatGLM, batch: Batch, dropout: float = 0.0) -> Tensor:
     """Return the mean cross entropy over the answers' tokens."""
     x = F.dropout(model.transformer.word_embeddings(batch.ids), dropout)
-    turns = rotary(batch.positions, model.config.head_dim, torch.bfloat16)
+    n = batch.ids.shape[1]
+    rows = Piece(0, n, n, batch.mask, rotary(batch.positions, model.config.head_dim, torch.bfloat16))
     for block in model.transformer.layers:
-        x = F.dropout(block(x, turns, batch.mask), dropout)
+        x = F.dropout(block(x, [rows]), dropout)
     counted = batch.targets != IGNORED
     logits = model.lm_head(model.transformer.final_layernorm(x[counted]))
     return F.cross_entropy(logits.float(), batch.targets[counted])
