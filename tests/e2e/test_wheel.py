@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from glmtui.quant.cpu.build import SOURCES
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -60,9 +62,7 @@ def test_wheel_holds_what_the_program_reads(wheel: Path) -> None:
         "models/nano/model.safetensors",
         "models/nano/ice_text.model",
         "models/nano/config.json",
-        "quant/cpu/kernels.c",
-        "quant/cpu/packing.c",
-        "quant/cpu/layout.h",
+        *(f"quant/cpu/{path.name}" for path in SOURCES),
         "locale/zh_CN/LC_MESSAGES/glmtui.mo",
     ):
         assert f"glmtui/{needed}" in names

@@ -42,7 +42,7 @@ class Status:
 
 
 class Matrix(ctypes.Structure):
-    """``Matrix`` of kernels.c: where the tensors of a `Packed` lie. Its maker keeps those alive."""
+    """``Matrix`` of product.h: where the tensors of a `Packed` lie. Its maker keeps those alive."""
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("values", "scales", "factors", "row_scales", "bias")),

@@ -21,7 +21,20 @@ from glmtui.i18n import _
 from glmtui.paths import cache_dir, make_private
 
 FOLDER = Path(__file__).parent
-SOURCES = tuple(FOLDER / name for name in ("kernels.c", "packing.c", "checksum.c", "layout.h", "simd.h"))
+SOURCES = tuple(
+    FOLDER / name
+    for name in (
+        "kernels.c",
+        "one_token.c",
+        "many_tokens.c",
+        "between.c",
+        "packing.c",
+        "checksum.c",
+        "product.h",
+        "layout.h",
+        "simd.h",
+    )
+)
 COMPILERS = ("cc", "gcc", "clang", "cl")
 TIMEOUT = 300
 """Seconds that a compiler may take."""
@@ -134,7 +147,8 @@ def _flag_sets(compiler: str, isa: str | None) -> Iterator[list[str]]:
         yield [*common, "/openmp"]
         yield common
         return
-    common = ["-O3", "-std=c11", "-shared", "-fno-math-errno", "-fno-trapping-math", *_define(isa, "-D")]
+    common = ["-O3", "-std=c11", "-shared", "-fvisibility=hidden", *_define(isa, "-D")]
+    common += ["-fno-math-errno", "-fno-trapping-math"]
     if sys.platform != "win32":
         common.append("-fPIC")
     for openmp in (*_openmp_flags(), []):

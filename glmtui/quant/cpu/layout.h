@@ -1,4 +1,4 @@
-/* How weights lie (see formats.py): what kernels.c and packing.c agree on. */
+/* How weights lie (see formats.py): what the products and packing.c agree on. */
 #ifndef GLMTUI_LAYOUT_H
 #define GLMTUI_LAYOUT_H
 

@@ -1,4 +1,4 @@
-/* Puts weights into the layout that kernels.c multiplies: floating-point ones are quantised, published INT8
+/* Puts weights into the layout that the products read: floating-point ones are quantised, published INT8
  * and INT4 ones only reordered. Every weight is read once and written once, in whole blocks of 16 rows.
  */
 #include <math.h>

@@ -1,4 +1,4 @@
-/* The few vector operations that kernels.c is written in, once per instruction set.
+/* The few vector operations that the kernels are written in, once per instruction set.
  *
  * A `vint` or `vfloat` holds LANES 32-bit lanes, one weight row to a lane. `vbytes` holds LANES x 4 bytes:
  * four neighbouring columns of each of these rows. The dot products multiply them by four activations that

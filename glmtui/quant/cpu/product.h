@@ -1,0 +1,70 @@
+/* What the products with one token (one_token.c) and with many (many_tokens.c) share: the matrix, and how float
+ * activations are rounded to signed bytes with one scale per token and 128 columns.
+ */
+#ifndef GLMTUI_PRODUCT_H
+#define GLMTUI_PRODUCT_H
+
+#include <math.h>
+
+#include "layout.h"
+
+enum { VECTORS = BLOCK / LANES }; /* vectors in a block */
+
+typedef struct {
+    const uint8_t *values;    /* [blocks][groups][BLOCK * GROUP * bits / 8] */
+    const uint16_t *scales;   /* fp16 [blocks][groups][BLOCK], or NULL */
+    const uint8_t *factors;   /* [blocks][groups][SUBS / 2][BLOCK], a nibble each, or NULL */
+    const float *row_scales;  /* [blocks][BLOCK], or NULL */
+    const float *bias;        /* [rows], or NULL */
+    int64_t rows, columns;
+    int32_t bits;
+} Matrix;
+
+/* out[rows] = the matrix times x[columns], plus its bias. Returns -1 when memory is short. */
+int multiply_one(const Matrix *m, const float *x, float *out, int threads);
+
+/* The same of every token: x[tokens][columns], out[tokens][rows]. */
+int multiply_many(const Matrix *m, const float *x, int64_t tokens, float *out, int threads);
+
+INLINE int32_t four_bytes(const int8_t *p) {
+    int32_t r;
+    memcpy(&r, p, 4);
+    return r;
+}
+
+/* Rounds one group: q = round(x / scale), scale = max |x| / 127. Columns past `count` are zero. */
+INLINE float quantize_group(const float *RESTRICT x, int64_t count, int8_t *RESTRICT q) {
+    float padded[GROUP];
+    if (count < GROUP) {
+        memset(padded, 0, sizeof padded);
+        memcpy(padded, x, (size_t)count * sizeof(float));
+        x = padded;
+    }
+    float largest = 0;
+#pragma omp simd reduction(max : largest)
+    for (int i = 0; i < GROUP; i++) {
+        float magnitude = fabsf(x[i]);
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    float inverse = largest > 0 ? 127.0f / largest : 0.0f;
+#pragma omp simd
+    for (int i = 0; i < GROUP; i++) q[i] = (int8_t)(int32_t)rintf(x[i] * inverse);
+    return largest / 127.0f;
+}
+
+INLINE int32_t byte_sum(const int8_t *q, int count) {
+    int32_t sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int i = 0; i < count; i++) sum += q[i];
+    return sum;
+}
+
+/* What a group's sums begin with: to take the zero point off every sub-group of INT4, or the bias off INT8. */
+INLINE void take_zeros(int bits, const int8_t *q, int32_t *zeros) {
+    if (bits == 4)
+        for (int s = 0; s < SUBS; s++) zeros[s] = sub_zero(q + s * SUB);
+    else
+        zeros[0] = -TILE_BIAS * byte_sum(q, GROUP);
+}
+
+#endif
