@@ -75,9 +75,11 @@ def test_tui_imports_no_torch(tmp_path: Path) -> None:
     assert not of(names, *HEAVY, "glmtui.quant")
 
 
-def test_the_line_mode_imports_no_screen(tmp_path: Path) -> None:
-    names = imported_by("import glmtui.plain.line_mode, glmtui.plain.asking", tmp_path)
-    assert not of(names, "textual", "rich.console", *HEAVY)
+def test_the_line_mode_and_what_it_shares_with_the_screen_import_nothing_of_it(tmp_path: Path) -> None:
+    chosen = [name for name in modules() if of({name}, "glmtui.session", "glmtui.plain")]
+    assert {"glmtui.session.controller", "glmtui.plain.line_mode"} <= set(chosen)
+    names = imported_by("import " + ", ".join(chosen), tmp_path)
+    assert not of(names, "textual", "rich", "glmtui.tui", "glmtui.models", "glmtui.quant", *HEAVY)
 
 
 @pytest.mark.parametrize("module", ["worker", "chat_tokenizer", "host", "failures"])
@@ -111,3 +113,29 @@ def test_loading_and_answering_needs_neither_transformers_nor_the_compiler(tmp_p
     names = imported_by(statement, tmp_path / "home")
     assert "torch" in names
     assert not of(names, "transformers", "accelerate", "torch._dynamo", "textual")
+
+
+PROBE = """
+import asyncio, sys
+from pathlib import Path
+import glmtui.tui.app
+class Probe(glmtui.tui.app.GlmTui):
+    CSS_PATH = str(Path(glmtui.tui.app.__file__).with_name("app.tcss"))
+    def on_ready(self):
+        print(*sys.modules)
+        self.exit()
+async def main():
+    async with Probe().run_test():
+        pass
+asyncio.run(main())
+"""
+
+
+def test_the_first_paint_needs_no_torch(tmp_path: Path) -> None:
+    script = f"{tmp_path}/probe.py"
+    with open(script, "w", encoding="utf-8") as file:
+        file.write(PROBE)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, timeout=60)
+    loaded = set(done.stdout.split())
+    assert "glmtui.tui.app" in loaded
+    assert not loaded & {"torch", "transformers", "numpy", "sentencepiece", "tomlkit", "pyperclip"}

@@ -14,14 +14,14 @@ from glmtui.i18n import _
 from glmtui.plain.driver import Driver
 from glmtui.plain.output import AnswerWriter, write
 from glmtui.plain.views import QuietView
-from glmtui.tui.chat_controller import ChatController
-from glmtui.tui.front import make_worker
-from glmtui.tui.model_link import ModelLink
+from glmtui.session.controller import ChatController
+from glmtui.session.front import make_worker
+from glmtui.session.model_link import ModelLink
 
 if TYPE_CHECKING:
     from glmtui.chat.conversation import Message
+    from glmtui.session.view import AnswerHandle, Kind
     from glmtui.settings import Settings
-    from glmtui.tui.chat_view import AnswerHandle, Kind
 
 INTERRUPTED = 130
 REASONS = {"done": "stop", "length": "length", "stopped": "stopped"}

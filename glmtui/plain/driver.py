@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from glmtui.tui.chat_controller import ChatController
+    from glmtui.session.controller import ChatController
 
 POLL_SECONDS = 0.03
 

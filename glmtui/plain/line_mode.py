@@ -14,17 +14,17 @@ from glmtui.options import AppOptions
 from glmtui.plain.driver import Driver
 from glmtui.plain.reading import Reader, read_message
 from glmtui.plain.views import LineView
+from glmtui.session import commands
+from glmtui.session.controller import ChatController
+from glmtui.session.desk import Desk
+from glmtui.session.front import apply_options, load_model, make_worker, write_new_file
+from glmtui.session.model_link import ModelLink
 from glmtui.settings import SCHEMA, Settings, named
-from glmtui.tui import commands
-from glmtui.tui.chat_controller import ChatController
-from glmtui.tui.desk import Desk
-from glmtui.tui.front import apply_options, load_model, make_worker, write_new_file
-from glmtui.tui.model_link import ModelLink
-from glmtui.tui.text import one_line
+from glmtui.text import one_line
 
 if TYPE_CHECKING:
     from glmtui.chat.library import Summary
-    from glmtui.tui.model_link import WorkerLike
+    from glmtui.session.model_link import WorkerLike
 
 INTERRUPTED = 130
 LISTED = 20
@@ -166,9 +166,13 @@ class LineMode:
         except (EOFError, KeyboardInterrupt):
             return None
 
+    def shown_key(self, key_id: str) -> str:
+        """There are no keys but those of writing."""
+        return ""
+
     def copy(self, text: str) -> None:
         """Copy by the platform's tool: a terminal is not steered from here."""
-        from glmtui.tui import clipboard
+        from glmtui.session import clipboard
 
         if not clipboard.copy_with_tool(text):
             raise UserError(_("There is no clipboard here. /export writes a file."))

@@ -7,7 +7,7 @@ from typing import TextIO
 
 from glmtui import reasoning
 from glmtui.chat.conversation import Message
-from glmtui.tui.text import clean, split_partial
+from glmtui.text import clean, split_partial
 
 _RULE = re.compile(r"\|?(?:\s*:?-+:?\s*\|)+\s*")
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, TextIO
 
 from glmtui.i18n import _
 from glmtui.plain.output import AnswerWriter, unmarked, write
-from glmtui.tui.stats import size
-from glmtui.tui.text import clean
+from glmtui.session.stats import size
+from glmtui.text import clean
 
 if TYPE_CHECKING:
     from glmtui.chat.conversation import Message
-    from glmtui.tui.chat_controller import ChatController
-    from glmtui.tui.chat_view import AnswerHandle, Kind
+    from glmtui.session.controller import ChatController
+    from glmtui.session.view import AnswerHandle, Kind
 
 LARGE = 50_000_000
 """Bytes of a model from which on the load is told about in steps."""

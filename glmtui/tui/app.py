@@ -15,13 +15,14 @@ from glmtui.chat.library import Library
 from glmtui.errors import UserError
 from glmtui.i18n import _
 from glmtui.options import AppOptions
+from glmtui.session import commands
+from glmtui.session.controller import ChatController
+from glmtui.session.desk import Desk
+from glmtui.session.front import apply_options, load_model, make_worker, write_new_file
+from glmtui.session.model_link import ModelLink
+from glmtui.session.model_shelf import ModelShelf
 from glmtui.settings import Settings, named
-from glmtui.tui import commands, keys
-from glmtui.tui.chat_controller import ChatController
-from glmtui.tui.desk import Desk
-from glmtui.tui.front import apply_options, load_model, make_worker, write_new_file
-from glmtui.tui.model_link import ModelLink
-from glmtui.tui.model_shelf import ModelShelf
+from glmtui.tui import keys
 from glmtui.tui.preferences import Preferences
 from glmtui.tui.screens.chat import ChatScreen
 from glmtui.tui.theme_shelf import ThemeShelf
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from textual.screen import Screen
 
     from glmtui.engine.events import Event, Failed
-    from glmtui.tui.model_link import WorkerLike
+    from glmtui.session.model_link import WorkerLike
 
 POLL_SECONDS = 1 / 12
 MEMORY_SECONDS = 2.0
@@ -296,6 +297,10 @@ class GlmTui(App[None]):
         """Show a longer text of the app's own in the transcript."""
         self.chat.say_markdown(text)
 
+    def shown_key(self, key_id: str) -> str:
+        """Return the key bound to an action, for people."""
+        return keys.shown(key_id, self.settings.keys)
+
     def settings_changed(self) -> None:
         """Draw the settings again."""
         self.chat.settings_pane.reload()
@@ -341,7 +346,7 @@ class GlmTui(App[None]):
 
     def copy(self, text: str) -> None:
         """Copy to the clipboard."""
-        from glmtui.tui import clipboard
+        from glmtui.session import clipboard
 
         self.copy_to_clipboard(text)
         self.say(clipboard.said(clipboard.copy_with_tool(text)))

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from glmtui.errors import UserError
 from glmtui.i18n import _
+from glmtui.session.stats import size
 from glmtui.textfile import read_text
-from glmtui.tui.stats import size
 
 MOST = 50
 """Files offered at once."""

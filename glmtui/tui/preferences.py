@@ -6,55 +6,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from glmtui import i18n
-from glmtui.errors import UserError
-from glmtui.i18n import _
-from glmtui.settings_schema import BY_KEY, Setting, Value
+from glmtui.session.front import load_model
+from glmtui.session.own_settings import change_here, own, reset_here
+from glmtui.settings_schema import BY_KEY, Setting
 from glmtui.tui import keys
-from glmtui.tui.front import load_model
 
 if TYPE_CHECKING:
     from glmtui.settings import Settings
     from glmtui.tui.app import GlmTui
-    from glmtui.tui.front import Front
-
-
-def own(front: Front) -> dict[str, Value]:
-    """Return the open conversation's own values, as far as they are allowed."""
-    given = front.controller.conversation.settings
-    return {
-        key: front.settings.effective(key, given)
-        for key, value in given.items()
-        if key in BY_KEY and BY_KEY[key].per_conversation and value is not None
-    }
-
-
-def change_here(front: Front, setting: Setting, value: object) -> None:
-    """Use `value` in the open conversation alone; it is kept in the conversation's file.
-
-    Raises:
-        UserError: the setting is none that a conversation has, or the value is not allowed. Nor is no value,
-            which means that it has none of its own.
-    """
-    if not setting.per_conversation:
-        raise UserError(
-            _("{key} is the same in all conversations. Write: /set {key} VALUE").format(key=setting.key)
-        )
-    checked = setting.check(value)
-    if checked is None:
-        text = _("Give this conversation a value of its own: /set here {name} VALUE")
-        raise UserError(text.format(name=setting.name))
-    _configure(front, setting, checked)
-
-
-def reset_here(front: Front, setting: Setting) -> None:
-    """Let the open conversation have the same value as all others."""
-    _configure(front, setting, None)
-
-
-def _configure(front: Front, setting: Setting, value: Value) -> None:
-    front.controller.conversation.configure({setting.key: value})
-    front.controller.measure()
-    front.settings_changed()
 
 
 class Preferences:

@@ -18,8 +18,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from scripted_worker import NANO, ScriptedWorker
 from textual import events
-from tui.app_support import NANO, ScriptedWorker, wait_until
+from tui.app_support import wait_until
 
 from glmtui.engine.events import Done, Generate, Request, Started, Stats, Tokens
 from glmtui.options import AppOptions

@@ -138,7 +138,7 @@ def test_a_killed_app_keeps_what_was_said(start: Start, tmp_path: Path) -> None:
 ENDLESS = """
 import sys, threading, time
 from pathlib import Path
-from tui.app_support import ScriptedWorker
+from scripted_worker import ScriptedWorker
 from glmtui.engine.events import Generate, Started, Tokens
 from glmtui.options import AppOptions
 from glmtui.tui.app import GlmTui

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from tui.app_support import ScriptedWorker
+from scripted_worker import ScriptedWorker
 
 from glmtui import i18n
 from glmtui.chat.conversation import Conversation
@@ -17,8 +17,8 @@ from glmtui.options import AppOptions
 from glmtui.plain.line_mode import LineMode
 from glmtui.plain.output import unmarked
 from glmtui.plain.reading import Offers, StreamReader, read_message
+from glmtui.session import commands
 from glmtui.settings import Settings
-from glmtui.tui import commands
 
 
 @pytest.fixture(autouse=True)
@@ -147,6 +147,12 @@ def test_regenerate_continue_edit_and_undo_work_on_the_tree() -> None:
     typist = Typist("question", "/edit", "better")
     chat(typist, "answer")
     assert typist.offered[2] == "question", "the old version can be edited"
+
+
+def test_what_goes_to_the_trash_comes_back_with_undo_and_no_key_is_named() -> None:
+    output = chat("question\n/delete\n/undo\n", "answer")[1]
+    assert "Moved to the trash. /undo brings it back.\nYou: /undo\nThe conversation is back.\n" in output
+    assert len(Library().list()) == 1
 
 
 def test_settings_are_listed_and_changed_and_a_model_is_loaded_anew(home: Path) -> None:

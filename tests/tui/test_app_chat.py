@@ -62,7 +62,7 @@ async def test_escape_stops_and_keeps_what_came() -> None:
 
 
 async def test_partial_answers_are_saved_while_they_come(monkeypatch: object) -> None:
-    from glmtui.tui.answer import Answer
+    from glmtui.session.answer import Answer
 
     Answer.CHECKPOINT_SECONDS, before = 0.0, Answer.CHECKPOINT_SECONDS
     try:

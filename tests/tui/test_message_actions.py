@@ -20,7 +20,7 @@ def copied(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What reached the clipboard."""
     found: list[str] = []
     monkeypatch.setattr(GlmTui, "copy_to_clipboard", lambda _app, text: found.append(text))
-    monkeypatch.setattr("glmtui.tui.clipboard.copy_with_tool", lambda _text: True)
+    monkeypatch.setattr("glmtui.session.clipboard.copy_with_tool", lambda _text: True)
     return found
 
 

@@ -12,7 +12,7 @@ from tui_helpers import NOON, Host
 
 from glmtui.chat.conversation import Message
 from glmtui.markdown import make_parser
-from glmtui.tui.text import clean, one_line
+from glmtui.text import clean, one_line
 from glmtui.tui.typeset.blocks import stack
 from glmtui.tui.typeset.growing import GrowingMarkdown, close_marks, undecided, whole
 from glmtui.tui.widgets.composer import Composer

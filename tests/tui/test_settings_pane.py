@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tui.app_support import ScriptedWorker, running, saved, send, settled, visible_text, wait_until
 
+from glmtui.session.own_settings import own
 from glmtui.settings import SCHEMA, Settings, Value
-from glmtui.tui.preferences import own
 from glmtui.tui.screens.keys import KeysScreen
 from glmtui.tui.screens.presets import PresetScreen
 from glmtui.tui.screens.prompt import PromptScreen

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tui.app_support import NANO, ScriptedWorker, running, visible_text, wait_until
+from scripted_worker import NANO, ScriptedWorker
+from tui.app_support import running, visible_text, wait_until
 
 from glmtui.engine.events import LoadProgress
 from glmtui.engine.usage import Usage
-from glmtui.tui.model_link import ChatStatus, ModelLink
+from glmtui.session.model_link import ChatStatus, ModelLink
 from glmtui.tui.widgets.status import StatusLine
 
 

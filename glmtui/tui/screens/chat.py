@@ -15,11 +15,12 @@ from textual.screen import Screen
 from textual.timer import Timer
 
 from glmtui.i18n import _
-from glmtui.tui import commands, keys, mentions
-from glmtui.tui.chat_view import AnswerHandle, Kind
+from glmtui.session import commands
+from glmtui.session.own_settings import own
+from glmtui.session.view import AnswerHandle, Kind
+from glmtui.text import one_line
+from glmtui.tui import keys, mentions
 from glmtui.tui.compositor import WholeGlyphs
-from glmtui.tui.preferences import own
-from glmtui.tui.text import one_line
 from glmtui.tui.widgets.bars import KeyHints, QueueStrip, TitleBar
 from glmtui.tui.widgets.completion import Completion
 from glmtui.tui.widgets.composer import Composer

@@ -46,7 +46,8 @@ class HelpScreen(ModalScreen[None]):
         self.query_one("#help-text").focus()
 
     def _text(self) -> str:
-        from glmtui.tui import commands, keys
+        from glmtui.session import commands
+        from glmtui.tui import keys
 
         here: list[Scope] = list(dict.fromkeys([self._scope, "app"]))
         others: list[Scope] = [scope for scope in SCOPES if scope not in here]

@@ -13,7 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 
 from glmtui.i18n import _
-from glmtui.tui.text import one_line
+from glmtui.text import one_line
 
 if TYPE_CHECKING:
     from glmtui.tui.app import GlmTui

@@ -17,10 +17,11 @@ from textual.widgets.option_list import Option
 
 from glmtui.engine.events import ModelEntry, ModelList, Quant
 from glmtui.i18n import _
+from glmtui.session.model_shelf import ModelShelf
+from glmtui.session.stats import parameters, size
+from glmtui.text import one_line
 from glmtui.tui import keys
-from glmtui.tui.model_shelf import ModelShelf
-from glmtui.tui.stats import parameters, size
-from glmtui.tui.text import cell, one_line
+from glmtui.tui.cells import cell
 from glmtui.tui.widgets.progress import progress
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from textual.widgets.option_list import Option
 
 from glmtui.i18n import _
 from glmtui.settings import BY_KEY, Settings
-from glmtui.tui.text import one_line
+from glmtui.text import one_line
 from glmtui.tui.widgets.setting_rows import shown
 
 SHOWN = ("temperature", "top_p", "top_k", "repetition_penalty")

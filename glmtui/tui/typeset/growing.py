@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from glmtui.tui.text import clean, split_partial
+from glmtui.text import clean, split_partial
 from glmtui.tui.typeset.blocks import Block, List, take_all
 from glmtui.tui.typeset.reading import read
 

@@ -13,7 +13,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from glmtui.i18n import _
-from glmtui.tui.text import one_line
+from glmtui.text import one_line
 
 
 class TitleBar(Widget):

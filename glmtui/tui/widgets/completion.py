@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from glmtui.tui.text import one_line
+from glmtui.text import one_line
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from glmtui.i18n import _
+from glmtui.text import one_line
 from glmtui.tui import keys
-from glmtui.tui.text import one_line
 from glmtui.tui.widgets.history_rows import conversation_row, day_name, hit_row
 
 if TYPE_CHECKING:

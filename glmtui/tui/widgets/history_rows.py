@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from textual.content import Content
 
 from glmtui.i18n import _
-from glmtui.tui.text import one_line
+from glmtui.text import one_line
 
 if TYPE_CHECKING:
     from glmtui.chat.library import Hit, Summary

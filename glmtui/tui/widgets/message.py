@@ -16,7 +16,7 @@ from textual.timer import Timer
 
 from glmtui import reasoning
 from glmtui.i18n import N_, _, ngettext
-from glmtui.tui.text import clean, one_line
+from glmtui.text import clean, one_line
 from glmtui.tui.typeset.blocks import Block, stack
 from glmtui.tui.typeset.growing import GrowingMarkdown, whole
 from glmtui.tui.typeset.lines import Line, wrap

@@ -6,9 +6,10 @@ from rich.cells import cell_len
 from textual.content import Content
 
 from glmtui.i18n import _
-from glmtui.tui.model_shelf import RunningDownload
-from glmtui.tui.stats import size
-from glmtui.tui.text import cell, one_line
+from glmtui.session.model_shelf import RunningDownload
+from glmtui.session.stats import size
+from glmtui.text import one_line
+from glmtui.tui.cells import cell
 from glmtui.tui.widgets.status import bar
 
 BARS = 4

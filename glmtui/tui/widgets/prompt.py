@@ -14,7 +14,7 @@ from textual.widgets import TextArea
 from textual.widgets.text_area import Location, Selection
 
 from glmtui.i18n import N_
-from glmtui.tui.text import clean
+from glmtui.text import clean
 from glmtui.tui.widgets.folds import Folds
 from glmtui.tui.words import next_character, next_word, previous_character, previous_word
 

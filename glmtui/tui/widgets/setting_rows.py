@@ -16,8 +16,8 @@ from textual.widgets import Input
 
 from glmtui.i18n import LANGUAGES, N_, _
 from glmtui.settings import Setting, Settings, Value
+from glmtui.text import one_line
 from glmtui.tui import keys
-from glmtui.tui.text import one_line
 
 UNSET = {
     "model.source": N_("nano (built in)"),

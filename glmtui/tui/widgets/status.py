@@ -11,8 +11,8 @@ from textual.widget import Widget
 
 from glmtui.engine.usage import Usage
 from glmtui.i18n import _
-from glmtui.tui.model_link import ChatStatus
-from glmtui.tui.stats import duration, size
+from glmtui.session.model_link import ChatStatus
+from glmtui.session.stats import duration, size
 
 SPINNER = "▖▘▝▗"
 """One cell wide in every terminal, and quiet for screen readers."""

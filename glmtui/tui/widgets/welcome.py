@@ -15,7 +15,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from glmtui.i18n import N_, _
-from glmtui.tui.model_link import ChatStatus
+from glmtui.session.model_link import ChatStatus
 
 LOGO = """\
 █▀▀▀ █    █▄ ▄█ ▀█▀ █  █ █

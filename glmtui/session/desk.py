@@ -12,10 +12,9 @@ from glmtui.chat.conversation import Conversation
 from glmtui.chat.prompts import Drafts, PromptHistory
 from glmtui.errors import UserError
 from glmtui.i18n import _
-from glmtui.tui import keys
 
 if TYPE_CHECKING:
-    from glmtui.tui.front import Front
+    from glmtui.session.front import Front
 
 
 class Desk:
@@ -94,8 +93,10 @@ class Desk:
             raise UserError(_("This conversation is being answered. Esc stops it."))
         app.library.trash(conversation_id)
         app.controller.can_undo(_("The conversation is back."), lambda: app.library.restore(conversation_id))
-        undo = keys.shown("history.undo", app.settings.keys)
-        app.say(_("Moved to the trash. /undo (or {key} in the list) brings it back.").format(key=undo))
+        if key := app.shown_key("history.undo"):
+            app.say(_("Moved to the trash. /undo (or {key} in the list) brings it back.").format(key=key))
+        else:
+            app.say(_("Moved to the trash. /undo brings it back."))
         if conversation_id == app.controller.conversation.id:
             await app.controller.new()
         app.controller.view.conversation_changed()

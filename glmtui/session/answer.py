@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from glmtui.chat.conversation import Conversation, Message, State
 from glmtui.engine.events import Stats, Tokens
-from glmtui.tui.chat_view import AnswerHandle, ChatView, saving
-from glmtui.tui.model_link import SpeedMeter
+from glmtui.session.model_link import SpeedMeter
+from glmtui.session.view import AnswerHandle, ChatView, saving
 
 
 @dataclass

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
-from tui.app_support import ScriptedWorker
+from scripted_worker import ScriptedWorker
 
 from glmtui.engine.events import Load, Loaded, LoadProgress, PromptProgress, Tokens
-from glmtui.tui.model_link import ModelLink, SpeedMeter, coalesce
+from glmtui.session.model_link import ModelLink, SpeedMeter, coalesce
 
 
 def test_text_of_one_answer_is_joined_and_nothing_is_lost() -> None:
@@ -57,29 +54,3 @@ def test_no_worker_is_made_before_it_is_needed() -> None:
     link.loaded(loaded[0])
     assert not link.loading
     assert link.status.activity == "ready"
-
-
-PROBE = """
-import asyncio, sys
-from pathlib import Path
-import glmtui.tui.app
-class Probe(glmtui.tui.app.GlmTui):
-    CSS_PATH = str(Path(glmtui.tui.app.__file__).with_name("app.tcss"))
-    def on_ready(self):
-        print(*sys.modules)
-        self.exit()
-async def main():
-    async with Probe().run_test():
-        pass
-asyncio.run(main())
-"""
-
-
-def test_the_first_paint_needs_no_torch(tmp_path: object) -> None:
-    script = f"{tmp_path}/probe.py"
-    with open(script, "w", encoding="utf-8") as file:
-        file.write(PROBE)
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, timeout=60)
-    loaded = set(done.stdout.split())
-    assert "glmtui.tui.app" in loaded
-    assert not loaded & {"torch", "transformers", "numpy", "sentencepiece", "tomlkit", "pyperclip"}

@@ -33,9 +33,9 @@ from glmtui.engine.events import (
     Unloaded,
 )
 from glmtui.i18n import _, ngettext
-from glmtui.tui.answer import Answer, Waiting
-from glmtui.tui.chat_view import ChatView, saving
-from glmtui.tui.model_link import ChatStatus, ModelLink
+from glmtui.session.answer import Answer, Waiting
+from glmtui.session.model_link import ChatStatus, ModelLink
+from glmtui.session.view import ChatView, saving
 
 if TYPE_CHECKING:
     from glmtui.chat.library import Library

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-from rich.cells import cell_len, set_cell_size
-
 _ESCAPE = re.compile(
     r"""
       (?: \x1b\] | \x9d ) [^\x07\x1b\x9c\n]* (?: \x07 | \x1b\\ | \x9c ) # OSC: title, clipboard
@@ -60,12 +58,3 @@ def split_partial(text: str) -> tuple[str, str]:
         if _ESCAPE.match(text, start):
             return text, ""
     return text[:start], text[start:]
-
-
-def cell(text: str, width: int, *, right: bool = False) -> str:
-    """Set one line of text into `width` columns, at the left or the right; a longer one ends in ``…``."""
-    length = cell_len(text)
-    if length > width:
-        return set_cell_size(text, width - 1) + "…" if width > 0 else ""
-    space = " " * (width - length)
-    return space + text if right else text + space

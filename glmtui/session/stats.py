@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from glmtui.i18n import _
 
 if TYPE_CHECKING:
-    from glmtui.tui.chat_controller import ChatController
+    from glmtui.session.controller import ChatController
 
 
 def size(count: float) -> str:

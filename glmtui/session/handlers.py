@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from glmtui.errors import UserError
 from glmtui.i18n import _, ngettext
 from glmtui.reasoning import answer_of
+from glmtui.session import own_settings
+from glmtui.session.front import OnScreen
 from glmtui.settings import BY_KEY, named
-from glmtui.tui import preferences
-from glmtui.tui.front import OnScreen
 
 if TYPE_CHECKING:
+    from glmtui.session.front import Front
     from glmtui.tui.app import GlmTui
-    from glmtui.tui.front import Front
 
 BUILT_IN = ("nano", "builtin", "built-in", "default", "内置")
 """Names of the model that ships with glmtui."""
@@ -28,7 +28,7 @@ BUILT_IN = ("nano", "builtin", "built-in", "default", "内置")
 
 async def show_help(app: Front, argument: str) -> None:
     """Show all commands, or one."""
-    from glmtui.tui import commands
+    from glmtui.session import commands
 
     name = argument.lstrip("/").lower()
     if not name:
@@ -49,7 +49,7 @@ async def show_keys(app: GlmTui, _argument: str) -> None:
 
 async def stats(app: Front, _argument: str) -> None:
     """Show the model, memory, speed and the conversation."""
-    from glmtui.tui import stats as figures
+    from glmtui.session import stats as figures
 
     app.say_markdown(figures.markdown(app.controller))
 
@@ -89,7 +89,7 @@ async def undo(app: Front, _argument: str) -> None:
 
 async def copy(app: Front, argument: str) -> None:
     """Copy the last answer or its last block of code."""
-    from glmtui.tui import clipboard
+    from glmtui.session import clipboard
 
     answers = [m for m in app.controller.conversation.branch() if m.role == "assistant" and m.text]
     if not answers:
@@ -155,15 +155,15 @@ async def system(app: Front, argument: str) -> None:
     setting = BY_KEY["generation.system_prompt"]
     text: str | None = argument
     if not text:
-        present = app.settings.effective(setting.key, preferences.own(app))
+        present = app.settings.effective(setting.key, own_settings.own(app))
         text = await app.ask(_("System prompt of this conversation"), str(present or ""))
     if text is None:
         return
     if not text.strip() or text.strip().lower() == "default":
-        preferences.reset_here(app, setting)
+        own_settings.reset_here(app, setting)
         app.say(_("This conversation has the same system prompt as all others."))
         return
-    preferences.change_here(app, setting, text)
+    own_settings.change_here(app, setting, text)
     info = app.controller.status.info
     if info and not info.supports_system:
         app.say(_("Saved. {name} has no system prompt: only later models see it.").format(name=info.title))
@@ -186,10 +186,10 @@ async def set_value(app: Front, argument: str) -> None:
         await app.type_setting(setting.key, value)
         app.say(f"{setting.key} = {value}")
     elif value.lower() == "default":
-        preferences.reset_here(app, setting)
+        own_settings.reset_here(app, setting)
         app.say(_("{key} is the same here as in all conversations.").format(key=setting.key))
     else:
-        preferences.change_here(app, setting, setting.parse(value))
+        own_settings.change_here(app, setting, setting.parse(value))
         app.say(_("{key} = {value} in this conversation").format(key=setting.key, value=value))
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from glmtui.i18n import _
 
 if TYPE_CHECKING:
-    from glmtui.tui.front import Front
+    from glmtui.session.front import Front
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def setting(key: str) -> Completer:
 
 def commands(_app: Front, typed: str) -> Sequence[Offer]:
     """Complete with the names of commands."""
-    from glmtui.tui.commands import COMMANDS
+    from glmtui.session.commands import COMMANDS
 
     return [Offer(c.name, _(c.help)) for c in COMMANDS if c.name.startswith(typed.lstrip("/"))]
 

@@ -13,11 +13,11 @@ from glmtui.i18n import _
 if TYPE_CHECKING:
     from glmtui.chat.library import Library
     from glmtui.options import AppOptions
+    from glmtui.session.controller import ChatController
+    from glmtui.session.desk import Desk
+    from glmtui.session.model_link import WorkerLike
     from glmtui.settings import Settings
     from glmtui.tui.app import GlmTui
-    from glmtui.tui.chat_controller import ChatController
-    from glmtui.tui.desk import Desk
-    from glmtui.tui.model_link import WorkerLike
 
 
 class Front(Protocol):
@@ -53,6 +53,10 @@ class Front(Protocol):
 
     async def ask(self, title: str, value: str = "") -> str | None:
         """Ask for a line of text; None when the person does not want to say."""
+        ...
+
+    def shown_key(self, key_id: str) -> str:
+        """Return the key that does something, for people; empty where there is none."""
         ...
 
     def copy(self, text: str) -> None:
@@ -120,7 +124,7 @@ class OnScreen:
 
 def apply_options(settings: Settings, options: AppOptions) -> None:
     """Let what the command line said come before the settings of the file, for this run."""
-    from glmtui.tui.command_handlers import BUILT_IN
+    from glmtui.session.handlers import BUILT_IN
 
     given = {
         "model.device": options.device,

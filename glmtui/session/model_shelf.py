@@ -20,9 +20,9 @@ from glmtui.engine.events import (
     ShelfRequest,
 )
 from glmtui.i18n import _
-from glmtui.tui.chat_view import Kind
-from glmtui.tui.model_link import ModelLink, SpeedMeter
-from glmtui.tui.stats import duration
+from glmtui.session.model_link import ModelLink, SpeedMeter
+from glmtui.session.stats import duration
+from glmtui.session.view import Kind
 
 
 @dataclass

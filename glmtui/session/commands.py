@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from glmtui.i18n import N_, _
-from glmtui.tui import command_handlers as do
-from glmtui.tui import completers as complete
-from glmtui.tui.front import OnScreen
+from glmtui.session import completers as complete
+from glmtui.session import handlers as do
+from glmtui.session.front import OnScreen
 
 if TYPE_CHECKING:
-    from glmtui.tui.completers import Completer
-    from glmtui.tui.front import Front, Handler
+    from glmtui.session.completers import Completer
+    from glmtui.session.front import Front, Handler
 
 _LINE = re.compile(r"/(?!/)([^\s/]*)(?:\s+(.*))?\s*", re.DOTALL)
 

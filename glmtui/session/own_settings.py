@@ -1,0 +1,51 @@
+"""The settings that one conversation has for itself, kept in its file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from glmtui.errors import UserError
+from glmtui.i18n import _
+from glmtui.settings_schema import BY_KEY, Setting, Value
+
+if TYPE_CHECKING:
+    from glmtui.session.front import Front
+
+
+def own(front: Front) -> dict[str, Value]:
+    """Return the open conversation's own values, as far as they are allowed."""
+    given = front.controller.conversation.settings
+    return {
+        key: front.settings.effective(key, given)
+        for key, value in given.items()
+        if key in BY_KEY and BY_KEY[key].per_conversation and value is not None
+    }
+
+
+def change_here(front: Front, setting: Setting, value: object) -> None:
+    """Use `value` in the open conversation alone; it is kept in the conversation's file.
+
+    Raises:
+        UserError: the setting is none that a conversation has, or the value is not allowed. Nor is no value,
+            which means that it has none of its own.
+    """
+    if not setting.per_conversation:
+        raise UserError(
+            _("{key} is the same in all conversations. Write: /set {key} VALUE").format(key=setting.key)
+        )
+    checked = setting.check(value)
+    if checked is None:
+        text = _("Give this conversation a value of its own: /set here {name} VALUE")
+        raise UserError(text.format(name=setting.name))
+    _configure(front, setting, checked)
+
+
+def reset_here(front: Front, setting: Setting) -> None:
+    """Let the open conversation have the same value as all others."""
+    _configure(front, setting, None)
+
+
+def _configure(front: Front, setting: Setting, value: Value) -> None:
+    front.controller.conversation.configure({setting.key: value})
+    front.controller.measure()
+    front.settings_changed()
