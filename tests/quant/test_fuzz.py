@@ -1,4 +1,4 @@
-"""Random shapes through the C code: under sanitizers, and on an emulated ARM processor."""
+"""Random shapes through the C code: under sanitizers, and on processors that are emulated."""
 
 from __future__ import annotations
 
@@ -60,3 +60,15 @@ def test_arm(tmp_path: Path, target: str) -> None:
     if emulator is None:
         pytest.skip("it compiles; there is no qemu-aarch64 here to run it")
     assert fuzz([emulator, str(program)]).startswith("neon")
+
+
+def test_avx512(tmp_path: Path) -> None:
+    """The AVX-512 code computes right, through the plain C that SIMDe has for its instructions."""
+    compilers = [each for each in build.find_compilers() if Path(each).stem.lower() != "cl"]
+    program = tmp_path / "fuzz"
+    flags = ["-O0", "-std=c11", "-DISA_AVX512", f"-I{Path(__file__).with_name('emulated')}"]
+    made = run([compilers[0], *flags, *SOURCES, "-o", str(program), "-lm"]) if compilers else None
+    if made is None or "fatal error: simde/" in made.stderr:
+        pytest.skip("there is no C compiler here with SIMDe's headers (libsimde-dev)")
+    assert made.returncode == 0, made.stderr
+    assert fuzz([str(program)]).startswith("avx512")
