@@ -27,6 +27,8 @@ from markdown_it.rules_inline import StateInline
 from markdown_it.rules_inline.state_inline import Delimiter
 from markdown_it.token import Token
 
+from glmtui.text import clean
+
 MATH_LANGUAGE = "latex"
 """The language of the code block that a displayed formula becomes."""
 
@@ -45,6 +47,27 @@ def make_parser() -> MarkdownIt:
     )
     parser.core.ruler.push("keep_breaks", _keep_all_breaks)
     return parser
+
+
+@lru_cache(maxsize=1)
+def shared_parser() -> MarkdownIt:
+    """Return the parser of all who read on one thread."""
+    return make_parser()
+
+
+def code_blocks(text: str) -> list[str]:
+    """Return the content of the code blocks of a Markdown text, without the blank lines at their ends."""
+    tokens = shared_parser().parse(clean(text))
+    return [token.content.rstrip("\n") for token in tokens if token.type in ("fence", "code_block")]
+
+
+def links(text: str) -> list[str]:
+    """Return the addresses that a Markdown text links to, each once."""
+    inlines = (token.children or () for token in shared_parser().parse(clean(text)) if token.type == "inline")
+    found = (
+        child.attrs.get("href") for children in inlines for child in children if child.type == "link_open"
+    )
+    return list(dict.fromkeys(str(address) for address in found if address))
 
 
 # --- emphasis ---

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from glmtui.markdown import make_parser
+from glmtui.markdown import code_blocks, make_parser
 
 
 def render(text: str) -> str:
@@ -96,3 +96,7 @@ def test_html_is_text() -> None:
 
 def test_dashes_below_a_line_are_a_rule() -> None:
     assert render("text\n---\nmore") == "<p>text</p>\n<hr />\n<p>more</p>"
+
+
+def test_code_blocks_of_a_message() -> None:
+    assert code_blocks("a\n```py\nx = 1\n\n```\n- b\n  ```\n  y\n  ```\n") == ["x = 1", "y"]

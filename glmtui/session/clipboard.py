@@ -3,19 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 
 from glmtui.i18n import _
-
-_FENCE = re.compile(
-    r"^(?P<fence>`{3,}|~{3,})[^\n]*\n(?P<code>.*?)^(?P=fence)[`~]*[ \t]*$", re.DOTALL | re.MULTILINE
-)
-
-
-def code_blocks(text: str) -> list[str]:
-    """Return the fenced blocks of code in Markdown `text`."""
-    return [match["code"] for match in _FENCE.finditer(text)]
 
 
 def copy_with_tool(text: str) -> bool:

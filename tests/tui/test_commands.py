@@ -176,7 +176,7 @@ async def test_copy_takes_the_answer_or_its_code() -> None:
         await send(pilot, "Go")
         await wait_until(pilot, lambda: app.controller.answer is None)
         await send(pilot, "/copy code")
-        assert app.clipboard == "print(1)\n"
+        assert app.clipboard == "print(1)"
         await send(pilot, "/copy")
         assert app.clipboard.startswith("Here:")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from glmtui.text import clean, split_partial
@@ -110,11 +109,10 @@ class GrowingMarkdown:
         return tokens, read(tokens, text, growing=close)
 
 
-@lru_cache(maxsize=1)
 def _parser() -> MarkdownIt:
-    from glmtui.markdown import make_parser  # the first paint has no Markdown to wait for
+    from glmtui.markdown import shared_parser  # the first paint has no Markdown to wait for
 
-    return make_parser()
+    return shared_parser()
 
 
 def whole(text: str) -> list[Block]:
@@ -158,18 +156,3 @@ def close_marks(parser: MarkdownIt, tokens: Sequence[Token]) -> None:
 
     parser.inline.parse(last.content, parser, {}, last.children)
     keep_breaks(last.children)
-
-
-def code_blocks(text: str) -> list[str]:
-    """Return the content of the code blocks of a Markdown text, without the blank line at their ends."""
-    tokens = _parser().parse(clean(text))
-    return [token.content.rstrip("\n") for token in tokens if token.type in ("fence", "code_block")]
-
-
-def links(text: str) -> list[str]:
-    """Return the addresses that a Markdown text links to, each once."""
-    inlines = (token.children or () for token in _parser().parse(clean(text)) if token.type == "inline")
-    found = (
-        child.attrs.get("href") for children in inlines for child in children if child.type == "link_open"
-    )
-    return list(dict.fromkeys(str(address) for address in found if address))

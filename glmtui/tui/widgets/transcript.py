@@ -12,8 +12,8 @@ from textual.message import Message as TextualMessage
 from textual.reactive import var
 
 from glmtui.i18n import _
+from glmtui.reasoning import answer_of
 from glmtui.tui.keys import bindings
-from glmtui.tui.typeset.growing import code_blocks, links
 from glmtui.tui.widgets.column_view import ColumnView
 from glmtui.tui.widgets.entries import Entry
 from glmtui.tui.widgets.lines_view import LinesView
@@ -249,7 +249,9 @@ class Transcript(ColumnView):
             return
         text = self.screen.get_selected_text() or "" if action in ("copy", "quote") else ""
         if action == "copy_code":
-            blocks = code_blocks(self._by_id[message_id].text)
+            from glmtui.markdown import code_blocks
+
+            blocks = code_blocks(answer_of(self._by_id[message_id].text))
             if not blocks:
                 self.notify(_("There is no code block in this message."), markup=False)
                 return
@@ -265,6 +267,8 @@ class Transcript(ColumnView):
 
     def action_links(self) -> None:
         """Ask what to do with the links of the chosen message, or the last one."""
+        from glmtui.markdown import links
+
         if message_id := self._acted_on():
             if found := links(self._by_id[message_id].text):
                 self.post_message(self.LinkWanted(self, found))

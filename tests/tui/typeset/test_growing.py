@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from glmtui.tui.typeset.blocks import Block, Formula, Item, List, Paragraph, Quote, stack
 from glmtui.tui.typeset.code import Code
-from glmtui.tui.typeset.growing import GrowingMarkdown, code_blocks, undecided, whole
+from glmtui.tui.typeset.growing import GrowingMarkdown, undecided, whole
 from glmtui.tui.typeset.lines import copied
 from glmtui.tui.typeset.table import Table
 
@@ -207,7 +207,3 @@ def test_markup_is_text() -> None:
     text = copied(stack(whole("[bold]x[/bold] [/]\n\n```a[b]\n[red]y[/red]\n```\n\n- [z]"), 60))
     assert "[bold]x[/bold] [/]" in text
     assert "[red]y[/red]" in text
-
-
-def test_code_blocks_of_a_message() -> None:
-    assert code_blocks("a\n```py\nx = 1\n\n```\n- b\n  ```\n  y\n  ```\n") == ["x = 1", "y"]
