@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import pkgutil
 import subprocess
@@ -80,6 +81,22 @@ def test_the_line_mode_and_what_it_shares_with_the_screen_import_nothing_of_it(t
     assert {"glmtui.session.controller", "glmtui.plain.line_mode"} <= set(chosen)
     names = imported_by("import " + ", ".join(chosen), tmp_path)
     assert not of(names, "textual", "rich", "glmtui.tui", "glmtui.models", "glmtui.quant", *HEAVY)
+
+
+def test_the_session_knows_neither_program_nor_the_line_mode_the_screen() -> None:
+    """Not even in a function: what needs a screen is asked of `FullScreen`."""
+    for folder, forbidden in (
+        ("session", ("textual", "torch", "glmtui.tui", "glmtui.plain")),
+        ("plain", ("textual", "torch", "glmtui.tui")),
+    ):
+        for path in (ROOT / folder).glob("*.py"):
+            names: set[str] = set()
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Import):
+                    names |= {alias.name for alias in node.names}
+                elif isinstance(node, ast.ImportFrom):
+                    names |= {f"{node.module}.{alias.name}" for alias in node.names}
+            assert not of(names, *forbidden), path
 
 
 @pytest.mark.parametrize("module", ["worker", "chat_tokenizer", "host", "failures"])

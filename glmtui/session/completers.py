@@ -87,9 +87,9 @@ def themes(app: Front, typed: str) -> Sequence[Offer]:
     if app.full_screen is None:
         return []
     return [
-        Offer(name, _(theme.title))
-        for name, theme in app.full_screen.themes.files.items()
-        if typed.lower() in name or typed.lower() in theme.title.lower()
+        Offer(name, _(title))
+        for name, title in app.full_screen.theme_titles.items()
+        if typed.lower() in name or typed.lower() in title.lower()
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from glmtui.session.controller import ChatController
     from glmtui.session.desk import Desk
     from glmtui.session.model_link import WorkerLike
+    from glmtui.session.model_shelf import ModelShelf
     from glmtui.settings import Settings
-    from glmtui.tui.app import GlmTui
 
 
 class Front(Protocol):
@@ -33,8 +33,8 @@ class Front(Protocol):
     desk: Desk
 
     @property
-    def full_screen(self) -> GlmTui | None:
-        """The app, for what needs its screen; None in the line mode."""
+    def full_screen(self) -> FullScreen | None:
+        """The program itself, for what needs a screen; None in the line mode."""
         ...
 
     @property
@@ -100,6 +100,35 @@ class Front(Protocol):
         """Keep everything and leave."""
 
 
+class FullScreen(Front, Protocol):
+    """What only the full-screen app can show."""
+
+    shelf: ModelShelf
+
+    @property
+    def theme_titles(self) -> Mapping[str, str]:
+        """The themes there are: their names, and their titles as English msgids."""
+        ...
+
+    async def choose_theme(self) -> None:
+        """Let the person choose a theme, and save it."""
+
+    async def choose_preset(self) -> PresetChoice | None:
+        """Let the person choose what to do with which preset."""
+        ...
+
+    def show_models(self) -> None:
+        """Show the models there are."""
+
+    async def show_keys(self) -> None:
+        """Show all keys, to bind them elsewhere."""
+
+    async def show_trash(self) -> None:
+        """Show the deleted conversations."""
+
+
+PresetChoice = tuple[Literal["use", "save", "delete"], str]
+"""What to do, and with the preset of this name."""
 Handler = Callable[[Front, str], Awaitable[None]]
 """What a command does: gets the program and what was written after the command's name."""
 
@@ -107,7 +136,7 @@ Handler = Callable[[Front, str], Awaitable[None]]
 class OnScreen:
     """A handler that needs the full-screen app; elsewhere it says so. A decorator."""
 
-    def __init__(self, handler: Callable[[GlmTui, str], Awaitable[None]]) -> None:
+    def __init__(self, handler: Callable[[FullScreen, str], Awaitable[None]]) -> None:
         self._handler = handler
         self.__doc__ = handler.__doc__
 

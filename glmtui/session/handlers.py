@@ -16,8 +16,7 @@ from glmtui.session.front import OnScreen
 from glmtui.settings import BY_KEY, named
 
 if TYPE_CHECKING:
-    from glmtui.session.front import Front
-    from glmtui.tui.app import GlmTui
+    from glmtui.session.front import Front, FullScreen
 
 BUILT_IN = ("nano", "builtin", "built-in", "default", "内置")
 """Names of the model that ships with glmtui."""
@@ -40,11 +39,9 @@ async def show_help(app: Front, argument: str) -> None:
 
 
 @OnScreen
-async def show_keys(app: GlmTui, _argument: str) -> None:
+async def show_keys(app: FullScreen, _argument: str) -> None:
     """Show all keys, to bind them elsewhere."""
-    from glmtui.tui.screens.keys import KeysScreen
-
-    await app.push_screen(KeysScreen(app.preferences))
+    await app.show_keys()
 
 
 async def stats(app: Front, _argument: str) -> None:
@@ -89,14 +86,14 @@ async def undo(app: Front, _argument: str) -> None:
 
 async def copy(app: Front, argument: str) -> None:
     """Copy the last answer or its last block of code."""
-    from glmtui.session import clipboard
-
     answers = [m for m in app.controller.conversation.branch() if m.role == "assistant" and m.text]
     if not answers:
         raise UserError(_("There is no answer to copy yet."))
     text = answer_of(answers[-1].text)
     if argument:
-        blocks = clipboard.code_blocks(text)
+        from glmtui.markdown import code_blocks
+
+        blocks = code_blocks(text)
         if not blocks:
             raise UserError(_("The last answer has no block of code."))
         text = blocks[-1]
@@ -120,7 +117,7 @@ async def model(app: Front, argument: str) -> None:
 
 
 @OnScreen
-async def models(app: GlmTui, _argument: str) -> None:
+async def models(app: FullScreen, _argument: str) -> None:
     """Show the models there are."""
     app.show_models()
 
@@ -208,10 +205,8 @@ async def preset(app: Front, argument: str) -> None:
 
 
 @OnScreen
-async def _choose_preset(app: GlmTui, _argument: str) -> None:
-    from glmtui.tui.screens.presets import PresetScreen
-
-    match await app.push_screen_wait(PresetScreen(app.settings)):
+async def _choose_preset(app: FullScreen, _argument: str) -> None:
+    match await app.choose_preset():
         case ("use", name):
             _use_preset(app, name)
         case ("delete", name):
@@ -239,19 +234,17 @@ def _delete_preset(app: Front, name: str) -> None:
 
 
 @OnScreen
-async def theme(app: GlmTui, argument: str) -> None:
+async def theme(app: FullScreen, argument: str) -> None:
     """Change the theme, or choose one with preview."""
-    if argument:
-        if argument not in app.themes.files:
-            names = ", ".join(app.themes.files)
-            raise UserError(
-                _("There is no theme {name!r}. There are: {names}.").format(name=argument, names=names)
-            )
+    if not argument:
+        await app.choose_theme()
+    elif argument in app.theme_titles:
         await app.change_setting("ui.theme", argument)
-        return
-    from glmtui.tui.screens.themes import ThemeScreen
-
-    await app.push_screen_wait(ThemeScreen(app.themes.files))
+    else:
+        names = ", ".join(app.theme_titles)
+        raise UserError(
+            _("There is no theme {name!r}. There are: {names}.").format(name=argument, names=names)
+        )
 
 
 async def language(app: Front, argument: str) -> None:
@@ -306,9 +299,9 @@ async def delete(app: Front, _argument: str) -> None:
 
 
 @OnScreen
-async def trash(app: GlmTui, _argument: str) -> None:
+async def trash(app: FullScreen, _argument: str) -> None:
     """Show the trash."""
-    await app.chat.show_trash()
+    await app.show_trash()
 
 
 async def save(app: Front, argument: str) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from textual.screen import Screen
 
     from glmtui.engine.events import Event, Failed
+    from glmtui.session.front import PresetChoice
     from glmtui.session.model_link import WorkerLike
 
 POLL_SECONDS = 1 / 12
@@ -254,18 +255,6 @@ class GlmTui(App[None]):
         if text := self.controller.unqueue():
             self.chat.restore(text)
 
-    async def action_toggle_history(self) -> None:
-        """Show or hide the conversations."""
-        await self.chat.toggle_history()
-
-    async def action_toggle_settings(self) -> None:
-        """Show or hide the settings."""
-        await self.chat.toggle_settings()
-
-    async def action_search(self) -> None:
-        """Find a conversation."""
-        await self.chat.search()
-
     def action_next_pane(self) -> None:
         """Go to the next pane."""
         self.chat.next_pane()
@@ -331,6 +320,35 @@ class GlmTui(App[None]):
         self.chat.composer.focus()
         if message_id:
             self.chat.go_to(message_id)
+
+    # --- what the commands need of a screen (`FullScreen`) ---
+
+    @property
+    def theme_titles(self) -> dict[str, str]:
+        """The titles of the themes, by their names."""
+        return {name: file.title for name, file in self.themes.files.items()}
+
+    async def choose_theme(self) -> None:
+        """Choose a theme with preview."""
+        from glmtui.tui.screens.themes import ThemeScreen
+
+        await self.push_screen_wait(ThemeScreen(self.themes.files))
+
+    async def choose_preset(self) -> PresetChoice | None:
+        """Choose what to do with which preset."""
+        from glmtui.tui.screens.presets import PresetScreen
+
+        return await self.push_screen_wait(PresetScreen(self.settings))
+
+    async def show_keys(self) -> None:
+        """Show all keys, to bind them elsewhere."""
+        from glmtui.tui.screens.keys import KeysScreen
+
+        await self.push_screen(KeysScreen(self.preferences))
+
+    async def show_trash(self) -> None:
+        """Show the deleted conversations in the history pane."""
+        await self.chat.show_trash()
 
     # --- for people ---
 

@@ -13,16 +13,16 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from glmtui.i18n import _
+from glmtui.session.front import PresetChoice
 from glmtui.settings import BY_KEY, Settings
 from glmtui.text import one_line
 from glmtui.tui.widgets.setting_rows import shown
 
 SHOWN = ("temperature", "top_p", "top_k", "repetition_penalty")
 """What a row tells of a preset, as far as it holds it."""
-Choice = tuple[Literal["use", "save", "delete"], str]
 
 
-class PresetScreen(ModalScreen[Choice | None]):
+class PresetScreen(ModalScreen[PresetChoice | None]):
     """All presets with their values; the one in use is highlighted."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
