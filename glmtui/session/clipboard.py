@@ -9,16 +9,19 @@ from glmtui.i18n import _
 
 
 def copy_with_tool(text: str) -> bool:
-    """Copy by the platform's tool (pbcopy, clip, wl-copy, xclip …); return whether one worked."""
+    """Copy by the platform's tool (pbcopy, clip, wl-copy, xclip …); return whether it is there now.
+
+    It is read back, as a tool that fails (no such display) does not say so. This may take a moment.
+    """
     import pyperclip
 
     if not (sys.platform in ("win32", "darwin") or _has_display()):
         return False
     try:
         pyperclip.copy(text)
-    except pyperclip.PyperclipException:
+        return str(pyperclip.paste()).replace("\r\n", "\n").rstrip("\n") == text.rstrip("\n")
+    except (pyperclip.PyperclipException, OSError, UnicodeDecodeError):
         return False
-    return True
 
 
 def said(copied_by_tool: bool) -> str:

@@ -1,0 +1,124 @@
+"""What passes between the app and the terminal besides text: clipboard, mouse, focus, hanging up."""
+
+from __future__ import annotations
+
+import base64
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("pexpect", reason="pseudo-terminals need pexpect, which Windows does not have")
+
+from terminal import Terminal
+
+Start = Callable[..., Terminal]
+SOON = "import glmtui.tui.app as app; app.LONG_ANSWER_SECONDS = 0; from glmtui.cli import main; main()"
+MOUSE = (b"?1000h", b"?1002h", b"?1003h", b"?1006h")
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    running: list[Terminal] = []
+
+    def begin(config: str = "", code: str = "", **env: str) -> Terminal:
+        folder = tmp_path / "home" / "config"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.toml").write_text(config, "utf-8")
+        home = {
+            "GLMTUI_HOME": str(tmp_path / "home"),
+            "LC_ALL": "C.UTF-8",
+            "DISPLAY": "",
+            "WAYLAND_DISPLAY": "",
+        }
+        command = ["-c", code] if code else ["-m", "glmtui"]
+        terminal = Terminal([sys.executable, *command], env={**home, **env}, cwd=str(tmp_path))
+        running.append(terminal)
+        terminal.wait("● nano")
+        return terminal
+
+    yield begin
+    for terminal in running:
+        terminal.close()
+
+
+def answered(terminal: Terminal, question: str = "Who are you?") -> None:
+    before = terminal.text.count("tok/s")
+    terminal.type(question)
+    terminal.wait(question)
+    terminal.type("\r")
+    terminal.wait(lambda text: text.count("tok/s") > before and "answering" not in text)
+
+
+def tool(folder: Path, name: str, script: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n", "utf-8")
+    (folder / name).chmod(0o755)
+
+
+@pytest.mark.parametrize("works", [True, False, None])
+def test_copying_goes_to_the_terminal_and_to_the_tool_and_says_what_is_known(
+    works: bool | None, start: Start, tmp_path: Path
+) -> None:
+    """The tool works, fails without a word (no such display), or is none."""
+    stored = tmp_path / "stored"
+    keeps = f'case "$*" in *-o*) cat "{stored}" ;; *) cat > "{stored}" ;; esac'
+    if works is not None:
+        tool(tmp_path / "bin", "xclip", keeps if works else "cat > /dev/null; exit 1")
+    path = f"{tmp_path / 'bin'}:/usr/bin:/bin"
+    terminal = start(DISPLAY="" if works is None else ":77", PATH=path)
+    answered(terminal)
+    terminal.raw.clear()
+    terminal.type("/copy")
+    terminal.wait("/copy")
+    terminal.type("\r")
+    terminal.wait("Copied" if works else "Sent to the terminal's clipboard.")
+    begin = bytes(terminal.raw).index(b"\x1b]52;c;") + len(b"\x1b]52;c;")
+    sent = base64.b64decode(bytes(terminal.raw)[begin:].split(b"\x07")[0].split(b"\x1b")[0])
+    assert "glmtui" in sent.decode()
+    if works:
+        assert stored.read_text("utf-8") == sent.decode()
+
+
+def test_the_mouse_is_left_to_the_terminal_where_the_settings_say_so(start: Start) -> None:
+    assert all(mode in start().raw for mode in MOUSE[:1])
+    assert not any(mode in start("[ui]\nmouse = false\n").raw for mode in MOUSE)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("bell", b"\x07"), ("system", b"\x1b]9;glmtui: the answer is complete\x07")]
+)
+def test_a_long_answer_calls_who_looks_elsewhere(kind: str, said: bytes, start: Start) -> None:
+    terminal = start(f'[ui]\nnotify = "{kind}"\n', SOON)
+    terminal.raw.clear()
+    answered(terminal)
+    assert said not in terminal.raw, "the person looks at the answer"
+    terminal.type("\x1b[O")
+    terminal.pump(0.3)
+    answered(terminal, "How much memory does INT4 need?")
+    terminal.wait(lambda _text: said in terminal.raw)
+
+
+def test_hanging_up_in_an_answer_keeps_what_was_said(start: Start, tmp_path: Path) -> None:
+    terminal = start()
+    terminal.type("How do I load ChatGLM-6B?\r")
+    terminal.wait(lambda text: "answering" in text or "tok/s" in text)
+    os.kill(terminal.child.pid, signal.SIGHUP)
+    terminal.exit_code()
+    again = start()
+    again.wait("How do I load ChatGLM-6B?")
+
+
+def test_vi_keys_move_through_the_transcript(start: Start) -> None:
+    terminal = start()
+    for question in ("你好", "Who are you?", "How much memory does INT4 need?"):
+        answered(terminal, question)
+    terminal.type("\x1b[17~")  # F6: the transcript
+    terminal.pump(0.3)
+    terminal.type("gjjjkq")  # the first message, three down, one up, quote it
+    terminal.wait(lambda text: "> " in text.split("╭")[-1])
+    quoted = terminal.text.split("╭")[-1]
+    assert "> Who are you?" in quoted
