@@ -76,6 +76,12 @@ def build_parser() -> ArgumentParser:
     )
     app.add_argument("--theme", metavar="NAME", default=SUPPRESS, help=_("the colour theme"))
     app.add_argument(
+        "--color",
+        choices=("auto", "always", "never"),
+        default=SUPPRESS,
+        help=_("colours: never, with --plain also auto (where the terminal can) or always"),
+    )
+    app.add_argument(
         "--plain",
         action="store_true",
         default=SUPPRESS,
@@ -131,6 +137,8 @@ def _open_app(args: Namespace) -> int:
         raise UserError(
             _('The app needs a terminal. Without one: glmtui ask "…" for an answer, --plain for a whole chat')
         )
+    if options.color == "never":
+        os.environ["NO_COLOR"] = "1"  # as Textual looks for
     from glmtui import tui
 
     return tui.run(options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from glmtui.engine.events import Quant
 
@@ -23,5 +24,7 @@ class AppOptions:
     """A conversation file to open; it is made where it does not exist."""
     language: str | None = None
     theme: str | None = None
+    color: Literal["auto", "always", "never"] | None = None
+    """Whether the line mode shows colours, and the app none; None: as the settings and NO_COLOR say."""
     plain: bool = False
     """Chat line by line instead of on the full screen."""

@@ -32,7 +32,8 @@ class Setting:
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     nullable: bool = False
-    """None is a value too (the key is then left out of the file). Such a setting's default is None."""
+    """None is a value too (the key is then left out of the file; where it cannot be, it is an empty text).
+    Such a setting's default is None."""
 
     @property
     def section(self) -> str:
@@ -51,7 +52,7 @@ class Setting:
 
     def check(self, value: object) -> Value:
         """Return `value` in the setting's own type, or raise a `UserError` that says what is allowed."""
-        if value is None and self.nullable:
+        if self.nullable and value in (None, ""):
             return None
         if self.kind == "bool":
             if isinstance(value, bool):
@@ -142,6 +143,10 @@ SCHEMA: tuple[Setting, ...] = (
     Setting(
         "ui.kitty_keys", "bool", True, N_("Extended keys"),
         N_("Turn off if your terminal loses Chinese input (from the next start)."),
+    ),
+    Setting(
+        "ui.plain_color", "bool", False, N_("Colour in --plain"),
+        N_("Let the line mode colour who speaks, where the terminal can and NO_COLOR is not set."),
     ),
     Setting(
         "ui.notify", "choice", "bell", N_("When an answer is done"),

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 def run(options: AppOptions) -> int:
     """Chat line by line on the standard streams; return the exit code."""
+    import io
     import sys
 
     from glmtui.plain.line_mode import LineMode
@@ -21,4 +22,6 @@ def run(options: AppOptions) -> int:
     from glmtui.settings import Settings
 
     settings = Settings.load()
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # a wrong byte costs a character, not the chat
     return LineMode(options, settings, make_reader(sys.stdin, sys.stdout), sys.stdout, sys.stderr).run()

@@ -12,6 +12,7 @@ from glmtui.errors import UserError
 from glmtui.i18n import _, ngettext
 from glmtui.options import AppOptions
 from glmtui.plain.driver import Driver
+from glmtui.plain.output import Paint, wants_color
 from glmtui.plain.reading import Reader, read_message
 from glmtui.plain.views import LineView
 from glmtui.session import commands
@@ -19,7 +20,7 @@ from glmtui.session.controller import ChatController
 from glmtui.session.desk import Desk
 from glmtui.session.front import apply_options, load_model, make_worker, write_new_file
 from glmtui.session.model_link import ModelLink
-from glmtui.settings import SCHEMA, Settings, named
+from glmtui.settings import BY_KEY, SCHEMA, Settings, named
 from glmtui.text import one_line
 
 if TYPE_CHECKING:
@@ -58,7 +59,11 @@ class LineMode:
         i18n.use(str(settings["ui.language"]))
         self.library = Library()
         self.draft = ""
-        self.view = LineView(output, errors, self._restore)
+        paint, paint_errors = (
+            Paint(wants_color(options.color, bool(settings["ui.plain_color"]), stream))
+            for stream in (output, errors)
+        )
+        self.view = LineView(output, errors, self._restore, paint, paint_errors)
         self.controller = ChatController(ModelLink(make_worker), self.library, settings, self.view)
         self.view.watch(self.controller)
         self.desk: Desk = Desk(self)
@@ -101,7 +106,8 @@ class LineMode:
         """Read one line or block and do what it says."""
         typed = self._reader.interactive
         try:
-            line = read_message(self._reader, f"{_('You')}: ", self.draft if typed else "")
+            prompt = self.view.paint(f"{_('You')}:", "person") + " "
+            line = read_message(self._reader, prompt, self.draft if typed else "")
         except EOFError:
             self._leaving = True
             if typed:
@@ -114,6 +120,7 @@ class LineMode:
             self.draft = ""
         if line.strip():
             self._driver.run(self._guarded(self._take(line)))
+            self.desk.keep_waiting()
 
     async def _take(self, text: str) -> None:
         self.desk.keep_draft()  # it is no longer one; sending may give the conversation its file
@@ -243,6 +250,36 @@ class LineMode:
             self.say(f"- {one_line(hit.line)}")
         self.say(_("/load and a number opens one.") if self._listed else _("Nothing found."))
 
+    async def show_trash(self) -> None:
+        """Write the deleted conversations."""
+        trashed = self.library.trashed()
+        for number, summary in enumerate(trashed[:LISTED], 1):
+            self.say(f"{number}. {_described(summary)}")
+        self.say(_("/trash and a number brings one back.") if trashed else _("The trash is empty."))
+
+    async def show_presets(self) -> None:
+        """Write the presets with their values."""
+        for name, held in self.settings.presets.items():
+            values = ", ".join(
+                f"{BY_KEY[key].name} {value}" for key, value in held.items() if value is not None
+            )
+            in_use = f" ({_('in use')})" if name == self.settings.preset else ""
+            self.say(f"{self.settings.preset_title(name)}{in_use}: {values}")
+        self.say(_("/preset NAME uses one."))
+
+    def show_models(self) -> None:
+        """Write the models there are."""
+        from glmtui.commands.models import lines
+        from glmtui.engine import beside
+
+        for line in lines(beside.list_models(str(self.settings["model.device"]))):
+            self.say(line)
+
+    def show_queue(self) -> None:
+        """Write what waits."""
+        for number, item in enumerate(self.controller.waiting, 1):
+            self.say(f"{number}. {_('held') if item.held else _('next')}: {one_line(item.text)}")
+
     def locate(self, text: str) -> Path:
         """Return the file that is meant: a path, or a number of the list that was written last."""
         if text.isdigit() and not Path(text).exists():
@@ -253,7 +290,7 @@ class LineMode:
 
     def edit(self, message_id: str) -> None:
         """The next line is the new version; it begins with the old one where it can be edited."""
-        self.controller.editing = message_id
+        self.controller.edit(message_id)
         if self._reader.interactive:
             self.draft = self.controller.conversation.messages[message_id].text
         self.say(_("The next message takes the place of your last one."))
@@ -268,6 +305,11 @@ class LineMode:
         self.say(count.format(title=self.controller.conversation.title, n=len(branch)))
         for message in branch[-2:]:
             self.view.tell(message)
+        if held := len(self.controller.waiting):
+            waits = ngettext(
+                "{n} message waits to be sent: /queue", "{n} messages wait to be sent: /queue", held
+            )
+            self.say(waits.format(n=held))
 
     async def action_quit(self) -> None:
         """Leave when this is done."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from typing import TextIO
+from typing import ClassVar, TextIO
 
 from glmtui import reasoning
 from glmtui.chat.conversation import Message
@@ -17,6 +18,34 @@ def write(stream: TextIO, text: str) -> None:
     encoding = stream.encoding or "utf-8"
     stream.write(text.encode(encoding, "replace").decode(encoding))
     stream.flush()
+
+
+class Paint:
+    """Colours words where it is wanted; everywhere else it gives them back as they are."""
+
+    STYLES: ClassVar[dict[str, str]] = {"person": "1;36", "model": "1;32", "warning": "33", "error": "1;31"}
+
+    def __init__(self, on: bool = False) -> None:
+        self._on = on
+
+    def __call__(self, text: str, style: str) -> str:
+        """Return `text` in one of the styles; an unknown one is none."""
+        code = self.STYLES.get(style)
+        return f"\x1b[{code}m{text}\x1b[0m" if self._on and code and text else text
+
+
+def wants_color(choice: str | None, setting: bool, stream: TextIO) -> bool:
+    """Whether to colour what goes to `stream`.
+
+    Args:
+        choice: ``always``, ``never``, or ``auto``: where the terminal can and ``NO_COLOR`` is not set.
+        setting: whether no choice means ``auto``; else it means ``never``.
+        stream: where it goes.
+    """
+    if choice in ("always", "never"):
+        return choice == "always"
+    able = stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+    return able and not os.environ.get("NO_COLOR") and (setting or choice == "auto")
 
 
 class AnswerWriter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import locale
+import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 Offers = Callable[[str], Sequence[str]]
 """Given the line up to the cursor, what it could become."""
+_ASCII = frozenset({"ANSI_X3.4-1968", "US-ASCII", "646"})
+_COLOR = re.compile(r"\x1b\[[\d;]*m")
 BLOCK = '"""'
 """Opens and closes a text of several lines."""
 
@@ -87,7 +90,7 @@ class TerminalReader:
             return input(prompt)
         readline.set_startup_hook((lambda: readline.insert_text(text)) if text else None)
         try:
-            return input(prompt)
+            return input(_COLOR.sub("\x01\\g<0>\x02", prompt))  # readline is told what takes no room
         finally:
             readline.set_startup_hook(None)
 
@@ -121,9 +124,10 @@ class TerminalReader:
 def _know_characters() -> None:
     """Let readline read UTF-8 also where the environment names a locale that is not installed.
 
-    C libraries then fall back on ASCII, and readline on taking the bytes of hanzi for Meta keys.
+    C libraries then fall back on ASCII, and readline on taking the bytes of hanzi for Meta keys. Any other
+    character set is the terminal's own.
     """
-    if locale.nl_langinfo(locale.CODESET).upper() != "UTF-8":
+    if locale.nl_langinfo(locale.CODESET).upper() in _ASCII:
         for name in ("C.UTF-8", "en_US.UTF-8"):
             with suppress(locale.Error):
                 locale.setlocale(locale.LC_CTYPE, name)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from glmtui.i18n import _
-from glmtui.plain.output import AnswerWriter, unmarked, write
+from glmtui.plain.output import AnswerWriter, Paint, unmarked, write
 from glmtui.session.stats import size
 from glmtui.text import clean
 
@@ -62,11 +62,22 @@ class LineView(QuietView):
 
     Args:
         restore: takes text that could not be sent.
+        paint: colours what goes to `stream`.
+        paint_errors: colours what goes to `errors`.
     """
 
-    def __init__(self, stream: TextIO, errors: TextIO, restore: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        stream: TextIO,
+        errors: TextIO,
+        restore: Callable[[str], None],
+        paint: Paint = Paint(),  # noqa: B008 (frozen)
+        paint_errors: Paint = Paint(),  # noqa: B008
+    ) -> None:
         super().__init__(stream)
         self.errors = errors
+        self.paint = paint
+        self._paint_errors = paint_errors
         self.failed = False
         """Whether something went wrong since the start."""
         self._restore = restore
@@ -80,14 +91,15 @@ class LineView(QuietView):
 
     async def begin_answer(self, message: Message) -> AnswerHandle:
         """Say who speaks, then write the answer as it comes."""
-        write(self.stream, f"{role_words(message)}: ")
+        write(self.stream, self._role(message))
         return _LineAnswer(self.stream, self)
 
     def notice(self, text: str, kind: Kind = "info") -> None:
         """Write a line, behind a word where it matters."""
         self.failed |= kind == "error"
         word = {"warning": _("Note"), "error": _("Error")}.get(kind)
-        write(self.errors, (f"{word}: " if word else "") + clean(text).strip() + "\n")
+        first = self._paint_errors(f"{word}:", kind) + " " if word else ""
+        write(self.errors, first + clean(text).strip() + "\n")
 
     def say(self, text: str) -> None:
         """Write what a command has to say."""
@@ -106,7 +118,11 @@ class LineView(QuietView):
         text = clean(message.text).strip()
         if len(text) > ROLES_WIDTH:
             text = text[:ROLES_WIDTH].rstrip() + " …"
-        write(self.stream, f"{role_words(message)}: {text}\n")
+        write(self.stream, f"{self._role(message)}{text}\n")
+
+    def _role(self, message: Message) -> str:
+        style = "model" if message.role == "assistant" else "person"
+        return self.paint(f"{role_words(message)}:", style) + " "
 
     def status_changed(self) -> None:
         """Tell how far a load is: at its beginning, in steps if it is long, and at its end."""

@@ -26,18 +26,14 @@ def change_here(front: Front, setting: Setting, value: object) -> None:
     """Use `value` in the open conversation alone; it is kept in the conversation's file.
 
     Raises:
-        UserError: the setting is none that a conversation has, or the value is not allowed. Nor is no value,
-            which means that it has none of its own.
+        UserError: the setting is none that a conversation has, or the value is not allowed.
     """
     if not setting.per_conversation:
         raise UserError(
             _("{key} is the same in all conversations. Write: /set {key} VALUE").format(key=setting.key)
         )
     checked = setting.check(value)
-    if checked is None:
-        text = _("Give this conversation a value of its own: /set here {name} VALUE")
-        raise UserError(text.format(name=setting.name))
-    _configure(front, setting, checked)
+    _configure(front, setting, "" if checked is None else checked)  # None would be no value of its own
 
 
 def reset_here(front: Front, setting: Setting) -> None:

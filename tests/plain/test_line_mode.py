@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from scripted_worker import ScriptedWorker
@@ -12,7 +13,7 @@ from scripted_worker import ScriptedWorker
 from glmtui import i18n
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.library import Library
-from glmtui.chat.prompts import Drafts
+from glmtui.chat.prompts import Drafts, WaitingText, WaitingTexts
 from glmtui.options import AppOptions
 from glmtui.plain.line_mode import LineMode
 from glmtui.plain.output import unmarked
@@ -213,3 +214,76 @@ def test_the_language_follows_at_once() -> None:
 def test_markdown_is_read_as_lines() -> None:
     table = "## Head\n\n| What | Figure |\n| --- | --- |\n| **Model** | `nano` |\n| a\\|b | 2 |"
     assert unmarked(table) == "Head\n\nModel: nano\na|b: 2"
+
+
+def test_what_waits_from_the_app_is_told_listed_cancelled_and_sent() -> None:
+    conversation = Library().create()
+    conversation.append("user", "hi")
+    conversation.append("assistant", "hello")
+    WaitingTexts().set(conversation.id, [WaitingText("one"), WaitingText("two\nlines"), WaitingText("three")])
+    worker = ScriptedWorker("1", "2")
+    script = (
+        f"/queue\n/load {conversation.path}\n/queue\n/queue cancel 2\n/queue cancel 9\n/queue send\n/queue\n"
+    )
+    code, output, errors = chat(script, worker=worker)
+    assert code == 1, "three of the lines made no sense"
+    assert "3 messages wait to be sent: /queue" in output
+    assert "2. held: two lines" in output
+    assert errors.count("No message waits in this conversation.") == 2
+    assert "for example: /queue cancel 1" in errors
+    assert [request.turns[-1].text for request in worker.generated] == ["one", "three"]
+    assert WaitingTexts().get(conversation.id) == []
+
+
+def test_the_trash_the_presets_and_the_models_are_listed_and_used_by_name_or_number() -> None:
+    conversation = Library().create()
+    conversation.append("user", "Old talk")
+    lines = ("/delete", "/trash", "/trash 7", "/trash 1", "/preset", "/preset precise", "/models")
+    script = "\n".join([f"/load {conversation.path}", *lines, ""])
+    _code, output, errors = chat(script)
+    assert "1. Old talk (" in output
+    assert "/trash and a number brings one back." in output
+    assert "There is no number 7 in the list." in errors
+    assert "The conversation is back." in output
+    assert "balanced (in use): temperature 0.95, top_p 0.7" in output
+    assert "The preset precise is in use." in output
+    assert "On this machine" in output
+    assert "nano" in output.split("On this machine")[1]
+
+
+class Tty(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("choice", "setting", "no_color", "term", "colored"),
+    [
+        (None, False, "", "xterm", False),
+        (None, True, "", "xterm", True),
+        (None, True, "1", "xterm", False),
+        (None, True, "", "dumb", False),
+        ("auto", False, "", "xterm", True),
+        ("auto", False, "1", "xterm", False),
+        ("never", True, "", "xterm", False),
+        ("always", False, "1", "dumb", True),
+    ],
+)
+def test_colour_is_shown_where_it_is_wanted(
+    choice: Literal["auto", "always", "never"] | None,
+    setting: bool,
+    no_color: str,
+    term: str,
+    colored: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("NO_COLOR", no_color)
+    monkeypatch.setenv("TERM", term)
+    output, errors = Tty(), Tty()
+    settings = Settings.load()
+    settings.set("ui.plain_color", setting)
+    reader = Typist("hi", "/nonsense")
+    LineMode(AppOptions(color=choice), settings, reader, output, errors, lambda: ScriptedWorker("Yo.")).run()
+    assert ("\x1b[1;32mnano:\x1b[0m Yo." in output.getvalue()) is colored
+    assert ("\x1b[1;31mError:\x1b[0m" in errors.getvalue()) is colored
+    assert colored or "\x1b" not in output.getvalue() + errors.getvalue()

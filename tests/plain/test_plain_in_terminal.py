@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,3 +72,50 @@ def test_ctrl_c_stops_the_answer_and_the_chat_goes_on(start: Start) -> None:
     assert not re.search(rb"\x1b\[[\d;]*m", rest), "there is colour"
     assert not re.search(rb"\x1b\[[\d;]*[HABfJ]", rest), "the cursor was moved off its line"
     assert b"Traceback" not in rest
+
+
+def test_a_second_ctrl_c_ends_the_program_and_what_came_is_kept(start: Start, tmp_path: Path) -> None:
+    terminal = start("--plain", term="xterm-256color")
+    terminal.wait("You:")
+    terminal.type("How do I load ChatGLM-6B?\r")
+    terminal.wait(lambda text: "nano: " in text)
+    terminal.type("\x03\x03\x03")
+    terminal.wait(lambda text: not terminal.child.isalive() or text.count("You:") == 2)
+    if terminal.child.isalive():  # the answer had ended at the first one
+        terminal.type("\x04")
+    assert terminal.exit_code() in (0, 130)
+    assert b"Traceback" not in terminal.raw
+    (file,) = (tmp_path / "home" / "data" / "conversations").glob("*.jsonl")
+    assert '"How do I load ChatGLM-6B?"' in file.read_text("utf-8")
+
+
+def test_ctrl_d_leaves_what_is_typed_and_a_long_line_is_one_message(start: Start, tmp_path: Path) -> None:
+    terminal = start("--plain", "--color", "auto", term="xterm-256color")
+    terminal.wait("You:")
+    terminal.type("hello\x04 there\r")
+    terminal.wait(lambda text: text.count("You:") == 2)
+    assert "hello there" in terminal.text
+    assert b"\x1b[1;32mnano:" in terminal.raw
+    long = "长话" * 10_000
+    for at in range(0, len(long), 1000):
+        terminal.type(long[at : at + 1000])
+        terminal.pump(0.01)
+    terminal.type("\r")
+    (file,) = (tmp_path / "home" / "data" / "conversations").glob("*.jsonl")
+    terminal.wait(lambda _text: long in file.read_text("utf-8"))
+    terminal.type("\x03")
+    terminal.type("\x04")
+    assert terminal.exit_code() in (0, 130)
+    assert b"Traceback" not in terminal.raw
+
+
+def test_bytes_of_another_character_set_cost_no_more_than_themselves(tmp_path: Path) -> None:
+    environment = {**os.environ, "GLMTUI_HOME": str(tmp_path / "home"), "LC_ALL": "C.UTF-8"}
+    script = b"/new\nhe\xff\xfello\n"
+    for encoding in ("utf-8", "ascii", "gb18030"):
+        done = subprocess.run(
+            [sys.executable, "-m", "glmtui", "--plain"],
+            input=script, env={**environment, "PYTHONIOENCODING": encoding}, capture_output=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert b"nano: " in done.stdout
