@@ -64,6 +64,8 @@ class ScriptedWorker:
         self.keeps = False
         """More of a load that fails: what could be downloaded, and whether the model before it is kept."""
         self.closed = False
+        self.cancelled: list[int | None] = []
+        """What `cancel` was called with."""
         self.models = ModelList(0, (), "cpu", "CPU", 0, 0, "/cache")
         """What there is; a `ListModels` is answered with it."""
         self.download: Download | None = None
@@ -101,6 +103,7 @@ class ScriptedWorker:
                 self.finish()
 
     def cancel(self, request_id: int | None = None) -> None:
+        self.cancelled.append(request_id)
         if self._open and request_id in (None, self._open.request_id):
             request, text = self._open, self._text
             self._open = None

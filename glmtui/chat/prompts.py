@@ -1,14 +1,16 @@
-"""What the composer remembers: the prompts that were sent, and drafts that were not yet.
+"""What the composer remembers: the prompts that were sent, those that wait, and drafts.
 
-Two append-only JSON Lines files in the state directory, which several running glmtui may share; the last
-record of a prompt or a conversation counts. They are rewritten when they have grown to a multiple of what
+Append-only JSON Lines files in the state directory, which several running glmtui may share; the last record
+of a prompt or a conversation counts. They are rewritten when they have grown to a multiple of what
 they hold. Neither reading nor writing ever fails for the caller: losing them loses nothing else.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from glmtui import paths
@@ -56,36 +58,110 @@ class Drafts:
     """The unsent text of each conversation, by its id; "" is that of a conversation not begun yet."""
 
     def __init__(self, path: Path | None = None, *, most: int = 200) -> None:
-        self._log = _Log(path or paths.state_dir() / "drafts.jsonl")
-        self._most = most
-        self._drafts = self._latest(self._log.read())
+        self._file = _ByConversation(path or paths.state_dir() / "drafts.jsonl", "text", most)
 
     def get(self, conversation_id: str) -> str:
         """Return the draft, empty when there is none."""
-        return self._drafts.get(conversation_id, "")
+        text = self._file.get(conversation_id)
+        return text if isinstance(text, str) else ""
 
     def set(self, conversation_id: str, text: str) -> None:
         """Remember the draft of a conversation; a blank one is forgotten."""
-        text = clean(text) if text.strip() else ""
-        if text == self.get(conversation_id):
-            return
-        self._drafts.pop(conversation_id, None)
-        if text:
-            self._drafts[conversation_id] = text
-        count = self._log.append({"id": conversation_id, "text": text})
-        if count > self._most * _SLACK or self._log.nbytes > LARGEST + 2 * len(text.encode()):
-            latest = self._latest(self._log.read())
-            self._log.rewrite([{"id": id_, "text": draft} for id_, draft in latest.items()])
+        self._file.set(conversation_id, clean(text) if text.strip() else "")
 
-    def _latest(self, records: Sequence[Record]) -> dict[str, str]:
-        latest: dict[str, str] = {}
+
+@dataclass(frozen=True)
+class WaitingText:
+    """A message that was not sent yet because others were before it."""
+
+    text: str
+    edits: str | None = None
+    """Id of the message whose new version it is."""
+
+
+class WaitingTexts:
+    """The messages that wait in each conversation, by its id, so that a program that ends loses none.
+
+    Those of a glmtui that still runs are its own: another one does not see them.
+    """
+
+    def __init__(self, path: Path | None = None, *, most: int = 200) -> None:
+        self._file = _ByConversation(path or paths.state_dir() / "waiting.jsonl", "waiting", most)
+        self._owner = _process()
+
+    def get(self, conversation_id: str) -> list[WaitingText]:
+        """Return what an earlier glmtui left waiting in a conversation, in its order."""
+        found = self._file.get(conversation_id)
+        if not isinstance(found, dict) or _runs(found.get("process")):
+            return []
+        items = found.get("items")
+        return [
+            WaitingText(item["text"], edits if isinstance(edits := item.get("edits"), str) else None)
+            for item in (items if isinstance(items, list) else ())
+            if isinstance(item, dict) and isinstance(item.get("text"), str)
+        ]
+
+    def set(self, conversation_id: str, waiting: Sequence[WaitingText]) -> None:
+        """Remember what waits in a conversation."""
+        items = [
+            {"text": clean(item.text), **({"edits": item.edits} if item.edits else {})} for item in waiting
+        ]
+        self._file.set(conversation_id, {"process": self._owner, "items": items} if items else "")
+
+
+class _ByConversation:
+    """A log whose latest record of each conversation counts; `field` holds a value, a false one is none."""
+
+    def __init__(self, path: Path, field: str, most: int) -> None:
+        self._log = _Log(path)
+        self._field = field
+        self._most = most
+        self._values = self._latest(self._log.read())
+
+    def get(self, conversation_id: str) -> object:
+        if self._log.changed:  # another glmtui wrote to it
+            self._values |= self._latest(self._log.read())
+        return self._values.get(conversation_id)
+
+    def set(self, conversation_id: str, value: object) -> None:
+        if value == self._values.get(conversation_id, ""):
+            return
+        self._values.pop(conversation_id, None)
+        if value:
+            self._values[conversation_id] = value
+        record: Record = {"id": conversation_id, self._field: value}
+        count, large = self._log.append(record), LARGEST + 2 * len(encode([record]))
+        if count > self._most * _SLACK or self._log.nbytes > large:
+            latest = self._latest(self._log.read())
+            self._log.rewrite([{"id": id_, self._field: held} for id_, held in latest.items()])
+
+    def _latest(self, records: Sequence[Record]) -> dict[str, object]:
+        latest: dict[str, object] = {}
         for record in records:
-            id_, text = record.get("id"), record.get("text")
-            if isinstance(id_, str) and isinstance(text, str):
+            if isinstance(id_ := record.get("id"), str):
                 latest.pop(id_, None)
-                if text:
-                    latest[id_] = text
+                if value := record.get(self._field):
+                    latest[id_] = value
         return dict(list(latest.items())[-self._most :])
+
+
+def _process() -> list[float]:
+    """Return what tells this process from all others, also from later ones of its number."""
+    import psutil
+
+    return [os.getpid(), psutil.Process().create_time()]
+
+
+def _runs(process: object) -> bool:
+    """Whether another process, described as by `_process`, still runs."""
+    import psutil
+
+    if not (isinstance(process, list) and len(process) == 2) or process == _process():
+        return False
+    try:
+        return bool(psutil.Process(int(process[0])).create_time() == process[1])
+    except (TypeError, ValueError, psutil.Error):
+        return False
 
 
 class _Log:
@@ -94,14 +170,22 @@ class _Log:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._count: int | None = None
+        self._seen = 0
+        """Bytes of the file as it was last read, and written without anything of others' in it."""
 
     def read(self) -> tuple[Record, ...]:
         try:
-            records = parse(self._path.read_bytes()).records
+            data = self._path.read_bytes()
         except OSError:
-            records = ()
-        self._count = len(records)
+            data = b""
+        records = parse(data).records
+        self._count, self._seen = len(records), len(data)
         return records
+
+    @property
+    def changed(self) -> bool:
+        """Whether others wrote to it since it was read."""
+        return self.nbytes != self._seen
 
     @property
     def nbytes(self) -> int:
@@ -116,14 +200,17 @@ class _Log:
         if self._count is None:
             self.read()
         self._count = (self._count or 0) + 1
+        line = b"\n" + encode([record])  # the empty line ends one that was torn
         with contextlib.suppress(OSError):
             paths.make_private(self._path.parent)
             with self._path.open("ab") as file, locked(file.fileno()):
-                file.write(b"\n" + encode([record]))  # the empty line ends one that was torn
+                file.write(line)
                 file.flush()
+            self._seen += len(line)
         return self._count
 
     def rewrite(self, records: Sequence[Record]) -> None:
         with contextlib.suppress(OSError):
             write_atomically(self._path, encode(records))
+            self._seen = self.nbytes
         self._count = len(records)

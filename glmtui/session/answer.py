@@ -1,4 +1,4 @@
-"""An answer that is being made, and a message that waits for its turn."""
+"""An answer that is being made."""
 
 from __future__ import annotations
 
@@ -56,11 +56,3 @@ class Answer:
         with saving(view):
             self.conversation.finish(self.message_id, self.text, state, meta)
         return self.conversation.messages[self.message_id]
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """A message that is sent when the answer before it is complete."""
-
-    conversation: Conversation
-    text: str

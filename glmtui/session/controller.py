@@ -2,7 +2,8 @@
 
 What a person writes is on disk before anything is generated. An answer belongs to the conversation it was
 asked in: it goes on, and is saved, while another one is open. One answer runs at a time; what is sent
-meanwhile waits in a queue.
+meanwhile waits in a queue, and what is asked for while a model is loaded waits for it. A stop holds whenever
+it comes, also before the worker has heard of what it stops.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ from glmtui.engine.events import (
     Unloaded,
 )
 from glmtui.i18n import _, ngettext
-from glmtui.session.answer import Answer, Waiting
+from glmtui.session.answer import Answer
 from glmtui.session.model_link import ChatStatus, ModelLink
 from glmtui.session.view import ChatView, saving
+from glmtui.session.waiting import Queue, Waiting, Wanted, Wish, Wishes
 
 if TYPE_CHECKING:
     from glmtui.chat.library import Library
@@ -54,9 +56,11 @@ class ChatController:
         self.view = view
         self.conversation: Conversation = library.create()
         self.answer: Answer | None = None
-        self.queue: list[Waiting] = []
+        self.queue = Queue()
         self.editing: str | None = None
         """Id of the message whose new version is in the composer."""
+        self._place: int | None = None
+        """Where in the queue the message in the composer was taken from."""
         self.beside: Callable[[Event], bool] = lambda _event: False
         """Takes what the worker says of other things than the model; returns whether it knew of it."""
         self.load_refused: Callable[[Failed], None] = lambda _event: None
@@ -65,8 +69,8 @@ class ChatController:
         """The measure of the last answer."""
         self.sender: Mapping[str, str] = {}
         """Kept with every message that is sent: where it was written, if not in the app."""
-        self._unanswered: Conversation | None = None
-        """Waits for the model to be loaded."""
+        self._wanted: Wanted | None = None
+        self._wishes = Wishes()
         self._undo: list[tuple[str, Callable[[], object]]] = []
         self._count_id: int | None = None
         self._draft_id: int | None = None
@@ -80,12 +84,17 @@ class ChatController:
     @property
     def busy(self) -> bool:
         """Whether an answer is being made or a model loaded."""
-        return bool(self.answer or self._unanswered or self.link.loading)
+        return bool(self.answering or self._wanted or self.link.loading)
 
     @property
-    def waiting(self) -> list[str]:
+    def answering(self) -> bool:
+        """Whether an answer is being made, or about to be."""
+        return bool(self.answer or self._wishes)
+
+    @property
+    def waiting(self) -> list[Waiting]:
         """The queue of the open conversation."""
-        return [item.text for item in self.queue if item.conversation is self.conversation]
+        return self.queue.of(self.conversation)
 
     # --- the model ---
 
@@ -99,63 +108,108 @@ class ChatController:
 
     async def submit(self, text: str) -> None:
         """Send what a person wrote, now or when the answer before it is complete."""
-        async with self._lock:
-            if self.status.activity == "none":
-                self.view.restore(text)
-                self.view.notice(_no_model(), "warning")
-            elif self.answer or self._unanswered:
-                self.queue.append(Waiting(self.conversation, text))
-                self.view.status_changed()
-            else:
-                await self._send(self.conversation, text)
+        item = Waiting(self.conversation, text, self.editing)
+        place, self.editing, self._place = self._place, None, None
+        with self._wishes.one() as wish:
+            async with self._lock:
+                if self.status.activity == "none":
+                    self.editing = item.edits
+                    self.view.restore(text)
+                    self.view.notice(_no_model(), "warning")
+                elif self.answer or self._wanted:
+                    item.held = wish.stopped()
+                    self.queue.add(item, place)
+                    self.view.status_changed()
+                else:
+                    await self._send(item, wish)
 
     async def regenerate(self, message_id: str | None = None) -> None:
         """Answer again: the answer `message_id`, or the last one. The old answer stays as another version."""
-        async with self._lock:
-            if self._refuse_while_busy() or self._refuse_without_model():
-                return
-            branch = self.conversation.branch()
-            ids = [message.id for message in branch]
-            at = ids.index(message_id) if message_id in ids else len(branch) - 1
-            while at >= 0 and branch[at].role != "user":
-                at -= 1
-            if at < 0:
-                self.view.notice(_("There is nothing to answer yet."))
-                return
-            if at + 1 < len(branch) or self.conversation.leaf != branch[at].id:
-                await self.view.show(branch[: at + 1])
-            await self._generate(self.conversation, after=branch[at].id)
+        with self._wishes.one() as wish:
+            async with self._lock:
+                if self._refuse_while_busy() or self._refuse_without_model():
+                    return
+                branch = self.conversation.branch()
+                ids = [message.id for message in branch]
+                at = ids.index(message_id) if message_id in ids else len(branch) - 1
+                while at >= 0 and branch[at].role != "user":
+                    at -= 1
+                if at < 0:
+                    self.view.notice(_("There is nothing to answer yet."))
+                    return
+                self._say_if_it_waits()
+                await self._generate(Wanted(self.conversation, ids[at]), wish)
 
     async def continue_answer(self) -> None:
         """Let the model go on with an answer that was stopped or cut."""
-        async with self._lock:
-            if self._refuse_while_busy() or self._refuse_without_model():
-                return
-            branch = self.conversation.branch()
-            if not branch or branch[-1].role != "assistant" or not branch[-1].text:
-                self.view.notice(_("There is no answer to go on with."))
-                return
-            await self._generate(self.conversation, continued=branch[-1])
+        with self._wishes.one() as wish:
+            async with self._lock:
+                if self._refuse_while_busy() or self._refuse_without_model():
+                    return
+                branch = self.conversation.branch()
+                if not branch or branch[-1].role != "assistant" or not branch[-1].text:
+                    self.view.notice(_("There is no answer to go on with."))
+                    return
+                self._say_if_it_waits()
+                await self._generate(Wanted(self.conversation, branch[-1].id, continued=True), wish)
 
     def stop(self) -> bool:
-        """Stop the running answer, or the load; return whether there was something to stop."""
-        if self.answer:
-            self.link.cancel(self.answer.request_id)
-            self._unqueue_all()
-            return True
-        if self.link.loading:
+        """Stop the answer, or what is about to be one, or the load; return whether there was something.
+
+        What waits in the queue is held then: it is not sent before the person says so.
+        """
+        if self.answering:
+            self._wishes.stop()
+            if self.answer:
+                self.link.cancel(self.answer.request_id)
+        elif self.link.loading:
             self.link.cancel()
-            return True
-        return False
+        else:
+            return False
+        self._wanted = None
+        self.queue.hold()
+        self.view.status_changed()
+        return True
+
+    def edit(self, message_id: str | None) -> None:
+        """Let what is sent next be another version of a message; None: no longer."""
+        self.editing, self._place = message_id, None
+        self.view.status_changed()
+
+    # --- what waits in the open conversation ---
 
     def unqueue(self, number: int = -1) -> str | None:
-        """Take a waiting message of this conversation out of the queue: by its number, else the last."""
-        mine = [item for item in self.queue if item.conversation is self.conversation]
-        if not -len(mine) <= number < len(mine):
+        """Take a waiting message out to change it: by its number, else the last. It keeps its place."""
+        item = self.queue.take(self.conversation, number)
+        if item is None:
             return None
-        self.queue.remove(mine[number])
+        self.editing, self._place = item.edits, number % (len(self.waiting) + 1)
         self.view.status_changed()
-        return mine[number].text
+        return item.text
+
+    def drop(self, number: int) -> bool:
+        """Give a waiting message up; `undo` brings it back."""
+        item = self.queue.take(self.conversation, number)
+        if item is not None:
+            self.can_undo(_("The message waits again."), lambda: self.queue.add(item, number))
+            self.view.status_changed()
+        return item is not None
+
+    def move(self, number: int, by: int) -> int:
+        """Let a waiting message change places with the one `by` places further; return its number then."""
+        moved = self.queue.move(self.conversation, number, by)
+        self.view.status_changed()
+        return moved
+
+    async def send_waiting(self, number: int | None = None) -> bool:
+        """Send a waiting message next, or all of them, also if held; return whether there was one."""
+        async with self._lock:
+            mine = self.waiting
+            chosen = mine if number is None else mine[number : number + 1]
+            self.queue.release(chosen)
+            await self._send_next()
+            self.view.status_changed()
+            return bool(chosen)
 
     # --- the conversation ---
 
@@ -178,9 +232,10 @@ class ChatController:
         async with self._lock:
             if self.answer:
                 self.answer.handle = None
-                if self.answer.conversation.id == conversation.id:
-                    conversation = self.answer.conversation
-            self.conversation, self.editing = conversation, None
+            in_use = [self.answer, self._wanted, *self.queue]
+            same = [each.conversation for each in in_use if each and each.conversation.id == conversation.id]
+            self.conversation = same[0] if same else conversation
+            self.editing = self._place = None
             self.status.used = 0
             await self.attach()
 
@@ -287,14 +342,15 @@ class ChatController:
         self.link.loaded(event)
         if event.info.note:
             self.view.notice(event.info.note, "info")
-        waiting, self._unanswered = self._unanswered, None
-        if waiting:
-            await self._generate(waiting)
-        else:
-            self.measure()
+        wanted, self._wanted = self._wanted, None
+        with self._wishes.one() as wish:
+            if wanted and wanted.message_id in [message.id for message in wanted.conversation.branch()]:
+                await self._generate(wanted, wish)
+        await self._send_next()
+        self.measure()
 
     def _on_load_ended(self, event: Failed | Cancelled | Unloaded) -> None:
-        name, self._unanswered = self.status.loading, None
+        name, self._wanted = self.status.loading, None
         former = self.link.load_ended(kept=isinstance(event, Failed) and event.model_kept)
         if isinstance(event, Failed):
             self.view.notice(event.message, "error" if event.absent is None else "info")
@@ -305,7 +361,7 @@ class ChatController:
             self.view.notice(_("Loading {name} was stopped.").format(name=name))
         if self.status.activity == "none" and not isinstance(event, Unloaded):
             self.view.notice(_no_model())
-        self._unqueue_all()
+        self.queue.hold()
 
     def _go_back(self, former: Load, name: str, *, loaded: bool) -> None:
         """Let everything be as before a load that failed: the settings, and the model in memory."""
@@ -340,9 +396,9 @@ class ChatController:
         self.view.conversation_changed()
         if state in ("done", "length"):
             self.view.answer_ended(seconds)
-        if self.queue and self.status.activity == "ready":
-            item = self.queue.pop(0)
-            await self._send(item.conversation, item.text)
+        if state == "failed":
+            self.queue.hold()
+        await self._send_next()
 
     def _finish(self, answer: Answer, state: State, stats: Stats | None, error: str = "") -> Message:
         self.answer, self.stats = None, stats
@@ -355,37 +411,44 @@ class ChatController:
 
     # --- the way of one message ---
 
-    async def _send(self, conversation: Conversation, text: str) -> None:
-        edited, self.editing = self.editing, None
+    async def _send_next(self) -> None:
+        """Send what waits, if it may be sent now."""
+        if self.answer or self.status.activity != "ready":
+            return
+        if (item := self.queue.next()) is not None:
+            with self._wishes.one() as wish:
+                await self._send(item, wish)
+
+    async def _send(self, item: Waiting, wish: Wish) -> None:
+        conversation = item.conversation
         parent: dict[str, Any] = {}
-        if edited and edited in conversation.messages:
-            parent = {"parent": conversation.messages[edited].parent}
+        if item.edits and item.edits in conversation.messages:
+            parent = {"parent": conversation.messages[item.edits].parent}
         with saving(self.view):
-            conversation.append("user", text, meta=self.sender, **parent)
+            conversation.append("user", item.text, meta=self.sender, **parent)
         branch = conversation.branch()
         if conversation is self.conversation:
             await (self.view.show(branch) if parent else self.view.add(branch[-1]))
             self.view.conversation_changed()
-        await self._generate(conversation)
+        await self._generate(Wanted(conversation, branch[-1].id), wish)
 
-    async def _generate(
-        self, conversation: Conversation, *, after: str | None = None, continued: Message | None = None
-    ) -> None:
-        info = self.status.info
-        if info is None:  # still loading: `_on_loaded` comes back here
-            self._unanswered = conversation
+    async def _generate(self, wanted: Wanted, wish: Wish) -> None:
+        conversation, info = wanted.conversation, self.status.info
+        if wish.stopped():
             return
-        if continued is None:
+        if info is None:  # still loading: `_on_loaded` comes back here
+            self._wanted = wanted
+            return
+        again = wanted.continued or conversation.leaf != wanted.message_id
+        if not wanted.continued:
             meta = {"model": info.name, "quant": info.quant, "device": info.device}
             with saving(self.view):
-                conversation.append(
-                    "assistant", "", parent=after or conversation.leaf, state="partial", meta=meta
-                )
-        message = continued or conversation.branch()[-1]
+                conversation.append("assistant", "", parent=wanted.message_id, state="partial", meta=meta)
+        message = conversation.branch()[-1]
         request = Generate(
             self._turns(conversation),  # the new answer, still empty, is left out
             self.settings.sampling(conversation.settings),
-            continue_answer=continued is not None,
+            continue_answer=wanted.continued,
         )
         now = time.monotonic()
         self.answer = answer = Answer(
@@ -394,12 +457,15 @@ class ChatController:
         self.status.activity, self.status.fraction, self.status.since = "reading", 0.0, now
         self.status.tokens_per_second = None
         if conversation is self.conversation:
-            if continued:
+            if again:
                 await self.view.show(conversation.branch()[:-1])
             answer.handle = await self.view.begin_answer(message)
-            if continued:
+            if wanted.continued:
                 answer.handle.append(message.text)
         if self.answer is not answer:  # the program was left meanwhile
+            return
+        if wish.stopped():
+            await self._on_end(answer, "stopped", None)
             return
         self.link.worker.submit(request)
         self.view.status_changed()
@@ -419,16 +485,14 @@ class ChatController:
         return self.answer is not None
 
     def _refuse_without_model(self) -> bool:
-        if self.status.info is None:
-            self.view.notice(_("No model is loaded yet."), "warning")
-        return self.status.info is None
+        absent = self.status.activity == "none"
+        if absent:
+            self.view.notice(_no_model(), "warning")
+        return absent
 
-    def _unqueue_all(self) -> None:
-        texts = self.waiting
-        self.queue = [item for item in self.queue if item.conversation is not self.conversation]
-        if texts:
-            self.view.restore("\n".join(texts))
-        self.view.status_changed()
+    def _say_if_it_waits(self) -> None:
+        if self.status.info is None:
+            self.view.notice(_("The answer comes as soon as the model is loaded."))
 
 
 def _no_model() -> str:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from glmtui import paths
 from glmtui.atomic import write_atomically
 from glmtui.chat.conversation import Conversation
-from glmtui.chat.prompts import Drafts, PromptHistory
+from glmtui.chat.prompts import Drafts, PromptHistory, WaitingText, WaitingTexts
 from glmtui.errors import UserError
 from glmtui.i18n import _
+from glmtui.session.waiting import Waiting
 
 if TYPE_CHECKING:
     from glmtui.session.front import Front
@@ -25,7 +26,7 @@ class Desk:
         self._last = paths.state_dir() / "last-conversation"
         self.prompts = PromptHistory()
         self.drafts = Drafts()
-        self._waiting = Drafts(paths.state_dir() / "waiting.jsonl")
+        self._waiting: WaitingTexts | None = None
         self._waiting_ids: set[str] = set()
         self._unreadable: Conversation | None = None
 
@@ -150,8 +151,8 @@ class Desk:
 
     async def _show(self, conversation: Conversation, message_id: str | None = None) -> None:
         await self._app.controller.open(conversation)
-        self._app.opened(message_id)
         self._restore_draft()
+        self._app.opened(message_id)
 
     # --- drafts ---
 
@@ -161,19 +162,31 @@ class Desk:
 
     def keep_waiting(self) -> None:
         """Remember what waits for an answer to end, so that it is not lost if the program ends before."""
-        waiting: dict[str, list[str]] = {}
+        waiting: dict[str, list[WaitingText]] = {}
         for item in self._app.controller.queue:
-            waiting.setdefault(_draft_id(item.conversation), []).append(item.text)
+            waiting.setdefault(_draft_id(item.conversation), []).append(WaitingText(item.text, item.edits))
         for key in self._waiting_ids | waiting.keys():
-            self._waiting.set(key, "\n".join(waiting.get(key, ())))
+            self._waiting_texts.set(key, waiting.get(key, ()))
         self._waiting_ids = set(waiting)
 
     def _restore_draft(self) -> None:
-        key = self._draft_id
-        if key not in self._waiting_ids and (lost := self._waiting.get(key)):
-            self.drafts.set(key, "\n".join(filter(None, (lost, self.drafts.get(key)))))
-            self._waiting.set(key, "")
-        self._app.draft = self.drafts.get(key)
+        self._app.draft = self.drafts.get(self._draft_id)
+        self._restore_waiting()
+
+    def _restore_waiting(self) -> None:
+        """Put back, held, what waited in this conversation when an earlier glmtui ended."""
+        controller = self._app.controller
+        if self._draft_id in self._waiting_ids:
+            return
+        for item in self._waiting_texts.get(self._draft_id):
+            controller.queue.add(Waiting(controller.conversation, item.text, item.edits, held=True))
+        controller.view.status_changed()
+
+    @property
+    def _waiting_texts(self) -> WaitingTexts:
+        if self._waiting is None:
+            self._waiting = WaitingTexts()
+        return self._waiting
 
     @property
     def _draft_id(self) -> str:

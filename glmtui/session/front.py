@@ -86,6 +86,18 @@ class Front(Protocol):
     async def search(self, text: str = "") -> None:
         """Look for conversations."""
 
+    async def show_trash(self) -> None:
+        """Show the deleted conversations."""
+
+    async def show_presets(self) -> None:
+        """Show the named sets of values, to use one where there is a list to choose from."""
+
+    def show_models(self) -> None:
+        """Show the models there are."""
+
+    def show_queue(self) -> None:
+        """Show what waits in the open conversation."""
+
     def locate(self, text: str) -> Path:
         """Return the conversation file that a person means."""
         ...
@@ -113,22 +125,10 @@ class FullScreen(Front, Protocol):
     async def choose_theme(self) -> None:
         """Let the person choose a theme, and save it."""
 
-    async def choose_preset(self) -> PresetChoice | None:
-        """Let the person choose what to do with which preset."""
-        ...
-
-    def show_models(self) -> None:
-        """Show the models there are."""
-
     async def show_keys(self) -> None:
         """Show all keys, to bind them elsewhere."""
 
-    async def show_trash(self) -> None:
-        """Show the deleted conversations."""
 
-
-PresetChoice = tuple[Literal["use", "save", "delete"], str]
-"""What to do, and with the preset of this name."""
 Handler = Callable[[Front, str], Awaitable[None]]
 """What a command does: gets the program and what was written after the command's name."""
 

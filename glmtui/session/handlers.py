@@ -78,6 +78,29 @@ async def edit(app: Front, _argument: str) -> None:
     app.edit(users[-1].id)
 
 
+async def queue(app: Front, argument: str) -> None:
+    """Show what waits, or send, edit or cancel some of it; messages are numbered from 1."""
+    controller = app.controller
+    verb, _space, typed = argument.partition(" ")
+    if not controller.waiting:
+        raise UserError(_("No message waits in this conversation."))
+    if not argument:
+        app.show_queue()
+    elif verb == "send" and not typed.strip():
+        await controller.send_waiting()
+    else:
+        number = int(typed) - 1 if typed.strip().isdecimal() else -1
+        if verb not in ("send", "edit", "cancel") or not 0 <= number < len(controller.waiting):
+            raise UserError(_("Write what to do and with which, for example: /queue cancel 1"))
+        if verb == "send":
+            await controller.send_waiting(number)
+        elif verb == "cancel":
+            controller.drop(number)
+            app.say(_("Cancelled. /undo brings it back."))
+        elif text := controller.unqueue(number):
+            controller.view.restore(text)
+
+
 async def undo(app: Front, _argument: str) -> None:
     """Take back the last deletion."""
     app.say(await app.controller.undo() or _("Nothing was deleted."))
@@ -108,7 +131,7 @@ async def model(app: Front, argument: str) -> None:
     if argument:
         await app.change_setting("model.source", None if argument.lower() in BUILT_IN else argument)
     elif app.full_screen is not None:
-        app.full_screen.show_models()
+        app.show_models()
     else:
         name = app.controller.status.info.title if app.controller.status.info else _("none")
         raise UserError(
@@ -116,8 +139,7 @@ async def model(app: Front, argument: str) -> None:
         )
 
 
-@OnScreen
-async def models(app: FullScreen, _argument: str) -> None:
+async def models(app: Front, _argument: str) -> None:
     """Show the models there are."""
     app.show_models()
 
@@ -194,34 +216,24 @@ async def preset(app: Front, argument: str) -> None:
     """Use, save or delete a preset; without a name, choose one."""
     verb, _space, name = argument.partition(" ")
     if not argument:
-        await _choose_preset(app, "")
+        await app.show_presets()
     elif verb == "save":
-        _save_preset(app, name)
+        save_preset(app, name)
     elif verb == "delete" and name.strip():
         _delete_preset(app, name.strip())
     else:
-        _use_preset(app, argument)
+        use_preset(app, argument)
         app.say(_("The preset {name} is in use.").format(name=app.settings.preset_title(argument)))
 
 
-@OnScreen
-async def _choose_preset(app: FullScreen, _argument: str) -> None:
-    match await app.choose_preset():
-        case ("use", name):
-            _use_preset(app, name)
-        case ("delete", name):
-            _delete_preset(app, name)
-        case ("save", _name):
-            if typed := await app.ask(_("Save the present values as")):
-                _save_preset(app, typed)
-
-
-def _use_preset(app: Front, name: str) -> None:
+def use_preset(app: Front, name: str) -> None:
+    """Use the values kept under a name."""
     app.settings.apply_preset(name)
     app.settings_changed()
 
 
-def _save_preset(app: Front, name: str) -> None:
+def save_preset(app: Front, name: str) -> None:
+    """Keep the present values under a name."""
     app.settings.save_preset(name)
     app.settings_changed()
     app.say(_("The preset {name} is saved.").format(name=name.strip()))
@@ -298,10 +310,15 @@ async def delete(app: Front, _argument: str) -> None:
     await app.desk.trash(conversation.id)
 
 
-@OnScreen
-async def trash(app: FullScreen, _argument: str) -> None:
-    """Show the trash."""
-    await app.show_trash()
+async def trash(app: Front, argument: str) -> None:
+    """Show the trash, or bring the conversation with this number in it back."""
+    if not argument:
+        await app.show_trash()
+        return
+    trashed = app.library.trashed()
+    if not argument.isdecimal() or not 0 < int(argument) <= len(trashed):
+        raise UserError(_("There is no number {number} in the list.").format(number=argument))
+    await app.desk.restore(trashed[int(argument) - 1].id)
 
 
 async def save(app: Front, argument: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -26,18 +27,20 @@ from glmtui.tui import keys
 from glmtui.tui.preferences import Preferences
 from glmtui.tui.screens.chat import ChatScreen
 from glmtui.tui.theme_shelf import ThemeShelf
+from glmtui.tui.widgets.composer import Composer
 
 if TYPE_CHECKING:
     from textual.command import Provider
     from textual.screen import Screen
 
     from glmtui.engine.events import Event, Failed
-    from glmtui.session.front import PresetChoice
     from glmtui.session.model_link import WorkerLike
 
 POLL_SECONDS = 1 / 12
 MEMORY_SECONDS = 2.0
 LONG_ANSWER_SECONDS = 8.0
+TOOL_SECONDS = 3.0
+"""For the platform's clipboard tool, which may wait for a display that does not answer."""
 WATCH_SECONDS = 1.0
 """Between two looks at whether others wrote to the settings, a theme or the open conversation."""
 
@@ -231,11 +234,17 @@ class GlmTui(App[None]):
             self.show_models(event.absent)
 
     def action_stop(self) -> None:
-        """Stop the answer; else close what lies over the chat, go back to the composer, stop the load."""
-        away = self.chat.scope() != "composer"
-        if self.controller.answer or not (self.chat.close_overlays() or away):
+        """Stop the answer; else close what lies over the chat, go back to the composer, stop the load.
+
+        It goes the way of what is sent, so that what was sent before it is there to be stopped.
+        """
+        self.chat.composer.post_message(Composer.StopWanted(away=self.chat.scope() != "composer"))
+
+    async def stop(self, *, away: bool) -> None:
+        """Stop what runs; `away`: only the answer, as the person was elsewhere than in the composer."""
+        if self.controller.answering or not (self.chat.close_overlays() or away):
             self.controller.stop()
-        self.controller.editing = None
+        self.controller.edit(None)
         self.chat.composer.focus()
 
     async def action_interrupt(self) -> None:
@@ -252,8 +261,12 @@ class GlmTui(App[None]):
 
     def action_unqueue(self) -> None:
         """Take the last waiting message back."""
-        if text := self.controller.unqueue():
+        if (text := self.controller.unqueue()) is not None:
             self.chat.restore(text)
+
+    def action_queue(self) -> None:
+        """Go to the waiting messages, or back."""
+        self.show_queue()
 
     def action_next_pane(self) -> None:
         """Go to the next pane."""
@@ -306,6 +319,28 @@ class GlmTui(App[None]):
         """Search in the history pane."""
         await self.chat.search(text)
 
+    async def show_trash(self) -> None:
+        """List the trash in the history pane."""
+        await self.chat.show_trash()
+
+    async def show_presets(self) -> None:
+        """Choose a preset, save the present values as one, or delete some."""
+        from glmtui.session import handlers
+        from glmtui.tui.screens.presets import PresetScreen
+
+        match await self.push_screen_wait(PresetScreen(self.settings)):
+            case ("use", name):
+                handlers.use_preset(self, name)
+            case ("save", _name):
+                if typed := await self.ask(_("Save the present values as")):
+                    handlers.save_preset(self, typed)
+            case None:  # some may have been deleted
+                self.settings_changed()
+
+    def show_queue(self) -> None:
+        """Go to the waiting messages, or back."""
+        self.chat.toggle_queue()
+
     def locate(self, text: str) -> Path:
         """Return the file at this path."""
         return Path(text).expanduser()
@@ -334,21 +369,11 @@ class GlmTui(App[None]):
 
         await self.push_screen_wait(ThemeScreen(self.themes.files))
 
-    async def choose_preset(self) -> PresetChoice | None:
-        """Choose what to do with which preset."""
-        from glmtui.tui.screens.presets import PresetScreen
-
-        return await self.push_screen_wait(PresetScreen(self.settings))
-
     async def show_keys(self) -> None:
         """Show all keys, to bind them elsewhere."""
         from glmtui.tui.screens.keys import KeysScreen
 
         await self.push_screen(KeysScreen(self.preferences))
-
-    async def show_trash(self) -> None:
-        """Show the deleted conversations in the history pane."""
-        await self.chat.show_trash()
 
     # --- for people ---
 
@@ -363,11 +388,18 @@ class GlmTui(App[None]):
         return await self.push_screen_wait(PromptScreen(title, value))
 
     def copy(self, text: str) -> None:
-        """Copy to the clipboard."""
+        """Copy to the clipboard: through the terminal at once, then by the platform's tool."""
+        self.copy_to_clipboard(text)
+        self.run_worker(self._copy_with_tool(text), group="clipboard", exclusive=True)
+
+    async def _copy_with_tool(self, text: str) -> None:
         from glmtui.session import clipboard
 
-        self.copy_to_clipboard(text)
-        self.say(clipboard.said(clipboard.copy_with_tool(text)))
+        try:
+            copied = await asyncio.wait_for(asyncio.to_thread(clipboard.copy_with_tool, text), TOOL_SECONDS)
+        except asyncio.TimeoutError:  # of its own before Python 3.11
+            copied = False
+        self.say(clipboard.said(copied))
 
     async def write_file(self, path: Path, text: str) -> None:
         """Write a file that is not there yet."""

@@ -16,11 +16,12 @@ from glmtui.i18n import N_, _
 if TYPE_CHECKING:
     from textual.binding import Binding
 
-Scope = Literal["app", "composer", "transcript", "history", "settings", "models"]
+Scope = Literal["app", "composer", "queue", "transcript", "history", "settings", "models"]
 
 SCOPES: Mapping[Scope, str] = {
     "app": N_("Everywhere"),
     "composer": N_("Composer"),
+    "queue": N_("Waiting messages"),
     "transcript": N_("Transcript"),
     "history": N_("History pane"),
     "settings": N_("Settings pane"),
@@ -54,6 +55,8 @@ KEYS: tuple[Key, ...] = (
         N_("Stop the answer, keep what came; else back to the composer"), N_("stop")),
     Key("chat.regenerate", "app", "ctrl+r", "run('regenerate')", N_("Answer the last message again")),
     Key("chat.unqueue", "app", "alt+up", "unqueue", N_("Take the last waiting message back to edit it")),
+    Key("app.queue", "app", "f7,alt+q", "queue", N_("The waiting messages: change, move, cancel, send"),
+        priority=True),
     Key("app.history", "app", "ctrl+b,f2", "run('history')", N_("Show or hide the conversations"),
         N_("history")),
     Key("app.search", "app", "ctrl+o", "run('search')", N_("Find a conversation"), priority=True),
@@ -75,6 +78,16 @@ KEYS: tuple[Key, ...] = (
     Key("composer.editor", "composer", "ctrl+g", "edit_outside",
         N_("Write in your own editor ($VISUAL or $EDITOR)")),
     Key("composer.expand", "composer", "alt+e", "expand", N_("Show folded pastes and files in full")),
+    Key("queue.edit", "queue", "enter,e", "act('edit')", N_("Take it back to edit it"), N_("edit")),
+    Key("queue.send", "queue", "s", "act('send')", N_("Send it next, also if it is held"), N_("send")),
+    Key("queue.send_all", "queue", "S", "act('send_all')", N_("Send all of them, one after the other")),
+    Key("queue.cancel", "queue", "delete,d,x", "act('cancel')", N_("Cancel it"), N_("cancel")),
+    Key("queue.undo", "queue", "u,ctrl+z", "app.run('undo')", N_("Bring back what was deleted last")),
+    Key("queue.earlier", "queue", "shift+up,K", "move(-1)", N_("Send it earlier"), N_("earlier")),
+    Key("queue.later", "queue", "shift+down,J", "move(1)", N_("Send it later"), N_("later")),
+    Key("queue.down", "queue", "down,j", "go(1)", N_("Down")),
+    Key("queue.up", "queue", "up,k", "go(-1)", N_("Up")),
+    Key("queue.back", "queue", "escape", "back", N_("Back to the composer"), N_("back")),
     Key("transcript.next", "transcript", "j,down", "choose(1)", N_("Next message"), N_("next")),
     Key("transcript.previous", "transcript", "k,up", "choose(-1)", N_("Previous message"), N_("previous")),
     Key("transcript.page_down", "transcript", "pagedown,space", "page(1)", N_("A page down")),

@@ -8,7 +8,6 @@ import pytest
 from tui.app_support import ScriptedWorker, app_of, running, saved, send, settled, visible_text, wait_until
 
 from glmtui.chat.conversation import Message
-from glmtui.chat.prompts import Drafts
 from glmtui.options import AppOptions
 
 
@@ -84,40 +83,12 @@ async def test_what_is_sent_while_it_answers_waits_and_can_be_taken_back() -> No
         assert "second" in visible_text(app.chat.queue_strip)
         await pilot.press("alt+up")
         assert app.chat.composer.text == "third"
-        assert app.controller.waiting == ["second"]
+        assert [item.text for item in app.controller.waiting] == ["second"]
         worker.finish()
         await wait_until(pilot, lambda: len(worker.generated) == 2)
         worker.finish()
         await wait_until(pilot, lambda: app.controller.answer is None)
         assert [text for _role, text in saved(app).turns()] == ["first", "One.", "second", "Two."]
-
-
-async def test_a_waiting_message_is_taken_back_by_a_click() -> None:
-    async with running(ScriptedWorker("One.", hold=True)) as (pilot, app, _worker):
-        await send(pilot, "first")
-        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
-        await send(pilot, "second")
-        await send(pilot, "third")
-        await pilot.click(app.chat.queue_strip, offset=(8, 0))
-        await settled(pilot)
-        assert app.chat.composer.text == "second"
-        assert app.controller.waiting == ["third"]
-
-
-async def test_what_waits_survives_the_end_of_the_program() -> None:
-    async with running(ScriptedWorker("One.", hold=True)) as (pilot, app, _worker):
-        await send(pilot, "first")
-        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
-        await send(pilot, "second")
-        await send(pilot, "third")
-        await pilot.press(*"fourth")
-        await settled(pilot)
-        await wait_until(pilot, lambda: "fourth" in Drafts().get(app.controller.conversation.id))
-        again = AppOptions(conversation=app.controller.conversation.path)
-    for _time in range(2):
-        async with running(options=again) as (pilot, app, _worker):
-            await settled(pilot)
-            assert app.chat.composer.text == "second\nthird\nfourth"
 
 
 async def test_leaving_while_a_message_is_being_sent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,18 +103,6 @@ async def test_leaving_while_a_message_is_being_sent(monkeypatch: pytest.MonkeyP
         await send(pilot, "first")
         assert worker.generated == []
         assert saved(app).branch()[0].text == "first"
-
-
-async def test_stopping_gives_the_waiting_messages_back() -> None:
-    async with running(ScriptedWorker(hold=True)) as (pilot, app, worker):
-        await send(pilot, "first")
-        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
-        await send(pilot, "second")
-        await pilot.press("escape")
-        await wait_until(pilot, lambda: app.controller.answer is None)
-        await settled(pilot)
-        assert app.chat.composer.text == "second"
-        assert len(worker.generated) == 1
 
 
 async def test_a_message_written_while_the_model_loads_is_answered_then() -> None:

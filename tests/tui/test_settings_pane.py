@@ -138,6 +138,34 @@ async def test_own_values_go_back_to_those_of_all_conversations() -> None:
         await wait_until(pilot, lambda: "same in all conversations" in visible_text(app.chat.transcript))
 
 
+async def test_a_conversation_may_have_no_value_where_all_others_have_one() -> None:
+    async with running(size=(140, 50)) as (pilot, app, worker):
+        await send(pilot, "/set seed 7")
+        await send(pilot, "/set max_new_tokens 9")
+        await send(pilot, "Go")
+        await send(pilot, "/set here seed auto")
+        await pilot.press("f3")
+        app.chat.settings_pane.focus_row("generation.max_new_tokens")
+        await pilot.press("o", "enter", *["backspace"] * 2, "enter")
+        await settled(pilot)
+        pane = visible_text(app.chat.settings_pane)
+        assert "◆ Seed" in pane
+        assert "◆ Longest answer" in pane
+        app.chat.composer.focus()
+        await send(pilot, "Again")
+        assert (worker.generated[-1].sampling.seed, worker.generated[-1].sampling.max_new_tokens) == (
+            None,
+            None,
+        )
+        await app.desk.open_file(app.controller.conversation.path)  # type: ignore[arg-type]
+        assert own(app) == {"generation.seed": None, "generation.max_new_tokens": None}
+        await send(pilot, "/set here seed default")
+        await send(pilot, "/new")
+        await send(pilot, "Elsewhere")
+        sampling = worker.generated[-1].sampling
+        assert (sampling.seed, sampling.max_new_tokens) == (7, 9)
+
+
 async def test_a_preset_is_taken_with_the_arrow_keys_and_from_the_list() -> None:
     async with running(size=(140, 50)) as (pilot, app, _worker):
         await pilot.press("f3")
@@ -157,11 +185,15 @@ async def test_a_preset_is_taken_with_the_arrow_keys_and_from_the_list() -> None
         await pilot.press("enter")
         await wait_until(pilot, lambda: isinstance(app.screen, PresetScreen))
         await pilot.press("end", "d")
-        await wait_until(pilot, lambda: "mine" not in Settings.load().presets)
-        await settled(pilot)
+        await wait_until(pilot, lambda: "Del again deletes mine." in visible_text(app.screen))
+        assert "mine" in Settings.load().presets
+        await pilot.press("d")
+        await wait_until(pilot, lambda: "The preset mine is deleted." in visible_text(app.screen))
+        assert "mine" not in Settings.load().presets
+        await pilot.press("home", "delete")
+        refusal = "The preset balanced comes with glmtui and stays."
+        await wait_until(pilot, lambda: refusal in visible_text(app.screen))
         await pilot.press("enter")
-        await wait_until(pilot, lambda: isinstance(app.screen, PresetScreen))
-        await pilot.press("home", "enter")
         await wait_until(pilot, lambda: app.settings.preset == "balanced")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from textual import events, on
@@ -21,10 +21,11 @@ from glmtui.session.view import AnswerHandle, Kind
 from glmtui.text import one_line
 from glmtui.tui import keys, mentions
 from glmtui.tui.compositor import WholeGlyphs
-from glmtui.tui.widgets.bars import KeyHints, QueueStrip, TitleBar
+from glmtui.tui.widgets.bars import KeyHints, TitleBar
 from glmtui.tui.widgets.completion import Completion
 from glmtui.tui.widgets.composer import Composer
 from glmtui.tui.widgets.history import HistoryPane
+from glmtui.tui.widgets.queue import QueueStrip
 from glmtui.tui.widgets.setting_rows import PresetRow, Row, SettingRow
 from glmtui.tui.widgets.settings_pane import SettingsPane
 from glmtui.tui.widgets.status import StatusLine
@@ -177,27 +178,24 @@ class ChatScreen(Screen[None]):
 
     def next_pane(self) -> None:
         """Go round the composer, the transcript and the open panes."""
-        stops = [self.composer, self.transcript]
-        places: list[tuple[str, object]] = [("composer", self.composer), ("transcript", self.transcript)]
+        places: dict[keys.Scope, Callable[[], object]] = {"composer": self.composer.focus}
+        if self.queue_strip.display:
+            places["queue"] = self.queue_strip.focus
+        places["transcript"] = self.transcript.focus
         if self.has_class("-settings"):
-            places.append(("settings", self.settings_pane))
+            places["settings"] = self.settings_pane.focus_row
         if self.has_class("-history"):
-            places.append(("history", self.history))
-        names = [name for name, _widget in places]
+            places["history"] = self.history.list.focus
+        names = list(places)
         here = names.index(self.scope()) if self.scope() in names else 0
-        target = names[(here + 1) % len(names)]
-        if target == "settings":
-            self.settings_pane.focus_row()
-        elif target == "history":
-            self.history.list.focus()
-        else:
-            stops[names.index(target)].focus()
+        places[names[(here + 1) % len(names)]]()
 
     def scope(self) -> keys.Scope:
         """The part that has the focus."""
         focused = self.focused
         for scope, widget in (
             ("history", self.history), ("settings", self.settings_pane), ("transcript", self.transcript),
+            ("queue", self.queue_strip),
         ):  # fmt: skip
             if focused is not None and widget in focused.ancestors_with_self:
                 return scope  # type: ignore[return-value]
@@ -212,17 +210,41 @@ class ChatScreen(Screen[None]):
 
     def edit(self, message_id: str) -> None:
         """Put a message into the composer; sending it makes another version."""
-        self.app.controller.editing = message_id
+        self.app.controller.edit(message_id)
         self.write(self.app.controller.conversation.messages[message_id].text)
 
     @on(Composer.Submitted)
     def _submitted(self, event: Composer.Submitted) -> None:
         self.app.submit(event.text)
 
+    @on(Composer.StopWanted)
+    def _stop(self, event: Composer.StopWanted) -> None:
+        self.app.do(self.app.stop(away=event.away))
+
     @on(QueueStrip.Wanted)
-    def _taken_back(self, event: QueueStrip.Wanted) -> None:
-        if text := self.app.controller.unqueue(event.number):
-            self.restore(text)
+    def _queue_wanted(self, event: QueueStrip.Wanted) -> None:
+        controller = self.app.controller
+        match event.action:
+            case "edit":
+                if (text := controller.unqueue(event.number)) is not None:
+                    self.restore(text)
+            case "cancel":
+                if controller.drop(event.number):
+                    self.app.say(_("Cancelled. /undo brings it back."))
+            case "earlier" | "later":
+                controller.move(event.number, -1 if event.action == "earlier" else 1)
+            case "send" | "send_all":
+                number = event.number if event.action == "send" else None
+                self.app.run_worker(controller.send_waiting(number))
+            case "back":
+                self.composer.focus()
+
+    def toggle_queue(self) -> None:
+        """Go to the waiting messages, or back to the composer."""
+        if self.queue_strip.has_focus or not self.queue_strip.display:
+            self.composer.focus()
+        else:
+            self.queue_strip.focus()
 
     @on(Suggestion.Taken)
     def _suggested(self, event: Suggestion.Taken) -> None:
@@ -308,7 +330,8 @@ class ChatScreen(Screen[None]):
         status = controller.status
         self.status_line.show(status)
         self.composer.show_count(status.draft, status.limit - status.used)
-        self.queue_strip.show(controller.waiting, keys.shown("chat.unqueue", self.app.settings.keys))
+        self.composer.show_editing(controller.editing is not None)
+        self.queue_strip.show(controller.waiting, keys.shown("app.queue", self.app.settings.keys))
         self.update_hints()
         if self.welcome.display and self.welcome.is_mounted:
             self.welcome.show(controller.status)

@@ -12,33 +12,36 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from glmtui.errors import UserError
 from glmtui.i18n import _
-from glmtui.session.front import PresetChoice
 from glmtui.settings import BY_KEY, Settings
 from glmtui.text import one_line
 from glmtui.tui.widgets.setting_rows import shown
 
 SHOWN = ("temperature", "top_p", "top_k", "repetition_penalty")
 """What a row tells of a preset, as far as it holds it."""
+Choice = tuple[Literal["use", "save"], str]
 
 
-class PresetScreen(ModalScreen[PresetChoice | None]):
-    """All presets with their values; the one in use is highlighted."""
+class PresetScreen(ModalScreen[Choice | None]):
+    """All presets with their values; the one in use is highlighted. What is deleted is gone at once."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        ("escape", "dismiss", ""), ("s", "choose('save')", ""), ("d,delete", "choose('delete')", ""),
+        ("escape", "dismiss", ""), ("s", "choose('save')", ""), ("d,delete", "delete", ""),
     ]  # fmt: skip
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         self._settings = settings
+        self._asked = ""
+        """The preset that is deleted by another Del."""
 
     def compose(self) -> ComposeResult:
         """Title, list, what the keys do."""
-        names = list(self._settings.presets)
         with Vertical(classes="dialog"):
             yield Static(_("Presets"), classes="dialog-title", markup=False)
-            yield OptionList(*[Option(self._row(name), id=str(at)) for at, name in enumerate(names)])
+            yield OptionList(*self._rows())
+            yield Static(id="presets-said", markup=False)
             keys = _("Enter uses · S saves the present values · Del deletes · Esc closes")
             yield Static(keys, classes="dialog-keys", markup=False)
 
@@ -48,16 +51,51 @@ class PresetScreen(ModalScreen[PresetChoice | None]):
         options.highlighted = names.index(self._settings.preset) if self._settings.preset in names else 0
         options.focus()
 
+    def on_option_list_option_highlighted(self) -> None:
+        """Another one is looked at: nothing is asked any more."""
+        if self._asked:
+            self._asked = ""
+            self._say("")
+
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """Use it."""
         event.stop()
         self.action_choose("use")
 
-    def action_choose(self, verb: Literal["use", "save", "delete"]) -> None:
+    def action_choose(self, verb: Literal["use", "save"]) -> None:
         """Hand back what to do with the highlighted preset."""
         at = self.query_one(OptionList).highlighted
         if at is not None:
             self.dismiss((verb, list(self._settings.presets)[at]))
+
+    def action_delete(self) -> None:
+        """Delete the highlighted preset, when asked twice; say so here, and why not where it stays."""
+        options = self.query_one(OptionList)
+        at = options.highlighted
+        if at is None:
+            return
+        name = list(self._settings.presets)[at]
+        if self._asked != name and not self._settings.is_shipped(name):
+            self._asked = name
+            self._say(_("Del again deletes {name}.").format(name=name))
+            return
+        try:
+            self._settings.delete_preset(name)
+        except UserError as error:
+            self._asked = name
+            self._say(str(error))
+            return
+        self._asked = ""
+        options.clear_options()
+        options.add_options(self._rows())
+        options.highlighted = min(at, options.option_count - 1)
+        self._say(_("The preset {name} is deleted.").format(name=name))
+
+    def _say(self, text: str) -> None:
+        self.query_one("#presets-said", Static).update(text)
+
+    def _rows(self) -> list[Option]:
+        return [Option(self._row(name)) for name in self._settings.presets]
 
     def _row(self, name: str) -> Content:
         held = self._settings.presets[name]

@@ -1,16 +1,13 @@
-"""Small lines around the chat: its title, the messages that wait, and the keys that matter now."""
+"""Small lines around the chat: its title, and the keys that matter now."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 
 from rich.cells import cell_len
 from textual import events
 from textual.content import Content
-from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import Static
 
 from glmtui.i18n import _
 from glmtui.text import one_line
@@ -33,41 +30,6 @@ class TitleBar(Widget):
         name = Content.styled("glmtui", "bold $text-primary")
         title = Content.styled(self._title or _("New conversation"), "$text-muted")
         return Content.assemble(name, "  ", title).truncate(self.content_size.width, ellipsis=True)
-
-
-class QueueStrip(Static):
-    """The messages that are sent when the answer is complete. A click on one takes it back."""
-
-    SHOWN = 3
-
-    @dataclass
-    class Wanted(Message):
-        """The message with this number in the queue was clicked."""
-
-        number: int
-
-    def __init__(self) -> None:
-        super().__init__(id="queue", markup=False)
-        self.display = False
-        self._first = 0
-
-    def on_click(self, event: events.Click) -> None:
-        """Ask for the message."""
-        self.post_message(self.Wanted(self._first + event.y))
-
-    def show(self, waiting: Sequence[str], key: str) -> None:
-        """Show these; `key` takes the last one back."""
-        self.display = bool(waiting)
-        self._first = max(len(waiting) - self.SHOWN, 0)
-        if waiting:
-            lines = [
-                Content.assemble((f"{_('next')} ", "$text-accent"), one_line(text)[:200])
-                for text in waiting[-self.SHOWN :]
-            ]
-            lines[-1] = Content.assemble(
-                lines[-1], (f"   {_('{key} takes it back').format(key=key)}", "$text-muted")
-            )
-            self.update(Content("\n").join(lines))
 
 
 class KeyHints(Widget):

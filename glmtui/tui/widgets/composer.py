@@ -68,6 +68,13 @@ class Composer(Vertical):
             """The composer, for `on`."""
             return self.composer
 
+    @dataclass
+    class StopWanted(Message):
+        """The person wants to stop what was sent before; it comes in order with `Submitted`."""
+
+        away: bool
+        """They were elsewhere than here."""
+
     enter_sends = var(True)
     """Enter sends and ctrl+j makes a new line; False: the reverse."""
 
@@ -269,6 +276,10 @@ class Composer(Vertical):
         text = ngettext("{n} token of {left} left", "{n} tokens of {left} left", tokens)
         self.prompt.border_subtitle = text.format(n=f"{tokens:,}", left=f"{left:,}") if shown else ""
         self.prompt.set_class(shown and tokens > left, "-too-long")
+
+    def show_editing(self, editing: bool) -> None:
+        """Say that what is written takes the place of an earlier message."""
+        self.prompt.border_title = _("Another version of your message · Esc: as a new one") if editing else ""
 
     def action_expand(self) -> None:
         """Show folded pastes and files in full."""

@@ -1,0 +1,128 @@
+"""A stop holds whenever it comes: each test drives the order of what happens."""
+
+from __future__ import annotations
+
+import pytest
+from scripted_worker import ScriptedWorker
+from textual import events
+from tui.app_support import running, saved, send, settled, visible_text, wait_until
+
+
+async def test_escape_right_behind_enter() -> None:
+    """Both keys are in the queue before the app looks at either."""
+    async with running(ScriptedWorker("An answer.", hold=True)) as (pilot, app, worker):
+        await pilot.press(*"hi")
+        for key in ("enter", "escape"):
+            app.post_message(events.Key(key, None))
+        await settled(pilot)
+        await wait_until(pilot, lambda: not app.controller.busy)
+        assert all(request.request_id in worker.cancelled for request in worker.generated)
+        assert saved(app).branch()[0].text == "hi"
+        assert app.controller.status.activity == "ready"
+        await send(pilot, "again")
+        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
+
+
+@pytest.mark.parametrize("moment", ["add", "begin_answer", "conversation_changed"])
+async def test_escape_while_a_message_is_on_its_way(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(ScriptedWorker("An answer.", hold=True)) as (pilot, app, worker):
+        original = getattr(app.chat, moment)
+
+        def stop_first(*arguments: object) -> object:
+            assert app.controller.stop()
+            return original(*arguments)
+
+        monkeypatch.setattr(app.chat, moment, stop_first)
+        await send(pilot, "hi")
+        monkeypatch.undo()
+        await wait_until(pilot, lambda: not app.controller.busy)
+        assert worker.generated == []
+        assert saved(app).branch()[0].text == "hi"
+        await send(pilot, "again")
+        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
+
+
+async def test_escape_between_an_answer_and_what_waits_behind_it() -> None:
+    async with running(ScriptedWorker("An answer.", hold=True)) as (pilot, app, worker):
+        await send(pilot, "first")
+        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
+        await send(pilot, "second")
+        worker.finish()  # the app has not heard of it
+        assert app.controller.stop()
+        await wait_until(pilot, lambda: not app.controller.busy)
+        assert len(worker.generated) == 1
+        assert "held second" in visible_text(app.chat.queue_strip)
+        assert saved(app).branch()[-1].state == "done", "it was complete before"
+
+
+async def test_escape_when_the_model_was_just_loaded() -> None:
+    async with running(ScriptedWorker("An answer.", hold_load=True)) as (pilot, app, worker):
+        await send(pilot, "hi")
+        worker.finish_load()  # the app has not heard of it
+        assert app.controller.stop()
+        await wait_until(pilot, lambda: not app.controller.busy)
+        assert app.controller.status.activity == "ready"
+        assert worker.generated == []
+
+
+async def test_what_is_asked_for_while_the_model_loads_waits_for_it() -> None:
+    async with running(ScriptedWorker("An answer.", hold=True)) as (pilot, app, worker):
+        await send(pilot, "hi")
+        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: not app.controller.busy)
+        for command, turns, continued in (
+            ("/continue", ["hi"], True), ("/regenerate", ["hi"], False),
+        ):  # fmt: skip
+            worker.hold_load = True
+            await send(pilot, "/quant 4" if command == "/continue" else "/quant 8")
+            await wait_until(pilot, lambda: app.controller.status.activity == "loading")
+            count = len(worker.generated)
+            await send(pilot, command)
+            assert "as soon as the model is loaded" in visible_text(app.chat.transcript)
+            assert len(worker.generated) == count
+            worker.finish_load()
+            await wait_until(pilot, lambda count=count: len(worker.generated) == count + 1)
+            request = worker.generated[-1]
+            assert request.continue_answer is continued
+            assert [turn.text for turn in request.turns if turn.role == "user"] == turns
+            worker.finish()
+            await wait_until(pilot, lambda: not app.controller.busy)
+        assert len(saved(app).siblings(saved(app).branch()[-1].id)) == 2
+
+
+async def test_an_edited_message_waits_for_the_model_as_a_version() -> None:
+    async with running(ScriptedWorker("An answer.")) as (pilot, app, worker):
+        await send(pilot, "hi")
+        await wait_until(pilot, lambda: not app.controller.busy)
+        worker.hold_load = True
+        await send(pilot, "/quant 4")
+        await wait_until(pilot, lambda: app.controller.status.activity == "loading")
+        await send(pilot, "/edit")
+        assert "Another version" in str(app.chat.composer.prompt.border_title)
+        await pilot.press("!", "enter")
+        await settled(pilot)
+        worker.finish_load()
+        await wait_until(pilot, lambda: len(worker.generated) == 2)
+        assert [turn.text for turn in worker.generated[-1].turns] == ["hi!"]
+        assert not app.chat.composer.prompt.border_title
+
+
+async def test_what_waits_for_the_model_is_given_up_when_its_message_is_deleted() -> None:
+    async with running(ScriptedWorker("An answer.", hold_load=True)) as (pilot, app, worker):
+        await send(pilot, "hi")
+        await app.controller.delete(app.controller.conversation.branch()[0].id)
+        worker.finish_load()
+        await wait_until(pilot, lambda: app.controller.status.activity == "ready")
+        await settled(pilot)
+        assert worker.generated == []
+
+
+async def test_what_waits_is_sent_after_a_change_of_the_model() -> None:
+    async with running(ScriptedWorker("An answer.", hold=True)) as (pilot, app, worker):
+        await send(pilot, "first")
+        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
+        await send(pilot, "second")
+        await send(pilot, "/quant 4")
+        await wait_until(pilot, lambda: len(worker.generated) == 2)
+        assert worker.generated[-1].turns[-1].text == "second"
