@@ -238,10 +238,10 @@ class GlmTui(App[None]):
 
         It goes the way of what is sent, so that what was sent before it is there to be stopped.
         """
-        self.chat.composer.post_message(Composer.StopWanted(away=self.chat.scope() != "composer"))
+        away = self.chat.scope() != "composer"
+        self.chat.composer.post_message(Composer.AfterSent(lambda: self._stop(away)))
 
-    async def stop(self, *, away: bool) -> None:
-        """Stop what runs; `away`: only the answer, as the person was elsewhere than in the composer."""
+    async def _stop(self, away: bool) -> None:
         if self.controller.answering or not (self.chat.close_overlays() or away):
             self.controller.stop()
         self.controller.edit(None)
@@ -256,6 +256,9 @@ class GlmTui(App[None]):
             await self.action_quit()
             return
         self._interrupted = now
+        self.chat.composer.post_message(Composer.AfterSent(self._interrupt))
+
+    async def _interrupt(self) -> None:
         if not self.controller.stop():
             self.say(_("Ctrl+C again quits."))
 

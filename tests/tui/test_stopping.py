@@ -8,11 +8,12 @@ from textual import events
 from tui.app_support import running, saved, send, settled, visible_text, wait_until
 
 
-async def test_escape_right_behind_enter() -> None:
+@pytest.mark.parametrize("stop", ["escape", "ctrl+c"])
+async def test_a_stop_right_behind_enter(stop: str) -> None:
     """Both keys are in the queue before the app looks at either."""
     async with running(ScriptedWorker("An answer.", hold=True)) as (pilot, app, worker):
         await pilot.press(*"hi")
-        for key in ("enter", "escape"):
+        for key in ("enter", stop):
             app.post_message(events.Key(key, None))
         await settled(pilot)
         await wait_until(pilot, lambda: not app.controller.busy)

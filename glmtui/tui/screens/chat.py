@@ -217,9 +217,9 @@ class ChatScreen(Screen[None]):
     def _submitted(self, event: Composer.Submitted) -> None:
         self.app.submit(event.text)
 
-    @on(Composer.StopWanted)
-    def _stop(self, event: Composer.StopWanted) -> None:
-        self.app.do(self.app.stop(away=event.away))
+    @on(Composer.AfterSent)
+    def _after_sent(self, event: Composer.AfterSent) -> None:
+        self.app.do(event.work())
 
     @on(QueueStrip.Wanted)
     def _queue_wanted(self, event: QueueStrip.Wanted) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -69,11 +69,10 @@ class Composer(Vertical):
             return self.composer
 
     @dataclass
-    class StopWanted(Message):
-        """The person wants to stop what was sent before; it comes in order with `Submitted`."""
+    class AfterSent(Message):
+        """Something to do when all that was sent before is known: it comes in order with `Submitted`."""
 
-        away: bool
-        """They were elsewhere than here."""
+        work: Callable[[], Awaitable[None]]
 
     enter_sends = var(True)
     """Enter sends and ctrl+j makes a new line; False: the reverse."""
