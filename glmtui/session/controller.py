@@ -234,8 +234,10 @@ class ChatController:
                 self.answer.handle = None
             in_use = [self.answer, self._wanted, *self.queue]
             same = [each.conversation for each in in_use if each and each.conversation.id == conversation.id]
-            self.conversation = same[0] if same else conversation
-            self.editing = self._place = None
+            wanted = same[0] if same else conversation
+            if wanted is not self.conversation:
+                self.editing = self._place = None
+            self.conversation = wanted
             self.status.used = 0
             await self.attach()
 

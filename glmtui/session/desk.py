@@ -92,6 +92,8 @@ class Desk:
         answer = app.controller.answer
         if answer and answer.conversation.id == conversation_id:
             raise UserError(_("This conversation is being answered. Esc stops it."))
+        if any(item.conversation.id == conversation_id for item in app.controller.queue):
+            raise UserError(_("Messages wait to be sent in this conversation: send or cancel them first."))
         app.library.trash(conversation_id)
         app.controller.can_undo(_("The conversation is back."), lambda: app.library.restore(conversation_id))
         if key := app.shown_key("history.undo"):

@@ -194,6 +194,27 @@ async def test_what_waits_elsewhere_is_shown_there_and_sent_there() -> None:
         assert [message.text for message in other.branch()] == ["other", ""]
 
 
+async def test_a_conversation_in_which_messages_wait_is_not_deleted() -> None:
+    async with waiting("one") as (pilot, app, _worker):
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: app.controller.answer is None)
+        await send(pilot, "/delete")
+        await wait_until(pilot, lambda: "send or cancel them first" in visible_text(app.chat.transcript))
+        assert app.library.list()
+
+
+async def test_an_edit_goes_on_when_another_program_writes_to_the_conversation() -> None:
+    async with waiting() as (pilot, app, worker):
+        worker.finish()
+        await wait_until(pilot, lambda: not app.controller.busy)
+        first = app.controller.conversation.branch()[0].id
+        app.chat.edit(first)
+        saved(app).append("user", "from elsewhere")
+        await app.desk.take_in()
+        assert "from elsewhere" in visible_text(app.chat.transcript)
+        assert app.controller.editing == first
+
+
 def test_only_one_of_two_running_programs_has_what_waits(home: object) -> None:
     mine, other = WaitingTexts(), WaitingTexts()
     other._owner = [os.getppid(), _since(os.getppid())]
