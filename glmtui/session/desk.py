@@ -29,6 +29,8 @@ class Desk:
         self._waiting: WaitingTexts | None = None
         self._waiting_ids: set[str] = set()
         self._unreadable: Conversation | None = None
+        self._remembered: str | None = None
+        """What the file of the open conversation says."""
 
     # --- at the start and the end ---
 
@@ -50,10 +52,16 @@ class Desk:
     def leave(self) -> None:
         """Remember what is open and what was being written."""
         self.keep_draft()
-        path = self._app.controller.conversation.path
+
+    def _keep_open(self) -> None:
+        """Remember which conversation is open."""
+        opened = str(self._app.controller.conversation.path or "")
+        if opened == self._remembered:
+            return
+        self._remembered = opened
         with suppress(OSError):  # only a convenience
             paths.make_private(self._last.parent)
-            write_atomically(self._last, str(path or "").encode())
+            write_atomically(self._last, opened.encode())
 
     def _last_path(self) -> Path | None:
         try:
@@ -154,13 +162,15 @@ class Desk:
     async def _show(self, conversation: Conversation, message_id: str | None = None) -> None:
         await self._app.controller.open(conversation)
         self._restore_draft()
+        self._keep_open()
         self._app.opened(message_id)
 
     # --- drafts ---
 
     def keep_draft(self) -> None:
-        """Remember what is in the composer."""
+        """Remember what is in the composer, and of which conversation."""
         self.drafts.set(self._draft_id, self._app.draft)
+        self._keep_open()
 
     def keep_waiting(self) -> None:
         """Remember what waits for an answer to end, so that it is not lost if the program ends before."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
+import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -109,6 +112,7 @@ class GlmTui(App[None]):
         self.set_interval(POLL_SECONDS, self._poll)
         self.set_interval(WATCH_SECONDS, self._watch_files)
         self.set_interval(MEMORY_SECONDS, self._measure_memory)
+        self._leave_in_order()
         await self.desk.open_first()
         self.preferences.tell_problems()
         for problem in self.themes.problems:
@@ -118,11 +122,24 @@ class GlmTui(App[None]):
     async def _poll(self) -> None:
         await self.controller.poll()
 
-    async def action_quit(self) -> None:
+    async def action_quit(self, code: int = 0) -> None:
         """Keep everything and leave."""
         self.desk.leave()
         self.controller.close()
-        self.exit()
+        self.exit(return_code=code)
+
+    def _leave_in_order(self) -> None:
+        """When the system ends the program or the terminal hangs up, keep everything and tidy up first."""
+        if self.is_headless:
+            return
+        loop = asyncio.get_running_loop()
+        for name in ("SIGTERM", "SIGHUP"):
+            with suppress(AttributeError, NotImplementedError):  # Windows has neither
+                number = int(getattr(signal, name))
+                loop.add_signal_handler(number, self._told_to_end, number)
+
+    def _told_to_end(self, number: int) -> None:
+        self.do(self.action_quit(128 + number))
 
     # --- messages and commands ---
 
@@ -398,11 +415,22 @@ class GlmTui(App[None]):
     async def _copy_with_tool(self, text: str) -> None:
         from glmtui.session import clipboard
 
-        try:
-            copied = await asyncio.wait_for(asyncio.to_thread(clipboard.copy_with_tool, text), TOOL_SECONDS)
-        except asyncio.TimeoutError:  # of its own before Python 3.11
-            copied = False
-        self.say(clipboard.said(copied))
+        loop = asyncio.get_running_loop()
+        copied: asyncio.Future[bool] = loop.create_future()
+
+        def tell(found: bool) -> None:
+            if not copied.done():
+                copied.set_result(found)
+
+        def work() -> None:
+            found = clipboard.copy_with_tool(text)
+            with suppress(RuntimeError):  # the app was closed meanwhile
+                loop.call_soon_threadsafe(tell, found)
+
+        # Not the loop's own threads: the program would wait for a tool that hangs before it ends.
+        threading.Thread(target=work, name="glmtui-clipboard", daemon=True).start()
+        done, _waiting = await asyncio.wait([copied], timeout=TOOL_SECONDS)
+        self.say(clipboard.said(bool(done) and copied.result()))
 
     async def write_file(self, path: Path, text: str) -> None:
         """Write a file that is not there yet."""

@@ -23,7 +23,12 @@ async def perform(app: GlmTui, message_id: str, action: str, text: str) -> None:
         case "quote":
             app.chat.composer.quote(text or answer_of(conversation.messages[message_id].text))
         case "edit":
-            app.chat.edit(message_id)
+            branch = conversation.branch()
+            ids = [message.id for message in branch]
+            before = branch[: ids.index(message_id) + 1] if message_id in ids else []
+            questions = [message.id for message in before if message.role == "user"]
+            if questions:  # of an answer: what it answers
+                app.chat.edit(questions[-1])
         case "regenerate":
             await controller.regenerate(message_id)
         case "continue":

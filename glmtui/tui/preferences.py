@@ -92,6 +92,8 @@ class Preferences:
             load_model(app)
         if "ui.theme" in changed:
             app.themes.choose(str(self._settings["ui.theme"]))
+            if app.theme != self._settings["ui.theme"]:
+                app.chat.notice(app.themes.problems[-1], "warning")
         if "ui.language" in changed:
             i18n.use(str(self._settings["ui.language"]))
             await app.rebuild()

@@ -83,6 +83,18 @@ def test_copying_goes_to_the_terminal_and_to_the_tool_and_says_what_is_known(
         assert stored.read_text("utf-8") == sent.decode()
 
 
+def test_a_clipboard_tool_that_hangs_keeps_nobody_waiting(start: Start, tmp_path: Path) -> None:
+    tool(tmp_path / "bin", "xclip", "sleep 60 < /dev/null")
+    terminal = start(DISPLAY=":77", PATH=f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    answered(terminal)
+    terminal.type("/copy")
+    terminal.wait("/copy")
+    terminal.type("\r")
+    terminal.wait("Sent to the terminal's clipboard.")
+    terminal.type("\x11")
+    assert terminal.exit_code(within=10) == 0
+
+
 def test_the_mouse_is_left_to_the_terminal_where_the_settings_say_so(start: Start) -> None:
     assert all(mode in start().raw for mode in MOUSE[:1])
     assert not any(mode in start("[ui]\nmouse = false\n").raw for mode in MOUSE)
@@ -102,14 +114,25 @@ def test_a_long_answer_calls_who_looks_elsewhere(kind: str, said: bytes, start: 
     terminal.wait(lambda _text: said in terminal.raw)
 
 
-def test_hanging_up_in_an_answer_keeps_what_was_said(start: Start, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_program_that_is_told_to_end_keeps_what_was_said_and_tidies_up(number: int, start: Start) -> None:
     terminal = start()
-    terminal.type("How do I load ChatGLM-6B?\r")
-    terminal.wait(lambda text: "answering" in text or "tok/s" in text)
-    os.kill(terminal.child.pid, signal.SIGHUP)
-    terminal.exit_code()
+    terminal.type("What are you?\r")
+    terminal.wait(lambda text: "▌ You" in text and ("answering" in text or "tok/s" in text))
+    os.kill(terminal.child.pid, number)
+    assert terminal.exit_code() == 128 + number
+    assert b"\x1b[?1049l" in terminal.raw, "the terminal's own screen is back"
     again = start()
-    again.wait("How do I load ChatGLM-6B?")
+    again.wait("▌ What are you?")
+
+
+def test_a_program_that_was_killed_opens_the_same_conversation_again(start: Start) -> None:
+    terminal = start()
+    answered(terminal, "What are you?")
+    terminal.pump(1.0)
+    os.kill(terminal.child.pid, signal.SIGKILL)
+    terminal.exit_code()
+    start().wait("▌ What are you?")
 
 
 def test_vi_keys_move_through_the_transcript(start: Start) -> None:

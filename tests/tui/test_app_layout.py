@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from textual.widget import Widget
-from tui.app_support import ScriptedWorker, running, send, settled, visible_text, wait_until
+from tui.app_support import ScriptedWorker, running, screen_lines, send, settled, visible_text, wait_until
 
 from glmtui.tui import keys
 from glmtui.tui.screens.help import HelpScreen
@@ -30,6 +30,21 @@ async def test_a_small_window_shows_the_chat_alone_and_panes_over_it() -> None:
         assert app.settings["ui.history_pane"], "what a small window hides is no change of a setting"
         await send(pilot, "Go")
         await wait_until(pilot, lambda: "Hello!" in visible_text(chat.transcript))
+
+
+async def test_a_tiny_window_shows_what_is_written_and_answered() -> None:
+    async with running(ScriptedWorker("Yes."), size=(20, 5)) as (pilot, app, _worker):
+        await pilot.press(*"hi")
+        await settled(pilot)
+        assert any("hi" in line for line in screen_lines(app))
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: any("Yes." in line for line in screen_lines(app)))
+        await pilot.press("f1")
+        await wait_until(pilot, lambda: any("Help" in line for line in screen_lines(app)))
+        await pilot.press("escape")
+        await pilot.resize_terminal(120, 36)
+        await settled(pilot)
+        assert app.chat.title_bar.display
 
 
 async def test_a_large_window_keeps_lines_readable() -> None:

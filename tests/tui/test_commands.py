@@ -216,7 +216,8 @@ async def test_completion_offers_commands_and_arguments() -> None:
     async with running() as (pilot, app, _worker):
         await pilot.press(*"/qu")
         await pilot.pause()
-        assert [offer.text.strip() for offer in app.chat.composer.popup.offers][:2] == ["/quant", "/quit"]
+        offered = [offer.text.strip() for offer in app.chat.composer.popup.offers]
+        assert offered[:3] == ["/queue", "/quant", "/quit"]
         app.chat.composer.text = "/theme mid"
         await pilot.pause()
         assert [offer.text for offer in app.chat.composer.popup.offers] == ["/theme midnight"]

@@ -405,6 +405,8 @@ async def test_no_keys_lose_what_was_written(steps: list[str | int]) -> None:
                 await pilot.press(step)
             else:
                 await type_text(pilot, step)
+        while composer.prompt.history.redo_stack:  # what the keys undid
+            composer.prompt.redo()
         text = composer.text
         while composer.prompt.history.undo_stack:
             composer.prompt.undo()

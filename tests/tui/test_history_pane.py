@@ -89,6 +89,18 @@ async def test_search_finds_text_and_opens_it() -> None:
         await wait_until(pilot, lambda: "Nothing found." in visible_text(app.chat.history))
 
 
+async def test_what_was_found_is_pinned_and_then_deleted() -> None:
+    write("怎样量化模型？", "something else")
+    async with running() as (pilot, app, _worker):
+        await pilot.press("ctrl+o")
+        app.chat.history.search.value = "量化"
+        await wait_until(pilot, lambda: "something else" not in visible_text(app.chat.history.list))
+        await pilot.press("enter", "down", "p")
+        await settled(pilot)
+        await pilot.press("d")
+        await wait_until(pilot, lambda: len(Library().list()) == 1)
+
+
 async def test_rename_delete_and_undo() -> None:
     write("first")
     async with running() as (pilot, app, _worker):

@@ -150,3 +150,11 @@ async def test_a_deleted_message_is_brought_back_by_a_key() -> None:
         await press(pilot, ["u"])
         await wait_until(pilot, lambda: "question" in screen_text(app))
         assert len(saved(app).branch()) == 2
+
+
+async def test_to_edit_an_answer_is_to_edit_what_it_answers() -> None:
+    async with running(ScriptedWorker("answer")) as (pilot, app, _worker):
+        await send(pilot, "question")
+        app.chat.transcript.focus()
+        await press(pilot, ["G", "k", "j", "e"])
+        assert app.chat.composer.text == "question"

@@ -56,7 +56,7 @@ class ChatScreen(Screen[None]):
     """Lays out the panes and shows what the controller says: it is the controller's `ChatView`."""
 
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-normal")]  # noqa: RUF012 (as Textual declares it)
-    VERTICAL_BREAKPOINTS = [(0, "-low"), (28, "-high")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-tiny"), (10, "-low"), (28, "-high")]  # noqa: RUF012
     NARROW = 100
     app: GlmTui
 

@@ -251,7 +251,7 @@ class HistoryPane(Vertical):
             self._more()
         self._say_how_many(searching)
         wanted = highlighted or self.current
-        if wanted and not searching:
+        if wanted:
             for index, option in enumerate(self.list.options):
                 if option.id == wanted:
                     self.list.highlighted = index
@@ -305,6 +305,7 @@ class HistoryPane(Vertical):
     @on(Input.Changed, "#history-search")
     def _search_later(self, event: Input.Changed) -> None:
         event.stop()
+        self.list.highlighted = None
         if self._timer:
             self._timer.stop()
         self._timer = self.set_timer(self.DELAY, self.reload)
