@@ -122,7 +122,9 @@ def weights_read(network: nn.Module) -> list[Tensor]:
     for module in network.modules():
         tensors: list[Tensor] = []
         if isinstance(module, QuantizedLinear):
+            skipped = getattr(module.weight, "low", None)  # of that plane a token reads next to nothing
             tensors = [*module.weight.buffers(), *module.parameters(recurse=False)]
+            tensors = [tensor for tensor in tensors if tensor is not skipped]
         elif not isinstance(module, nn.Embedding | QuantizedEmbedding):
             tensors = list(module.parameters(recurse=False))
         found |= {tensor.data_ptr(): tensor for tensor in tensors}

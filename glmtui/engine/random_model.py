@@ -18,7 +18,7 @@ from glmtui.models.checkpoint import assign, shapes_only
 from glmtui.models.folder import TRANSFORMERS
 from glmtui.quant.formats import Bits
 from glmtui.quant.fused import fuse
-from glmtui.quant.network import bits_of, install, random_packed
+from glmtui.quant.network import bits_of, in_planes, install, random_packed
 
 _FIRST = {"num_attention_heads": 32, "bos_token_id": 130004, "eos_token_id": 130005}
 _FIRST |= {"mask_token_id": 130000, "gmask_token_id": 130001}
@@ -44,13 +44,11 @@ def random_network(name: str, quant: Quant, dtype: torch.dtype) -> LanguageModel
     bits = cast("Bits | None", None if quant == "none" else int(quant))
     for parameter, empty in list(network.named_parameters()):
         packed_bits = None if bits is None else bits_of(network, parameter, bits)
-        if packed_bits is not None:
-            install(
-                network,
-                parameter,
-                random_packed(packed_bits, empty.shape[0], empty.shape[1], generator),
-                dtype=dtype,
-            )
+        if bits is not None and packed_bits is not None:
+            rows, columns = empty.shape
+            planes = in_planes(network, parameter, bits)
+            packed = random_packed(packed_bits, rows, columns, generator, planes=planes)
+            install(network, parameter, packed, dtype=dtype)
         elif empty.dim() == 2:
             tensor = torch.empty(empty.shape, dtype=dtype).normal_(0, 0.02, generator=generator)
             assign(network, parameter, tensor)

@@ -110,6 +110,14 @@ class KVCache:
         other._buffers = [buffer if buffer is None else buffer.clone() for buffer in self._buffers]
         return other
 
+    def buffers(self, count: int) -> list[Tensor]:
+        """Return each layer's ``[2, 1, heads, capacity, head_dim]``, with room for `count` more tokens.
+
+        There are none before the first `append`.
+        """
+        self.reserve(count)
+        return [buffer for buffer in self._buffers if buffer is not None]
+
     @property
     def nbytes(self) -> int:
         """Bytes that the buffers take."""
@@ -227,6 +235,26 @@ class SwiGLU(nn.Module):
         """``[..., 2 width]`` to ``[..., width]``."""
         gate, up = x.chunk(2, dim=-1)
         return F.silu(gate) * up
+
+
+class Layers(nn.ModuleList):
+    """The blocks of a network, in order.
+
+    What is faster for one token than to call them one after another can take its place.
+    """
+
+    def step(self, x: Tensor, rotary: tuple[Tensor, Tensor], cache: KVCache) -> Tensor | None:
+        """Run one token through all blocks at once; None where they have to be called, which nothing forbids.
+
+        Args:
+            x: the token, ``[..., hidden]``.
+            rotary: cosine and sine of its position, ``head_dim`` elements; sine carries the rotation's sign.
+            cache: is given the token's keys and values, which it does not count yet.
+
+        Returns:
+            The shape of `x`.
+        """
+        return None
 
 
 class LanguageModel(Protocol):

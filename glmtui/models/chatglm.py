@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from glmtui.errors import UserError
 from glmtui.i18n import _
-from glmtui.models.base import ROWS, Check, CoreAttention, KVCache, Meter, Slots, Turn, causal_mask
+from glmtui.models.base import ROWS, Check, CoreAttention, KVCache, Layers, Meter, Slots, Turn, causal_mask
 from glmtui.models.ptuning import PrefixEncoder
 
 ALPHA = math.sqrt(2 * 28)
@@ -235,7 +235,7 @@ class Transformer(nn.Module):
     def __init__(self, config: ChatGLMConfig) -> None:
         super().__init__()
         self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.layers = Layers(Block(config) for _ in range(config.num_layers))
         self.final_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layernorm_epsilon)
         self.prefix_encoder: PrefixEncoder | None = None
         if config.pre_seq_len is not None:
@@ -336,10 +336,15 @@ class ChatGLM(nn.Module):
             cache.read_layout(ids.tolist(), self.config)
         x = self.transformer.word_embeddings(ids)[None]
         index = torch.arange(cache.length, cache.length + n, device=ids.device)
-        pieces = list(_pieces(cache, self.turns(cache, index, x.dtype)))
-        meter = Meter(check, 2 * len(pieces) * len(layers))
-        for layer, block in enumerate(layers):
-            x = block(x, pieces, cache, layer, meter, last_only=last_only and layer == len(layers) - 1)
+        turns = self.turns(cache, index, x.dtype)
+        stepped = layers.step(x, turns, cache) if n == 1 else None
+        if stepped is not None:
+            x = stepped
+        else:
+            pieces = list(_pieces(cache, turns))
+            meter = Meter(check, 2 * len(pieces) * len(layers))
+            for layer, block in enumerate(layers):
+                x = block(x, pieces, cache, layer, meter, last_only=last_only and layer == len(layers) - 1)
         cache.advance(n)
         logits: Tensor = self.lm_head(self.transformer.final_layernorm(x[0]))
         return logits.float()

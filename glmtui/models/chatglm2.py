@@ -17,7 +17,18 @@ from torch import Tensor, nn
 
 from glmtui.errors import UserError
 from glmtui.i18n import _
-from glmtui.models.base import Check, Chunk, CoreAttention, KVCache, Meter, Slots, SwiGLU, Turn, in_chunks
+from glmtui.models.base import (
+    Check,
+    Chunk,
+    CoreAttention,
+    KVCache,
+    Layers,
+    Meter,
+    Slots,
+    SwiGLU,
+    Turn,
+    in_chunks,
+)
 from glmtui.models.ptuning import PrefixEncoder
 
 _FIXED = {
@@ -216,7 +227,7 @@ class Encoder(nn.Module):
 
     def __init__(self, config: ChatGLM2Config) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.layers = Layers(Block(config) for _ in range(config.num_layers))
         self.final_layernorm = nn.RMSNorm(config.hidden_size, eps=config.layernorm_epsilon)
 
 
@@ -284,6 +295,9 @@ class ChatGLM2(nn.Module):
         def run(chunk: Chunk, meter: Meter) -> Tensor:
             x: Tensor = self.transformer.embedding.word_embeddings(chunk.ids)
             turns = self.turns(chunk.positions, x.dtype)
+            stepped = layers.step(x, turns, cache) if len(ids) == 1 else None
+            if stepped is not None:
+                return stepped
             for layer, block in enumerate(layers):
                 meter()
                 x = block(x, turns, chunk.mask, cache, layer, chunk.start)

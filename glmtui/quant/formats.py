@@ -18,6 +18,10 @@ bits      weight                                          scales                
 ========  ==============================================  ===========================  ================
 
 ``factor * (q - 8)`` fits a signed byte, so prompts run through the same byte products in both.
+
+The output layer's INT8 lies **in two planes**: the high nibbles of all bytes, and the low ones, each in the
+order of INT4. The high ones tell which tokens may be likely, and only for these the low ones are read: half
+of the bytes for the logits of INT8 wherever it matters (`glmtui.quant.linear.QuantizedLinear`).
 """
 
 from __future__ import annotations
@@ -85,6 +89,9 @@ class Packed:
     values: Tensor
     """uint8 ``[blocks, groups, 256 * bits]``: chunks of 64 bytes, each 4 columns of 16 rows (INT8, signed) or
     4 columns in the low and the next 4 in the high nibbles (INT4, plus 8)."""
+    low: Tensor | None = None
+    """uint8 ``[blocks, groups, 1024]``: the low nibbles of INT8 in two planes, in the order of INT4. `values`
+    has the same shape then, and holds the high ones, plus 8."""
     scales: Tensor | None = None
     """float16 ``[blocks, groups, 16]``."""
     factors: Tensor | None = None
@@ -95,7 +102,7 @@ class Packed:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that one product with a vector reads."""
+        """Bytes that it takes."""
         return sum(tensor.nbytes for tensor in self.tensors().values())
 
     def tensors(self) -> dict[str, Tensor]:
@@ -104,19 +111,20 @@ class Packed:
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
     def to(self, device: torch.device | str) -> Packed:
-        """Return the same matrix on `device`."""
-        return Packed(
-            self.bits,
-            self.rows,
-            self.columns,
-            **{name: tensor.to(device) for name, tensor in self.tensors().items()},
-        )
+        """Return the same matrix on `device`. Planes are joined where they are of no use: not on the CPU."""
+        tensors = self.tensors()
+        if torch.device(device).type != "cpu" and "low" in tensors:
+            tensors["values"] = join_planes(tensors["values"], tensors.pop("low"))
+        moved = {name: tensor.to(device) for name, tensor in tensors.items()}
+        return Packed(self.bits, self.rows, self.columns, **moved)
 
     def integers(self, first: int = 0, last: int | None = None) -> Tensor:
         """Return blocks `first` to `last` in units of their scale, int8 ``[rows, columns]`` with padding."""
         values = self.values[first:last]
         blocks, groups = values.shape[:2]
         if self.bits == 8:
+            if self.low is not None:
+                values = join_planes(values, self.low[first:last])
             steps = values.view(torch.int8).view(blocks, groups, GROUP // 4, BLOCK, 4)
             return steps.permute(0, 3, 1, 2, 4).reshape(blocks * BLOCK, groups * GROUP)
         pairs = values.view(blocks, groups, GROUP // 8, BLOCK, 4)
@@ -143,15 +151,25 @@ class Packed:
         return weight[:count, : self.columns].to(dtype)
 
 
-TENSORS = ("values", "scales", "factors", "row_scales")
+TENSORS = ("values", "low", "scales", "factors", "row_scales")
 Layout = dict[str, tuple[torch.dtype, tuple[int, ...]]]
 """Type and shape of tensors, by name."""
 
 
-def layout(bits: Bits, rows: int, columns: int, per_row: bool = False) -> Layout:
-    """Return what the tensors of a `Packed` look like; `per_row` when its scales are the published ones."""
+def layout(bits: Bits, rows: int, columns: int, *, per_row: bool = False, planes: bool = False) -> Layout:
+    """Return what the tensors of a `Packed` look like.
+
+    Args:
+        bits: of a weight.
+        rows: of the matrix.
+        columns: the same.
+        per_row: its scales are the published ones.
+        planes: of INT8, whether it lies in two planes.
+    """
     blocks, groups = -(-rows // BLOCK), -(-columns // GROUP)
-    tensors: Layout = {"values": (torch.uint8, (blocks, groups, 256 * bits))}
+    tensors: Layout = {"values": (torch.uint8, (blocks, groups, 1024 if planes else 256 * bits))}
+    if planes:
+        tensors["low"] = tensors["values"]
     if per_row:
         return tensors | {"row_scales": (torch.float32, (blocks, BLOCK))}
     tensors["scales"] = (torch.float16, (blocks, groups, BLOCK))
@@ -160,14 +178,16 @@ def layout(bits: Bits, rows: int, columns: int, per_row: bool = False) -> Layout
     return tensors
 
 
-def quantize(weight: Tensor, bits: Bits) -> Packed:
+def quantize(weight: Tensor, bits: Bits, *, planes: bool = False) -> Packed:
     """Quantise `weight` ``[rows, columns]`` of any floating type with scales per group. Zeros stay zeros.
+
+    `planes` puts INT8 in two planes.
 
     Raises:
         ValueError: a weight is not finite.
     """
     rows, columns = weight.shape
-    packed = empty(bits, rows, columns)
+    packed = empty(bits, rows, columns, planes=planes)
     if kernels := _kernels(weight):
         if not kernels.quantize(weight.contiguous(), packed):
             raise ValueError("the weights are not finite")
@@ -178,7 +198,9 @@ def quantize(weight: Tensor, bits: Bits) -> Packed:
         if not padded.isfinite().all():
             raise ValueError("the weights are not finite")
         grouped = padded.view(padded.shape[0], -1, GROUP)
-        found = _quantize_8(grouped) if bits == 8 else _quantize_4(grouped)
+        found: tuple[Tensor, ...] = _quantize_8(grouped) if bits == 8 else _quantize_4(grouped)
+        if planes:
+            found = (*split_planes(found[0]), *found[1:])
         for target, tensor in zip(packed.tensors().values(), found, strict=False):
             target[block : block + len(tensor)] = tensor
         block += len(padded) // BLOCK
@@ -215,12 +237,25 @@ def _kernels(weight: Tensor) -> cpu.Kernels | None:
     return cpu.load() if weight.device.type == "cpu" else None
 
 
-def empty(bits: Bits, rows: int, columns: int, per_row: bool = False) -> Packed:
-    """Return a matrix for weights ``[rows, columns]`` whose tensors hold nothing yet."""
-    described = layout(bits, rows, columns, per_row)
+def empty(bits: Bits, rows: int, columns: int, *, per_row: bool = False, planes: bool = False) -> Packed:
+    """Return a matrix for weights ``[rows, columns]`` whose tensors hold nothing yet; see `layout`."""
+    described = layout(bits, rows, columns, per_row=per_row, planes=planes)
     tensors = {name: torch.empty(shape, dtype=dtype) for name, (dtype, shape) in described.items()}
     use_huge_pages(tensors["values"])
     return Packed(bits, rows, columns, **tensors)
+
+
+def split_planes(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the high and the low plane of INT8 `values` ``[blocks, groups, 2048]``, each ``[…, 1024]``."""
+    first, second = values.view(*values.shape[:2], -1, 2, BLOCK * 4).unbind(3)
+    high = ((first >> 4) | (second & 0xF0)) ^ 0x88
+    return high.flatten(2), ((first & 15) | (second << 4)).flatten(2)
+
+
+def join_planes(high: Tensor, low: Tensor) -> Tensor:
+    """Return INT8 values ``[blocks, groups, 2048]`` of their planes."""
+    high, low = (plane.view(*plane.shape[:2], -1, BLOCK * 4) for plane in (high ^ 0x88, low))
+    return torch.stack(((high << 4) | (low & 15), (high & 0xF0) | (low >> 4)), dim=3).flatten(2)
 
 
 def _quantize_8(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,8 @@ from glmtui.quant.mps import MpsWeight
 Activations = Literal["int8", "float"]
 """``int8`` rounds activations to 8 bits per token and 128 columns, for the kernels; ``float`` does not."""
 
+REFINED = 256
+"""Blocks of 16 tokens whose logits are those of INT8, of an output layer that lies in two planes."""
 _PIECE = 1 << 22
 """Weights that are unpacked at a time where there are no kernels."""
 _GPU_PIECE = 1 << 26
@@ -26,6 +28,7 @@ class QuantizedWeight(nn.Module):
     """A packed matrix ``[rows, columns]`` as a module: several layers can share one."""
 
     values: Tensor
+    low: Tensor | None
     scales: Tensor | None
     factors: Tensor | None
     row_scales: Tensor | None
@@ -40,13 +43,15 @@ class QuantizedWeight(nn.Module):
     @property
     def packed(self) -> Packed:
         """The tensors as they are now (they may have moved to a device)."""
-        return Packed(self.bits, self.rows, self.columns, *(getattr(self, name) for name in TENSORS))
+        tensors = {name: getattr(self, name) for name in TENSORS}
+        return Packed(self.bits, self.rows, self.columns, **tensors)
 
     def _apply(self, fn: Any, recurse: bool = True) -> QuantizedWeight:
         # `module.half()` and the like are about activations; the scales' types belong to the format.
         self._matrices.clear()
-        for name, tensor in self.packed.tensors().items():
-            setattr(self, name, tensor.to(fn(tensor).device))
+        moved = self.packed.to(fn(self.values[:0]).device)
+        for name in TENSORS:
+            setattr(self, name, getattr(moved, name))
         return self
 
     def multiply(self, x: Tensor, bias: Tensor | None) -> Tensor:
@@ -89,6 +94,9 @@ class QuantizedLinear(nn.Module):
 
     On the CPU with ``int8`` activations through the kernels, in float32; else as the weight itself does it,
     in the type of its input.
+
+    A weight in two planes is an output layer's: for one token the kernels compute the logits by the high
+    plane, and by both where they are highest (`REFINED`).
     """
 
     bias: nn.Parameter | None
@@ -113,12 +121,21 @@ class QuantizedLinear(nn.Module):
         rounds = self.activations == "int8" and x.device.type == "cpu"
         kernels = cpu.load() if rounds else None
         if kernels is not None and isinstance(weight, QuantizedWeight):
-            if bias is not None and bias.dtype != torch.float32:
-                bias = self.bias = nn.Parameter(bias.float(), requires_grad=False)
-            out = kernels.multiply(weight.matrix(bias), flat.float().contiguous()).to(x.dtype)
+            matrix, flat = self.matrix(weight), flat.float().contiguous()
+            out = kernels.multiply(matrix, flat)
+            if weight.low is not None and len(flat) == 1:
+                kernels.refine(matrix, flat, _likeliest(out[0]), out)
+            out = out.to(x.dtype)
         else:
             out = weight.multiply(round_activations(flat.float()).to(x.dtype) if rounds else flat, bias)
         return out.view(*x.shape[:-1], self.out_features)
+
+    def matrix(self, weight: QuantizedWeight) -> cpu.Matrix:
+        """Return what the kernels are given of `weight`, this layer's, and the bias."""
+        bias = self.bias
+        if bias is not None and bias.dtype != torch.float32:
+            bias = self.bias = nn.Parameter(bias.float(), requires_grad=False)
+        return weight.matrix(bias)
 
     def extra_repr(self) -> str:
         """Sizes, for `print`."""
@@ -150,6 +167,13 @@ class QuantizedEmbedding(nn.Module):
         rows = [self.weight.gather(part, self.dtype) for part in torch.split(flat, 64)]
         found = torch.cat(rows) if rows else torch.empty(0, self.embedding_dim, dtype=self.dtype)
         return found.view(*ids.shape, self.embedding_dim)
+
+
+def _likeliest(logits: Tensor) -> Tensor:
+    """Return the blocks of 16 in which the highest of `logits` ``[rows]`` are, `REFINED` of them at most."""
+    padded = F.pad(logits, (0, -len(logits) % BLOCK), value=-torch.inf)
+    highest = padded.view(-1, BLOCK).amax(1)
+    return highest.topk(min(REFINED, len(highest)), sorted=False).indices
 
 
 def round_activations(x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from glmtui.quant.formats import Bits, Packed
+from glmtui.quant.formats import MAX_FACTOR, Bits, Packed, empty
 from glmtui.quant.linear import Activations, QuantizedEmbedding, QuantizedLinear, QuantizedWeight
 from glmtui.quant.mps import MpsWeight
 
@@ -33,6 +33,17 @@ def bits_of(network: nn.Module, name: str, bits: Bits) -> Bits | None:
             return None
         return bits if ".layers." in owner else EMBEDDING_BITS[bits]
     return None
+
+
+def in_planes(network: nn.Module, name: str, bits: Bits) -> bool:
+    """Whether the tensor `name`, quantised to `bits` as `network` is, lies in two planes: the output layer's.
+
+    Also the embedding's, if that is the output layer's too.
+    """
+    tied: Mapping[str, str] = getattr(network, "TIED", {}) if _is_tied(network) else {}
+    module = network.get_submodule(name.rpartition(".")[0])
+    is_output = isinstance(module, nn.Linear | QuantizedLinear) and ".layers." not in name
+    return bits_of(network, name, bits) == 8 and (is_output or name in tied.values())
 
 
 def install(
@@ -66,19 +77,19 @@ def _is_tied(network: nn.Module) -> bool:
     return bool(getattr(getattr(network, "config", None), "tie_word_embeddings", False))
 
 
-def random_packed(bits: Bits, rows: int, columns: int, generator: torch.Generator | None = None) -> Packed:
+def random_packed(
+    bits: Bits, rows: int, columns: int, generator: torch.Generator | None = None, *, planes: bool = False
+) -> Packed:
     """Return random weights with a standard deviation of about ``columns ** -0.5``: for measuring."""
-    from glmtui.quant.formats import BLOCK, GROUP, MAX_FACTOR, SUB
-
-    blocks, groups = -(-rows // BLOCK), -(-columns // GROUP)
-    values = torch.empty(blocks, groups, 256 * bits, dtype=torch.uint8)
-    for block in torch.split(
-        values, max((1 << 24) // values[0].numel(), 1)
-    ):  # drawn as whole words: 8 times faster
-        block.view(torch.int64).random_(-(1 << 63), (1 << 63) - 1, generator=generator)
-    step = columns**-0.5 / (73.0 if bits == 8 else 4.6 * MAX_FACTOR)
-    scales = torch.full((blocks, groups, BLOCK), step, dtype=torch.float16)
-    factors = (
-        torch.full((blocks, groups, GROUP // SUB // 2, BLOCK), 0xFF, dtype=torch.uint8) if bits == 4 else None
-    )
-    return Packed(bits, rows, columns, values, scales, factors)
+    packed = empty(bits, rows, columns, planes=planes)
+    for values in (packed.values, packed.low):
+        if values is None:
+            continue
+        # Drawn as whole words, a piece at a time: 8 times faster.
+        for block in torch.split(values, max((1 << 24) // values[0].numel(), 1)):
+            block.view(torch.int64).random_(-(1 << 63), (1 << 63) - 1, generator=generator)
+    assert packed.scales is not None
+    packed.scales.fill_(columns**-0.5 / (73.0 if bits == 8 else 4.6 * MAX_FACTOR))
+    if packed.factors is not None:
+        packed.factors.fill_(0xFF)
+    return packed

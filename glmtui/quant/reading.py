@@ -21,12 +21,12 @@ from glmtui.quant import cpu, formats
 from glmtui.quant.formats import Bits, Packed
 from glmtui.quant.fused import fuse
 from glmtui.quant.linear import Activations
-from glmtui.quant.network import bits_of, install
+from glmtui.quant.network import bits_of, in_planes, install
 
 Done = Callable[[int], None]
 """Called with the bytes of the checkpoint that were read since the last call; raises to stop."""
 
-FORMAT = "glmtui-1"
+FORMAT = "glmtui-2"
 """What ``quantization_format`` in config.json says of a folder that `glmtui.quant.store` wrote."""
 
 
@@ -53,6 +53,10 @@ class Scheme:
         if self.float_embeddings and not QUANTIZED.search(name):
             return None
         return bits_of(network, name, self.bits)
+
+    def in_planes(self, network: nn.Module, name: str) -> bool:
+        """Whether the tensor `name` lies in two planes."""
+        return self.bits_of(network, name) is not None and in_planes(network, name, self.bits)
 
     def is_per_row(self, name: str) -> bool:
         """Whether the tensor `name` has one scale per row."""
@@ -128,7 +132,7 @@ def entries(
         bits = scheme.bits_of(network, name)
         if bits is not None and isinstance(stored, Tensor):
             try:
-                stored = formats.quantize(stored, bits)
+                stored = formats.quantize(stored, bits, planes=scheme.in_planes(network, name))
             except ValueError as error:
                 raise UserError(
                     _("{path}: {name} cannot be quantised: {error}").format(
@@ -192,5 +196,7 @@ def tensor_layout(network: nn.Module, name: str, shape: tuple[int, ...], scheme:
     bits = scheme.bits_of(network, name)
     if bits is None:
         return {name: (torch.float32, shape)}
-    parts = formats.layout(bits, shape[0], shape[1], scheme.is_per_row(name))
+    parts = formats.layout(
+        bits, *shape, per_row=scheme.is_per_row(name), planes=scheme.in_planes(network, name)
+    )
     return {f"{name}.{part}": description for part, description in parts.items()}

@@ -3,7 +3,8 @@
     python tests/benchmarks/quantisation_quality.py
 
 Prints perplexity and mean Kullback-Leibler divergence (nats per token) over the tokens of the right answers,
-as the table of the README.
+as the table of the README. Of the output layer, which lies in two planes, no larger a part is exact than in a
+model of 130,528 tokens.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from glmtui.models.folder import ModelFolder
 from glmtui.models.nano.corpus import heldout
 from glmtui.models.nano.evaluate import Grader
 from glmtui.models.nano.train import FOLDER
-from glmtui.quant import formats
+from glmtui.quant import formats, linear
 from glmtui.quant.formats import Bits
 from glmtui.quant.network import install
 from glmtui.quant.reading import Scheme, read_into
@@ -53,16 +54,20 @@ def published(bits: Bits) -> nn.Module:
 
 @torch.inference_mode()
 def log_probabilities(network: nn.Module, examples: list[tuple[list[int], list[int]]]) -> list[torch.Tensor]:
-    """Return ``[answer, vocab]`` for every example."""
-    return [
-        F.log_softmax(network(torch.tensor(prompt + answer[:-1]))[len(prompt) - 1 :], dim=-1)
-        for prompt, answer in examples
-    ]
+    """Return ``[answer, vocab]`` for every example, computed as answers are: one token after another."""
+    found = []
+    for prompt, answer in examples:
+        cache = network.new_cache()  # type: ignore[operator]
+        steps = [prompt, *([token] for token in answer[:-1])]
+        rows = [network(torch.tensor(step), cache, last_only=True) for step in steps]
+        found.append(F.log_softmax(torch.cat(rows), dim=-1))
+    return found
 
 
 def main() -> None:
     torch.set_num_threads(1)
     reference = float32()
+    linear.REFINED = linear.REFINED * reference.config.vocab_size // 130528
     grader = Grader(reference)  # type: ignore[arg-type]
     examples = []
     for example in heldout():

@@ -13,7 +13,7 @@
 enum { BLOCK = 16, GROUP = 128, SUB = 32 };
 
 typedef struct {
-    const uint8_t *values;
+    const uint8_t *values, *low;
     const uint16_t *scales;
     const uint8_t *factors;
     const float *row_scales, *bias;
@@ -21,9 +21,30 @@ typedef struct {
     int32_t bits;
 } Matrix;
 
-int glmtui_quantize(const uint8_t *, int, int64_t, int64_t, int, uint8_t *, uint16_t *, uint8_t *, int);
+typedef struct {
+    Matrix query_key_value, dense, up, down;
+    const float *attention_norm, *attention_norm_bias, *mlp_norm, *mlp_norm_bias;
+} Layer;
+
+typedef struct {
+    int64_t hidden, inner, heads, groups, size, query_stride, key, value, group_stride, apart;
+    int32_t centred, gated, from_norm;
+    float epsilon, residual;
+} Shape;
+
+typedef struct {
+    uint16_t *halves;
+    int64_t capacity;
+} Cache;
+
+int glmtui_quantize(const uint8_t *, int, int64_t, int64_t, int, uint8_t *, uint8_t *, uint16_t *, uint8_t *, int);
 void glmtui_reorder(const uint8_t *, int64_t, int64_t, int, uint8_t *, int);
 int glmtui_multiply(const Matrix *, const float *, int64_t, float *, int);
+int glmtui_refine(const Matrix *, const float *, const int64_t *, int64_t, float *, int);
+int glmtui_layers(const Layer *, int64_t, const Shape *, const Cache *, int64_t, const float *, const float *, float *,
+                  int);
+void glmtui_turn(const float *, const float *, const float *, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t,
+                 int64_t, float *, int);
 int glmtui_attend(const float *, const uint16_t *, const uint16_t *, int64_t, int64_t, int64_t, int64_t, int64_t,
                   float *, int);
 void glmtui_gelu(float *, int64_t, int);
@@ -78,7 +99,11 @@ static void near(double found, double expected, double tolerance, const char *wh
 static int integer(const Matrix *m, int64_t row, int64_t column) {
     int64_t groups = (m->columns + GROUP - 1) / GROUP, at = row / BLOCK * groups + column / GROUP;
     int r = (int)(row % BLOCK), c = (int)(column % GROUP);
-    const uint8_t *values = m->values + at * 256 * m->bits;
+    const uint8_t *values = m->values + at * (m->low ? 1024 : 256 * m->bits);
+    if (m->low) {
+        int place = c / 8 * 64 + r * 4 + c % 4, shift = c % 8 / 4 * 4;
+        return ((values[place] >> shift & 15) - 8) * 16 + (m->low[at * 1024 + place] >> shift & 15);
+    }
     if (m->bits == 8) return (int8_t)values[c / 4 * 64 + r * 4 + c % 4];
     int nibble = (values[c / 8 * 64 + r * 4 + c % 4] >> (c % 8 / 4 * 4) & 15) - 8;
     if (!m->factors) return nibble;
@@ -86,17 +111,30 @@ static int integer(const Matrix *m, int64_t row, int64_t column) {
     return nibble * (m->factors[(at * 2 + sub / 2) * BLOCK + r] >> (sub % 2 * 4) & 15);
 }
 
-static double weight(const Matrix *m, int64_t row, int64_t column) {
+static double scale_of(const Matrix *m, int64_t row, int64_t column) {
     int64_t groups = (m->columns + GROUP - 1) / GROUP;
-    double scale = m->row_scales ? m->row_scales[row]
-                                 : of_half(m->scales[(row / BLOCK * groups + column / GROUP) * BLOCK + row % BLOCK]);
-    return scale * integer(m, row, column);
+    return m->row_scales ? m->row_scales[row]
+                         : of_half(m->scales[(row / BLOCK * groups + column / GROUP) * BLOCK + row % BLOCK]);
+}
+
+static double weight(const Matrix *m, int64_t row, int64_t column) {
+    return scale_of(m, row, column) * integer(m, row, column);
+}
+
+/* The same, of a matrix in two planes by its high one alone. */
+static double coarse_weight(const Matrix *m, int64_t row, int64_t column) {
+    return scale_of(m, row, column) * ((integer(m, row, column) & ~15) + 8);
 }
 
 static void check_product(const Matrix *m, int threads) {
     int64_t tokens = within(1, within(0, 3) ? 6 : 70), groups = (m->columns + GROUP - 1) / GROUP;
     float *x = numbers(tokens * m->columns), *out = need(tokens * m->rows * (int64_t)sizeof(float));
     expect(glmtui_multiply(m, x, tokens, out, threads) == 0, "memory", tokens, m->rows, m->columns);
+    int64_t refined = -1; /* the block that is exact, of one token's product by two planes */
+    if (m->low && tokens == 1) {
+        refined = within(0, (m->rows - 1) / BLOCK);
+        expect(glmtui_refine(m, x, &refined, 1, out, threads) == 0, "memory", 1, m->rows, m->columns);
+    }
     for (int64_t t = 0; t < tokens; t++)
         for (int64_t row = 0; row < m->rows; row++) {
             double sum = m->bias ? m->bias[row] : 0, size = fabs(sum);
@@ -106,7 +144,8 @@ static void check_product(const Matrix *m, int threads) {
                 for (int64_t c = g * GROUP; c < end; c++) largest = fmaxf(largest, fabsf(x[t * m->columns + c]));
                 float inverse = largest > 0 ? 127.0f / largest : 0;
                 for (int64_t c = g * GROUP; c < end; c++) {
-                    double w = weight(m, row, c) * (largest / 127.0f);
+                    int exact = refined < 0 || row / BLOCK == refined;
+                    double w = (exact ? weight : coarse_weight)(m, row, c) * (largest / 127.0f);
                     sum += w * rintf(x[t * m->columns + c] * inverse);
                     size += fabs(w) * 127;
                 }
@@ -121,10 +160,12 @@ static void matrices(void) {
     int64_t rows = within(1, 70), columns = 2 * within(1, within(0, 3) ? 150 : 2200);
     int64_t blocks = (rows + BLOCK - 1) / BLOCK, groups = (columns + GROUP - 1) / GROUP;
     int bits = within(0, 1) ? 8 : 4, threads = (int)within(1, 3), kind = (int)within(0, 3);
-    uint8_t *values = need(blocks * groups * 256 * bits), *factors = NULL;
+    int planes = bits == 8 && kind < 3 && within(0, 1);
+    uint8_t *values = need(blocks * groups * (planes ? 1024 : 256 * bits)), *factors = NULL;
+    uint8_t *low = planes ? need(blocks * groups * 1024) : NULL;
     uint16_t *scales = NULL;
     float *row_scales = NULL, *bias = within(0, 1) ? numbers(rows) : NULL;
-    Matrix m = {values, NULL, NULL, NULL, bias, rows, columns, bits};
+    Matrix m = {values, low, NULL, NULL, NULL, bias, rows, columns, bits};
     if (kind < 3) {
         int64_t width = kind == 0 ? 4 : 2;
         uint8_t *stored = need(rows * columns * width);
@@ -141,7 +182,8 @@ static void matrices(void) {
         }
         m.scales = scales = need(blocks * groups * BLOCK * 2);
         if (bits == 4) m.factors = factors = need(blocks * groups * 2 * BLOCK);
-        expect(!glmtui_quantize(stored, kind, rows, columns, bits, values, scales, factors, threads), "finite", 0, 0, 0);
+        expect(!glmtui_quantize(stored, kind, rows, columns, bits, values, low, scales, factors, threads), "finite", 0,
+               0, 0);
         for (int64_t r = 0; r < rows; r++)
             for (int64_t c = 0; c < columns; c++) {
                 float largest = 0;
@@ -169,6 +211,7 @@ static void matrices(void) {
     }
     check_product(&m, threads);
     free(values);
+    free(low);
     free(scales);
     free(factors);
     free(row_scales);
@@ -206,6 +249,95 @@ static void attention(void) {
     free(out);
     free(keys);
     free(values);
+}
+
+static Matrix random_matrix(int64_t rows, int64_t columns) {
+    int64_t cells = (rows + BLOCK - 1) / BLOCK * ((columns + GROUP - 1) / GROUP);
+    int bits = within(0, 1) ? 8 : 4;
+    float *exact = numbers(rows * columns);
+    uint8_t *values = need(cells * 256 * bits), *factors = bits == 4 ? need(cells * 2 * BLOCK) : NULL;
+    uint16_t *scales = need(cells * BLOCK * 2);
+    for (int64_t i = 0; i < rows * columns; i++) exact[i] /= sqrtf((float)columns);
+    glmtui_quantize((uint8_t *)exact, 0, rows, columns, bits, values, NULL, scales, factors, 1);
+    free(exact);
+    return (Matrix){values, NULL, scales, factors, NULL, within(0, 1) ? numbers(rows) : NULL, rows, columns, bits};
+}
+
+static void forget(Matrix m) {
+    free((void *)m.values);
+    free((void *)m.scales);
+    free((void *)m.factors);
+    free((void *)m.bias);
+}
+
+static float *normed(const Shape *s, const float *x, const float *weight, const float *bias) {
+    double mean = 0, squares = 0;
+    float *out = need(s->hidden * (int64_t)sizeof(float));
+    for (int64_t i = 0; i < s->hidden && s->centred; i++) mean += x[i] / (double)s->hidden;
+    for (int64_t i = 0; i < s->hidden; i++) squares += (x[i] - mean) * (x[i] - mean) / (double)s->hidden;
+    for (int64_t i = 0; i < s->hidden; i++)
+        out[i] = (float)((x[i] - mean) / sqrt(squares + s->epsilon) * weight[i] + (bias ? bias[i] : 0));
+    return out;
+}
+
+static void add_residual(const Shape *s, float *product, const float *normed, const float *x) {
+    for (int64_t i = 0; i < s->hidden; i++) product[i] += s->residual * (s->from_norm ? normed : x)[i];
+}
+
+/* A layer at once against its parts, one after another. Its norms' biases tell LayerNorm from RMSNorm. */
+static void layers(void) {
+    int v1 = (int)within(0, 1), threads = (int)within(1, 3);
+    int64_t groups = within(1, 3), heads = v1 ? groups : groups * within(1, 3), size = 16 * within(1, 5);
+    int64_t hidden = within(1, 300), inner = within(1, 300), place = within(0, 20), width = (heads + 2 * groups) * size;
+    Shape s = {hidden, inner, heads, groups, size, v1 ? 3 * size : size, v1 ? size : heads * size,
+               v1 ? 2 * size : (heads + groups) * size, v1 ? 3 * size : size, within(0, 1) ? 1 : 8, v1, !v1, v1,
+               1e-5f, v1 ? 7.5f : 1};
+    Layer layer = {random_matrix(width, hidden), random_matrix(hidden, heads * size),
+                   random_matrix(v1 ? inner : 2 * inner, hidden), random_matrix(hidden, inner), numbers(hidden),
+                   v1 ? numbers(hidden) : NULL, numbers(hidden), v1 ? numbers(hidden) : NULL};
+    int64_t capacity = place + within(1, 3), stride = capacity * size, halves = 2 * groups * stride;
+    Cache cache = {need(halves * 2), capacity};
+    for (int64_t i = 0; i < halves; i++) cache.halves[i] = (uint16_t)(next() & 0xB7FF);
+    float *x = numbers(hidden), *found = need(hidden * (int64_t)sizeof(float)), *cosine = numbers(size), *sine = numbers(size);
+    memcpy(found, x, (size_t)hidden * sizeof(float));
+    expect(!glmtui_layers(&layer, 1, &s, &cache, place, cosine, sine, found, threads), "memory", 0, 0, 0);
+
+    float *a = normed(&s, x, layer.attention_norm, layer.attention_norm_bias), *projected = need(width * 4);
+    float *turned = need((heads + groups) * size * 4), *attended = need(heads * size * 4), *h = need(hidden * 4);
+    glmtui_multiply(&layer.query_key_value, a, 1, projected, 1);
+    for (int64_t i = 0; i < heads + groups; i++) {
+        int64_t g = i - heads, from = g < 0 ? i * s.query_stride : s.key + g * s.group_stride;
+        glmtui_turn(projected + from, cosine, sine, 1, 1, 1, size, 0, 0, s.apart, turned + i * size, 1);
+        for (int64_t c = 0; g >= 0 && c < size; c++) {
+            float key = turned[i * size + c], value = projected[s.value + g * s.group_stride + c];
+            const uint16_t *at = cache.halves + g * stride + place * size + c;
+            near(of_half(at[0]), key, 1e-3 * fabsf(key) + 1e-3, "key", g, c, place);
+            near(of_half(at[groups * stride]), value, 1e-3 * fabsf(value) + 1e-3, "value", g, c, place);
+        }
+    }
+    glmtui_attend(turned, cache.halves, cache.halves + groups * stride, heads, groups, place + 1, size, stride, attended, 1);
+    glmtui_multiply(&layer.dense, attended, 1, h, 1);
+    add_residual(&s, h, a, x);
+    float *m = normed(&s, h, layer.mlp_norm, layer.mlp_norm_bias), *up = need(layer.up.rows * 4), *out = need(hidden * 4);
+    float *active = need(inner * 4);
+    glmtui_multiply(&layer.up, m, 1, up, 1);
+    if (s.gated) glmtui_swiglu(up, 1, inner, active, 1);
+    else glmtui_gelu(memcpy(active, up, (size_t)inner * 4), inner, 1);
+    glmtui_multiply(&layer.down, active, 1, out, 1);
+    add_residual(&s, out, m, h);
+    double difference = 0, largest = 1e-3; /* an activation half-way between two bytes may go either way */
+    for (int64_t i = 0; i < hidden; i++) {
+        difference = fmax(difference, fabs(found[i] - out[i]));
+        largest = fmax(largest, fabs(out[i]));
+    }
+    near(difference, 0, 0.03 * largest, "layer", hidden, inner, place);
+    Matrix made[] = {layer.query_key_value, layer.dense, layer.up, layer.down};
+    for (int i = 0; i < 4; i++) forget(made[i]);
+    float *all[] = {x, found, cosine, sine, a, projected, turned, attended, h, m, up, out, active,
+                    (float *)layer.attention_norm, (float *)layer.attention_norm_bias, (float *)layer.mlp_norm,
+                    (float *)layer.mlp_norm_bias};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+    free(cache.halves);
 }
 
 static void elementwise(void) {
@@ -251,6 +383,7 @@ int main(int argc, char **argv) {
     do {
         matrices();
         attention();
+        layers();
         if (runs % 8 == 0) elementwise();
         if (runs % 8 == 1) bytes();
         runs++;

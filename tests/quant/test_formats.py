@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from glmtui.quant import formats
+from glmtui.quant import cpu, formats
 from glmtui.quant.formats import Packed
 
 SHAPES = [(1, 1), (16, 128), (17, 130), (40, 96), (3, 512)]
@@ -110,6 +110,25 @@ def test_parts_of_a_matrix_unpack_alone():
 
 
 def check_layout(packed: Packed, per_row: bool = False) -> None:
-    expected = formats.layout(packed.bits, packed.rows, packed.columns, per_row)
+    expected = formats.layout(packed.bits, packed.rows, packed.columns, per_row=per_row)
     assert {name: (t.dtype, tuple(t.shape)) for name, t in packed.tensors().items()} == expected
     assert all(tensor.is_contiguous() for tensor in packed.tensors().values())
+
+
+def test_planes_are_the_same_bytes():
+    values = torch.arange(256, dtype=torch.uint8).repeat(3, 2, 8)
+    high, low = formats.split_planes(values)
+    assert high.shape == low.shape == (3, 2, 1024)
+    assert torch.equal(formats.join_planes(high, low), values)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (50, 300)])
+def test_int8_in_planes_is_int8(monkeypatch, rows, columns):
+    weight = torch.randn(rows, columns)
+    for load in (cpu.load, lambda: None):
+        monkeypatch.setattr(cpu, "load", load)
+        packed, whole = formats.quantize(weight, 8, planes=True), formats.quantize(weight, 8)
+        described = formats.layout(8, rows, columns, planes=True)
+        assert {name: (each.dtype, tuple(each.shape)) for name, each in packed.tensors().items()} == described
+        assert torch.equal(packed.dequantize(), whole.dequantize())
+        assert packed.to("meta").low is None

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from glmtui.models.base import Turn
-from glmtui.quant import cpu, formats
+from glmtui.quant import cpu, formats, linear
 from glmtui.quant.cpu import Matrix
-from glmtui.quant.linear import round_activations
+from glmtui.quant.linear import QuantizedLinear, round_activations
 
 SHAPES = [(1, 1), (16, 128), (33, 200), (48, 1000), (7, 13696), (64, 4224)]
 TOKENS = (1, 2, 3, 5, 12, 13, 31)
@@ -65,6 +65,55 @@ def test_extreme_integers_do_not_overflow(kernels, kind):
             check(kernels, packed, torch.ones(tokens, 512))
             # The same within a sub-group of 32 columns, and the opposite in the next one.
             check(kernels, packed, torch.tensor([1.0, -1.0]).repeat_interleave(32).repeat(tokens, 8))
+
+
+@pytest.mark.parametrize(("rows", "columns"), SHAPES)
+def test_two_planes(kernels, rows, columns):
+    """One token takes the high plane, and the low one for some blocks; more take both."""
+    weight, bias = torch.randn(rows, columns), torch.randn(rows)
+    packed, whole = formats.quantize(weight, 8, planes=True), formats.quantize(weight, 8)
+    assert torch.equal(packed.dequantize(), whole.dequantize())
+    x = torch.randn(5, columns)
+    check(kernels, packed, x, bias)
+    matrix, one = Matrix.of(packed, bias), x[:1]
+    expected = kernels.multiply(Matrix.of(whole, bias), one)
+    coarse = kernels.multiply(matrix, one)
+    scale = whole.dequantize().abs().amax() / 127
+    assert (coarse - expected).abs().max() <= 8 * scale * one.abs().sum() + 1e-4
+    refined = coarse.clone()
+    blocks = torch.arange(0, packed.values.shape[0], 2)
+    kernels.refine(matrix, one, blocks, refined)
+    chosen = torch.arange(rows) // formats.BLOCK % 2 == 0
+    torch.testing.assert_close(refined[:, chosen], expected[:, chosen], rtol=1e-4, atol=1e-4)
+    assert torch.equal(refined[:, ~chosen], coarse[:, ~chosen])
+
+
+def test_extreme_integers_in_two_planes(kernels):
+    for byte in (-127, -1, 0, 1, 15, 16, 127):
+        packed = formats.quantize(torch.ones(16, 256), 8, planes=True)
+        whole = torch.full((1, 2, 2048), byte, dtype=torch.int8).view(torch.uint8)
+        for target, plane in zip((packed.values, packed.low), formats.split_planes(whole), strict=True):
+            target.copy_(plane)
+        for x in (torch.ones(1, 256), -torch.ones(1, 256)):
+            out = kernels.multiply(Matrix.of(packed, None), x)
+            kernels.refine(Matrix.of(packed, None), x, torch.tensor([0]), out)
+            expected = x.double() @ packed.dequantize(dtype=torch.float64).T
+            torch.testing.assert_close(out.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_likeliest_tokens_have_the_logits_of_int8(kernels, monkeypatch):
+    monkeypatch.setattr(cpu, "load", lambda: kernels)
+    monkeypatch.setattr(linear, "REFINED", 8)
+    weight = torch.randn(4000, 256)
+    layer = QuantizedLinear(formats.quantize(weight, 8, planes=True))
+    expected = QuantizedLinear(formats.quantize(weight, 8))
+    x = torch.randn(6, 256)
+    torch.testing.assert_close(layer(x), expected(x), rtol=1e-4, atol=1e-3)
+    for row in x:
+        found, other = layer(row), expected(row)
+        assert found.argmax() == other.argmax()
+        torch.testing.assert_close(found.topk(4).values, other.topk(4).values, rtol=1e-4, atol=1e-3)
+        assert (found - other).norm() < 0.2 * other.norm()
 
 
 def test_zeros_and_outliers(kernels):

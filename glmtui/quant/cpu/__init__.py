@@ -20,6 +20,8 @@ from glmtui.i18n import _
 from glmtui.quant.cpu.build import BuildError, build_kernels, install_advice
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from glmtui.quant.formats import Packed
@@ -45,7 +47,7 @@ class Matrix(ctypes.Structure):
     """``Matrix`` of product.h: where the tensors of a `Packed` lie. Its maker keeps those alive."""
 
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("values", "scales", "factors", "row_scales", "bias")),
+        *((name, ctypes.c_void_p) for name in ("values", "low", "scales", "factors", "row_scales", "bias")),
         ("rows", ctypes.c_int64),
         ("columns", ctypes.c_int64),
         ("bits", ctypes.c_int32),
@@ -59,6 +61,33 @@ class Matrix(ctypes.Structure):
         return cls(rows=packed.rows, columns=packed.columns, bits=packed.bits, **pointers)
 
 
+class Layer(ctypes.Structure):
+    """``Layer`` of layers.c: one block of a network. Its maker keeps the tensors alive."""
+
+    _fields_ = (
+        *((name, Matrix) for name in ("query_key_value", "dense", "up", "down")),
+        *((name, ctypes.c_void_p) for name in ("attention_norm", "attention_norm_bias")),
+        *((name, ctypes.c_void_p) for name in ("mlp_norm", "mlp_norm_bias")),
+    )
+
+
+class Shape(ctypes.Structure):
+    """``Shape`` of layers.c: what all blocks have in common."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("hidden", "inner", "heads", "groups", "size", "query_stride")),
+        *((name, ctypes.c_int64) for name in ("key", "value", "group_stride", "apart")),
+        *((name, ctypes.c_int32) for name in ("centred", "gated", "from_norm")),
+        *((name, ctypes.c_float) for name in ("epsilon", "residual")),
+    )
+
+
+class Cache(ctypes.Structure):
+    """``Cache`` of layers.c: one block's keys and values."""
+
+    _fields_ = (("halves", ctypes.c_void_p), ("capacity", ctypes.c_int64))
+
+
 class Kernels:
     """The compiled library. Its functions let go of the interpreter lock while they run."""
 
@@ -67,6 +96,8 @@ class Kernels:
         pointer, number, threads = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
         self._multiply = library.glmtui_multiply
         self._multiply.argtypes = (ctypes.POINTER(Matrix), pointer, number, pointer, threads)
+        self._refine = library.glmtui_refine
+        self._refine.argtypes = (ctypes.POINTER(Matrix), pointer, pointer, number, pointer, threads)
         self._gelu = library.glmtui_gelu
         self._gelu.argtypes = (pointer, number, threads)
         self._swiglu = library.glmtui_swiglu
@@ -75,8 +106,10 @@ class Kernels:
         self._turn.argtypes = (*(pointer,) * 3, *(number,) * 7, pointer, threads)
         self._attend = library.glmtui_attend
         self._attend.argtypes = (*(pointer,) * 3, *(number,) * 5, pointer, threads)
+        self._layers = library.glmtui_layers
+        self._layers.argtypes = (pointer, number, pointer, pointer, number, *(pointer,) * 3, threads)
         self._quantize = library.glmtui_quantize
-        self._quantize.argtypes = (pointer, threads, number, number, threads, *(pointer,) * 3, threads)
+        self._quantize.argtypes = (pointer, threads, number, number, threads, *(pointer,) * 4, threads)
         self._reorder = library.glmtui_reorder
         self._reorder.argtypes = (pointer, number, number, threads, pointer, threads)
         self._crc32 = library.glmtui_crc32 if library.glmtui_has_crc32() else None
@@ -93,6 +126,8 @@ class Kernels:
     def multiply(self, matrix: Matrix, x: Tensor) -> Tensor:
         """Return float32 ``[tokens, rows]``, the product of `matrix` with float32 `x` ``[tokens, columns]``.
 
+        Of a matrix in two planes, one token's product is that with the high one alone: `refine` goes on.
+
         Raises:
             MemoryError: there is no memory for the rounded activations.
         """
@@ -103,11 +138,28 @@ class Kernels:
             raise MemoryError
         return out
 
+    def refine(self, matrix: Matrix, x: Tensor, blocks: Tensor, out: Tensor) -> None:
+        """Make `out` ``[1, rows]``, one token's product, exact in the rows of some blocks of 16.
+
+        Args:
+            matrix: in two planes.
+            x: what it was multiplied with, contiguous float32 ``[1, columns]``.
+            blocks: which, contiguous int64, each once.
+            out: changed in place.
+
+        Raises:
+            MemoryError: there is no memory for the rounded activations.
+        """
+        pointers = (x.data_ptr(), blocks.data_ptr())
+        threads = torch.get_num_threads()
+        if self._refine(matrix, *pointers, len(blocks), out.data_ptr(), threads):
+            raise MemoryError
+
     def quantize(self, weight: Tensor, packed: Packed) -> bool:
         """Fill `packed` with contiguous `weight` of the same shape; return whether all weights are finite."""
         if weight.dtype not in _KINDS:
             weight = weight.float()
-        tensors = (packed.values, packed.scales, packed.factors)
+        tensors = (packed.values, packed.low, packed.scales, packed.factors)
         return not self._quantize(
             weight.data_ptr(),
             _KINDS.index(weight.dtype),
@@ -168,6 +220,40 @@ class Kernels:
         sizes = (len(q), len(keys), keys.shape[1], q.shape[1], keys.stride(0))
         threads = torch.get_num_threads()
         if self._attend(q.data_ptr(), keys.data_ptr(), values.data_ptr(), *sizes, out.data_ptr(), threads):
+            raise MemoryError
+        return out
+
+    def layers(
+        self,
+        layers: ctypes.Array[Layer],
+        shape: Shape,
+        cache: Sequence[Tensor],
+        place: int,
+        cos: Tensor,
+        sin: Tensor,
+        x: Tensor,
+    ) -> Tensor:
+        """Return what `layers` make of one token, float32 in the shape of `x`.
+
+        Args:
+            layers: of a network.
+            shape: theirs.
+            cache: every layer's keys and values, contiguous float16 ``[2, 1, groups, capacity, head_dim]``,
+                where the token's are put.
+            place: how many tokens lie there already.
+            cos: of the token's position, contiguous float32 of ``head_dim`` elements, a multiple of 16.
+            sin: the same; it carries the rotation's sign.
+            x: contiguous float32 of ``hidden`` elements.
+
+        Raises:
+            MemoryError: there is no memory for what lies between the products.
+        """
+        out = x.clone()
+        caches = (Cache * len(layers))(*(Cache(each.data_ptr(), each.shape[3]) for each in cache))
+        pointers = (cos.data_ptr(), sin.data_ptr(), out.data_ptr())
+        threads = torch.get_num_threads()
+        shaped = (ctypes.byref(shape), caches)
+        if self._layers(layers, len(layers), *shaped, place, *pointers, threads):
             raise MemoryError
         return out
 

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "layout.h"
+#include "between.h"
 
 /* e^x to 2e-7, written so that compilers make vectors of it (Cephes' polynomial). */
 INLINE float exponential(float x) {
@@ -22,8 +22,8 @@ INLINE float exponential(float x) {
     return p * scale;
 }
 
-/* x[count] to x / (1 + e^-z): z is x for SiLU, and 2 sqrt(2 / pi) (x + 0.044715 x^3) for GELU by tanh. */
-static void gelu(float *RESTRICT x, int64_t count) {
+/* x / (1 + e^-z): z is x for SiLU, and 2 sqrt(2 / pi) (x + 0.044715 x^3) for GELU by tanh. */
+void gelu(float *RESTRICT x, int64_t count) {
 #pragma omp simd
     for (int64_t i = 0; i < count; i++)
         x[i] = x[i] / (1.0f + exponential(-1.5957691216057308f * x[i] * (1.0f + 0.044715f * x[i] * x[i])));
@@ -37,7 +37,7 @@ EXPORT void glmtui_gelu(float *x, int64_t count, int threads) {
         gelu(x + i * piece, count - i * piece < piece ? count - i * piece : piece);
 }
 
-static void gate(const float *RESTRICT x, const float *RESTRICT up, float *RESTRICT out, int64_t count) {
+void gate(const float *RESTRICT x, const float *RESTRICT up, float *RESTRICT out, int64_t count) {
 #pragma omp simd
     for (int64_t i = 0; i < count; i++) out[i] = x[i] / (1.0f + exponential(-x[i])) * up[i];
 }
@@ -46,6 +46,14 @@ static void gate(const float *RESTRICT x, const float *RESTRICT up, float *RESTR
 EXPORT void glmtui_swiglu(const float *x, int64_t rows, int64_t width, float *out, int threads) {
 #pragma omp parallel for schedule(static) num_threads(threads) if (rows > 1)
     for (int64_t r = 0; r < rows; r++) gate(x + 2 * r * width, x + (2 * r + 1) * width, out + r * width, width);
+}
+
+void turn(const float *x, const float *cosine, const float *sine, int64_t size, int64_t apart, float *RESTRICT out) {
+    for (int64_t first = 0; first < size; first += 2 * apart)
+        for (int64_t c = first; c < first + apart; c++) {
+            out[c] = x[c] * cosine[c] + x[c + apart] * sine[c];
+            out[c + apart] = x[c + apart] * cosine[c + apart] + x[c] * sine[c + apart];
+        }
 }
 
 /* Rotates pairs of columns `apart` from each other: of every token its `heads` of `parts` vectors of `size`, which
@@ -58,40 +66,47 @@ EXPORT void glmtui_turn(const float *x, const float *cosines, const float *sines
     for (int64_t t = 0; t < tokens; t++)
         for (int64_t i = 0; i < heads * parts; i++) {
             const float *from = x + t * token_stride + i / parts * head_stride + i % parts * size;
-            float *RESTRICT to = out + (t * heads * parts + i) * size;
-            const float *cosine = cosines + t * size, *sine = sines + t * size;
-            for (int64_t first = 0; first < size; first += 2 * apart)
-                for (int64_t c = first; c < first + apart; c++) {
-                    to[c] = from[c] * cosine[c] + from[c + apart] * sine[c];
-                    to[c + apart] = from[c + apart] * cosine[c + apart] + from[c] * sine[c + apart];
-                }
+            float *to = out + (t * heads * parts + i) * size;
+            turn(from, cosines + t * size, sines + t * size, size, apart, to);
         }
 }
 
-/* One query head over `length` keys and values of `size` halfs each. `scores` has room for `length`. */
-static void attend_head(const float *q, const uint16_t *keys, const uint16_t *values, int64_t length, int64_t size,
-                        float *RESTRICT scores, float *out) {
-    float scale = 1.0f / sqrtf((float)size), largest = -INFINITY, sum = 0;
-    for (int64_t t = 0; t < length; t++) {
-        float lanes[LANES], score = 0;
-        vfloat total = float_set(0);
-        for (int64_t i = 0; i < size; i += LANES) total = fma_(load_float(q + i), load_half(keys + t * size + i), total);
-        store_float(lanes, total);
-        for (int i = 0; i < LANES; i++) score += lanes[i];
-        scores[t] = score * scale;
-        largest = scores[t] > largest ? scores[t] : largest;
+/* scores[count] = `scale` x the products of q[size] with as many keys. */
+INLINE void score_keys(const int count, const float *q, const uint16_t *keys, int64_t size, float scale, float *scores) {
+    vfloat total[4];
+    for (int k = 0; k < count; k++) total[k] = float_set(0);
+    for (int64_t i = 0; i < size; i += LANES) {
+        vfloat part = load_float(q + i);
+        for (int k = 0; k < count; k++) total[k] = fma_(part, load_half(keys + k * size + i), total[k]);
     }
+    for (int k = 0; k < count; k++) {
+        float lanes[LANES], score = 0;
+        store_float(lanes, total[k]);
+        for (int i = 0; i < LANES; i++) score += lanes[i];
+        scores[k] = score * scale;
+    }
+}
+
+void attend_head(const float *q, const uint16_t *keys, const uint16_t *values, int64_t length, int64_t size,
+                 float *RESTRICT scores, float *out) {
+    float scale = 1.0f / sqrtf((float)size), largest = -INFINITY, sum = 0;
+    int64_t fours = length / 4 * 4; /* keys are taken by four, so that no sum waits for the one before */
+    for (int64_t t = 0; t < fours; t += 4) score_keys(4, q, keys + t * size, size, scale, scores + t);
+    for (int64_t t = fours; t < length; t++) score_keys(1, q, keys + t * size, size, scale, scores + t);
+#pragma omp simd reduction(max : largest)
+    for (int64_t t = 0; t < length; t++) largest = scores[t] > largest ? scores[t] : largest;
 #pragma omp simd reduction(+ : sum)
     for (int64_t t = 0; t < length; t++) {
         scores[t] = exponential(scores[t] - largest);
         sum += scores[t];
     }
+    float inverse = 1.0f / sum;
     for (int64_t first = 0; first < size; first += 4 * LANES) { /* four vectors of the output at a time */
         int64_t vectors = (size - first) / LANES < 4 ? (size - first) / LANES : 4;
         vfloat total[4];
         for (int v = 0; v < 4; v++) total[v] = float_set(0);
         for (int64_t t = 0; t < length; t++) {
-            vfloat weight = float_set(scores[t] / sum);
+            vfloat weight = float_set(scores[t] * inverse);
             for (int v = 0; v < vectors; v++)
                 total[v] = fma_(load_half(values + t * size + first + v * LANES), weight, total[v]);
         }

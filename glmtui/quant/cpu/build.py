@@ -28,9 +28,11 @@ SOURCES = tuple(
         "one_token.c",
         "many_tokens.c",
         "between.c",
+        "layers.c",
         "packing.c",
         "checksum.c",
         "product.h",
+        "between.h",
         "layout.h",
         "simd.h",
     )

@@ -8,13 +8,20 @@
  *   product.h      the matrix, and how activations are rounded
  *   one_token.c    its product with one token, many_tokens.c with a prompt
  *   between.c      activation functions, rotation, attention
+ *   layers.c       one token through all layers, made of these
  *   checksum.c     CRC-32 of files that are read
  */
 #include "product.h"
 
-/* out[tokens][rows] = x[tokens][columns] times the matrix, plus its bias. Returns -1 when memory is short. */
+/* out[tokens][rows] = x[tokens][columns] times the matrix, plus its bias. Returns -1 when memory is short.
+ * One token's product with a matrix in two planes is that with the high one. */
 EXPORT int glmtui_multiply(const Matrix *m, const float *x, int64_t tokens, float *out, int threads) {
     return tokens == 1 ? multiply_one(m, x, out, threads) : multiply_many(m, x, tokens, out, threads);
+}
+
+/* Adds to out[rows], a product of one token with a matrix in two planes, what the low one of some blocks makes of it. */
+EXPORT int glmtui_refine(const Matrix *m, const float *x, const int64_t *blocks, int64_t count, float *out, int threads) {
+    return refine_one(m, x, blocks, count, out, threads);
 }
 
 /* Reads `bytes` of memory as multiply_one does and returns their sum, so that nothing is optimised away. */

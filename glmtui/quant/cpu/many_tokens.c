@@ -38,6 +38,18 @@ INLINE void unpack_group(const Matrix *m, int64_t at, int b, const int nibbles, 
     for (int s = 0; s < SUBS; s++)
         for (int v = 0; v < VECTORS; v++) {
             const int i = v * LANES * 4;
+            if (m->low) {
+                const int64_t at_plane = at * (BLOCK * GROUP / 2) + i;
+                for (int c = s * (SUB / 8); c < (s + 1) * (SUB / 8); c++) {
+                    vbytes high = bytes_xor(load_bytes(m->values + at_plane + c * CHUNK), bytes_set(0x88));
+                    vbytes low = load_bytes(m->low + at_plane + c * CHUNK);
+                    uint8_t *to = out + 2 * c * (4 / TILE_STEP) * PANEL_ROW + i;
+                    store_step(to, PANEL_ROW, join_nibbles(low_nibbles(high), low_nibbles(low)));
+                    store_step(to + 4 / TILE_STEP * PANEL_ROW, PANEL_ROW,
+                               join_nibbles(high_nibbles(high), high_nibbles(low)));
+                }
+                continue;
+            }
             if (m->bits == 8) {
                 const uint8_t *w = m->values + at * (BLOCK * GROUP) + i;
                 for (int step = s * (SUB / 4); step < (s + 1) * (SUB / 4); step++)

@@ -85,6 +85,16 @@ INLINE void interleave(const uint32_t *RESTRICT rows, int words, uint8_t *RESTRI
     }
 }
 
+/* A group of INT8, in two planes that each lie as INT4 does: high nibbles plus 8, and low nibbles. */
+INLINE void split_planes(const uint8_t *RESTRICT group, uint8_t *RESTRICT high, uint8_t *RESTRICT low) {
+    for (int c = 0; c < STEPS / 2; c++)
+        for (int i = 0; i < CHUNK; i++) {
+            uint8_t first = group[2 * c * CHUNK + i], second = group[(2 * c + 1) * CHUNK + i];
+            high[c * CHUNK + i] = (first >> 4 | (second & 0xF0)) ^ 0x88;
+            low[c * CHUNK + i] = (uint8_t)((first & 15) | second << 4);
+        }
+}
+
 /* Published nibbles, even columns high and signed: 4 columns to the low nibbles, 4 to the high, plus 8. */
 INLINE uint32_t reorder(uint32_t stored) {
     uint32_t even = stored >> 4 & 0x0F0F0F0Fu, odd = stored & 0x0F0F0F0Fu;
@@ -156,7 +166,7 @@ static uint16_t quantize_4(const float *RESTRICT x, uint32_t *RESTRICT words, in
 
 /* Quantises stored[rows][columns] of `kind`; the rest as in Matrix. Returns -1 when a weight is not finite. */
 EXPORT int glmtui_quantize(const uint8_t *stored, int kind, int64_t rows, int64_t columns, int bits, uint8_t *values,
-                           uint16_t *scales, uint8_t *factors, int threads) {
+                           uint8_t *low, uint16_t *scales, uint8_t *factors, int threads) {
     int64_t blocks = ceil_div(rows, BLOCK), groups = ceil_div(columns, GROUP), width = kind == FLOAT32 ? 4 : 2;
     int words = GROUP * bits / 32, infinite = 0;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (blocks > 1) reduction(| : infinite)
@@ -180,7 +190,13 @@ EXPORT int glmtui_quantize(const uint8_t *stored, int kind, int64_t rows, int64_
                 scales[at * BLOCK + r] = bits == 8 ? quantize_8(x, q + r * words) : quantize_4(x, q + r * words, chosen);
                 for (int s = 0; s < SUBS; s++) pairs[s / 2][r] |= (uint8_t)(chosen[s] << (s % 2 * 4));
             }
-            interleave(q, words, values + at * CHUNK * words);
+            if (low) {
+                uint8_t group[CHUNK * STEPS];
+                interleave(q, words, group);
+                split_planes(group, values + at * CHUNK * STEPS / 2, low + at * CHUNK * STEPS / 2);
+            } else {
+                interleave(q, words, values + at * CHUNK * words);
+            }
             if (bits == 4) memcpy(factors + at * (int64_t)sizeof pairs, pairs, sizeof pairs);
         }
     return infinite ? -1 : 0;

@@ -12,6 +12,7 @@ enum { VECTORS = BLOCK / LANES }; /* vectors in a block */
 
 typedef struct {
     const uint8_t *values;    /* [blocks][groups][BLOCK * GROUP * bits / 8] */
+    const uint8_t *low;       /* INT8 in two planes: the low nibbles, and `values` are the high ones; else NULL */
     const uint16_t *scales;   /* fp16 [blocks][groups][BLOCK], or NULL */
     const uint8_t *factors;   /* [blocks][groups][SUBS / 2][BLOCK], a nibble each, or NULL */
     const float *row_scales;  /* [blocks][BLOCK], or NULL */
@@ -20,10 +21,26 @@ typedef struct {
     int32_t bits;
 } Matrix;
 
-/* out[rows] = the matrix times x[columns], plus its bias. Returns -1 when memory is short. */
+/* What one token's activations are rounded to, with room for all groups of some columns. */
+typedef struct {
+    int8_t *values; /* [groups][GROUP] */
+    float *scales;  /* [groups] */
+    int32_t *zeros; /* [groups][SUBS]: sub_zero of every sub-group */
+    int32_t *sums;  /* [groups]: of the values */
+} Rounded;
+
+/* out[rows] = the matrix times what x[columns] was rounded to, plus its bias, plus `weight` x residual[rows] (which
+ * may be `out`, or NULL). For all `threads` of a team: each calls it, and leaves when all of it is there. */
+void multiply_rounded(const Matrix *m, const Rounded *x, const float *residual, float weight, float *out, int threads);
+
+/* out[rows] = the matrix times x[columns], plus its bias. Returns -1 when memory is short. Of a matrix in two planes
+ * only the high one is read; refine_one adds to it. */
 int multiply_one(const Matrix *m, const float *x, float *out, int threads);
 
-/* The same of every token: x[tokens][columns], out[tokens][rows]. */
+/* Adds to `out`, of a matrix in two planes, what the low one of `count` blocks of rows makes of x. */
+int refine_one(const Matrix *m, const float *x, const int64_t *blocks, int64_t count, float *out, int threads);
+
+/* out[tokens][rows] = the matrix, both of its planes, times x[tokens][columns], plus its bias. */
 int multiply_many(const Matrix *m, const float *x, int64_t tokens, float *out, int threads);
 
 INLINE int32_t four_bytes(const int8_t *p) {
@@ -65,6 +82,29 @@ INLINE void take_zeros(int bits, const int8_t *q, int32_t *zeros) {
         for (int s = 0; s < SUBS; s++) zeros[s] = sub_zero(q + s * SUB);
     else
         zeros[0] = -TILE_BIAS * byte_sum(q, GROUP);
+}
+
+INLINE size_t rounded_bytes(int64_t columns) {
+    return (size_t)ceil_div(columns, GROUP) * (GROUP + sizeof(float) + (SUBS + 1) * sizeof(int32_t));
+}
+
+/* `memory`: of rounded_bytes(columns), fit for any number. */
+INLINE Rounded rounded_at(void *memory, int64_t columns) {
+    int64_t groups = ceil_div(columns, GROUP);
+    Rounded r = {.zeros = memory};
+    r.sums = r.zeros + groups * SUBS;
+    r.scales = (float *)(r.sums + groups);
+    r.values = (int8_t *)(r.scales + groups);
+    return r;
+}
+
+/* Rounds group `g` of x[columns]. */
+INLINE void round_group(const float *x, int64_t columns, int64_t g, const Rounded *r) {
+    int64_t left = columns - g * GROUP;
+    int8_t *q = r->values + g * GROUP;
+    r->scales[g] = quantize_group(x + g * GROUP, left < GROUP ? left : GROUP, q);
+    for (int s = 0; s < SUBS; s++) r->zeros[g * SUBS + s] = sub_zero(q + s * SUB);
+    r->sums[g] = byte_sum(q, GROUP);
 }
 
 #endif

@@ -76,6 +76,7 @@ INLINE vbytes bytes_xor(vbytes a, vbytes b) { return _mm512_xor_si512(a, b); }
 INLINE vbytes bytes_sub(vbytes a, vbytes b) { return _mm512_sub_epi8(a, b); }
 INLINE vbytes low_nibbles(vbytes v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
 INLINE vbytes high_nibbles(vbytes v) { return low_nibbles(_mm512_srli_epi16(v, 4)); }
+INLINE vbytes join_nibbles(vbytes high, vbytes low) { return _mm512_or_si512(_mm512_slli_epi16(high, 4), low); }
 INLINE vint int_set(int32_t i) { return _mm512_set1_epi32(i); }
 INLINE vint dot_i8(vint sum, vbytes w, int32_t a) {
 #if defined(__GNUC__) && !defined(__clang__) && defined(__AVX512VNNI__)
@@ -93,6 +94,9 @@ INLINE void store_float(float *p, vfloat v) { _mm512_storeu_ps(p, v); }
 INLINE vfloat mul(vfloat a, vfloat b) { return _mm512_mul_ps(a, b); }
 INLINE vfloat fma_(vfloat a, vfloat b, vfloat c) { return _mm512_fmadd_ps(a, b, c); }
 INLINE vfloat load_half(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+INLINE void store_half(uint16_t *p, vfloat v) {
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
 INLINE vint load_factors(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)); }
 INLINE vint int_add(vint a, vint b) { return _mm512_add_epi32(a, b); }
 /* The sum fits the low half of its lane; the factor's high half is zero. */
@@ -124,6 +128,7 @@ INLINE vbytes bytes_set(uint8_t b) { return _mm256_set1_epi8((char)b); }
 INLINE vbytes bytes_xor(vbytes a, vbytes b) { return _mm256_xor_si256(a, b); }
 INLINE vbytes low_nibbles(vbytes v) { return _mm256_and_si256(v, _mm256_set1_epi8(15)); }
 INLINE vbytes high_nibbles(vbytes v) { return low_nibbles(_mm256_srli_epi16(v, 4)); }
+INLINE vbytes join_nibbles(vbytes high, vbytes low) { return _mm256_or_si256(_mm256_slli_epi16(high, 4), low); }
 INLINE vint int_set(int32_t i) { return _mm256_set1_epi32(i); }
 INLINE vint int_add(vint a, vint b) { return _mm256_add_epi32(a, b); }
 /* |w| x (a with the sign of w): unsigned times signed as maddubs wants, and at most 2 x 128 x 127 < 2^15. */
@@ -172,6 +177,9 @@ INLINE void store_float(float *p, vfloat v) { _mm256_storeu_ps(p, v); }
 INLINE vfloat mul(vfloat a, vfloat b) { return _mm256_mul_ps(a, b); }
 INLINE vfloat fma_(vfloat a, vfloat b, vfloat c) { return _mm256_fmadd_ps(a, b, c); }
 INLINE vfloat load_half(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
+INLINE void store_half(uint16_t *p, vfloat v) {
+    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
 /* Factors stand in both halves of a lane, for both sums of a row. */
 INLINE vint factor_set(int32_t f) { return _mm256_set1_epi16((short)f); }
 INLINE vint load_factors(const uint8_t *p) {
@@ -198,6 +206,7 @@ INLINE vbytes bytes_xor(vbytes a, vbytes b) { return veorq_u8(a, b); }
 INLINE vbytes bytes_sub(vbytes a, vbytes b) { return vsubq_u8(a, b); }
 INLINE vbytes low_nibbles(vbytes v) { return vandq_u8(v, vdupq_n_u8(15)); }
 INLINE vbytes high_nibbles(vbytes v) { return vshrq_n_u8(v, 4); }
+INLINE vbytes join_nibbles(vbytes high, vbytes low) { return vorrq_u8(vshlq_n_u8(high, 4), low); }
 INLINE vint int_set(int32_t i) { return vdupq_n_s32(i); }
 INLINE vint dot_i8(vint sum, vbytes w, int32_t a) {
     int8x16_t wi = vreinterpretq_s8_u8(w), ai = vreinterpretq_s8_s32(vdupq_n_s32(a));
@@ -217,6 +226,7 @@ INLINE void store_float(float *p, vfloat v) { vst1q_f32(p, v); }
 INLINE vfloat mul(vfloat a, vfloat b) { return vmulq_f32(a, b); }
 INLINE vfloat fma_(vfloat a, vfloat b, vfloat c) { return vfmaq_f32(c, a, b); }
 INLINE vfloat load_half(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+INLINE void store_half(uint16_t *p, vfloat v) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
 INLINE vint load_factors(const uint8_t *p) {
     uint32_t four;
     memcpy(&four, p, 4);
@@ -247,6 +257,7 @@ INLINE vbytes bytes_xor(vbytes a, vbytes b) { EACH(64, a.at[i] ^= b.at[i]) retur
 INLINE vbytes bytes_sub(vbytes a, vbytes b) { EACH(64, a.at[i] = (uint8_t)(a.at[i] - b.at[i])) return a; }
 INLINE vbytes low_nibbles(vbytes v) { EACH(64, v.at[i] &= 15) return v; }
 INLINE vbytes high_nibbles(vbytes v) { EACH(64, v.at[i] >>= 4) return v; }
+INLINE vbytes join_nibbles(vbytes a, vbytes b) { EACH(64, b.at[i] |= (uint8_t)(a.at[i] << 4)) return b; }
 INLINE vint int_set(int32_t x) { vint r; EACH(16, r.at[i] = x) return r; }
 INLINE vint dot_i8(vint sum, vbytes w, int32_t a) {
     int8_t b[4];
@@ -273,6 +284,21 @@ INLINE float half_to_float(uint16_t h) {
     return f;
 }
 INLINE vfloat load_half(const uint16_t *p) { vfloat r; EACH(16, r.at[i] = half_to_float(p[i])) return r; }
+INLINE uint16_t float_to_half(float f) {
+    uint32_t bits, sign;
+    memcpy(&bits, &f, 4);
+    sign = bits >> 16 & 0x8000;
+    bits &= 0x7FFFFFFF;
+    if (bits > 0x7F800000) return (uint16_t)(sign | 0x7E00); /* no number */
+    if (bits >= 0x47800000) return (uint16_t)(sign | 0x7C00);
+    if (bits >= 0x38800000) return (uint16_t)(sign | (((bits + 0xFFF + (bits >> 13 & 1)) >> 13) - (112 << 10)));
+    /* Subnormal: next to 1/2 a float has steps of 2^-24, as these halves have. */
+    memcpy(&f, &bits, 4);
+    f += 0.5f;
+    memcpy(&bits, &f, 4);
+    return (uint16_t)(sign | (bits - 0x3F000000));
+}
+INLINE void store_half(uint16_t *p, vfloat v) { EACH(16, p[i] = float_to_half(v.at[i])) }
 INLINE vint load_factors(const uint8_t *p) { vint r; EACH(16, r.at[i] = p[i]) return r; }
 INLINE vint int_add(vint a, vint b) { EACH(16, a.at[i] += b.at[i]) return a; }
 INLINE vint low_factors(vint v) { EACH(16, v.at[i] &= 15) return v; }

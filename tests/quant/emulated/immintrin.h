@@ -28,6 +28,16 @@ static inline __m512 _mm512_cvtph_ps(__m256i v) {
     return _mm512_loadu_ps(out);
 }
 
+static inline __m256i _mm512_cvtps_ph(__m512 v, int rounding) {
+    float in[16];
+    uint16_t out[16];
+    (void)rounding; /* to nearest, the only one used */
+    _mm512_storeu_ps(in, v);
+    for (int i = 0; i < 16; i += 4)
+        _mm_storel_epi64((__m128i *)(out + i), _mm_cvtps_ph(_mm_loadu_ps(in + i), _MM_FROUND_TO_NEAREST_INT));
+    return _mm256_loadu_si256((const __m256i *)out);
+}
+
 static inline __m512i _mm512_cvtepu8_epi32(__m128i v) {
     uint8_t in[16];
     int32_t out[16];
