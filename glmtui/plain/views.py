@@ -36,7 +36,7 @@ class QuietView:
 
     async def begin_answer(self, message: Message) -> AnswerHandle:
         """Write an answer as it comes."""
-        return AnswerWriter(self.stream)
+        return _begun(AnswerWriter(self.stream), message)
 
     def notice(self, text: str, kind: Kind = "info") -> None:
         """Keep quiet."""
@@ -92,7 +92,7 @@ class LineView(QuietView):
     async def begin_answer(self, message: Message) -> AnswerHandle:
         """Say who speaks, then write the answer as it comes."""
         write(self.stream, self._role(message))
-        return _LineAnswer(self.stream, self)
+        return _begun(_LineAnswer(self.stream, self), message)
 
     def notice(self, text: str, kind: Kind = "info") -> None:
         """Write a line, behind a word where it matters."""
@@ -163,6 +163,12 @@ class _LineAnswer(AnswerWriter):
             self._view.notice(_("The answer was cut off at the length limit. /continue goes on with it."))
         elif message.state == "stopped":
             self._view.notice(_("Stopped. /continue goes on with the answer."))
+
+
+def _begun(writer: AnswerWriter, message: Message) -> AnswerWriter:
+    if message.text:
+        writer.append(message.text)
+    return writer
 
 
 def role_words(message: Message) -> str:

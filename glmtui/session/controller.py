@@ -220,7 +220,7 @@ class ChatController:
         if running and branch and branch[-1].id == running.message_id:
             await self.view.show(branch[:-1])
             running.handle = await self.view.begin_answer(branch[-1])
-            running.handle.append(running.text)
+            running.handle.append(running.text[len(branch[-1].text) :])  # what the file has not got yet
         else:
             await self.view.show(branch)
         self.view.conversation_changed()
@@ -462,8 +462,6 @@ class ChatController:
             if again:
                 await self.view.show(conversation.branch()[:-1])
             answer.handle = await self.view.begin_answer(message)
-            if wanted.continued:
-                answer.handle.append(message.text)
         if self.answer is not answer:  # the program was left meanwhile
             return
         if wish.stopped():

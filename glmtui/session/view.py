@@ -34,7 +34,7 @@ class ChatView(Protocol):
         """Show one more at the end."""
 
     async def begin_answer(self, message: Message) -> AnswerHandle:
-        """Show an answer that will grow."""
+        """Show an answer that will grow, with the text it has already."""
         ...
 
     def notice(self, text: str, kind: Kind = "info") -> None:

@@ -9,6 +9,7 @@ from tui.app_support import ScriptedWorker, app_of, running, saved, send, settle
 
 from glmtui.chat.conversation import Message
 from glmtui.options import AppOptions
+from glmtui.session.answer import Answer
 
 
 async def test_it_opens_with_the_built_in_model_and_says_so() -> None:
@@ -220,6 +221,24 @@ async def test_coming_back_to_a_running_answer_shows_it_grow() -> None:
         await wait_until(pilot, lambda: "Here" in visible_text(app.chat.transcript))
         worker.finish()
         await wait_until(pilot, lambda: "Here it is." in visible_text(app.chat.transcript))
+
+
+async def test_what_came_already_is_shown_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Answer, "CHECKPOINT_SECONDS", 0.0)  # all that came is in the file at once
+    async with running(ScriptedWorker("One two. Three four.", hold=True)) as (pilot, app, _worker):
+        await send(pilot, "Go")
+        await wait_until(pilot, lambda: "One two." in visible_text(app.chat.transcript))
+        await app.controller.attach()
+        await wait_until(pilot, lambda: "One two." in visible_text(app.chat.transcript))
+        assert visible_text(app.chat.transcript).count("One two.") == 1
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: not app.controller.busy)
+        await send(pilot, "/continue")
+        await wait_until(pilot, lambda: visible_text(app.chat.transcript).count("One two.") == 2)
+        await settled(pilot)
+        assert app.controller.answer is not None
+        assert app.controller.answer.text == "One two. TOne two. T", "what there was, and half of what comes"
+        assert visible_text(app.chat.transcript).count("One two.") == 2
 
 
 async def test_quitting_keeps_the_answer_and_the_draft(home: Path) -> None:
