@@ -8,6 +8,7 @@ tables built at import are marked with `N_` and translated with `_` where they a
 import gettext
 import locale
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 DOMAIN = "glmtui"
@@ -31,6 +32,16 @@ def ngettext(singular: str, plural: str, number: int) -> str:
 def N_(message: str) -> str:  # noqa: N802 (the name that gettext's tools know)
     """Mark `message` for the catalogue without translating it yet."""
     return message
+
+
+def sentences(first: str, second: str) -> str:
+    """Put one sentence after another: with a space between them in English, without one in Chinese."""
+    return _("{first} {second}").format(first=first, second=second)
+
+
+def listing(names: Iterable[str]) -> str:
+    """Write `names` one after another, with the comma that lists have in the interface's language."""
+    return _("{names}, {name}").format(names="", name="").join(names)
 
 
 def detect() -> str:

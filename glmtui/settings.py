@@ -19,7 +19,7 @@ from glmtui import paths
 from glmtui.atomic import write_atomically
 from glmtui.engine.events import Sampling
 from glmtui.errors import UserError
-from glmtui.i18n import _
+from glmtui.i18n import _, listing
 from glmtui.settings_schema import BY_KEY, SCHEMA, SHIPPED_PRESETS, Setting, Value
 
 if sys.version_info >= (3, 11):
@@ -225,7 +225,7 @@ class Settings:
 
     def _known_preset(self, name: str) -> str:
         if name not in self.presets:
-            known = ", ".join(self.presets)
+            known = listing(self.presets)
             raise UserError(_("There is no preset {name}. Presets: {known}").format(name=name, known=known))
         return name
 
@@ -313,7 +313,7 @@ def _setting(key: str) -> Setting:
     if setting is None:
         near = difflib.get_close_matches(key, BY_KEY, n=3, cutoff=0.4)
         raise UserError(
-            _("There is no setting {key}. Near it: {near}").format(key=key, near=", ".join(near or BY_KEY))
+            _("There is no setting {key}. Near it: {near}").format(key=key, near=listing(near or BY_KEY))
         )
     return setting
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from glmtui.engine.events import Sampling
 from glmtui.errors import UserError
-from glmtui.i18n import N_, _
+from glmtui.i18n import N_, _, listing
 
 Value = bool | int | float | str | None
 Kind = Literal["bool", "int", "float", "choice", "text"]
@@ -93,7 +93,7 @@ class Setting:
         if self.kind == "bool":
             return _("true or false")
         if self.kind == "choice":
-            return _("one of {choices}").format(choices=", ".join(self.choices))
+            return _("one of {choices}").format(choices=listing(self.choices))
         if self.kind == "text":
             return _("text in quotes")
         what = _("a whole number") if self.kind == "int" else _("a number")

@@ -11,7 +11,7 @@ from glmtui.chat.conversation import Conversation, Message
 from glmtui.chat.files import slug
 from glmtui.chat.imports import FORMAT_NAME, import_file
 from glmtui.errors import UserError
-from glmtui.i18n import _
+from glmtui.i18n import _, listing
 from glmtui.reasoning import quoted
 
 __all__ = ["FORMATS", "Format", "export", "free_path", "import_file", "known"]
@@ -32,7 +32,7 @@ def known(name: str) -> Format:
     if found not in FORMATS:
         raise UserError(
             _("{name} is not a format to export to; there are: {known}.").format(
-                name=name, known=", ".join(FORMATS)
+                name=name, known=listing(FORMATS)
             )
         )
     return found

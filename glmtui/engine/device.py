@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from glmtui.engine import host, nvidia
 from glmtui.engine.host import Memory
 from glmtui.errors import UserError
-from glmtui.i18n import _
+from glmtui.i18n import _, listing
 
 if TYPE_CHECKING:
     import torch
@@ -64,7 +64,7 @@ def choose(wanted: str = "auto") -> Device:
     if wanted not in ORDER:
         raise UserError(
             _("There is no device {device!r}. Choose one of: {choices}").format(
-                device=wanted, choices=", ".join(("auto", *ORDER))
+                device=wanted, choices=listing(("auto", *ORDER))
             )
         )
     device = probe(wanted)

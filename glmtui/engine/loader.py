@@ -21,7 +21,7 @@ from glmtui.engine.fit import gigabytes, smaller_quants
 from glmtui.engine.placement import Placement
 from glmtui.engine.tiles import tile
 from glmtui.errors import OutOfMemoryError, UserError
-from glmtui.i18n import _
+from glmtui.i18n import _, listing
 from glmtui.models import catalog, hub_cache
 from glmtui.models.checkpoint import Checkpoint, Network, assign, dtype_of, expected_shapes, new_network
 from glmtui.models.folder import TRANSFORMERS, ModelFolder
@@ -97,7 +97,7 @@ class Plan:
             if self.needed_at(quant) <= room
         ]
         if fitting:
-            return _("This would fit: {options}").format(options=", ".join(fitting))
+            return _("This would fit: {options}").format(options=listing(fitting))
         return _("Close other programs, or take a smaller model.")
 
 
@@ -334,7 +334,7 @@ def _parse_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
     if name not in DTYPES:
         raise UserError(
             _("There is no weight type {dtype!r}. Choose one of: {choices}").format(
-                dtype=name, choices=", ".join(DTYPES)
+                dtype=name, choices=listing(DTYPES)
             )
         )
     return cast("torch.dtype", getattr(torch, name))

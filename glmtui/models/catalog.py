@@ -9,7 +9,7 @@ from pathlib import Path
 
 from glmtui.engine.events import Quant
 from glmtui.errors import ModelNotHereError, UserError
-from glmtui.i18n import N_, _
+from glmtui.i18n import N_, _, listing
 from glmtui.models import hub_cache
 from glmtui.models.folder import Family, ModelFolder, Sizes, sizes_of
 
@@ -231,7 +231,7 @@ def hub_ids_of(source: str) -> tuple[str, ...]:
     if is_path(name):
         raise UserError(_("There is no folder {path}").format(path=name))
     near = difflib.get_close_matches(name.lower(), [model.name for model in KNOWN], n=3)
-    names = ", ".join(near or [model.name for model in KNOWN])
+    names = listing(near or [model.name for model in KNOWN])
     raise UserError(
         _("{source} is neither a folder nor the name of a known model. Known are: {names}").format(
             source=source, names=names

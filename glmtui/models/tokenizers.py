@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from sentencepiece import SentencePieceProcessor
 
 from glmtui.errors import UserError
-from glmtui.i18n import _
+from glmtui.i18n import _, sentences
 from glmtui.models.folder import (
     TOKENIZER_FILES,
     TRANSFORMERS,
@@ -337,8 +337,9 @@ def _read_model(file: Path) -> SentencePieceProcessor:
         )
         size, sha = PUBLISHED.get(file.name, (0, ""))
         if sha:
-            message += " " + _("The published file has {size} bytes and {sha}.").format(size=size, sha=sha)
-        raise UserError(f"{message} " + _("Download it again.")) from error
+            there = _("The published file has {size} bytes and {sha}.").format(size=size, sha=sha)
+            message = sentences(message, there)
+        raise UserError(sentences(message, _("Download it again."))) from error
     return model
 
 

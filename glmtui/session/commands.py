@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from glmtui.i18n import N_, _
+from glmtui.i18n import N_, _, listing, sentences
 from glmtui.session import completers as complete
 from glmtui.session import handlers as do
 from glmtui.session.front import OnScreen
@@ -159,9 +159,9 @@ def unknown(name: str) -> str:
     """Say that there is no such command, and which are like it."""
     text = _("There is no command /{name}.").format(name=name)
     if near := nearest(name):
-        names = ", ".join(f"/{command}" for command in near)
-        return f"{text} " + _("Did you mean {names}?").format(names=names)
-    return f"{text} " + _("/help lists them all.")
+        names = listing(f"/{command}" for command in near)
+        return sentences(text, _("Did you mean {names}?").format(names=names))
+    return sentences(text, _("/help lists them all."))
 
 
 def matching(prefix: str) -> Iterable[Command]:

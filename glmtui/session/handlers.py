@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glmtui.errors import UserError
-from glmtui.i18n import _, ngettext
+from glmtui.i18n import _, listing, ngettext
 from glmtui.reasoning import answer_of
 from glmtui.session import own_settings
 from glmtui.session.front import OnScreen
@@ -253,7 +253,7 @@ async def theme(app: FullScreen, argument: str) -> None:
     elif argument in app.theme_titles:
         await app.change_setting("ui.theme", argument)
     else:
-        names = ", ".join(app.theme_titles)
+        names = listing(app.theme_titles)
         raise UserError(
             _("There is no theme {name!r}. There are: {names}.").format(name=argument, names=names)
         )

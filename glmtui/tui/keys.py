@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from glmtui.i18n import N_, _
+from glmtui.i18n import N_, _, sentences
 
 if TYPE_CHECKING:
     from textual.binding import Binding
@@ -192,7 +192,9 @@ def problems(overrides: Mapping[str, str]) -> list[str]:
         if key_id not in BY_ID:
             near = difflib.get_close_matches(key_id, BY_ID, n=1)
             message = _("[keys] {id} is no action.").format(id=key_id)
-            found.append(f"{message} " + _("Did you mean {near}?").format(near=near[0]) if near else message)
+            if near:
+                message = sentences(message, _("Did you mean {near}?").format(near=near[0]))
+            found.append(message)
     for scope in SCOPES:
         found += _clashes(scope, overrides)
     return found
@@ -212,18 +214,26 @@ def _clashes(scope: Scope, overrides: Mapping[str, str]) -> Iterable[str]:
                 )
 
 
-def markdown_table(overrides: Mapping[str, str] | None = None, scopes: Iterable[Scope] = ()) -> str:
-    """Return Markdown tables of all keys (or those of `scopes`), in the interface's language."""
+def markdown_table(
+    overrides: Mapping[str, str] | None = None, scopes: Iterable[Scope] = (), *, names: bool = True
+) -> str:
+    """Return Markdown tables of all keys (or those of `scopes`), in the interface's language.
+
+    The third column is what the settings file calls them. Without `names` the tables are for a narrow
+    screen: no third column, and at most two keys each.
+    """
+    most = None if names else 2
     wanted = list(scopes) or list(SCOPES)
     parts = []
     for scope in wanted:
         rows = [
-            f"| {' / '.join(f'`{display(name)}`' for name in keys_of(key, overrides or {}))} "
-            f"| {_(key.help)} | `{key.id}` |"
+            f"| {' / '.join(f'`{display(name)}`' for name in keys_of(key, overrides or {})[:most])} "
+            f"| {_(key.help)} |" + (f" `{key.id}` |" if names else "")
             for key in KEYS
             if key.scope == scope
         ]
         if rows:
-            head = f"| {_('Key')} | {_('What it does')} | {_('Name in settings')} |\n| --- | --- | --- |"
+            head = f"| {_('Key')} | {_('What it does')} |" + (f" {_('Name in settings')} |" if names else "")
+            head += "\n" + "|".join(["", *[" --- "] * (3 if names else 2), ""])
             parts.append(f"### {_(SCOPES[scope])}\n\n{head}\n" + "\n".join(rows))
     return "\n\n".join(parts)

@@ -227,6 +227,6 @@ def test_help(snap_compare: Compare) -> None:
 
     async def then(pilot: Pilot[None]) -> None:
         await pilot.press("f1")
-        await wait_until(pilot, lambda: "composer.enter" in visible_text(app.screen))
+        await wait_until(pilot, lambda: "Shift+Enter" in visible_text(app.screen))
 
     assert snap_compare(app, terminal_size=(120, 36), run_before=look(app, then))

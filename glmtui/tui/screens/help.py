@@ -52,9 +52,9 @@ class HelpScreen(ModalScreen[None]):
         here: list[Scope] = list(dict.fromkeys([self._scope, "app"]))
         others: list[Scope] = [scope for scope in SCOPES if scope not in here]
         parts = [
-            keys.markdown_table(self._overrides, here),
+            keys.markdown_table(self._overrides, here, names=False),
             f"### {_('Commands')}\n\n{commands.markdown_table()}",
-            keys.markdown_table(self._overrides, others),
+            keys.markdown_table(self._overrides, others, names=False),
         ]
         if self._first == "commands":
             parts[0], parts[1] = parts[1], parts[0]

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from glmtui.tui.app import GlmTui
     from glmtui.tui.preferences import Preferences
 
-WIDTH = 74
-"""Of a row, in cells."""
-
 
 class KeysScreen(ModalScreen[None]):
     """Every action with its keys by where it works. Enter waits for the new key; clashes are named."""
@@ -62,6 +59,10 @@ class KeysScreen(ModalScreen[None]):
         options.highlighted = 1
         options.focus()
         self._say()
+
+    def on_resize(self) -> None:
+        """Lay out the rows again, once the list has its new width."""
+        self.call_after_refresh(self._lay_out)
 
     # --- choosing and pressing ---
 
@@ -134,8 +135,14 @@ class KeysScreen(ModalScreen[None]):
         changed = key.id in own
         right = Content.styled(bound, "bold $text-primary" if changed else "$text-secondary")
         left = Content.assemble(("•" if changed else " ", "$text-accent"), " ", _(key.help))
-        left = left.truncate(WIDTH - right.cell_length - 2, ellipsis=True)
-        return Content.assemble(left, " " * (WIDTH - left.cell_length - right.cell_length), right)
+        width = self.query_one(OptionList).scrollable_content_region.width
+        left = left.truncate(max(width - right.cell_length - 2, 0), ellipsis=True)
+        return Content.assemble(left, " " * (width - left.cell_length - right.cell_length), right)
+
+    def _lay_out(self) -> None:
+        options = self.query_one(OptionList)
+        for key in KEYS:
+            options.replace_option_prompt(key.id, self._row(key))
 
     def _say(self, wrong: str = "") -> None:
         said = self.query_one("#keys-said", Static)

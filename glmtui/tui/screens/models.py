@@ -23,6 +23,7 @@ from glmtui.text import one_line
 from glmtui.tui import keys
 from glmtui.tui.cells import cell
 from glmtui.tui.widgets.progress import progress
+from glmtui.tui.widgets.prose import Prose
 
 if TYPE_CHECKING:
     from glmtui.tui.app import GlmTui
@@ -91,7 +92,7 @@ class ModelsScreen(ModalScreen[str | None]):
             yield Static(id="models-title", classes="dialog-title", markup=False)
             yield Static(id="models-head", markup=False)
             yield ModelTable(id="model-table", markup=False)
-            yield Static(id="model-details", markup=False)
+            yield Prose(id="model-details")
             yield Static(id="models-keys", classes="dialog-keys", markup=False)
 
     def on_mount(self) -> None:
@@ -299,7 +300,7 @@ class ModelsScreen(ModalScreen[str | None]):
         line.update(Content.assemble(title, " " * space, (free, "$text-muted not bold")))
 
     def _draw_details(self) -> None:
-        details, entry, download = self.query_one("#model-details", Static), self.chosen, self.shelf.download
+        details, entry, download = self.query_one("#model-details", Prose), self.chosen, self.shelf.download
         details.set_class(self._question is not None, "-asking")
         if self._question is not None and entry is not None:
             details.update(self._asked(self._question, entry))

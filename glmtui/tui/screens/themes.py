@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
@@ -14,6 +15,7 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from glmtui.i18n import _
+from glmtui.tui.cells import cell
 
 if TYPE_CHECKING:
     from glmtui.tui.app import GlmTui
@@ -49,7 +51,9 @@ class ThemeScreen(ModalScreen[None]):
 
     def _row(self, file: ThemeFile) -> Content:
         kind = _("ansi") if file.theme.ansi else _("dark") if file.theme.dark else _("light")
-        return Content.assemble(f"{_(file.title)}  ", (f"{file.name} · {kind}", "$text-muted"))
+        title = cell(_(file.title), max(cell_len(_(each.title)) for each in self._files))
+        name = cell(file.name, max(cell_len(each.name) for each in self._files))
+        return Content.assemble(f"{title}  ", (f"{name}  {kind}", "$text-muted"))
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         """Preview."""

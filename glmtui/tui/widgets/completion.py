@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 from textual import events
 from textual.content import Content
 from textual.message import Message
@@ -14,6 +14,7 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from glmtui.text import one_line
+from glmtui.tui.cells import cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +113,14 @@ class CompletionList(Widget):
         rows = self.offers[first : first + self.ROWS]
         described = any(offer.description for offer in self.offers)
         widest = max((cell_len(offer.shown) for offer in self.offers), default=0)
-        column = min(widest, 40) if described else max(self.content_size.width - 2, 0)
+        width = self.content_size.width
+        column = min(widest, 40, width * 2 // 5) if described else max(width - 2, 0)
         selected = self.get_visual_style("completion--selected")
         muted = self.get_visual_style("completion--description")
-        width = self.content_size.width
         lines = []
         for number, offer in enumerate(rows, first):
-            name = set_cell_size(offer.shown, column)
-            room = max(width - column - 4, 0)
-            description = set_cell_size(one_line(offer.description), room)
+            name = cell(offer.shown, column)
+            description = cell(one_line(offer.description), max(width - column - 4, 0))
             line = Content.assemble(f" {name}  ", (description, muted), " ")
             lines.append(line.stylize(selected) if number == self.index else line)
         return Content("\n").join(lines)

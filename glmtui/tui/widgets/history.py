@@ -289,6 +289,7 @@ class HistoryPane(Vertical):
             nothing = searching or self.model is not None
             self.foot.update(_("Nothing found.") if nothing else _("What you write is kept here."))
         self.foot.display = self.in_trash or not count
+        self.set_class(not count, "-empty")
 
     def _highlighted_id(self) -> str | None:
         index = self.list.highlighted

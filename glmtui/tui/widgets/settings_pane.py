@@ -14,6 +14,7 @@ from textual.widgets import Static
 from glmtui.errors import UserError
 from glmtui.i18n import N_, _
 from glmtui.settings import SCHEMA, Settings
+from glmtui.tui.widgets.prose import Prose
 from glmtui.tui.widgets.setting_rows import KeysRow, Own, PresetRow, Row, SettingRow
 
 SECTIONS = {"ui": N_("Interface"), "model": N_("Model"), "generation": N_("Answers")}
@@ -35,7 +36,7 @@ class SettingsPane(Vertical):
         """Title, room for the rows, help."""
         yield Static(_("Settings"), classes="pane-title", markup=False)
         yield VerticalScroll(can_focus=False, id="setting-rows")
-        yield Static(id="setting-help", markup=False)
+        yield Prose(id="setting-help")
 
     def on_show(self) -> None:
         """Make the rows."""
@@ -91,6 +92,6 @@ class SettingsPane(Vertical):
             self._say(str(error), wrong=True)
 
     def _say(self, text: str, *, wrong: bool = False) -> None:
-        line = self.query_one("#setting-help", Static)
+        line = self.query_one("#setting-help", Prose)
         line.set_class(wrong, "-wrong")
         line.update(text)

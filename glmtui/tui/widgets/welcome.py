@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
 from textual.app import ComposeResult
@@ -16,6 +16,11 @@ from textual.widgets import Static
 
 from glmtui.i18n import N_, _
 from glmtui.session.model_link import ChatStatus
+from glmtui.tui.keys import shown
+from glmtui.tui.widgets.prose import Prose
+
+if TYPE_CHECKING:
+    from glmtui.tui.app import GlmTui
 
 LOGO = """\
 █▀▀▀ █    █▄ ▄█ ▀█▀ █  █ █
@@ -65,6 +70,8 @@ class Suggestion(Widget, can_focus=True):
 class Welcome(Vertical):
     """Stands where the transcript will be."""
 
+    app: GlmTui
+
     def __init__(self) -> None:
         super().__init__(id="welcome")
 
@@ -73,13 +80,13 @@ class Welcome(Vertical):
         with Vertical(id="welcome-body"):
             yield Static(LOGO, id="logo", markup=False)
             yield Static(_("Chat with ChatGLM on your own machine"), id="tagline", markup=False)
-            yield Static(id="welcome-model", markup=False)
+            yield Prose(id="welcome-model")
             for text in SUGGESTIONS:
                 yield Suggestion(_(text))
 
     def show(self, status: ChatStatus) -> None:
         """Say which model answers here."""
-        self.query_one("#welcome-model", Static).update(self._model(status))
+        self.query_one("#welcome-model", Prose).update(self._model(status))
 
     def _model(self, status: ChatStatus) -> str:
         if status.activity in ("starting", "loading"):
@@ -89,6 +96,6 @@ class Welcome(Vertical):
         if status.info.builtin:
             return _(
                 "{name} is a tiny demo model that comes with glmtui: it knows glmtui and small talk, in "
-                "English and Chinese. For a real one: /model FOLDER"
-            ).format(name=status.info.title)
+                "English and Chinese. {key} lists the real ones."
+            ).format(name=status.info.title, key=shown("app.models", self.app.settings.keys))
         return _("{name} answers here.").format(name=status.info.title)
