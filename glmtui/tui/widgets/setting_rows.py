@@ -28,6 +28,15 @@ UNSET = {
     "generation.max_new_tokens": N_("what is left"),
     "generation.seed": N_("new each time"),
 }
+"""Words for no value."""
+WORDS = {
+    ("ui.language", "auto"): N_("as the system"),
+    ("ui.notify", "off"): N_("nothing"),
+    ("ui.notify", "bell"): N_("a bell"),
+    ("ui.notify", "system"): N_("a notice"),
+    ("model.device", "auto"): N_("the fastest"),
+}
+"""Words for values that are no words of the interface's language."""
 """What no value means."""
 STEPS = {"generation.temperature": 0.05, "generation.top_p": 0.05, "generation.repetition_penalty": 0.05}
 """What one press of an arrow key changes, where it is not 1."""
@@ -43,8 +52,10 @@ def shown(setting: Setting, value: Value) -> str:
         return _("on") if value else _("off")
     if setting.kind == "float":
         return f"{value:g}"
-    if setting.key == "ui.language":
-        return LANGUAGES.get(str(value), str(value))
+    if setting.key == "ui.language" and value in LANGUAGES:
+        return LANGUAGES[str(value)]
+    if word := WORDS.get((setting.key, str(value))):
+        return _(word)
     return one_line(str(value)) or _("none")
 
 
