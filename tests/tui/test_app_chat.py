@@ -17,7 +17,7 @@ async def test_it_opens_with_the_built_in_model_and_says_so() -> None:
         text = visible_text(app.screen)
         assert "nano (built in)" in text
         assert "demo model" in text
-        assert "/model" in text
+        assert "F5" in text
         assert app.chat.composer.prompt.has_focus
 
 

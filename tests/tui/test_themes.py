@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from textual.color import Color
-from tui.app_support import running, visible_text, wait_until
+from tui.app_support import ScriptedWorker, running, send, visible_text, wait_until
 
 from glmtui import paths
 from glmtui.tui import themes
@@ -117,12 +117,20 @@ async def test_a_theme_is_reloaded_when_it_is_saved() -> None:
 
 async def test_no_color_leaves_no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
-    async with running() as (_pilot, app, _worker):
+    async with running(ScriptedWorker("# Title\n\n1. `code` and [link](https://example.org)")) as (
+        pilot,
+        app,
+        _worker,
+    ):
+        await send(pilot, "hello")
+        await wait_until(pilot, lambda: "Title" in visible_text(app.chat.transcript))
         colors = [
-            segment.style.color.get_truecolor()
+            color.get_truecolor()
             for strip in app.screen._compositor.render_strips()
             for segment in strip
-            if segment.style and segment.style.color
+            if segment.style
+            for color in (segment.style.color, segment.style.bgcolor)
+            if color
         ]
         assert app.no_color
         assert colors

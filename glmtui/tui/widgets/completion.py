@@ -51,7 +51,7 @@ class CompletionList(Widget):
         &:ansi {
             background: ansi_default;
             border: round ansi_bright_black;
-            .completion--selected { text-style: reverse; }
+            .completion--selected { background: ansi_default; color: ansi_default; text-style: reverse; }
             .completion--description { text-style: dim; }
         }
     }

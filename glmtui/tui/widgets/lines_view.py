@@ -213,7 +213,7 @@ class LinesView(Widget):
         strips = []
         for y in crop.line_range:
             if y >= len(lines):
-                strips.append(Strip.blank(width, palette.base.rich_style))
+                strips.append(self._filtered(Strip.blank(width, palette.base.rich_style)))
                 continue
             line = lines[y]
             span = selection.get_span(y) if selection else None
@@ -252,7 +252,14 @@ class LinesView(Widget):
         ]
         if edge[0]:
             segments.insert(0, Segment(edge[0], (base + edge[1]).rich_style))
-        return Strip(segments).adjust_cell_length(self.size.width, base.rich_style)
+        return self._filtered(Strip(segments).adjust_cell_length(self.size.width, base.rich_style))
+
+    def _filtered(self, strip: Strip) -> Strip:
+        """Return the line as the app wants all lines: without colours where there shall be none."""
+        _base, background = self.background_colors
+        for line_filter in self.get_line_filters():
+            strip = strip.apply_filter(line_filter, background)
+        return strip
 
     # --- selecting ---
 
