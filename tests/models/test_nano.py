@@ -1,5 +1,7 @@
 """The built-in model answers what a newcomer asks first, in both languages, and is small."""
 
+import re
+from argparse import _SubParsersAction
 from itertools import islice
 from pathlib import Path
 
@@ -7,11 +9,14 @@ import pytest
 import torch
 
 import glmtui
+from glmtui.cli import build_parser
 from glmtui.engine.chat_model import ChatModel
 from glmtui.models.nano import corpus as tables
 from glmtui.models.nano.corpus import Corpus, heldout, normalised, parse
 from glmtui.models.nano.train import read_legs
 from glmtui.models.responses import process_response
+from glmtui.session import commands
+from glmtui.tui import keys
 
 NANO = Path(tables.__file__).parent
 
@@ -130,3 +135,38 @@ def test_a_template_with_an_open_bracket_is_refused():
 def test_it_is_written_down_how_the_weights_were_trained():
     legs = read_legs(NANO)
     assert all(leg["examples"] > 10_000 and leg["seed"] for leg in legs)
+
+
+def named_in_the_dialogues() -> str:
+    return "\n".join(table.read_text(encoding="utf-8") for table in tables.DIALOGUES.glob("*.toml"))
+
+
+def test_every_slash_command_it_names_exists():
+    named = set(re.findall(r"(?<=`)/(\w+)", named_in_the_dialogues()))
+    assert len(named) > 20
+    assert named <= set(commands.BY_NAME)
+
+
+def test_every_key_it_names_is_bound(corpus: Corpus):
+    bound = {name for key in keys.KEYS for name in keys.keys_of(key, {})}
+    textual = {"esc": "escape", "[": "left_square_bracket", "]": "right_square_bracket"}
+    named = {
+        key for answer in corpus.answers.values() for key in re.findall(r"\*\*(?!nano\b)(.+?)\*\*", answer)
+    }
+    assert len(named) > 10
+    assert {textual.get(key.lower(), key.lower()) for key in named} <= bound
+    for answer in corpus.answers.values():  # a binding it gives as an example clashes with nothing
+        assert not keys.problems(dict(re.findall(r'`"(\w+\.\w+)" = "([\w+]+)"`', answer)))
+
+
+def test_every_subcommand_and_option_it_names_exists(corpus: Corpus):
+    parser = build_parser()
+    subparsers = next(action.choices for action in parser._actions if isinstance(action, _SubParsersAction))
+    options = {name for each in (parser, *subparsers.values()) for name in each._option_string_actions}
+    shell = " ".join(corpus.answers.values())
+    named = set(re.findall(r"(?<![\w-])(--[a-z][\w-]*)", shell))
+    assert {"--model", "--plain"} <= named <= options
+    subcommands = set(re.findall(r"(?:`|\n|\()glmtui ([a-z]+)", shell))
+    assert {"ask", "models", "completion"} <= subcommands <= set(subparsers)
+    listed = re.findall(r"(?:Subcommands: |子命令有 )(.+?)(?:\. |，)", shell)
+    assert [set(re.findall(r"`(\w+)`", names)) for names in listed] == [set(subparsers)] * 2

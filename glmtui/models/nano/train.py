@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from glmtui.engine import host
 from glmtui.models.chatglm import ALPHA, Block, ChatGLM, ChatGLMConfig, Piece, rotary
 from glmtui.models.nano.corpus import Corpus, Example
 from glmtui.models.prompts import Dialogue, Rounds
@@ -138,7 +139,8 @@ def loss_of(model: ChatGLM, batch: Batch, dropout: float = 0.0) -> Tensor:
     """Return the mean cross entropy over the answers' tokens."""
     x = F.dropout(model.transformer.word_embeddings(batch.ids), dropout)
     n = batch.ids.shape[1]
-    rows = Piece(0, n, n, batch.mask, rotary(batch.positions, model.config.head_dim, torch.bfloat16))
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+    rows = Piece(0, n, n, batch.mask, rotary(batch.positions, model.config.head_dim, dtype))
     for block in model.transformer.layers:
         x = F.dropout(block(x, [rows]), dropout)
     counted = batch.targets != IGNORED
@@ -185,13 +187,14 @@ def train(rank: int, options: Options, rendezvous: str) -> None:
         fused=True,
     )
     stream = batches(options.seed + rank, config, options.tokens)
+    native = host.has_native_bfloat16()  # else emulated, and many times slower than float32
     start = shown = time.monotonic()
     examples, tokens, losses = 0, 0, []
     for step in range(1, options.steps + 1):
         for group in optimiser.param_groups:
             group["lr"] = options.learning_rate * schedule(step, options.steps)
         batch = next(stream)
-        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        with torch.autocast("cpu", torch.bfloat16, enabled=native), sdpa_kernel(SDPBackend.MATH):
             loss = loss_of(model, batch, options.dropout)
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
