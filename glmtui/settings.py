@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from glmtui import paths
 from glmtui.atomic import write_atomically
-from glmtui.engine.events import Sampling
+from glmtui.engine.events import ModelInfo, Sampling
 from glmtui.errors import UserError
 from glmtui.i18n import _, listing
-from glmtui.settings_schema import BY_KEY, SCHEMA, SHIPPED_PRESETS, Setting, Value
+from glmtui.settings_schema import BY_KEY, MODELS_OWN, SCHEMA, SHIPPED_PRESETS, Setting, Value
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -40,6 +40,8 @@ _SAMPLING_KEYS = tuple(
     if setting.section == "generation" and setting.key != "generation.system_prompt"
 )
 """Named like the fields of `Sampling`; also what a preset may hold, besides the system prompt."""
+_LENGTH = "generation.max_length"
+_OWN = tuple(SHIPPED_PRESETS[MODELS_OWN])
 _UNSET: Mapping[str, Value] = {key: None for key in _SAMPLING_KEYS if BY_KEY[key].nullable}
 """What a preset in the file means where it holds nothing: it cannot hold None."""
 
@@ -51,6 +53,10 @@ class Settings:
         self.path: Path = path or paths.config_dir() / "config.toml"
         self.problems: list[str] = []
         """What is wrong in the file, each with its key, in the interface's language."""
+        self.longest = int(BY_KEY[_LENGTH].maximum or 0)
+        """What the model in memory was made for, in tokens."""
+        self._model: dict[str, Value] = {}
+        """What its makers chose, which holds where nothing else is set."""
         self._values: dict[str, Value] = {}
         self._overrides: dict[str, Value] = {}
         """Values of this run alone; they come before those of the file."""
@@ -105,11 +111,20 @@ class Settings:
     def __getitem__(self, key: str) -> Value:
         if key in self._overrides:
             return self._overrides[key]
-        return self._values.get(key, BY_KEY[key].default)
+        return self._values.get(key, self.default(key))
+
+    def default(self, key: str) -> Value:
+        """Return the value where nothing is set: that of the model in memory, where it has one."""
+        return self._model.get(key, BY_KEY[key].default)
 
     def is_default(self, key: str) -> bool:
         """Whether the value in use is the default."""
-        return self[key] == BY_KEY[key].default
+        return self[key] == self.default(key)
+
+    def follow(self, info: ModelInfo) -> None:
+        """Let what the makers of this model chose be the defaults from now on."""
+        self.longest = info.max_length
+        self._model = {key: getattr(info.sampling, BY_KEY[key].name) for key in (*_OWN, _LENGTH)}
 
     def set(self, key: str, value: object) -> None:
         """Use `value` for `key` from now on and save it.
@@ -132,10 +147,7 @@ class Settings:
 
     def reset(self, key: str) -> None:
         """Go back to the default and take the key out of the file."""
-        _setting(key)
-        self._forget_overrides([key])
-        self._values.pop(key, None)
-        self._save(lambda document: _remove(document, key.split(".", 1)))
+        self._reset([_setting(key).key])
 
     def effective(self, key: str, overrides: Mapping[str, object]) -> Value:
         """Return the value for a conversation whose own `overrides` (by full key) come first.
@@ -175,7 +187,8 @@ class Settings:
     @property
     def presets(self) -> Mapping[str, Mapping[str, Value]]:
         """Named sets of values (full keys of section ``generation``): shipped ones and ``[presets.NAME]``."""
-        return MappingProxyType({**SHIPPED_PRESETS, **self._presets})
+        own = {key: self.default(key) for key in _OWN}
+        return MappingProxyType({**SHIPPED_PRESETS, MODELS_OWN: own, **self._presets})
 
     def is_shipped(self, name: str) -> bool:
         """Whether the preset `name` comes with glmtui, unchanged: it cannot be deleted."""
@@ -209,8 +222,15 @@ class Settings:
         self._save(change)
 
     def apply_preset(self, name: str) -> None:
-        """Use and save the values kept under `name`; what it does not hold stays as it is."""
-        self.update(self.presets[self._known_preset(name)])
+        """Use and save the values kept under `name`; what it does not hold stays as it is.
+
+        The model's own values are not saved: another model has others.
+        """
+        held = self.presets[self._known_preset(name)]
+        if name == MODELS_OWN and self.is_shipped(name):
+            self._reset(held)
+        else:
+            self.update(held)
 
     def delete_preset(self, name: str) -> None:
         """Forget the preset `name`; a shipped one that was saved over comes back as it was.
@@ -253,6 +273,18 @@ class Settings:
             self._presets.setdefault(name, dict(_UNSET))[setting.key] = setting.check(value)
         except UserError as error:
             self._problem(_("preset {name}: {error}.").format(name=name, error=error))
+
+    def _reset(self, keys: Iterable[str]) -> None:
+        keys = list(keys)
+        self._forget_overrides(keys)
+        for key in keys:
+            self._values.pop(key, None)
+
+        def change(document: TOMLDocument) -> None:
+            for key in keys:
+                _remove(document, key.split(".", 1))
+
+        self._save(change)
 
     def _forget_overrides(self, keys: Iterable[str]) -> None:
         for key in keys:

@@ -98,11 +98,10 @@ class Setting:
             return _("text in quotes")
         what = _("a whole number") if self.kind == "int" else _("a number")
         if self.minimum is not None and self.maximum is not None:
-            return _("{what} from {minimum:g} to {maximum:g}").format(
-                what=what, minimum=self.minimum, maximum=self.maximum
-            )
+            low, high = _figure(self.minimum), _figure(self.maximum)
+            return _("{what} from {minimum} to {maximum}").format(what=what, minimum=low, maximum=high)
         if self.minimum is not None:
-            return _("{what}, {minimum:g} or more").format(what=what, minimum=self.minimum)
+            return _("{what}, {minimum} or more").format(what=what, minimum=_figure(self.minimum))
         return what
 
     def _number(self, value: object) -> int | float | None:
@@ -115,6 +114,10 @@ class Setting:
         if self.kind == "float":
             return float(value)
         return int(value) if value == int(value) else None
+
+
+def _figure(number: float) -> str:
+    return f"{int(number):,}" if number == int(number) else f"{number:g}"
 
 
 _SAMPLING = Sampling()
@@ -205,7 +208,8 @@ SCHEMA: tuple[Setting, ...] = (
     ),
     Setting(
         "generation.max_length", "int", _SAMPLING.max_length, N_("Longest context"),
-        N_("Conversation and answer together, in tokens."), minimum=16, maximum=1_048_576,
+        N_("Conversation and answer together, in tokens, as far as the model was made for it."),
+        minimum=16, maximum=1_048_576,
     ),
     Setting(
         "generation.max_new_tokens", "int", _SAMPLING.max_new_tokens, N_("Longest answer"),
@@ -236,6 +240,8 @@ def _preset(temperature: float, top_p: float, top_k: int, repetition_penalty: fl
     return MappingProxyType(values)
 
 
+MODELS_OWN = "balanced"
+"""The preset of what the makers of the model in memory chose; before one is loaded, of ChatGLM-6B."""
 SHIPPED_PRESETS: Mapping[str, Mapping[str, Value]] = MappingProxyType(
     {
         N_("balanced"): _preset(
@@ -246,4 +252,4 @@ SHIPPED_PRESETS: Mapping[str, Mapping[str, Value]] = MappingProxyType(
         N_("greedy"): _preset(0.0, 1.0, 0, 1.0),
     }
 )
-"""Presets that are always there, by name (an English msgid); ``balanced`` is ChatGLM's own."""
+"""Presets that are always there, by name (an English msgid)."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from glmtui.engine.events import (
     Cancelled,
@@ -63,6 +62,8 @@ class ScriptedWorker:
         self.absent: str | None = None
         self.keeps = False
         """More of a load that fails: what could be downloaded, and whether the model before it is kept."""
+        self.info = NANO
+        """What models are like but for name, source and quantisation."""
         self.closed = False
         self.cancelled: list[int | None] = []
         """What `cancel` was called with."""
@@ -88,7 +89,7 @@ class ScriptedWorker:
                 self.finish_load()
         elif isinstance(request, CountTokens):
             count = sum(len(turn.text) for turn in request.turns)
-            self.events.put(TokenCount(request.request_id, count, 2048))
+            self.events.put(TokenCount(request.request_id, count))
         elif isinstance(request, ListModels | RemoveModel):
             self.events.put(replace(self.models, request_id=request.request_id))
         elif isinstance(request, Download):
@@ -137,9 +138,9 @@ class ScriptedWorker:
             return
         quant = request.quant or "none"
         name = Path(request.source).name if request.source else NANO.name
-        info: dict[str, Any] = {field: getattr(NANO, field) for field in NANO.__dataclass_fields__}
-        info |= {"name": name, "source": request.source, "quant": quant, "builtin": request.source is None}
-        self.events.put(Loaded(request.request_id, ModelInfo(**info), 0.1))
+        builtin = request.source is None
+        info = replace(self.info, name=name, source=request.source, quant=quant, builtin=builtin)
+        self.events.put(Loaded(request.request_id, info, 0.1))
 
     def finish(self) -> None:
         assert self._open

@@ -2,12 +2,13 @@ import errno
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from glmtui import settings as module
-from glmtui.engine.events import Sampling
+from glmtui.engine.events import ModelInfo, Sampling
 from glmtui.errors import UserError
 from glmtui.settings import BY_KEY, SCHEMA, SHIPPED_PRESETS, Setting, Settings, named
 
@@ -325,6 +326,38 @@ def test_shipped_presets_are_there_and_stay(path: Path) -> None:
     assert settings.presets == SHIPPED_PRESETS
     with pytest.raises(UserError, match="stays"):
         settings.delete_preset("greedy")
+
+
+MODEL = ModelInfo(
+    "glm", "/glm", "glm4", 9, "cpu", "CPU", "none", "float32", 9, 131_072, True,
+    sampling=Sampling(32_768, temperature=0.6, top_p=0.95, top_k=40, repetition_penalty=1.1),
+)  # fmt: skip
+
+
+def test_where_nothing_is_set_the_models_own_values_hold(path: Path) -> None:
+    write(path, "[generation]\ntop_p = 0.5\n")
+    settings = Settings.load(path)
+    settings.follow(MODEL)
+    assert settings.sampling() == replace(MODEL.sampling, top_p=0.5)
+    assert settings.is_default("generation.temperature")
+    assert not settings.is_default("generation.top_p")
+    settings.reset("generation.top_p")
+    assert settings.sampling({"generation.top_k": 7}) == replace(MODEL.sampling, top_k=7)
+    settings.follow(replace(MODEL, sampling=Sampling(2048)))
+    assert settings.sampling() == Sampling()
+    assert "generation" not in path.read_text() or "=" not in path.read_text()
+
+
+def test_the_balanced_preset_is_the_models_own_and_goes_with_the_model(path: Path) -> None:
+    settings = Settings.load(path)
+    settings.follow(MODEL)
+    assert settings.preset == "balanced"
+    settings.apply_preset("greedy")
+    settings.apply_preset("balanced")
+    assert settings.sampling() == MODEL.sampling
+    settings.follow(replace(MODEL, sampling=Sampling()))
+    assert settings.preset == "balanced"
+    assert Settings.load(path).sampling() == Sampling()
 
 
 def test_a_wrong_value_in_a_preset_is_named(path: Path) -> None:

@@ -21,9 +21,9 @@ from glmtui.models import prompts
 from glmtui.models.base import KVCache, LanguageModel
 from glmtui.models.folder import ModelFolder
 
-DEFAULT_SAMPLING = Sampling()
 ANSWER_ROOM = 512
-"""Tokens kept free for the answer when old rounds must be left out, or a quarter of a shorter context."""
+"""Tokens kept free for the answer when old rounds must be left out, or a quarter of a shorter context. A
+model that thinks first always has the quarter."""
 
 History = list[tuple[str, str]]
 """Rounds of (question, answer), as in the published `chat`."""
@@ -124,15 +124,13 @@ class ChatModel:
 
     @property
     def default_sampling(self) -> Sampling:
-        """How the model's published `chat` samples."""
-        if self.folder.family == "chatglm":
-            return DEFAULT_SAMPLING
-        return Sampling(max_length=8192, temperature=0.8, top_p=0.8)
+        """What the model's makers chose."""
+        return self.info.sampling
 
     def stream(
         self,
         turns: Sequence[Turn],
-        sampling: Sampling = DEFAULT_SAMPLING,
+        sampling: Sampling | None = None,
         *,
         continue_answer: bool = False,
         check: Check | None = None,
@@ -143,7 +141,7 @@ class ChatModel:
 
         Args:
             turns: ends with the user's message, or with `continue_answer` the assistant's own unfinished one.
-            sampling: how tokens are chosen.
+            sampling: how tokens are chosen; None is `default_sampling`.
             continue_answer: go on where the last turn ends.
             check: called with the fraction of the prompt that is read, and before every token. It may raise
                 `Stopped`, which ends the answer with what came until then.
@@ -151,6 +149,7 @@ class ChatModel:
         Raises:
             UserError: there is no tokenizer, or the last message alone is too long.
         """
+        sampling = sampling or self.default_sampling
         limit = self.limit(sampling)
         kept, self._kept = self._kept, None
         prompt = self._fit(turns, sampling, limit, kept.held if kept else None)
@@ -166,9 +165,9 @@ class ChatModel:
         )
         return Answer(self, tuple(turns), generation, limit, prompt.dropped_rounds, goes_on=continue_answer)
 
-    def count_tokens(self, turns: Sequence[Turn], sampling: Sampling = DEFAULT_SAMPLING) -> tuple[int, int]:
-        """Return the tokens of the whole prompt of `turns`, and how many may be used in all."""
-        return len(self.format.write(prompts.Dialogue.of(turns))), self.limit(sampling)
+    def count_tokens(self, turns: Sequence[Turn]) -> int:
+        """Return the tokens of the whole prompt of `turns`."""
+        return len(self.format.write(prompts.Dialogue.of(turns)))
 
     def limit(self, sampling: Sampling) -> int:
         """Prompt and answer together in tokens: what is asked for, as far as the model was made for it."""
@@ -191,7 +190,8 @@ class ChatModel:
         self, turns: Sequence[Turn], sampling: Sampling, limit: int, held: prompts.Held | None
     ) -> prompts.Prompt:
         """Write the prompt so that an answer of fair length has room, or any if the last message is long."""
-        room = min(sampling.max_new_tokens or ANSWER_ROOM, limit // 4)
+        usual = limit if self.format.thinks else ANSWER_ROOM
+        room = min(sampling.max_new_tokens or usual, limit // 4)
         held = held if self.format.keeps_cache else None
         try:
             return self.format.fit(turns, limit - room, held)

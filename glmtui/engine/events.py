@@ -197,6 +197,8 @@ class ModelInfo:
     max_length: int
     """The longest prompt and answer together that the model was made for, in tokens."""
     supports_system: bool
+    sampling: Sampling = Sampling()
+    """What its makers chose, and how long conversations may be unless told otherwise."""
     builtin: bool = False
     note: str = ""
     """Something the person should know (already translated), such as why the CPU kernels are not used."""
@@ -300,11 +302,10 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class TokenCount:
-    """Tokens of the prompt asked about, and how many may be used in all."""
+    """Tokens of the prompt asked about."""
 
     request_id: int
     tokens: int
-    limit: int
 
 
 @dataclass(frozen=True, slots=True)

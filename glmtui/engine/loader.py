@@ -14,6 +14,7 @@ from glmtui.engine import device as devices
 from glmtui.engine import fit, host
 from glmtui.engine.chat_model import ChatModel
 from glmtui.engine.chat_tokenizer import load_tokenizer
+from glmtui.engine.defaults import published_sampling
 from glmtui.engine.device import Device
 from glmtui.engine.events import ModelInfo, Quant
 from glmtui.engine.failures import is_out_of_memory
@@ -267,6 +268,7 @@ def describe(plan: Plan, network: Network) -> ModelInfo:
         dtype=str(plan.dtype).removeprefix("torch."),
         memory_bytes=sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers())),
         max_length=network.config.max_length,
+        sampling=published_sampling(plan.folder, network.config.max_length),
         supports_system=plan.folder.family in ("chatglm3", "chatglm4", *TRANSFORMERS),
         builtin=builtin,
         note=_note(plan),

@@ -186,8 +186,7 @@ class Worker:
             self.events.put(Done(request.request_id, answer.stats, answer.reason, answer.text))
 
     def _count(self, request: CountTokens) -> None:
-        tokens, limit = self._loaded.count_tokens(request.turns)
-        self.events.put(TokenCount(request.request_id, tokens, limit))
+        self.events.put(TokenCount(request.request_id, self._loaded.count_tokens(request.turns)))
 
     @property
     def _loaded(self) -> ChatModel:

@@ -15,7 +15,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 from transformers.generation.utils import GenerationMixin
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
@@ -223,8 +230,12 @@ class ChatGLM2ForCausalLM(_ForCausalLM):
 
 
 def register() -> None:
-    """Let transformers' `AutoConfig`, `AutoModel` and `AutoModelForCausalLM` know the type ``chatglm``."""
+    """Let transformers' `AutoConfig`, `AutoModel…` and `AutoTokenizer` know the type ``chatglm``."""
+    from glmtui.models.auto_tokenizer import ChatGLMTokenizer
+
     AutoConfig.register("chatglm", ChatGLMSettings, exist_ok=True)
     for auto in (AutoModel, AutoModelForCausalLM):
         auto.register(ChatGLMSettings, ChatGLMForCausalLM, exist_ok=True)
         auto.register(ChatGLM2Settings, ChatGLM2ForCausalLM, exist_ok=True)
+    for settings in (ChatGLMSettings, ChatGLM2Settings):
+        AutoTokenizer.register(settings, tokenizer_class=ChatGLMTokenizer, exist_ok=True)

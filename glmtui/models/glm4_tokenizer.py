@@ -73,6 +73,10 @@ class GLM4Tokenizer:
         words: Iterator[str] = (found[0] for found in _WORDS.finditer(encodable(text)))
         return [token for word in words for token in self._merged(word.encode())]
 
+    def names(self) -> list[str]:
+        """Return each id's bytes as one character each, and the names of the special ones behind them."""
+        return [*(self._bytes[rank].decode("latin-1") for rank in sorted(self._bytes)), *self.special_ids]
+
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of `ids`; special and unknown ids have none."""
         stream = self.stream()

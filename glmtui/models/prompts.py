@@ -7,9 +7,9 @@ CodeGeeX2-6B nothing at all: it continues the text it is given.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from glmtui.engine.events import Turn
 from glmtui.errors import UserError
@@ -17,6 +17,7 @@ from glmtui.i18n import _
 from glmtui.models.folder import Family
 from glmtui.models.responses import ResponseStream
 from glmtui.models.tokenizers import ChatGLM2Tokenizer, ChatGLMTokenizer, TextStream, Tokenizer
+from glmtui.models.tools import chatglm3_tools, glm4_tools
 
 if TYPE_CHECKING:
     from glmtui.models.glm4_tokenizer import GLM4Tokenizer
@@ -63,28 +64,34 @@ class Round:
 class Dialogue:
     """A conversation cut into a system message, whole rounds, and the round that wants an answer."""
 
-    system: str
+    systems: tuple[str, ...]
+    """System messages."""
     rounds: tuple[Round, ...]
     last: Round
 
     @classmethod
     def of(cls, turns: Iterable[Turn]) -> Dialogue:
         """Cut `turns`. A round starts where the user speaks after an answer."""
-        system: list[str] = []
+        systems: list[str] = []
         rounds: list[list[Turn]] = [[]]
         for turn in turns:
             if turn.role == "system":
-                system.append(turn.text)
+                systems.append(turn.text)
                 continue
             if turn.role == "user" and rounds[-1] and rounds[-1][-1].role == "assistant":
                 rounds.append([])
             rounds[-1].append(turn)
         *earlier, last = (Round(tuple(each)) for each in rounds)
-        return cls("\n".join(system), tuple(earlier), last)
+        return cls(tuple(filter(None, systems)), tuple(earlier), last)
 
     def newest(self, count: int) -> Dialogue:
         """Return the dialogue with only its `count` newest rounds; system message and question stay."""
-        return Dialogue(self.system, self.rounds[len(self.rounds) - count :], self.last)
+        return Dialogue(self.systems, self.rounds[len(self.rounds) - count :], self.last)
+
+    @property
+    def system(self) -> str:
+        """All system messages as one."""
+        return "\n".join(self.systems)
 
     @property
     def question(self) -> str:
@@ -101,6 +108,8 @@ class ChatFormat(ABC):
     """Whether the keys and values of one round serve the next, so that `fit` can go on from what is held.
     ChatGLM-6B's context sees itself in both directions, so there every question reads the whole prompt."""
     widens_punctuation: ClassVar[bool] = False
+    thinks: bool = False
+    """Whether answers may begin with a thought, which can be long."""
     _tokenizer: Tokenizer
 
     @property
@@ -111,6 +120,22 @@ class ChatFormat(ABC):
     @abstractmethod
     def write(self, dialogue: Dialogue) -> list[int]:
         """Return the ids of the whole prompt. If `dialogue.last` has an answer, it is to be gone on with."""
+
+    def offer(self, tools: Sequence[Mapping[str, Any]], system: str = "") -> tuple[Turn, ...]:
+        """Return the system messages that a conversation begins with where the model may call `tools`.
+
+        What it answers is read by `glmtui.models.tools.parse_tool_call`; what the tool says is the next turn,
+        of the role ``observation``.
+
+        Args:
+            tools: each a JSON schema with ``name``, ``description`` and ``parameters``, bare or in a
+                ``function``.
+            system: what else the model is told.
+
+        Raises:
+            UserError: the family was not trained to call any.
+        """
+        raise UserError(_("This model was not trained to call tools. ChatGLM3-6B and GLM-4-9B were."))
 
     def follow(self, rounds: int, new: Sequence[Turn]) -> list[int] | None:
         """Return the ids that `new` turns add behind `rounds` rounds in the cache; None if they cannot."""
@@ -177,7 +202,7 @@ class ChatFormat(ABC):
 
     def _cost(self, each: Round) -> int:
         """Return about how many tokens a round adds to a prompt."""
-        once, twice = (len(self.write(Dialogue("", (each,) * n, Round()))) for n in (1, 2))
+        once, twice = (len(self.write(Dialogue((), (each,) * n, Round()))) for n in (1, 2))
         return twice - once
 
 
@@ -259,11 +284,16 @@ class Roles(ChatFormat):
         """``</s>``, and the roles that would speak next."""
         return (self._tokenizer.eos_id, self._role("user"), self._role("observation"))
 
+    def offer(self, tools: Sequence[Mapping[str, Any]], system: str = "") -> tuple[Turn, ...]:
+        """Return the system messages that offer `tools`. See `ChatFormat.offer`."""
+        told = glm4_tools if self._tokenizer.family == "chatglm4" else chatglm3_tools
+        return tuple(Turn("system", text) for text in told(tools, system))
+
     def write(self, dialogue: Dialogue) -> list[int]:
         """Return ``[gMASK]``, ``sop``, the messages, ``<|assistant|>``, and what is there of the answer."""
         ids = [*self._tokenizer.prefix_ids]
-        if dialogue.system:
-            ids += self._message("system", "", dialogue.system)
+        for system in dialogue.systems:
+            ids += self._message("system", "", system)
         turns = [turn for each in (*dialogue.rounds, dialogue.last) for turn in each.turns]
         for turn, follower in zip(turns, [*turns[1:], None], strict=True):
             calls_tool = turn.role == "assistant" and follower is not None and follower.role == "observation"

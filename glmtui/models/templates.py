@@ -27,6 +27,7 @@ class Template(ChatFormat):
         asked = tokenizer.render([{"role": "user", "content": "?"}], asks=True)
         self._opening = reasoning.OPEN if asked.rstrip().endswith(reasoning.OPEN) else ""
         """What the prompt already holds of the answer: GLM-Z1 is made to think."""
+        self.thinks = reasoning.OPEN in tokenizer.template
 
     @property
     def stop_ids(self) -> tuple[int, ...]:

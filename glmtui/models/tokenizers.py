@@ -138,6 +138,10 @@ class _Pieces:
         self._special = special
         self._size = len(model)
 
+    def names(self) -> list[str]:
+        """Return what the file calls each of its ids."""
+        return [self.model.IdToPiece(token) for token in range(self._size)]
+
     def surface(self, token: int) -> str | int:
         """Return the text of a piece (spaces as ``▁``), or the value of a byte piece."""
         if token in self._special:
@@ -211,6 +215,11 @@ class ChatGLMTokenizer:
             text = self._blank_run.sub(lambda run: f"<|blank_{len(run[0])}|>", text)
         return [token + self.offset for token in self._pieces.model.Encode(encodable(text))]
 
+    def names(self) -> list[str]:
+        """Return what each id is called in the file, behind the image tokens where there are any."""
+        images = [f"<image_{number}>" for number in range(self.offset)]
+        return images + self._pieces.names()
+
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of `ids`; control tokens, image tokens and unknown ids have none."""
         return _decode(self.stream(), ids)
@@ -271,6 +280,10 @@ class ChatGLM2Tokenizer:
         """Return the ids of `text` alone. The first stands for the space put before every text."""
         ids: list[int] = self._pieces.model.Encode(encodable(text))
         return ids
+
+    def names(self) -> list[str]:
+        """Return what each id is called in the file, and the special ones behind them."""
+        return [*self._pieces.names(), *self.special_ids]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of `ids`; special and unknown ids have none."""

@@ -1,4 +1,4 @@
-"""ChatGLM3's tool calls: how tools are told to the model, and how a call is read. Nothing is evaluated."""
+"""Tool calls of ChatGLM3 and GLM-4: how tools are told to the model, how a call is read: as data only."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from glmtui.errors import UserError
+from glmtui.i18n import _
 
 MAX_LENGTH = 65536
 """Characters of an answer that are looked at for a call."""
@@ -20,9 +23,38 @@ class ToolCall:
     parameters: Mapping[str, Any]
 
 
-def tools_message(text: str, tools: Sequence[Mapping[str, Any]] | Mapping[str, Any]) -> str:
+CHATGLM3 = "Answer the following questions as best as you can. You have access to the following tools:"
+"""What ChatGLM3 was told before its tools, in the published examples."""
+GLM4 = (
+    "你是一个名为 ChatGLM 的人工智能助手。你是基于智谱AI训练的语言模型 GLM-4 模型开发的，"
+    "你的任务是针对用户的问题和要求提供适当的答复和支持。\n\n# 可用工具"
+)
+"""What GLM-4-9B was told before its tools: its published chat template."""
+_GLM4_CALL = "在调用上述函数时，请使用 Json 格式表示调用的参数。"
+
+
+def chatglm3_tools(tools: Sequence[Mapping[str, Any]], system: str = "") -> tuple[str, ...]:
     """Return the system message that offers `tools`, as ChatGLM3 was trained to read it."""
-    return f"{text}\n{json.dumps(tools, indent=4, ensure_ascii=False)}"
+    return (f"{system or CHATGLM3}\n{_written([*map(_function, tools)])}",)
+
+
+def glm4_tools(tools: Sequence[Mapping[str, Any]], system: str = "") -> tuple[str, ...]:
+    """Return the system messages of GLM-4-9B: one of its own that offers `tools`, then `system`."""
+    functions = map(_function, tools)
+    told = [f"\n\n## {each['name']}\n\n{_written(each)}\n{_GLM4_CALL}" for each in functions]
+    return (GLM4 + "".join(told), *filter(None, [system]))
+
+
+def _function(tool: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the function of a tool, as which it may also be given bare."""
+    function = tool.get("function", tool)
+    if not isinstance(function, dict) or "name" not in function:
+        raise UserError(_("A tool needs a name: {tool}").format(tool=json.dumps(tool, ensure_ascii=False)))
+    return function
+
+
+def _written(what: object) -> str:
+    return json.dumps(what, indent=4, ensure_ascii=False)
 
 
 def parse_tool_call(answer: str) -> ToolCall | None:

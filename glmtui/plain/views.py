@@ -47,6 +47,9 @@ class QuietView:
     def status_changed(self) -> None:
         """Keep quiet."""
 
+    def model_changed(self) -> None:
+        """Keep quiet."""
+
     def conversation_changed(self) -> None:
         """Keep quiet."""
 

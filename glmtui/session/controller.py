@@ -278,9 +278,11 @@ class ChatController:
 
     def measure(self, draft: str = "") -> None:
         """Ask how many tokens the conversation has and `draft` would add; the status shows the answers."""
-        if self.status.activity != "ready":
+        info = self.status.info
+        if self.status.activity != "ready" or info is None:
             return
-        turns = self._turns(self.conversation)
+        turns, sampling = self._turns(self.conversation), self.settings.sampling(self.conversation.settings)
+        self.status.limit = min(sampling.max_length, info.max_length)
         self._count_id = self._count(turns) if turns else None
         self._draft_id = self._count((*turns, Turn("user", draft))) if draft.strip() else None
         if not turns:
@@ -320,10 +322,9 @@ class ChatController:
             case Failed() | Cancelled() | Unloaded() if self.link.is_load(event.request_id):
                 self._on_load_ended(event)
             case TokenCount() if event.request_id == self._count_id:
-                self.status.used, self.status.limit = event.tokens, event.limit
+                self.status.used = event.tokens
             case TokenCount() if event.request_id == self._draft_id:
                 self.status.draft = max(event.tokens - self.status.used, 0)
-                self.status.limit = event.limit
             case Started() if answer:
                 self._on_started(event)
             case PromptProgress() if answer:
@@ -342,6 +343,8 @@ class ChatController:
 
     async def _on_loaded(self, event: Loaded) -> None:
         self.link.loaded(event)
+        self.settings.follow(event.info)
+        self.view.model_changed()
         if event.info.note:
             self.view.notice(event.info.note, "info")
         wanted, self._wanted = self._wanted, None

@@ -160,7 +160,7 @@ class ModelLink:
         self._load_id = self._replaced = None
         if self._request is not None:
             self._loaded = (self._request, event.info)
-        self.status = ChatStatus("ready", info=event.info, limit=event.info.max_length)
+        self.status = ChatStatus("ready", info=event.info)
 
     def load_ended(self, *, kept: bool = False) -> tuple[Load, str] | None:
         """Note that the load came to nothing; `kept`: the model before it is in memory still.
@@ -175,7 +175,7 @@ class ModelLink:
             return former
         request, info = self._loaded
         if kept:
-            self.status = ChatStatus("ready", info=info, limit=info.max_length)
+            self.status = ChatStatus("ready", info=info)
         else:
             self._loaded = None
         return former if former and not kept else (request, info.title)

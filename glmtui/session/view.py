@@ -46,6 +46,9 @@ class ChatView(Protocol):
     def status_changed(self) -> None:
         """The status, the queue or what may be done now changed."""
 
+    def model_changed(self) -> None:
+        """Another model is in memory, whose own values hold where the settings have none."""
+
     def conversation_changed(self) -> None:
         """Another conversation is open, or its title or place in the list changed."""
 

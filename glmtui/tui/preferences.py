@@ -90,6 +90,8 @@ class Preferences:
         app, changed = self._app, set(changed)
         if any(BY_KEY[key].section == "model" for key in changed):
             load_model(app)
+        if "generation.max_length" in changed:
+            app.controller.measure()
         if "ui.theme" in changed:
             app.themes.choose(str(self._settings["ui.theme"]))
             if app.theme != self._settings["ui.theme"]:

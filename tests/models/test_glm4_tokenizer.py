@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 import glmtui
+from glmtui.engine.events import Turn
 from glmtui.errors import UserError
 from glmtui.models.glm4_tokenizer import GLM4Tokenizer
-from glmtui.models.prompts import Roles
+from glmtui.models.prompts import Dialogue, Roles
+from glmtui.models.tools import ToolCall, parse_tool_call
 
 MERGES = ["he", "ll", "hell", "hello", " w", "你".encode()[:2], "你", "好", "你好", "\n\n"]
 
@@ -67,3 +69,20 @@ def test_a_bad_file_is_named(folder: Path, content: bytes) -> None:
     (folder / "tokenizer.model").write_bytes(content)
     with pytest.raises(UserError, match=r"tokenizer\.model cannot be read"):
         GLM4Tokenizer(folder / "tokenizer.model", {})
+
+
+def test_tools_and_what_they_say_are_messages_of_their_own(folder: Path) -> None:
+    tokenizer = glmtui.load_tokenizer(folder)
+    raw, form = tokenizer.raw, tokenizer.format
+    offered = form.offer([{"name": "hello"}], "w")
+    answer = 'hello\n{"w": 1}'
+    turns = (*offered, Turn("user", "你"), Turn("assistant", answer), Turn("observation", "好"))
+    ids = form.write(Dialogue.of(turns))
+    assert parse_tool_call(answer) == ToolCall("hello", {"w": 1})
+    names = {number: name.encode() for name, number in raw.special_ids.items()}
+    spelled = raw.names()
+    written = b"".join(names.get(token) or spelled[token].encode("latin-1") for token in ids).decode()
+    assert written == (
+        f"[gMASK]<sop><|system|>\n{offered[0].text}<|system|>\nw<|user|>\n你"
+        '<|assistant|>hello\n{"w": 1}<|observation|>\n好<|assistant|>'
+    )

@@ -139,6 +139,14 @@ def test_a_system_message_is_never_left_out(formats: dict[Family, ChatFormat]):
     assert prompt.ids == each.write(Dialogue.of((turns[0], *turns[3:])))
 
 
+def test_tools_are_offered_to_those_that_know_them(formats: dict[Family, ChatFormat]):
+    (offered,) = formats["chatglm3"].offer([{"name": "look"}], "Be brief.")
+    assert offered.role == "system"
+    assert offered.text.startswith("Be brief.\n[\n")
+    with pytest.raises(UserError, match="not trained to call tools"):
+        formats["chatglm"].offer([{"name": "look"}])
+
+
 def test_a_message_that_cannot_fit_is_refused_with_numbers(formats: dict[Family, ChatFormat]):
     with pytest.raises(UserError, match=r"\d+ tokens long and only 20 fit.*max_length"):
         formats["chatglm"].fit(talk("word " * 100), 20)

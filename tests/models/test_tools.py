@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from glmtui.models.tools import ToolCall, parse_tool_call, tools_message
+from glmtui.errors import UserError
+from glmtui.models.tools import ToolCall, chatglm3_tools, glm4_tools, parse_tool_call
 
 
 def test_a_call_is_read_as_literals():
@@ -43,7 +44,23 @@ def test_nothing_is_evaluated(tmp_path: Path):
     assert not file.exists()
 
 
-def test_tools_are_told_as_in_training():
-    assert (
-        tools_message("Answer.", [{"name": "天气"}]) == 'Answer.\n[\n    {\n        "name": "天气"\n    }\n]'
-    )
+WEATHER = {"name": "天气", "parameters": {"type": "object"}}
+WRITTEN = '{\n    "name": "天气",\n    "parameters": {\n        "type": "object"\n    }\n}'
+
+
+@pytest.mark.parametrize("tool", [WEATHER, {"type": "function", "function": WEATHER}])
+def test_tools_are_told_as_in_training(tool: dict[str, object]) -> None:
+    (told,) = chatglm3_tools([tool], "Answer.")
+    indented = WRITTEN.replace("\n", "\n    ")
+    assert told == f"Answer.\n[\n    {indented}\n]"
+    assert chatglm3_tools([])[0].startswith("Answer the following questions as best as you can.")
+    told, system = glm4_tools([tool, tool], "Be brief.")
+    header, *functions = told.split("\n\n## ")
+    assert header.endswith("提供适当的答复和支持。\n\n# 可用工具")
+    assert functions == [f"天气\n\n{WRITTEN}\n在调用上述函数时，请使用 Json 格式表示调用的参数。"] * 2
+    assert system == "Be brief."
+
+
+def test_a_tool_without_a_name_is_refused() -> None:
+    with pytest.raises(UserError, match=r"needs a name.*天气"):
+        glm4_tools([{"description": "天气"}])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tui.app_support import ScriptedWorker, running, saved, send, settled, visible_text, wait_until
 
+from glmtui.engine.events import Sampling
 from glmtui.session.own_settings import own
 from glmtui.settings import SCHEMA, Settings, Value
 from glmtui.tui.screens.keys import KeysScreen
@@ -61,6 +63,28 @@ async def test_arrow_keys_change_apply_and_save() -> None:
         await pilot.press("delete")
         await settled(pilot)
         assert Settings.load().is_default("generation.temperature")
+
+
+async def test_the_models_own_values_are_shown_and_used_until_others_are_set() -> None:
+    worker = ScriptedWorker("One.", "Two.")
+    own = Sampling(32_768, temperature=0.6, top_k=40)
+    worker.info = replace(worker.info, max_length=131_072, sampling=own)
+    async with running(worker, size=(160, 60)) as (pilot, app, _worker):
+        await pilot.press("f3")
+        app.chat.settings_pane.focus_row("generation.max_length")
+        await wait_until(pilot, lambda: "0 / 32,76" in visible_text(app.chat.status_line))
+        assert "32768" in visible_text(app.chat.settings_pane)
+        app.chat.composer.focus()
+        await send(pilot, "/set max_length 200000")
+        await send(pilot, "/set top_k 3")
+        await wait_until(pilot, lambda: " / 131,07" in visible_text(app.chat.status_line))
+        app.chat.settings_pane.focus_row("generation.max_length")
+        await settled(pilot)
+        assert "takes 131,07" in visible_text(app.chat.settings_pane)
+        assert "Default: 32768" in visible_text(app.chat.settings_pane)
+        app.chat.composer.focus()
+        await send(pilot, "Go")
+        assert worker.generated[-1].sampling == Sampling(200_000, temperature=0.6, top_k=3)
 
 
 async def test_a_typed_value_is_checked() -> None:

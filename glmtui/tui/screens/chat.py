@@ -336,6 +336,10 @@ class ChatScreen(Screen[None]):
         if self.welcome.display and self.welcome.is_mounted:
             self.welcome.show(controller.status)
 
+    def model_changed(self) -> None:
+        """Draw the settings again."""
+        self.settings_pane.reload()
+
     def conversation_changed(self) -> None:
         """Draw the title and the list again."""
         conversation = self.app.controller.conversation

@@ -237,7 +237,11 @@ class SettingRow(Row):
             general = shown(setting, self.settings[setting.key])
             lines.append(_("◆ Only in this conversation; in all others: {value}").format(value=general))
         elif not self.settings.is_default(setting.key):
-            lines.append(_("• Default: {value}").format(value=shown(setting, setting.default)))
+            default = shown(setting, self.settings.default(setting.key))
+            lines.append(_("• Default: {value}").format(value=default))
+        longest = self.settings.longest
+        if setting.key == "generation.max_length" and isinstance(self.value, int) and self.value > longest:
+            lines.append(_("The model in memory takes {count} at most.").format(count=f"{longest:,}"))
         lines.append(_(setting.help))
         if setting.kind in ("int", "float"):
             lines.append(setting.allowed())
@@ -307,7 +311,7 @@ class PresetRow(Row):
         self.post_message(self.Pick("preset"))
 
     def action_reset(self) -> None:
-        """Back to ChatGLM's own values."""
+        """Back to the model's own values."""
         self.post_message(self.Changed("balanced"))
 
 
