@@ -14,9 +14,9 @@ from glmtui.quant.mps import MpsWeight
 EMBEDDING_BITS: Mapping[Bits, Bits] = {4: 8, 8: 8}
 """Bits of embeddings and output layer by bits of the rest.
 
-With 4 a token of ChatGLM-6B would read 3.27 GB instead of 3.54, but lose twice as much: on nano +0.15 % of
-perplexity instead of +0.07 %, and a mean KL of 0.00122 instead of 0.00060: no better than the published INT4
-(+0.13 %, 0.00123).
+In two planes (`in_planes`) these 8 cost a token of ChatGLM-6B no more bytes than 4 would, and 4 would lose
+twice as much: on nano +0.15 % of perplexity instead of +0.07 %, and a mean KL of 0.00122 instead of 0.00061.
+That is no better than the published INT4 (+0.13 %, 0.00123).
 """
 
 
