@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import mmap
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from torch import Tensor
+import torch
+from torch import Tensor
 
 _HUGE = 2 << 20
 
 
-def use_huge_pages(tensor: Tensor) -> None:
-    """Let a `tensor` on the CPU that was never touched have pages of 2 MB, which are faster."""
-    if sys.platform == "linux" and tensor.device.type == "cpu" and tensor.nbytes >= 2 * _HUGE:
-        start = -(-tensor.data_ptr() // _HUGE) * _HUGE
-        _advise(start, tensor.data_ptr() + tensor.nbytes - start, mmap.MADV_HUGEPAGE)
+def empty_bytes(shape: tuple[int, ...]) -> Tensor:
+    """Return a uint8 tensor of `shape` on the CPU, not filled, on pages of 2 MB from its first byte on.
+
+    Linux fills these with zeros six times as fast as it does pages of 4 KB, and products read them faster.
+    """
+    count = math.prod(shape)
+    if sys.platform != "linux" or count < _HUGE:
+        return torch.empty(shape, dtype=torch.uint8)
+    roomy = torch.empty(count + _HUGE, dtype=torch.uint8)  # what is never touched takes no memory
+    start = -roomy.data_ptr() % _HUGE
+    _advise(roomy.data_ptr() + start, count, mmap.MADV_HUGEPAGE)
+    return roomy[start : start + count].view(shape)
 
 
 class MappedPages:
-    """The pages of a mapped file, asked for before they are used and let go of afterwards.
+    """The pages of a mapped file, let go of after use.
 
     Only where Linux tells what is mapped where: memory of another kind must not be touched.
     """
@@ -35,11 +42,6 @@ class MappedPages:
                 if line.endswith(ending):
                     start, _dash, end = line.partition(" ")[0].partition("-")
                     self._ranges.append((int(start, 16), int(end, 16)))
-
-    def fetch(self, tensor: Tensor) -> None:
-        """Have all of `tensor` read from the disk at once, not in the small pieces of a first touch."""
-        if sys.platform == "linux":
-            self._advise(tensor, mmap.MADV_WILLNEED)
 
     def let_go(self, tensor: Tensor) -> None:
         """Forget the pages of `tensor`; they stay in the system's cache, but count as ours no more."""

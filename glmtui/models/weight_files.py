@@ -55,8 +55,6 @@ def read_file(file: Path, *, stays: bool = False) -> Iterator[tuple[str, Tensor]
     for name, tensor in (_read_safetensors if file.suffix == ".safetensors" else _read_pickle)(file):
         if pages is None and not stays:
             pages = MappedPages(file)
-        if pages is not None:
-            pages.fetch(tensor)
         yield name, tensor
         if pages is not None:
             pages.let_go(tensor)
@@ -105,8 +103,6 @@ class _Checksums:
 
     _CHUNK = 1 << 18
     """Bytes read at a time: they are still in the processor's cache when they are summed up."""
-    _AHEAD = 64 << 20
-    """Bytes that the disk is asked for in advance, so that it never waits for the sums."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -144,13 +140,10 @@ class _Checksums:
         stream.seek(part.header_offset + _NAME_LENGTHS)
         lengths = struct.unpack("<HH", stream.read(4))
         here = stream.seek(sum(lengths), os.SEEK_CUR)
-        end, crc, asked = here + part.file_size, 0, 0
+        end, crc = here + part.file_size, 0
         kernels = cpu.loaded()
         buffer = torch.empty(self._CHUNK, dtype=torch.uint8)
         while here < end and not self._stop.is_set():
-            if hasattr(os, "posix_fadvise") and here + self._AHEAD // 2 > asked:
-                asked = here + self._AHEAD
-                os.posix_fadvise(stream.fileno(), here, self._AHEAD, os.POSIX_FADV_WILLNEED)
             chunk = buffer[: end - here]
             count = stream.readinto(chunk.numpy().data)
             if not count:

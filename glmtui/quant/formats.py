@@ -26,14 +26,14 @@ of the bytes for the logits of INT8 wherever it matters (`glmtui.quant.linear.Qu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from glmtui.memory import use_huge_pages
+from glmtui.memory import empty_bytes
 from glmtui.quant import cpu
 
 Bits = Literal[4, 8]
@@ -47,6 +47,9 @@ SUB = 32
 MAX_FACTOR = 15
 _PIECE = 1 << 22
 """Weights that are converted at a time, so that no whole matrix is ever there in float32."""
+
+Done = Callable[[int], None]
+"""Called with the bytes of a checkpoint that were used since the last call; raises to stop."""
 
 
 # --- the published formats ---
@@ -178,37 +181,29 @@ def layout(bits: Bits, rows: int, columns: int, *, per_row: bool = False, planes
     return tensors
 
 
-def quantize(weight: Tensor, bits: Bits, *, planes: bool = False) -> Packed:
+def quantize(weight: Tensor, bits: Bits, *, planes: bool = False, done: Done | None = None) -> Packed:
     """Quantise `weight` ``[rows, columns]`` of any floating type with scales per group. Zeros stay zeros.
 
-    `planes` puts INT8 in two planes.
+    `planes` puts INT8 in two planes; `done` is told how it goes on.
 
     Raises:
         ValueError: a weight is not finite.
     """
-    rows, columns = weight.shape
-    packed = empty(bits, rows, columns, planes=planes)
-    if kernels := _kernels(weight):
-        if not kernels.quantize(weight.contiguous(), packed):
+    packed = empty(bits, *weight.shape, planes=planes)
+    kernels = _kernels(weight)
+    for part, target in _pieces(weight, packed):
+        finite = kernels.quantize(part.contiguous(), target) if kernels else _quantize(part, target)
+        if not finite:
             raise ValueError("the weights are not finite")
-        return packed
-    block = 0
-    for part in _row_pieces(weight):
-        padded = _pad(part.float(), BLOCK, GROUP)
-        if not padded.isfinite().all():
-            raise ValueError("the weights are not finite")
-        grouped = padded.view(padded.shape[0], -1, GROUP)
-        found: tuple[Tensor, ...] = _quantize_8(grouped) if bits == 8 else _quantize_4(grouped)
-        if planes:
-            found = (*split_planes(found[0]), *found[1:])
-        for target, tensor in zip(packed.tensors().values(), found, strict=False):
-            target[block : block + len(tensor)] = tensor
-        block += len(padded) // BLOCK
+        if done is not None:
+            done(part.nbytes)
     return packed
 
 
-def pack_published(weight: Tensor, scale: Tensor, columns: int) -> Packed:
+def pack_published(weight: Tensor, scale: Tensor, columns: int, done: Done | None = None) -> Packed:
     """Order a published `weight`, int8 ``[rows, columns]`` or ``[rows, columns / 2]``, and its `scale`.
+
+    `done` is told how it goes on.
 
     Raises:
         ValueError: the shapes fit neither format.
@@ -222,14 +217,15 @@ def pack_published(weight: Tensor, scale: Tensor, columns: int) -> Packed:
     packed = empty(bits, rows, columns, per_row=True)
     assert packed.row_scales is not None
     packed.row_scales.copy_(_pad(scale.float()[:, None], BLOCK, 1).view(-1, BLOCK))
-    if kernels := _kernels(weight):
-        kernels.reorder(weight.contiguous(), packed)
-        return packed
-    block = 0
-    for part in _row_pieces(weight):
-        q = _pad(unpack_nibbles(part) if bits == 4 else part, BLOCK, GROUP)
-        packed.values[block : block + len(q) // BLOCK] = _interleave(q.view(q.shape[0], -1, GROUP), bits)
-        block += len(q) // BLOCK
+    kernels = _kernels(weight)
+    for part, target in _pieces(weight, packed):
+        if kernels:
+            kernels.reorder(part.contiguous(), target)
+        else:
+            q = _pad(unpack_nibbles(part) if bits == 4 else part, BLOCK, GROUP)
+            target.values.copy_(_interleave(q.view(q.shape[0], -1, GROUP), bits))
+        if done is not None:
+            done(part.nbytes)
     return packed
 
 
@@ -240,9 +236,25 @@ def _kernels(weight: Tensor) -> cpu.Kernels | None:
 def empty(bits: Bits, rows: int, columns: int, *, per_row: bool = False, planes: bool = False) -> Packed:
     """Return a matrix for weights ``[rows, columns]`` whose tensors hold nothing yet; see `layout`."""
     described = layout(bits, rows, columns, per_row=per_row, planes=planes)
-    tensors = {name: torch.empty(shape, dtype=dtype) for name, (dtype, shape) in described.items()}
-    use_huge_pages(tensors["values"])
+    tensors = {
+        name: empty_bytes(shape) if dtype == torch.uint8 else torch.empty(shape, dtype=dtype)
+        for name, (dtype, shape) in described.items()
+    }
     return Packed(bits, rows, columns, **tensors)
+
+
+def _quantize(weight: Tensor, packed: Packed) -> bool:
+    """Fill `packed` with `weight` of the same shape; return whether all weights are finite."""
+    padded = _pad(weight.float(), BLOCK, GROUP)
+    if not padded.isfinite().all():
+        return False
+    grouped = padded.view(padded.shape[0], -1, GROUP)
+    found: tuple[Tensor, ...] = _quantize_8(grouped) if packed.bits == 8 else _quantize_4(grouped)
+    if packed.low is not None:
+        found = (*split_planes(found[0]), *found[1:])
+    for target, tensor in zip(packed.tensors().values(), found, strict=True):
+        target.copy_(tensor)
+    return True
 
 
 def split_planes(values: Tensor) -> tuple[Tensor, Tensor]:
@@ -316,7 +328,10 @@ def _pad(x: Tensor, rows: int, columns: int) -> Tensor:
     return torch.nn.functional.pad(x, (0, -x.shape[1] % columns, 0, -x.shape[0] % rows)).contiguous()
 
 
-def _row_pieces(weight: Tensor) -> Iterator[Tensor]:
-    step = max(_PIECE // max(weight.shape[1], 1) // BLOCK, 1) * BLOCK
-    for start in range(0, weight.shape[0], step):
-        yield weight[start : start + step]
+def _pieces(weight: Tensor, packed: Packed) -> Iterator[tuple[Tensor, Packed]]:
+    """Yield a few rows of `weight` at a time, and the part of `packed` that they belong in."""
+    blocks = max(_PIECE // max(packed.columns, 1) // BLOCK, 1)
+    for first in range(0, packed.values.shape[0], blocks):
+        part = weight[first * BLOCK : (first + blocks) * BLOCK]
+        tensors = {name: tensor[first : first + blocks] for name, tensor in packed.tensors().items()}
+        yield part, Packed(packed.bits, len(part), packed.columns, **tensors)

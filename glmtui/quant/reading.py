@@ -18,13 +18,10 @@ from glmtui.models.checkpoint import QUANTIZED, Checkpoint, assign, dtype_of, ex
 from glmtui.models.folder import ModelFolder
 from glmtui.models.weight_files import read_file
 from glmtui.quant import cpu, formats
-from glmtui.quant.formats import Bits, Packed
+from glmtui.quant.formats import Bits, Done, Packed
 from glmtui.quant.fused import fuse
 from glmtui.quant.linear import Activations
 from glmtui.quant.network import bits_of, in_planes, install
-
-Done = Callable[[int], None]
-"""Called with the bytes of the checkpoint that were read since the last call; raises to stop."""
 
 FORMAT = "glmtui-2"
 """What ``quantization_format`` in config.json says of a folder that `glmtui.quant.store` wrote."""
@@ -127,31 +124,42 @@ def entries(
     if not is_own(folder.config):
         cpu.load()  # first, as the checksums of the files are made with them too
     source = _read_own if is_own(folder.config) else _read_published if scheme.published else _read_float
-    for name, stored in source(network, folder, names, scheme):
-        size = stored.nbytes
+    done = done or (lambda _count: None)
+    for name, stored in source(network, folder, names, scheme, done):
         bits = scheme.bits_of(network, name)
-        if bits is not None and isinstance(stored, Tensor):
+        if isinstance(stored, Packed):
+            yield name, stored
+        elif bits is None:
+            done(stored.nbytes)
+            yield name, stored
+        else:
             try:
-                stored = formats.quantize(stored, bits, planes=scheme.in_planes(network, name))
+                packed = formats.quantize(stored, bits, planes=scheme.in_planes(network, name), done=done)
             except ValueError as error:
                 raise UserError(
                     _("{path}: {name} cannot be quantised: {error}").format(
                         path=folder.path, name=name, error=error
                     )
                 ) from None
-        yield name, stored
-        if done is not None:
-            done(size)
+            yield name, packed
 
 
 def _read_float(
-    network: nn.Module, folder: ModelFolder, names: Mapping[str, tuple[int, ...]], _scheme: Scheme
+    network: nn.Module,
+    folder: ModelFolder,
+    names: Mapping[str, tuple[int, ...]],
+    _scheme: Scheme,
+    _done: Done,
 ) -> Iterator[tuple[str, Tensor]]:
     yield from Checkpoint(folder).tensors(names, getattr(network, "TIED", None))
 
 
 def _read_published(
-    network: nn.Module, folder: ModelFolder, names: Mapping[str, tuple[int, ...]], scheme: Scheme
+    network: nn.Module,
+    folder: ModelFolder,
+    names: Mapping[str, tuple[int, ...]],
+    scheme: Scheme,
+    done: Done,
 ) -> Iterator[tuple[str, Packed | Tensor]]:
     """Pair every weight with its scales; both are mapped, so that one can wait for the other at no cost."""
     stored = expected_shapes(network, "8" if scheme.bits == 8 else "4")
@@ -166,11 +174,16 @@ def _read_published(
             waiting[name] = tensor
         else:
             pair = {name: tensor, other: waiting.pop(other)}
-            yield weight, formats.pack_published(pair[weight], pair[f"{weight}_scale"], names[weight][1])
+            scale = pair[f"{weight}_scale"]
+            yield weight, formats.pack_published(pair[weight], scale, names[weight][1], done)
 
 
 def _read_own(
-    network: nn.Module, folder: ModelFolder, names: Mapping[str, tuple[int, ...]], scheme: Scheme
+    network: nn.Module,
+    folder: ModelFolder,
+    names: Mapping[str, tuple[int, ...]],
+    scheme: Scheme,
+    done: Done,
 ) -> Iterator[tuple[str, Packed | Tensor]]:
     stored = {name: tensor for file in folder.weight_files for name, tensor in read_file(file, stays=True)}
     for name, shape in names.items():
@@ -188,7 +201,9 @@ def _read_own(
             yield name, stored[name]
         else:
             parts = {part.rpartition(".")[2]: stored[part] for part in expected}
-            yield name, Packed(bits, shape[0], shape[1], **parts)
+            packed = Packed(bits, shape[0], shape[1], **parts)
+            done(packed.nbytes)
+            yield name, packed
 
 
 def tensor_layout(network: nn.Module, name: str, shape: tuple[int, ...], scheme: Scheme) -> formats.Layout:

@@ -33,9 +33,9 @@ from glmtui.errors import UserError
 from glmtui.models.checkpoint import expected_shapes, new_network
 from glmtui.models.folder import ModelFolder
 from glmtui.paths import cache_dir, make_private
-from glmtui.quant.formats import Bits, Layout, Packed
+from glmtui.quant.formats import Bits, Done, Layout, Packed
 from glmtui.quant.linear import QuantizedWeight
-from glmtui.quant.reading import FORMAT, Done, Scheme, entries, tensor_layout
+from glmtui.quant.reading import FORMAT, Scheme, entries, tensor_layout
 
 CACHED_FROM = 256 << 20
 """Checkpoints smaller than this, in bytes, are quantised at every start: it takes a moment."""

@@ -102,6 +102,14 @@ INLINE void interleave(const uint32_t *RESTRICT rows, int words, uint8_t *RESTRI
     for (int w = 0; w < words; w += 8)
         for (int r = 0; r < BLOCK; r += 8) transpose_8(rows + r * words + w, words, values + w * CHUNK + r * 4);
 }
+
+/* Past the caches, which would read from memory first what is overwritten as a whole. `to` is aligned to 16 bytes;
+ * others see it after `settle`. */
+INLINE void put(uint8_t *RESTRICT to, const uint8_t *RESTRICT from, int count) {
+    for (int i = 0; i < count; i += 16)
+        _mm_stream_si128((__m128i *)(to + i), _mm_loadu_si128((const __m128i *)(from + i)));
+}
+INLINE void settle(void) { _mm_sfence(); }
 #else
 INLINE void interleave(const uint32_t *RESTRICT rows, int words, uint8_t *RESTRICT values) {
     for (int w = 0; w < words; w++) {
@@ -110,12 +118,10 @@ INLINE void interleave(const uint32_t *RESTRICT rows, int words, uint8_t *RESTRI
         memcpy(values + w * CHUNK, column, CHUNK);
     }
 }
-#endif
 
-INLINE void stream(uint8_t *RESTRICT to, const uint8_t *RESTRICT from, int count) {
-    for (int i = 0; i < count; i += 32)
-        _mm256_stream_si256((__m256i *)(to + i), _mm256_loadu_si256((const __m256i *)(from + i)));
-}
+INLINE void put(uint8_t *RESTRICT to, const uint8_t *RESTRICT from, int count) { memcpy(to, from, (size_t)count); }
+INLINE void settle(void) {}
+#endif
 
 /* A group of INT8, in two planes that each lie as INT4 does: high nibbles plus 8, and low nibbles. */
 INLINE void split_planes(const uint8_t *RESTRICT group, uint8_t *RESTRICT high, uint8_t *RESTRICT low) {
@@ -244,6 +250,7 @@ EXPORT void glmtui_reorder(const uint8_t *stored, int64_t rows, int64_t columns,
     for (int64_t block = 0; block < blocks; block++) {
         for (int64_t g = 0; g < groups; g++) {
             uint32_t q[BLOCK * STEPS];
+            uint8_t ordered[STEPS * CHUNK];
             int64_t left = width - g * group;
             memset(q, 0, sizeof q);
             for (int r = 0; r < BLOCK && block * BLOCK + r < rows; r++)
@@ -251,9 +258,9 @@ EXPORT void glmtui_reorder(const uint8_t *stored, int64_t rows, int64_t columns,
                        (size_t)(left < group ? left : group));
             if (bits == 4)
                 for (int i = 0; i < BLOCK * words; i++) q[i] = reorder(q[i]);
-            uint8_t ordered[STEPS * CHUNK];
             interleave(q, words, ordered);
-            stream(values + (block * groups + g) * CHUNK * words, ordered, CHUNK * words);
+            put(values + (block * groups + g) * CHUNK * words, ordered, CHUNK * words);
         }
+        settle();
     }
 }
