@@ -12,6 +12,7 @@ from glmtui.i18n import _
 
 if TYPE_CHECKING:
     from glmtui.commands import Subparsers
+    from glmtui.quant.formats import Bits
 
 NAME = "quantize"
 
@@ -55,6 +56,15 @@ def run(args: Namespace) -> int:
         )
     from glmtui.quant import store
 
+    bits: Bits = 8 if args.quant == "8" else 4
+    needed, free = store.least_bytes(folder, bits), store.free_bytes(args.target)
+    if needed > free:
+        raise UserError(
+            _(
+                "{path} would take {needed} GB, and {free} GB are free there. Free some, or choose another "
+                "place."
+            ).format(path=args.target, needed=f"{needed / 1e9:.2f}", free=f"{free / 1e9:.2f}")
+        )
     total, written = folder.file_bytes, 0
 
     def done(count: int) -> None:
@@ -65,7 +75,7 @@ def run(args: Namespace) -> int:
             sys.stderr.flush()
 
     try:
-        store.write_folder(folder, 8 if args.quant == "8" else 4, args.target, done)
+        store.write_folder(folder, bits, args.target, done)
     except OSError as error:
         raise UserError(
             _("{path} cannot be written: {error}").format(path=args.target, error=error.strerror or error)

@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import threading
 import weakref
@@ -103,6 +104,7 @@ def write_folder(source: ModelFolder, bits: Bits, target: Path, done: Done | Non
         UserError: the source is damaged.
         OSError: no room, no permission, or `target` exists and is not empty.
     """
+    _remove_leftovers(target.parent, target.name)
     partial = target.with_name(f"{_PARTIAL}-{os.getpid()}-{target.name}")
     partial.mkdir(mode=0o700, parents=True)
     try:
@@ -246,7 +248,7 @@ def fill_cache(
         OSError: it cannot be written there; what was written is removed.
     """
     make_private(cache_folder())
-    _remove_leftovers()
+    _remove_leftovers(cache_folder())
     target = cached(source, bits)
     partial = target.with_name(f"{_PARTIAL}-{os.getpid()}-{target.name}")
     partial.mkdir(mode=0o700)
@@ -292,10 +294,20 @@ def _finish(folder: Path) -> None:
 
 def has_room(source: ModelFolder, bits: Bits) -> bool:
     """Whether the disk of the cache has room for `source` quantised, with a tenth to spare."""
-    place = cache_folder()
+    return free_bytes(cache_folder()) > 1.1 * least_bytes(source, bits)
+
+
+def least_bytes(source: ModelFolder, bits: Bits) -> int:
+    """Bytes that `source` quantised takes at least, on the disk."""
+    return source.sizes.memory_bytes("8" if bits == 8 else "4", 1)
+
+
+def free_bytes(place: Path) -> int:
+    """Bytes free on the disk where `place` is, or would be made."""
+    place = place.absolute()
     while not place.exists() and place != place.parent:
         place = place.parent
-    return shutil.disk_usage(place).free > 1.1 * source.sizes.memory_bytes("8" if bits == 8 else "4", 1)
+    return shutil.disk_usage(place).free
 
 
 def list_cache() -> list[Entry]:
@@ -329,9 +341,9 @@ def _read_config(folder: Path) -> Mapping[str, Any] | None:
     return config if isinstance(config, dict) and config.get("quantization_format") else None
 
 
-def _remove_leftovers() -> None:
-    """Remove what processes that are no more left half done."""
-    for path in cache_folder().glob(f"{_PARTIAL}-*"):
-        pid = path.name.split("-")[1]
-        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+def _remove_leftovers(folder: Path, name: str = "") -> None:
+    """Remove from `folder` what processes that are no more left half done of `name`, or of anything."""
+    for path in folder.glob(f"{_PARTIAL}-*"):
+        found = re.fullmatch(rf"{_PARTIAL}-(\d+)-(.+)", path.name)
+        if found and name in ("", found[2]) and not psutil.pid_exists(int(found[1])):
             shutil.rmtree(path, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -27,7 +28,7 @@ from glmtui.errors import UserError
 from glmtui.models import weight_files
 from glmtui.models.checkpoint import Checkpoint
 from glmtui.models.folder import ModelFolder
-from glmtui.quant import store
+from glmtui.quant import formats, store
 from glmtui.quant.linear import QuantizedEmbedding, QuantizedLinear
 
 
@@ -331,6 +332,37 @@ def test_quantize_on_a_full_disk_leaves_nothing(folder, tmp_path, capsys, monkey
     assert cli.main(["quantize", str(folder), str(tmp_path / "place" / "smaller")]) == 1
     assert "No space left" in capsys.readouterr().err
     assert not list((tmp_path / "place").iterdir())
+
+
+def test_quantize_says_at_once_that_there_is_no_room(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _place: shutil._ntuple_diskusage(10, 9, 1))
+    monkeypatch.setattr(store, "write_folder", lambda *_: pytest.fail("it was tried"))
+    assert cli.main(["quantize", str(folder), str(tmp_path / "new" / "smaller")]) == 1
+    error = capsys.readouterr().err
+    assert str(tmp_path / "new" / "smaller") in error
+    assert "free" in error
+    assert not (tmp_path / "new").exists()
+
+
+def test_quantize_removes_what_a_killed_one_left(folder, tmp_path, capsys):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    place = tmp_path / "place"
+    left, others = place / f"partial-{ended.pid}-smaller", place / f"partial-{ended.pid}-another"
+    mine = place / "partial-notes"
+    for each in (left, others, mine):
+        each.mkdir(parents=True)
+    assert cli.main(["quantize", str(folder), str(place / "smaller")]) == 0
+    assert sorted(place.iterdir()) == sorted([others, mine, place / "smaller"])
+
+
+@pytest.mark.parametrize("name", ["chatglm-int4", "chatglm-fp16-sharded"])
+def test_progress_goes_on_within_a_matrix(home, monkeypatch, name):
+    monkeypatch.setattr(formats, "_PIECE", 1 << 12)
+    steps = [0]
+    glmtui.load(GOLDEN / name, quant=4, progress=lambda _stage, done, _total: steps.append(done))
+    largest = max(tensor.nbytes for _name, tensor in Checkpoint.open(GOLDEN / name).tensors())
+    assert max(after - before for before, after in itertools.pairwise(steps)) < largest
 
 
 def test_quantize_makes_a_folder_that_loads_anywhere(folder, home, tmp_path, capsys):
