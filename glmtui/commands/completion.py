@@ -6,7 +6,7 @@ import argparse
 import shlex
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,6 +54,10 @@ def short_names() -> list[str]:
     return ["nano", *(model.name for model in catalog.KNOWN)]
 
 
+Pairs = list[tuple[str, str]]
+"""What is offered, and its help."""
+
+
 @dataclass(frozen=True, slots=True)
 class Value:
     """What an option or an argument takes."""
@@ -84,6 +88,10 @@ class Level:
     argument: Value = Value()
     """What its positional arguments may be."""
 
+    def below(self, name: str) -> str:
+        """Return where the subcommand `name` leads."""
+        return f"{self.at} {name}".strip()
+
 
 def describe(parser: ArgumentParser, models: list[str], at: str = "") -> Iterator[Level]:
     """Yield what `parser` and all below it take; `models` are the names offered where a model is wanted."""
@@ -101,7 +109,7 @@ def describe(parser: ArgumentParser, models: list[str], at: str = "") -> Iterato
             level.argument = Value(level.argument.words + one.words, level.argument.files or one.files)
     yield level
     for name, each in below.items():
-        yield from describe(each, models, f"{at} {name}".strip())
+        yield from describe(each, models, level.below(name))
 
 
 def _value(action: argparse.Action, models: list[str]) -> Value:
@@ -112,10 +120,6 @@ def _value(action: argparse.Action, models: list[str]) -> Value:
     if action.dest in _MODELS or action.metavar == _("NAME"):
         return Value(tuple(models), files=action.dest in _MODELS)
     return Value(files=action.type is Path or action.metavar in _FILES)
-
-
-def _takers(level: Level) -> list[str]:
-    return [name for option in level.options if option.value for name in option.names]
 
 
 # --- bash (3.2 and later, without bash-completion) ---
@@ -161,32 +165,13 @@ complete -F _glmtui glmtui
 
 def bash(levels: list[Level]) -> str:
     """Return the script for bash."""
-    values, places = [], []
-    for level in levels:
-        for option in level.options:
-            if option.value:
-                patterns = "|".join(f'"{level.at}|{name}"' for name in option.names)
-                values.append(f"{patterns}) {_bash_value(option.value)} ;;")
-        names = " ".join(name for option in level.options for name in option.names)
-        words = Value((*level.commands, *level.argument.words), level.argument.files)
-        places.append(f'"{level.at}") {_bash_value(words)} options="{names}" ;;')
-    return _fill(_BASH, STEPS=_steps(levels, '"{}"', ";;"), VALUES=values, LEVELS=places)
 
+    def names(pairs: Pairs) -> str:
+        return '"' + " ".join(name for name, _help in pairs) + '"'
 
-def _bash_value(value: Value) -> str:
-    return f'words="{" ".join(value.words)}" files={"1" if value.files else ""}'
-
-
-def _steps(levels: list[Level], quoted: str, end: str) -> list[str]:
-    """Return the branches that follow the words of a line from command to command and skip values."""
-    lines = []
-    for level in levels:
-        if takers := _takers(level):
-            lines.append("|".join(quoted.format(f"{level.at}|{name}") for name in takers) + f") skip=1 {end}")
-        for name in level.commands:
-            below = f"{level.at} {name}".strip()
-            lines.append(f'{quoted.format(f"{level.at}|{name}")}) at="{below}" {end}')
-    return lines
+    return _with_cases(
+        _BASH, levels, lambda pairs: f"words={names(pairs)}", lambda pairs: f"options={names(pairs)}"
+    )
 
 
 # --- zsh ---
@@ -227,34 +212,48 @@ compdef _glmtui glmtui
 
 def zsh(levels: list[Level]) -> str:
     """Return the script for zsh."""
-    values, places = [], []
-    for level in levels:
-        for option in level.options:
-            if option.value:
-                patterns = "|".join(f'"{level.at}|{name}"' for name in option.names)
-                values.append(f"{patterns}) {_zsh_value(_pairs(option.value))} ;;")
-        pairs = [*level.commands.items(), *((word, "") for word in level.argument.words)]
-        options = [(name, option.help) for option in level.options for name in option.names]
-        places.append(
-            f'"{level.at}") {_zsh_value((pairs, level.argument.files))} options=({_zsh_offers(options)}) ;;'
-        )
-    return _fill(_ZSH, STEPS=_steps(levels, '"{}"', ";;"), VALUES=values, LEVELS=places)
 
+    def described(pairs: Pairs) -> str:
+        parts = (name.replace(":", "\\:") + (f":{_one_line(text)}" if text else "") for name, text in pairs)
+        return "(" + " ".join(map(shlex.quote, parts)) + ")"
 
-def _pairs(value: Value) -> tuple[list[tuple[str, str]], bool]:
-    return [(word, "") for word in value.words], value.files
-
-
-def _zsh_value(value: tuple[list[tuple[str, str]], bool]) -> str:
-    pairs, files = value
-    return f"offers=({_zsh_offers(pairs)}) files={'1' if files else ''}"
-
-
-def _zsh_offers(pairs: list[tuple[str, str]]) -> str:
-    return " ".join(
-        shlex.quote(name.replace(":", "\\:") + (f":{_one_line(text)}" if text else ""))
-        for name, text in pairs
+    return _with_cases(
+        _ZSH, levels, lambda pairs: f"offers={described(pairs)}", lambda pairs: f"options={described(pairs)}"
     )
+
+
+# --- what bash and zsh have in common ---
+
+
+def _with_cases(
+    script: str, levels: list[Level], words: Callable[[Pairs], str], options: Callable[[Pairs], str]
+) -> str:
+    """Fill a script with the branches of its ``case`` commands.
+
+    `words` and `options` write, for the shell, what is offered: words, and the names of options.
+    """
+    steps, values, places = [], [], []
+    for level in levels:
+        taking = [option for option in level.options if option.value]
+        if taking:
+            steps.append(f"{_patterns(level, *taking)}) skip=1 ;;")
+        steps += [f'"{level.at}|{name}") at="{level.below(name)}" ;;' for name in level.commands]
+        for option in taking:
+            value = option.value or Value()
+            offered = words([(word, "") for word in value.words])
+            values.append(f"{_patterns(level, option)}) {offered} {_files(value)} ;;")
+        pairs = [*level.commands.items(), *((word, "") for word in level.argument.words)]
+        names = [(name, option.help) for option in level.options for name in option.names]
+        places.append(f'"{level.at}") {words(pairs)} {_files(level.argument)} {options(names)} ;;')
+    return _fill(script, STEPS=steps, VALUES=values, LEVELS=places)
+
+
+def _patterns(level: Level, *options: Option) -> str:
+    return "|".join(f'"{level.at}|{name}"' for option in options for name in option.names)
+
+
+def _files(value: Value) -> str:
+    return f"files={'1' if value.files else ''}"
 
 
 # --- fish ---
@@ -284,12 +283,10 @@ def fish(levels: list[Level]) -> str:
     """Return the script for fish."""
     steps, lines = [], []
     for level in levels:
-        if takers := _takers(level):
+        if takers := [name for option in level.options if option.value for name in option.names]:
             names = " ".join(f"'{level.at}|{name}'" for name in takers)
             steps.append(f"case {names}\n    set skip 1")
-        for name in level.commands:
-            below = f"{level.at} {name}".strip()
-            steps.append(f"case '{level.at}|{name}'\n    set at '{below}'")
+        steps += [f"case '{level.at}|{name}'\n    set at '{level.below(name)}'" for name in level.commands]
         begin = f"complete -c glmtui -n \"__glmtui_at '{level.at}'\""
         for name, text in level.commands.items():
             lines.append(f"{begin} -a {name} -d {_fish_quoted(text)}")
