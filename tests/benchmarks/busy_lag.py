@@ -16,40 +16,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from lag import PROBE_EVERY, percentiles
-from textual import events
+from lag import sample
 from tui.app_support import wait_until
 
 from glmtui.options import AppOptions
 from glmtui.tui.app import GlmTui
 
 SECONDS = 20.0
-
-
-async def sample(app: GlmTui, seconds: float, name: str) -> None:
-    """Measure for so long."""
-    lags: list[float] = []
-    echoes: list[float] = []
-
-    async def probe() -> None:
-        while True:
-            before = time.perf_counter()
-            await asyncio.sleep(PROBE_EVERY)
-            lags.append(time.perf_counter() - before - PROBE_EVERY)
-
-    task = asyncio.create_task(probe())
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        length = len(app.chat.composer.text)
-        before = time.perf_counter()
-        app.post_message(events.Key("a", "a"))
-        while len(app.chat.composer.text) == length and time.perf_counter() - before < 2:
-            await asyncio.sleep(0)
-        echoes.append(time.perf_counter() - before)
-        await asyncio.sleep(0.1)
-    task.cancel()
-    percentiles(f"{name}: lag", lags)
-    percentiles(f"{name}: key", echoes)
 
 
 async def measure(folder: str, quant: str) -> None:

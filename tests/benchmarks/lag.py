@@ -68,15 +68,11 @@ def percentiles(name: str, seconds: list[float]) -> None:
     ordered = sorted(seconds)
     places = [min(int(len(ordered) * share), len(ordered) - 1) for share in (0.5, 0.95, 0.99, 1.0)]
     figures = [ordered[place] * 1000 for place in places]
-    print("{:18} p50 {:6.1f}   p95 {:6.1f}   p99 {:6.1f}   worst {:6.1f} ms".format(name, *figures))
+    print("{:22} p50 {:6.1f}   p95 {:6.1f}   p99 {:6.1f}   worst {:6.1f} ms".format(name, *figures))
 
 
-async def measure(messages: int, speed: float) -> None:
-    """Stream into a conversation of `messages` messages."""
-    worker = StreamingWorker(speed)
-    app = GlmTui(AppOptions(), worker=worker)
-    for number in range(messages // 2):
-        _fill(app, number)
+async def sample(app: GlmTui, seconds: float, name: str = "") -> None:
+    """Press keys for so long; print how late the event loop was, and how long a key took to be seen."""
     lags: list[float] = []
     work: list[float] = []
     echoes: list[float] = []
@@ -88,30 +84,39 @@ async def measure(messages: int, speed: float) -> None:
             lags.append(time.perf_counter() - before - PROBE_EVERY)
             work.append(time.thread_time() - before_cpu)
 
+    task = asyncio.create_task(probe())
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        length = len(app.chat.composer.text)
+        before = time.perf_counter()
+        app.post_message(events.Key("a", "a"))
+        while len(app.chat.composer.text) == length and time.perf_counter() - before < 2:
+            await asyncio.sleep(0)
+        echoes.append(time.perf_counter() - before)
+        await asyncio.sleep(0.1)
+    task.cancel()
+    percentiles(f"{name} event-loop lag".lstrip(), lags)
+    percentiles(f"{name} of it work".lstrip(), work)
+    percentiles(f"{name} key echo".lstrip(), echoes)
+
+
+async def measure(messages: int, speed: float) -> None:
+    """Stream into a conversation of `messages` messages."""
+    worker = StreamingWorker(speed)
+    app = GlmTui(AppOptions(), worker=worker)
+    for number in range(messages // 2):
+        _fill(app, number)
     async with app.run_test(size=(120, 36)) as pilot:
         await wait_until(pilot, lambda: app.controller.status.activity == "ready")
         await app.controller.attach()
         await pilot.pause()
         await app.controller.submit("请列出要点")
-        task = asyncio.create_task(probe())
         cpu = time.process_time()
-        end = time.perf_counter() + SECONDS - 1
-        while time.perf_counter() < end:
-            length = len(app.chat.composer.text)
-            before = time.perf_counter()
-            app.post_message(events.Key("a", "a"))
-            while len(app.chat.composer.text) == length and time.perf_counter() - before < 2:
-                await asyncio.sleep(0)
-            echoes.append(time.perf_counter() - before)
-            await asyncio.sleep(0.1)
+        print(f"{messages} messages, load average {os.getloadavg()[0]:.1f}")
+        await sample(app, SECONDS - 1)
         spent = time.process_time() - cpu
-        task.cancel()
-        print(f"{messages} messages, {worker.sent} tokens, load average {os.getloadavg()[0]:.1f}")
-        percentiles("event-loop lag", lags)
-        percentiles("of it work", work)
-        percentiles("key echo", echoes)
         each = spent / max(worker.sent, 1) * 1000
-        print(f"{'CPU per token':18} {each:6.2f} ms, the probe and the keys included")
+        print(f"{'CPU per token':22} {each:6.2f} ms for {worker.sent}, the probe and the keys included")
 
 
 def _fill(app: GlmTui, number: int) -> None:
