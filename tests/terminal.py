@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import pexpect
 import pyte
@@ -94,3 +97,33 @@ class Terminal:
             self.child.kill(signal.SIGKILL)
             self.child.wait()
         self.child.close()
+
+
+Start = Callable[..., Terminal]
+"""Starts glmtui with these arguments; ``language``, ``term`` and the size may be named."""
+
+
+@contextmanager
+def terminals(folder: Path) -> Iterator[Start]:
+    """Give a way to start glmtui, all with one home in `folder`; what still runs in the end is ended."""
+    running: list[Terminal] = []
+
+    def start(
+        *arguments: str,
+        program: Sequence[str] = ("-m", "glmtui"),
+        language: str = "C.UTF-8",
+        term: str = "xterm-256color",
+        **size: int,
+    ) -> Terminal:
+        tests = Path(__file__).parent
+        path = os.pathsep.join([str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")])
+        env = {"GLMTUI_HOME": str(folder / "home"), "LC_ALL": language, "TERM": term, "PYTHONPATH": path}
+        terminal = Terminal([sys.executable, *program, *arguments], env=env, cwd=str(folder), **size)
+        running.append(terminal)
+        return terminal
+
+    try:
+        yield start
+    finally:
+        for terminal in running:
+            terminal.close()

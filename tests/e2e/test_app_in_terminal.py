@@ -6,107 +6,83 @@ import json
 import os
 import re
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("pexpect", reason="pseudo-terminals need pexpect, which Windows does not have")
 
-from terminal import Terminal
+from terminal import Start, terminals
 
-Start = Callable[..., Terminal]
+FOOTER = re.compile(r"nano · \d+ token")
+"""Stands under an answer; the title in the history quotes all else."""
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start glmtui with an empty home in a pseudo-terminal; whatever still runs is ended afterwards."""
-    running: list[Terminal] = []
-
-    def begin(*arguments: str, language: str = "zh_CN.UTF-8", **size: int) -> Terminal:
-        terminal = Terminal(
-            [sys.executable, "-m", "glmtui", *arguments],
-            env={"GLMTUI_HOME": str(tmp_path / "home"), "LANG": language, "LC_ALL": language},
-            cwd=str(tmp_path),
-            **size,
-        )
-        running.append(terminal)
-        return terminal
-
-    yield begin
-    for terminal in running:
-        terminal.close()
+    with terminals(tmp_path) as begin:
+        yield begin
 
 
 def conversations(home: Path) -> list[Path]:
     return sorted((home / "data" / "conversations").glob("*.jsonl"))
 
 
-def messages(path: Path) -> list[dict[str, object]]:
-    """The messages of a conversation file: what a person reading it line by line would gather."""
+def said(home: Path) -> list[dict[str, object]]:
+    """The messages of the only conversation: what a person reading its file line by line would gather."""
     found: dict[object, dict[str, object]] = {}
-    for line in path.read_text("utf-8").split("\n"):
-        record = json.loads(line) if line else {}
-        if record.get("type") == "message":
-            found[record["id"]] = record
-        elif record.get("type") == "finish":
-            found[record["id"]].update(text=record["text"], state=record["state"])
+    for path in conversations(home)[:1]:
+        for line in path.read_text("utf-8").split("\n"):
+            record = json.loads(line) if line else {}
+            if record.get("type") == "message":
+                found[record["id"]] = record
+            elif record.get("type") == "finish":
+                found[record["id"]].update(text=record["text"], state=record["state"])
     return list(found.values())
 
 
 def test_chinese_chat_from_start_to_file(start: Start, tmp_path: Path) -> None:
-    terminal = start()
-    terminal.wait("nano", within=60)
+    terminal = start(language="zh_CN.UTF-8")
+    terminal.wait("nano")
     terminal.type("你好")
     terminal.wait("你好")
     terminal.type("\r")
     home = tmp_path / "home"
-    end = time.monotonic() + 60
-    while (
-        not (files := conversations(home))
-        or len(messages(files[0])) < 2
-        or messages(files[0])[1]["state"] != "done"
-    ):
-        assert time.monotonic() < end, terminal.text
-        terminal.pump()
-    user, answer = messages(files[0])
+    terminal.wait(lambda _text: any(message["state"] == "done" for message in said(home)[1:]))
+    user, answer = said(home)
     assert (user["role"], user["text"]) == ("user", "你好")
     assert answer["role"] == "assistant"
     assert "glmtui" in str(answer["text"]) or "你好" in str(
         answer["text"]
     )  # it samples: any sensible greeting
-    footer = re.compile(r"nano · \d+ token")  # under the answer; the title in the history quotes the rest
-    terminal.wait(lambda text: str(answer["text"])[:4] in text and bool(footer.search(text)))
+    terminal.wait(lambda text: str(answer["text"])[:4] in text and bool(FOOTER.search(text)))
 
     terminal.type("/clear\r")
-    terminal.wait(lambda text: not footer.search(text))
+    terminal.wait(lambda text: not FOOTER.search(text))
     terminal.type("/quit\r")
     assert terminal.exit_code() == 0
     assert len(conversations(home)) == 1
-    assert messages(files[0]) == [user, answer]
+    assert said(home) == [user, answer]
 
 
 def test_last_conversation_is_there_after_a_restart(start: Start, tmp_path: Path) -> None:
-    terminal = start(language="C.UTF-8")
+    terminal = start()
     terminal.wait("nano")
     terminal.type("What is glmtui?\r")
     home = tmp_path / "home"
-    end = time.monotonic() + 60
-    while not (files := conversations(home)) or len(messages(files[0])) < 2:
-        assert time.monotonic() < end, terminal.text
-        terminal.pump()
+    terminal.wait(lambda _text: any(message["state"] == "done" for message in said(home)[1:]))
     terminal.type("\x11")
     assert terminal.exit_code() == 0
 
-    again = start("--conversation", str(conversations(home)[0]), language="C.UTF-8")
-    again.wait("What is glmtui?")
+    again = start()
+    again.wait(lambda text: bool(FOOTER.search(text)))
 
 
 @pytest.mark.parametrize("moment", ["at once", "while loading", "while answering"])
 def test_quitting_leaves_the_terminal_sane(start: Start, moment: str) -> None:
-    terminal = start(language="C.UTF-8")
+    terminal = start()
     terminal.wait(lambda text: bool(text.strip()))
     if moment == "while loading":
         terminal.wait("nano")
@@ -123,16 +99,13 @@ def test_quitting_leaves_the_terminal_sane(start: Start, moment: str) -> None:
 
 
 def test_a_killed_app_keeps_what_was_said(start: Start, tmp_path: Path) -> None:
-    terminal = start(language="C.UTF-8")
+    terminal = start()
     terminal.wait("nano")
     terminal.type("Where are my conversations kept?\r")
     home = tmp_path / "home"
-    end = time.monotonic() + 60
-    while not conversations(home):
-        assert time.monotonic() < end, terminal.text
-        terminal.pump()
+    terminal.wait(lambda _text: bool(said(home)))
     os.kill(terminal.child.pid, signal.SIGKILL)
-    assert messages(conversations(home)[0])[0]["text"] == "Where are my conversations kept?"
+    assert said(home)[0]["text"] == "Where are my conversations kept?"
 
 
 ENDLESS = """
@@ -162,40 +135,29 @@ GlmTui(AppOptions(conversation=path), worker=Endless()).run()
 """The app with a model that never comes to an end."""
 
 
-def test_an_app_killed_in_an_answer_shows_what_had_come_and_offers_to_go_on(tmp_path: Path) -> None:
-    home, tests = tmp_path / "home", Path(__file__).parents[1]
-    path = os.pathsep.join([str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")])
-    env = {"GLMTUI_HOME": str(home), "LC_ALL": "C.UTF-8", "PYTHONPATH": path}
+def test_an_app_killed_in_an_answer_shows_what_had_come_and_offers_to_go_on(
+    start: Start, tmp_path: Path
+) -> None:
+    def written() -> str:
+        return "".join(path.read_text("utf-8") for path in conversations(tmp_path / "home"))
 
-    def begin(*arguments: str) -> Terminal:
-        return Terminal([sys.executable, "-c", ENDLESS, *arguments], env=env, cwd=str(tmp_path))
-
-    terminal = begin()
+    terminal = start(program=["-c", ENDLESS])
     terminal.wait("nano")
     terminal.type("数到一万\r")
     terminal.wait("第0句")
-    end = time.monotonic() + 60
-    while '"extend"' not in (conversations(home) or [Path(os.devnull)])[0].read_text("utf-8"):
-        assert time.monotonic() < end, terminal.text
-        terminal.pump()
+    terminal.wait(lambda _text: '"extend"' in written())
     os.kill(terminal.child.pid, signal.SIGKILL)
     terminal.close()
 
-    again = begin(str(conversations(home)[0]))
-    try:
-        again.wait(lambda text: "数到一万" in text and "第0句" in text and "not finished · /continue" in text)
-        again.wait("context")  # the model is loaded
-        again.type("/continue\r")
-        end = time.monotonic() + 60
-        while conversations(home)[0].read_text("utf-8").count("第0句") < 2:  # behind what had come
-            assert time.monotonic() < end, again.text
-            again.pump()
-    finally:
-        again.close()
+    again = start(str(*conversations(tmp_path / "home")), program=["-c", ENDLESS])
+    again.wait(lambda text: "数到一万" in text and "第0句" in text and "not finished · /continue" in text)
+    again.wait("context")  # the model is loaded
+    again.type("/continue\r")
+    again.wait(lambda _text: written().count("第0句") == 2)  # behind what had come
 
 
 def test_chat_in_a_small_terminal(start: Start) -> None:
-    terminal = start(language="C.UTF-8", columns=80, rows=24)
+    terminal = start(columns=80, rows=24)
     terminal.wait("nano")
     terminal.type("Hello\r")
     terminal.wait(lambda text: "Hello" in text and text.lower().count("glm") >= 1)

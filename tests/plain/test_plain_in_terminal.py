@@ -7,39 +7,26 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("pexpect", reason="pseudo-terminals need pexpect, which Windows does not have")
 
-from terminal import Terminal
+from terminal import Start, terminals
 
-Start = Callable[..., Terminal]
 BRACKETED_PASTE = re.compile(rb"\x1b\[\?2004[hl]")
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    running: list[Terminal] = []
-
-    def begin(*arguments: str, term: str = "dumb", language: str = "C.UTF-8") -> Terminal:
-        terminal = Terminal(
-            [sys.executable, "-m", "glmtui", *arguments],
-            env={"GLMTUI_HOME": str(tmp_path / "home"), "LC_ALL": language, "TERM": term},
-            cwd=str(tmp_path),
-        )
-        running.append(terminal)
-        return terminal
-
-    yield begin
-    for terminal in running:
-        terminal.close()
+    with terminals(tmp_path) as begin:
+        yield begin
 
 
 def test_a_dumb_terminal_gets_lines_and_nothing_else(start: Start, tmp_path: Path) -> None:
-    terminal = start(language="zh_CN.UTF-8")
+    terminal = start(term="dumb", language="zh_CN.UTF-8")
     terminal.wait("你: ".rstrip())
     assert "已就绪" in terminal.text
     terminal.type("你好\r")
@@ -56,7 +43,7 @@ def test_a_dumb_terminal_gets_lines_and_nothing_else(start: Start, tmp_path: Pat
 
 
 def test_ctrl_c_stops_the_answer_and_the_chat_goes_on(start: Start) -> None:
-    terminal = start("--plain", term="xterm-256color")
+    terminal = start("--plain")
     terminal.wait("You:")
     terminal.type("How do I load ChatGLM-6B?\r")
     terminal.wait(lambda text: "nano: " in text)
@@ -75,7 +62,7 @@ def test_ctrl_c_stops_the_answer_and_the_chat_goes_on(start: Start) -> None:
 
 
 def test_a_second_ctrl_c_ends_the_program_and_what_came_is_kept(start: Start, tmp_path: Path) -> None:
-    terminal = start("--plain", term="xterm-256color")
+    terminal = start("--plain")
     terminal.wait("You:")
     terminal.type("How do I load ChatGLM-6B?\r")
     terminal.wait(lambda text: "nano: " in text)
@@ -90,7 +77,7 @@ def test_a_second_ctrl_c_ends_the_program_and_what_came_is_kept(start: Start, tm
 
 
 def test_ctrl_d_leaves_what_is_typed_and_a_long_line_is_one_message(start: Start, tmp_path: Path) -> None:
-    terminal = start("--plain", "--color", "auto", term="xterm-256color")
+    terminal = start("--plain", "--color", "auto")
     terminal.wait("You:")
     terminal.type("hello\x04 there\r")
     terminal.wait(lambda text: text.count("You:") == 2)
