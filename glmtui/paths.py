@@ -43,6 +43,11 @@ def themes_dir() -> Path:
     return installed if installed.is_dir() else package.parent / "themes"
 
 
+def typed(text: str) -> Path:
+    """Return the path that a person typed, ``~`` and ``~name`` as the homes they stand for, if any."""
+    return Path(os.path.expanduser(text))
+
+
 def make_private(directory: Path) -> Path:
     """Create `directory` readable by its owner only, as conversations are nobody else's business."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -82,7 +82,7 @@ class Settings:
             data = tomllib.loads(self.path.read_bytes().decode("utf-8-sig"))
         except FileNotFoundError:
             data = {}
-        except (OSError, ValueError) as error:  # tomllib's and Unicode's errors are ValueErrors
+        except (OSError, ValueError, RecursionError) as error:  # tomllib's and Unicode's are ValueErrors
             used = (
                 _("{path} cannot be read ({error}); the default settings are used.")
                 if first

@@ -53,6 +53,12 @@ def test_without_a_file_all_is_default_and_none_is_made(path: Path) -> None:
     assert not path.parent.exists()
 
 
+def test_a_file_nested_without_end_is_a_problem_and_nothing_more(path: Path) -> None:
+    write(path, "x = " + "[" * 5000)
+    (problem,) = Settings.load(path).problems
+    assert "cannot be read" in problem
+
+
 def test_the_default_place_is_the_config_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GLMTUI_HOME", str(tmp_path))
     assert Settings.load().path == tmp_path / "config" / "config.toml"

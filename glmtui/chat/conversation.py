@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -57,6 +58,15 @@ class Conversation:
         conversation._unsaved = []
         conversation._read()
         return conversation
+
+    @classmethod
+    def at(cls, path: Path) -> Conversation:
+        """Read the conversation in the file at `path`, or begin one there.
+
+        Raises:
+            UserError: what is there cannot be read.
+        """
+        return cls.open(path) if os.path.exists(path) else cls(path=path.absolute())
 
     @classmethod
     def from_records(cls, records: Sequence[Record]) -> Conversation:
@@ -135,7 +145,7 @@ class Conversation:
         return [self.messages[child] for child in self._tree.children(self.messages[message_id].parent)]
 
     def is_deleted(self, message_id: str) -> bool:
-        """Whether the message is hidden because it or one before it was deleted."""
+        """Whether the message is hidden because it or one before it was deleted, or is not there at all."""
         return not self._tree.visible(message_id)
 
     def turns(self) -> tuple[tuple[Role, str], ...]:

@@ -197,10 +197,9 @@ class ConversationFile:
     def _current_path(self) -> Path | None:
         if self.path is None:
             return None
-        if self.path.exists():
-            return self.path
         trashed = self.path.parent / TRASH / self.path.name
-        return trashed if trashed.exists() else None
+        # unlike `Path.exists`, this does not raise where nothing may be looked at or the name is too long
+        return next((path for path in (self.path, trashed) if os.path.exists(path)), None)
 
     def _not_written(self, error: OSError) -> UserError:
         return UserError(

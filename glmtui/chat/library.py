@@ -201,7 +201,7 @@ class Library:
         Raises:
             UserError: a file is there already and `overwrite` is not set, or it cannot be written.
         """
-        if path.exists() and not overwrite:
+        if os.path.exists(path) and not overwrite:
             raise UserError(_("{path} exists already; choose another name.").format(path=path))
         try:
             write_atomically(path, encode(conversation.records()))

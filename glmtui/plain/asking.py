@@ -84,8 +84,7 @@ class Asking(QuietView):
         """
         conversation: Conversation | None = None
         if path is not None:
-            found = path.exists()
-            conversation = Conversation.open(path) if found else Conversation(path=path.absolute())
+            conversation = Conversation.at(path)
         elif latest:
             summaries = self._library.list()
             if not summaries:

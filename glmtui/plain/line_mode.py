@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
 
-from glmtui import i18n
+from glmtui import i18n, paths
 from glmtui.chat.library import Library
 from glmtui.errors import UserError
 from glmtui.i18n import _, ngettext
@@ -282,11 +283,11 @@ class LineMode:
 
     def locate(self, text: str) -> Path:
         """Return the file that is meant: a path, or a number of the list that was written last."""
-        if text.isdigit() and not Path(text).exists():
+        if text.isdigit() and not os.path.exists(text):
             if not 0 < int(text) <= len(self._listed):
                 raise UserError(_("There is no number {number} in the list.").format(number=text))
             return self._listed[int(text) - 1]
-        return Path(text).expanduser()
+        return paths.typed(text)
 
     def edit(self, message_id: str) -> None:
         """The next line is the new version; it begins with the old one where it can be edited."""

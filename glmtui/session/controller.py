@@ -248,17 +248,20 @@ class ChatController:
     async def select(self, message_id: str) -> None:
         """Go to the branch with this message."""
         async with self._lock:
-            if not self._refuse_while_busy():
+            if self._refuse_while_busy() or self.conversation.is_deleted(message_id):
+                return
+            with saving(self.view):
                 self.conversation.select(message_id)
-                await self.attach()
+            await self.attach()
 
     async def delete(self, message_id: str) -> None:
         """Hide a message and what follows it; `undo` brings it back."""
         async with self._lock:
-            if self._refuse_while_busy():
-                return
             conversation = self.conversation
-            conversation.delete(message_id)
+            if self._refuse_while_busy() or conversation.is_deleted(message_id):
+                return
+            with saving(self.view):
+                conversation.delete(message_id)
             self.can_undo(_("The message is back."), lambda: conversation.undelete(message_id))
             await self.attach()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,9 +40,7 @@ class Desk:
         wanted = self._app.options.conversation
         try:
             if wanted is not None:
-                found = wanted.exists()
-                opened = self._app.library.open(wanted) if found else Conversation(path=wanted.absolute())
-                await self._app.controller.open(opened)
+                await self._app.controller.open(Conversation.at(wanted))
             elif last := self._last_path():
                 await self._app.controller.open(self._app.library.open(last))
         except UserError as error:
@@ -68,7 +67,7 @@ class Desk:
             text = self._last.read_text("utf-8").strip()
         except (OSError, ValueError):
             return None
-        return Path(text) if text and Path(text).is_file() else None
+        return Path(text) if os.path.isfile(text) else None
 
     # --- the open conversation ---
 
@@ -77,6 +76,8 @@ class Desk:
         self.keep_draft()
         try:
             conversation = self._app.library.open(conversation_id)
+            if message_id and conversation.is_deleted(message_id):
+                message_id = None  # since it was found
             if message_id and message_id not in [message.id for message in conversation.branch()]:
                 conversation.select(message_id)
         except UserError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -191,7 +192,7 @@ async def write_new_file(path: Path, text: str) -> None:
     Raises:
         UserError: it is there already, or it cannot be written.
     """
-    if path.exists():
+    if os.path.exists(path):
         raise UserError(_("{path} is there already. Choose another name.").format(path=path))
     try:
         await asyncio.to_thread(path.write_text, text, encoding="utf-8")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glmtui import paths
 from glmtui.errors import UserError
 from glmtui.i18n import _, listing, ngettext
 from glmtui.reasoning import answer_of
@@ -345,7 +346,7 @@ async def export(app: Front, argument: str) -> None:
     if not conversation.messages:
         raise UserError(_("This conversation is empty: there is nothing to export."))
     text = formats.export(conversation, kind)
-    path = Path(name.strip()).expanduser() if name.strip() else formats.free_path(conversation, kind)
+    path = paths.typed(name.strip()) if name.strip() else formats.free_path(conversation, kind)
     await app.write_file(path, text)
 
 
@@ -370,4 +371,4 @@ async def leave(app: Front, _argument: str) -> None:
 def _file(argument: str, example: str) -> Path:
     if not argument:
         raise UserError(_("Which file? For example: {example}").format(example=example))
-    return Path(argument).expanduser()
+    return paths.typed(argument)

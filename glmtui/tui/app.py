@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from textual.app import App
 from textual.binding import BindingType
 
-from glmtui import i18n
+from glmtui import i18n, paths
 from glmtui.chat.library import Library
 from glmtui.errors import UserError
 from glmtui.i18n import _
@@ -363,7 +363,7 @@ class GlmTui(App[None]):
 
     def locate(self, text: str) -> Path:
         """Return the file at this path."""
-        return Path(text).expanduser()
+        return paths.typed(text)
 
     def edit(self, message_id: str) -> None:
         """Put a message into the composer."""

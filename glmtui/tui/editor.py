@@ -21,10 +21,14 @@ def command() -> list[str]:
     """Return the editor's command line: ``$VISUAL``, ``$EDITOR``, or what this system has.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or what the environment names cannot be read.
     """
     for name in ("VISUAL", "EDITOR"):
-        if words := shlex.split(os.environ.get(name, ""), posix=sys.platform != "win32"):
+        try:
+            words = shlex.split(os.environ.get(name, ""), posix=sys.platform != "win32")
+        except ValueError as error:  # a quotation mark without its other half
+            raise UserError(_("{name} is no command line: {error}").format(name=name, error=error)) from error
+        if words:
             return words
     if sys.platform == "win32":
         return ["notepad"]
@@ -37,12 +41,22 @@ def command() -> list[str]:
 def edit(text: str, editor: list[str]) -> tuple[str, str]:
     """Let the person edit `text`; return the new text and, if something went wrong, what to tell them.
 
+    Raises:
+        UserError: there is no room for the file.
+
     The text goes through a file in a folder that only the person can read. The folder is removed, unless the
     file holds something that cannot be given back.
     """
-    folder = Path(tempfile.mkdtemp(prefix="glmtui-"))  # mode 0700
-    file = folder / "message.md"
-    file.write_text(text, encoding="utf-8", newline="\n")
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="glmtui-"))  # mode 0700
+        file = folder / "message.md"
+        file.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise UserError(
+            _("{path} cannot be written: {error}").format(
+                path=error.filename or tempfile.gettempdir(), error=error.strerror or error
+            )
+        ) from error
     wrong = ""
     try:
         code = subprocess.run([*editor, str(file)], check=False).returncode

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from glmtui import paths
 from glmtui.errors import UserError
 from glmtui.i18n import _
 from glmtui.session.stats import size
@@ -78,7 +79,7 @@ def take(path: str, limit: int) -> tuple[str, str]:
     Raises:
         UserError: it cannot be read, is no text, or is too big.
     """
-    file = Path(path).expanduser()
+    file = paths.typed(path)
     text = read_text(file).strip("\n")
     tokens = estimate(text)
     if limit and tokens > limit:
@@ -115,7 +116,7 @@ def _score(query: str, path: str) -> int | None:
 def _in_folder(query: str) -> Iterator[str]:
     head, slash, _name = query.rpartition("/")
     shown = head + slash
-    folder = Path(shown or query).expanduser()
+    folder = paths.typed(shown or query)
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -139,6 +140,6 @@ def _walk(root: Path) -> Iterator[str]:
 
 def _size(path: str) -> str:
     try:
-        return "" if path.endswith("/") else size(Path(path).expanduser().stat().st_size)
+        return "" if path.endswith("/") else size(paths.typed(path).stat().st_size)
     except OSError:
         return ""

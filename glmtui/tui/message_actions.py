@@ -15,7 +15,7 @@ async def perform(app: GlmTui, message_id: str, action: str, text: str) -> None:
     """Do `action` with the message; `text` is what to copy or quote."""
     controller = app.controller
     conversation = controller.conversation
-    if message_id not in conversation.messages:
+    if conversation.is_deleted(message_id):  # a second press of the key came before the first was done
         return
     match action:
         case "copy" | "copy_code":

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import stat
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from glmtui.errors import UserError
 from glmtui.tui import editor
 
 
@@ -58,3 +60,12 @@ def test_visual_comes_before_editor_and_may_have_arguments(monkeypatch: pytest.M
     assert editor.command() == ["vi"]
     monkeypatch.setenv("VISUAL", "code --wait")
     assert editor.command() == ["code", "--wait"]
+
+
+def test_what_is_wrong_with_the_environment_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("VISUAL", "vim 'half")
+    with pytest.raises(UserError, match="VISUAL"):
+        editor.command()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(UserError, match="gone"):
+        editor.edit("draft", ["true"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import date, datetime, timedelta
 
 import pytest
@@ -244,3 +245,42 @@ def test_a_find_shows_the_words_however_far_along_the_line() -> None:
     assert cell_len(line[: line.index("量化")]) < 20
     marked = [row.plain[span.start : span.end] for span in row.spans if "accent" in str(span.style)]
     assert marked == ["量化", "Quantise"]
+
+
+async def test_a_find_whose_message_is_gone_opens_its_conversation() -> None:
+    async with running() as (pilot, app, _worker):
+        await send(pilot, "question")
+        await wait_until(pilot, lambda: app.controller.answer is None)
+        conversation, message = app.controller.conversation, app.controller.conversation.branch()[0]
+        await app.controller.delete(message.id)
+        await app.controller.new()
+        app.do(app.desk.open(conversation.id, message.id))
+        await wait_until(pilot, lambda: app.controller.conversation.id == conversation.id)
+        assert app.controller.conversation.branch() == []
+
+
+async def test_a_find_can_be_opened_while_the_list_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, go_on = threading.Event(), threading.Event()
+    async with running() as (pilot, app, _worker):
+        await send(pilot, "question")
+        await wait_until(pilot, lambda: app.controller.answer is None)
+        conversation, pane = app.controller.conversation, app.chat.history
+        pane.search.value = "question"
+        await wait_until(pilot, lambda: pane.list.option_count > 0 and pane.list.options[0].id == "hit-0")
+        await app.controller.new()
+        await settled(pilot)
+        list_now = app.library.list
+
+        def list_slowly(**options: str | None) -> object:
+            reading.set()
+            go_on.wait(10)
+            return list_now(**options)
+
+        monkeypatch.setattr(app.library, "list", list_slowly)
+        pane.search.value = ""
+        await wait_until(pilot, reading.is_set)
+        pane.list.highlighted = 0
+        pane.list.action_select()
+        await pilot.pause()
+        go_on.set()
+        await wait_until(pilot, lambda: app.controller.conversation.id == conversation.id)

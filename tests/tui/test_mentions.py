@@ -73,3 +73,9 @@ def test_what_is_no_text_or_too_big_is_refused_with_the_figure(folder: Path) -> 
         mentions.take("huge.txt", 0)
     with pytest.raises(UserError, match=r"gone\.txt"):
         mentions.take("gone.txt", 0)
+
+
+def test_the_home_of_nobody_holds_no_files(folder: Path) -> None:
+    assert found("~nobody-of-this-name") == []
+    with pytest.raises(UserError, match="nobody-of-this-name"):
+        mentions.take("~nobody-of-this-name/x.txt", 0)

@@ -13,6 +13,7 @@ from tui_helpers import screen_text
 
 from glmtui.tui.app import GlmTui
 from glmtui.tui.screens.links import LinkScreen
+from glmtui.tui.widgets.transcript import Transcript
 
 
 @pytest.fixture
@@ -158,3 +159,20 @@ async def test_to_edit_an_answer_is_to_edit_what_it_answers() -> None:
         app.chat.transcript.focus()
         await press(pilot, ["G", "k", "j", "e"])
         assert app.chat.composer.text == "question"
+
+
+async def test_a_key_pressed_twice_acts_once() -> None:
+    async with running(ScriptedWorker("first", "second")) as (pilot, app, _worker):
+        await send(pilot, "?")
+        await wait_until(pilot, lambda: app.controller.answer is None)
+        await app.controller.regenerate()
+        await wait_until(pilot, lambda: app.controller.answer is None)
+        chosen = app.controller.conversation.branch()[-1]
+        for action in ("delete", "delete", "previous_branch"):
+            app.chat.transcript.post_message(
+                Transcript.MessageAction(app.chat.transcript, chosen.id, action, "")
+            )
+        await settled(pilot)
+        assert [message.text for message in app.controller.conversation.branch()] == ["?", "first"]
+        assert await app.controller.undo() == "The message is back."
+        assert await app.controller.undo() is None

@@ -219,13 +219,12 @@ class HistoryPane(Vertical):
     async def reload(self) -> None:
         """Read the folder again."""
         query = self.search.value.strip()
+        hits: Sequence[Hit] = ()
         if query and not self.in_trash:
-            search = partial(self.library.search, query, model=self.model)
-            self._hits = await asyncio.to_thread(search)
+            hits = await asyncio.to_thread(partial(self.library.search, query, model=self.model))
         else:
-            self._hits = ()
             self._summaries = await asyncio.to_thread(self._list)
-        self._loaded = True
+        self._hits, self._loaded = hits, True  # not before the rows: those of before number theirs
         self._fill()
         if not self.library.complete:  # the rest of a folder that was never read takes longer
             await asyncio.to_thread(self.library.refresh, lambda: not self.is_attached)
