@@ -1,4 +1,4 @@
-"""What can be said against a model before the one in memory is let go for it. Imports no torch."""
+"""What can be said against a model before the one in memory goes for it. Imports torch only for P-tuning."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from glmtui.models.whole import check_whole
 
 
 def check(request: Load) -> None:
-    """Look whether the model can be found, is whole and has a tokenizer that belongs to it.
+    """Look whether the model can be found, is whole, and has a tokenizer and a prefix that belong to it.
 
     Raises:
         UserError: it has not; the message names the file and says what to do.
@@ -21,4 +21,8 @@ def check(request: Load) -> None:
         if folder.family in TOKENIZER_FILES:
             load_tokenizer(folder.path)
     if request.ptuning is not None:
-        check_whole(ModelFolder.open(request.ptuning))
+        from glmtui.models.ptuning import with_prefix
+
+        prefix = ModelFolder.open(request.ptuning)
+        check_whole(prefix)
+        with_prefix(catalog.resolve(request.source), prefix)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -27,6 +27,7 @@ QUANTIZED = re.compile(
 )
 """The weights that a published int8 or int4 file has quantised."""
 
+_STACKED = re.compile(r"(.+\.experts)\.(gate_up|down)_proj")
 _DERIVED = re.compile(r"rotary(_pos)?_emb\.inv_freq$")
 
 Network: TypeAlias = ChatGLM | ChatGLM2 | GLM
@@ -70,7 +71,7 @@ class Checkpoint:
         """
         seen: set[str] = set()
         for file in self.folder.weight_files:
-            for stored_name, tensor in read_file(file):
+            for stored_name, tensor in _each_expert(read_file(file)):
                 name = _untied(stored_name, tied or {})
                 if name in seen or _DERIVED.search(name) or (expected is not None and name not in expected):
                     continue
@@ -117,6 +118,20 @@ class Checkpoint:
             "the model again.",
             len(missing),
         ).format(path=self.folder.path, count=len(missing), name=missing[0])
+
+
+def _each_expert(stored: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """Take apart tensors in which transformers may store all experts of a layer, ``[experts, out, in]``."""
+    for name, tensor in stored:
+        found = _STACKED.fullmatch(name) if tensor.dim() == 3 else None
+        if found is None:
+            yield name, tensor
+            continue
+        experts, product = found.groups()
+        for number, matrix in enumerate(tensor):
+            parts = matrix.chunk(2) if product == "gate_up" else (matrix,)
+            for part, rows in zip(product.split("_"), parts, strict=True):
+                yield f"{experts}.{number}.{part}_proj.weight", rows
 
 
 def _untied(name: str, tied: Mapping[str, str]) -> str:

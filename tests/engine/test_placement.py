@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from glmtui.engine.host import Memory
 from glmtui.engine.placement import Placement, layers_name
 from glmtui.errors import UserError
 from glmtui.models.folder import ModelFolder
+from glmtui.quant.linear import QuantizedLinear
 
 GIB = 1 << 30
 FIRST, SECOND = GOLDEN / "chatglm-fp16-sharded", GOLDEN / "chatglm2-fp16-sharded"
@@ -145,6 +147,21 @@ NAMES = ["chatglm-fp16-sharded", "chatglm2-fp16-sharded", "chatglm2-ptuning", "c
 def test_the_same_numbers_come_out(name: str) -> None:
     network, _devices = connected(name, "cpu:0")  # another name for the same, so that the hooks are there
     check_golden(name, network)
+
+
+@pytest.mark.parametrize(
+    ("name", "quant"), [(FIRST.name, "8"), (SECOND.name, "4"), ("chatglm-int4", "4"), ("chatglm2-int8", "8")]
+)
+def test_quantised_layers_are_read_to_where_they_belong(name: str, quant: Any) -> None:
+    plan = loader.plan(str(GOLDEN / name), device="cpu", dtype="float32", quant=quant)
+    layers = layers_name(plan.folder)
+    network = loader.read(replace(plan, placement=Placement({"": "cpu", f"{layers}.1": "meta"})))
+    linear = [module for module in network.modules() if isinstance(module, QuantizedLinear)]
+    assert len(linear) >= 8
+    for key, tensor in [*network.named_buffers(), *network.named_parameters()]:
+        assert tensor.device.type == ("meta" if key.startswith(f"{layers}.1.") else "cpu"), key
+    with pytest.raises(NotImplementedError, match="meta"):  # the way home, after the last layer
+        network(torch.arange(20))
 
 
 @pytest.mark.parametrize("name", NAMES)

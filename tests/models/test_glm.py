@@ -16,6 +16,7 @@ from glmtui.models.base import ROWS
 from glmtui.models.checkpoint import new_network
 from glmtui.models.folder import ModelFolder
 from glmtui.models.glm import GLM, Experts
+from glmtui.models.weight_files import read_file
 from glmtui.quant.linear import QuantizedLinear
 
 PROMPT = [5, 9, 301, 77, 12, 410, 8, 8, 33, 250, 499, 100]
@@ -81,6 +82,19 @@ def test_every_product_is_quantised_but_for_the_routers(made: tuple[Any, Path]) 
         if isinstance(module, Experts):
             assert len(module) == 6, name
             assert all(isinstance(expert.down_proj, QuantizedLinear) for expert in module)
+
+
+@pytest.mark.parametrize("kind", ["glm4_moe", "glm4_moe_lite"])
+def test_experts_in_one_tensor_are_read_one_by_one(kind: str, tmp_path: Path) -> None:
+    theirs = make_model(kind, tmp_path / "apart")
+    theirs.save_pretrained(tmp_path / "stacked", save_original_format=False)
+    names = [name for name, _tensor in read_file(tmp_path / "stacked" / "model.safetensors")]
+    assert "model.layers.1.mlp.experts.gate_up_proj" in names
+    for quant in ("none", "4"):
+        stacked, apart = (
+            glmtui.load(str(tmp_path / name), device="cpu", quant=quant) for name in ("stacked", "apart")
+        )
+        assert torch.equal(stacked.logits(PROMPT), apart.logits(PROMPT))
 
 
 def test_a_network_is_built_without_memory(made: tuple[Any, Path]) -> None:
