@@ -17,6 +17,7 @@ import pytest
 from golden_data import GOLDEN
 from hub_server import HubServer
 
+from glmtui import i18n
 from glmtui.commands import models
 from glmtui.errors import UserError
 from glmtui.models import hub, shelf
@@ -194,3 +195,19 @@ def test_a_revision_is_pinned_by_an_option(capsys: pytest.CaptureFixture[str]) -
     assert cli.main(["ask", "hi", "--model", "chatglm2-6b", "--revision", "v1.0"]) == 1
     assert "glmtui models download chatglm2-6b@v1.0" in capsys.readouterr().err
     assert cli.main(["ask", "hi", "--revision", "v1.0"]) == 2
+
+
+@pytest.mark.parametrize("language", ["en", "zh_CN"])
+def test_the_list_fits_a_terminal_of_eighty_columns(language: str) -> None:
+    from glmtui.commands import cells, models
+    from glmtui.engine import beside
+
+    i18n.use(language)
+    try:
+        found = beside.list_models("cpu")
+        wide, narrow = models.lines(found), models.lines(found, 80)
+        table = [line for line in narrow if "GB" in line and line.startswith("  ")]
+    finally:
+        i18n.use("en")
+    assert len(table) == len(found.entries)
+    assert max(map(cells, table)) <= 80 < max(map(cells, wide[:3]))

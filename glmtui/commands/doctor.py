@@ -122,14 +122,13 @@ def lines(report: Report) -> list[str]:
         )
 
     cpu, use = report["cpu"], report["use"]
+    versions = [f"{name} {version or _('missing')}" for name, version in report["packages"].items()]
+    packages = [row("" if at else _("packages"), *versions[at : at + 3]) for at in range(0, len(versions), 3)]
     result = [
         row("glmtui", report["glmtui"]),
         row("Python", report["python"]),
         row(_("system"), report["system"]),
-        row(
-            _("packages"),
-            *(f"{name} {version or _('missing')}" for name, version in report["packages"].items()),
-        ),
+        *packages,
         row(
             _("processor"),
             cpu["name"],
@@ -169,7 +168,7 @@ def lines(report: Report) -> list[str]:
         values = (
             use["model"],
             use["device"],
-            _("quant {quant}").format(quant=use["quant"]),
+            _("not quantised") if use["quant"] == "none" else f"INT{use['quant']}",
             use["dtype"],
             threads,
         )
@@ -244,7 +243,7 @@ def _use(args: Namespace, settings: Settings) -> Report:
     """What a start with these options would run, or why it could not."""
     options = read_model_options(args, settings)
     try:
-        from glmtui.engine import loader
+        from glmtui.engine import fit, loader
 
         plan = loader.plan(
             options.source,
@@ -256,6 +255,9 @@ def _use(args: Namespace, settings: Settings) -> Report:
         )
     except (UserError, ImportError, OSError) as error:
         return {"ok": False, "model": options.source or "nano", "notes": [str(error)]}
+    reason = plan.place.reason
+    if plan.place.kind == "cpu":
+        reason = _("no GPU can be used") if options.device == "auto" else _("you asked for it")
     return {
         "ok": True,
         "model": str(plan.folder.path),
@@ -265,8 +267,10 @@ def _use(args: Namespace, settings: Settings) -> Report:
         "threads": plan.threads,
         "memory": plan.needed,
         "notes": [
-            _("{device}, because {reason}").format(device=plan.place.kind, reason=plan.place.reason),
-            _("about {needed} of memory with 2048 tokens of context").format(needed=_gigabytes(plan.needed)),
+            _("{device}, because {reason}").format(device=plan.place.kind, reason=reason),
+            _("about {needed} of memory with {count} tokens of context").format(
+                needed=_gigabytes(plan.needed), count=f"{fit.ESTIMATED_CONTEXT:,}"
+            ),
         ],
     }
 

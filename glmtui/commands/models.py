@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from argparse import ArgumentParser, Namespace
@@ -72,7 +73,7 @@ def run(args: Namespace) -> int:
 
         say(json.dumps(asdict(found), ensure_ascii=False, indent=1))
     else:
-        for line in lines(found):
+        for line in lines(found, shutil.get_terminal_size(fallback=(1000, 24)).columns):
             say(line)
     return 0
 
@@ -80,16 +81,14 @@ def run(args: Namespace) -> int:
 # --- the list ---
 
 
-def lines(found: ModelList) -> list[str]:
-    """Lay the list out for people."""
+def lines(found: ModelList, width: int = 1000) -> list[str]:
+    """Lay the list out for people, in `width` columns where it can be."""
     here = [entry for entry in found.entries if entry.place != "absent"]
     absent = [entry for entry in found.entries if entry.place == "absent"]
     head = (
         _("model"), _("parameters"), _("format"), _("size"), _("memory: as it is"), _("8 bits"), _("4 bits"),
     )  # fmt: skip
-    table = [head, *(_row(entry, found.free_memory) for entry in (*here, *absent))]
-    widths = [max(cells(row[column]) for row in table) for column in range(len(head))]
-    laid = ["  ".join(_pad(text, widths[at], at) for at, text in enumerate(row)) for row in table]
+    laid = _laid([head, *(_row(entry, found.free_memory) for entry in (*here, *absent))], width)
     result = [laid[0], _("On this machine"), *laid[1 : 1 + len(here)]]
     result += [f"  {entry.name}: {entry.problem}" for entry in here if entry.problem]
     result += ["", _("To download: glmtui models download NAME"), *laid[1 + len(here) :], ""]
@@ -103,8 +102,26 @@ def lines(found: ModelList) -> list[str]:
     )
     for licence in dict.fromkeys(entry.licence for entry in found.entries if entry.hub_id and entry.licence):
         names = [entry.name for entry in found.entries if entry.hub_id and entry.licence == licence]
-        result.append(f"{licence} ({names[0]} … {names[-1]})")
+        result.append(
+            _("{licence} ({first} … {last})").format(licence=licence, first=names[0], last=names[-1])
+        )
     return result
+
+
+def _laid(table: list[tuple[str, ...]], width: int) -> list[str]:
+    """Return the lines of `table`; where these are too long, without the format, then without parameters."""
+    lines: list[str] = []
+    for left_out in ((), (2,), (1, 2)):
+        if left_out:
+            head = list(table[0])
+            head[4] = _("memory")
+            table = [tuple(head), *table[1:]]
+        kept = [column for column in range(len(table[0])) if column not in left_out]
+        widths = {column: max(cells(row[column]) for row in table) for column in kept}
+        lines = ["  ".join(_pad(row[at], widths[at], at) for at in kept) for row in table]
+        if cells(lines[0]) <= width:
+            break
+    return lines
 
 
 def _row(entry: ModelEntry, free: int) -> tuple[str, ...]:

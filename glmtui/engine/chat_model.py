@@ -16,7 +16,7 @@ from glmtui.engine.fit import context_advice
 from glmtui.engine.generate import Check, Generation, reuse
 from glmtui.engine.stop import Stopped
 from glmtui.errors import OutOfMemoryError, UserError
-from glmtui.i18n import _
+from glmtui.i18n import _, sentences
 from glmtui.models import prompts
 from glmtui.models.base import KVCache, LanguageModel
 from glmtui.models.folder import ModelFolder
@@ -180,7 +180,7 @@ class ChatModel:
             device=info.device_name or info.device, count=tokens
         )
         itemsize = 4 if info.dtype == "float32" else 2
-        return f"{message} {context_advice(self.folder.sizes, info.quant, itemsize, tokens)}"
+        return sentences(message, context_advice(self.folder.sizes, info.quant, itemsize, tokens))
 
     def keep(self, held: prompts.Held, cache: KVCache | None) -> None:
         """Keep what an answer leaves in `cache`, for the next question."""

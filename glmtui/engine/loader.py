@@ -22,7 +22,7 @@ from glmtui.engine.fit import gigabytes, smaller_quants
 from glmtui.engine.placement import Placement
 from glmtui.engine.tiles import tile
 from glmtui.errors import OutOfMemoryError, UserError
-from glmtui.i18n import _, listing
+from glmtui.i18n import _, listing, sentences
 from glmtui.models import catalog, hub_cache
 from glmtui.models.checkpoint import Checkpoint, Network, assign, dtype_of, expected_shapes, new_network
 from glmtui.models.folder import TRANSFORMERS, ModelFolder
@@ -88,7 +88,7 @@ class Plan:
         message = _("{path} needs about {needed} of memory on {device}, and {free} are free.").format(
             path=self.folder.path, needed=gigabytes(self.needed), device=self.place.name, free=gigabytes(free)
         )
-        raise OutOfMemoryError(f"{message} {self.advice(free)}")
+        raise OutOfMemoryError(sentences(message, self.advice(free)))
 
     def advice(self, room: int) -> str:
         """Say which quantisation would fit into `room` bytes, if any does."""
@@ -146,7 +146,7 @@ def load(
         message = message.format(
             device=chosen.place.name, path=chosen.folder.path, needed=gigabytes(chosen.needed)
         )
-        raise OutOfMemoryError(f"{message} {chosen.advice(chosen.needed - 1)}") from error
+        raise OutOfMemoryError(sentences(message, chosen.advice(chosen.needed - 1))) from error
     return ChatModel(network, chosen.folder, describe(chosen, network), tokenizer)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from glmtui.errors import UserError
-from glmtui.i18n import _
+from glmtui.i18n import _, sentences
 from glmtui.models import catalog, hub_cache
 from glmtui.version import __version__
 
@@ -123,7 +123,7 @@ def errors_for_people(hub_id: str, revision: str, endpoint: str | None = None) -
         yield
     except OfflineModeIsEnabled as error:
         message = _("HF_HUB_OFFLINE is set, so nothing is downloaded. Unset it.")
-        raise UserError(f"{message} {_or_from_a_folder()}") from error
+        raise UserError(sentences(message, _or_from_a_folder())) from error
     except HFValidationError as error:
         raise UserError(_("{hub_id} is no name of a model on the hub.").format(hub_id=hub_id)) from error
     except httpx2.HTTPError as error:
@@ -137,9 +137,9 @@ def no_connection(server: str, error: BaseException) -> str:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     message = _("No connection to {server} ({reason}). Try again later.").format(server=server, reason=reason)
     if MIRROR not in server:
-        mirror = _("Behind a slow line, a mirror may help: {variable}")
-        message += " " + mirror.format(variable=f"HF_ENDPOINT={MIRROR}") + "."
-    return f"{message} {_or_from_a_folder()}"
+        mirror = _("Behind a slow line, a mirror may help: {variable}.")
+        message = sentences(message, mirror.format(variable=f"HF_ENDPOINT={MIRROR}"))
+    return sentences(message, _or_from_a_folder())
 
 
 def _or_from_a_folder() -> str:
