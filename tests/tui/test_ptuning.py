@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import sentencepiece
 from golden_data import GOLDEN, check_golden
-from tui.app_support import running, send, settled, visible_text, wait_until
+from tui.app_support import send, settled, visible_text, wait_until
 
 import glmtui
 from glmtui.engine.worker import Worker
 from glmtui.options import AppOptions
+from glmtui.tui.app import GlmTui
 
 NAME = "chatglm2-ptuning"
 QUESTION = "你好"
@@ -56,8 +57,9 @@ async def test_a_prefix_goes_on_and_off_and_a_wrong_one_changes_nothing(folder: 
     prefix = GOLDEN / NAME
     plain, tuned = answer(folder, None), answer(folder, prefix)
     assert plain != tuned
-    options = AppOptions(model=str(folder), device="cpu", threads=1)
-    async with running(Worker(), options) as (pilot, app, _worker):  # type: ignore[arg-type]
+    app = GlmTui(AppOptions(model=str(folder), device="cpu", threads=1, language="en"), worker=Worker())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await wait_until(pilot, lambda: app.controller.status.activity == "ready", 60)
         for name, value in GREEDY.items():
             await send(pilot, f"/set {name} {value}")
 
