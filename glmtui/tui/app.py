@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -34,6 +35,7 @@ from glmtui.tui.widgets.composer import Composer
 
 if TYPE_CHECKING:
     from textual.command import Provider
+    from textual.driver import Driver
     from textual.screen import Screen
 
     from glmtui.engine.events import Event, Failed
@@ -140,6 +142,18 @@ class GlmTui(App[None]):
 
     def _told_to_end(self, number: int) -> None:
         self.do(self.action_quit(128 + number))
+
+    def get_driver_class(self) -> type[Driver]:
+        """Textual's choice, or on Unix ours, which knows when the terminal is gone."""
+        if sys.platform == "win32":
+            return super().get_driver_class()
+        from glmtui.tui.driver import TerminalDriver
+
+        return TerminalDriver
+
+    def on_terminal_gone(self) -> None:
+        """Keep everything and leave."""
+        self._told_to_end(signal.SIGHUP)
 
     # --- messages and commands ---
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import os
 import signal
+import struct
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +15,11 @@ import pytest
 
 pytest.importorskip("pexpect", reason="pseudo-terminals need pexpect, which Windows does not have")
 
+import fcntl
+import pty
+import termios
+
+import pyte
 from terminal import Terminal
 
 Start = Callable[..., Terminal]
@@ -123,6 +130,44 @@ def test_a_program_that_is_told_to_end_keeps_what_was_said_and_tidies_up(number:
     assert b"\x1b[?1049l" in terminal.raw, "the terminal's own screen is back"
     again = start()
     again.wait("▌ What are you?")
+
+
+@pytest.mark.parametrize("signalled", [True, False], ids=["its terminal", "somebody else's"])
+def test_a_program_whose_terminal_is_gone_ends_and_keeps_what_was_said(
+    signalled: bool, start: Start, tmp_path: Path
+) -> None:
+    """Only to the one whose terminal it is the system sends SIGHUP; to any other nothing more than errors."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 36, 120, 0, 0))
+    take = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); " if signalled else ""
+    child = subprocess.Popen(
+        [sys.executable, "-c", f"{take}from glmtui.cli import main; main()"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={
+            **os.environ,
+            "TERM": "xterm-256color",
+            "GLMTUI_HOME": str(tmp_path / "home"),
+            "LC_ALL": "C.UTF-8",
+        },
+        start_new_session=True,
+        cwd=tmp_path,
+    )
+    os.close(theirs)
+    screen = pyte.Screen(120, 36)
+    stream = pyte.ByteStream(screen)
+
+    def wait(*texts: str) -> None:
+        while not any(text in line for line in screen.display for text in texts):
+            stream.feed(os.read(ours, 1 << 16))
+
+    wait("● nano")
+    os.write(ours, b"How much memory does INT4 need?\r")
+    wait("answering", "tok/s")
+    os.close(ours)
+    assert child.wait(timeout=60) == 128 + signal.SIGHUP
+    start().wait("▌ How much memory")
 
 
 def test_a_program_that_was_killed_opens_the_same_conversation_again(start: Start, tmp_path: Path) -> None:
