@@ -2,14 +2,21 @@
 
     python tests/benchmarks/full_size.py write FOLDER [BITS [LAYERS]]
     python tests/benchmarks/full_size.py load FOLDER 4
+    python tests/benchmarks/full_size.py compare FOLDER 4 [REPEAT]
 
 `load` prints seconds and peak memory: anonymous (what the machine must have) and resident (mapped files too).
 Run it twice: the first start quantises into the cache, the second maps the result.
+
+`compare` prints how long loading takes, with nothing kept in the cache, against reading the files once: first
+with their pages forgotten (cold), then in memory (warm), by turns; medians.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import statistics
+import subprocess
 import sys
 import threading
 import time
@@ -94,8 +101,63 @@ def load(folder: Path, quant: int) -> None:
     )
 
 
+def compare(folder: Path, quant: int, repeat: int = 5) -> None:
+    """Every load is a new process; importing torch and compiling kernels are not counted."""
+    files = [file for file in folder.iterdir() if file.suffix in (".bin", ".safetensors")]
+    seconds: dict[str, list[float]] = {}
+    for _turn in range(repeat):
+        for state in ("cold", "warm"):
+            for what, measure in (("read", _read_seconds), ("load", _load_seconds)):
+                if state == "cold":
+                    _forget(files)
+                seconds.setdefault(f"{what} {state}", []).append(measure(folder, files, quant))
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    for state in ("cold", "warm"):
+        read, loaded = medians[f"read {state}"], medians[f"load {state}"]
+        print(f"{state}: read in {read:.2f} s, loaded in {loaded:.2f} s: {loaded / read:.2f} times as long")
+
+
+def _forget(files: list[Path]) -> None:
+    for file in files:
+        with file.open("rb") as stream:
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _read_seconds(_folder: Path, files: list[Path], _quant: int) -> float:
+    buffer, start = bytearray(1 << 20), time.perf_counter()
+    for file in files:
+        with file.open("rb", buffering=0) as stream:
+            while stream.readinto(buffer):
+                pass
+    return time.perf_counter() - start
+
+
+def _load_seconds(folder: Path, _files: list[Path], quant: int) -> float:
+    done = subprocess.run(
+        [sys.executable, __file__, "time", str(folder), str(quant)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(done.stdout)
+
+
+def time_load(folder: Path, quant: int) -> None:
+    """Print the seconds that loading takes without the cache, and end at once."""
+    from glmtui.engine import loader
+    from glmtui.quant import cpu, store
+
+    cpu.load()
+    store.CACHED_FROM = 1 << 60
+    start = time.perf_counter()
+    model = loader.load(str(folder), quant="8" if quant == 8 else "4")
+    print(time.perf_counter() - start, flush=True)
+    del model
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "write":
         write(Path(sys.argv[2]), *map(int, sys.argv[3:]))
     else:
-        load(Path(sys.argv[2]), int(sys.argv[3]))
+        commands = {"load": load, "compare": compare, "time": time_load}
+        commands[sys.argv[1]](Path(sys.argv[2]), *map(int, sys.argv[3:]))
