@@ -23,9 +23,15 @@ class FusedAttention(CoreAttention):
 
     def forward(self, q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
         """See `CoreAttention.forward`."""
-        kernels = _kernels(q) if q.shape[:1] + q.shape[2:3] == (1, 1) and mask is None else None
-        if kernels is not None and keys.dtype == torch.float16 and q.shape[3] % 16 == 0:
+        _batch, _heads, tokens, size = q.shape
+        same = mask is None or (mask.dtype == torch.bool and mask.numel() == tokens * keys.shape[2])
+        usable = len(q) == 1 and same and keys.dtype == torch.float16 and size % 16 == 0 and q.stride(3) == 1
+        kernels = _kernels(q) if usable else None
+        if kernels is not None and tokens == 1 and mask is None:
             return kernels.attend(q[0, :, 0], keys[0], values[0])[None, :, None]
+        if kernels is not None:
+            mask = None if mask is None else mask.contiguous()
+            return kernels.attend_prompt(q[0], keys[0], values[0], mask).transpose(0, 1)[None]
         return super().forward(q, keys.to(q.dtype), values.to(q.dtype), mask)
 
 

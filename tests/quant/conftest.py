@@ -34,13 +34,14 @@ def is_supported(isa: str) -> bool:
     arm = platform.machine().lower() in ("arm64", "aarch64")
     return {
         "avx512": {"avx512_vnni", "avx512bw"} <= flags,
+        "avxvnni": {"avx_vnni", "fma", "f16c"} <= flags,
         "avx2": {"avx2", "fma", "f16c"} <= flags,
         "neon": arm,
         "plain": True,
     }[isa]
 
 
-@pytest.fixture(params=("avx512", "avx2", "neon", "plain"))
+@pytest.fixture(params=("avx512", "avxvnni", "avx2", "neon", "plain"))
 def kernels(request: pytest.FixtureRequest, kernel_home: Path) -> cpu.Kernels:
     """Every implementation that this machine can run."""
     if not find_compilers():

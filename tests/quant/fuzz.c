@@ -47,6 +47,8 @@ void glmtui_turn(const float *, const float *, const float *, int64_t, int64_t, 
                  int64_t, float *, int);
 int glmtui_attend(const float *, const uint16_t *, const uint16_t *, int64_t, int64_t, int64_t, int64_t, int64_t,
                   float *, int);
+int glmtui_attend_prompt(const float *, const uint16_t *, const uint16_t *, const uint8_t *, int64_t, int64_t, int64_t,
+                         int64_t, int64_t, int64_t, int64_t, int64_t, float *, int);
 void glmtui_gelu(float *, int64_t, int);
 void glmtui_swiglu(const float *, int64_t, int64_t, float *, int);
 uint64_t glmtui_read(const uint8_t *, int64_t, int);
@@ -218,37 +220,56 @@ static void matrices(void) {
     free(bias);
 }
 
+/* One query's attention over keys that `mask` lets see (NULL: all), against out[size]. */
+static void check_attention(const float *q, const uint16_t *keys, const uint16_t *values, const uint8_t *mask,
+                            int64_t length, int64_t size, const float *out) {
+    double scores[90], sum = 0, largest = -INFINITY;
+    for (int64_t t = 0; t < length; t++) {
+        scores[t] = 0;
+        for (int64_t i = 0; i < size; i++) scores[t] += (double)q[i] * of_half(keys[t * size + i]);
+        scores[t] = mask && !mask[t] ? -INFINITY : scores[t] / sqrt((double)size);
+        largest = scores[t] > largest ? scores[t] : largest;
+    }
+    for (int64_t t = 0; t < length; t++) sum += scores[t] = exp(scores[t] - largest);
+    for (int64_t i = 0; i < size; i++) {
+        double expected = 0;
+        for (int64_t t = 0; t < length; t++) expected += scores[t] / sum * of_half(values[t * size + i]);
+        near(out[i], expected, 1e-3, "attention", i, length, size);
+    }
+}
+
 static void attention(void) {
     int64_t groups = within(1, 3), heads = groups * within(1, 3), size = 16 * within(1, 8), length = within(1, 90);
-    int64_t stride = (length + within(0, 3)) * size;
+    int64_t stride = (length + within(0, 3)) * size, tokens = within(1, within(0, 1) ? 5 : 70);
     int64_t kept = ((groups - 1) * stride + length * size) * 2;
-    float *q = numbers(heads * size), *out = need(heads * size * (int64_t)sizeof(float));
+    int threads = (int)within(1, 3);
+    float *q = numbers(tokens * heads * size), *out = need(tokens * heads * size * (int64_t)sizeof(float));
     uint16_t *keys = need(kept), *values = need(kept);
+    uint8_t *mask = need(tokens * length), *given = within(0, 1) ? mask : NULL;
     for (int64_t i = 0; i < kept / 2; i++) {
         keys[i] = (uint16_t)(next() & 0xB7FF);
         values[i] = (uint16_t)(next() & 0xBBFF);
     }
-    expect(!glmtui_attend(q, keys, values, heads, groups, length, size, stride, out, (int)within(1, 3)), "memory", 0, 0, 0);
+    for (int64_t i = 0; i < tokens * length; i++) mask[i] = (uint8_t)within(0, 1);
+    for (int64_t t = 0; t < tokens; t++) mask[t * length + within(0, length - 1)] = 1;
+    expect(!glmtui_attend(q, keys, values, heads, groups, length, size, stride, out, threads), "memory", 0, 0, 0);
     for (int64_t h = 0; h < heads; h++) {
-        double scores[90], sum = 0, largest = -INFINITY;
         int64_t at = h / (heads / groups) * stride;
-        for (int64_t t = 0; t < length; t++) {
-            scores[t] = 0;
-            for (int64_t i = 0; i < size; i++) scores[t] += (double)q[h * size + i] * of_half(keys[at + t * size + i]);
-            scores[t] /= sqrt((double)size);
-            largest = scores[t] > largest ? scores[t] : largest;
-        }
-        for (int64_t t = 0; t < length; t++) sum += scores[t] = exp(scores[t] - largest);
-        for (int64_t i = 0; i < size; i++) {
-            double expected = 0;
-            for (int64_t t = 0; t < length; t++) expected += scores[t] / sum * of_half(values[at + t * size + i]);
-            near(out[h * size + i], expected, 1e-3, "attention", h, i, length);
-        }
+        check_attention(q + h * size, keys + at, values + at, NULL, length, size, out + h * size);
     }
+    expect(!glmtui_attend_prompt(q, keys, values, given, tokens, heads * size, heads, size, groups, length, size, stride,
+                                 out, threads), "memory", 0, 0, 0);
+    for (int64_t t = 0; t < tokens; t++)
+        for (int64_t h = 0; h < heads; h++) {
+            int64_t at = h / (heads / groups) * stride, here = (t * heads + h) * size;
+            check_attention(q + here, keys + at, values + at, given ? given + t * length : NULL, length, size,
+                            out + here);
+        }
     free(q);
     free(out);
     free(keys);
     free(values);
+    free(mask);
 }
 
 static Matrix random_matrix(int64_t rows, int64_t columns) {

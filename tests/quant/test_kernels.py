@@ -203,3 +203,19 @@ def test_attention_of_one_token(kernels, heads, groups, size, length):
         heads, size
     )
     torch.testing.assert_close(kernels.attend(q, keys, values), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("heads", "groups", "size"), [(4, 4, 128), (8, 2, 64), (3, 1, 16), (2, 2, 80)])
+@pytest.mark.parametrize(("tokens", "length"), [(1, 1), (7, 9), (40, 40), (37, 300)])
+def test_attention_of_many_tokens(kernels, heads, groups, size, tokens, length):
+    cache = torch.randn(2, groups, length + 20, size).half()
+    keys, values = cache[:, :, :length]
+    q = (torch.randn(tokens, heads, 2, size) * 3)[:, :, 1].transpose(0, 1)
+    wide = [each.float().repeat_interleave(heads // groups, 0) for each in (keys, values)]
+    causal = torch.ones(tokens, length, dtype=torch.bool).tril(length - tokens)
+    spotted = torch.rand(tokens, length) < 0.5
+    spotted[:, length // 2] = True
+    for mask in (None, causal, spotted):
+        expected = F.scaled_dot_product_attention(q, *wide, attn_mask=mask).transpose(0, 1)
+        found = kernels.attend_prompt(q, keys, values, mask)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

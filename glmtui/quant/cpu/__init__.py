@@ -1,7 +1,7 @@
 """The compiled kernels, or the reason why there are none.
 
-``GLMTUI_KERNELS`` forces one implementation: ``avx512``, ``avx2``, ``neon``, ``plain`` (C without vector
-instructions of its own) or ``torch`` (nothing compiled).
+``GLMTUI_KERNELS`` forces one implementation: ``avx512``, ``avxvnni``, ``avx2``, ``neon``, ``plain`` (C
+without vector instructions of its own) or ``torch`` (nothing compiled).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from glmtui.quant.formats import Packed
 
 VARIABLE = "GLMTUI_KERNELS"
-CHOICES = ("avx512", "avx2", "neon", "plain", "torch")
+CHOICES = ("avx512", "avxvnni", "avx2", "neon", "plain", "torch")
 _KINDS = (torch.float32, torch.float16, torch.bfloat16)
 """What packing.c reads, in the order of its `Kind`."""
 
@@ -108,6 +108,8 @@ class Kernels:
         self._attend.argtypes = (*(pointer,) * 3, *(number,) * 5, pointer, threads)
         self._layers = library.glmtui_layers
         self._layers.argtypes = (pointer, number, pointer, pointer, number, *(pointer,) * 3, threads)
+        self._attend_prompt = library.glmtui_attend_prompt
+        self._attend_prompt.argtypes = (*(pointer,) * 4, *(number,) * 8, pointer, threads)
         self._quantize = library.glmtui_quantize
         self._quantize.argtypes = (pointer, threads, number, number, threads, *(pointer,) * 4, threads)
         self._reorder = library.glmtui_reorder
@@ -254,6 +256,32 @@ class Kernels:
         threads = torch.get_num_threads()
         shaped = (ctypes.byref(shape), caches)
         if self._layers(layers, len(layers), *shaped, place, *pointers, threads):
+            raise MemoryError
+        return out
+
+    def attend_prompt(self, q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the attention of many tokens, float32 ``[tokens, heads, size]``.
+
+        Args:
+            q: float32 ``[heads, tokens, size]``, of any strides but the last; the size is a multiple of 16.
+            keys: float16 ``[groups, length, size]``, each group contiguous; strides as `values`.
+            values: the same.
+            mask: contiguous bool ``[tokens, length]``, True where a token may see a key (at least one);
+                None: it sees all.
+
+        Raises:
+            MemoryError: there is no memory for the scores.
+        """
+        heads, tokens, size = q.shape
+        out = torch.empty(tokens, heads, size)
+        pointers = (
+            q.data_ptr(),
+            keys.data_ptr(),
+            values.data_ptr(),
+            None if mask is None else mask.data_ptr(),
+        )
+        sizes = (tokens, q.stride(1), heads, q.stride(0), len(keys), keys.shape[1], size, keys.stride(0))
+        if self._attend_prompt(*pointers, *sizes, out.data_ptr(), torch.get_num_threads()):
             raise MemoryError
         return out
 

@@ -11,13 +11,15 @@ enum {
     PANEL = TILE_VECTORS * LANES,   /* rows that a tile of the matrix-matrix product covers */
     PANEL_ROW = PANEL * 4,          /* bytes: one step of all rows of a panel */
     PANEL_GROUP = GROUP / TILE_STEP * PANEL_ROW, /* bytes: at most; INT4 always has 4 columns to a step */
+    PAIRS = SUBS / 2,               /* of sub-groups of INT4 in a group */
 };
 
 /* PANEL rows x up to PANEL_GROUPS groups, unpacked. */
 typedef struct {
     uint8_t *weights; /* [groups][steps][PANEL_ROW] */
-    vint *factors;    /* [groups][SUBS][TILE_VECTORS], where tiles are made of nibbles */
+    vint *factors;    /* [groups][PAIRS][TILE_VECTORS], where tiles are made of nibbles */
     float *scales;    /* [groups][PANEL] */
+    float *sums;      /* [tokens][PANEL]: the products so far */
 } Panel;
 
 /* The activations of all tokens. What belongs to a tile that starts at token t starts at t x (its size per token). */
@@ -31,54 +33,120 @@ typedef struct {
     int zero_count; /* zeros of a group */
 } Activations;
 
-/* Unpacks one group of block `b` of a panel. */
-INLINE void unpack_group(const Matrix *m, int64_t at, int b, const int nibbles, uint8_t *out, vint *factors) {
-    out += b * CHUNK;
-    factors += b * VECTORS;
-    for (int s = 0; s < SUBS; s++)
-        for (int v = 0; v < VECTORS; v++) {
-            const int i = v * LANES * 4;
-            if (m->low) {
-                const int64_t at_plane = at * (BLOCK * GROUP / 2) + i;
-                for (int c = s * (SUB / 8); c < (s + 1) * (SUB / 8); c++) {
-                    vbytes high = bytes_xor(load_bytes(m->values + at_plane + c * CHUNK), bytes_set(0x88));
-                    vbytes low = load_bytes(m->low + at_plane + c * CHUNK);
-                    uint8_t *to = out + 2 * c * (4 / TILE_STEP) * PANEL_ROW + i;
-                    store_step(to, PANEL_ROW, join_nibbles(low_nibbles(high), low_nibbles(low)));
-                    store_step(to + 4 / TILE_STEP * PANEL_ROW, PANEL_ROW,
-                               join_nibbles(high_nibbles(high), high_nibbles(low)));
-                }
+/* Tokens are cut into tiles of TILE_TOKENS, and the rest into smaller ones. */
+INLINE int64_t tile_tokens(int64_t left) {
+    if (left >= TILE_TOKENS) return TILE_TOKENS;
+    if (left >= 8) return 8;
+    return left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
+
+/* ---- activations ---- */
+
+static void quantize_tile(const Matrix *m, const float *x, int64_t first, int64_t count, Activations *a) {
+    const ptrdiff_t stride = count * 4;
+    for (int64_t t = 0; t < count; t++)
+        for (int64_t g = 0; g < a->groups; g++) {
+            int8_t q[GROUP];
+            int64_t left = m->columns - g * GROUP, at = first * a->groups + g * count;
+            a->scales[at + t] =
+                quantize_group(x + (first + t) * m->columns + g * GROUP, left < GROUP ? left : GROUP, q);
+            int8_t *out = a->values + at * a->group + t * 4;
+            int32_t *zeros = a->zeros + at * a->zero_count + t;
+            if (!a->nibbles) {
+                zeros[0] = -TILE_BIAS * byte_sum(q, GROUP);
+                for (int step = 0; step < STEPS; step++)
+                    pack_step(out + step * (4 / TILE_STEP) * stride, stride, q + step * 4);
                 continue;
             }
-            if (m->bits == 8) {
-                const uint8_t *w = m->values + at * (BLOCK * GROUP) + i;
-                for (int step = s * (SUB / 4); step < (s + 1) * (SUB / 4); step++)
-                    store_step(out + step * (4 / TILE_STEP) * PANEL_ROW + i, PANEL_ROW, load_bytes(w + step * CHUNK));
-                continue;
+#if TILE_NIBBLES
+            for (int p = 0; p < PAIRS; p++) {
+                const int8_t *even = q + 2 * p * SUB, *odd = even + SUB;
+                zeros[p * count] = pair_zero(-8 * byte_sum(even, SUB), -8 * byte_sum(odd, SUB));
+                for (int c = 0; c < SUB; c += 4)
+                    pack_pair(out + (p * SUB + c) / 2 * stride, stride, even + c, odd + c);
             }
-            vint factor = factor_set(1);
-            if (m->factors) {
-                vint pair = load_factors(m->factors + (at * (SUBS / 2) + s / 2) * BLOCK + v * LANES);
-                factor = s % 2 ? high_factors(pair) : low_factors(pair);
-            }
-            const uint8_t *w = m->values + at * (BLOCK * GROUP / 2) + i;
-            for (int c = s * (SUB / 8); c < (s + 1) * (SUB / 8); c++) {
-                vbytes packed = load_bytes(w + c * CHUNK);
-                vbytes low = low_nibbles(packed), high = high_nibbles(packed);
-                uint8_t *to = out + 2 * c * PANEL_ROW + i;
-                if (nibbles) {
-                    store_bytes(to, low);
-                    store_bytes(to + PANEL_ROW, high);
-                } else {
-#if !TILE_NIBBLES
-                    store_step(to, PANEL_ROW, bytes_scale(bytes_sub(low, bytes_set(8)), factor));
-                    store_step(to + PANEL_ROW, PANEL_ROW, bytes_scale(bytes_sub(high, bytes_set(8)), factor));
 #endif
-                }
-            }
-            if (nibbles) factors[s * TILE_VECTORS + v] = factor;
         }
 }
+
+/* ---- weights ---- */
+
+/* One group of a block. */
+INLINE void unpack_i8(const uint8_t *w, uint8_t *out) {
+    for (int step = 0; step < STEPS; step++)
+        for (int i = 0; i < CHUNK; i += LANES * 4)
+            store_step(out + step * (4 / TILE_STEP) * PANEL_ROW + i, PANEL_ROW, load_bytes(w + step * CHUNK + i));
+}
+
+/* The same of a matrix in two planes. */
+INLINE void unpack_planes(const uint8_t *high_plane, const uint8_t *low_plane, uint8_t *out) {
+    const ptrdiff_t step = 4 / TILE_STEP * PANEL_ROW; /* four columns */
+    for (int c = 0; c < GROUP / 8; c++)
+        for (int i = 0; i < CHUNK; i += LANES * 4) {
+            vbytes high = bytes_xor(load_bytes(high_plane + c * CHUNK + i), bytes_set(0x88));
+            vbytes low = load_bytes(low_plane + c * CHUNK + i);
+            uint8_t *to = out + 2 * c * step + i;
+            store_step(to, PANEL_ROW, join_nibbles(low_nibbles(high), low_nibbles(low)));
+            store_step(to + step, PANEL_ROW, join_nibbles(high_nibbles(high), high_nibbles(low)));
+        }
+}
+
+INLINE void unpack_i4(const uint8_t *w, const uint8_t *factor_pairs, uint8_t *out, vint *factors) {
+    for (int p = 0; p < PAIRS; p++)
+        for (int v = 0; v < VECTORS; v++) {
+            const uint8_t *even = w + 2 * p * (SUB / 8) * CHUNK + v * LANES * 4, *odd = even + SUB / 8 * CHUNK;
+            uint8_t *to = out + p * (2 * SUB / 4) * PANEL_ROW + v * LANES * 4;
+            vint pair = factor_pairs ? load_factors(factor_pairs + p * BLOCK + v * LANES) : factor_set(1);
+#if TILE_NIBBLES
+            factors[p * TILE_VECTORS + v] = factor_pairs ? pair_factors(pair) : pair;
+            for (int c = 0; c < SUB / 8; c++, to += 4 * PANEL_ROW) {
+                vbytes a = load_bytes(even + c * CHUNK), b = load_bytes(odd + c * CHUNK);
+                store_pair(to, PANEL_ROW, low_nibbles(a), low_nibbles(b));
+                store_pair(to + 2 * PANEL_ROW, PANEL_ROW, high_nibbles(a), high_nibbles(b));
+            }
+#else
+            (void)factors;
+            for (int s = 0; s < 2; s++) {
+                vint factor = !factor_pairs ? pair : s ? high_factors(pair) : low_factors(pair);
+                for (int c = 0; c < SUB / 8; c++, to += 2 * PANEL_ROW) {
+                    vbytes packed = load_bytes((s ? odd : even) + c * CHUNK);
+                    vbytes low = bytes_sub(low_nibbles(packed), bytes_set(8));
+                    vbytes high = bytes_sub(high_nibbles(packed), bytes_set(8));
+                    store_step(to, PANEL_ROW, bytes_scale(low, factor));
+                    store_step(to + PANEL_ROW, PANEL_ROW, bytes_scale(high, factor));
+                }
+            }
+#endif
+        }
+}
+
+/* `groups` groups from `first` on of PANEL rows from `row` on. Rows behind the last are multiplied by zero. */
+static void unpack_panel(const Matrix *m, const Activations *a, int64_t row, int64_t first, int64_t groups,
+                         const Panel *panel) {
+    const int steps = a->nibbles ? STEPS : GROUP / TILE_STEP;
+    for (int64_t g = 0; g < groups; g++)
+        for (int b = 0; b < PANEL / BLOCK; b++) {
+            float *scales = panel->scales + g * PANEL + b * BLOCK;
+            int64_t block = row / BLOCK + b, at = block * a->groups + first + g;
+            if (block * BLOCK >= m->rows) {
+                memset(scales, 0, BLOCK * sizeof(float));
+                continue;
+            }
+            const uint8_t *w = m->values + at * (BLOCK * GROUP / 8 * (m->low ? 4 : m->bits));
+            uint8_t *out = panel->weights + g * steps * PANEL_ROW + b * CHUNK;
+            if (m->low)
+                unpack_planes(w, m->low + at * (BLOCK * GROUP / 2), out);
+            else if (m->bits == 8)
+                unpack_i8(w, out);
+            else
+                unpack_i4(w, m->factors ? m->factors + at * (PAIRS * BLOCK) : NULL, out,
+                          panel->factors + g * PAIRS * TILE_VECTORS + b * VECTORS);
+            for (int v = 0; v < BLOCK; v += LANES)
+                store_float(scales + v, m->scales ? load_half(m->scales + at * BLOCK + v) : float_set(1));
+        }
+}
+
+/* ---- the product ---- */
 
 /* `count` tokens x PANEL rows x `groups` groups, added to sums[count][PANEL]. */
 INLINE void tile(const int count, const int nibbles, const Panel *panel, const int8_t *RESTRICT a,
@@ -87,15 +155,15 @@ INLINE void tile(const int count, const int nibbles, const Panel *panel, const i
     const uint8_t *RESTRICT w = panel->weights;
     const vint *RESTRICT factors = panel->factors;
     const float *RESTRICT w_scales = panel->scales;
-    const int steps = nibbles ? SUB / 4 : GROUP / TILE_STEP;
+    const int parts = nibbles ? PAIRS : 1, steps = nibbles ? 2 * SUB / 4 : GROUP / TILE_STEP;
     for (int64_t g = 0; g < groups; g++) {
         vint sum[TILE_TOKENS][TILE_VECTORS];
-        for (int s = 0; s < (nibbles ? SUBS : 1); s++) {
+        UNROLL for (int s = 0; s < parts; s++) {
             vsub part[TILE_TOKENS][TILE_VECTORS];
             UNROLL for (int t = 0; t < count; t++) {
                 UNROLL for (int v = 0; v < TILE_VECTORS; v++) part[t][v] = sub_start(zeros[t]);
             }
-            for (int step = 0; step < steps; step++) {
+            UNROLL_8 for (int step = 0; step < steps; step++) {
                 vbytes weights[TILE_VECTORS];
                 UNROLL for (int v = 0; v < TILE_VECTORS; v++) weights[v] = load_bytes(w + v * LANES * 4);
                 UNROLL for (int t = 0; t < count; t++) {
@@ -128,13 +196,6 @@ INLINE void tile(const int count, const int nibbles, const Panel *panel, const i
     }
 }
 
-/* Tokens are cut into tiles of TILE_TOKENS, and the rest into smaller ones. */
-INLINE int64_t tile_tokens(int64_t left) {
-    if (left >= TILE_TOKENS) return TILE_TOKENS;
-    if (left >= 8) return 8;
-    return left >= 4 ? 4 : left >= 2 ? 2 : 1;
-}
-
 INLINE void any_tile(int64_t count, const int nibbles, const Panel *panel, const int8_t *a, const float *a_scales,
                      const int32_t *zeros, int64_t groups, float *sums) {
     if (count == TILE_TOKENS) tile(TILE_TOKENS, nibbles, panel, a, a_scales, zeros, groups, sums);
@@ -146,65 +207,28 @@ INLINE void any_tile(int64_t count, const int nibbles, const Panel *panel, const
     else tile(1, nibbles, panel, a, a_scales, zeros, groups, sums);
 }
 
-static void quantize_tile(const Matrix *m, const float *x, int64_t first, int64_t count, Activations *a) {
-    for (int64_t t = 0; t < count; t++)
-        for (int64_t g = 0; g < a->groups; g++) {
-            int8_t q[GROUP];
-            int32_t zeros[SUBS];
-            int64_t left = m->columns - g * GROUP, at = first * a->groups + g * count;
-            a->scales[at + t] =
-                quantize_group(x + (first + t) * m->columns + g * GROUP, left < GROUP ? left : GROUP, q);
-            take_zeros(a->nibbles ? 4 : 8, q, zeros);
-            for (int i = 0; i < a->zero_count; i++) a->zeros[at * a->zero_count + i * count + t] = zeros[i];
-            int8_t *out = a->values + at * a->group + t * 4;
-            for (int step = 0; step < STEPS; step++)
-                if (a->nibbles) memcpy(out + step * count * 4, q + step * 4, 4);
-                else pack_step(out + step * (4 / TILE_STEP) * count * 4, count * 4, q + step * 4);
-        }
+/* out[count] = sums[count], the products with rows from `row` on, with what belongs to whole rows. */
+INLINE void finish(const Matrix *m, const float *RESTRICT sums, int64_t row, int64_t count, float *RESTRICT out) {
+    for (int64_t r = 0; r < count; r++)
+        out[r] = sums[r] * (m->row_scales ? m->row_scales[row + r] : 1.0f) + (m->bias ? m->bias[row + r] : 0.0f);
 }
 
-/* PANEL rows from `first_row` times all tokens. */
-INLINE void multiply_panel(const Matrix *m, const Activations *a, const int nibbles, int64_t first_row,
-                           int64_t tokens, const Panel *panel, float *out) {
-    int64_t count = m->rows - first_row < PANEL ? m->rows - first_row : PANEL;
+/* PANEL rows from `row` on times all tokens. */
+INLINE void multiply_panel(const Matrix *m, const Activations *a, const int nibbles, int64_t row, int64_t tokens,
+                           const Panel *panel, float *out) {
+    memset(panel->sums, 0, (size_t)tokens * PANEL * sizeof(float));
     for (int64_t first = 0; first < a->groups; first += PANEL_GROUPS) {
         int64_t groups = a->groups - first < PANEL_GROUPS ? a->groups - first : PANEL_GROUPS;
-        int64_t panel_group = nibbles ? STEPS * PANEL_ROW : PANEL_GROUP;
-        for (int64_t g = 0; g < groups; g++)
-            for (int b = 0; b < PANEL / BLOCK; b++) {
-                float *scales = panel->scales + g * PANEL + b * BLOCK;
-                int64_t at = (first_row / BLOCK + b) * a->groups + first + g;
-                int there = b * BLOCK < count; /* else what lies there from before is multiplied by zero */
-                if (there)
-                    unpack_group(m, at, b, nibbles, panel->weights + g * panel_group,
-                                 panel->factors + g * SUBS * TILE_VECTORS);
-                for (int v = 0; v < VECTORS; v++)
-                    store_float(scales + v * LANES, !there       ? float_set(0)
-                                                    : m->scales ? load_half(m->scales + at * BLOCK + v * LANES)
-                                                                : float_set(1));
-            }
-        int last = first + groups == a->groups;
+        unpack_panel(m, a, row, first, groups, panel);
         for (int64_t t = 0, n; t < tokens; t += n) {
-            float sums[TILE_TOKENS * PANEL];
             n = tile_tokens(tokens - t);
-            for (int64_t i = 0; i < n; i++) {
-                if (first == 0) memset(sums + i * PANEL, 0, PANEL * sizeof(float));
-                else memcpy(sums + i * PANEL, out + (t + i) * m->rows + first_row, (size_t)count * sizeof(float));
-            }
             int64_t at = t * a->groups + first * n;
             any_tile(n, nibbles, panel, a->values + at * a->group, a->scales + at, a->zeros + at * a->zero_count,
-                     groups, sums);
-            for (int64_t i = 0; i < n; i++) {
-                float *row = out + (t + i) * m->rows + first_row;
-                const float *sum = sums + i * PANEL;
-                if (!last) memcpy(row, sum, (size_t)count * sizeof(float));
-                else
-                    for (int64_t r = 0; r < count; r++)
-                        row[r] = sum[r] * (m->row_scales ? m->row_scales[first_row + r] : 1.0f) +
-                                 (m->bias ? m->bias[first_row + r] : 0.0f);
-            }
+                     groups, panel->sums + t * PANEL);
         }
     }
+    int64_t count = m->rows - row < PANEL ? m->rows - row : PANEL;
+    for (int64_t t = 0; t < tokens; t++) finish(m, panel->sums + t * PANEL, row, count, out + t * m->rows + row);
 }
 
 int multiply_many(const Matrix *m, const float *x, int64_t tokens, float *out, int threads) {
@@ -212,7 +236,7 @@ int multiply_many(const Matrix *m, const float *x, int64_t tokens, float *out, i
     const int nibbles = TILE_NIBBLES && m->bits == 4;
     Activations a = {.groups = ceil_div(m->columns, GROUP), .nibbles = nibbles};
     a.group = nibbles ? GROUP : GROUP * 4 / TILE_STEP;
-    a.zero_count = nibbles ? SUBS : 1;
+    a.zero_count = nibbles ? PAIRS : 1;
     size_t cells = (size_t)(tokens * a.groups);
     char *memory = malloc(cells * (sizeof(float) + (size_t)a.zero_count * sizeof(int32_t) + (size_t)a.group));
     if (!memory) return -1;
@@ -222,13 +246,16 @@ int multiply_many(const Matrix *m, const float *x, int64_t tokens, float *out, i
     int64_t whole = tokens / TILE_TOKENS, panels = ceil_div(m->rows, PANEL);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        size_t weights = (size_t)PANEL_GROUPS * PANEL_GROUP, scales = PANEL_GROUPS * PANEL * sizeof(float);
-        char *room = calloc(1, weights + scales + PANEL_GROUPS * SUBS * TILE_VECTORS * sizeof(vint) + 64);
-        char *aligned = (char *)(((uintptr_t)room + 63) & ~(uintptr_t)63);
-        Panel panel = {(uint8_t *)aligned, (vint *)(aligned + weights + scales), (float *)(aligned + weights)};
+        size_t weights = (size_t)PANEL_GROUPS * PANEL_GROUP;
+        size_t factors = PANEL_GROUPS * PAIRS * TILE_VECTORS * sizeof(vint);
+        size_t scales = PANEL_GROUPS * PANEL * sizeof(float), sums = (size_t)tokens * PANEL * sizeof(float);
+        char *room = calloc(1, weights + factors + scales + sums + 64);
+        char *at = (char *)(((uintptr_t)room + 63) & ~(uintptr_t)63);
+        Panel panel = {(uint8_t *)at, (vint *)(at + weights), (float *)(at + weights + factors),
+                       (float *)(at + weights + factors + scales)};
         if (!room) {
-#pragma omp atomic write
-            failed = 1;
+#pragma omp atomic
+            failed |= 1;
         }
 #pragma omp for schedule(static)
         for (int64_t i = 0; i <= whole; i++) {

@@ -77,7 +77,7 @@ static float float_of(uint16_t half) {
 /* ---- order ---- */
 
 /* Words of 4 bytes of 16 rows, [BLOCK][words], to [words][BLOCK]; `words` is a multiple of 8. */
-#if defined(ISA_AVX2) || defined(ISA_AVX512)
+#if defined(ISA_AVX2) || defined(ISA_AVXVNNI) || defined(ISA_AVX512)
 /* Eight words of eight rows: words change places with their neighbours, then pairs, then halves. */
 INLINE void transpose_8(const uint32_t *RESTRICT rows, int words, uint8_t *RESTRICT values) {
     __m256i a[8], b[8];

@@ -76,14 +76,6 @@ INLINE int32_t byte_sum(const int8_t *q, int count) {
     return sum;
 }
 
-/* What a group's sums begin with: to take the zero point off every sub-group of INT4, or the bias off INT8. */
-INLINE void take_zeros(int bits, const int8_t *q, int32_t *zeros) {
-    if (bits == 4)
-        for (int s = 0; s < SUBS; s++) zeros[s] = sub_zero(q + s * SUB);
-    else
-        zeros[0] = -TILE_BIAS * byte_sum(q, GROUP);
-}
-
 INLINE size_t rounded_bytes(int64_t columns) {
     return (size_t)ceil_div(columns, GROUP) * (GROUP + sizeof(float) + (SUBS + 1) * sizeof(int32_t));
 }

@@ -14,7 +14,8 @@
  *              of these activations; sub_end adds it, times the factor of every row, to the group's sum.
  *
  * TILE_NIBBLES tells whether tiles of INT4 weights are made of sub_dot, or of bytes that have been multiplied
- * by their factors.
+ * by their factors. In tiles of nibbles two sub-groups stand side by side (store_pair, pack_pair): one half of a
+ * lane sums all 32 columns of the even one, the other half those of the odd one, and one sub_end ends both.
  *
  * The compiler's target decides which is used, unless the command line (build.py) defines one of ISA_*.
  */
@@ -41,15 +42,20 @@
 
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
+#define UNROLL_8 _Pragma("clang loop unroll_count(8)")
 #elif defined(__GNUC__)
 #define UNROLL _Pragma("GCC unroll 32")
+#define UNROLL_8 _Pragma("GCC unroll 8")
 #else
 #define UNROLL
+#define UNROLL_8
 #endif
 
-#if !defined(ISA_AVX512) && !defined(ISA_AVX2) && !defined(ISA_NEON) && !defined(ISA_PLAIN)
+#if !defined(ISA_AVX512) && !defined(ISA_AVXVNNI) && !defined(ISA_AVX2) && !defined(ISA_NEON) && !defined(ISA_PLAIN)
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)
 #define ISA_AVX512
+#elif defined(__AVXVNNI__) && defined(__FMA__) && defined(__F16C__)
+#define ISA_AVXVNNI
 #elif defined(__AVX2__) && (defined(_MSC_VER) || (defined(__FMA__) && defined(__F16C__)))
 #define ISA_AVX2
 #elif defined(__aarch64__) && defined(__ARM_NEON)
@@ -111,26 +117,69 @@ INLINE vbytes bytes_scale(vbytes w, vint factor) {
     return _mm512_mask_blend_epi8(0xAAAAAAAAAAAAAAAAULL, even, odd);
 }
 
-#elif defined(ISA_AVX2)
+#elif defined(ISA_AVX2) || defined(ISA_AVXVNNI)
 
 #include <immintrin.h>
-#define ISA_NAME "avx2"
-#define TILE_NIBBLES 1
-enum { LANES = 8, TILE_BIAS = 0, TILE_STEP = 2, TILE_VECTORS = 2, TILE_TOKENS = 6, PANEL_GROUPS = 16 };
 typedef __m256i vint;
 typedef __m256 vfloat;
 typedef __m256i vbytes;
-typedef __m256i vsub; /* two sums of 16 bits to a row */
 
 INLINE vbytes load_bytes(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
 INLINE void store_bytes(uint8_t *p, vbytes v) { _mm256_storeu_si256((__m256i *)p, v); }
 INLINE vbytes bytes_set(uint8_t b) { return _mm256_set1_epi8((char)b); }
 INLINE vbytes bytes_xor(vbytes a, vbytes b) { return _mm256_xor_si256(a, b); }
+INLINE vbytes bytes_sub(vbytes a, vbytes b) { return _mm256_sub_epi8(a, b); }
 INLINE vbytes low_nibbles(vbytes v) { return _mm256_and_si256(v, _mm256_set1_epi8(15)); }
 INLINE vbytes high_nibbles(vbytes v) { return low_nibbles(_mm256_srli_epi16(v, 4)); }
 INLINE vbytes join_nibbles(vbytes high, vbytes low) { return _mm256_or_si256(_mm256_slli_epi16(high, 4), low); }
 INLINE vint int_set(int32_t i) { return _mm256_set1_epi32(i); }
 INLINE vint int_add(vint a, vint b) { return _mm256_add_epi32(a, b); }
+INLINE vfloat to_float(vint v) { return _mm256_cvtepi32_ps(v); }
+INLINE vfloat float_set(float f) { return _mm256_set1_ps(f); }
+INLINE vfloat load_float(const float *p) { return _mm256_loadu_ps(p); }
+INLINE void store_float(float *p, vfloat v) { _mm256_storeu_ps(p, v); }
+INLINE vfloat mul(vfloat a, vfloat b) { return _mm256_mul_ps(a, b); }
+INLINE vfloat fma_(vfloat a, vfloat b, vfloat c) { return _mm256_fmadd_ps(a, b, c); }
+INLINE vfloat load_half(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
+INLINE void store_half(uint16_t *p, vfloat v) {
+    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+INLINE vint load_factors_low(const uint8_t *p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)); }
+/* Both halves of a lane times the factor in the same half of its lane. */
+INLINE vint sub_end(vint total, vint sum, vint factor) { return int_add(total, _mm256_madd_epi16(sum, factor)); }
+INLINE vint low_factors(vint v) { return _mm256_and_si256(v, _mm256_set1_epi16(15)); }
+INLINE vint high_factors(vint v) { return _mm256_srli_epi16(v, 4); }
+
+#if defined(ISA_AVXVNNI)
+
+#define ISA_NAME "avxvnni"
+#define TILE_NIBBLES 0
+enum { LANES = 8, TILE_BIAS = 128, TILE_STEP = 4, TILE_VECTORS = 2, TILE_TOKENS = 6, PANEL_GROUPS = 32 };
+
+INLINE vint dot_i8(vint sum, vbytes w, int32_t a) {
+#if defined(__GNUC__) && !defined(__clang__) && defined(__AVXVNNI__)
+    __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(w), "x"(int_set(a))); /* as with AVX-512 */
+    return sum;
+#else
+    return _mm256_dpbusd_avx_epi32(sum, w, int_set(a));
+#endif
+}
+/* The sum fits the low half of its lane; the factor's high half is zero. */
+INLINE vint load_factors(const uint8_t *p) { return load_factors_low(p); }
+INLINE vbytes bytes_scale(vbytes w, vint factor) {
+    __m256i f = _mm256_or_si256(factor, _mm256_slli_epi32(factor, 16));
+    __m256i even = _mm256_mullo_epi16(w, f);
+    __m256i odd = _mm256_slli_epi16(_mm256_mullo_epi16(_mm256_srli_epi16(w, 8), f), 8);
+    return _mm256_blendv_epi8(odd, even, _mm256_set1_epi16(0xFF));
+}
+
+#else
+
+#define ISA_NAME "avx2"
+#define TILE_NIBBLES 1
+enum { LANES = 8, TILE_BIAS = 0, TILE_STEP = 2, TILE_VECTORS = 2, TILE_TOKENS = 6, PANEL_GROUPS = 16 };
+typedef __m256i vsub; /* two sums of 16 bits to a row */
+
 /* |w| x (a with the sign of w): unsigned times signed as maddubs wants, and at most 2 x 128 x 127 < 2^15. */
 INLINE vint dot_i8(vint sum, vbytes w, int32_t a) {
     __m256i products = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(int_set(a), w));
@@ -169,25 +218,26 @@ INLINE vsub sub_dot(vsub sum, vbytes w, int32_t a) {
     return _mm256_add_epi16(sum, _mm256_maddubs_epi16(w, int_set(a)));
 }
 #endif
-INLINE vint sub_end(vint total, vsub sum, vint factor) { return int_add(total, _mm256_madd_epi16(sum, factor)); }
-INLINE vfloat to_float(vint v) { return _mm256_cvtepi32_ps(v); }
-INLINE vfloat float_set(float f) { return _mm256_set1_ps(f); }
-INLINE vfloat load_float(const float *p) { return _mm256_loadu_ps(p); }
-INLINE void store_float(float *p, vfloat v) { _mm256_storeu_ps(p, v); }
-INLINE vfloat mul(vfloat a, vfloat b) { return _mm256_mul_ps(a, b); }
-INLINE vfloat fma_(vfloat a, vfloat b, vfloat c) { return _mm256_fmadd_ps(a, b, c); }
-INLINE vfloat load_half(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
-INLINE void store_half(uint16_t *p, vfloat v) {
-    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
-}
 /* Factors stand in both halves of a lane, for both sums of a row. */
 INLINE vint factor_set(int32_t f) { return _mm256_set1_epi16((short)f); }
 INLINE vint load_factors(const uint8_t *p) {
-    __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
+    __m256i wide = load_factors_low(p);
     return _mm256_or_si256(wide, _mm256_slli_epi32(wide, 16));
 }
-INLINE vint low_factors(vint v) { return _mm256_and_si256(v, _mm256_set1_epi16(15)); }
-INLINE vint high_factors(vint v) { return _mm256_srli_epi16(v, 4); }
+/* Tiles hold two sub-groups side by side: sums of the even one in low halves of the lanes, of the odd in high ones. */
+INLINE vint pair_factors(vint v) { return _mm256_blend_epi16(low_factors(v), high_factors(v), 0xAA); }
+INLINE int32_t pair_zero(int32_t even, int32_t odd) { return (int32_t)((uint32_t)odd << 16 | (uint16_t)even); }
+INLINE void store_pair(uint8_t *out, ptrdiff_t stride, vbytes even, vbytes odd) {
+    store_bytes(out, _mm256_blend_epi16(even, _mm256_slli_epi32(odd, 16), 0xAA));
+    store_bytes(out + stride, _mm256_blend_epi16(_mm256_srli_epi32(even, 16), odd, 0xAA));
+}
+INLINE void pack_pair(int8_t *out, ptrdiff_t stride, const int8_t *even, const int8_t *odd) {
+    memcpy(out, even, 2);
+    memcpy(out + 2, odd, 2);
+    memcpy(out + stride, even + 2, 2);
+    memcpy(out + stride + 2, odd + 2, 2);
+}
+#endif
 
 #elif defined(ISA_NEON)
 

@@ -1,4 +1,4 @@
-/* AVX-512 for processors without it: SIMDe's intrinsics, and the few that it lacks (0.7.4). For test_fuzz.py. */
+/* AVX-512 and AVX-VNNI for processors without them: SIMDe's intrinsics, and the few that it lacks (0.7.4). For test_fuzz.py. */
 #ifndef GLMTUI_EMULATED_H
 #define GLMTUI_EMULATED_H
 
@@ -11,6 +11,8 @@
 /* SIMDe's alias takes the arguments of the masked one. */
 #undef _mm512_madd_epi16
 #define _mm512_madd_epi16(a, b) simde_mm512_madd_epi16(a, b)
+
+#define _mm256_dpbusd_avx_epi32(sum, a, b) simde_mm256_dpbusd_epi32(sum, a, b)
 
 static inline __m512 _mm512_cvtepi32_ps(__m512i v) {
     int32_t in[16];
