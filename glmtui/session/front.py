@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -192,11 +191,22 @@ async def write_new_file(path: Path, text: str) -> None:
     Raises:
         UserError: it is there already, or it cannot be written.
     """
-    if os.path.exists(path):
-        raise UserError(_("{path} is there already. Choose another name.").format(path=path))
     try:
-        await asyncio.to_thread(path.write_text, text, encoding="utf-8")
+        await asyncio.to_thread(_write_new, path, text)
+    except FileExistsError as error:
+        raise UserError(_("{path} is there already. Choose another name.").format(path=path)) from error
     except OSError as error:
         raise UserError(
             _("{path} cannot be written: {error}").format(path=path, error=error.strerror)
         ) from error
+
+
+def _write_new(path: Path, text: str) -> None:
+    """Write a file that is not there; nothing of it stays where there is no room for all."""
+    file = path.open("x", encoding="utf-8")
+    try:
+        with file:
+            file.write(text)
+    except OSError:
+        path.unlink()
+        raise
