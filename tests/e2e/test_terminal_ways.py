@@ -1,4 +1,4 @@
-"""What passes between the app and the terminal besides text: clipboard, mouse, focus, hanging up."""
+"""What passes between the app and the terminal besides text: clipboard, mouse, hanging up."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ import pyte
 from terminal import Terminal
 
 Start = Callable[..., Terminal]
-SOON = "import glmtui.tui.app as app; app.LONG_ANSWER_SECONDS = 0; from glmtui.cli import main; main()"
 MOUSE = (b"?1000h", b"?1002h", b"?1003h", b"?1006h")
 
 
@@ -31,7 +30,7 @@ MOUSE = (b"?1000h", b"?1002h", b"?1003h", b"?1006h")
 def start(tmp_path: Path) -> Iterator[Start]:
     running: list[Terminal] = []
 
-    def begin(config: str = "", code: str = "", **env: str) -> Terminal:
+    def begin(config: str = "", **env: str) -> Terminal:
         folder = tmp_path / "home" / "config"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.toml").write_text(config, "utf-8")
@@ -41,8 +40,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             "DISPLAY": "",
             "WAYLAND_DISPLAY": "",
         }
-        command = ["-c", code] if code else ["-m", "glmtui"]
-        terminal = Terminal([sys.executable, *command], env={**home, **env}, cwd=str(tmp_path))
+        terminal = Terminal([sys.executable, "-m", "glmtui"], env={**home, **env}, cwd=str(tmp_path))
         running.append(terminal)
         terminal.wait("● nano")
         return terminal
@@ -105,19 +103,6 @@ def test_a_clipboard_tool_that_hangs_keeps_nobody_waiting(start: Start, tmp_path
 def test_the_mouse_is_left_to_the_terminal_where_the_settings_say_so(start: Start) -> None:
     assert all(mode in start().raw for mode in MOUSE[:1])
     assert not any(mode in start("[ui]\nmouse = false\n").raw for mode in MOUSE)
-
-
-@pytest.mark.parametrize(
-    ("kind", "said"), [("bell", b"\x07"), ("system", b"\x1b]9;glmtui: the answer is complete\x07")]
-)
-def test_a_long_answer_calls_who_looks_elsewhere(kind: str, said: bytes, start: Start) -> None:
-    terminal = start(f'[ui]\nnotify = "{kind}"\n', SOON)
-    terminal.raw.clear()
-    answered(terminal)
-    assert said not in terminal.raw, "the person looks at the answer"
-    terminal.type("\x1b[O")  # the terminal says that it lost the focus
-    answered(terminal, "How much memory does INT4 need?")
-    terminal.wait(lambda _text: said in terminal.raw)
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from textual import events
 from tui.app_support import ScriptedWorker, app_of, running, saved, send, settled, visible_text, wait_until
 
 from glmtui.chat.conversation import Message
@@ -239,6 +240,25 @@ async def test_what_came_already_is_shown_once(monkeypatch: pytest.MonkeyPatch) 
         assert app.controller.answer is not None
         assert app.controller.answer.text == "One two. TOne two. T", "what there was, and half of what comes"
         assert visible_text(app.chat.transcript).count("One two.") == 2
+
+
+@pytest.mark.parametrize(("kind", "said"), [("bell", "bell"), ("system", "\x1b]9;glmtui: the answer is")])
+async def test_a_long_answer_calls_who_looks_elsewhere(
+    kind: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running() as (pilot, app, _worker):
+        written: list[str] = []
+        monkeypatch.setattr(app._driver, "write", written.append)
+        monkeypatch.setattr(app, "bell", lambda: written.append("bell"))
+        app.settings.set("ui.notify", kind)
+        app.call_back(60)
+        assert said not in "".join(written), "the person looks at the answer"
+        app.post_message(events.AppBlur())
+        await wait_until(pilot, lambda: not app.app_focus)
+        app.call_back(1)
+        assert said not in "".join(written), "it was quick"
+        app.call_back(60)
+        assert said in "".join(written)
 
 
 async def test_quitting_keeps_the_answer_and_the_draft(home: Path) -> None:
