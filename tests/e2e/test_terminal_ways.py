@@ -42,7 +42,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         }
         terminal = Terminal([sys.executable, "-m", "glmtui"], env={**home, **env}, cwd=str(tmp_path))
         running.append(terminal)
-        terminal.wait("● nano")
+        terminal.wait("● nano", within=150)
         return terminal
 
     yield begin
