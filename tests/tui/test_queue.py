@@ -211,7 +211,7 @@ async def test_an_edit_goes_on_when_another_program_writes_to_the_conversation()
         app.chat.edit(first)
         saved(app).append("user", "from elsewhere")
         await app.desk.take_in()
-        assert "from elsewhere" in visible_text(app.chat.transcript)
+        await wait_until(pilot, lambda: "from elsewhere" in visible_text(app.chat.transcript))
         assert app.controller.editing == first
 
 
