@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from glmtui.engine.events import Quant
+from glmtui.engine.choices import Quant
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from glmtui import paths
 from glmtui.atomic import write_atomically
-from glmtui.engine.events import ModelInfo, Sampling
+from glmtui.engine.choices import Sampling
 from glmtui.errors import UserError
 from glmtui.i18n import _, listing
 from glmtui.settings_schema import BY_KEY, MODELS_OWN, SCHEMA, SHIPPED_PRESETS, Setting, Value
@@ -29,6 +29,8 @@ else:
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
+
+    from glmtui.engine.events import ModelInfo
 
 __all__ = ["BY_KEY", "SCHEMA", "SHIPPED_PRESETS", "Setting", "Settings", "Value", "named"]
 

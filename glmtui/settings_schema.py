@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from glmtui.engine.events import Sampling
+from glmtui.engine.choices import Sampling
 from glmtui.errors import UserError
 from glmtui.i18n import N_, _, listing
 

@@ -66,7 +66,7 @@ def test_chat_imports_neither_engine_nor_screen(tmp_path: Path) -> None:
     names = imported_by("import " + ", ".join(chosen), tmp_path)
     assert not of(names, "textual", "glmtui.tui", "glmtui.models", "glmtui.quant", *HEAVY)
     # the plain dataclasses between the two halves are all that either may know of the other
-    assert of(names, "glmtui.engine") <= {"glmtui.engine", "glmtui.engine.events"}
+    assert of(names, "glmtui.engine") <= {"glmtui.engine", "glmtui.engine.choices", "glmtui.engine.events"}
 
 
 def test_tui_imports_no_torch(tmp_path: Path) -> None:
@@ -74,6 +74,11 @@ def test_tui_imports_no_torch(tmp_path: Path) -> None:
     assert "glmtui.tui.app" in chosen
     names = imported_by("import " + ", ".join(chosen), tmp_path)
     assert not of(names, *HEAVY, "glmtui.quant")
+
+
+def test_what_the_first_paint_does_not_need_is_imported_after_it(tmp_path: Path) -> None:
+    names = imported_by("import glmtui.cli, glmtui.tui.app", tmp_path)
+    assert not of(names, "glmtui.engine.events", "glmtui.session.controller", "glmtui.session.model_shelf")
 
 
 def test_the_line_mode_and_what_it_shares_with_the_screen_import_nothing_of_it(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from glmtui.i18n import _
 from glmtui.paths import themes_dir
@@ -58,16 +58,17 @@ Pairs = list[tuple[str, str]]
 """What is offered, and its help."""
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """What an option or an argument takes."""
 
     words: tuple[str, ...] = ()
     files: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+NOTHING = Value()
+
+
+class Option(NamedTuple):
     """One option."""
 
     names: tuple[str, ...]
@@ -85,7 +86,7 @@ class Level:
     options: list[Option] = field(default_factory=list)
     commands: dict[str, str] = field(default_factory=dict)
     """Subcommands with their help."""
-    argument: Value = Value()
+    argument: Value = NOTHING
     """What its positional arguments may be."""
 
     def below(self, name: str) -> str:

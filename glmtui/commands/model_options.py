@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
-from glmtui.engine.events import Quant
+from glmtui.engine.choices import Quant
 from glmtui.errors import UsageError
 from glmtui.i18n import _
 
@@ -14,8 +13,7 @@ if TYPE_CHECKING:
     from glmtui.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class ModelOptions:
+class ModelOptions(NamedTuple):
     """Which model to run and how: the command line before the settings."""
 
     source: str | None

@@ -11,10 +11,12 @@ import itertools
 from dataclasses import dataclass, field
 from typing import Literal
 
+from glmtui.engine.choices import DEFAULT_SAMPLING
+from glmtui.engine.choices import Quant as Quant
+from glmtui.engine.choices import Role as Role
+from glmtui.engine.choices import Sampling as Sampling
 from glmtui.i18n import _
 
-Role = Literal["system", "user", "assistant", "observation"]
-Quant = Literal["none", "8", "4"]
 _request_ids = itertools.count(1)
 
 
@@ -28,24 +30,6 @@ class Turn:
 
     role: Role
     text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How the next token is chosen. The defaults are ChatGLM-6B's own (`chat` in its published code)."""
-
-    max_length: int = 2048
-    """Prompt and answer together, in tokens."""
-    max_new_tokens: int | None = None
-    """The answer alone, in tokens; None: as many as `max_length` leaves."""
-    temperature: float = 0.95
-    """0 takes the likeliest token (greedy)."""
-    top_p: float = 0.7
-    top_k: int = 50
-    """0 switches it off. 50 is transformers' default, which the published `chat` inherits."""
-    repetition_penalty: float = 1.0
-    seed: int | None = None
-    """None draws a new one for every answer."""
 
 
 Place = Literal["builtin", "hub", "folder", "absent"]
@@ -124,7 +108,7 @@ class Generate:
     """Answer `turns`, whose last is the user's (or, with `continue_answer`, the cut-off assistant's)."""
 
     turns: tuple[Turn, ...]
-    sampling: Sampling = Sampling()
+    sampling: Sampling = Sampling()  # noqa: RUF009 (frozen)
     continue_answer: bool = False
     request_id: int = field(default_factory=_next_id)
 
@@ -197,7 +181,7 @@ class ModelInfo:
     max_length: int
     """The longest prompt and answer together that the model was made for, in tokens."""
     supports_system: bool
-    sampling: Sampling = Sampling()
+    sampling: Sampling = DEFAULT_SAMPLING
     """What its makers chose, and how long conversations may be unless told otherwise."""
     builtin: bool = False
     note: str = ""

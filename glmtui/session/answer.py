@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from glmtui.chat.conversation import Conversation, Message, State
-from glmtui.engine.events import Stats, Tokens
 from glmtui.session.model_link import SpeedMeter
 from glmtui.session.view import AnswerHandle, ChatView, saving
+
+if TYPE_CHECKING:
+    from glmtui.engine.events import Stats, Tokens
 
 
 @dataclass

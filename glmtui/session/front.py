@@ -29,8 +29,12 @@ class Front(Protocol):
     options: AppOptions
     settings: Settings
     library: Library
-    controller: ChatController
     desk: Desk
+
+    @property
+    def controller(self) -> ChatController:
+        """Leads the conversation."""
+        ...
 
     @property
     def full_screen(self) -> FullScreen | None:
@@ -115,7 +119,10 @@ class Front(Protocol):
 class FullScreen(Front, Protocol):
     """What only the full-screen app can show."""
 
-    shelf: ModelShelf
+    @property
+    def shelf(self) -> ModelShelf:
+        """Knows the models there are."""
+        ...
 
     @property
     def theme_titles(self) -> Mapping[str, str]:

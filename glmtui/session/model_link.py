@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from glmtui.engine.events import Event, Load, Loaded, LoadProgress, ModelInfo, PromptProgress, Request, Tokens
+if TYPE_CHECKING:
+    from glmtui.engine.events import Event, Load, Loaded, LoadProgress, ModelInfo, Request
 
 Activity = Literal["starting", "loading", "none", "ready", "reading", "answering"]
 
@@ -94,6 +95,12 @@ class SpeedMeter:
 
 def coalesce(events: Iterable[Event]) -> list[Event]:
     """Join what can be joined without losing anything: text of one answer, and only the latest progress."""
+    from glmtui.engine.events import (
+        LoadProgress,
+        PromptProgress,
+        Tokens,
+    )  # once there is a worker, they are here
+
     joined: list[Event] = []
     for event in events:
         last = joined[-1] if joined else None

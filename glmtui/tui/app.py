@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -21,11 +22,9 @@ from glmtui.errors import UserError
 from glmtui.i18n import _
 from glmtui.options import AppOptions
 from glmtui.session import commands
-from glmtui.session.controller import ChatController
 from glmtui.session.desk import Desk
 from glmtui.session.front import apply_options, load_model, make_worker, write_new_file
 from glmtui.session.model_link import ModelLink
-from glmtui.session.model_shelf import ModelShelf
 from glmtui.settings import Settings, named
 from glmtui.tui import keys
 from glmtui.tui.preferences import Preferences
@@ -39,7 +38,9 @@ if TYPE_CHECKING:
     from textual.screen import Screen
 
     from glmtui.engine.events import Event, Failed
+    from glmtui.session.controller import ChatController
     from glmtui.session.model_link import WorkerLike
+    from glmtui.session.model_shelf import ModelShelf
 
 POLL_SECONDS = 1 / 12
 MEMORY_SECONDS = 2.0
@@ -92,17 +93,40 @@ class GlmTui(App[None]):
         self.desk: Desk = Desk(self)
         self.chat = ChatScreen(self)
         self.link = ModelLink(lambda: worker or make_worker())
-        self.controller = ChatController(self.link, self.library, self.settings, self.chat)
-        self.shelf = ModelShelf(self.link, self.chat.notice, lambda: str(self.settings["model.device"]))
-        self.controller.beside = self._take_beside
-        self.controller.load_refused = self._load_refused
         self._interrupted = -self.INTERRUPT_SECONDS
+
+    # --- made when they are first needed, which for most is after the first paint ---
+
+    @cached_property
+    def controller(self) -> ChatController:
+        """Leads the conversation."""
+        from glmtui.session.controller import ChatController
+
+        controller = ChatController(self.link, self.library, self.settings, self.chat)
+        controller.beside = self._take_beside
+        controller.load_refused = self._load_refused
+        return controller
+
+    @cached_property
+    def shelf(self) -> ModelShelf:
+        """Knows the models there are."""
+        from glmtui.session.model_shelf import ModelShelf
+
+        return ModelShelf(self.link, self.chat.notice, lambda: str(self.settings["model.device"]))
 
     # --- starting and ending ---
 
     def get_default_screen(self) -> Screen[Any]:
-        """The chat."""
+        """The chat, laid out for this window."""
+        self.chat.fit(self.size, self.settings)
         return self.chat
+
+    def refresh_css(self, animate: bool = True) -> None:
+        """Apply the theme; where there is no screen yet, nothing has to be styled anew."""
+        if self.screen_stack:
+            super().refresh_css(animate)
+        else:
+            self.stylesheet.set_variables(self.get_css_variables())
 
     def on_ready(self) -> None:
         """Everything slow comes after the first paint."""

@@ -22,7 +22,6 @@ LOOKED_AT = 20_000
 KNOWN_SECONDS = 5.0
 _SKIPPED = frozenset({"node_modules", "__pycache__", "venv", "target", "dist", "build"})
 _MENTION = re.compile(r"(?<![A-Za-z0-9_.@])@([^\s@][^@\n]*|)\Z")
-_HANZI = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
 
 
 class Found(NamedTuple):
@@ -95,7 +94,7 @@ def take(path: str, limit: int) -> tuple[str, str]:
 
 def estimate(text: str) -> int:
     """Return about how many tokens `text` has, without a tokenizer, by its hanzi and letters."""
-    hanzi = len(_HANZI.findall(text))
+    hanzi = len(re.findall(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]", text))
     return round(hanzi * 0.65 + (len(text) - hanzi) * 0.3)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import cache
 
 _SINGLE = frozenset(
     "的了是在我你您他她它和与或及就都也很不没有这那着过把被给对从到让向为之其而且但若则吗呢吧啊呀嘛哦请"
@@ -23,13 +24,18 @@ _PAIRS = frozenset(
     之前 之后 之间 给予 过程 过去 向量 被动 把握
     """.split()  # noqa: SIM905 - a hundred words read better so
 )
-_TOKEN = re.compile(
-    r"(?P<space>\s+)"
-    r"|(?P<hanzi>[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff々〇]+)"
-    r"|(?P<kana>[\u3040-\u30ff\u31f0-\u31ff]+)"
-    r"|(?P<word>[^\W\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff々〇]+)"
-    r"|(?P<other>[^\w\s]+)"
-)
+
+
+@cache
+def _tokens() -> re.Pattern[str]:
+    """Return the pattern, made when it is first needed: its classes take milliseconds to compile."""
+    return re.compile(
+        r"(?P<space>\s+)"
+        r"|(?P<hanzi>[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff々〇]+)"
+        r"|(?P<kana>[\u3040-\u30ff\u31f0-\u31ff]+)"
+        r"|(?P<word>[^\W\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff々〇]+)"
+        r"|(?P<other>[^\w\s]+)"
+    )
 
 
 def _hanzi_ends(run: str) -> list[int]:
@@ -46,7 +52,7 @@ def _hanzi_ends(run: str) -> list[int]:
 def word_spans(line: str) -> list[tuple[int, int]]:
     """Return the (start, end) of every word and every run of punctuation in `line`, without blanks."""
     spans: list[tuple[int, int]] = []
-    for match in _TOKEN.finditer(line):
+    for match in _tokens().finditer(line):
         start, end = match.span()
         if match.lastgroup == "hanzi":
             for stop in _hanzi_ends(match.group()):

@@ -7,6 +7,7 @@ import tempfile
 import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from statistics import median
 
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.files import encode, file_stem
@@ -62,17 +63,18 @@ def fill(folder: Path, conversations: int, kilobytes: int) -> int:
     return total
 
 
-def timed(label: str, run: object, repeat: int = 3) -> None:
-    """Print the best wall time and CPU time; the latter says more on a machine that others use too."""
+def timed(label: str, run: object, repeat: int = 7) -> None:
+    """Print the median and the best wall time, and the CPU time, which says more on a shared machine."""
     assert callable(run)
-    wall = cpu = float("inf")
+    wall: list[float] = []
+    cpu: list[float] = []
     for _ in range(repeat):
         start, start_cpu = time.perf_counter(), time.process_time()
         result = run()
-        wall = min(wall, time.perf_counter() - start)
-        cpu = min(cpu, time.process_time() - start_cpu)
+        wall.append((time.perf_counter() - start) * 1000)
+        cpu.append((time.process_time() - start_cpu) * 1000)
     size = f"{len(result)} found" if isinstance(result, list) else ""
-    print(f"{label:36} {wall * 1000:9.1f} ms  {cpu * 1000:9.1f} ms CPU   {size}")
+    print(f"{label:36} {median(wall):9.1f} ms  best {min(wall):9.1f} ms  {min(cpu):9.1f} ms CPU   {size}")
 
 
 def main() -> None:

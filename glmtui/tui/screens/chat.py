@@ -11,6 +11,7 @@ from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
+from textual.geometry import Size
 from textual.screen import Screen
 from textual.timer import Timer
 
@@ -34,6 +35,7 @@ from glmtui.tui.widgets.welcome import Suggestion, Welcome
 
 if TYPE_CHECKING:
     from glmtui.chat.conversation import Message
+    from glmtui.settings import Settings
     from glmtui.tui.app import GlmTui
 
 MEASURE = 96
@@ -49,15 +51,18 @@ class ChatColumn(Vertical):
         """Share what is too wide between both sides."""
         side = max((event.size.width - MEASURE) // 2, 1)
         for child in self.children:
-            child.styles.padding = (0, side)
+            if child.styles.padding != (0, side, 0, side):
+                child.styles.padding = (0, side)
 
 
 class ChatScreen(Screen[None]):
     """Lays out the panes and shows what the controller says: it is the controller's `ChatView`."""
 
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-normal")]  # noqa: RUF012 (as Textual declares it)
-    VERTICAL_BREAKPOINTS = [(0, "-tiny"), (10, "-low"), (28, "-high")]  # noqa: RUF012
+    AUTO_FOCUS = "Prompt"
     NARROW = 100
+    """Columns below which panes lie over the chat."""
+    TINY, LOW = 10, 28
+    """Lines below which there is no room for the title either, and for air and hints."""
     app: GlmTui
 
     def __init__(self, app: GlmTui) -> None:
@@ -98,22 +103,40 @@ class ChatScreen(Screen[None]):
         yield self.status_line
 
     def on_mount(self) -> None:
-        """Take the first keys."""
-        self.composer.focus()
+        """Move what moves."""
         self.set_interval(1 / 8, self.status_line.animate_tick)
 
     def on_resize(self, event: events.Resize) -> None:
-        """Panes are beside the chat where there is room, else over it and closed to begin with."""
-        narrow = event.size.width < self.NARROW
+        """Lay out anew for another size."""
+        self.fit(event.size, self.app.settings)
+
+    def fit(self, size: Size, settings: Settings) -> None:
+        """Lay out for a window of this size; called before the screen is mounted, it is painted once only.
+
+        Panes are beside the chat where there is room, else over it and closed to begin with.
+        """
+        narrow, height = size.width < self.NARROW, size.height
+        classes = {
+            "-narrow": narrow,
+            "-tiny": height < self.TINY,
+            "-low": self.TINY <= height < self.LOW,
+            "-high": height >= self.LOW,
+        }
         if narrow != self._narrow:
             self._narrow = narrow
-            self.apply_panes()
+            classes |= self._open_panes(settings)
+        self.update_classes(classes, update=self.is_mounted)
 
     def apply_panes(self) -> None:
         """Open the panes that the settings want, where there is room."""
+        self.update_classes(self._open_panes(self.app.settings))
+
+    def _open_panes(self, settings: Settings) -> dict[str, bool]:
         wide = not self._narrow
-        self.set_class(wide and bool(self.app.settings["ui.history_pane"]), "-history")
-        self.set_class(wide and bool(self.app.settings["ui.settings_pane"]), "-settings")
+        return {
+            "-history": wide and bool(settings["ui.history_pane"]),
+            "-settings": wide and bool(settings["ui.settings_pane"]),
+        }
 
     async def rebuild(self) -> None:
         """Make everything anew, in the language that is now in use."""
@@ -358,7 +381,7 @@ class ChatScreen(Screen[None]):
 
     def _hints(self) -> Sequence[tuple[str, str, str]]:
         own, scope = self.app.settings.keys, self.scope()
-        stoppable = self.app.controller.status.busy or self.app.controller.link.loading
+        stoppable = self.app.link.status.busy or self.app.link.loading
         first = [key for key in keys.KEYS if key.id == "chat.stop" and stoppable]
         here = [key for key in keys.KEYS if key.scope == scope]
         everywhere = [key for key in keys.KEYS if key.scope == "app" and key.id != "chat.stop"]

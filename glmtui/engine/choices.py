@@ -1,0 +1,33 @@
+"""What can be chosen about a model and its answers: the part of `glmtui.engine.events` that settings need.
+
+A module of its own, for every start of the program imports it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["system", "user", "assistant", "observation"]
+Quant = Literal["none", "8", "4"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen. The defaults are ChatGLM-6B's own (`chat` in its published code)."""
+
+    max_length: int = 2048
+    """Prompt and answer together, in tokens."""
+    max_new_tokens: int | None = None
+    """The answer alone, in tokens; None: as many as `max_length` leaves."""
+    temperature: float = 0.95
+    """0 takes the likeliest token (greedy)."""
+    top_p: float = 0.7
+    top_k: int = 50
+    """0 switches it off. 50 is transformers' default, which the published `chat` inherits."""
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    """None draws a new one for every answer."""
+
+
+DEFAULT_SAMPLING = Sampling()
