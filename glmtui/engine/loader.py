@@ -181,6 +181,25 @@ def plan(
     return result
 
 
+class _Meter:
+    """Tells of the bytes of a load, counted from nothing in every stage and for every folder."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._stage: Literal["read", "quantize"] = "read"
+        self._done = self._total = 0
+
+    def begin(self, stage: Literal["read", "quantize"], total: int) -> None:
+        """Begin a stage of `total` bytes."""
+        self._stage, self._done, self._total = stage, 0, total
+
+    def add(self, count: int) -> None:
+        """Count bytes that are done."""
+        self._done = min(self._done + count, self._total)
+        if self._progress is not None:
+            self._progress(self._stage, self._done, self._total)
+
+
 def read(plan: Plan, progress: Progress | None = None) -> Network:
     """Build the network without memory and place its tensors one at a time, never two copies of the model."""
     network = new_network(plan.folder)
@@ -190,23 +209,16 @@ def read(plan: Plan, progress: Progress | None = None) -> Network:
         trained = {name: shape for name, shape in shapes.items() if name.startswith(PREFIX)}
         base = {name: shape for name, shape in shapes.items() if name not in trained}
         parts = [(plan.folder, base), (plan.prefix, trained)]
-    total = sum(folder.file_bytes for folder, _shapes in parts)
-    read_bytes = 0
-
-    def done(count: int, stage: Literal["read", "quantize"] = "read") -> None:
-        nonlocal read_bytes
-        read_bytes += count
-        if progress is not None:
-            progress(stage, min(read_bytes, total), total)
-
+    meter = _Meter(progress)
     for folder, expected in parts:
+        meter.begin("read", folder.file_bytes)
         if plan.quant != "none" and folder is plan.folder:
-            read_quantized(plan, network, expected, done)
+            read_quantized(plan, network, expected, meter)
             continue
         for name, tensor in Checkpoint(folder).tensors(expected, network.TIED):
             dtype = dtype_of(network, name, plan.dtype)
             assign(network, name, tensor.to(plan.placement.of(name), dtype, copy=True))
-            done(tensor.nbytes)
+            meter.add(tensor.nbytes)
     network.tie_weights()
     if not isinstance(network, GLM) and network.transformer.prefix_encoder is not None:
         network.transformer.prefix_encoder.fold()
@@ -219,7 +231,7 @@ def read_quantized(
     plan: Plan,
     network: Network,
     names: Mapping[str, tuple[int, ...]],
-    done: Callable[[int, Literal["read", "quantize"]], None],
+    meter: _Meter,
 ) -> None:
     """Place quantised weights: from the cache if they are there or can be made there, else made in memory.
 
@@ -228,17 +240,17 @@ def read_quantized(
     """
     bits: Bits = 8 if plan.quant == "8" else 4
     source = folder = plan.folder
-    stage: Literal["read", "quantize"] = "read"
     converts = not is_own(source.config) and not (plan.exact and source.quant != "none")
     cacheable = converts and source.file_bytes >= store.CACHED_FROM
     if found := store.open_cached(source, bits) if cacheable else None:
         folder = found
+        meter.begin("read", folder.file_bytes)
     elif source.quant == "none":
-        stage = "quantize"
+        meter.begin("quantize", source.file_bytes)
         if cacheable and store.has_room(source, bits):
             with contextlib.suppress(OSError):  # no room or no permission: it runs all the same
-                folder = store.fill_cache(source, bits, lambda count: done(count, "quantize"), names=names)
-                stage = "read"
+                folder = store.fill_cache(source, bits, meter.add, names=names)
+                meter.begin("read", folder.file_bytes)
     read_into(
         network,
         folder,
@@ -247,7 +259,7 @@ def read_quantized(
         device=plan.placement.of,
         dtype=plan.dtype,
         activations="float" if plan.exact else "int8",
-        done=lambda count: done(count, stage),
+        done=meter.add,
     )
     trained = any(name.startswith(PREFIX) for name in names)  # a prefix is folded once it is placed
     if cacheable and not trained and folder is source and source.quant != "none":

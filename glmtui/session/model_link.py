@@ -50,7 +50,9 @@ class ChatStatus:
     total: int = 0
     """Bytes of the checkpoint."""
     since: float = 0.0
-    """`time.monotonic` when the activity began."""
+    """`time.monotonic` when the activity began; of a load, the stage..."""
+    begun: int = 0
+    """...and what was done of it then."""
     fraction: float = 0.0
     """Of the prompt that has been read."""
     tokens_per_second: float | None = None
@@ -188,9 +190,10 @@ class ModelLink:
         return former if former and not kept else (request, info.title)
 
     def progress(self, event: LoadProgress) -> None:
-        """Note how far the load is; the time that is left is counted for each stage on its own."""
-        if event.stage != self.status.stage:
-            self.status.since = time.monotonic()
+        """Note how far the load is. The time that is left is reckoned for each stage from its first bytes on:
+        what comes before them, such as importing torch, says nothing about it."""
+        if (event.stage, event.total) != (self.status.stage, self.status.total):
+            self.status.since, self.status.begun = time.monotonic(), event.done
         self.status.stage, self.status.done, self.status.total = event.stage, event.done, event.total
 
     def cancel(self, request_id: int | None = None) -> None:

@@ -106,7 +106,10 @@ def test_the_second_start_reads_the_cache(folder, home, quant, monkeypatch):
     assert stages >= {"quantize", "read"}
     assert [entry.bits for entry in store.list_cache()] == [quant]
     monkeypatch.setattr(store, "fill_cache", lambda *_: pytest.fail("quantised again"))
-    assert torch.equal(glmtui.load(folder, quant=quant).logits(PROMPT), first)
+    steps = []
+    again = glmtui.load(folder, quant=quant, progress=lambda *step: steps.append(step))
+    assert torch.equal(again.logits(PROMPT), first)
+    assert steps[-1][1] > 0.9 * steps[-1][2], "the progress goes to the end of what is read"
     monkeypatch.setattr(store, "CACHED_FROM", 1 << 30)
     assert torch.equal(glmtui.load(folder, quant=quant).logits(PROMPT), first)  # made in memory: the same
 

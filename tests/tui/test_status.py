@@ -41,17 +41,20 @@ async def test_what_matters_least_gives_way_in_a_small_window(width: int, shown:
 async def test_bytes_and_time_left_of_a_load(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(ScriptedWorker(hold_load=True), size=(140, 36)) as (pilot, app, _worker):
         monkeypatch.setattr(app.chat.status_line, "_clock", lambda: app.controller.status.since + 12)
-        wanted = "50%  5.0 GB / 10.0 GB  0:12 left"
+        await wait_until(pilot, lambda: "50%  5.0 GB / 10.0 GB" in visible_text(app.chat.status_line))
+        app.controller.status.begun = 2_500_000_000
+        wanted = "50%  5.0 GB / 10.0 GB  0:24 left"
         await wait_until(pilot, lambda: wanted in visible_text(app.chat.status_line))
 
 
 def test_each_stage_of_a_load_is_timed_on_its_own() -> None:
     link = ModelLink(ScriptedWorker)
     link.status = ChatStatus("loading", since=0.0)
-    link.progress(LoadProgress(1, "read", 1, 2))
-    assert link.status.since == 0.0
-    link.progress(LoadProgress(1, "quantize", 1, 2))
-    assert link.status.since > 0.0
+    for stage, done, begun in (("read", 1, 1), ("read", 2, 1), ("quantize", 3, 3), ("quantize", 5, 3)):
+        before = link.status.since
+        link.progress(LoadProgress(1, stage, done, 9))
+        assert link.status.begun == begun, "what came before the first bytes of a stage says nothing"
+        assert (link.status.since > before) == (done == begun)
 
 
 def test_a_bar_is_never_longer_than_it_is() -> None:

@@ -106,9 +106,9 @@ class StatusLine(Widget):
             parts += ["  ", bar(fraction, 16, "$text-primary", "$border"), f" {fraction:4.0%}"]
             if status.total > 50_000_000:
                 parts.append((f"  {size(status.done)} / {size(status.total)}", "$text-muted"))
-                spent = self._clock() - status.since
-                if spent > 2 and 0 < fraction < 1:
-                    left = duration(spent * (1 - fraction) / fraction)
+                spent, came = self._clock() - status.since, status.done - status.begun
+                if spent > 2 and came > 0 and fraction < 1:
+                    left = duration(spent * (status.total - status.done) / came)
                     parts.append((f"  {_('{time} left').format(time=left)}", "$text-muted"))
         return Content.assemble(*parts)
 
