@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from glmtui.chat.conversation import Conversation, Message, State
 from glmtui.engine.events import (
     Cancelled,
-    CountTokens,
     Done,
     Event,
     Failed,
@@ -30,11 +29,11 @@ from glmtui.engine.events import (
     Stats,
     TokenCount,
     Tokens,
-    Turn,
     Unloaded,
 )
 from glmtui.i18n import _, ngettext
 from glmtui.session.answer import Answer
+from glmtui.session.context import Context
 from glmtui.session.model_link import ChatStatus, ModelLink
 from glmtui.session.view import ChatView, saving
 from glmtui.session.waiting import Queue, Waiting, Wanted, Wish, Wishes
@@ -72,8 +71,7 @@ class ChatController:
         self._wanted: Wanted | None = None
         self._wishes = Wishes()
         self._undo: list[tuple[str, Callable[[], object]]] = []
-        self._count_id: int | None = None
-        self._draft_id: int | None = None
+        self._context = Context(link, settings)
         self._lock = asyncio.Lock()
 
     @property
@@ -281,23 +279,8 @@ class ChatController:
 
     def measure(self, draft: str = "") -> None:
         """Ask how many tokens the conversation has and `draft` would add; the status shows the answers."""
-        info = self.status.info
-        if self.status.activity != "ready" or info is None:
-            return
-        turns, sampling = self._turns(self.conversation), self.settings.sampling(self.conversation.settings)
-        self.status.limit = min(sampling.max_length, info.max_length)
-        self._count_id = self._count(turns) if turns else None
-        self._draft_id = self._count((*turns, Turn("user", draft))) if draft.strip() else None
-        if not turns:
-            self.status.used = 0
-        if not draft.strip():
-            self.status.draft = 0
+        self._context.measure(self.conversation, draft)
         self.view.status_changed()
-
-    def _count(self, turns: tuple[Turn, ...]) -> int:
-        request = CountTokens(turns)
-        self.link.worker.submit(request)
-        return request.request_id
 
     # --- events ---
 
@@ -324,10 +307,8 @@ class ChatController:
                 await self._on_loaded(event)
             case Failed() | Cancelled() | Unloaded() if self.link.is_load(event.request_id):
                 self._on_load_ended(event)
-            case TokenCount() if event.request_id == self._count_id:
-                self.status.used = event.tokens
-            case TokenCount() if event.request_id == self._draft_id:
-                self.status.draft = max(event.tokens - self.status.used, 0)
+            case TokenCount():
+                self._context.take(event)
             case Started() if answer:
                 self._on_started(event)
             case PromptProgress() if answer:
@@ -454,7 +435,7 @@ class ChatController:
                 conversation.append("assistant", "", parent=wanted.message_id, state="partial", meta=meta)
         message = conversation.branch()[-1]
         request = Generate(
-            self._turns(conversation),  # the new answer, still empty, is left out
+            self._context.turns(conversation),  # the new answer, still empty, is left out
             self.settings.sampling(conversation.settings),
             continue_answer=wanted.continued,
         )
@@ -475,15 +456,6 @@ class ChatController:
             return
         self.link.worker.submit(request)
         self.view.status_changed()
-
-    def _turns(self, conversation: Conversation) -> tuple[Turn, ...]:
-        turns = [Turn(role, text) for role, text in conversation.turns()]
-        own = conversation.settings
-        system = str(self.settings.effective("generation.system_prompt", own) or "").strip()
-        supported = self.status.info is not None and self.status.info.supports_system
-        if supported and system and not (turns and turns[0].role == "system"):
-            turns.insert(0, Turn("system", system))
-        return tuple(turns)
 
     def _refuse_while_busy(self) -> bool:
         if self.answer is not None:
