@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -51,11 +52,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def answered(terminal: Terminal, question: str = "Who are you?") -> None:
-    before = terminal.text.count("tok/s")
     terminal.type(question)
     terminal.wait(question)
     terminal.type("\r")
-    terminal.wait(lambda text: text.count("tok/s") > before and "answering" not in text)
+    terminal.wait(lambda text: re.search(rf"▌ {re.escape(question)}.*tok/s", text, re.DOTALL) is not None)
 
 
 def tool(folder: Path, name: str, script: str) -> None:

@@ -32,7 +32,7 @@ def test_a_dumb_terminal_gets_lines_and_nothing_else(start: Start, tmp_path: Pat
     terminal.type("你好\r")
     terminal.wait(lambda text: text.count("你:") == 2)
     terminal.type("/nonsense\r")
-    terminal.wait("/nonsense。")
+    terminal.wait(lambda text: "/nonsense。" in text and text.rstrip().endswith("你:"))
     terminal.type("\x04")
     assert terminal.exit_code() == 0
     assert b"\x1b" not in terminal.raw
@@ -91,6 +91,7 @@ def test_ctrl_d_leaves_what_is_typed_and_a_long_line_is_one_message(start: Start
     (file,) = (tmp_path / "home" / "data" / "conversations").glob("*.jsonl")
     terminal.wait(lambda _text: long in file.read_text("utf-8"))
     terminal.type("\x03")
+    terminal.wait(lambda text: text.rstrip().endswith("You:"))
     terminal.type("\x04")
     assert terminal.exit_code() in (0, 130)
     assert b"Traceback" not in terminal.raw
