@@ -14,6 +14,11 @@ import pexpect
 import pyte
 
 
+def _surroundings() -> dict[str, str]:
+    """Return the environment without the size of another terminal, which readline leaves there."""
+    return {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+
+
 class Terminal:
     """One program in a pseudo-terminal of `columns` × `rows`, its screen kept by a terminal emulator."""
 
@@ -33,7 +38,7 @@ class Terminal:
         self.child = pexpect.spawn(
             command[0],
             list(command[1:]),
-            env={**os.environ, "TERM": "xterm-256color", "TEXTUAL_ANIMATIONS": "none", **env},
+            env={**_surroundings(), "TERM": "xterm-256color", "TEXTUAL_ANIMATIONS": "none", **env},
             dimensions=(rows, columns),
             cwd=cwd,
             timeout=None,

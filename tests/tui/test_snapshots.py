@@ -157,7 +157,11 @@ def test_chinese_interface(snap_compare: Compare) -> None:
 def test_loading(snap_compare: Compare) -> None:
     app = make(worker=ScriptedWorker(hold_load=True), model="/models/chatglm-6b")
     app.chat.status_line._clock = lambda: app.controller.status.since + 12
-    assert snap_compare(app, terminal_size=(120, 36), run_before=look(app, hold_load=True))
+
+    async def half_way(_pilot: Pilot[None]) -> None:
+        app.controller.status.begun = 0
+
+    assert snap_compare(app, terminal_size=(120, 36), run_before=look(app, half_way, hold_load=True))
 
 
 def test_answering_with_a_message_waiting(snap_compare: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
