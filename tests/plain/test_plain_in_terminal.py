@@ -84,9 +84,9 @@ def test_ctrl_d_leaves_what_is_typed_and_a_long_line_is_one_message(start: Start
     assert "hello there" in terminal.text
     assert b"\x1b[1;32mnano:" in terminal.raw
     long = "长话" * 10_000
-    for at in range(0, len(long), 1000):
-        terminal.type(long[at : at + 1000])
-        terminal.pump(0.01)
+    for at in range(0, len(long), 500):  # less than a terminal holds while nobody reads
+        terminal.type(long[at : at + 500])
+        terminal.wait(lambda _text, typed=at + 500: terminal.raw.count("话".encode()) >= typed // 2)
     terminal.type("\r")
     (file,) = (tmp_path / "home" / "data" / "conversations").glob("*.jsonl")
     terminal.wait(lambda _text: long in file.read_text("utf-8"))
