@@ -168,16 +168,17 @@ def _chatglm2_shape(block: chatglm2.Block) -> cpu.Shape:
 def _matrix(layer: nn.Module) -> cpu.Matrix:
     if not isinstance(layer, QuantizedLinear) or layer.activations != "int8":
         raise _NotForKernels
-    if not isinstance(layer.weight, QuantizedWeight):
+    if not isinstance(layer.weight, QuantizedWeight) or layer.weight.packed.values.device.type != "cpu":
         raise _NotForKernels
     return layer.matrix(layer.weight)
 
 
 def _norm(norm: nn.LayerNorm | nn.RMSNorm) -> tuple[int, int | None]:
     bias = getattr(norm, "bias", None)
-    if norm.weight.dtype != torch.float32 or norm.eps is None:
+    weight = norm.weight
+    if weight.dtype != torch.float32 or weight.device.type != "cpu" or norm.eps is None:
         raise _NotForKernels
-    return norm.weight.data_ptr(), None if bias is None else bias.data_ptr()
+    return weight.data_ptr(), None if bias is None else bias.data_ptr()
 
 
 def fuse(network: nn.Module) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import signal
 import sys
-import threading
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -29,6 +26,7 @@ from glmtui.settings import Settings, named
 from glmtui.tui import keys
 from glmtui.tui.preferences import Preferences
 from glmtui.tui.screens.chat import ChatScreen
+from glmtui.tui.signals import when_told_to_end
 from glmtui.tui.theme_shelf import ThemeShelf
 from glmtui.tui.widgets.composer import Composer
 
@@ -45,8 +43,6 @@ if TYPE_CHECKING:
 POLL_SECONDS = 1 / 12
 MEMORY_SECONDS = 2.0
 LONG_ANSWER_SECONDS = 8.0
-TOOL_SECONDS = 3.0
-"""For the platform's clipboard tool, which may wait for a display that does not answer."""
 WATCH_SECONDS = 1.0
 """Between two looks at whether others wrote to the settings, a theme or the open conversation."""
 
@@ -138,7 +134,8 @@ class GlmTui(App[None]):
         self.set_interval(POLL_SECONDS, self._poll)
         self.set_interval(WATCH_SECONDS, self._watch_files)
         self.set_interval(MEMORY_SECONDS, self._measure_memory)
-        self._leave_in_order()
+        if not self.is_headless:
+            when_told_to_end(self._told_to_end)
         await self.desk.open_first()
         self.preferences.tell_problems()
         for problem in self.themes.problems:
@@ -153,16 +150,6 @@ class GlmTui(App[None]):
         self.desk.leave()
         self.controller.close()
         self.exit(return_code=code)
-
-    def _leave_in_order(self) -> None:
-        """When the system ends the program or the terminal hangs up, keep everything and tidy up first."""
-        if self.is_headless:
-            return
-        loop = asyncio.get_running_loop()
-        for name in ("SIGTERM", "SIGHUP"):
-            with suppress(AttributeError, NotImplementedError):  # Windows has neither
-                number = int(getattr(signal, name))
-                loop.add_signal_handler(number, self._told_to_end, number)
 
     def _told_to_end(self, number: int) -> None:
         self.do(self.action_quit(128 + number))
@@ -453,22 +440,7 @@ class GlmTui(App[None]):
     async def _copy_with_tool(self, text: str) -> None:
         from glmtui.session import clipboard
 
-        loop = asyncio.get_running_loop()
-        copied: asyncio.Future[bool] = loop.create_future()
-
-        def tell(found: bool) -> None:
-            if not copied.done():
-                copied.set_result(found)
-
-        def work() -> None:
-            found = clipboard.copy_with_tool(text)
-            with suppress(RuntimeError):  # the app was closed meanwhile
-                loop.call_soon_threadsafe(tell, found)
-
-        # Not the loop's own threads: the program would wait for a tool that hangs before it ends.
-        threading.Thread(target=work, name="glmtui-clipboard", daemon=True).start()
-        done, _waiting = await asyncio.wait([copied], timeout=TOOL_SECONDS)
-        self.say(clipboard.said(bool(done) and copied.result()))
+        self.say(clipboard.said(await clipboard.copied_with_tool(text)))
 
     async def write_file(self, path: Path, text: str) -> None:
         """Write a file that is not there yet."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from textual import events, on
@@ -11,8 +11,6 @@ from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.geometry import Size
-from textual.screen import Screen
 from textual.timer import Timer
 
 from glmtui.i18n import _
@@ -22,6 +20,7 @@ from glmtui.session.view import AnswerHandle, Kind
 from glmtui.text import one_line
 from glmtui.tui import keys, mentions
 from glmtui.tui.compositor import WholeGlyphs
+from glmtui.tui.screens.panes import PaneScreen
 from glmtui.tui.widgets.bars import KeyHints, TitleBar
 from glmtui.tui.widgets.completion import Completion
 from glmtui.tui.widgets.composer import Composer
@@ -35,7 +34,6 @@ from glmtui.tui.widgets.welcome import Suggestion, Welcome
 
 if TYPE_CHECKING:
     from glmtui.chat.conversation import Message
-    from glmtui.settings import Settings
     from glmtui.tui.app import GlmTui
 
 MEASURE = 96
@@ -55,21 +53,16 @@ class ChatColumn(Vertical):
                 child.styles.padding = (0, side)
 
 
-class ChatScreen(Screen[None]):
+class ChatScreen(PaneScreen):
     """Lays out the panes and shows what the controller says: it is the controller's `ChatView`."""
 
     AUTO_FOCUS = "Prompt"
-    NARROW = 100
-    """Columns below which panes lie over the chat."""
-    TINY, LOW = 10, 28
-    """Lines below which there is no room for the title either, and for air and hints."""
     app: GlmTui
 
     def __init__(self, app: GlmTui) -> None:
         super().__init__()
         self._compositor = WholeGlyphs()
         self._count_timer: Timer | None = None
-        self._narrow: bool | None = None
         self._finder = mentions.FileFinder()
         self._build(app)
 
@@ -106,123 +99,11 @@ class ChatScreen(Screen[None]):
         """Move what moves."""
         self.set_interval(1 / 8, self.status_line.animate_tick)
 
-    def on_resize(self, event: events.Resize) -> None:
-        """Lay out anew for another size."""
-        self.fit(event.size, self.app.settings)
-
-    def fit(self, size: Size, settings: Settings) -> None:
-        """Lay out for a window of this size; called before the screen is mounted, it is painted once only.
-
-        Panes are beside the chat where there is room, else over it and closed to begin with.
-        """
-        narrow, height = size.width < self.NARROW, size.height
-        classes = {
-            "-narrow": narrow,
-            "-tiny": height < self.TINY,
-            "-low": self.TINY <= height < self.LOW,
-            "-high": height >= self.LOW,
-        }
-        if narrow != self._narrow:
-            self._narrow = narrow
-            classes |= self._open_panes(settings)
-        self.update_classes(classes, update=self.is_mounted)
-
-    def apply_panes(self) -> None:
-        """Open the panes that the settings want, where there is room."""
-        self.update_classes(self._open_panes(self.app.settings))
-
-    def _open_panes(self, settings: Settings) -> dict[str, bool]:
-        wide = not self._narrow
-        return {
-            "-history": wide and bool(settings["ui.history_pane"]),
-            "-settings": wide and bool(settings["ui.settings_pane"]),
-        }
-
     async def rebuild(self) -> None:
         """Make everything anew, in the language that is now in use."""
         self._build(self.app)
         await self.recompose()
         self.composer.focus()
-
-    # --- panes ---
-
-    async def toggle_history(self) -> None:
-        """Show the conversations, or hide them."""
-        await self._toggle("-history", "ui.history_pane")
-        if self.has_class("-history"):
-            self.history.list.focus()
-
-    async def toggle_settings(self) -> None:
-        """Show the settings, or hide them."""
-        await self._toggle("-settings", "ui.settings_pane")
-        if self.has_class("-settings"):
-            self.settings_pane.focus_row()
-
-    async def search(self, text: str = "") -> None:
-        """Search the conversations."""
-        if not self.has_class("-history"):
-            await self._toggle("-history", "ui.history_pane")
-        self.history.focus_search(text or None)
-
-    async def show_trash(self) -> None:
-        """List the deleted conversations."""
-        if not self.has_class("-history"):
-            await self._toggle("-history", "ui.history_pane")
-        self.history.show_trash()
-        self.history.list.focus()
-
-    async def _choose_filter(self) -> None:
-        from glmtui.tui.screens.choice import ChoiceScreen
-
-        models: list[str | None] = [None, *await asyncio.to_thread(self.app.library.models)]
-        rows = [Content(one_line(model) if model else _("All models")) for model in models]
-        present = models.index(self.history.model) if self.history.model in models else 0
-        chosen = await self.app.push_screen_wait(ChoiceScreen(_("Conversations with"), rows, present))
-        if chosen is not None:
-            self.history.show_model(models[chosen])
-
-    def close_overlays(self) -> bool:
-        """Close what lies over the chat in a narrow window; return whether there was something."""
-        over = bool(self._narrow) and (self.has_class("-history") or self.has_class("-settings"))
-        if over:
-            self.remove_class("-history", "-settings")
-        return over
-
-    async def _toggle(self, name: str, key: str) -> None:
-        self.toggle_class(name)
-        opened = self.has_class(name)
-        if self._narrow:
-            self.remove_class("-settings" if name == "-history" else "-history")
-        else:
-            self.app.settings.set(key, opened)
-            self.settings_pane.reload()
-        if not opened:
-            self.composer.focus()
-
-    def next_pane(self) -> None:
-        """Go round the composer, the transcript and the open panes."""
-        places: dict[keys.Scope, Callable[[], object]] = {"composer": self.composer.focus}
-        if self.queue_strip.display:
-            places["queue"] = self.queue_strip.focus
-        places["transcript"] = self.transcript.focus
-        if self.has_class("-settings"):
-            places["settings"] = self.settings_pane.focus_row
-        if self.has_class("-history"):
-            places["history"] = self.history.list.focus
-        names = list(places)
-        here = names.index(self.scope()) if self.scope() in names else 0
-        places[names[(here + 1) % len(names)]]()
-
-    def scope(self) -> keys.Scope:
-        """The part that has the focus."""
-        focused = self.focused
-        for scope, widget in (
-            ("history", self.history), ("settings", self.settings_pane), ("transcript", self.transcript),
-            ("queue", self.queue_strip),
-        ):  # fmt: skip
-            if focused is not None and widget in focused.ancestors_with_self:
-                return scope  # type: ignore[return-value]
-        return "composer"
 
     # --- the composer ---
 
@@ -420,6 +301,16 @@ class ChatScreen(Screen[None]):
                 self.app.do(self._choose_filter())
             case command:
                 self.app.run_command(command)
+
+    async def _choose_filter(self) -> None:
+        from glmtui.tui.screens.choice import ChoiceScreen
+
+        models: list[str | None] = [None, *await asyncio.to_thread(self.app.library.models)]
+        rows = [Content(one_line(model) if model else _("All models")) for model in models]
+        present = models.index(self.history.model) if self.history.model in models else 0
+        chosen = await self.app.push_screen_wait(ChoiceScreen(_("Conversations with"), rows, present))
+        if chosen is not None:
+            self.history.show_model(models[chosen])
 
     @on(SettingRow.Changed)
     async def _setting_changed(self, event: SettingRow.Changed) -> None:

@@ -1,0 +1,138 @@
+"""The panes beside the chat: open or closed, beside it or over it, and the way round them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from textual import events
+from textual.geometry import Size
+from textual.screen import Screen
+
+from glmtui.tui import keys
+from glmtui.tui.widgets.composer import Composer
+from glmtui.tui.widgets.history import HistoryPane
+from glmtui.tui.widgets.queue import QueueStrip
+from glmtui.tui.widgets.settings_pane import SettingsPane
+from glmtui.tui.widgets.transcript import Transcript
+
+if TYPE_CHECKING:
+    from glmtui.settings import Settings
+    from glmtui.tui.app import GlmTui
+
+
+class PaneScreen(Screen[None]):
+    """A chat between two panes. Which are open is told by classes, so that the style sheet lays them out."""
+
+    NARROW = 100
+    """Columns below which panes lie over the chat."""
+    TINY, LOW = 10, 28
+    """Lines below which there is no room for the title either, and for air and hints."""
+    app: GlmTui
+    history: HistoryPane
+    settings_pane: SettingsPane
+    transcript: Transcript
+    queue_strip: QueueStrip
+    composer: Composer
+    _narrow: bool | None = None
+    """Not known before the first layout."""
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Lay out anew for another size."""
+        self.fit(event.size, self.app.settings)
+
+    def fit(self, size: Size, settings: Settings) -> None:
+        """Lay out for a window of this size; called before the screen is mounted, it is painted once only.
+
+        Panes are beside the chat where there is room, else over it and closed to begin with.
+        """
+        narrow, height = size.width < self.NARROW, size.height
+        classes = {
+            "-narrow": narrow,
+            "-tiny": height < self.TINY,
+            "-low": self.TINY <= height < self.LOW,
+            "-high": height >= self.LOW,
+        }
+        if narrow != self._narrow:
+            self._narrow = narrow
+            classes |= self._open_panes(settings)
+        self.update_classes(classes, update=self.is_mounted)
+
+    def apply_panes(self) -> None:
+        """Open the panes that the settings want, where there is room."""
+        self.update_classes(self._open_panes(self.app.settings))
+
+    def _open_panes(self, settings: Settings) -> dict[str, bool]:
+        wide = not self._narrow
+        return {
+            "-history": wide and bool(settings["ui.history_pane"]),
+            "-settings": wide and bool(settings["ui.settings_pane"]),
+        }
+
+    async def toggle_history(self) -> None:
+        """Show the conversations, or hide them."""
+        await self._toggle("-history", "ui.history_pane")
+        if self.has_class("-history"):
+            self.history.list.focus()
+
+    async def toggle_settings(self) -> None:
+        """Show the settings, or hide them."""
+        await self._toggle("-settings", "ui.settings_pane")
+        if self.has_class("-settings"):
+            self.settings_pane.focus_row()
+
+    async def search(self, text: str = "") -> None:
+        """Search the conversations."""
+        if not self.has_class("-history"):
+            await self._toggle("-history", "ui.history_pane")
+        self.history.focus_search(text or None)
+
+    async def show_trash(self) -> None:
+        """List the deleted conversations."""
+        if not self.has_class("-history"):
+            await self._toggle("-history", "ui.history_pane")
+        self.history.show_trash()
+        self.history.list.focus()
+
+    def close_overlays(self) -> bool:
+        """Close what lies over the chat in a narrow window; return whether there was something."""
+        over = bool(self._narrow) and (self.has_class("-history") or self.has_class("-settings"))
+        if over:
+            self.remove_class("-history", "-settings")
+        return over
+
+    async def _toggle(self, name: str, key: str) -> None:
+        self.toggle_class(name)
+        opened = self.has_class(name)
+        if self._narrow:
+            self.remove_class("-settings" if name == "-history" else "-history")
+        else:
+            self.app.settings.set(key, opened)
+            self.settings_pane.reload()
+        if not opened:
+            self.composer.focus()
+
+    def next_pane(self) -> None:
+        """Go round the composer, the transcript and the open panes."""
+        places: dict[keys.Scope, Callable[[], object]] = {"composer": self.composer.focus}
+        if self.queue_strip.display:
+            places["queue"] = self.queue_strip.focus
+        places["transcript"] = self.transcript.focus
+        if self.has_class("-settings"):
+            places["settings"] = self.settings_pane.focus_row
+        if self.has_class("-history"):
+            places["history"] = self.history.list.focus
+        names = list(places)
+        here = names.index(self.scope()) if self.scope() in names else 0
+        places[names[(here + 1) % len(names)]]()
+
+    def scope(self) -> keys.Scope:
+        """The part that has the focus."""
+        focused = self.focused
+        for scope, widget in (
+            ("history", self.history), ("settings", self.settings_pane), ("transcript", self.transcript),
+            ("queue", self.queue_strip),
+        ):  # fmt: skip
+            if focused is not None and widget in focused.ancestors_with_self:
+                return scope  # type: ignore[return-value]
+        return "composer"
