@@ -5,7 +5,10 @@ from __future__ import annotations
 import ctypes
 import math
 import mmap
+import os
 import sys
+import weakref
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -32,27 +35,47 @@ class MappedPages:
     """The pages of a mapped file, let go of after use.
 
     Only where Linux tells what is mapped where: memory of another kind must not be touched.
+
+    Args:
+        file: mapped already.
+        once: it is not read again soon, so that the system need not keep what was let go of either: memory
+            for the rest of the file and what becomes of it.
     """
 
-    def __init__(self, file: Path) -> None:
-        self._ranges: list[tuple[int, int]] = []
+    def __init__(self, file: Path, *, once: bool = False) -> None:
+        self._file = file
+        self._once = once
+        self._ranges: list[tuple[int, int, int]] = []
         if sys.platform == "linux":
             ending = f" {file.resolve()}"
             for line in Path("/proc/self/maps").read_text(errors="replace").splitlines():
                 if line.endswith(ending):
-                    start, _dash, end = line.partition(" ")[0].partition("-")
-                    self._ranges.append((int(start, 16), int(end, 16)))
+                    addresses, _mode, offset, *_rest = line.split(maxsplit=4)
+                    start, _dash, end = addresses.partition("-")
+                    self._ranges.append((int(start, 16), int(end, 16), int(offset, 16)))
 
-    def let_go(self, tensor: Tensor) -> None:
-        """Forget the pages of `tensor`; they stay in the system's cache, but count as ours no more."""
-        if sys.platform == "linux":
-            self._advise(tensor, mmap.MADV_DONTNEED)
-
-    def _advise(self, tensor: Tensor, advice: int) -> None:
-        start = tensor.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
+    def end_of(self, tensor: Tensor) -> int | None:
+        """Return where in the file `tensor` ends; None where that is not known."""
         end = tensor.data_ptr() + tensor.nbytes
-        if any(first <= start and end <= last for first, last in self._ranges):
-            _advise(start, end - start, advice)
+        return next((end - first + at for first, last, at in self._ranges if first < end <= last), None)
+
+    def let_go_after(self, tensor: Tensor) -> None:
+        """Let go of the pages of `tensor` when nobody refers to it any more; they count as ours no more."""
+        if self.end_of(tensor) is not None:
+            weakref.finalize(tensor, self._let_go, tensor.data_ptr(), tensor.nbytes).atexit = False
+
+    def _let_go(self, address: int, count: int) -> None:
+        start = address // mmap.PAGESIZE * mmap.PAGESIZE
+        for first, last, at in self._ranges:
+            if first <= start and address + count <= last:
+                _advise(start, address + count - start, mmap.MADV_DONTNEED)
+                if self._once:
+                    self._forget(start - first + at, address + count - start)
+
+    def _forget(self, start: int, count: int) -> None:
+        """Only whole pages: what others use of the first and the last stays."""
+        with suppress(OSError), self._file.open("rb") as stream:  # it may have been deleted meanwhile
+            os.posix_fadvise(stream.fileno(), start, count, os.POSIX_FADV_DONTNEED)
 
 
 def _advise(start: int, count: int, advice: int) -> None:

@@ -56,7 +56,11 @@ class Checkpoint:
         return self.folder.file_bytes
 
     def tensors(
-        self, expected: Mapping[str, tuple[int, ...]] | None = None, tied: Mapping[str, str] | None = None
+        self,
+        expected: Mapping[str, tuple[int, ...]] | None = None,
+        tied: Mapping[str, str] | None = None,
+        *,
+        once: bool = False,
     ) -> Iterator[tuple[str, Tensor]]:
         """Yield ``(name, tensor)``, each mapped from its file; a file is let go once its tensors are.
 
@@ -65,13 +69,14 @@ class Checkpoint:
                 once, and it is an error if one is missing at the end.
             tied: names that stand for another one's tensor; whichever comes first is yielded under the
                 other's name.
+            once: the files are not read again soon; see `read_file`.
 
         Raises:
             UserError: a damaged file, one that would execute code, a wrong shape, missing tensors.
         """
         seen: set[str] = set()
         for file in self.folder.weight_files:
-            for stored_name, tensor in _each_expert(read_file(file)):
+            for stored_name, tensor in _each_expert(read_file(file, once=once)):
                 name = _untied(stored_name, tied or {})
                 if name in seen or _DERIVED.search(name) or (expected is not None and name not in expected):
                     continue
@@ -186,14 +191,15 @@ def expected_shapes(
     """
     stored = network.state_dict(keep_vars=True).items()
     buffers = {name: tensor for name, tensor in stored if not isinstance(tensor, nn.Parameter)}
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for name, tensor in (dict(network.named_parameters()) | buffers).items():
         shape = tuple(tensor.shape)
         packed = QUANTIZED.search(name) or (embeddings and name.endswith("word_embeddings.weight"))
         if quant != "none" and packed:
+            shapes[name] = (shape[0], shape[1] * int(quant) // 8)
             shapes[f"{name}_scale"] = shape[:1]
-            shape = (shape[0], shape[1] * int(quant) // 8)
-        shapes[name] = shape
+        else:
+            shapes[name] = shape
     return shapes
 
 

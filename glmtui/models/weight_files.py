@@ -5,6 +5,7 @@ Nothing a file holds is ever executed: pickles are read with ``weights_only=True
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import re
@@ -42,22 +43,22 @@ _DAMAGED = (
 )
 
 
-def read_file(file: Path, *, stays: bool = False) -> Iterator[tuple[str, Tensor]]:
+def read_file(file: Path, *, stays: bool = False, once: bool = False) -> Iterator[tuple[str, Tensor]]:
     """Yield ``(name, tensor)`` of one ``.safetensors`` or ``.bin`` file, memory-mapped where possible.
 
-    A tensor's pages stay in memory until the caller asks for the next one; with `stays`, for a file whose
-    tensors are used as they lie, until nothing refers to it.
+    A tensor's pages stay in memory until nobody refers to it; with `stays`, for a file whose tensors are used
+    as they lie, until nobody refers to any. `once` says that the file is not read again soon, so that the
+    system need not keep it in memory either.
 
     Raises:
         UserError: the file is damaged, cut short, or a pickle that would execute code.
     """
     pages = None
     for name, tensor in (_read_safetensors if file.suffix == ".safetensors" else _read_pickle)(file):
-        if pages is None and not stays:
-            pages = MappedPages(file)
+        if not stays:
+            pages = pages or MappedPages(file, once=once)
+            pages.let_go_after(tensor)
         yield name, tensor
-        if pages is not None:
-            pages.let_go(tensor)
 
 
 def _read_safetensors(file: Path) -> Iterator[tuple[str, Tensor]]:
@@ -88,26 +89,36 @@ def _read_pickle(file: Path) -> Iterator[tuple[str, Tensor]]:
     with _Checksums(file) if zipped else nullcontext() as checksums:
         for name in list(state):
             tensor = state.pop(name)  # so that memory goes as soon as the caller has done with the tensor
-            if isinstance(tensor, Tensor):
-                yield str(name), tensor
+            if not isinstance(tensor, Tensor):
+                continue
+            if checksums is not None:
+                checksums.reach(tensor)
+            yield str(name), tensor
         if checksums is not None:
-            checksums.wait()
+            checksums.reach()
 
 
 class _Checksums:
     """Reads a zip file in a thread of its own and compares the checksums of its parts.
 
-    It runs beside the loading, ahead of which it brings the file into memory; mapped tensors are not checked
-    by anybody else.
+    It runs ahead of those who use the tensors, which are mapped and not checked by anybody else, and brings
+    the file into memory for them. It keeps a distance within which memory can be had again after use.
     """
 
     _CHUNK = 1 << 18
     """Bytes read at a time: they are still in the processor's cache when they are summed up."""
+    _AHEAD = 1 << 28
+    """Bytes that it is ahead at most."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
+        self._pages = MappedPages(file)
         self._error: Exception | None = None
-        self._stop = threading.Event()
+        self._changed = threading.Condition()
+        self._checked: float = 0
+        """Up to where the file is as it was written."""
+        self._wanted: float = 0
+        """Up to where it was asked for."""
         self._thread = threading.Thread(target=self._run, name="checksums", daemon=True)
 
     def __enter__(self) -> _Checksums:
@@ -115,35 +126,56 @@ class _Checksums:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self._stop.set()
+        with self._changed:
+            self._wanted = -math.inf
+            self._changed.notify_all()
         self._thread.join()
 
-    def wait(self) -> None:
-        """Raise UserError if any part of the file is not what was written."""
-        self._thread.join()
+    def reach(self, tensor: Tensor | None = None) -> None:
+        """Wait until the file is checked up to the end of `tensor`, or all of it.
+
+        Where it is not known where a tensor lies, the file is checked beside its use.
+
+        Raises:
+            UserError: a part of the file is not what was written.
+        """
+        end = math.inf if tensor is None else self._pages.end_of(tensor)
+        with self._changed:
+            self._wanted = math.inf if end is None else max(self._wanted, end)
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: end is None or self._checked >= end)
         if self._error is not None:
             raise UserError(_damaged(self._file, self._error)) from self._error
 
     def _run(self) -> None:
         try:
             with self._file.open("rb", buffering=0) as stream, zipfile.ZipFile(stream) as archive:
-                for part in archive.infolist():
-                    if part.compress_type == zipfile.ZIP_STORED:
-                        self._check(stream, part)
-                    else:
-                        self._inflate(archive, part)
-        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
+                for part in sorted(archive.infolist(), key=lambda part: part.header_offset):
+                    stored = part.compress_type == zipfile.ZIP_STORED
+                    if not (self._check(stream, part) if stored else self._inflate(archive, part)):
+                        return
+        except (zipfile.BadZipFile, struct.error, OSError, EOFError, NotImplementedError) as error:
             self._error = error
+        finally:
+            self._pass(math.inf)
 
-    def _check(self, stream: FileIO, part: zipfile.ZipInfo) -> None:
-        """Compare what lies in the file as it is: all that torch writes."""
+    def _pass(self, place: float) -> bool:
+        """Tell that the file is checked up to `place`; return whether to go on, when it is time."""
+        with self._changed:
+            self._checked = place
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not 0 <= self._wanted < place - self._AHEAD)
+            return self._wanted >= 0
+
+    def _check(self, stream: FileIO, part: zipfile.ZipInfo) -> bool:
+        """Compare what lies in the file as it is: all that torch writes. Returns whether to go on."""
         stream.seek(part.header_offset + _NAME_LENGTHS)
         lengths = struct.unpack("<HH", stream.read(4))
         here = stream.seek(sum(lengths), os.SEEK_CUR)
         end, crc = here + part.file_size, 0
         kernels = cpu.loaded()
         buffer = torch.empty(self._CHUNK, dtype=torch.uint8)
-        while here < end and not self._stop.is_set():
+        while here < end:
             chunk = buffer[: end - here]
             count = stream.readinto(chunk.numpy().data)
             if not count:
@@ -151,13 +183,18 @@ class _Checksums:
             read = chunk[:count]
             crc = kernels.crc32(read, crc) if kernels is not None else zlib.crc32(read.numpy().data, crc)
             here += count
-        if here == end and crc != part.CRC:
+            if here < end and not self._pass(here):
+                return False
+        if crc != part.CRC:
             raise zipfile.BadZipFile(_("the checksum of {part} is wrong").format(part=part.filename))
+        return self._pass(end)
 
-    def _inflate(self, archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> None:
+    def _inflate(self, archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> bool:
         with archive.open(part) as content:
-            while not self._stop.is_set() and content.read(self._CHUNK):
-                pass
+            while content.read(self._CHUNK):
+                if not self._pass(part.header_offset):
+                    return False
+        return True
 
 
 def _damaged(file: Path, error: BaseException) -> str:

@@ -46,7 +46,9 @@ SUB = 32
 """Columns that share a factor of that scale (INT4)."""
 MAX_FACTOR = 15
 _PIECE = 1 << 22
-"""Weights that are converted at a time, so that no whole matrix is ever there in float32."""
+"""Weights that PyTorch converts at a time, so that no whole matrix is ever there in float32."""
+_LARGE_PIECE = 1 << 25
+"""Weights that the kernels convert at a time: their threads wait for each other at the end of each."""
 
 Done = Callable[[int], None]
 """Called with the bytes of a checkpoint that were used since the last call; raises to stop."""
@@ -191,7 +193,7 @@ def quantize(weight: Tensor, bits: Bits, *, planes: bool = False, done: Done | N
     """
     packed = empty(bits, *weight.shape, planes=planes)
     kernels = _kernels(weight)
-    for part, target in _pieces(weight, packed):
+    for part, target in _pieces(weight, packed, _LARGE_PIECE if kernels else _PIECE):
         finite = kernels.quantize(part.contiguous(), target) if kernels else _quantize(part, target)
         if not finite:
             raise ValueError("the weights are not finite")
@@ -218,7 +220,7 @@ def pack_published(weight: Tensor, scale: Tensor, columns: int, done: Done | Non
     assert packed.row_scales is not None
     packed.row_scales.copy_(_pad(scale.float()[:, None], BLOCK, 1).view(-1, BLOCK))
     kernels = _kernels(weight)
-    for part, target in _pieces(weight, packed):
+    for part, target in _pieces(weight, packed, _LARGE_PIECE if kernels else _PIECE):
         if kernels:
             kernels.reorder(part.contiguous(), target)
         else:
@@ -328,9 +330,9 @@ def _pad(x: Tensor, rows: int, columns: int) -> Tensor:
     return torch.nn.functional.pad(x, (0, -x.shape[1] % columns, 0, -x.shape[0] % rows)).contiguous()
 
 
-def _pieces(weight: Tensor, packed: Packed) -> Iterator[tuple[Tensor, Packed]]:
-    """Yield a few rows of `weight` at a time, and the part of `packed` that they belong in."""
-    blocks = max(_PIECE // max(packed.columns, 1) // BLOCK, 1)
+def _pieces(weight: Tensor, packed: Packed, size: int) -> Iterator[tuple[Tensor, Packed]]:
+    """Yield about `size` elements of `weight` at a time, in whole rows, and the part of `packed` for them."""
+    blocks = max(size // max(packed.columns, 1) // BLOCK, 1)
     for first in range(0, packed.values.shape[0], blocks):
         part = weight[first * BLOCK : (first + blocks) * BLOCK]
         tensors = {name: tensor[first : first + blocks] for name, tensor in packed.tensors().items()}

@@ -151,7 +151,7 @@ def _read_float(
     _scheme: Scheme,
     _done: Done,
 ) -> Iterator[tuple[str, Tensor]]:
-    yield from Checkpoint(folder).tensors(names, getattr(network, "TIED", None))
+    yield from Checkpoint(folder).tensors(names, getattr(network, "TIED", None), once=True)
 
 
 def _read_published(
@@ -165,7 +165,7 @@ def _read_published(
     stored = expected_shapes(network, "8" if scheme.bits == 8 else "4")
     wanted = {name: shape for name, shape in stored.items() if name.removesuffix("_scale") in names}
     waiting: dict[str, Tensor] = {}
-    for name, tensor in Checkpoint(folder).tensors(wanted, getattr(network, "TIED", None)):
+    for name, tensor in Checkpoint(folder).tensors(wanted, getattr(network, "TIED", None), once=True):
         weight = name.removesuffix("_scale")
         other = f"{weight}_scale" if weight == name else weight
         if other not in wanted:

@@ -7,8 +7,8 @@
 `load` prints seconds and peak memory: anonymous (what the machine must have) and resident (mapped files too).
 Run it twice: the first start quantises into the cache, the second maps the result.
 
-`compare` prints how long loading takes, with nothing kept in the cache, against reading the files once: first
-with their pages forgotten (cold), then in memory (warm), by turns; medians.
+`compare` prints how long loading takes, with nothing kept in the cache, against reading the files once from
+disk, by turns.
 """
 
 from __future__ import annotations
@@ -104,17 +104,14 @@ def load(folder: Path, quant: int) -> None:
 def compare(folder: Path, quant: int, repeat: int = 5) -> None:
     """Every load is a new process; importing torch and compiling kernels are not counted."""
     files = [file for file in folder.iterdir() if file.suffix in (".bin", ".safetensors")]
-    seconds: dict[str, list[float]] = {}
+    reads, loads = [], []
     for _turn in range(repeat):
-        for state in ("cold", "warm"):
-            for what, measure in (("read", _read_seconds), ("load", _load_seconds)):
-                if state == "cold":
-                    _forget(files)
-                seconds.setdefault(f"{what} {state}", []).append(measure(folder, files, quant))
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    for state in ("cold", "warm"):
-        read, loaded = medians[f"read {state}"], medians[f"load {state}"]
-        print(f"{state}: read in {read:.2f} s, loaded in {loaded:.2f} s: {loaded / read:.2f} times as long")
+        for seconds, measure in ((reads, _read_seconds), (loads, _load_seconds)):
+            _forget(files)
+            seconds.append(measure(folder, files, quant))
+        print(f"read in {reads[-1]:.2f} s, loaded in {loads[-1]:.2f} s")
+    read, loaded = statistics.median(reads), statistics.median(loads)
+    print(f"medians {read:.2f} s and {loaded:.2f} s: {loaded / read:.2f} times as long")
 
 
 def _forget(files: list[Path]) -> None:

@@ -12,8 +12,10 @@ from golden_data import GOLDEN
 from safetensors.torch import save_file
 
 from glmtui.errors import UserError
+from glmtui.models import weight_files
 from glmtui.models.checkpoint import Checkpoint, expected_shapes, new_network, read_network
 from glmtui.models.folder import ModelFolder
+from glmtui.models.weight_files import read_file
 
 SHARDED = GOLDEN / "chatglm-fp16-sharded"
 LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:12ab\nsize 1234567890\n"
@@ -222,6 +224,27 @@ def test_weights_that_are_not_what_was_written(folder: Path):
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
     fails(folder, str(file), "checksum", "Download it again")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_nothing_is_used_before_it_is_checked(folder: Path):
+    file = folder / "pytorch_model-00003-of-00003.bin"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 8] ^= 1
+    file.write_bytes(content)
+    expected, used = weights_of(SHARDED), []
+    with pytest.raises(UserError, match="checksum"):
+        used.extend(torch.equal(tensor, expected[name]) for name, tensor in read_file(file))
+    assert all(used)
+
+
+def test_checking_waits_for_those_who_use_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(weight_files._Checksums, "_AHEAD", 1 << 12)
+    monkeypatch.setattr(weight_files._Checksums, "_CHUNK", 1 << 10)
+    found = {name: tensor.clone() for name, tensor in Checkpoint.open(folder).tensors(once=True)}
+    expected = weights_of(folder)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in found)
 
 
 def test_leaving_off_early_leaves_nothing_running(folder: Path):

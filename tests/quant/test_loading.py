@@ -361,7 +361,7 @@ def test_quantize_removes_what_a_killed_one_left(folder, tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["chatglm-int4", "chatglm-fp16-sharded"])
 def test_progress_goes_on_within_a_matrix(home, monkeypatch, name):
-    monkeypatch.setattr(formats, "_PIECE", 1 << 12)
+    monkeypatch.setattr(formats, "_LARGE_PIECE", 1 << 12)
     steps = [0]
     glmtui.load(GOLDEN / name, quant=4, progress=lambda _stage, done, _total: steps.append(done))
     largest = max(tensor.nbytes for _name, tensor in Checkpoint.open(GOLDEN / name).tensors())
