@@ -76,6 +76,17 @@ def test_downloading_listing_and_removing(address: str) -> None:
     assert not path.exists()
 
 
+def test_a_downloaded_model_is_quantised_by_its_name(tmp_path: Path) -> None:
+    with HubServer.of_folder("chatglm-6b", GOLDEN / "chatglm-fp16-sharded").running() as address:
+        assert glmtui("models", "download", "chatglm-6b", HF_ENDPOINT=address).returncode == 0
+    target = tmp_path / "small"
+    done = glmtui("quantize", "zai-org/chatglm-6b", str(target), "--quant", "4")
+    assert (done.returncode, done.stderr) == (0, "")
+    config = json.loads((target / "config.json").read_text())
+    assert config["quantization_bit"] == 4
+    assert sum(file.stat().st_size for file in target.glob("*.safetensors")) > 0
+
+
 def test_a_proxy_is_used(address: str) -> None:
     proxied = {
         "HF_ENDPOINT": "http://hub.invalid",
