@@ -8,6 +8,9 @@ from pathlib import Path
 
 import platformdirs
 
+from glmtui.errors import UserError
+from glmtui.i18n import _
+
 APP = "glmtui"
 
 
@@ -43,9 +46,19 @@ def themes_dir() -> Path:
     return installed if installed.is_dir() else package.parent / "themes"
 
 
-def typed(text: str) -> Path:
-    """Return the path that a person typed, ``~`` and ``~name`` as the homes they stand for, if any."""
-    return Path(os.path.expanduser(text))
+def typed(text: str | Path) -> Path:
+    """Return the path that a person typed, ``~`` and ``~name`` as the homes they stand for.
+
+    Raises:
+        UserError: there is no such home, and nothing that is really called so.
+    """
+    path = Path(os.path.expanduser(text))
+    home = path.parts[0] if path.parts else ""
+    if home.startswith("~") and not os.path.lexists(path):
+        raise UserError(
+            _("{path} stands for nothing: there is no home folder {home}.").format(path=text, home=home)
+        )
+    return path
 
 
 def make_private(directory: Path) -> Path:

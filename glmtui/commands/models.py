@@ -9,6 +9,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glmtui import paths
 from glmtui.commands import cells
 from glmtui.errors import ModelNotHereError, UserError
 from glmtui.i18n import _
@@ -312,7 +313,7 @@ def _remove(name: str, *, yes: bool) -> int:
 
 def _find(name: str, found: ModelList) -> ModelEntry:
 
-    path = str(Path(name).expanduser().absolute())
+    path = str(paths.typed(name).absolute())
     for entry in found.entries:
         names = {entry.name.lower(), entry.hub_id.lower(), (entry.source or "").lower()}
         if (

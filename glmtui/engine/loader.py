@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, cast
 
 import torch
 
+from glmtui import paths
 from glmtui.engine import device as devices
 from glmtui.engine import fit, host
 from glmtui.engine.chat_model import ChatModel
@@ -316,7 +316,7 @@ def _place(folder: ModelFolder, place: Device, gpus: int | str | None) -> Placem
         raise UserError(_("--gpus is for CUDA, and the device is {device}.").format(device=place.kind))
     there = [f"cuda:{index}" for index in range(1 + len(place.more))]
     if not str(gpus).isdecimal():
-        return Placement.read(Path(str(gpus)).expanduser(), folder, new_network(folder), there)
+        return Placement.read(paths.typed(str(gpus)), folder, new_network(folder), there)
     if int(gpus) > len(there):
         raise UserError(_("There are {count} GPUs, not {wanted}.").format(count=len(there), wanted=int(gpus)))
     return Placement.balanced(folder, there[: int(gpus)])

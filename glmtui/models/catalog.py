@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from glmtui import paths
 from glmtui.engine.events import Quant
 from glmtui.errors import ModelNotHereError, UserError
 from glmtui.i18n import N_, _, listing
@@ -252,7 +253,7 @@ def resolve(source: str | None) -> ModelFolder:
     """
     if source is None:
         return ModelFolder.open(BUILTIN)
-    path = Path(source).expanduser()
+    path = paths.typed(source)
     if path.is_dir():
         return ModelFolder.open(path)
     if path.is_file():

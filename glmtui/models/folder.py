@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from glmtui import paths
 from glmtui.errors import UserError
 from glmtui.i18n import _
 
@@ -83,7 +84,7 @@ class ModelFolder:
             UserError: no such folder, no ``config.json``, an unknown architecture, no weights, a shard that
                 is missing, or a Git-LFS pointer in the place of a file.
         """
-        path = Path(path).expanduser()
+        path = paths.typed(path)
         config = read_config(path)
         return cls(path, config, recognise(path, config), _weight_files(path))
 

@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from glmtui import paths
+
 MAIN = "main"
 """The revision that is meant where none is given."""
 
@@ -32,9 +34,9 @@ def folder() -> Path:
     """Return the hub cache, from the same variables that huggingface_hub reads."""
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if value := os.environ.get(name):
-            return Path(os.path.expandvars(value)).expanduser()
+            return paths.typed(os.path.expandvars(value))
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    return Path(os.path.expandvars(home)).expanduser() / "hub"
+    return paths.typed(os.path.expandvars(home)) / "hub"
 
 
 def free_bytes() -> int:

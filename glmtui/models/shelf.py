@@ -83,7 +83,7 @@ def add_folder(path: str | Path) -> Path:
     Raises:
         UserError: there is no such folder, or no model in it; what is wrong with a model is said.
     """
-    folder = Path(path).expanduser().absolute()
+    folder = paths.typed(path).absolute()
     if not folder.is_dir():
         raise UserError(_("There is no folder {path}").format(path=path))
     found = list(_models_in(folder))
@@ -103,7 +103,7 @@ def forget_folder(path: str | Path) -> None:
     Raises:
         UserError: it was not added.
     """
-    folder, present = Path(path).expanduser().absolute(), added_folders()
+    folder, present = paths.typed(path).absolute(), added_folders()
     holder = next((added for added in present if added in (folder, folder.parent)), None)
     if holder is None:
         raise UserError(_("{path} is not among the folders that were added.").format(path=path))

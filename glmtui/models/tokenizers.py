@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from sentencepiece import SentencePieceProcessor
 
+from glmtui import paths
 from glmtui.errors import UserError
 from glmtui.i18n import _, sentences
 from glmtui.models.folder import (
@@ -300,7 +301,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     Raises:
         UserError: the file is missing, damaged, or does not belong to the model.
     """
-    folder = Path(folder).expanduser()
+    folder = paths.typed(folder)
     config = read_config(folder) if (folder / "config.json").is_file() else {}
     settings = read_tokenizer_config(folder)
     if config:

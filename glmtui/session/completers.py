@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glmtui import paths
+from glmtui.errors import UserError
 from glmtui.i18n import _
 
 if TYPE_CHECKING:
@@ -119,10 +120,10 @@ def prefixes(_app: Front, typed: str) -> Sequence[Offer]:
 
 def _entries(typed: str, *, folders_only: bool) -> Iterable[Offer]:
     head, _separator, start = typed.rpartition("/")
-    folder = Path(os.path.expanduser(head or ("/" if typed.startswith("/") else ".")))
     try:
+        folder = paths.typed(head or ("/" if typed.startswith("/") else "."))
         found = sorted(os.scandir(folder), key=lambda entry: (not entry.is_dir(), entry.name.lower()))
-    except OSError:
+    except (OSError, UserError):
         return
     shown = 0
     for entry in found:

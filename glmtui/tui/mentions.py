@@ -115,13 +115,12 @@ def _score(query: str, path: str) -> int | None:
 def _in_folder(query: str) -> Iterator[str]:
     head, slash, _name = query.rpartition("/")
     shown = head + slash
-    folder = paths.typed(shown or query)
     try:
-        with os.scandir(folder) as entries:
+        with os.scandir(paths.typed(shown or query)) as entries:
             for entry in entries:
                 if not entry.name.startswith("."):
                     yield f"{shown}{entry.name}" + ("/" if entry.is_dir() else "")
-    except OSError:
+    except (OSError, UserError):
         return
 
 

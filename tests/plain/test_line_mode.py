@@ -289,15 +289,11 @@ def test_colour_is_shown_where_it_is_wanted(
     assert colored or "\x1b" not in output.getvalue() + errors.getvalue()
 
 
-@pytest.mark.parametrize(
-    ("command", "path"),
-    [
-        *((command, "~nobody-of-this-name/x.jsonl") for command in ("/load", "/import", "/export md")),
-        *((command, "长" * 120 + ".jsonl") for command in ("/load", "/save", "/import", "/export md")),
-    ],
-)
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/x.jsonl", "长" * 120 + ".jsonl"])
+@pytest.mark.parametrize("command", ["/load", "/save", "/import", "/export md"])
 def test_a_path_that_cannot_be_is_an_error_and_the_chat_goes_on(command: str, path: str) -> None:
     code, output, errors = chat(f"question\n{command} {path}\nmore\n", "answer")
     assert path in errors
     assert output.endswith("You: more\nnano: answer\n")
     assert code == 1
+    assert not Path(path).parts[0].startswith("~") or not Path(path).parent.exists()
