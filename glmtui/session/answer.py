@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from glmtui.chat.conversation import Conversation, Message, State
 from glmtui.session.model_link import SpeedMeter
-from glmtui.session.view import AnswerHandle, ChatView, saving
+from glmtui.session.view import AnswerHandle, Saving
 
 if TYPE_CHECKING:
     from glmtui.engine.events import Stats, Tokens
@@ -33,7 +33,7 @@ class Answer:
 
     CHECKPOINT_SECONDS: ClassVar[float] = 1.0
 
-    def add(self, event: Tokens, view: ChatView) -> None:
+    def add(self, event: Tokens, saving: Saving) -> None:
         """Take in new text: show it, and write it to the file at most once a second."""
         self.text += event.text
         self.speed.add(event.count)
@@ -42,11 +42,11 @@ class Answer:
         now = time.monotonic()
         if now - self.checkpoint >= self.CHECKPOINT_SECONDS and len(self.text) > self.saved:
             self.checkpoint = now
-            with saving(view):
+            with saving():
                 self.conversation.extend(self.message_id, self.text[self.saved :])
             self.saved = len(self.text)
 
-    def finish(self, view: ChatView, state: State, stats: Stats | None, error: str) -> Message:
+    def finish(self, saving: Saving, state: State, stats: Stats | None, error: str) -> Message:
         """Write the final text with what is known about it; return the message."""
         meta: dict[str, Any] = {"error": error} if error else {}
         if stats:
@@ -55,6 +55,6 @@ class Answer:
                 "prompt_tokens": stats.prompt_tokens,
                 "tokens_per_second": round(stats.tokens_per_second, 1),
             }
-        with saving(view):
+        with saving():
             self.conversation.finish(self.message_id, self.text, state, meta)
         return self.conversation.messages[self.message_id]

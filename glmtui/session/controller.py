@@ -35,7 +35,7 @@ from glmtui.i18n import _, ngettext
 from glmtui.session.answer import Answer
 from glmtui.session.context import Context
 from glmtui.session.model_link import ChatStatus, ModelLink
-from glmtui.session.view import ChatView, saving
+from glmtui.session.view import ChatView, Saving
 from glmtui.session.waiting import Queue, Waiting, Wanted, Wish, Wishes
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class ChatController:
         self._undo: list[tuple[str, Callable[[], object]]] = []
         self._context = Context(link, settings)
         self._lock = asyncio.Lock()
+        self._saving = Saving(view)
 
     @property
     def status(self) -> ChatStatus:
@@ -248,7 +249,7 @@ class ChatController:
         async with self._lock:
             if self._refuse_while_busy() or self.conversation.is_deleted(message_id):
                 return
-            with saving(self.view):
+            with self._saving():
                 self.conversation.select(message_id)
             await self.attach()
 
@@ -258,7 +259,7 @@ class ChatController:
             conversation = self.conversation
             if self._refuse_while_busy() or conversation.is_deleted(message_id):
                 return
-            with saving(self.view):
+            with self._saving():
                 conversation.delete(message_id)
             self.can_undo(_("The message is back."), lambda: conversation.undelete(message_id))
             await self.attach()
@@ -372,7 +373,7 @@ class ChatController:
             )
 
     def _on_tokens(self, answer: Answer, event: Tokens) -> None:
-        answer.add(event, self.view)
+        answer.add(event, self._saving)
         self.status.activity = "answering"
         self.status.used += event.count
         self.status.tokens_per_second = answer.speed.rate
@@ -396,7 +397,7 @@ class ChatController:
         if stats:
             self.status.tokens_per_second = stats.tokens_per_second
             self.status.used = stats.prompt_tokens + stats.answer_tokens
-        return answer.finish(self.view, state, stats, error)
+        return answer.finish(self._saving, state, stats, error)
 
     # --- the way of one message ---
 
@@ -413,7 +414,7 @@ class ChatController:
         parent: dict[str, Any] = {}
         if item.edits and item.edits in conversation.messages:
             parent = {"parent": conversation.messages[item.edits].parent}
-        with saving(self.view):
+        with self._saving():
             conversation.append("user", item.text, meta=self.sender, **parent)
         branch = conversation.branch()
         if conversation is self.conversation:
@@ -431,7 +432,7 @@ class ChatController:
         again = wanted.continued or conversation.leaf != wanted.message_id
         if not wanted.continued:
             meta = {"model": info.name, "quant": info.quant, "device": info.device}
-            with saving(self.view):
+            with self._saving():
                 conversation.append("assistant", "", parent=wanted.message_id, state="partial", meta=meta)
         message = conversation.branch()[-1]
         request = Generate(

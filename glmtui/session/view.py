@@ -56,10 +56,24 @@ class ChatView(Protocol):
         """An answer that took so long is complete."""
 
 
-@contextmanager
-def saving(view: ChatView) -> Iterator[None]:
-    """What cannot be written now is kept in memory and written with the next change: say so and go on."""
-    try:
-        yield
-    except UserError as error:
-        view.notice(str(error), "error")
+class Saving:
+    """What cannot be written now is kept in memory and written with the next change: says so and goes on.
+
+    It is said once as long as the same fault lasts: one answer is written many times.
+    """
+
+    def __init__(self, view: ChatView) -> None:
+        self._view = view
+        self._said = ""
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Do what writes."""
+        fault = ""
+        try:
+            yield
+        except UserError as error:
+            fault = str(error)
+        if fault and fault != self._said:
+            self._view.notice(fault, "error")
+        self._said = fault

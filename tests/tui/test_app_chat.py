@@ -283,3 +283,25 @@ async def test_the_conversation_of_the_command_line_is_made(tmp_path: Path) -> N
         await send(pilot, "Go")
         await wait_until(pilot, lambda: app.controller.answer is None and path.exists())
     assert "Go" in path.read_text("utf-8")
+
+
+async def test_that_nothing_can_be_saved_is_said_once_until_it_is_another_fault() -> None:
+    async with running(ScriptedWorker(*["Yes."] * 4), size=(120, 90)) as (pilot, app, _worker):
+
+        async def ask(text: str) -> int:
+            await send(pilot, text)
+            await wait_until(pilot, lambda: app.controller.answer is None)
+            await settled(pilot)
+            return visible_text(app.chat.transcript).count("could not be saved")
+
+        app.library.folder.parent.mkdir(parents=True)
+        app.library.folder.touch()  # where the folder is to be
+        assert [await ask("first"), await ask("second")] == [1, 1]
+        app.library.folder.unlink()
+        assert await ask("third") == 1
+        assert [message.text for message in saved(app).branch()[::2]] == ["first", "second", "third"]
+        path = app.controller.conversation.path
+        assert path is not None
+        path.rename(path.with_suffix(".moved"))
+        path.mkdir()
+        assert await ask("fourth") == 2
