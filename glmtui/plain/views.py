@@ -31,6 +31,9 @@ class QuietView:
     async def show(self, messages: Sequence[Message]) -> None:
         """Nothing is shown twice."""
 
+    async def show_changes(self, messages: Sequence[Message]) -> None:
+        """The same."""
+
     async def add(self, message: Message) -> None:
         """Whoever wrote it sees it already."""
 

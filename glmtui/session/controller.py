@@ -212,8 +212,8 @@ class ChatController:
 
     # --- the conversation ---
 
-    async def attach(self) -> None:
-        """Show the open conversation, with the answer that is being made."""
+    async def attach(self, *, shown: bool = False) -> None:
+        """Show the open conversation, with the answer being made; `shown`: it is there, but changed."""
         running = self.answer if self.answer and self.answer.conversation is self.conversation else None
         branch = self.conversation.branch()
         if running and branch and branch[-1].id == running.message_id:
@@ -221,24 +221,28 @@ class ChatController:
             running.handle = await self.view.begin_answer(branch[-1])
             running.handle.append(running.text[len(branch[-1].text) :])  # what the file has not got yet
         else:
-            await self.view.show(branch)
+            await (self.view.show_changes(branch) if shown else self.view.show(branch))
         self.view.conversation_changed()
         self.view.status_changed()
         self.measure()
 
     async def open(self, conversation: Conversation) -> None:
-        """Read another conversation. One that is being answered is the same object as before."""
+        """Read another conversation, or what changed in the open one.
+
+        One that is being answered is the same object as before.
+        """
         async with self._lock:
             if self.answer:
                 self.answer.handle = None
             in_use = [self.answer, self._wanted, *self.queue]
             same = [each.conversation for each in in_use if each and each.conversation.id == conversation.id]
             wanted = same[0] if same else conversation
-            if wanted is not self.conversation:
+            shown = wanted is self.conversation
+            if not shown:
                 self.editing = self._place = None
             self.conversation = wanted
             self.status.used = 0
-            await self.attach()
+            await self.attach(shown=shown)
 
     async def new(self) -> None:
         """Begin an empty conversation."""

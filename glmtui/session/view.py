@@ -30,6 +30,9 @@ class ChatView(Protocol):
     async def show(self, messages: Sequence[Message]) -> None:
         """Show these instead of what is there."""
 
+    async def show_changes(self, messages: Sequence[Message]) -> None:
+        """Show these, of which most are there; what the person reads stays where it is."""
+
     async def add(self, message: Message) -> None:
         """Show one more at the end."""
 

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from textual import events
-from tui.app_support import ScriptedWorker, app_of, running, saved, send, settled, visible_text, wait_until
+from tui.app_support import (
+    ScriptedWorker,
+    app_of,
+    running,
+    saved,
+    screen_lines,
+    send,
+    settled,
+    visible_text,
+    wait_until,
+)
 
-from glmtui.chat.conversation import Message
+from glmtui.chat.conversation import Conversation, Message
 from glmtui.options import AppOptions
 from glmtui.session.answer import Answer
 
@@ -305,3 +316,45 @@ async def test_that_nothing_can_be_saved_is_said_once_until_it_is_another_fault(
         path.rename(path.with_suffix(".moved"))
         path.mkdir()
         assert await ask("fourth") == 2
+
+
+async def test_what_another_program_writes_leaves_what_is_read_where_it_is() -> None:
+    async with running() as (pilot, app, _worker):
+        transcript, conversation = app.chat.transcript, app.controller.conversation
+        for number in range(30):
+            conversation.append("user", f"question {number}\n\nof three lines")
+        await app.controller.attach()
+        await settled(pilot)
+
+        def read() -> list[str]:
+            area = transcript.scrollable_content_region
+            return [line[area.x : area.right] for line in screen_lines(app)[area.y : area.bottom - 1]]
+
+        async def elsewhere(change: Callable[[Conversation], object]) -> None:
+            change(saved(app))
+            await app.desk.take_in()
+            await settled(pilot)
+
+        assert "question 29" in "".join(read())
+        await elsewhere(lambda other: other.append("assistant", "from elsewhere"))
+        assert "from elsewhere" in "".join(read()), "who is at the end stays there"
+        app.chat.notice("a notice")
+        await settled(pilot)
+        await pilot.press("pageup", "pageup")
+        await settled(pilot)
+        reading = read()
+        assert "from elsewhere" not in "".join(reading)
+        first = conversation.branch()[0].id
+        await elsewhere(lambda other: other.append("user", "another"))
+        assert read() == reading
+        assert "new text below" in screen_lines(app)[transcript.region.bottom - 1]
+        await elsewhere(lambda other: other.delete(other.branch()[-2].id))
+        assert read() == reading
+        await elsewhere(lambda other: other.finish(first, "question 0\n" * 9))
+        assert read() == reading
+        assert transcript.column.entries[0].text == "question 0\n" * 9
+        app.chat.action_to_end()
+        await settled(pilot)
+        assert "question 29" in "".join(read())
+        assert "a notice" in "".join(read())
+        assert "from elsewhere" not in "".join(read())

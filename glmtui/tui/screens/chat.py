@@ -186,6 +186,11 @@ class ChatScreen(PaneScreen):
         self._set_empty(not messages)
         await self.transcript.show(messages, branches=self._branches(messages))
 
+    async def show_changes(self, messages: Sequence[Message]) -> None:
+        """Show what others changed in the conversation."""
+        self._set_empty(not messages)
+        await self.transcript.show_changes(messages, branches=self._branches(messages))
+
     async def add(self, message: Message) -> None:
         """Show one more message."""
         self._set_empty(False)

@@ -84,6 +84,19 @@ class Transcript(ColumnView):
             entries[-1].last = True
         await self.append_entries(entries, clear=True, follow=True)
 
+    async def show_changes(self, messages: Sequence[Message], *, branches: Branches | None = None) -> None:
+        """Show another branch of what is here: what both begin with stays, and so does what is read."""
+        for message_id in self._by_id.keys() - {message.id for message in messages}:
+            await self.remove_message(message_id)
+        entries = [_entry(message, branches) for message in messages if message.id not in self._by_id]
+        for message in messages[: len(messages) - len(entries)]:
+            await self.replace(message, branches=branches)
+        self._by_id |= {entry.message.id: entry for entry in entries if entry.message}
+        await self.append_entries(entries, follow=self.following)
+        self._no_longer_last()
+        if messages:
+            self._set_last(self._by_id[messages[-1].id], True)
+
     async def add(self, message: Message, *, branches: Branches | None = None) -> MessageView:
         """Add a message at the end and go there."""
         entry = self._by_id[message.id] = self._new_last(message, branches)
@@ -101,15 +114,19 @@ class Transcript(ColumnView):
         return view
 
     def _new_last(self, message: Message, branches: Branches | None) -> Entry:
-        for entry in reversed(self.column.entries):
-            if entry.last:
-                entry.last = False
-                if isinstance(entry.view, MessageView):
-                    entry.view.lines_changed()
-                break
+        self._no_longer_last()
         entry = _entry(message, branches)
         entry.last = True
         return entry
+
+    def _no_longer_last(self) -> None:
+        if entry := next((entry for entry in reversed(self.column.entries) if entry.last), None):
+            self._set_last(entry, False)
+
+    def _set_last(self, entry: Entry, last: bool) -> None:
+        entry.last = last
+        if isinstance(entry.view, MessageView):
+            entry.view.lines_changed()
 
     async def replace(self, message: Message, *, branches: Branches | None = None) -> None:
         """Show another state of a message that is here."""
