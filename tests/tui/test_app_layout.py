@@ -44,6 +44,18 @@ async def test_a_tiny_window_shows_what_is_written() -> None:
         assert app.chat.title_bar.display
 
 
+async def test_a_tiny_window_shows_as_much_help_as_fits_and_the_rest_by_scrolling() -> None:
+    async with running(size=(20, 5)) as (pilot, app, _worker):
+        await pilot.press("f1")
+        await settled(pilot)
+        assert "Key: Enter" in "".join(screen_lines(app))
+        await pilot.press("pagedown")
+        await settled(pilot)
+        assert "Key: Ctrl+J" in "".join(screen_lines(app))
+        await pilot.press("escape")
+        assert app.screen is app.chat
+
+
 async def test_a_large_window_keeps_lines_readable() -> None:
     async with running(size=(200, 50)) as (pilot, app, _worker):
         await send(pilot, "word " * 100)

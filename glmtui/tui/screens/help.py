@@ -13,12 +13,17 @@ from textual.widgets import Static
 
 from glmtui.i18n import _
 from glmtui.tui.keys import SCOPES, Scope
+from glmtui.tui.screens.panes import PaneScreen
+
+HEIGHTS = [(0, "-tiny"), (PaneScreen.TINY, "-low")]
+"""Lines from which on the style sheet lays it out in these ways."""
 
 
 class HelpScreen(ModalScreen[None]):
     """Keys and commands, with those of the focused part at the top."""
 
     BINDINGS: ClassVar[list[BindingType]] = [("escape,f1,q,enter", "dismiss", "")]
+    VERTICAL_BREAKPOINTS = HEIGHTS
 
     def __init__(
         self, scope: Scope, overrides: Mapping[str, str], *, first: Literal["keys", "commands"] = "keys"

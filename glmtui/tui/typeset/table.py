@@ -12,8 +12,8 @@ from glmtui.tui.typeset.blocks import Block
 from glmtui.tui.typeset.lines import EMPTY, Line, wrap
 
 Align = Literal["left", "right", "center"]
-NARROWEST = 4
-"""No column is made narrower than this, in cells, to fit the view: two hanzi."""
+NARROWEST = 8
+"""No column is made narrower than this, in cells, to fit the view: four hanzi, most words."""
 BETWEEN = " │ "
 
 
@@ -30,10 +30,10 @@ class Table(Block):
         """Header, a line across, rows."""
         columns = len(self.header)
         room = width - 3 * (columns - 1) - 2
-        if room < columns * NARROWEST:
-            return self._as_list(width)
         every = [self.header, *self.rows]
         wanted = [max(_width_of(row[at]) for row in every if at < len(row)) for at in range(columns)]
+        if room < sum(min(size, NARROWEST) for size in wanted):
+            return self._as_list(width)
         widths = shrink(wanted, room)
         lines = self._row([cell.stylize_before(".text--table-head") for cell in self.header], widths)
         rule = "─" + "─┼─".join("─" * size for size in widths) + "─"
