@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 from glmtui import paths
@@ -40,6 +41,8 @@ def typed(before: str) -> str | None:
 class FileFinder:
     """Finds files below a folder; what is there is looked at again after a few seconds.
 
+    Several threads may ask at once: one looks, the others wait for what it finds.
+
     Args:
         root: by default where the program was started.
     """
@@ -48,6 +51,7 @@ class FileFinder:
         self._root = root
         self._known: list[str] = []
         self._until = 0.0
+        self._walking = Lock()
 
     def find(self, query: str) -> list[Found]:
         """Return the files whose path has the letters of `query` in this order, the likeliest first.
@@ -56,16 +60,16 @@ class FileFinder:
         else all folders below are looked through, but for hidden and made ones.
         """
         paths = _in_folder(query) if query.startswith(("/", "~", "..")) else self._below()
-        low = query.lower()
-        scored = [(score, path) for path in paths if (score := _score(low, path.lower())) is not None]
+        scored = [(score, path) for path in paths if (score := score_of(query, path)) is not None]
         scored.sort(key=lambda pair: (pair[0], len(pair[1]), pair[1]))
         return [Found(path, _size(path)) for _rank, path in scored[:MOST]]
 
     def _below(self) -> list[str]:
-        if time.monotonic() > self._until:
-            self._known = list(_walk(self._root))
-            self._until = time.monotonic() + KNOWN_SECONDS
-        return self._known
+        with self._walking:
+            if time.monotonic() > self._until:
+                self._known = list(_walk(self._root))
+                self._until = time.monotonic() + KNOWN_SECONDS
+            return self._known
 
 
 def take(path: str, limit: int) -> tuple[str, str]:
@@ -98,8 +102,9 @@ def estimate(text: str) -> int:
     return round(hanzi * 0.65 + (len(text) - hanzi) * 0.3)
 
 
-def _score(query: str, path: str) -> int | None:
+def score_of(query: str, path: str) -> int | None:
     """Return how far `path` is from what was typed; None if it is something else. Spaces must stand so."""
+    query, path = query.lower(), path.lower()
     name = path.rpartition("/")[2]
     for rank, found in enumerate(
         (path == query, name == query, name.startswith(query), query in name, query in path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -325,7 +326,7 @@ async def test_an_at_sign_takes_a_file_in() -> None:
         composer.files = lambda name: [Completion("我的 notes.md", "1 KB")] if "note".startswith(name) else []
         composer.take_file = lambda path: (f"{path}, about 9 tokens", "全部内容")
         await type_text(pilot, "看 @no")
-        assert composer.popup.is_open
+        await wait_until(pilot, lambda: composer.popup.is_open)
         await pilot.press("enter")
         await type_text(pilot, "?")
         assert "看 ⟦我的 notes.md, about 9 tokens⟧?" in screen_text(pilot.app)
@@ -342,9 +343,44 @@ async def test_a_file_that_is_refused_leaves_the_text_as_it_is() -> None:
     async with running() as (pilot, composer):
         composer.files, composer.take_file = lambda _name: [Completion("a.bin")], refuse
         await type_text(pilot, "@a")
+        await wait_until(pilot, lambda: composer.popup.is_open)
         await pilot.press("tab")
         assert [each.message for each in pilot.app._notifications] == ["a.bin is not a text file"]
         assert composer.text == "@a"
+
+
+async def test_a_slow_folder_blocks_no_keys_and_what_comes_too_late_is_dropped() -> None:
+    there = threading.Event()
+
+    def files(name: str) -> list[Completion]:
+        assert name != "s" or there.wait(30)
+        return [Completion(f"{name}.txt"), Completion(f"{name}ome.txt")]
+
+    def offered() -> list[str]:
+        return [offer.text for offer in composer.popup.offers]
+
+    async def found() -> None:
+        there.set()
+        looking = [thread for thread in threading.enumerate() if thread.name == "glmtui-files"]
+        await wait_until(pilot, lambda: not any(thread.is_alive() for thread in looking))
+        await pilot.pause()
+
+    async with running() as (pilot, composer):
+        composer.files = files
+        await type_text(pilot, "@s")
+        assert "@s" in screen_text(pilot.app)
+        assert offered() == []
+        await type_text(pilot, "o")
+        await wait_until(pilot, lambda: offered() == ["so.txt", "soome.txt"])
+        await found()
+        assert offered() == ["so.txt", "soome.txt"], "what comes late is not for this text"
+        there.clear()
+        await pilot.press("backspace")
+        await pilot.pause()
+        assert offered() == ["so.txt", "soome.txt"], "these may be meant still"
+        await pilot.press("escape")
+        await found()
+        assert offered() == [], "nobody wants them any more"
 
 
 async def test_what_is_folded_can_be_shown_in_full() -> None:

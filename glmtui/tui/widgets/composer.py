@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from threading import Thread
 from typing import ClassVar
 
 from textual import on
@@ -25,7 +26,10 @@ from glmtui.tui.widgets.prompt import Prompt
 Completions = Callable[[str], Sequence[Completion]]
 """Given the text up to the cursor (it begins with a slash and is one line), what could replace it."""
 Files = Callable[[str], Sequence[Completion]]
-"""Given what was typed behind an ``@``, the files that may be meant (their paths as `Completion.text`)."""
+"""Given what was typed behind an ``@``, the files that may be meant (their paths as `Completion.text`).
+
+It is called in a thread of its own: a folder may be large, or far away.
+"""
 Take = Callable[[str], tuple[str, str]]
 """Given a path: a label and what to send. Raises `UserError` where the file is not fit to be sent."""
 FOUND = 50
@@ -69,6 +73,13 @@ class Composer(Vertical):
             return self.composer
 
     @dataclass
+    class Found(Message):
+        """The files that may be meant by `name` are known."""
+
+        name: str
+        files: Sequence[Completion]
+
+    @dataclass
     class AfterSent(Message):
         """Something to do when all that was sent before is known: it comes in order with `Submitted`."""
 
@@ -94,6 +105,8 @@ class Composer(Vertical):
         self.prompt = Prompt(history)
         self.popup = CompletionList()
         self._searching = False
+        self._named: str | None = None
+        """The name whose files are offered or being looked for."""
         self.set_reactive(Composer.enter_sends, enter_sends)
 
     def compose(self) -> ComposeResult:
@@ -186,19 +199,36 @@ class Composer(Vertical):
     @on(TextArea.SelectionChanged)
     def _cursor_moved(self, event: TextArea.SelectionChanged) -> None:
         event.stop()
-        if self.popup.is_open:
+        if self.popup.is_open or self._named is not None:
             self._offer()
 
     def _offer(self) -> None:
-        before = self.prompt.text_before_cursor
+        before, named, self._named = self.prompt.text_before_cursor, self._named, None
         offers: Sequence[Completion] = ()
         if self._searching:
             offers = self._earlier(self.prompt.text)
         elif self.completions and before.startswith("/") and "\n" not in before and not self.prompt.walking:
             offers = self.completions(before)
         elif self.files and not self.prompt.walking and (name := self._mention(before)) is not None:
-            offers = self.files(name)
+            self._named = name
+            if name == named:
+                return
+            # Those that still may be meant stay until the others are found.
+            offers = [offer for offer in self.popup.offers if mentions.score_of(name, offer.text) is not None]
+            self._look_for(name, self.files)
         self._show(offers)
+
+    def _look_for(self, name: str, files: Files) -> None:
+        def look() -> None:
+            self.post_message(self.Found(name, files(name)))
+
+        Thread(target=look, name="glmtui-files", daemon=True).start()
+
+    @on(Found)
+    def _files_found(self, event: Found) -> None:
+        event.stop()
+        if event.name == self._named:  # else something else has been written since
+            self._show(event.files)
 
     def _show(self, offers: Sequence[Completion]) -> None:
         self.popup.show(offers, index=len(offers) - 1 if self._searching else 0)
@@ -254,7 +284,7 @@ class Composer(Vertical):
     def _popup_key(self, event: Prompt.Pressed) -> None:
         event.stop()
         if event.key == "escape":
-            self._searching = False
+            self._searching, self._named = False, None
             self._show(())
         elif event.key == "tab":
             self._take_offer()
