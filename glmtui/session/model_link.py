@@ -45,7 +45,8 @@ class ChatStatus:
     info: ModelInfo | None = None
     loading: str = ""
     """Name of the model that is being loaded."""
-    stage: Literal["read", "quantize", "compile"] = "read"
+    stage: Literal["prepare", "read", "quantize", "compile"] = "prepare"
+    """Of a load; it begins with what has no measure, such as importing torch."""
     done: int = 0
     total: int = 0
     """Bytes of the checkpoint."""

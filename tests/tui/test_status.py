@@ -8,7 +8,7 @@ import pytest
 from scripted_worker import NANO, ScriptedWorker
 from tui.app_support import running, visible_text, wait_until
 
-from glmtui.engine.events import LoadProgress
+from glmtui.engine.events import LoadProgress, Request
 from glmtui.engine.usage import Usage
 from glmtui.session.model_link import ChatStatus, ModelLink
 from glmtui.tui.widgets.status import StatusLine
@@ -45,6 +45,24 @@ async def test_bytes_and_time_left_of_a_load(monkeypatch: pytest.MonkeyPatch) ->
         app.controller.status.begun = 2_500_000_000
         wanted = "50%  5.0 GB / 10.0 GB  0:24 left"
         await wait_until(pilot, lambda: wanted in visible_text(app.chat.status_line))
+
+
+async def test_before_the_first_bytes_of_a_load_a_bar_says_that_something_goes_on() -> None:
+    class Importing(ScriptedWorker):
+        """Says nothing of a load yet."""
+
+        def submit(self, request: Request) -> None:
+            self.requests.append(request)
+
+    async with running(Importing(hold_load=True)) as (pilot, app, worker):
+        line = app.chat.status_line
+        await wait_until(pilot, lambda: f"Preparing nano  {'━' * 16}" in visible_text(line))
+        assert "%" not in visible_text(line), "nobody knows yet"
+        assert "Loading" not in visible_text(line)
+        drawn = line.render().spans
+        await wait_until(pilot, lambda: line.render().spans != drawn)
+        worker.events.put(LoadProgress(worker.requests[0].request_id, "read", 1, 4))
+        await wait_until(pilot, lambda: f"Loading nano  {'━' * 16}  25%" in visible_text(line))
 
 
 def test_each_stage_of_a_load_is_timed_on_its_own() -> None:

@@ -16,6 +16,8 @@ from glmtui.session.stats import duration, size
 
 SPINNER = "▖▘▝▗"
 """One cell wide in every terminal, and quiet for screen readers."""
+BAR = 16
+"""Cells of the bar of a load."""
 QUANTS = {"none": "", "8": "INT8", "4": "INT4"}
 
 
@@ -23,6 +25,14 @@ def bar(fraction: float, width: int, filled: str, empty: str) -> Content:
     """Return a bar of `width` cells, in the styles given."""
     full = min(round(max(fraction, 0.0) * width), width)
     return Content.assemble(("━" * full, filled), ("━" * (width - full), empty))
+
+
+def wandering_bar(tick: int, width: int, filled: str, empty: str) -> Content:
+    """Return a bar of which nobody knows how full it is: a part of it goes to and fro."""
+    part = width // 4
+    way = width - part
+    at = way - abs(way - tick % (2 * way))
+    return Content.assemble(("━" * at, empty), ("━" * part, filled), ("━" * (way - at), empty))
 
 
 class StatusLine(Widget):
@@ -97,13 +107,15 @@ class StatusLine(Widget):
 
     def _loading(self, spinner: str) -> Content:
         status = self._status
-        verb = {"read": _("Loading"), "quantize": _("Quantising"), "compile": _("Preparing")}[status.stage]
+        verb = {"read": _("Loading"), "quantize": _("Quantising")}.get(status.stage, _("Preparing"))
         parts: list[Content | tuple[str, str] | str] = [
             (spinner, "$text-primary"), " ", verb, " ", (status.loading, "bold"),
         ]  # fmt: skip
-        if status.total:
+        if not status.total:
+            parts += ["  ", wandering_bar(self.tick, BAR, "$text-primary", "$border")]
+        else:
             fraction = status.done / status.total
-            parts += ["  ", bar(fraction, 16, "$text-primary", "$border"), f" {fraction:4.0%}"]
+            parts += ["  ", bar(fraction, BAR, "$text-primary", "$border"), f" {fraction:4.0%}"]
             if status.total > 50_000_000:
                 parts.append((f"  {size(status.done)} / {size(status.total)}", "$text-muted"))
                 spent, came = self._clock() - status.since, status.done - status.begun
