@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import locale
+import os
 import re
+import select
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from glmtui.plain.output import write
 
@@ -18,6 +20,8 @@ Offers = Callable[[str], Sequence[str]]
 """Given the line up to the cursor, what it could become."""
 _ASCII = frozenset({"ANSI_X3.4-1968", "US-ASCII", "646"})
 _COLOR = re.compile(r"\x1b\[[\d;]*m")
+END = "\x04"
+"""Ctrl+D."""
 BLOCK = '"""'
 """Opens and closes a text of several lines."""
 
@@ -75,11 +79,16 @@ class TerminalReader:
 
     def __init__(self) -> None:
         self._readline: ModuleType | None = None
+        self._ahead = ""
+        """What was typed before there was a reader."""
         with suppress(ImportError):
             import readline
+            import termios
 
             _know_characters()
             self._readline = readline
+            with suppress(termios.error):  # it is gone
+                self._ahead = _keep_ends(sys.stdin.fileno())
 
     def read(self, prompt: str, text: str = "") -> str:
         """Return the next line."""
@@ -88,6 +97,14 @@ class TerminalReader:
             if text:
                 write(sys.stdout, f"{text}\n")
             return input(prompt)
+        if self._ahead:
+            typed, end, self._ahead = self._ahead.partition("\n")
+            if typed == END:
+                raise EOFError
+            text += typed.removesuffix(END)
+            if end:
+                write(sys.stdout, f"{prompt}{text}\n")
+                return text
         readline.set_startup_hook((lambda: readline.insert_text(text)) if text else None)
         try:
             return input(_COLOR.sub("\x01\\g<0>\x02", prompt))  # readline is told what takes no room
@@ -119,6 +136,33 @@ class TerminalReader:
         """Add a line to what ↑ brings back."""
         if self._readline is not None:
             self._readline.add_history(line)
+
+
+def _keep_ends(terminal: int) -> str:
+    """Let Ctrl+D wait for readline as other keys do; return what was typed before: all up to such an `END`.
+
+    While nobody reads, a terminal takes Ctrl+D for the end of what it has, and readline, which changes the
+    way the terminal works, finds nothing of it.
+    """
+    import atexit
+    import termios
+
+    before = termios.tcgetattr(terminal)
+    ahead = ""
+    while not ahead.endswith(END) and select.select([terminal], [], [], 0)[0]:
+        ahead += os.read(terminal, 1 << 16).decode("utf-8", "replace") or END
+    changed = termios.tcgetattr(terminal)
+    changed[6][termios.VEOF] = bytes([os.fpathconf(terminal, "PC_VDISABLE")])
+    termios.tcsetattr(terminal, termios.TCSANOW, changed)
+    atexit.register(_restore, terminal, before)
+    return ahead
+
+
+def _restore(terminal: int, mode: list[Any]) -> None:
+    import termios
+
+    with suppress(termios.error):
+        termios.tcsetattr(terminal, termios.TCSANOW, mode)
 
 
 def _know_characters() -> None:

@@ -76,6 +76,44 @@ def test_a_second_ctrl_c_ends_the_program_and_what_came_is_kept(start: Start, tm
     assert '"How do I load ChatGLM-6B?"' in file.read_text("utf-8")
 
 
+@pytest.mark.parametrize(
+    ("ahead", "answers"), [("\x04", 0), ("hello\r\x04", 1), ("hel\x04lo\r", 1), ("hello\rmore\r\x04", 2)]
+)
+@pytest.mark.parametrize("after", ["", "Loading"])
+def test_what_is_typed_before_the_prompt_counts_the_end_included(
+    start: Start, ahead: str, answers: int, after: str
+) -> None:
+    terminal = start("--plain")
+    terminal.wait(after)
+    terminal.type(ahead)
+    if not ahead.endswith("\x04"):
+        terminal.wait(lambda text: "You: hello" in text and text.rstrip().endswith("You:"))
+        terminal.type("\x04")
+    assert terminal.exit_code(within=60) == 0
+    assert terminal.text.count("nano: ") == answers
+    assert answers == 0 or "You: hello" in terminal.text
+    assert b"Traceback" not in terminal.raw
+
+
+def test_ctrl_d_while_an_answer_comes_ends_the_chat_after_it(start: Start) -> None:
+    terminal = start("--plain")
+    terminal.wait("You:")
+    terminal.type("How do I load ChatGLM-6B?\r")
+    terminal.wait("nano: ")
+    terminal.type("\x04")
+    assert terminal.exit_code() == 0
+
+
+def test_the_terminal_is_left_as_it_was(start: Start) -> None:
+    run = "before = termios.tcgetattr(0); os.system(sys.executable + ' -m glmtui --plain')"
+    terminal = start(
+        program=("-c", f"import os, sys, termios; {run}; print('same', termios.tcgetattr(0) == before)")
+    )
+    terminal.wait("You:")
+    terminal.type("\x04")
+    terminal.wait("same True")
+
+
 def test_ctrl_d_leaves_what_is_typed_and_a_long_line_is_one_message(start: Start, tmp_path: Path) -> None:
     terminal = start("--plain", "--color", "auto")
     terminal.wait("You:")
