@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from glmtui import i18n
-from glmtui.session import commands
-from glmtui.tui import keys
+from glmtui.session import commands, keys
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 TABLES = {"commands": commands.markdown_table, "keys": keys.markdown_table}

@@ -25,9 +25,9 @@ from babel.messages.pofile import read_po, write_po
 
 from glmtui import i18n
 from glmtui.models.catalog import KNOWN
-from glmtui.session import commands
+from glmtui.session import commands, keys
 from glmtui.settings import SCHEMA
-from glmtui.tui import keys, themes
+from glmtui.tui import themes
 
 ROOT = Path(i18n.__file__).parent
 THEMES = ROOT.parent / "themes"

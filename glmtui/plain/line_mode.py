@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
 
@@ -16,7 +16,7 @@ from glmtui.plain.driver import Driver
 from glmtui.plain.output import Paint, wants_color
 from glmtui.plain.reading import Reader, read_message
 from glmtui.plain.views import LineView
-from glmtui.session import commands
+from glmtui.session import commands, keys, themes
 from glmtui.session.controller import ChatController
 from glmtui.session.desk import Desk
 from glmtui.session.front import apply_options, load_model, make_worker, write_new_file
@@ -214,10 +214,9 @@ class LineMode:
         """They are written when they are asked for."""
 
     def show_help(self, first: Literal["keys", "commands"]) -> None:
-        """Write all commands that work here."""
+        """Write all commands."""
         for command in commands.COMMANDS:
-            if not command.needs_screen:
-                self.say(f"{command.usage}: {_(command.help)}")
+            self.say(f"{command.usage}: {_(command.help)}")
         self.say(_('A text of several lines stands between """ and """.'))
 
     async def show_conversations(self) -> None:
@@ -268,6 +267,26 @@ class LineMode:
             self.say(f"{self.settings.preset_title(name)}{in_use}: {values}")
         self.say(_("/preset NAME uses one."))
 
+    @property
+    def theme_titles(self) -> Mapping[str, str]:
+        """The themes of the full screen."""
+        return themes.titles()
+
+    async def show_themes(self) -> None:
+        """Write the themes of the full screen."""
+        for name, title in self.theme_titles.items():
+            in_use = f" ({_('in use')})" if name == self.settings["ui.theme"] else ""
+            self.say(f"{name}{in_use}: {_(title)}")
+        self.say(_("/theme NAME uses one, in the full screen."))
+
+    async def show_keys(self) -> None:
+        """Write the keys of the full screen."""
+        self.say_markdown(keys.markdown_table(self.settings.keys))
+        text = _(
+            "They are for the full screen. A line such as {example} under [keys] in {path} binds others."
+        )
+        self.say(text.format(path=self.settings.path, example='"chat.stop" = "escape,ctrl+g"'))
+
     def show_models(self) -> None:
         """Write the models there are."""
         from glmtui.commands.models import lines
@@ -275,6 +294,7 @@ class LineMode:
 
         for line in lines(beside.list_models(str(self.settings["model.device"]))):
             self.say(line)
+        self.say(_("/model NAME loads one."))
 
     def show_queue(self) -> None:
         """Write what waits."""

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from glmtui.i18n import N_, _, listing, sentences
 from glmtui.session import completers as complete
 from glmtui.session import handlers as do
-from glmtui.session.front import OnScreen
 
 if TYPE_CHECKING:
     from glmtui.session.completers import Completer
@@ -41,11 +40,6 @@ class Command:
     """What the argument could be."""
     shown: bool = field(default=True)
     """In the palette."""
-
-    @property
-    def needs_screen(self) -> bool:
-        """Whether it does nothing useful in the line mode."""
-        return isinstance(self.handler, OnScreen)
 
     @property
     def needs_argument(self) -> bool:
@@ -180,8 +174,7 @@ def offers(front: Front, before: str) -> Iterable[tuple[str, str, str]]:
         return []
     name, space, typed = before[1:].partition(" ")
     if not space:
-        found = [command for command in matching(name) if front.full_screen or not command.needs_screen]
-        return [(f"/{c.name}{' ' if c.argument else ''}", _(c.help), c.usage) for c in found]
+        return [(f"/{c.name}{' ' if c.argument else ''}", _(c.help), c.usage) for c in matching(name)]
     command = BY_NAME.get(name)
     if command is None or command.completer is None:
         return []

@@ -85,11 +85,9 @@ def presets(app: Front, typed: str) -> Sequence[Offer]:
 
 def themes(app: Front, typed: str) -> Sequence[Offer]:
     """Complete with the names of themes."""
-    if app.full_screen is None:
-        return []
     return [
         Offer(name, _(title))
-        for name, title in app.full_screen.theme_titles.items()
+        for name, title in app.theme_titles.items()
         if typed.lower() in name or typed.lower() in title.lower()
     ]
 

@@ -93,6 +93,17 @@ class Front(Protocol):
     async def show_trash(self) -> None:
         """Show the deleted conversations."""
 
+    @property
+    def theme_titles(self) -> Mapping[str, str]:
+        """The themes there are: their names, and their titles as English msgids."""
+        ...
+
+    async def show_themes(self) -> None:
+        """Show the themes, to use one where there is a list to choose from."""
+
+    async def show_keys(self) -> None:
+        """Show all keys, to bind them elsewhere where there is a list to do it in."""
+
     async def show_presets(self) -> None:
         """Show the named sets of values, to use one where there is a list to choose from."""
 
@@ -124,38 +135,9 @@ class FullScreen(Front, Protocol):
         """Knows the models there are."""
         ...
 
-    @property
-    def theme_titles(self) -> Mapping[str, str]:
-        """The themes there are: their names, and their titles as English msgids."""
-        ...
-
-    async def choose_theme(self) -> None:
-        """Let the person choose a theme, and save it."""
-
-    async def show_keys(self) -> None:
-        """Show all keys, to bind them elsewhere."""
-
 
 Handler = Callable[[Front, str], Awaitable[None]]
 """What a command does: gets the program and what was written after the command's name."""
-
-
-class OnScreen:
-    """A handler that needs the full-screen app; elsewhere it says so. A decorator."""
-
-    def __init__(self, handler: Callable[[FullScreen, str], Awaitable[None]]) -> None:
-        self._handler = handler
-        self.__doc__ = handler.__doc__
-
-    async def __call__(self, front: Front, argument: str) -> None:
-        """Do it in the app.
-
-        Raises:
-            UserError: there is no screen.
-        """
-        if front.full_screen is None:
-            raise UserError(_("This needs the full screen: start glmtui without --plain."))
-        await self._handler(front.full_screen, argument)
 
 
 def apply_options(settings: Settings, options: AppOptions) -> None:

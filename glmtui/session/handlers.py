@@ -13,11 +13,10 @@ from glmtui.errors import UserError
 from glmtui.i18n import _, listing, ngettext
 from glmtui.reasoning import answer_of
 from glmtui.session import own_settings
-from glmtui.session.front import OnScreen
 from glmtui.settings import BY_KEY, named
 
 if TYPE_CHECKING:
-    from glmtui.session.front import Front, FullScreen
+    from glmtui.session.front import Front
 
 BUILT_IN = ("nano", "builtin", "built-in", "default", "内置")
 """Names of the model that ships with glmtui."""
@@ -39,8 +38,7 @@ async def show_help(app: Front, argument: str) -> None:
         raise UserError(commands.unknown(name))
 
 
-@OnScreen
-async def show_keys(app: FullScreen, _argument: str) -> None:
+async def show_keys(app: Front, _argument: str) -> None:
     """Show all keys, to bind them elsewhere."""
     await app.show_keys()
 
@@ -246,13 +244,14 @@ def _delete_preset(app: Front, name: str) -> None:
     app.say(_("The preset {name} is deleted.").format(name=name))
 
 
-@OnScreen
-async def theme(app: FullScreen, argument: str) -> None:
-    """Change the theme, or choose one with preview."""
+async def theme(app: Front, argument: str) -> None:
+    """Change the theme; without a name, show which there are."""
     if not argument:
-        await app.choose_theme()
+        await app.show_themes()
     elif argument in app.theme_titles:
         await app.change_setting("ui.theme", argument)
+        if app.full_screen is None:
+            app.say(_("The full screen will have the theme {name}.").format(name=argument))
     else:
         names = listing(app.theme_titles)
         raise UserError(

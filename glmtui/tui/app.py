@@ -18,12 +18,12 @@ from glmtui.chat.library import Library
 from glmtui.errors import UserError
 from glmtui.i18n import _
 from glmtui.options import AppOptions
-from glmtui.session import commands
+from glmtui.session import commands, keys
 from glmtui.session.desk import Desk
 from glmtui.session.front import apply_options, load_model, make_worker, write_new_file
 from glmtui.session.model_link import ModelLink
 from glmtui.settings import Settings, named
-from glmtui.tui import keys
+from glmtui.tui.bindings import bindings
 from glmtui.tui.preferences import Preferences
 from glmtui.tui.screens.chat import ChatScreen
 from glmtui.tui.signals import when_told_to_end
@@ -67,7 +67,7 @@ class GlmTui(App[None]):
     COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {_palette}
     ENABLE_COMMAND_PALETTE = True
     COMMAND_PALETTE_BINDING = "ctrl+p"
-    BINDINGS: ClassVar[list[BindingType]] = [*keys.bindings("app")]
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings("app")]
     INTERRUPT_SECONDS = 2.0
 
     def __init__(
@@ -408,7 +408,7 @@ class GlmTui(App[None]):
         """The titles of the themes, by their names."""
         return {name: file.title for name, file in self.themes.files.items()}
 
-    async def choose_theme(self) -> None:
+    async def show_themes(self) -> None:
         """Choose a theme with preview."""
         from glmtui.tui.screens.themes import ThemeScreen
 

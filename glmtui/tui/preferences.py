@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from glmtui import i18n
+from glmtui.session import keys
 from glmtui.session.front import load_model
 from glmtui.session.own_settings import change_here, own, reset_here
 from glmtui.settings_schema import BY_KEY, Setting
-from glmtui.tui import keys
 
 if TYPE_CHECKING:
     from glmtui.settings import Settings

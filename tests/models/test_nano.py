@@ -15,8 +15,7 @@ from glmtui.models.nano import corpus as tables
 from glmtui.models.nano.corpus import Corpus, heldout, normalised, parse
 from glmtui.models.nano.train import read_legs
 from glmtui.models.responses import process_response
-from glmtui.session import commands
-from glmtui.tui import keys
+from glmtui.session import commands, keys
 
 NANO = Path(tables.__file__).parent
 

@@ -97,11 +97,11 @@ def test_blocks(lines: list[str], text: str) -> None:
 
 
 def test_errors_are_lines_and_the_exit_code_of_a_script() -> None:
-    code, output, errors = chat("/nonsense\n/quant\n/theme\n/regenrate\nstill here\n", "Yes.")
+    code, output, errors = chat("/nonsense\n/quant\n/theme nope\n/regenrate\nstill here\n", "Yes.")
     assert code == 1
     assert "There is no command /nonsense" in errors
     assert "/quant 4|8|none: Change the bits" in errors
-    assert "without --plain" in errors
+    assert "There is no theme 'nope'. There are: ansi," in errors
     assert "Did you mean /regenerate" in errors
     assert output.endswith("nano: Yes.\n")
     assert chat(Typist("/nonsense"))[0] == 0, "a person has seen it"
@@ -118,10 +118,27 @@ def test_no_model_fails_the_script_and_keeps_the_message() -> None:
     assert Drafts().get("") == "hello"
 
 
-def test_help_lists_what_works_here_and_everything_listed_is_in_the_table() -> None:
+def test_help_lists_all_commands() -> None:
     output = chat("/help\n")[1]
     for command in commands.COMMANDS:
-        assert (f"\n{command.usage}: " in output) is not command.needs_screen, command.name
+        assert f"\n{command.usage}: " in output, command.name
+
+
+def test_themes_keys_and_models_are_listed_with_the_way_to_change_them(home: Path) -> None:
+    own = home / "config" / "themes" / "own.toml"
+    own.parent.mkdir(parents=True)
+    own.write_text('title = "Mine"\nprimary = "#ff0000"\n')
+    (own.parent / "torn.toml").write_text("title =")
+    code, output, _errors = chat("/theme\n/theme midnight\n/theme\n/keys\n/models\n")
+    assert code == 0
+    assert "\nglmtui-dark (in use): Ink and jade\n" in output
+    assert "\nmidnight (in use): Midnight\n" in output
+    assert "\nown: Mine\n/theme NAME uses one" in output
+    assert "\nF3: Show or hide the settings: app.settings\n" in output
+    assert f"under [keys] in {home / 'config' / 'config.toml'} binds others." in output
+    assert "\nnano " in output
+    assert output.endswith("/model NAME loads one.\n")
+    assert Settings.load()["ui.theme"] == "midnight"
 
 
 def test_conversations_are_listed_found_and_opened_by_number() -> None:
@@ -202,7 +219,7 @@ def test_lines_are_completed_from_the_same_table() -> None:
     chat(typist)
     assert "/quant " in typist.complete("/q")
     assert list(typist.complete("/quant ")) == ["/quant 4", "/quant 8", "/quant none"]
-    assert list(typist.complete("/the")) == [], "it needs the screen"
+    assert list(typist.complete("/theme mid")) == ["/theme midnight"]
     assert list(typist.complete("hello")) == []
 
 

@@ -8,7 +8,7 @@ import pytest
 from textual.widget import Widget
 from tui.app_support import ScriptedWorker, running, screen_lines, send, settled, visible_text, wait_until
 
-from glmtui.tui import keys
+from glmtui.session import keys
 from glmtui.tui.screens.help import HelpScreen
 
 
@@ -199,4 +199,4 @@ async def test_every_binding_of_the_app_is_in_the_table() -> None:
             for binding in bindings
             if binding.id
         }
-        assert ids <= set(keys.BY_ID), "a binding with an id is missing in glmtui.tui.keys"
+        assert ids <= set(keys.BY_ID), "a binding with an id is missing in glmtui.session.keys"

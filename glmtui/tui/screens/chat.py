@@ -14,11 +14,11 @@ from textual.content import Content
 from textual.timer import Timer
 
 from glmtui.i18n import _
-from glmtui.session import commands
+from glmtui.session import commands, keys
 from glmtui.session.own_settings import own
 from glmtui.session.view import AnswerHandle, Kind
 from glmtui.text import one_line
-from glmtui.tui import keys, mentions
+from glmtui.tui import mentions
 from glmtui.tui.compositor import WholeGlyphs
 from glmtui.tui.screens.panes import PaneScreen
 from glmtui.tui.widgets.bars import KeyHints, TitleBar

@@ -12,7 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from glmtui.i18n import _
-from glmtui.tui.keys import SCOPES, Scope
+from glmtui.session.keys import SCOPES, Scope
 from glmtui.tui.screens.panes import PaneScreen
 
 HEIGHTS = [(0, "-tiny"), (PaneScreen.TINY, "-low")]
@@ -51,8 +51,7 @@ class HelpScreen(ModalScreen[None]):
         self.query_one("#help-text").focus()
 
     def _text(self) -> str:
-        from glmtui.session import commands
-        from glmtui.tui import keys
+        from glmtui.session import commands, keys
 
         here: list[Scope] = list(dict.fromkeys([self._scope, "app"]))
         others: list[Scope] = [scope for scope in SCOPES if scope not in here]

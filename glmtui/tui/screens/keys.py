@@ -15,8 +15,8 @@ from textual.widgets.option_list import Option
 
 from glmtui.errors import UserError
 from glmtui.i18n import _
-from glmtui.tui import keys
-from glmtui.tui.keys import BY_ID, KEYS, SCOPES, Key
+from glmtui.session import keys
+from glmtui.session.keys import BY_ID, KEYS, SCOPES, Key
 
 if TYPE_CHECKING:
     from glmtui.tui.app import GlmTui

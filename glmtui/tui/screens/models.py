@@ -17,10 +17,11 @@ from textual.widgets.option_list import Option
 
 from glmtui.engine.events import ModelEntry, ModelList, Quant
 from glmtui.i18n import _
+from glmtui.session import keys
 from glmtui.session.model_shelf import ModelShelf
 from glmtui.session.stats import parameters, size
 from glmtui.text import one_line
-from glmtui.tui import keys
+from glmtui.tui.bindings import bindings
 from glmtui.tui.cells import cell
 from glmtui.tui.widgets.progress import progress
 from glmtui.tui.widgets.prose import Prose
@@ -35,7 +36,7 @@ Question = Literal["download", "remove"]
 class ModelTable(OptionList):
     """The rows; headings cannot be chosen."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [*keys.bindings("models")]
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings("models")]
 
     @property
     def models(self) -> ModelsScreen:

@@ -9,7 +9,7 @@ from textual import events
 from textual.geometry import Size
 from textual.screen import Screen
 
-from glmtui.tui import keys
+from glmtui.session import keys
 from glmtui.tui.widgets.composer import Composer
 from glmtui.tui.widgets.history import HistoryPane
 from glmtui.tui.widgets.queue import QueueStrip

@@ -19,7 +19,7 @@ from glmtui.errors import UserError
 from glmtui.i18n import _, ngettext
 from glmtui.text import clean, one_line
 from glmtui.tui import mentions
-from glmtui.tui.keys import bindings
+from glmtui.tui.bindings import bindings
 from glmtui.tui.widgets.completion import Completion, CompletionList
 from glmtui.tui.widgets.prompt import Prompt
 

@@ -24,7 +24,7 @@ from textual.widgets.option_list import Option
 
 from glmtui.i18n import _
 from glmtui.text import one_line
-from glmtui.tui import keys
+from glmtui.tui.bindings import bindings
 from glmtui.tui.widgets.history_rows import conversation_row, day_name, hit_row
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 class ConversationList(OptionList):
     """The list itself; headings between the days cannot be chosen."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [*keys.bindings("history")]
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings("history")]
 
     @property
     def pane(self) -> HistoryPane:

@@ -16,8 +16,8 @@ from textual.widget import Widget
 
 from glmtui.i18n import _
 from glmtui.text import one_line
+from glmtui.tui.bindings import bindings
 from glmtui.tui.cells import cell
-from glmtui.tui.keys import bindings
 
 if TYPE_CHECKING:
     from glmtui.session.waiting import Waiting

@@ -17,7 +17,7 @@ from textual.widgets import Input
 from glmtui.i18n import LANGUAGES, N_, _
 from glmtui.settings import Setting, Settings, Value
 from glmtui.text import one_line
-from glmtui.tui import keys
+from glmtui.tui.bindings import bindings
 
 UNSET = {
     "model.source": N_("nano (built in)"),
@@ -77,9 +77,9 @@ def stepped(setting: Setting, value: Value, direction: int) -> Value:
 
 
 class Row(Widget, can_focus=True):
-    """A title and a value; the keys are in the scope ``settings`` of `glmtui.tui.keys`."""
+    """A title and a value; the keys are in the scope ``settings`` of `glmtui.session.keys`."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [*keys.bindings("settings")]
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings("settings")]
     steps: bool = True
     """Whether the arrow keys change the value."""
 

@@ -13,7 +13,7 @@ from textual.reactive import var
 
 from glmtui.i18n import _
 from glmtui.reasoning import answer_of
-from glmtui.tui.keys import bindings
+from glmtui.tui.bindings import bindings
 from glmtui.tui.widgets.column_view import ColumnView
 from glmtui.tui.widgets.entries import Entry
 from glmtui.tui.widgets.lines_view import LinesView

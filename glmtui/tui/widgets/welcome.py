@@ -15,8 +15,8 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from glmtui.i18n import N_, _
+from glmtui.session.keys import shown
 from glmtui.session.model_link import ChatStatus
-from glmtui.tui.keys import shown
 from glmtui.tui.widgets.prose import Prose
 
 if TYPE_CHECKING:

@@ -9,12 +9,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from glmtui.i18n import N_, _, sentences
-
-if TYPE_CHECKING:
-    from textual.binding import Binding
 
 Scope = Literal["app", "composer", "queue", "transcript", "history", "settings", "models"]
 
@@ -151,17 +148,6 @@ _NAMES = {
     "pagedown": "PgDn", "home": "Home", "end": "End", "tab": "Tab", "left_square_bracket": "[",
     "right_square_bracket": "]", "question_mark": "?",
 }  # fmt: skip
-
-
-def bindings(scope: Scope) -> list[Binding]:
-    """Return the Textual bindings of `scope`, for a widget's ``BINDINGS``."""
-    from textual.binding import Binding
-
-    return [
-        Binding(key.keys, key.action, key.help, id=key.id, priority=key.priority, show=bool(key.hint))
-        for key in KEYS
-        if key.scope == scope
-    ]
 
 
 def keys_of(key: Key, overrides: Mapping[str, str]) -> list[str]:

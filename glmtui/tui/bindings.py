@@ -1,0 +1,16 @@
+"""The table of keys as Textual wants it."""
+
+from __future__ import annotations
+
+from textual.binding import Binding
+
+from glmtui.session.keys import KEYS, Scope
+
+
+def bindings(scope: Scope) -> list[Binding]:
+    """Return the Textual bindings of `scope`, for a widget's ``BINDINGS``."""
+    return [
+        Binding(key.keys, key.action, key.help, id=key.id, priority=key.priority, show=bool(key.hint))
+        for key in KEYS
+        if key.scope == scope
+    ]
