@@ -7,23 +7,22 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from textual.app import App
 from textual.binding import BindingType
 
-from glmtui import i18n, paths
+from glmtui import i18n
 from glmtui.chat.library import Library
 from glmtui.errors import UserError
 from glmtui.i18n import _
 from glmtui.options import AppOptions
-from glmtui.session import commands, keys
+from glmtui.session import commands
 from glmtui.session.desk import Desk
-from glmtui.session.front import apply_options, load_model, make_worker, write_new_file
+from glmtui.session.front import apply_options, load_model, make_worker
 from glmtui.session.model_link import ModelLink
 from glmtui.settings import Settings, named
 from glmtui.tui.bindings import bindings
+from glmtui.tui.front import FrontApp
 from glmtui.tui.preferences import Preferences
 from glmtui.tui.screens.chat import ChatScreen
 from glmtui.tui.signals import when_told_to_end
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 1 / 12
 MEMORY_SECONDS = 2.0
-LONG_ANSWER_SECONDS = 8.0
 WATCH_SECONDS = 1.0
 """Between two looks at whether others wrote to the settings, a theme or the open conversation."""
 
@@ -53,7 +51,7 @@ def _palette() -> type[Provider]:
     return CommandProvider
 
 
-class GlmTui(App[None]):
+class GlmTui(FrontApp):
     """A full-screen chat with ChatGLM models.
 
     Args:
@@ -324,49 +322,12 @@ class GlmTui(App[None]):
         if not isinstance(self.screen, CommandPalette):
             self.push_screen(CommandPalette(placeholder=_("Search the commands"), id="--command-palette"))
 
-    # --- what the commands need (`Front`) ---
+    # --- what is made of several of these (`Front`) ---
 
     @property
     def full_screen(self) -> GlmTui:
         """This."""
         return self
-
-    @property
-    def draft(self) -> str:
-        """What is in the composer."""
-        return self.chat.composer.text
-
-    @draft.setter
-    def draft(self, text: str) -> None:
-        self.chat.composer.text = text
-
-    def say_markdown(self, text: str) -> None:
-        """Show a longer text of the app's own in the transcript."""
-        self.chat.say_markdown(text)
-
-    def shown_key(self, key_id: str) -> str:
-        """Return the key bound to an action, for people."""
-        return keys.shown(key_id, self.settings.keys)
-
-    def settings_changed(self) -> None:
-        """Draw the settings again."""
-        self.chat.settings_pane.reload()
-
-    async def show_conversations(self) -> None:
-        """Show or hide the history pane."""
-        await self.chat.toggle_history()
-
-    async def show_settings(self) -> None:
-        """Show or hide the settings pane."""
-        await self.chat.toggle_settings()
-
-    async def search(self, text: str = "") -> None:
-        """Search in the history pane."""
-        await self.chat.search(text)
-
-    async def show_trash(self) -> None:
-        """List the trash in the history pane."""
-        await self.chat.show_trash()
 
     async def show_presets(self) -> None:
         """Choose a preset, save the present values as one, or delete some."""
@@ -381,77 +342,3 @@ class GlmTui(App[None]):
                     handlers.save_preset(self, typed)
             case None:  # some may have been deleted
                 self.settings_changed()
-
-    def show_queue(self) -> None:
-        """Go to the waiting messages, or back."""
-        self.chat.toggle_queue()
-
-    def locate(self, text: str) -> Path:
-        """Return the file at this path."""
-        return paths.typed(text)
-
-    def edit(self, message_id: str) -> None:
-        """Put a message into the composer."""
-        self.chat.edit(message_id)
-
-    def opened(self, message_id: str | None) -> None:
-        """Go to the conversation that was opened."""
-        self.chat.close_overlays()
-        self.chat.composer.focus()
-        if message_id:
-            self.chat.go_to(message_id)
-
-    # --- what the commands need of a screen (`FullScreen`) ---
-
-    @property
-    def theme_titles(self) -> dict[str, str]:
-        """The titles of the themes, by their names."""
-        return {name: file.title for name, file in self.themes.files.items()}
-
-    async def show_themes(self) -> None:
-        """Choose a theme with preview."""
-        from glmtui.tui.screens.themes import ThemeScreen
-
-        await self.push_screen_wait(ThemeScreen(self.themes.files))
-
-    async def show_keys(self) -> None:
-        """Show all keys, to bind them elsewhere."""
-        from glmtui.tui.screens.keys import KeysScreen
-
-        await self.push_screen(KeysScreen(self.preferences))
-
-    # --- for people ---
-
-    def say(self, text: str, *, warning: bool = False) -> None:
-        """Say something short, for a moment."""
-        self.notify(text, severity="warning" if warning else "information", markup=False)
-
-    async def ask(self, title: str, value: str = "") -> str | None:
-        """Ask for a line of text."""
-        from glmtui.tui.screens.prompt import PromptScreen
-
-        return await self.push_screen_wait(PromptScreen(title, value))
-
-    def copy(self, text: str) -> None:
-        """Copy to the clipboard: through the terminal at once, then by the platform's tool."""
-        self.copy_to_clipboard(text)
-        self.run_worker(self._copy_with_tool(text), group="clipboard", exclusive=True)
-
-    async def _copy_with_tool(self, text: str) -> None:
-        from glmtui.session import clipboard
-
-        self.say(clipboard.said(await clipboard.copied_with_tool(text)))
-
-    async def write_file(self, path: Path, text: str) -> None:
-        """Write a file that is not there yet."""
-        await write_new_file(path, text)
-        self.say(_("Written to {path}").format(path=path))
-
-    def call_back(self, seconds: float) -> None:
-        """Make oneself heard after a long answer, if the person looks elsewhere."""
-        if self.app_focus or seconds < LONG_ANSWER_SECONDS:
-            return
-        if self.settings["ui.notify"] == "bell":
-            self.bell()
-        elif self.settings["ui.notify"] == "system" and self._driver is not None:
-            self._driver.write("\x1b]9;" + _("glmtui: the answer is complete") + "\x07")
