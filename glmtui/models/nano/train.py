@@ -12,6 +12,7 @@ import copy
 import json
 import math
 import random
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -259,6 +260,21 @@ def write(model: ChatGLM, file: Path) -> None:
     save_file(tensors, file, metadata={"format": "pt"})
 
 
+def average(folders: list[Path], output: Path) -> None:
+    """Write the mean of the weights in `folders`, trained on from each other; the last tells how.
+
+    It hears more questions right than any of them (Wortsman and others, "Model soups", 2022).
+    """
+    models = [load_file(folder / "model.safetensors") for folder in folders]
+    tensors = {
+        name: torch.stack([model[name].float() for model in models]).mean(0).to(tensor.dtype)
+        for name, tensor in models[0].items()
+    }
+    output.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, output / "model.safetensors", metadata={"format": "pt"})
+    shutil.copyfile(folders[-1] / "training.json", output / "training.json")
+
+
 def read_legs(folder: Path) -> list[dict[str, Any]]:
     """Return how the weights in `folder` were trained: one entry a run, each going on from the last."""
     legs: list[dict[str, Any]] = json.loads((folder / "training.json").read_text(encoding="utf-8"))
@@ -276,7 +292,14 @@ def main() -> None:
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--start", type=Path, help="folder of weights to go on from")
     parser.add_argument("--output", type=Path, default=FOLDER)
-    options = Options(**vars(parser.parse_args()))
+    parser.add_argument(
+        "--average", type=Path, nargs="+", help="folders whose mean to write, in place of training"
+    )
+    arguments = vars(parser.parse_args())
+    if folders := arguments.pop("average"):
+        average(folders, arguments["output"])
+        return
+    options = Options(**arguments)
     with tempfile.TemporaryDirectory() as folder:
         rendezvous = f"{folder}/rendezvous"
         spawn(train, (options, rendezvous), nprocs=options.processes)  # type: ignore[no-untyped-call]
