@@ -154,6 +154,9 @@ class GlmTui(FrontApp):
 
     def get_driver_class(self) -> type[Driver]:
         """Textual's choice, or on Unix ours, which knows when the terminal is gone."""
+        from glmtui.tui import alt_keys
+
+        alt_keys.teach()
         if sys.platform == "win32":
             return super().get_driver_class()
         from glmtui.tui.driver import TerminalDriver

@@ -175,3 +175,17 @@ def test_vi_keys_move_through_the_transcript(start: Start) -> None:
     terminal.wait(lambda text: "> " in text.split("╭")[-1])
     quoted = terminal.text.split("╭")[-1]
     assert "> Who are you?" in quoted
+
+
+def test_alt_with_a_key_types_nothing_and_sends_nothing(start: Start) -> None:
+    terminal = start()
+    answered(terminal)
+    terminal.type("first")
+    terminal.wait("│ first")
+    terminal.type("\x1b\r")  # Alt+Enter
+    terminal.type("second")
+    terminal.wait(lambda text: "│ first" in text and "│ second" in text)
+    terminal.type("\x1bp")  # Alt+P
+    terminal.wait(lambda text: "│ Who are you?" in text and "│ first" not in text)
+    terminal.type("\x1bn")  # Alt+N
+    terminal.wait(lambda text: bool(re.search("│ second +│", text)) and "│ first" in text)
