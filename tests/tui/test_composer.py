@@ -78,6 +78,27 @@ async def test_enter_sends_and_ctrl_j_makes_a_line() -> None:
         assert composer.history == ["你好\nx"]
 
 
+async def test_keys_that_come_all_at_once_do_what_they_do_one_by_one() -> None:
+    async with running() as (pilot, composer):
+        for key in ("a", "b", "backspace", "c", "ctrl+j", "d", "e", "left", "f", "enter", "n"):
+            composer.prompt.post_message(events.Key(key, key if len(key) == 1 else None))
+        await pilot.pause()
+        assert (sent(pilot), composer.text) == (["ac\ndfe"], "n")
+        composer.text = ""
+        await pilot.pause()
+        for key in (*"/he", "tab", "x"):
+            composer.prompt.post_message(events.Key(key, key if len(key) == 1 else None))
+        await pilot.pause()
+        assert composer.text == "/help x"
+
+
+async def test_an_earlier_prompt_that_is_changed_is_completed_like_any_other() -> None:
+    async with running(history=["old"]) as (pilot, composer):
+        await pilot.press("up", "backspace", "backspace", "backspace")
+        await type_text(pilot, "/he")
+        assert composer.popup.is_open
+
+
 async def test_the_reverse_by_setting_at_any_time() -> None:
     async with running(enter_sends=False) as (pilot, composer):
         assert "Ctrl+J sends" in screen_text(pilot.app)

@@ -102,11 +102,12 @@ class Composer(Vertical):
         self.completions = completions
         self.files = files
         self.take_file = take_file
-        self.prompt = Prompt(history)
+        self.prompt = Prompt(self, history)
         self.popup = CompletionList()
         self._searching = False
         self._named: str | None = None
         """The name whose files are offered or being looked for."""
+        self._offered_for = ""
         self.set_reactive(Composer.enter_sends, enter_sends)
 
     def compose(self) -> ComposeResult:
@@ -193,7 +194,7 @@ class Composer(Vertical):
     @on(TextArea.Changed)
     def _text_changed(self, event: TextArea.Changed) -> None:
         event.stop()
-        self._offer()
+        self.catch_up()
         self.post_message(self.Changed(self))
 
     @on(TextArea.SelectionChanged)
@@ -203,6 +204,7 @@ class Composer(Vertical):
             self._offer()
 
     def _offer(self) -> None:
+        self._offered_for = self.prompt.text
         before, named, self._named = self.prompt.text_before_cursor, self._named, None
         offers: Sequence[Completion] = ()
         if self._searching:
@@ -232,7 +234,6 @@ class Composer(Vertical):
 
     def _show(self, offers: Sequence[Completion]) -> None:
         self.popup.show(offers, index=len(offers) - 1 if self._searching else 0)
-        self.prompt.popup_open = bool(offers)
 
     def _take_offer(self, *, send: bool = False) -> bool:
         """Write the chosen offer. With `send`, False when it is already written and may be sent."""
@@ -280,16 +281,21 @@ class Composer(Vertical):
             return
         self.prompt.put_for(typed, words, whole)
 
-    @on(Prompt.Pressed)
-    def _popup_key(self, event: Prompt.Pressed) -> None:
-        event.stop()
-        if event.key == "escape":
+    def catch_up(self) -> bool:
+        """Offer what fits what is written by now, also before word of the change is here."""
+        if self.prompt.text != self._offered_for:
+            self._offer()
+        return self.popup.is_open
+
+    def press(self, key: str) -> None:
+        """Take a key that belongs to the popup."""
+        if key == "escape":
             self._searching, self._named = False, None
             self._show(())
-        elif event.key == "tab":
+        elif key == "tab":
             self._take_offer()
         else:
-            self.popup.move(-1 if event.key in ("up", "ctrl+p") else 1)
+            self.popup.move(-1 if key in ("up", "ctrl+p") else 1)
 
     @on(CompletionList.Chosen)
     def _offer_clicked(self, event: CompletionList.Chosen) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from textual import events
 from textual.actions import SkipAction
 from textual.binding import Binding, BindingType
 from textual.geometry import Offset
-from textual.message import Message
 from textual.widgets import TextArea
 from textual.widgets.text_area import Location, Selection
 
@@ -20,6 +19,16 @@ from glmtui.tui.words import next_character, next_word, previous_character, prev
 
 HISTORY_LIMIT = 1000
 """Prompts that are remembered."""
+
+
+class Popup(Protocol):
+    """What lies over the text area, as the text area knows it."""
+
+    def catch_up(self) -> bool:
+        """Offer what fits what is written by now; return whether there is something."""
+
+    def press(self, key: str) -> None:
+        """Take a key of `Prompt.POPUP_KEYS`."""
 
 
 class Prompt(TextArea):
@@ -57,20 +66,12 @@ class Prompt(TextArea):
         Binding("alt+right,alt+f", "cursor_word_right", N_("A word right"), show=False),
     ]
 
-    class Pressed(Message):
-        """Escape, tab, up or down were pressed while the popup is open."""
-
-        def __init__(self, key: str) -> None:
-            super().__init__()
-            self.key = key
-
     POPUP_KEYS: ClassVar[frozenset[str]] = frozenset({"escape", "tab", "up", "down", "ctrl+p", "ctrl+n"})
 
-    def __init__(self, history: Sequence[str] = ()) -> None:
+    def __init__(self, popup: Popup, history: Sequence[str] = ()) -> None:
         self.folds = Folds()
         super().__init__(soft_wrap=True, tab_behavior="focus", highlight_cursor_line=False)
-        self.popup_open = False
-        """Arrows, tab and escape belong to the popup."""
+        self._popup = popup
         self.history_entries = list(history)
         self._place: int | None = None
         self._draft = ""
@@ -125,8 +126,8 @@ class Prompt(TextArea):
 
     @property
     def walking(self) -> bool:
-        """Whether an earlier prompt is shown."""
-        return self._place is not None
+        """Whether an earlier prompt is shown, as it was sent."""
+        return self._place is not None and self.text == self.history_entries[self._place]
 
     def remember(self, text: str) -> None:
         """Add a sent prompt to the history."""
@@ -181,23 +182,30 @@ class Prompt(TextArea):
     # --- keys ---
 
     async def _on_key(self, event: events.Key) -> None:
-        if self.popup_open and event.key in self.POPUP_KEYS:
-            event.stop()
-            event.prevent_default()
-            self.post_message(self.Pressed(event.key))
-        elif event.key == "enter":
-            event.prevent_default()  # a binding of the composer, so that it can be bound elsewhere
-        else:
-            if (
-                event.is_printable
-                and event.character
-                and (character := clean(event.character)) != event.character
-            ):
-                event.stop()
-                event.prevent_default()
-                self.insert_text(character)
-                return
-            await super()._on_key(event)
+        """Do what the key means before the next one is looked at.
+
+        Textual asks for bindings only after the key went up to the app: what was typed behind a backspace, an
+        arrow or Enter in the meantime would be written before it.
+        """
+        if self._popup.catch_up() and event.key in self.POPUP_KEYS:
+            self._popup.press(event.key)
+        elif event.is_printable and event.character:
+            if (character := clean(event.character)) == event.character:
+                return await super()._on_key(event)
+            self.insert_text(character)
+        elif not await self._act(event.key):
+            event.prevent_default()  # Enter is a binding of the composer, so that it can be bound elsewhere
+            return None
+        event.stop()
+        event.prevent_default()
+        return None
+
+    async def _act(self, key: str) -> bool:
+        """Do what `key` is bound to here or in the composer; return whether that is something."""
+        bound = self.screen.active_bindings.get(key)
+        if bound is None or not bound.enabled or bound.node not in (self, self.parent):
+            return False
+        return await self.app.run_action(bound.binding.action, bound.node)
 
     def scroll_cursor_visible(self, center: bool = False, animate: bool = False) -> Offset:
         """Bring the cursor into view, if it is in the text.
