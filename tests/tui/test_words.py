@@ -16,6 +16,7 @@ from glmtui.tui.words import next_character, next_word, previous_character, prev
         ("我们的模型没有加载", ["我们", "的", "模型", "没有", "加载"]),
         ("run glmtui ask，好吗？", ["run", "glmtui", "ask", "，", "好", "吗", "？"]),
         ("カタカナ漢字", ["カタカナ", "漢字"]),
+        ("你好世界", ["你好", "世界"]),
         ("  ", []),
     ],
 )
