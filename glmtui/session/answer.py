@@ -47,14 +47,17 @@ class Answer:
             self.saved = len(self.text)
 
     def finish(self, saving: Saving, state: State, stats: Stats | None, error: str) -> Message:
-        """Write the final text with what is known about it; return the message."""
+        """Write the final text with what is known about it; return the message.
+
+        Where an answer is gone on with, its tokens are those of all parts, its speed is the last one's.
+        """
         meta: dict[str, Any] = {"error": error} if error else {}
         if stats:
-            meta |= {
-                "tokens": stats.answer_tokens,
-                "prompt_tokens": stats.prompt_tokens,
-                "tokens_per_second": round(stats.tokens_per_second, 1),
-            }
+            before = self.conversation.messages[self.message_id].meta.get("tokens")
+            meta["tokens"] = stats.answer_tokens + (before if isinstance(before, int) else 0)
+            meta["prompt_tokens"] = stats.prompt_tokens
+            if stats.answer_tokens:
+                meta["tokens_per_second"] = round(stats.tokens_per_second, 1)
         with saving():
             self.conversation.finish(self.message_id, self.text, state, meta)
         return self.conversation.messages[self.message_id]

@@ -205,6 +205,7 @@ async def test_continuing_an_answer_keeps_what_was_there() -> None:
         await wait_until(pilot, lambda: saved(app).branch()[-1].state == "done")
         assert saved(app).branch()[-1].text == "one two three"
         assert worker.generated[-1].continue_answer
+        await wait_until(pilot, lambda: "nano · 3 tokens ·" in visible_text(app.chat.transcript))
 
 
 async def test_an_answer_goes_on_in_its_own_conversation() -> None:
