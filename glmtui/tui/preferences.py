@@ -101,6 +101,7 @@ class Preferences:
             await app.rebuild()
         if "ui.send_key" in changed:
             app.chat.composer.enter_sends = self._settings["ui.send_key"] == "enter"
+            app.chat.update_hints()
         if changed & {"ui.history_pane", "ui.settings_pane"}:
             app.chat.apply_panes()
         app.chat.settings_pane.reload()

@@ -38,11 +38,13 @@ async def running(
     worker: ScriptedWorker | None = None,
     options: AppOptions = AppOptions(),  # noqa: B008 (frozen)
     size: tuple[int, int] = (120, 36),
+    *,
+    notifications: bool = False,
 ) -> AsyncIterator[tuple[Pilot[None], GlmTui, ScriptedWorker]]:
     """Run the app until the model is loaded (or half loaded, if the worker holds it)."""
     worker = worker or ScriptedWorker()
     app = GlmTui(options, worker=worker)
-    async with app.run_test(size=size) as pilot:
+    async with app.run_test(size=size, notifications=notifications) as pilot:
         expected = ("loading",) if worker.hold_load else ("ready", "none")
         await wait_until(pilot, lambda: app.controller.status.activity in expected)
         await settled(pilot)

@@ -200,3 +200,31 @@ async def test_every_binding_of_the_app_is_in_the_table() -> None:
             if binding.id
         }
         assert ids <= set(keys.BY_ID), "a binding with an id is missing in glmtui.session.keys"
+
+
+async def test_what_is_said_in_passing_covers_nothing_that_is_written() -> None:
+    async with running(size=(80, 24), notifications=True) as (pilot, app, _worker):
+        await pilot.press(*"ab", "ctrl+j", *"c", "alt+e")
+        await wait_until(pilot, lambda: any("Nothing is folded" in line for line in screen_lines(app)))
+        said = next(y for y, line in enumerate(screen_lines(app)) if "Nothing is folded" in line)
+        assert said + 2 <= app.chat.composer.region.y
+        assert any(line.rstrip().endswith("│") and "│ c " in line for line in screen_lines(app))
+        await pilot.press("ctrl+j", "ctrl+j")
+        await wait_until(
+            pilot, lambda: app.screen.query_one("Toast").region.bottom <= app.chat.composer.region.y
+        )
+
+
+async def test_the_hints_say_what_the_keys_do() -> None:
+    worker = ScriptedWorker(hold=True)
+    async with running(worker) as (pilot, app, _worker):
+        assert "Ctrl+J new line" in visible_text(app.chat.hints)
+        await app.change_setting("ui.send_key", "ctrl+enter")
+        await wait_until(pilot, lambda: "Ctrl+J send" in visible_text(app.chat.hints))
+        await app.change_setting("ui.send_key", "enter")
+        await send(pilot, "one")
+        await wait_until(pilot, lambda: "Esc stop" in visible_text(app.chat.hints))
+        await send(pilot, "two")
+        await pilot.press("f7")
+        await wait_until(pilot, lambda: "Esc back" in visible_text(app.chat.hints))
+        assert "Esc stop" not in visible_text(app.chat.hints)

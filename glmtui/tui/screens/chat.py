@@ -98,6 +98,15 @@ class ChatScreen(PaneScreen):
     def on_mount(self) -> None:
         """Move what moves."""
         self.set_interval(1 / 8, self.status_line.animate_tick)
+        self.screen_layout_refresh_signal.subscribe(self, lambda _screen: self._lift_toasts())
+
+    def _lift_toasts(self) -> None:
+        """Keep what is said in passing off what is being written, the keys and the status."""
+        top = self.queue_strip if self.queue_strip.display else self.composer
+        rows = min(self.size.height - top.region.y, self.size.height // 2)
+        for rack in self.query("ToastRack"):
+            if rack.styles.margin.bottom != rows:
+                rack.styles.margin = (0, 0, rows, 0)
 
     async def rebuild(self) -> None:
         """Make everything anew, in the language that is now in use."""
@@ -268,12 +277,18 @@ class ChatScreen(PaneScreen):
     def _hints(self) -> Sequence[tuple[str, str, str]]:
         own, scope = self.app.settings.keys, self.scope()
         stoppable = self.app.link.status.busy or self.app.link.loading
-        first = [key for key in keys.KEYS if key.id == "chat.stop" and stoppable]
         here = [key for key in keys.KEYS if key.scope == scope]
+        goes_back = any("escape" in keys.keys_of(key, own) for key in here)
+        first = [key for key in keys.KEYS if key.id == "chat.stop" and stoppable and not goes_back]
         everywhere = [key for key in keys.KEYS if key.scope == "app" and key.id != "chat.stop"]
         everywhere.sort(key=lambda key: key.id != f"app.{scope}")  # first what closes the pane one is in
+        words = {} if self.composer.enter_sends else {"composer.other_enter": _("send")}
         return [
-            (keys.shown(key.id, own), _(key.hint), f"app.{key.action}" if key.scope == "app" else "")
+            (
+                keys.shown(key.id, own),
+                words.get(key.id, _(key.hint)),
+                f"app.{key.action}" if key.scope == "app" else "",
+            )
             for key in (*first, *here, *everywhere)
             if key.hint
         ]
