@@ -56,6 +56,8 @@ def _read(path: Path) -> Iterator[list[Record]]:
     for data in _contents(path):
         try:
             document = json.loads(data.decode("utf-8-sig"))
+        except UnicodeDecodeError as error:
+            raise UserError(_("{path} is not a text file").format(path=path)) from error
         except (ValueError, RecursionError) as error:
             raise UserError(_("{path} is not JSON: {error}.").format(path=path, error=error)) from error
         yield from _conversations(document)

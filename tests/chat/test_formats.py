@@ -311,6 +311,13 @@ def test_what_is_no_conversation_is_refused_by_name(tmp_path: Path, library: Lib
     assert library.list() == []
 
 
+def test_a_file_that_is_no_text_is_called_so(tmp_path: Path, library: Library) -> None:
+    path = tmp_path / "picture.json"
+    path.write_bytes(b"\x89PNG\xff\xfe")
+    with pytest.raises(UserError, match=r"picture\.json is not a text file"):
+        import_file(path, library)
+
+
 def test_a_missing_file_is_named(tmp_path: Path, library: Library) -> None:
     for name in ("gone.json", "gone.jsonl"):
         with pytest.raises(UserError, match=name):
