@@ -284,3 +284,19 @@ async def test_a_find_can_be_opened_while_the_list_is_read_again(monkeypatch: py
         await pilot.pause()
         go_on.set()
         await wait_until(pilot, lambda: app.controller.conversation.id == conversation.id)
+
+
+async def test_walking_through_what_was_found_lists_nothing_else_and_escape_lists_all_again() -> None:
+    write("apple one", "apple two", "cherry")
+    async with running() as (pilot, app, _worker):
+        await wait_until(pilot, lambda: "cherry" in visible_text(app.chat.history))
+        await pilot.press("ctrl+o", *"apple")
+        await wait_until(pilot, lambda: "Found" in visible_text(app.chat.history))
+        await settled(pilot)
+        await pilot.press("enter", "end", "home")
+        assert "cherry" not in visible_text(app.chat.history)
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: app.controller.conversation.title == "apple two")
+        await pilot.press("ctrl+o", "escape")
+        await wait_until(pilot, lambda: "cherry" in visible_text(app.chat.history))
+        assert app.chat.history.search.has_focus

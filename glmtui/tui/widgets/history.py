@@ -118,12 +118,19 @@ class FilterLine(Static):
 class SearchField(Input):
     """Narrows the list while it is typed into."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [("down,escape", "leave", "")]
+    BINDINGS: ClassVar[list[BindingType]] = [("down", "leave", ""), ("escape", "clear", "")]
 
     def action_leave(self) -> None:
         """Go to the list."""
         assert isinstance(self.parent, HistoryPane)
-        self.parent.list.focus()
+        self.parent.focus_list()
+
+    def action_clear(self) -> None:
+        """Show all conversations again; where they are shown, go to the list."""
+        if self.value:
+            self.value = ""
+        else:
+            self.action_leave()
 
 
 class HistoryPane(Vertical):
@@ -215,6 +222,12 @@ class HistoryPane(Vertical):
             self.search.value = text
         self.search.focus()
 
+    def focus_list(self) -> None:
+        """Go to the list, to its first row if it has none chosen."""
+        self.list.focus()
+        if self.list.highlighted is None:
+            self.list.action_first()
+
     @work(exclusive=True, group="history")
     async def reload(self) -> None:
         """Read the folder again."""
@@ -243,12 +256,11 @@ class HistoryPane(Vertical):
         highlighted, scrolled = self._highlighted_id(), self.list.scroll_offset
         self.list.clear_options()
         self._shown, self._heading = 0, ""
-        searching = bool(self.search.value.strip()) and not self.in_trash
-        if searching:
+        if self._searching:
             self.list.add_options(self._hit_rows())
         else:
             self._more()
-        self._say_how_many(searching)
+        self._say_how_many()
         wanted = highlighted or self.current
         if wanted:
             for index, option in enumerate(self.list.options):
@@ -277,7 +289,13 @@ class HistoryPane(Vertical):
             first, before = hit.summary.id != before, hit.summary.id
             yield Option(hit_row(hit, query, width, first=first), id=f"hit-{number}")
 
-    def _say_how_many(self, searching: bool) -> None:
+    @property
+    def _searching(self) -> bool:
+        """Whether what was found is listed, and not all there is."""
+        return bool(self.search.value.strip()) and not self.in_trash
+
+    def _say_how_many(self) -> None:
+        searching = self._searching
         count = len(self._hits) if searching else len(self._summaries)
         title = _("Trash") if self.in_trash else _("Found") if searching else _("Conversations")
         self.heading.show(title, f"{count:,}" if count else "")
@@ -313,12 +331,13 @@ class HistoryPane(Vertical):
     @on(Input.Submitted, "#history-search")
     def _to_list(self, event: Input.Submitted) -> None:
         event.stop()
-        self.list.focus()
+        self.focus_list()
 
     @on(OptionList.OptionHighlighted)
     def _near_the_end(self, event: OptionList.OptionHighlighted) -> None:
         event.stop()
-        if self._shown < len(self._summaries) and event.option_index > self.list.option_count - 20:
+        more = not self._searching and self._shown < len(self._summaries)
+        if more and event.option_index > self.list.option_count - 20:
             self._more()
 
     @on(OptionList.OptionSelected)
