@@ -99,6 +99,26 @@ async def test_an_earlier_prompt_that_is_changed_is_completed_like_any_other() -
         assert composer.popup.is_open
 
 
+@pytest.mark.parametrize("ahead", range(4))
+async def test_no_line_begins_with_a_closing_mark_or_ends_with_an_opening_one(ahead: int) -> None:
+    async with running() as (pilot, composer):
+        composer.text = "x" * ahead + "你好，世界。（中文）「引号」！" * 12
+        await pilot.pause()
+        lines = [row for section in composer.prompt.wrapped_document.lines for row in section]
+        assert len(lines) > 3
+        assert all(line[0] not in "，。）」！" and line[-1] not in "（「" for line in lines)
+        assert "".join(lines) == composer.text
+
+
+async def test_the_cursor_stays_in_the_text_area_behind_blanks() -> None:
+    async with running() as (pilot, composer):
+        await pilot.press(*"word " * 16, *" " * 80)
+        await pilot.pause()
+        prompt = composer.prompt
+        assert prompt.cursor_screen_offset.x < prompt.content_region.right
+        assert composer.text == "word " * 16 + " " * 80
+
+
 async def test_the_reverse_by_setting_at_any_time() -> None:
     async with running(enter_sends=False) as (pilot, composer):
         assert "Ctrl+J sends" in screen_text(pilot.app)

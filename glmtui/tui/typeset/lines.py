@@ -85,12 +85,12 @@ def _wrap_paragraph(content: Content, width: int) -> Iterable[Line]:
     return lines
 
 
-def breaks(text: str, width: int) -> list[int]:
+def breaks(text: str, width: int, *, hanging: bool = True) -> list[int]:
     """Return the offsets in `text` at which to begin new lines, so that each takes at most `width` cells.
 
     Between words at the blank, between Chinese characters anywhere, but never so that a line begins with
     ``。`` or ends with ``（``. Only what is too long for any line is broken elsewhere. Blanks at the end of a
-    line may stand out.
+    line may stand out; where a cursor has to stand behind them, `hanging` is False.
     """
     found: list[int] = []
     start, cells, last = 0, 0, 0  # of the line; `last`: where it may be broken at the latest
@@ -100,7 +100,7 @@ def breaks(text: str, width: int) -> list[int]:
         size, blank, _wide = _kind(character)
         if at > start and _may_break(before, character):
             last, since = at, 0
-        while cells + size > width and at > start and size and not blank:
+        while cells + size > width and at > start and size and not (blank and hanging):
             if last > start:
                 start, cells = last, since
             else:

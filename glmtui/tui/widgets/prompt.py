@@ -14,6 +14,7 @@ from textual.widgets.text_area import Location, Selection
 
 from glmtui.i18n import N_
 from glmtui.text import clean
+from glmtui.tui.widgets import wrapping
 from glmtui.tui.widgets.folds import Folds
 from glmtui.tui.words import next_character, next_word, previous_character, previous_word
 
@@ -70,6 +71,7 @@ class Prompt(TextArea):
 
     def __init__(self, popup: Popup, history: Sequence[str] = ()) -> None:
         self.folds = Folds()
+        wrapping.teach()
         super().__init__(soft_wrap=True, tab_behavior="focus", highlight_cursor_line=False)
         self._popup = popup
         self.history_entries = list(history)
