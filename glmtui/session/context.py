@@ -18,6 +18,7 @@ class Context:
     def __init__(self, link: ModelLink, settings: Settings) -> None:
         self._link = link
         self._settings = settings
+        self._draft = ""
         self._count_id: int | None = None
         self._draft_id: int | None = None
 
@@ -32,8 +33,12 @@ class Context:
             turns.insert(0, Turn("system", system))
         return tuple(turns)
 
-    def measure(self, conversation: Conversation, draft: str) -> None:
-        """Ask how many tokens `conversation` has and `draft` would add; `take` brings the answers."""
+    def measure(self, conversation: Conversation, draft: str | None = None) -> None:
+        """Ask how many tokens `conversation` has and `draft` would add; `take` brings the answers.
+
+        None: the draft is as it was last told.
+        """
+        self._draft = draft = self._draft if draft is None else draft
         status = self._link.status
         info = status.info
         if status.activity != "ready" or info is None:

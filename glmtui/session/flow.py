@@ -98,8 +98,11 @@ class AnswerFlow:
         self.link.load(Load(source=source, **settings), name)
         self.view.status_changed()
 
-    def measure(self, draft: str = "") -> None:
-        """Ask how many tokens the conversation has and `draft` would add; the status shows the answers."""
+    def measure(self, draft: str | None = None) -> None:
+        """Ask how many tokens the conversation has and `draft` would add; the status shows the answers.
+
+        None: the draft is as it was last told.
+        """
         self._context.measure(self.conversation, draft)
         self.view.status_changed()
 

@@ -22,6 +22,8 @@ from tui.app_support import (
 from glmtui.chat.conversation import Conversation, Message
 from glmtui.options import AppOptions
 from glmtui.session.answer import Answer
+from glmtui.session.controller import ChatController
+from glmtui.tui.app import GlmTui
 
 
 async def test_it_opens_with_the_built_in_model_and_says_so() -> None:
@@ -359,3 +361,32 @@ async def test_what_another_program_writes_leaves_what_is_read_where_it_is() -> 
         assert "question 29" in "".join(read())
         assert "a notice" in "".join(read())
         assert "from elsewhere" not in "".join(read())
+
+
+async def test_the_tokens_of_a_draft_are_told_from_the_start_and_after_every_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[str | None] = []
+    measure = ChatController.measure
+    monkeypatch.setattr(
+        ChatController, "measure", lambda self, draft=None: (told.append(draft), measure(self, draft))
+    )
+
+    def shown(app: GlmTui) -> str:
+        return str(app.chat.composer.prompt.border_subtitle)
+
+    async with running() as (pilot, app, _worker):
+        app.chat.composer.text = "to be continued"
+        await wait_until(pilot, lambda: "15 tokens of" in shown(app))
+    told.clear()
+    worker = ScriptedWorker(hold=True, hold_load=True)
+    async with running(worker) as (pilot, app, _worker):
+        await wait_until(pilot, lambda: "to be continued" in told)
+        worker.finish_load()
+        await wait_until(pilot, lambda: "15 tokens of" in shown(app))
+        await send(pilot, "question")
+        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
+        app.chat.composer.text = "meanwhile"
+        await wait_until(pilot, lambda: "meanwhile" in told)
+        worker.finish()
+        await wait_until(pilot, lambda: "9 tokens of" in shown(app))

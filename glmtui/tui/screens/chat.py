@@ -173,8 +173,7 @@ class ChatScreen(PaneScreen):
     def _count(self) -> None:
         self.app.desk.keep_draft()
         draft = self.composer.text
-        if commands.parse(draft) is None:
-            self.app.controller.measure(draft)
+        self.app.controller.measure(draft if commands.parse(draft) is None else "")
 
     def _completions(self, before: str) -> Sequence[Completion]:
         return [
@@ -265,6 +264,7 @@ class ChatScreen(PaneScreen):
         self.settings_pane.reload()
         self.history.current = conversation.id
         self.history.reload()
+        self._count_later()  # there is more or less room now for what is being written
 
     def answer_ended(self, seconds: float) -> None:
         """Call the person back, if the answer was long and they look elsewhere."""
