@@ -51,11 +51,16 @@ def markdown(controller: ChatController) -> str:
     rows.append((_("Memory free"), size(psutil.virtual_memory().available)))
     if status.limit:
         rows.append(
-            (_("Context"), _("{used} of {limit} tokens").format(used=status.used, limit=status.limit))
+            (
+                _("Context"),
+                _("{used} of {limit} tokens").format(used=f"{status.used:,}", limit=f"{status.limit:,}"),
+            )
         )
     if status.tokens_per_second:
         rows.append((_("Speed"), _("{rate:.1f} tokens/s").format(rate=status.tokens_per_second)))
-    rows.append((_("Messages"), f"{len(conversation.branch())} / {len(conversation.messages)}"))
+    here, kept = len(conversation.branch()), len(conversation.messages)
+    messages = _("{here}, with other versions {all}").format(here=f"{here:,}", all=f"{kept:,}")
+    rows.append((_("Messages"), messages if kept > here else f"{here:,}"))
     if conversation.path:
         rows.append((_("File"), f"`{conversation.path}`"))
     head = f"| {_('What')} | {_('Figure')} |\n| --- | --- |"

@@ -185,6 +185,13 @@ async def test_stats_and_keys_are_shown() -> None:
     async with running(size=(120, 50)) as (pilot, app, _worker):
         await send(pilot, "/stats")
         await wait_until(pilot, lambda: "7.0 M" in visible_text(app.chat.transcript))
+        await send(pilot, "one")
+        await wait_until(pilot, lambda: app.controller.status.activity == "ready" and app.controller.stats)
+        await send(pilot, "/regenerate")
+        await wait_until(pilot, lambda: "version 2 of 2" in visible_text(app.chat.transcript))
+        await send(pilot, "/stats")
+        await wait_until(pilot, lambda: "2, with other versions 3" in visible_text(app.chat.transcript))
+        assert "of 2,048 tokens" in visible_text(app.chat.transcript)
         await send(pilot, "/keys")
         await wait_until(pilot, lambda: "Send (or new line" in visible_text(app.screen))
         await pilot.press("escape")
