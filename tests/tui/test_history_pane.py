@@ -120,6 +120,21 @@ async def test_rename_delete_and_undo() -> None:
         await wait_until(pilot, lambda: "A better name" in visible_text(app.chat.history))
 
 
+async def test_a_key_that_comes_twice_closes_a_dialog_once() -> None:
+    write("first")
+    async with running() as (pilot, app, _worker):
+        await wait_until(pilot, lambda: "first" in visible_text(app.chat.history))
+        app.chat.history.list.focus()
+        await pilot.press("down", "r")
+        await wait_until(pilot, lambda: isinstance(app.screen, PromptScreen))
+        field = app.screen.query_one(Input)
+        field.value = "renamed"
+        for _time in range(3):
+            await field.action_submit()  # as Enter does, before the dialog knows of it
+        await wait_until(pilot, lambda: "renamed" in visible_text(app.chat.history))
+        assert app.screen is app.chat
+
+
 async def test_a_conversation_that_is_answered_cannot_be_deleted() -> None:
     async with running(ScriptedWorker(hold=True)) as (pilot, app, _worker):
         await send(pilot, "Go")

@@ -9,14 +9,14 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from glmtui.i18n import _
+from glmtui.tui.screens.dialog import Dialog
 
 
-class ChoiceScreen(ModalScreen[int | None]):
+class ChoiceScreen(Dialog[int | None]):
     """Rows to choose from; hands back the number of the chosen one, None when the person gives up."""
 
     BINDINGS: ClassVar[list[BindingType]] = [("escape", "give_up", "")]

@@ -8,18 +8,18 @@ from typing import ClassVar, Literal
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from glmtui.i18n import _
 from glmtui.session.keys import SCOPES, Scope
+from glmtui.tui.screens.dialog import Dialog
 from glmtui.tui.screens.panes import PaneScreen
 
 HEIGHTS = [(0, "-tiny"), (PaneScreen.TINY, "-low")]
 """Lines from which on the style sheet lays it out in these ways."""
 
 
-class HelpScreen(ModalScreen[None]):
+class HelpScreen(Dialog[None]):
     """Keys and commands, with those of the focused part at the top."""
 
     BINDINGS: ClassVar[list[BindingType]] = [("escape,f1,q,enter", "dismiss", "")]

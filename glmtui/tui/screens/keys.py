@@ -9,7 +9,6 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -17,13 +16,14 @@ from glmtui.errors import UserError
 from glmtui.i18n import _
 from glmtui.session import keys
 from glmtui.session.keys import BY_ID, KEYS, SCOPES, Key
+from glmtui.tui.screens.dialog import Dialog
 
 if TYPE_CHECKING:
     from glmtui.tui.app import GlmTui
     from glmtui.tui.preferences import Preferences
 
 
-class KeysScreen(ModalScreen[None]):
+class KeysScreen(Dialog[None]):
     """Every action with its keys by where it works. Enter waits for the new key; clashes are named."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -9,11 +9,11 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 
 from glmtui.i18n import _
 from glmtui.text import one_line
+from glmtui.tui.screens.dialog import Dialog
 
 if TYPE_CHECKING:
     from glmtui.tui.app import GlmTui
@@ -22,7 +22,7 @@ SCHEMES = ("http://", "https://", "mailto:")
 """What is given to the browser; models invent other things too."""
 
 
-class LinkScreen(ModalScreen[None]):
+class LinkScreen(Dialog[None]):
     """Lists addresses: Enter opens one in the browser, c copies it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [("escape", "dismiss", ""), ("c,y", "copy", "")]

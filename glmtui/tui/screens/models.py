@@ -11,7 +11,6 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -23,6 +22,7 @@ from glmtui.session.stats import parameters, size
 from glmtui.text import one_line
 from glmtui.tui.bindings import bindings
 from glmtui.tui.cells import cell
+from glmtui.tui.screens.dialog import Dialog
 from glmtui.tui.widgets.progress import progress
 from glmtui.tui.widgets.prose import Prose
 
@@ -69,7 +69,7 @@ class ModelTable(OptionList):
         self.models.dismiss(None)
 
 
-class ModelsScreen(ModalScreen[str | None]):
+class ModelsScreen(Dialog[str | None]):
     """Lists the models; gives the name of the one to load (empty: the built-in one), or None.
 
     Args:

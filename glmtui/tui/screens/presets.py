@@ -8,7 +8,6 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -16,6 +15,7 @@ from glmtui.errors import UserError
 from glmtui.i18n import _
 from glmtui.settings import BY_KEY, Settings
 from glmtui.text import one_line
+from glmtui.tui.screens.dialog import Dialog
 from glmtui.tui.widgets.setting_rows import shown
 
 SHOWN = ("temperature", "top_p", "top_k", "repetition_penalty")
@@ -23,7 +23,7 @@ SHOWN = ("temperature", "top_p", "top_k", "repetition_penalty")
 Choice = tuple[Literal["use", "save"], str]
 
 
-class PresetScreen(ModalScreen[Choice | None]):
+class PresetScreen(Dialog[Choice | None]):
     """All presets with their values; the one in use is highlighted. What is deleted is gone at once."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

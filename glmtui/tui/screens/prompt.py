@@ -7,13 +7,13 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from glmtui.i18n import _
+from glmtui.tui.screens.dialog import Dialog
 
 
-class PromptScreen(ModalScreen[str | None]):
+class PromptScreen(Dialog[str | None]):
     """A line to type into; None when the person gives up."""
 
     BINDINGS: ClassVar[list[BindingType]] = [("escape", "give_up", "")]

@@ -10,19 +10,19 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from glmtui.i18n import _
 from glmtui.tui.cells import cell
+from glmtui.tui.screens.dialog import Dialog
 
 if TYPE_CHECKING:
     from glmtui.tui.app import GlmTui
     from glmtui.tui.themes import ThemeFile
 
 
-class ThemeScreen(ModalScreen[None]):
+class ThemeScreen(Dialog[None]):
     """A list of themes with live preview: Enter keeps, Esc goes back to the one before."""
 
     BINDINGS: ClassVar[list[BindingType]] = [("escape", "give_up", "")]
