@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from textual.app import App
@@ -13,6 +16,8 @@ from glmtui.session import keys
 from glmtui.session.front import write_new_file
 
 if TYPE_CHECKING:
+    from textual.notifications import SeverityLevel
+
     from glmtui.settings import Settings
     from glmtui.tui.preferences import Preferences
     from glmtui.tui.screens.chat import ChatScreen
@@ -28,6 +33,8 @@ class FrontApp(App[None]):
     preferences: Preferences
     themes: ThemeShelf
     chat: ChatScreen
+    _toasts: Mapping[str, float] = MappingProxyType({})
+    """The messages that are shown, and until when (`time.monotonic`)."""
 
     @property
     def draft(self) -> str:
@@ -105,6 +112,23 @@ class FrontApp(App[None]):
         await self.push_screen(KeysScreen(self.preferences))
 
     # --- for people ---
+
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = True,
+    ) -> None:
+        """Show a toast; while it is there the same again adds none."""
+        now = time.monotonic()
+        self._toasts = {text: end for text, end in self._toasts.items() if end > now}
+        if message not in self._toasts:
+            super().notify(message, title=title, severity=severity, timeout=timeout, markup=markup)
+            until = now + (self.NOTIFICATION_TIMEOUT if timeout is None else timeout)
+            self._toasts = {**self._toasts, message: until}
 
     def say(self, text: str, *, warning: bool = False) -> None:
         """Say something short, for a moment."""

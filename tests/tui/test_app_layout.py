@@ -209,6 +209,8 @@ async def test_what_is_said_in_passing_covers_nothing_that_is_written() -> None:
         said = next(y for y, line in enumerate(screen_lines(app)) if "Nothing is folded" in line)
         assert said + 2 <= app.chat.composer.region.y
         assert any(line.rstrip().endswith("│") and "│ c " in line for line in screen_lines(app))
+        await pilot.press("alt+e", "alt+e")
+        assert len(app.screen.query("Toast")) == 1, "the same is not said twice"
         await pilot.press("ctrl+j", "ctrl+j")
         await wait_until(
             pilot, lambda: app.screen.query_one("Toast").region.bottom <= app.chat.composer.region.y
