@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from glmtui.chat.conversation import Conversation
@@ -150,6 +150,12 @@ class ChatController(AnswerFlow):
         self.view.conversation_changed()
         self.view.status_changed()
         self.measure()
+
+    async def view_anew(self, build: Callable[[], Awaitable[None]]) -> None:
+        """Let the view be built again and show the open conversation in it, and nothing else meanwhile."""
+        async with self._lock:
+            await build()
+            await self.attach()
 
     async def open(self, conversation: Conversation) -> None:
         """Read another conversation, or what changed in the open one.

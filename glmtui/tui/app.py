@@ -217,8 +217,7 @@ class GlmTui(FrontApp):
     async def rebuild(self) -> None:
         """Make the screen again, in another language."""
         text = self.chat.composer.text
-        await self.chat.rebuild()
-        await self.controller.attach()
+        await self.controller.view_anew(self.chat.rebuild)
         self.chat.composer.text = text
 
     def _measure_memory(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -390,3 +391,21 @@ async def test_the_tokens_of_a_draft_are_told_from_the_start_and_after_every_ans
         await wait_until(pilot, lambda: "meanwhile" in told)
         worker.finish()
         await wait_until(pilot, lambda: "9 tokens of" in shown(app))
+
+
+async def test_the_language_may_change_while_an_answer_begins() -> None:
+    worker = ScriptedWorker("one", "two", hold=True)
+    async with running(worker) as (pilot, app, _worker):
+        await send(pilot, "question")
+        worker.finish()
+        await wait_until(pilot, lambda: app.controller.answer is None)
+        change = asyncio.create_task(app.change_setting("ui.language", "zh_CN"))
+        former = app.chat.transcript
+        while app.chat.transcript is former:  # the new one is not there yet
+            await asyncio.sleep(0)
+        app.chat.notice("by the way")
+        await asyncio.gather(change, app.controller.regenerate())
+        await wait_until(pilot, lambda: len(worker.generated) == 2)
+        worker.finish()
+        await wait_until(pilot, lambda: "two" in visible_text(app.chat.transcript))
+        assert "question" in visible_text(app.chat.transcript)

@@ -158,6 +158,10 @@ class ColumnView(TextScroll):
         yield End()
         yield self.mark
 
+    def on_mount(self) -> None:
+        """Show what came before."""
+        self._move_soon()
+
     @property
     def layout(self) -> Layout:
         """The column's own."""
@@ -195,7 +199,8 @@ class ColumnView(TextScroll):
 
     def _lay_out(self) -> None:
         """Place the views again; refreshing the column itself would use what Textual remembers of it."""
-        self.query_one(End).refresh(layout=True)
+        for end in self.query_children(End):
+            end.refresh(layout=True)
 
     def update_node_styles(self, animate: bool = True) -> None:
         """Style this widget alone: what it holds must not be walked through when the focus moves."""
@@ -205,6 +210,9 @@ class ColumnView(TextScroll):
 
     async def append_entries(self, entries: Iterable[Entry], *, clear: bool = False, follow: bool) -> None:
         """Put entries at the end; go there with `follow`. With `clear`, nothing else remains."""
+        if not self.is_mounted:  # a notice came while the screen is built; `on_mount` shows it
+            self.column.add(entries)
+            return
         async with self._changing:
             with self.app.batch_update():
                 if clear:
