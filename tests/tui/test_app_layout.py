@@ -221,6 +221,9 @@ async def test_the_hints_say_what_the_keys_do() -> None:
     worker = ScriptedWorker(hold=True)
     async with running(worker) as (pilot, app, _worker):
         assert "Ctrl+J new line" in visible_text(app.chat.hints)
+        app.preferences.bind("composer.enter", "f9")
+        await wait_until(pilot, lambda: "F9 sends, Ctrl+J new line" in "\n".join(screen_lines(app)))
+        app.preferences.bind("composer.enter", None)
         await app.change_setting("ui.send_key", "ctrl+enter")
         await wait_until(pilot, lambda: "Ctrl+J send" in visible_text(app.chat.hints))
         await app.change_setting("ui.send_key", "enter")

@@ -272,6 +272,10 @@ class ChatScreen(PaneScreen):
 
     def update_hints(self) -> None:
         """Show the keys that matter where one is."""
+        own = self.app.settings.keys
+        self.composer.show_keys(
+            keys.shown("composer.enter", own) or "–", keys.shown("composer.other_enter", own) or "–"
+        )
         self.hints.show(self._hints())
 
     def _hints(self) -> Sequence[tuple[str, str, str]]:

@@ -108,6 +108,7 @@ class Composer(Vertical):
         self._named: str | None = None
         """The name whose files are offered or being looked for."""
         self._offered_for = ""
+        self._keys = "Enter", "Ctrl+J"
         self.set_reactive(Composer.enter_sends, enter_sends)
 
     def compose(self) -> ComposeResult:
@@ -121,11 +122,17 @@ class Composer(Vertical):
 
     def watch_enter_sends(self) -> None:
         """Say which key sends."""
-        self.prompt.placeholder = (
-            _("Message — Enter sends, Ctrl+J new line, / commands")
-            if self.enter_sends
-            else _("Message — Ctrl+J sends, Enter new line, / commands")
+        enter, other = self._keys
+        send, line = (enter, other) if self.enter_sends else (other, enter)
+        self.prompt.placeholder = _("Message — {send} sends, {line} new line, / commands").format(
+            send=send, line=line
         )
+
+    def show_keys(self, enter: str, other: str) -> None:
+        """Say that these keys do what Enter and ctrl+j do as shipped."""
+        if (enter, other) != self._keys:
+            self._keys = enter, other
+            self.watch_enter_sends()
 
     # --- what the app uses ---
 
