@@ -12,6 +12,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.timer import Timer
+from textual.widgets._toast import ToastRack
 
 from glmtui.i18n import _
 from glmtui.session import commands, keys
@@ -104,9 +105,9 @@ class ChatScreen(PaneScreen):
         """Keep what is said in passing off what is being written, the keys and the status."""
         top = self.queue_strip if self.queue_strip.display else self.composer
         rows = min(self.size.height - top.region.y, self.size.height // 2)
-        for rack in self.query("ToastRack"):
-            if rack.styles.margin.bottom != rows:
-                rack.styles.margin = (0, 0, rows, 0)
+        for child in self.children:  # a query would look through the whole conversation
+            if isinstance(child, ToastRack) and child.styles.margin.bottom != rows:
+                child.styles.margin = (0, 0, rows, 0)
 
     async def rebuild(self) -> None:
         """Make everything anew, in the language that is now in use."""
