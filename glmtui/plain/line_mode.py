@@ -107,7 +107,7 @@ class LineMode:
         """Read one line or block and do what it says."""
         typed = self._reader.interactive
         try:
-            prompt = self.view.paint(f"{_('You')}:", "person") + " "
+            prompt = self.view.paint.heading(_("You"), "person")
             line = read_message(self._reader, prompt, self.draft if typed else "")
         except EOFError:
             self._leaving = True

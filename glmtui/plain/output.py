@@ -8,6 +8,7 @@ from typing import ClassVar, TextIO
 
 from glmtui import reasoning
 from glmtui.chat.conversation import Message
+from glmtui.i18n import _
 from glmtui.text import clean, split_partial
 
 _RULE = re.compile(r"\|?(?:\s*:?-+:?\s*\|)+\s*")
@@ -32,6 +33,11 @@ class Paint:
         """Return `text` in one of the styles; an unknown one is none."""
         code = self.STYLES.get(style)
         return f"\x1b[{code}m{text}\x1b[0m" if self._on and code and text else text
+
+    def heading(self, word: str, style: str) -> str:
+        """Return `word`, as what stands before the rest of a line."""
+        whole = _("{word}: ").format(word=word)
+        return self(whole.rstrip(), style) + whole[len(whole.rstrip()) :]
 
 
 def wants_color(choice: str | None, setting: bool, stream: TextIO) -> bool:

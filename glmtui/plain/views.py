@@ -104,7 +104,7 @@ class LineView(QuietView):
         """Write a line, behind a word where it matters."""
         self.failed |= kind == "error"
         word = {"warning": _("Note"), "error": _("Error")}.get(kind)
-        first = self._paint_errors(f"{word}:", kind) + " " if word else ""
+        first = self._paint_errors.heading(word, kind) if word else ""
         write(self.errors, first + clean(text).strip() + "\n")
 
     def say(self, text: str) -> None:
@@ -128,7 +128,7 @@ class LineView(QuietView):
 
     def _role(self, message: Message) -> str:
         style = "model" if message.role == "assistant" else "person"
-        return self.paint(f"{role_words(message)}:", style) + " "
+        return self.paint.heading(role_words(message), style)
 
     def status_changed(self) -> None:
         """Tell how far a load is: at its beginning, in steps if it is long, and at its end."""

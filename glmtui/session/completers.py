@@ -79,7 +79,8 @@ def presets(app: Front, typed: str) -> Sequence[Offer]:
             if not app.settings.is_shipped(name) and name.startswith(typed.removeprefix("delete "))
         ]
     verbs = [Offer("save ", _("keep the present values under a name")), Offer("delete ", _("forget one"))]
-    offers = [*(Offer(name, app.settings.preset_title(name)) for name in known), *verbs]
+    titles = {name: app.settings.preset_title(name) for name in known}
+    offers = [*(Offer(name, title if title != name else "") for name, title in titles.items()), *verbs]
     return [offer for offer in offers if offer.text.startswith(typed)]
 
 

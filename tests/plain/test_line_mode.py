@@ -225,7 +225,7 @@ def test_lines_are_completed_from_the_same_table() -> None:
 
 def test_the_language_follows_at_once() -> None:
     output = chat("/language zh_CN\n你好\n", "好")[1]
-    assert "你: 你好\n" in output
+    assert "你：你好\n" in output
 
 
 def test_markdown_is_read_as_lines() -> None:

@@ -27,12 +27,12 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 def test_a_dumb_terminal_gets_lines_and_nothing_else(start: Start, tmp_path: Path) -> None:
     terminal = start(term="dumb", language="zh_CN.UTF-8")
-    terminal.wait("你: ".rstrip())
+    terminal.wait("你：")
     assert "已就绪" in terminal.text
     terminal.type("你好\r")
-    terminal.wait(lambda text: text.count("你:") == 2)
+    terminal.wait(lambda text: text.count("你：") == 2)
     terminal.type("/nonsense\r")
-    terminal.wait(lambda text: "/nonsense。" in text and text.rstrip().endswith("你:"))
+    terminal.wait(lambda text: "/nonsense。" in text and text.rstrip().endswith("你："))
     terminal.type("\x04")
     assert terminal.exit_code() == 0
     assert b"\x1b" not in terminal.raw
