@@ -251,9 +251,8 @@ async def test_changes_by_others_appear() -> None:
 
 def test_a_find_shows_the_words_however_far_along_the_line() -> None:
     (found,) = write("title")
-    library = Library()
-    library.open(found).append("user", f"{'很长的前文，' * 5}然后才说到量化和 Quantise，{'还有后文，' * 9}")
-    (hit,) = library.search("量化 quantise")
+    Library().open(found).append("user", f"{'很长的前文，' * 5}然后才说到量化和 Quantise，{'还有后文，' * 9}")
+    (hit,) = Library().search("量化 quantise")  # one that looks at the folder, however slow that was before
     row = hit_row(hit, "量化 quantise", 28, first=True)
     assert row.plain.startswith(" title\n")
     line = row.plain.split("\n")[1]
