@@ -15,8 +15,8 @@ EMBEDDING_BITS: Bits = 8
 """Of embeddings and output layer, whatever the rest has.
 
 In two planes (`in_planes`) these 8 cost a token of ChatGLM-6B no more bytes than 4 would, and 4 would lose
-twice as much: on nano +0.15 % of perplexity instead of +0.07 %, and a mean KL of 0.00122 instead of 0.00061.
-That is no better than the published INT4 (+0.13 %, 0.00123).
+twice as much: on an earlier nano +0.15 % of perplexity instead of +0.07 %, and a mean KL of 0.00122 instead
+of 0.00061. That is no better than the published INT4 (+0.13 %, 0.00123).
 """
 
 
