@@ -309,3 +309,19 @@ def test_ask_keeps_thought_and_answer_apart(terminal: bool) -> None:
     assert answer.getvalue() == "Hello\n"
     dim = re.sub("\x1b\\[2?2m", "", thoughts.getvalue())
     assert dim == ("well…\n\n" if terminal else "")
+
+
+def test_ask_tells_of_no_share_of_a_load_before_there_is_one(home: Path) -> None:
+    from glmtui.plain.asking import Asking
+    from glmtui.settings import Settings
+
+    shown = io.StringIO()
+    shown.isatty = lambda: True  # type: ignore[method-assign]
+    asking = Asking(Settings(home / "config.toml"), io.StringIO(), shown, streaming=True)
+    status = asking._controller.status
+    status.activity = "loading"
+    asking.status_changed()
+    status.done, status.total = 1, 4
+    asking.status_changed()
+    lines = shown.getvalue().split("\r\x1b[K")
+    assert lines == ["", "Preparing the model …", "Loading the model … 25 %"]

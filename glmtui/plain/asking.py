@@ -164,8 +164,10 @@ class Asking(QuietView):
     def status_changed(self) -> None:
         """Show how far the load is."""
         status = self._controller.status
-        if status.activity == "loading":
-            percent = 100 * status.done // max(status.total, 1)
+        if status.activity == "loading" and not status.total:  # PyTorch is being imported
+            self._status.show(_("Preparing the model …"))
+        elif status.activity == "loading":
+            percent = 100 * status.done // status.total
             self._status.show(_("Loading the model … {percent} %").format(percent=percent))
         elif status.activity == "reading":
             self._status.show(_("Reading the question …"))
