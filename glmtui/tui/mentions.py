@@ -72,6 +72,14 @@ class FileFinder:
             return self._known
 
 
+def is_file(path: str) -> bool:
+    """Whether there is a file at `path`, as typed."""
+    try:
+        return paths.typed(path).is_file()
+    except (OSError, UserError):
+        return False
+
+
 def take(path: str, limit: int) -> tuple[str, str]:
     """Return a label for the file at `path` (its name and size in tokens) and what to send of it.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -422,6 +423,23 @@ async def test_a_slow_folder_blocks_no_keys_and_what_comes_too_late_is_dropped()
         await pilot.press("escape")
         await found()
         assert offered() == [], "nobody wants them any more"
+
+
+async def test_a_file_whose_whole_name_is_typed_is_taken_before_it_was_found(tmp_path: Path) -> None:
+    there = threading.Event()
+    (tmp_path / "notes.md").write_text("written down", "utf-8")
+
+    def files(_name: str) -> list[Completion]:
+        there.wait(30)
+        return []
+
+    async with running() as (pilot, composer):
+        composer.files, composer.take_file = files, lambda path: ("notes", Path(path).read_text("utf-8"))
+        await type_text(pilot, f"@{tmp_path}/notes.md")
+        await pilot.press("enter")
+        await pilot.pause()
+        assert ("written down" in composer.text, sent(pilot)) == (True, [])
+        there.set()
 
 
 async def test_what_is_folded_can_be_shown_in_full() -> None:

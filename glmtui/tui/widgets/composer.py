@@ -174,7 +174,7 @@ class Composer(Vertical):
 
     def action_enter(self) -> None:
         """Take what the popup offers; else send, or make a new line where Enter does not send."""
-        if self.popup.is_open and self._take_offer(send=True):
+        if self._take_offer(send=True) if self.popup.is_open else self._take_named():
             return
         if self.enter_sends:
             self.send()
@@ -287,6 +287,14 @@ class Composer(Vertical):
             self.notify(str(error), severity="error", markup=False)
             return
         self.prompt.put_for(typed, words, whole)
+
+    def _take_named(self) -> bool:
+        """Take the file whose whole name is written before those that may be meant were found."""
+        name = self._named
+        if not name or not mentions.is_file(name):
+            return False
+        self._take_file(name, name)
+        return True
 
     def catch_up(self) -> bool:
         """Offer what fits what is written by now, also before word of the change is here."""
