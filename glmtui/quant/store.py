@@ -222,7 +222,7 @@ def open_cached(source: ModelFolder, bits: Bits) -> ModelFolder | None:
         found = ModelFolder.open(folder)
         with safe_open(found.weight_files[0], framework="pt"):  # checks the file's length against its header
             pass
-        if (folder / _UNSYNCED).exists():
+        with contextlib.suppress(FileNotFoundError):  # the disk has everything, as of now perhaps
             since = float((folder / _UNSYNCED).read_text(encoding="ascii"))
             if abs(since - psutil.boot_time()) > _BOOT_TIME_DRIFT:
                 raise OSError("the machine stopped before the disk had everything")
@@ -317,11 +317,19 @@ def list_cache() -> list[Entry]:
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         config = _read_config(path)
         if config is not None:
-            size = sum(file.stat().st_size for file in path.iterdir())
-            found.append(
-                Entry(path, str(config.get("quantized_from")), int(config["quantization_bit"]), size)
-            )
+            source, bits = str(config.get("quantized_from")), int(config["quantization_bit"])
+            found.append(Entry(path, source, bits, _size_of(path)))
     return found
+
+
+def _size_of(folder: Path) -> int:
+    """Return the bytes of the files in `folder`; what goes meanwhile, as ``unsynced`` may, counts no more."""
+    size = 0
+    with contextlib.suppress(OSError):
+        for file in folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                size += file.stat().st_size
+    return size
 
 
 def clear_cache() -> int:

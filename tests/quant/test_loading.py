@@ -386,6 +386,14 @@ def test_quantize_refuses_to_overwrite(folder, tmp_path, capsys):
     assert "exists" in capsys.readouterr().err
 
 
+def test_a_file_that_goes_while_the_cache_is_listed_is_no_error(folder, home):
+    glmtui.load(folder, quant=8)
+    (entry,) = store.list_cache()
+    whole = (entry.path / "model.safetensors").stat().st_size
+    (entry.path / "gone").symlink_to("nowhere")  # as what was there when the folder was read
+    assert store.list_cache()[0].nbytes >= whole
+
+
 def test_the_cache_can_be_listed_and_cleared(folder, home, capsys):
     glmtui.load(folder, quant=8)
     assert cli.main(["quantize", "--cache"]) == 0
