@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, UntypedStorage
 
 _HUGE = 2 << 20
 
@@ -62,9 +62,11 @@ class MappedPages:
     def let_go_after(self, tensor: Tensor) -> None:
         """Let go of the pages of `tensor` when nobody refers to it any more; they count as ours no more."""
         if self.end_of(tensor) is not None:
-            weakref.finalize(tensor, self._let_go, tensor.data_ptr(), tensor.nbytes).atexit = False
+            # With the storage the pages stay mapped until then: another mapping's must not be let go of.
+            place = (tensor.data_ptr(), tensor.nbytes, tensor.untyped_storage())
+            weakref.finalize(tensor, self._let_go, *place).atexit = False
 
-    def _let_go(self, address: int, count: int) -> None:
+    def _let_go(self, address: int, count: int, _mapped: UntypedStorage) -> None:
         start = address // mmap.PAGESIZE * mmap.PAGESIZE
         for first, last, at in self._ranges:
             if first <= start and address + count <= last:

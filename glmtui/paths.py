@@ -46,6 +46,11 @@ def themes_dir() -> Path:
     return installed if installed.is_dir() else package.parent / "themes"
 
 
+def user_themes_dir() -> Path:
+    """Where a person puts their own colour themes."""
+    return config_dir() / "themes"
+
+
 def typed(text: str | Path) -> Path:
     """Return the path that a person typed, ``~`` and ``~name`` as the homes they stand for.
 

@@ -19,7 +19,7 @@ def titles() -> dict[str, str]:
     A file that cannot be read is left out: the full screen says what is wrong with it.
     """
     found: dict[str, str] = {}
-    for folder in (paths.themes_dir(), paths.config_dir() / "themes"):
+    for folder in (paths.themes_dir(), paths.user_themes_dir()):
         for path in sorted(folder.glob("*.toml")):
             with suppress(OSError, ValueError):
                 data = tomllib.loads(path.read_bytes().decode("utf-8-sig"))

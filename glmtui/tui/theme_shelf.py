@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from glmtui import paths
 from glmtui.i18n import _
 from glmtui.tui import themes
 
@@ -18,7 +19,7 @@ class ThemeShelf:
 
     def __init__(self, app: App[None]) -> None:
         self._app = app
-        self._folder = themes.user_themes_dir()
+        self._folder = paths.user_themes_dir()
         self._stamp = themes.stamp(self._folder)
         self.files: dict[str, ThemeFile] = {}
         self.problems: list[str] = []

@@ -81,15 +81,10 @@ class LoadedThemes(NamedTuple):
     """One line for each bad file, with its name and what is wrong."""
 
 
-def user_themes_dir() -> Path:
-    """Where a person puts their own themes."""
-    return paths.config_dir() / "themes"
-
-
 def load(*folders: Path) -> LoadedThemes:
     """Read all themes of `folders` (default: the shipped ones, then the person's own, which win)."""
     loaded = LoadedThemes({}, [])
-    for folder in folders or (paths.themes_dir(), user_themes_dir()):
+    for folder in folders or (paths.themes_dir(), paths.user_themes_dir()):
         for path in sorted(folder.glob("*.toml")):
             _load_one(path, loaded)
     return loaded

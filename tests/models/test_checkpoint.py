@@ -11,6 +11,7 @@ import torch
 from golden_data import GOLDEN
 from safetensors.torch import save_file
 
+from glmtui import memory
 from glmtui.errors import UserError
 from glmtui.models import weight_files
 from glmtui.models.checkpoint import Checkpoint, expected_shapes, new_network, read_network
@@ -245,6 +246,18 @@ def test_checking_waits_for_those_who_use_the_file(folder: Path, monkeypatch: py
     expected = weights_of(folder)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in found)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_pages_are_let_go_of_when_nobody_refers_to_their_tensor(monkeypatch: pytest.MonkeyPatch):
+    gone: list[int] = []
+    monkeypatch.setattr(memory, "_advise", lambda start, _count, _advice: gone.append(start))
+    tensors = read_file(SHARDED / "pytorch_model-00002-of-00003.bin", once=True)
+    kept, count = next(tensors)[1], 1
+    count += sum(1 for _each in tensors)
+    assert len(gone) == count - 1
+    del kept
+    assert len(gone) == count > 2
 
 
 def test_leaving_off_early_leaves_nothing_running(folder: Path):

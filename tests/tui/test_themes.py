@@ -102,7 +102,7 @@ async def test_the_app_can_wear_every_theme() -> None:
 
 
 async def test_a_theme_is_reloaded_when_it_is_saved() -> None:
-    folder = themes.user_themes_dir()
+    folder = paths.user_themes_dir()
     folder.mkdir(parents=True)
     mine = folder / "mine.toml"
     mine.write_text('primary = "#ff0000"\n', encoding="utf-8")

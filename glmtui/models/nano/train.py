@@ -260,7 +260,7 @@ def write(model: ChatGLM, file: Path) -> None:
     save_file(tensors, file, metadata={"format": "pt"})
 
 
-def average(folders: list[Path], output: Path) -> None:
+def average_weights(folders: list[Path], output: Path) -> None:
     """Write the mean of the weights in `folders`, trained on from each other; the last tells how.
 
     It hears more questions right than any of them (Wortsman and others, "Model soups", 2022).
@@ -297,7 +297,7 @@ def main() -> None:
     )
     arguments = vars(parser.parse_args())
     if folders := arguments.pop("average"):
-        average(folders, arguments["output"])
+        average_weights(folders, arguments["output"])
         return
     options = Options(**arguments)
     with tempfile.TemporaryDirectory() as folder:
