@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 from glmtui.version import __version__
 
 if TYPE_CHECKING:
-    from glmtui.engine.chat_tokenizer import load_tokenizer
     from glmtui.engine.loader import load
-    from glmtui.models.auto import register
+    from glmtui.integrations.transformers import register
+    from glmtui.models.chat_tokenizer import load_tokenizer
 
 __all__ = ["__version__", "load", "load_tokenizer", "register"]
 
 _HOMES = {
     "load": "glmtui.engine.loader",
-    "load_tokenizer": "glmtui.engine.chat_tokenizer",
-    "register": "glmtui.models.auto",
+    "load_tokenizer": "glmtui.models.chat_tokenizer",
+    "register": "glmtui.integrations.transformers",
 }
 
 

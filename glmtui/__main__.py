@@ -1,5 +1,5 @@
 """``python -m glmtui``."""
 
-from glmtui.cli import main
+from glmtui.cli.main import main
 
 raise SystemExit(main())

@@ -11,6 +11,10 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from glmtui.errors import UserError
+from glmtui.protocol import phrases
+from glmtui.protocol.phrases import Phrase, verbatim
+
 DOMAIN = "glmtui"
 DIRECTORY = Path(__file__).with_name("locale")
 LANGUAGES = {"en": "English", "zh_CN": "简体中文"}
@@ -34,14 +38,20 @@ def N_(message: str) -> str:  # noqa: N802 (the name that gettext's tools know)
     return message
 
 
+def tell(what: Phrase | Exception | str) -> str:
+    """Say a phrase, or what an error has to say, in the interface's language; other text is as it is."""
+    phrase = what.phrase if isinstance(what, UserError) else what
+    return phrase.render(_translations) if isinstance(phrase, Phrase) else str(phrase)
+
+
 def sentences(first: str, second: str) -> str:
     """Put one sentence after another: with a space between them in English, without one in Chinese."""
-    return _("{first} {second}").format(first=first, second=second)
+    return phrases.sentences(verbatim(first), verbatim(second)).render(_translations)
 
 
 def listing(names: Iterable[str]) -> str:
     """Write `names` one after another, with the comma that lists have in the interface's language."""
-    return _("{names}, {name}").format(names="", name="").join(names)
+    return phrases.listing(names).render(_translations)
 
 
 def detect() -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import platformdirs
 
 from glmtui.errors import UserError
-from glmtui.i18n import _
+from glmtui.protocol.phrases import _
 
 APP = "glmtui"
 

@@ -6,27 +6,21 @@ import queue
 from dataclasses import replace
 from pathlib import Path
 
-from glmtui.engine.events import (
+from glmtui.protocol.events import (
     Cancelled,
-    CountTokens,
     Done,
-    Download,
     Event,
     Failed,
-    Generate,
-    ListModels,
-    Load,
     Loaded,
     LoadProgress,
-    ModelInfo,
     ModelList,
-    RemoveModel,
-    Request,
     Started,
     Stats,
     TokenCount,
     Tokens,
 )
+from glmtui.protocol.models import ModelInfo
+from glmtui.protocol.requests import CountTokens, Download, Generate, ListModels, Load, RemoveModel, Request
 
 NANO = ModelInfo(
     name="nano",

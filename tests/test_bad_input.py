@@ -10,10 +10,11 @@ from bad_models import BAD, contents, write_bad_model
 from tiny_model import write_tiny_model
 from tui.app_support import send, settled, wait_until
 
-from glmtui import cli, i18n
-from glmtui.engine.worker import Worker
-from glmtui.options import AppOptions
-from glmtui.settings import Settings
+from glmtui import i18n
+from glmtui.cli import main as cli
+from glmtui.engine.local import Worker
+from glmtui.session.options import AppOptions
+from glmtui.settings.settings import Settings
 from glmtui.tui.app import GlmTui
 
 Spoil = Callable[[Path], None]

@@ -78,7 +78,7 @@ def test_tui_imports_no_torch(tmp_path: Path) -> None:
 
 def test_what_the_first_paint_does_not_need_is_imported_after_it(tmp_path: Path) -> None:
     names = imported_by("import glmtui.cli, glmtui.tui.app", tmp_path)
-    assert not of(names, "glmtui.engine.events", "glmtui.session.controller", "glmtui.session.model_shelf")
+    assert not of(names, "glmtui.engine.events", "glmtui.session.controller", "glmtui.session.model_jobs")
 
 
 def test_the_line_mode_and_what_it_shares_with_the_screen_import_nothing_of_it(tmp_path: Path) -> None:

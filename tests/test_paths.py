@@ -10,8 +10,9 @@ import pytest
 import glmtui
 from glmtui import paths
 from glmtui.errors import UserError
-from glmtui.models import catalog, shelf
-from glmtui.models.folder import ModelFolder
+from glmtui.hub import catalog
+from glmtui.hub import inventory as shelf
+from glmtui.hub.model_dir import ModelFolder
 
 NOBODY = "~nobody-of-this-name/x"
 

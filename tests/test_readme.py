@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from glmtui import i18n
-from glmtui.session import commands, keys
+from glmtui.session import keys
+from glmtui.session.slash import registry as commands
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 TABLES = {"commands": commands.markdown_table, "keys": keys.markdown_table}

@@ -24,9 +24,10 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
 from glmtui import i18n
-from glmtui.models.catalog import KNOWN
-from glmtui.session import commands, keys
-from glmtui.settings import SCHEMA
+from glmtui.hub.catalog import KNOWN
+from glmtui.session import keys
+from glmtui.session.slash import registry as commands
+from glmtui.settings.settings import SCHEMA
 from glmtui.tui import themes
 
 ROOT = Path(i18n.__file__).parent

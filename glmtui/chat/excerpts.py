@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from glmtui.chat.files import parse
-from glmtui.chat.index import fold
+from glmtui.chat.search_index import fold
 from glmtui.chat.titles import shorten
 from glmtui.chat.tree import Tree
 

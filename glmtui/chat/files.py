@@ -26,7 +26,7 @@ from glmtui import paths
 from glmtui.atomic import sync_directory
 from glmtui.chat.locking import locked
 from glmtui.errors import UserError
-from glmtui.i18n import _
+from glmtui.protocol.phrases import _
 
 Record = dict[str, Any]
 _BOM = b"\xef\xbb\xbf"

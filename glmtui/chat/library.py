@@ -18,10 +18,10 @@ from glmtui.atomic import sync_directory, write_atomically
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.excerpts import matching_lines
 from glmtui.chat.files import SUFFIX, TRASH, ConversationFile, Record, encode
-from glmtui.chat.index import Entry, Index, fold, make_entry
+from glmtui.chat.search_index import Entry, Index, fold, make_entry
 from glmtui.chat.titles import title_of_name
 from glmtui.errors import UserError
-from glmtui.i18n import _
+from glmtui.protocol.phrases import _
 
 LIST_BUDGET = 0.1
 """Seconds `Library.list` may spend on reading files that changed; the others follow in `Library.refresh`."""

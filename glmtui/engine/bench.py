@@ -13,9 +13,9 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from glmtui.engine.events import Sampling
 from glmtui.engine.generate import Generation
 from glmtui.models.base import LanguageModel
+from glmtui.protocol.sampling import Sampling
 from glmtui.quant import cpu
 from glmtui.quant.linear import QuantizedEmbedding, QuantizedLinear
 

@@ -9,17 +9,20 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from glmtui.engine.chat_tokenizer import ChatTokenizer, load_tokenizer
-from glmtui.engine.events import ModelInfo, Sampling, Stats, Turn
 from glmtui.engine.failures import is_out_of_memory
-from glmtui.engine.fit import context_advice
 from glmtui.engine.generate import Check, Generation, reuse
-from glmtui.engine.stop import Stopped
 from glmtui.errors import OutOfMemoryError, UserError
-from glmtui.i18n import _, sentences
-from glmtui.models import prompts
+from glmtui.hub.memory_estimate import context_advice
+from glmtui.hub.model_dir import ModelFolder
 from glmtui.models.base import KVCache, LanguageModel
-from glmtui.models.folder import ModelFolder
+from glmtui.models.chat_formats import formats as prompts
+from glmtui.models.chat_tokenizer import ChatTokenizer, load_tokenizer
+from glmtui.protocol.cancellation import OperationCancelled
+from glmtui.protocol.events import Stats
+from glmtui.protocol.messages import ChatMessage
+from glmtui.protocol.models import ModelInfo
+from glmtui.protocol.phrases import Phrase, _, sentences
+from glmtui.protocol.sampling import Sampling
 
 ANSWER_ROOM = 512
 """Tokens kept free for the answer when old rounds must be left out, or a quarter of a shorter context. A
@@ -129,7 +132,7 @@ class ChatModel:
 
     def stream(
         self,
-        turns: Sequence[Turn],
+        turns: Sequence[ChatMessage],
         sampling: Sampling | None = None,
         *,
         continue_answer: bool = False,
@@ -144,7 +147,7 @@ class ChatModel:
             sampling: how tokens are chosen; None is `default_sampling`.
             continue_answer: go on where the last turn ends.
             check: called with the fraction of the prompt that is read, and before every token. It may raise
-                `Stopped`, which ends the answer with what came until then.
+                `OperationCancelled`, which ends the answer with what came until then.
 
         Raises:
             UserError: there is no tokenizer, or the last message alone is too long.
@@ -165,7 +168,7 @@ class ChatModel:
         )
         return Answer(self, tuple(turns), generation, limit, prompt.dropped_rounds, goes_on=continue_answer)
 
-    def count_tokens(self, turns: Sequence[Turn]) -> int:
+    def count_tokens(self, turns: Sequence[ChatMessage]) -> int:
         """Return the tokens of the whole prompt of `turns`."""
         return len(self.format.write(prompts.Dialogue.of(turns)))
 
@@ -173,7 +176,7 @@ class ChatModel:
         """Prompt and answer together in tokens: what is asked for, as far as the model was made for it."""
         return min(sampling.max_length, self.network.config.max_length)
 
-    def too_long(self, tokens: int) -> str:
+    def too_long(self, tokens: int) -> Phrase:
         """Say that memory ran out with a conversation of `tokens`, and what would fit."""
         info = self.info
         message = _("{device} ran out of memory with a conversation of {count} tokens.").format(
@@ -187,7 +190,7 @@ class ChatModel:
         self._kept = _Kept(held, cache) if cache is not None else None
 
     def _fit(
-        self, turns: Sequence[Turn], sampling: Sampling, limit: int, held: prompts.Held | None
+        self, turns: Sequence[ChatMessage], sampling: Sampling, limit: int, held: prompts.Held | None
     ) -> prompts.Prompt:
         """Write the prompt so that an answer of fair length has room, or any if the last message is long."""
         usual = limit if self.format.thinks else ANSWER_ROOM
@@ -220,7 +223,7 @@ class Answer:
     def __init__(
         self,
         model: ChatModel,
-        turns: tuple[Turn, ...],
+        turns: tuple[ChatMessage, ...],
         generation: Generation,
         limit: int,
         dropped_rounds: int,
@@ -249,7 +252,7 @@ class Answer:
                 self._ids.append(token)
                 yield self._add(self._response.push(self._decoder.push(token)))
             self.reason = self._generation.reason
-        except Stopped:
+        except OperationCancelled:
             pass
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -258,7 +261,7 @@ class Answer:
         yield self._add(self._response.push(self._decoder.finish()) + self._response.finish())
         turns = self._turns[:-1] if self._goes_on else self._turns
         held = prompts.Held(
-            (*turns, Turn("assistant", self._before + self.text)),
+            (*turns, ChatMessage.of("assistant", self._before + self.text)),
             [*self._generation.prompt, *self._ids],
             self.dropped_rounds,
         )
@@ -290,8 +293,8 @@ class Answer:
         return text
 
 
-def _turns(query: str, history: Sequence[tuple[str, str]], system: str) -> list[Turn]:
-    turns = [Turn("system", system)] if system else []
+def _turns(query: str, history: Sequence[tuple[str, str]], system: str) -> list[ChatMessage]:
+    turns = [ChatMessage.of("system", system)] if system else []
     for question, answer in history:
-        turns += [Turn("user", question), Turn("assistant", answer)]
-    return [*turns, Turn("user", query)]
+        turns += [ChatMessage.of("user", question), ChatMessage.of("assistant", answer)]
+    return [*turns, ChatMessage.of("user", query)]

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from glmtui.engine import host, nvidia
-from glmtui.engine.host import Memory
+from glmtui import host
+from glmtui.engine import nvidia
 from glmtui.errors import UserError
-from glmtui.i18n import _, listing
+from glmtui.host import Memory
+from glmtui.hub.memory_estimate import SMALL
+from glmtui.protocol.phrases import Phrase, _, listing, verbatim
 
 if TYPE_CHECKING:
     import torch
@@ -20,9 +22,6 @@ if TYPE_CHECKING:
 Kind = Literal["cuda", "mps", "cpu"]
 ORDER: tuple[Kind, ...] = ("cuda", "mps", "cpu")
 """``auto`` takes the first that is there."""
-
-SMALL = 2 << 30
-"""Weights up to this many bytes in float32 stay float32 on the CPU: exact, and no slower."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ class Device:
     name: str
     """The hardware's own name, such as ``NVIDIA GeForce RTX 4090``."""
     available: bool
-    reason: str
+    reason: Phrase
     """Why it can be used, or why not, for people."""
     memory: Memory
     """Zero where it is not available."""
@@ -128,11 +127,16 @@ def _cuda() -> Device:
                 version=torch.__version__, name=name, capability="{}.{}".format(*capability)
             )
             found = card()
-            return _missing("cuda", f"{reason}. {nvidia.advice(found)}" if found else reason)
+            return _missing(
+                "cuda",
+                _("{reason}. {advice}").format(reason=reason, advice=nvidia.advice(found))
+                if found
+                else reason,
+            )
         memories = [Memory(*torch.cuda.mem_get_info(index)) for index in range(torch.cuda.device_count())]
         bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
     except RuntimeError as error:  # a GPU that somebody else holds exclusively, or that hangs
-        return _missing("cuda", str(error).splitlines()[0])
+        return _missing("cuda", verbatim(str(error).splitlines()[0]))
     reason = _("a GPU is the fastest")
     if torch.version.hip is not None:
         reason = _("a GPU is the fastest, here through ROCm")
@@ -156,7 +160,7 @@ def runs_on(architectures: Iterable[str], capability: tuple[int, int]) -> bool:
     return False
 
 
-def _why_no_gpu(warned: list[str]) -> str:
+def _why_no_gpu(warned: list[str]) -> Phrase:
     """Say why PyTorch sees no GPU, after what it `warned` of."""
     import torch
 
@@ -166,9 +170,9 @@ def _why_no_gpu(warned: list[str]) -> str:
         reason = _("the NVIDIA driver is too old for this PyTorch, which needs one for CUDA {version}")
         card = nvidia.find()
         reason = reason.format(version=torch.version.cuda)
-        return f"{reason}. {nvidia.advice(card)}" if card else reason
+        return _("{reason}. {advice}").format(reason=reason, advice=nvidia.advice(card)) if card else reason
     if warned:
-        return warned[0].splitlines()[0].removeprefix("CUDA initialization: ")
+        return verbatim(warned[0].splitlines()[0].removeprefix("CUDA initialization: "))
     if torch.version.hip is not None:
         return _("no AMD GPU with a working driver was found")
     return _("no NVIDIA GPU with a working driver was found")
@@ -188,5 +192,5 @@ def _mps() -> Device:
     return Device("mps", host.cpu_name(), available=True, reason=_("Apple's GPU is faster"), memory=memory)
 
 
-def _missing(kind: Kind, reason: str) -> Device:
+def _missing(kind: Kind, reason: Phrase) -> Device:
     return Device(kind, "", available=False, reason=reason, memory=Memory(0, 0))

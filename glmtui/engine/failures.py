@@ -8,19 +8,19 @@ from pathlib import Path
 
 from glmtui import paths
 from glmtui.errors import UserError
-from glmtui.i18n import _
+from glmtui.protocol.phrases import Phrase, _
 
 LOG_LIMIT = 1 << 20
 """Bytes; a longer log is begun anew."""
 
 
-def explain(error: BaseException) -> str:
-    """Return what went wrong and what to do, in the interface's language.
+def explain(error: BaseException) -> Phrase:
+    """Return what went wrong and what to do, .
 
     What nobody foresaw is written to the log with its traceback, and the message says where.
     """
     if isinstance(error, UserError):
-        return str(error)
+        return error.phrase
     if is_out_of_memory(error):
         return _(
             "Not enough memory. Close other programs, use fewer bits per weight (--quant 8 or 4), "

@@ -8,10 +8,11 @@ from typing import Literal
 
 import torch
 
-from glmtui.engine.decoding import Decoder, recorder_for
-from glmtui.engine.events import Sampling, Stats
+from glmtui.engine.cuda_graph import Decoder, recorder_for
 from glmtui.engine.sampling import Sampler
 from glmtui.models.base import KVCache, LanguageModel
+from glmtui.protocol.events import Stats
+from glmtui.protocol.sampling import Sampling
 
 Check = Callable[[float], None]
 """Called with the fraction of the prompt that is read, 0 to 1, and before every token; raises to stop."""

@@ -9,29 +9,30 @@ from typing import Literal, cast
 
 import torch
 
-from glmtui import paths
+from glmtui import host, paths
 from glmtui.engine import device as devices
-from glmtui.engine import fit, host
 from glmtui.engine.chat_model import ChatModel
-from glmtui.engine.chat_tokenizer import load_tokenizer
-from glmtui.engine.defaults import published_sampling
 from glmtui.engine.device import Device
-from glmtui.engine.events import ModelInfo, Quant
+from glmtui.engine.device_map import Placement
 from glmtui.engine.failures import is_out_of_memory
-from glmtui.engine.fit import gigabytes, smaller_quants
-from glmtui.engine.placement import Placement
-from glmtui.engine.tiles import tile
+from glmtui.engine.generation_defaults import published_sampling
 from glmtui.errors import OutOfMemoryError, UserError
-from glmtui.i18n import _, listing, sentences
-from glmtui.models import catalog, hub_cache
+from glmtui.hub import cache as hub_cache
+from glmtui.hub import catalog
+from glmtui.hub import memory_estimate as fit
+from glmtui.hub.memory_estimate import gigabytes, smaller_quants
+from glmtui.hub.model_dir import TRANSFORMERS, ModelFolder
+from glmtui.models.chat_tokenizer import load_tokenizer
 from glmtui.models.checkpoint import Checkpoint, Network, assign, dtype_of, expected_shapes, new_network
-from glmtui.models.folder import TRANSFORMERS, ModelFolder
-from glmtui.models.glm import GLM
-from glmtui.models.ptuning import KEYS as PREFIX
-from glmtui.models.ptuning import with_prefix
-from glmtui.quant import store
+from glmtui.models.glm_hf import GLM
+from glmtui.models.prefix import KEYS as PREFIX
+from glmtui.models.prefix import with_prefix
+from glmtui.protocol.models import ModelInfo, Quant
+from glmtui.protocol.phrases import NOTHING, Phrase, _, listing, sentences
+from glmtui.quant import cache as store
 from glmtui.quant.formats import Bits
-from glmtui.quant.reading import Scheme, is_own, read_into
+from glmtui.quant.load import Scheme, is_own, read_into
+from glmtui.quant.tiled import tile
 
 Progress = Callable[[Literal["read", "quantize", "compile"], int, int], None]
 """Called after every tensor with the stage and the bytes done and in all; raises to stop."""
@@ -90,7 +91,7 @@ class Plan:
         )
         raise OutOfMemoryError(sentences(message, self.advice(free)))
 
-    def advice(self, room: int) -> str:
+    def advice(self, room: int) -> Phrase:
         """Say which quantisation would fit into `room` bytes, if any does."""
         fitting = [
             f"--quant {quant} ({gigabytes(self.needed_at(quant))})"
@@ -287,10 +288,10 @@ def describe(plan: Plan, network: Network) -> ModelInfo:
     )
 
 
-def _note(plan: Plan) -> str:
+def _note(plan: Plan) -> Phrase:
     """Say why quantised products are slower than they could be, and what to install."""
     if plan.quant == "none" or plan.place.kind == "mps":
-        return ""
+        return NOTHING
     if plan.place.kind == "cuda":
         from glmtui.quant import cuda
 

@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from functools import cache
 
-from glmtui.i18n import _
+from glmtui.protocol.phrases import Phrase, _
 
 OLDEST_DRIVER = 525
 """The first that runs programs of CUDA 12, which all PyTorches from 2.6 on are."""
@@ -37,7 +37,7 @@ def find() -> Card | None:
         return None
 
 
-def advice(card: Card) -> str:
+def advice(card: Card) -> Phrase:
     """Say how to get a PyTorch that runs on `card`: which build, or that the driver must be newer first."""
     build = _build(card)
     if build is None:

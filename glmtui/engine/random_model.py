@@ -6,19 +6,19 @@ from typing import cast
 
 import torch
 
-from glmtui.engine.events import Quant
-from glmtui.engine.tiles import tile
 from glmtui.errors import UserError
-from glmtui.i18n import _
-from glmtui.models import catalog
+from glmtui.hub import catalog
+from glmtui.hub.model_dir import TRANSFORMERS
 from glmtui.models.base import LanguageModel
 from glmtui.models.chatglm import ChatGLM, ChatGLMConfig
 from glmtui.models.chatglm2 import ChatGLM2, ChatGLM2Config
 from glmtui.models.checkpoint import assign, shapes_only
-from glmtui.models.folder import TRANSFORMERS
+from glmtui.protocol.models import Quant
+from glmtui.protocol.phrases import _
 from glmtui.quant.formats import Bits
 from glmtui.quant.fused import fuse
-from glmtui.quant.network import bits_of, in_planes, install, random_packed
+from glmtui.quant.policy import bits_of, in_planes, install, random_packed
+from glmtui.quant.tiled import tile
 
 _FIRST = {"num_attention_heads": 32, "bos_token_id": 130004, "eos_token_id": 130005}
 _FIRST |= {"mask_token_id": 130000, "gmask_token_id": 130001}

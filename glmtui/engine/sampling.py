@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from glmtui.engine.events import Sampling
+from glmtui.protocol.sampling import Sampling
 
 FIRST_LOOK = 1024
 """Without top-k, top-p first looks at this many tokens; only when they do not suffice at all of them."""

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from glmtui.errors import UserError
-from glmtui.i18n import _
 from glmtui.models.base import ROWS, Check, CoreAttention, KVCache, Layers, Meter, Slots, Turn, causal_mask
-from glmtui.models.ptuning import PrefixEncoder
+from glmtui.models.prefix import PrefixEncoder
+from glmtui.protocol.phrases import _
 
 ALPHA = math.sqrt(2 * 28)
 """Weight of the residual. The published code leaves it at 28 layers whatever the model has."""

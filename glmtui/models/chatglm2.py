@@ -16,7 +16,6 @@ import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor, nn
 
 from glmtui.errors import UserError
-from glmtui.i18n import _
 from glmtui.models.base import (
     Check,
     Chunk,
@@ -29,7 +28,8 @@ from glmtui.models.base import (
     Turn,
     in_chunks,
 )
-from glmtui.models.ptuning import PrefixEncoder
+from glmtui.models.prefix import PrefixEncoder
+from glmtui.protocol.phrases import _
 
 _FIXED = {
     "rmsnorm": True,

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from glmtui.engine.events import Quant
 from glmtui.errors import UserError
-from glmtui.i18n import _, ngettext
+from glmtui.hub.model_dir import TRANSFORMERS, ModelFolder
 from glmtui.models.chatglm import ChatGLM, ChatGLMConfig
 from glmtui.models.chatglm2 import ChatGLM2, ChatGLM2Config
-from glmtui.models.folder import TRANSFORMERS, ModelFolder
-from glmtui.models.glm import GLM, GLMConfig
-from glmtui.models.ptuning import KEYS as PREFIX
+from glmtui.models.glm_hf import GLM, GLMConfig
+from glmtui.models.prefix import KEYS as PREFIX
 from glmtui.models.weight_files import read_file
+from glmtui.protocol.models import Quant
+from glmtui.protocol.phrases import Phrase, _, ngettext
 
 QUANTIZED = re.compile(
     r"\.layers\.\d+\.(self_)?(attention|mlp)\.(query_key_value|dense|dense_h_to_4h|dense_4h_to_h)\.weight$"
@@ -87,7 +87,9 @@ class Checkpoint:
         if expected is not None and (missing := [name for name in expected if name not in seen]):
             raise UserError(self._missing(missing, seen))
 
-    def _wrong_shape(self, file: Path, name: str, found: tuple[int, ...], expected: tuple[int, ...]) -> str:
+    def _wrong_shape(
+        self, file: Path, name: str, found: tuple[int, ...], expected: tuple[int, ...]
+    ) -> Phrase:
         if name == f"{PREFIX}embedding.weight" and found[1:] == expected[1:]:
             return _("{file}: the P-tuning prefix has {rows} rows, but pre_seq_len is {length}").format(
                 file=file, rows=found[0], length=expected[0]
@@ -104,7 +106,7 @@ class Checkpoint:
             )
         return message.format(file=file, name=name, found=list(found), expected=list(expected))
 
-    def _missing(self, missing: list[str], seen: set[str]) -> str:
+    def _missing(self, missing: list[str], seen: set[str]) -> Phrase:
         if (
             not seen
             and not missing[0].startswith(PREFIX)

@@ -23,8 +23,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from glmtui.errors import UserError
-from glmtui.i18n import _
 from glmtui.memory import MappedPages
+from glmtui.protocol.phrases import Phrase, _
 from glmtui.quant import cpu
 
 _ZIP = b"PK\x03\x04"
@@ -197,7 +197,7 @@ class _Checksums:
         return True
 
 
-def _damaged(file: Path, error: BaseException) -> str:
+def _damaged(file: Path, error: BaseException) -> Phrase:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return _("{path} ({size} bytes) is damaged or cut short: {reason}. Download it again.").format(
         path=file, size=file.stat().st_size, reason=reason.rstrip(".")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from glmtui.options import AppOptions
+    from glmtui.session.options import AppOptions
 
 
 def run(options: AppOptions) -> int:
@@ -18,8 +18,8 @@ def run(options: AppOptions) -> int:
     import sys
 
     from glmtui.plain.line_mode import LineMode
-    from glmtui.plain.reading import make_reader
-    from glmtui.settings import Settings
+    from glmtui.plain.reader import make_reader
+    from glmtui.settings.settings import Settings
 
     settings = Settings.load()
     if isinstance(sys.stdin, io.TextIOWrapper):

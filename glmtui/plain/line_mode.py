@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, Literal, TextIO
 from glmtui import i18n, paths
 from glmtui.chat.library import Library
 from glmtui.errors import UserError
-from glmtui.i18n import _, ngettext
-from glmtui.options import AppOptions
+from glmtui.i18n import _, ngettext, tell
 from glmtui.plain.driver import Driver
-from glmtui.plain.output import Paint, wants_color
-from glmtui.plain.reading import Reader, read_message
+from glmtui.plain.printer import Paint, wants_color
+from glmtui.plain.reader import Reader, read_message
 from glmtui.plain.views import LineView
-from glmtui.session import commands, keys, themes
+from glmtui.session import keys, themes
 from glmtui.session.controller import ChatController
-from glmtui.session.desk import Desk
-from glmtui.session.front import apply_options, load_model, make_worker, write_new_file
 from glmtui.session.model_link import ModelLink
-from glmtui.settings import BY_KEY, SCHEMA, Settings, named
-from glmtui.text import one_line
+from glmtui.session.options import AppOptions
+from glmtui.session.slash import registry as commands
+from glmtui.session.ui import apply_options, load_model, make_worker, write_new_file
+from glmtui.session.workspace import Desk
+from glmtui.settings.settings import BY_KEY, SCHEMA, Settings, named
+from glmtui.text.clean import one_line
 
 if TYPE_CHECKING:
     from glmtui.chat.library import Summary
@@ -93,7 +94,7 @@ class LineMode:
 
     async def _begin(self) -> None:
         for problem in self.settings.problems:
-            self.view.notice(problem, "warning")
+            self.view.notice(tell(problem), "warning")
         if self.options.conversation is not None:
             await self.desk.open_first()
             self.opened(None)
@@ -141,7 +142,7 @@ class LineMode:
         try:
             await work
         except UserError as error:
-            self.view.notice(str(error), "error")
+            self.view.notice(tell(error), "error")
 
     def _restore(self, text: str) -> None:
         self.draft = text
@@ -264,7 +265,7 @@ class LineMode:
                 f"{BY_KEY[key].name} {value}" for key, value in held.items() if value is not None
             )
             in_use = f" ({_('in use')})" if name == self.settings.preset else ""
-            self.say(f"{self.settings.preset_title(name)}{in_use}: {values}")
+            self.say(f"{tell(self.settings.preset_title(name))}{in_use}: {values}")
         self.say(_("/preset NAME uses one."))
 
     @property
@@ -289,8 +290,8 @@ class LineMode:
 
     def show_models(self) -> None:
         """Write the models there are."""
-        from glmtui.commands.models import lines
-        from glmtui.engine import beside
+        from glmtui.cli.models import lines
+        from glmtui.engine import model_jobs as beside
 
         for line in lines(beside.list_models(str(self.settings["model.device"]))):
             self.say(line)

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from glmtui.i18n import _
-from glmtui.plain.output import AnswerWriter, Paint, unmarked, write
-from glmtui.session.stats import size
-from glmtui.text import clean
+from glmtui.plain.printer import AnswerWriter, Paint, unmarked, write
+from glmtui.session.stats import model_title
+from glmtui.text.clean import clean
+from glmtui.text.units import size
 
 if TYPE_CHECKING:
     from glmtui.chat.conversation import Message
@@ -151,7 +152,7 @@ class LineView(QuietView):
         elif name and status.info:
             info = status.info
             how = info.device.upper() + ("" if info.quant == "none" else f", INT{info.quant}")
-            self.notice(_("{name} is ready ({how}).").format(name=info.title, how=how))
+            self.notice(_("{name} is ready ({how}).").format(name=model_title(info), how=how))
             self._told = ("", 0)
         elif status.activity == "none":
             self._told = ("", 0)

@@ -11,7 +11,7 @@ from glmtui.session.model_link import SpeedMeter
 from glmtui.session.view import AnswerHandle, Saving
 
 if TYPE_CHECKING:
-    from glmtui.engine.events import Stats, Tokens
+    from glmtui.protocol.events import Stats, Tokens
 
 
 @dataclass

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from glmtui.engine.events import CountTokens, TokenCount, Turn
+from glmtui.protocol.events import TokenCount
+from glmtui.protocol.messages import ChatMessage
+from glmtui.protocol.requests import CountTokens
 
 if TYPE_CHECKING:
     from glmtui.chat.conversation import Conversation
     from glmtui.session.model_link import ModelLink
-    from glmtui.settings import Settings
+    from glmtui.settings.settings import Settings
 
 
 class Context:
@@ -22,15 +24,15 @@ class Context:
         self._count_id: int | None = None
         self._draft_id: int | None = None
 
-    def turns(self, conversation: Conversation) -> tuple[Turn, ...]:
+    def turns(self, conversation: Conversation) -> tuple[ChatMessage, ...]:
         """Return the messages to send, behind the system prompt where the model has one."""
-        turns = [Turn(role, text) for role, text in conversation.turns()]
+        turns = [ChatMessage.of(role, text) for role, text in conversation.turns()]
         own = conversation.settings
         system = str(self._settings.effective("generation.system_prompt", own) or "").strip()
         info = self._link.status.info
         supported = info is not None and info.supports_system
         if supported and system and not (turns and turns[0].role == "system"):
-            turns.insert(0, Turn("system", system))
+            turns.insert(0, ChatMessage.of("system", system))
         return tuple(turns)
 
     def measure(self, conversation: Conversation, draft: str | None = None) -> None:
@@ -46,7 +48,7 @@ class Context:
         turns, sampling = self.turns(conversation), self._settings.sampling(conversation.settings)
         status.limit = min(sampling.max_length, info.max_length)
         self._count_id = self._count(turns) if turns else None
-        self._draft_id = self._count((*turns, Turn("user", draft))) if draft.strip() else None
+        self._draft_id = self._count((*turns, ChatMessage.of("user", draft))) if draft.strip() else None
         if not turns:
             status.used = 0
         if not draft.strip():
@@ -60,7 +62,7 @@ class Context:
         elif event.request_id == self._draft_id:
             status.draft = max(event.tokens - status.used, 0)
 
-    def _count(self, turns: tuple[Turn, ...]) -> int:
+    def _count(self, turns: tuple[ChatMessage, ...]) -> int:
         request = CountTokens(turns)
         self._link.worker.submit(request)
         return request.request_id

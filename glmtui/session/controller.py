@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from glmtui.chat.conversation import Conversation
 from glmtui.i18n import _
 from glmtui.session.flow import AnswerFlow, no_model
-from glmtui.session.waiting import Waiting, Wanted
+from glmtui.session.message_queue import Waiting, Wanted
 
 if TYPE_CHECKING:
     from glmtui.chat.library import Library
     from glmtui.session.model_link import ModelLink
     from glmtui.session.view import ChatView
-    from glmtui.settings import Settings
+    from glmtui.settings.settings import Settings
 
 
 class ChatController(AnswerFlow):

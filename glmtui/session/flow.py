@@ -15,13 +15,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from glmtui.chat.conversation import Conversation, Message, State
-from glmtui.engine.events import (
+from glmtui.i18n import _, ngettext, tell
+from glmtui.protocol.events import (
     Cancelled,
     Done,
     Event,
     Failed,
-    Generate,
-    Load,
     Loaded,
     LoadProgress,
     PromptProgress,
@@ -31,16 +30,16 @@ from glmtui.engine.events import (
     Tokens,
     Unloaded,
 )
-from glmtui.i18n import _, ngettext
+from glmtui.protocol.requests import Generate, Load
 from glmtui.session.answer import Answer
 from glmtui.session.context import Context
+from glmtui.session.message_queue import Queue, Waiting, Wanted, Wish, Wishes
 from glmtui.session.model_link import ChatStatus, ModelLink
 from glmtui.session.view import ChatView, Saving
-from glmtui.session.waiting import Queue, Waiting, Wanted, Wish, Wishes
 
 if TYPE_CHECKING:
     from glmtui.chat.library import Library
-    from glmtui.settings import Settings
+    from glmtui.settings.settings import Settings
 
 _LOAD_SETTINGS = ("device", "gpus", "quant", "threads", "ptuning")
 
@@ -144,8 +143,8 @@ class AnswerFlow:
             case Cancelled() if answer:
                 await self._on_end(answer, "stopped", event.stats)
             case Failed() if answer:
-                self.view.notice(event.message, "error")
-                await self._on_end(answer, "failed", None, error=event.message)
+                self.view.notice(tell(event.phrase), "error")
+                await self._on_end(answer, "failed", None, error=tell(event.phrase))
             case _:
                 self.beside(event)  # or of a request that was replaced since
 
@@ -154,7 +153,7 @@ class AnswerFlow:
         self.settings.follow(event.info)
         self.view.model_changed()
         if event.info.note:
-            self.view.notice(event.info.note, "info")
+            self.view.notice(tell(event.info.note), "info")
         wanted, self._wanted = self._wanted, None
         with self._wishes.one() as wish:
             if wanted and wanted.message_id in [message.id for message in wanted.conversation.branch()]:
@@ -166,7 +165,7 @@ class AnswerFlow:
         name, self._wanted = self.status.loading, None
         former = self.link.load_ended(kept=isinstance(event, Failed) and event.model_kept)
         if isinstance(event, Failed):
-            self.view.notice(event.message, "error" if event.absent is None else "info")
+            self.view.notice(tell(event.phrase), "error" if event.absent is None else "info")
             if former is not None:
                 self._go_back(*former, loaded=event.model_kept)
             self.load_refused(event)

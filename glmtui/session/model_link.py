@@ -10,14 +10,18 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from glmtui.session.stats import model_title
+
 if TYPE_CHECKING:
-    from glmtui.engine.events import Event, Load, Loaded, LoadProgress, ModelInfo, Request
+    from glmtui.protocol.events import Event, Loaded, LoadProgress
+    from glmtui.protocol.models import ModelInfo
+    from glmtui.protocol.requests import Load, Request
 
 Activity = Literal["starting", "loading", "none", "ready", "reading", "answering"]
 
 
 class WorkerLike(Protocol):
-    """What the app needs of `glmtui.engine.worker.Worker`."""
+    """What the app needs of `glmtui.engine.local.Worker`."""
 
     @property
     def events(self) -> queue.SimpleQueue[Event]:
@@ -98,11 +102,7 @@ class SpeedMeter:
 
 def coalesce(events: Iterable[Event]) -> list[Event]:
     """Join what can be joined without losing anything: text of one answer, and only the latest progress."""
-    from glmtui.engine.events import (
-        LoadProgress,
-        PromptProgress,
-        Tokens,
-    )  # once there is a worker, they are here
+    from glmtui.protocol.events import LoadProgress, PromptProgress, Tokens
 
     joined: list[Event] = []
     for event in events:
@@ -188,7 +188,7 @@ class ModelLink:
             self.status = ChatStatus("ready", info=info)
         else:
             self._loaded = None
-        return former if former and not kept else (request, info.title)
+        return former if former and not kept else (request, model_title(info))
 
     def progress(self, event: LoadProgress) -> None:
         """Note how far the load is. The time that is left is reckoned for each stage from its first bytes on:

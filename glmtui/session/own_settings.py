@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from glmtui.errors import UserError
 from glmtui.i18n import _
-from glmtui.settings_schema import BY_KEY, Setting, Value
+from glmtui.settings.schema import BY_KEY, Setting, Value
 
 if TYPE_CHECKING:
-    from glmtui.session.front import Front
+    from glmtui.session.ui import Front
 
 
 def own(front: Front) -> dict[str, Value]:

@@ -5,31 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from glmtui.i18n import _
+from glmtui.text.units import parameters, size
 
 if TYPE_CHECKING:
+    from glmtui.protocol.models import ModelInfo
     from glmtui.session.controller import ChatController
 
 
-def size(count: float) -> str:
-    """Write a number of bytes as people do: ``12.5 GB``."""
-    for unit in ("B", "KB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
-def parameters(count: int) -> str:
-    """Write a number of parameters as people do: ``6.2 B``; nothing where it is not known."""
-    if not count:
-        return ""
-    return f"{count / 1e9:.1f} B" if count >= 1e9 else f"{count / 1e6:.1f} M"
-
-
-def duration(seconds: float) -> str:
-    """Write a time as ``m:ss``."""
-    minutes, rest = divmod(max(round(seconds), 0), 60)
-    return f"{minutes}:{rest:02}"
+def model_title(info: ModelInfo) -> str:
+    """Return a model's name for people."""
+    return _("nano (built in)") if info.builtin else info.name
 
 
 def markdown(controller: ChatController) -> str:
@@ -40,7 +25,7 @@ def markdown(controller: ChatController) -> str:
     rows: list[tuple[str, str]] = []
     if info := status.info:
         rows += [
-            (_("Model"), f"{info.title} ({info.architecture}, {parameters(info.parameters)})"),
+            (_("Model"), f"{model_title(info)} ({info.architecture}, {parameters(info.parameters)})"),
             (_("Device"), f"{info.device_name} ({info.device}, {info.dtype})"),
             (_("Quantisation"), _("none") if info.quant == "none" else f"INT{info.quant}"),
             (_("Weights in memory"), size(info.memory_bytes)),

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from glmtui.errors import UserError
+from glmtui.i18n import tell
 
 if TYPE_CHECKING:
     from glmtui.chat.conversation import Message
@@ -76,7 +77,7 @@ class Saving:
         try:
             yield
         except UserError as error:
-            fault = str(error)
+            fault = tell(error)
         if fault and fault != self._said:
             self._view.notice(fault, "error")
         self._said = fault

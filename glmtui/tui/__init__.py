@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from glmtui.options import AppOptions
+    from glmtui.session.options import AppOptions
 
 
 def run(options: AppOptions) -> int:
@@ -15,7 +15,7 @@ def run(options: AppOptions) -> int:
 
     Some settings steer the terminal and must be known before Textual is imported.
     """
-    from glmtui.settings import Settings
+    from glmtui.settings.settings import Settings
 
     settings = Settings.load()
     if not settings["ui.kitty_keys"]:

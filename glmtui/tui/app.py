@@ -14,30 +14,30 @@ from textual.binding import BindingType
 from glmtui import i18n
 from glmtui.chat.library import Library
 from glmtui.errors import UserError
-from glmtui.i18n import _
-from glmtui.options import AppOptions
-from glmtui.session import commands
-from glmtui.session.desk import Desk
-from glmtui.session.front import apply_options, load_model, make_worker
+from glmtui.i18n import _, tell
 from glmtui.session.model_link import ModelLink
-from glmtui.settings import Settings, named
+from glmtui.session.options import AppOptions
+from glmtui.session.slash import registry as commands
+from glmtui.session.ui import apply_options, load_model, make_worker
+from glmtui.session.workspace import Desk
+from glmtui.settings.settings import Settings, named
 from glmtui.tui.bindings import bindings
+from glmtui.tui.composer.composer import Composer
 from glmtui.tui.front import FrontApp
 from glmtui.tui.preferences import Preferences
 from glmtui.tui.screens.chat import ChatScreen
 from glmtui.tui.signals import when_told_to_end
-from glmtui.tui.theme_shelf import ThemeShelf
-from glmtui.tui.widgets.composer import Composer
+from glmtui.tui.theme_files import ThemeShelf
 
 if TYPE_CHECKING:
     from textual.command import Provider
     from textual.driver import Driver
     from textual.screen import Screen
 
-    from glmtui.engine.events import Event, Failed
+    from glmtui.protocol.events import Event, Failed
     from glmtui.session.controller import ChatController
+    from glmtui.session.model_jobs import ModelShelf
     from glmtui.session.model_link import WorkerLike
-    from glmtui.session.model_shelf import ModelShelf
 
 POLL_SECONDS = 1 / 12
 MEMORY_SECONDS = 2.0
@@ -56,7 +56,7 @@ class GlmTui(FrontApp):
 
     Args:
         options: what the command line said.
-        worker: runs the model; by default a `glmtui.engine.worker.Worker` made after the first paint.
+        worker: runs the model; by default a `glmtui.engine.local.Worker` made after the first paint.
         settings: read already; by default from the person's file.
     """
 
@@ -104,7 +104,7 @@ class GlmTui(FrontApp):
     @cached_property
     def shelf(self) -> ModelShelf:
         """Knows the models there are."""
-        from glmtui.session.model_shelf import ModelShelf
+        from glmtui.session.model_jobs import ModelShelf
 
         return ModelShelf(self.link, self.chat.notice, lambda: str(self.settings["model.device"]))
 
@@ -154,12 +154,12 @@ class GlmTui(FrontApp):
 
     def get_driver_class(self) -> type[Driver]:
         """Textual's choice, or on Unix ours, which knows when the terminal is gone."""
-        from glmtui.tui import alt_keys
+        from glmtui.tui.textual_patches import alt_keys
 
         alt_keys.teach()
         if sys.platform == "win32":
             return super().get_driver_class()
-        from glmtui.tui.driver import TerminalDriver
+        from glmtui.tui.textual_patches.driver import TerminalDriver
 
         return TerminalDriver
 
@@ -199,7 +199,7 @@ class GlmTui(FrontApp):
         try:
             await work
         except UserError as error:
-            self.chat.notice(str(error), "error")
+            self.chat.notice(tell(error), "error")
 
     # --- settings ---
 
@@ -333,7 +333,7 @@ class GlmTui(FrontApp):
 
     async def show_presets(self) -> None:
         """Choose a preset, save the present values as one, or delete some."""
-        from glmtui.session import handlers
+        from glmtui.session.slash import handlers
         from glmtui.tui.screens.presets import PresetScreen
 
         match await self.push_screen_wait(PresetScreen(self.settings)):

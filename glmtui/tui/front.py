@@ -13,21 +13,21 @@ from textual.app import App
 from glmtui import paths
 from glmtui.i18n import _
 from glmtui.session import keys
-from glmtui.session.front import write_new_file
+from glmtui.session.ui import write_new_file
 
 if TYPE_CHECKING:
     from textual.notifications import SeverityLevel
 
-    from glmtui.settings import Settings
+    from glmtui.settings.settings import Settings
     from glmtui.tui.preferences import Preferences
     from glmtui.tui.screens.chat import ChatScreen
-    from glmtui.tui.theme_shelf import ThemeShelf
+    from glmtui.tui.theme_files import ThemeShelf
 
 LONG_ANSWER_SECONDS = 8.0
 
 
 class FrontApp(App[None]):
-    """The part of the app that the commands see (`glmtui.session.front.FullScreen`) and that only shows."""
+    """The part of the app that the commands see (`glmtui.session.ui.FullScreen`) and that only shows."""
 
     settings: Settings
     preferences: Preferences

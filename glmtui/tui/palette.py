@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.markup import escape
 
 from glmtui.i18n import _
-from glmtui.session.commands import COMMANDS
+from glmtui.session.slash.registry import COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

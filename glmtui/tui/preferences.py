@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from glmtui import i18n
+from glmtui.i18n import tell
 from glmtui.session import keys
-from glmtui.session.front import load_model
 from glmtui.session.own_settings import change_here, own, reset_here
-from glmtui.settings_schema import BY_KEY, Setting
+from glmtui.session.ui import load_model
+from glmtui.settings.schema import BY_KEY, Setting
 
 if TYPE_CHECKING:
-    from glmtui.settings import Settings
+    from glmtui.settings.settings import Settings
     from glmtui.tui.app import GlmTui
 
 
@@ -81,7 +82,7 @@ class Preferences:
 
     def tell_problems(self) -> None:
         """Name what is wrong in the file."""
-        for problem in [*self._settings.problems, *keys.problems(self._settings.keys)]:
+        for problem in [*map(tell, self._settings.problems), *keys.problems(self._settings.keys)]:
             self._app.chat.notice(problem, "warning")
 
     # --- what follows ---

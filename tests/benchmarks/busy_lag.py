@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from lag import sample
 from tui.app_support import wait_until
 
-from glmtui.options import AppOptions
+from glmtui.session.options import AppOptions
 from glmtui.tui.app import GlmTui
 
 SECONDS = 20.0

@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 
 from glmtui.engine.bench import peak_rss
-from glmtui.models import catalog
+from glmtui.hub import catalog
 from glmtui.models.chatglm import ChatGLM, ChatGLMConfig
 from glmtui.models.checkpoint import QUANTIZED, expected_shapes, shapes_only
 
@@ -142,7 +142,8 @@ def _load_seconds(folder: Path, _files: list[Path], quant: int) -> float:
 def time_load(folder: Path, quant: int) -> None:
     """Print the seconds that loading takes without the cache, and end at once."""
     from glmtui.engine import loader
-    from glmtui.quant import cpu, store
+    from glmtui.quant import cache as store
+    from glmtui.quant import cpu
 
     cpu.load()
     store.CACHED_FROM = 1 << 60

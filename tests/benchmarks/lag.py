@@ -22,8 +22,9 @@ from scripted_worker import NANO, ScriptedWorker
 from textual import events
 from tui.app_support import wait_until
 
-from glmtui.engine.events import Done, Generate, Request, Started, Stats, Tokens
-from glmtui.options import AppOptions
+from glmtui.protocol.events import Done, Started, Stats, Tokens
+from glmtui.protocol.requests import Generate, Request
+from glmtui.session.options import AppOptions
 from glmtui.tui.app import GlmTui
 
 SECONDS = 15.0

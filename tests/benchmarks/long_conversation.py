@@ -27,9 +27,9 @@ from tui_helpers import screen_text
 
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.files import encode
-from glmtui.options import AppOptions
+from glmtui.session.options import AppOptions
 from glmtui.tui.app import GlmTui
-from glmtui.tui.widgets.transcript import Transcript
+from glmtui.tui.transcript.transcript import Transcript
 
 ANSWER = """\
 回答 {number}：量化把权重从十六位压缩到 **四位（INT4）。**要点：

@@ -16,15 +16,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
+from glmtui.hub.model_dir import ModelFolder
 from glmtui.models.checkpoint import QUANTIZED, expected_shapes, new_network, read_network
-from glmtui.models.folder import ModelFolder
 from glmtui.models.nano.corpus import heldout
 from glmtui.models.nano.evaluate import Grader
 from glmtui.models.nano.train import FOLDER
 from glmtui.quant import formats, linear
 from glmtui.quant.formats import Bits
-from glmtui.quant.network import install
-from glmtui.quant.reading import Scheme, read_into
+from glmtui.quant.load import Scheme, read_into
+from glmtui.quant.policy import install
 
 
 def float32() -> nn.Module:

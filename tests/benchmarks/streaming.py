@@ -21,8 +21,8 @@ from textual.pilot import Pilot
 from tui_helpers import NOON, Host, dialogue, wait_until
 
 from glmtui.chat.conversation import Message
-from glmtui.tui.widgets.composer import Composer
-from glmtui.tui.widgets.transcript import Transcript
+from glmtui.tui.composer.composer import Composer
+from glmtui.tui.transcript.transcript import Transcript
 
 LIST = "\n".join(
     f"{number}. **第{number}点**：这里是一些说明文字，用来测试列表的速度。" for number in range(1, 16)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glmtui.chat import index as index_module
 from glmtui.chat import library as library_module
+from glmtui.chat import search_index as index_module
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.library import Library
 from glmtui.errors import UserError

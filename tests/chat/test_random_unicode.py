@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from glmtui.chat.conversation import Conversation
-from glmtui.chat.formats import export, import_file
+from glmtui.chat.export import export, import_file
 from glmtui.chat.library import Library
 
 POOLS = [

@@ -13,9 +13,9 @@ from tiny_model import write_tiny_model
 from torch import Tensor
 
 from glmtui.engine.chat_model import ChatModel
-from glmtui.engine.events import ModelInfo
+from glmtui.hub.model_dir import ModelFolder
 from glmtui.models.base import Check, KVCache
-from glmtui.models.folder import ModelFolder
+from glmtui.protocol.models import ModelInfo
 
 torch.set_num_threads(1)
 

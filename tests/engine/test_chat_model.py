@@ -11,14 +11,15 @@ from tiny_model import write_tiny_model2
 
 import glmtui
 from glmtui.engine.chat_model import ChatModel
-from glmtui.engine.events import Sampling, Turn
-from glmtui.engine.stop import Stopped
 from glmtui.errors import UserError
+from glmtui.protocol.cancellation import OperationCancelled
+from glmtui.protocol.messages import ChatMessage
+from glmtui.protocol.sampling import Sampling
 
 Script = Callable[..., ChatModel]
 TEXT = "你好,我是一个小模型。\n  1 2 3 🙂 🀄!"
 SHOWN = "你好，我是一个小模型。\n  1 2 3 🙂 🀄!"
-QUESTION = (Turn("user", "你好"),)
+QUESTION = (ChatMessage.of("user", "你好"),)
 
 
 def test_chat_returns_answer_and_history_and_leaves_the_callers_alone(script: Script) -> None:
@@ -65,8 +66,8 @@ def test_max_new_tokens_and_max_length_end_the_answer(script: Script) -> None:
 
 def test_oldest_rounds_are_left_out_whole_and_counted(script: Script) -> None:
     model = script(TEXT)
-    turns = [Turn(role, f"{role} {i}") for i in range(40) for role in ("user", "assistant")]
-    answer = model.stream([*turns, Turn("user", "最后")])
+    turns = [ChatMessage.of(role, f"{role} {i}") for i in range(40) for role in ("user", "assistant")]
+    answer = model.stream([*turns, ChatMessage.of("user", "最后")])
     assert 0 < answer.dropped_rounds < 40
     assert answer.prompt_tokens <= 256 * 3 // 4
     assert "".join(answer) == SHOWN
@@ -78,11 +79,11 @@ def test_oldest_rounds_are_left_out_whole_and_counted(script: Script) -> None:
 def test_a_long_last_message_may_take_the_answers_room_but_not_all(script: Script) -> None:
     model = script(TEXT)
     long = "1 " * 115
-    tokens, limit = model.count_tokens([Turn("user", long)]), model.limit(model.default_sampling)
+    tokens, limit = model.count_tokens([ChatMessage.of("user", long)]), model.limit(model.default_sampling)
     assert limit * 3 // 4 < tokens < limit == 256
-    assert model.stream([Turn("user", long)]).prompt_tokens == tokens
+    assert model.stream([ChatMessage.of("user", long)]).prompt_tokens == tokens
     with pytest.raises(UserError, match="255"):
-        model.stream([Turn("user", long * 2)])
+        model.stream([ChatMessage.of("user", long * 2)])
 
 
 def test_stopping_keeps_what_came(script: Script) -> None:
@@ -92,7 +93,7 @@ def test_stopping_keeps_what_came(script: Script) -> None:
         nonlocal steps
         steps += 1
         if steps > 30:
-            raise Stopped
+            raise OperationCancelled
 
     answer = script(TEXT).stream(QUESTION, check=check)
     text = "".join(answer)
@@ -106,7 +107,7 @@ def test_continuing_keeps_the_white_space_between(script: Script) -> None:
         model = script(new)
         if not new.startswith(" "):  # the tokenizer puts a space before every text; a model would not
             model.network.says = model.network.says[1:]
-        turns = (*QUESTION, Turn("assistant", before))
+        turns = (*QUESTION, ChatMessage.of("assistant", before))
         answer = model.stream(turns, continue_answer=True)
         assert "".join(answer) == expected
         assert model.tokenizer.decode(model.network.prompts[0]).endswith(before)
@@ -122,7 +123,7 @@ def test_asking_again_reads_nothing_of_the_prompt_again(text_folder: Path) -> No
     assert again._generation.cache is not None
     assert again._generation.cache.length == first.prompt_tokens - 1
     assert "".join(again) == text
-    other = (Turn("user", "How do I load a model?"),)
+    other = (ChatMessage.of("user", "How do I load a model?"),)
     fresh = glmtui.load(str(text_folder), device="cpu", threads=1)
     assert "".join(model.stream(other, sampling)) == "".join(fresh.stream(other, sampling))
 
@@ -131,19 +132,19 @@ def test_a_causal_model_reads_only_what_is_new(tmp_path: Path) -> None:
     """The keys and values of earlier rounds stay, token for token as they were generated."""
     model = glmtui.load(str(write_tiny_model2(tmp_path / "tiny2")), device="cpu", threads=1)
     sampling = Sampling(temperature=0, max_new_tokens=8)
-    turns: tuple[Turn, ...] = ()
+    turns: tuple[ChatMessage, ...] = ()
     read: list[int] = []
     for question in ("你好", "load a model", "1 2 3"):
-        turns = (*turns, Turn("user", question))
+        turns = (*turns, ChatMessage.of("user", question))
         answer = model.stream(turns, sampling)
         cache = answer._generation.cache
         read.append(answer.prompt_tokens - (cache.length if cache else 0))
         text = "".join(answer)
         tokens = answer._ids
         assert list(model.generate(answer._generation.prompt, max_new_tokens=8)) == tokens
-        turns = (*turns, Turn("assistant", text))
-    added = model.format.follow(2, [Turn("user", "1 2 3")])
-    assert read[0] == model.stream((Turn("user", "你好"),)).prompt_tokens
+        turns = (*turns, ChatMessage.of("assistant", text))
+    added = model.format.follow(2, [ChatMessage.of("user", "1 2 3")])
+    assert read[0] == model.stream((ChatMessage.of("user", "你好"),)).prompt_tokens
     assert read[2] == len(added) + 1  # and the last token, which was said but never read
 
 

@@ -10,9 +10,9 @@ import torch
 
 from glmtui.engine import device as devices
 from glmtui.engine import loader, nvidia
-from glmtui.engine.host import Memory
 from glmtui.engine.nvidia import Card
 from glmtui.errors import UserError
+from glmtui.host import Memory
 
 GIB = 1 << 30
 ADA = Card("NVIDIA GeForce RTX 4090", 560, (8, 9))

@@ -13,11 +13,11 @@ import torch
 import glmtui
 from glmtui.engine import device as devices
 from glmtui.engine import loader
-from glmtui.engine.host import Memory
-from glmtui.engine.placement import Placement
-from glmtui.engine.stop import Stopped
+from glmtui.engine.device_map import Placement
 from glmtui.errors import OutOfMemoryError, UserError
-from glmtui.models.folder import ModelFolder
+from glmtui.host import Memory
+from glmtui.hub.model_dir import ModelFolder
+from glmtui.protocol.cancellation import OperationCancelled
 
 torch.set_num_threads(1)
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -101,9 +101,9 @@ def test_progress_counts_up_to_the_file_sizes_and_may_stop() -> None:
 
     def stop(_stage: str, done: int, total: int) -> None:
         if done > total / 2:
-            raise Stopped
+            raise OperationCancelled
 
-    with pytest.raises(Stopped):
+    with pytest.raises(OperationCancelled):
         glmtui.load(str(folder), device="cpu", threads=1, progress=stop)
 
 

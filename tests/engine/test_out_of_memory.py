@@ -14,11 +14,14 @@ import torch
 import glmtui
 from glmtui.engine import loader
 from glmtui.engine.chat_model import ChatModel
-from glmtui.engine.events import Done, Event, Failed, Generate, Load, Loaded, Sampling, Tokens, Turn
-from glmtui.engine.worker import Worker
+from glmtui.engine.local import Worker
 from glmtui.errors import OutOfMemoryError
+from glmtui.protocol.events import Done, Event, Failed, Loaded, Tokens
+from glmtui.protocol.messages import ChatMessage
+from glmtui.protocol.requests import Generate, Load
+from glmtui.protocol.sampling import Sampling
 
-QUESTION = (Turn("user", "你好"),)
+QUESTION = (ChatMessage.of("user", "你好"),)
 
 
 @pytest.fixture

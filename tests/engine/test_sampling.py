@@ -17,8 +17,8 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from glmtui.engine.events import Sampling
 from glmtui.engine.sampling import FIRST_LOOK, Sampler, distribution, is_finite, penalize
+from glmtui.protocol.sampling import Sampling
 
 torch.set_num_threads(1)
 

@@ -10,9 +10,10 @@ from torch import nn
 
 import glmtui
 from glmtui.engine.chat_model import ChatModel
-from glmtui.engine.events import Sampling, Turn
+from glmtui.hub.model_dir import ModelFolder
 from glmtui.models.checkpoint import new_network
-from glmtui.models.folder import ModelFolder
+from glmtui.protocol.messages import ChatMessage
+from glmtui.protocol.sampling import Sampling
 
 GREEDY = Sampling(temperature=0, max_new_tokens=6, max_length=4096)
 
@@ -48,13 +49,13 @@ class Fed:
 def test_later_questions_cost_only_their_own_tokens(causal: ChatModel):
     fed, turns, costs = Fed(causal.network), [], []
     for _round in range(4):
-        turns.append(Turn("user", "how do I load a model?"))
+        turns.append(ChatMessage.of("user", "how do I load a model?"))
         fed.counts.clear()
         answer = causal.stream(turns, GREEDY)
         text = "".join(answer)
         costs.append(fed.counts[0])
         assert answer.prompt_tokens > sum(costs[:-1])
-        turns.append(Turn("assistant", text))
+        turns.append(ChatMessage.of("assistant", text))
     assert (
         max(costs[1:]) - min(costs[1:]) <= 1
     )  # the cache lacks the last token of an answer cut off by its limit
@@ -62,9 +63,9 @@ def test_later_questions_cost_only_their_own_tokens(causal: ChatModel):
 
 
 def test_the_answer_is_the_same_as_without_the_cache(causal: ChatModel):
-    turns = [Turn("user", "你好")]
+    turns = [ChatMessage.of("user", "你好")]
     first = "".join(causal.stream(turns, GREEDY))
-    turns += [Turn("assistant", first), Turn("user", "how?")]
+    turns += [ChatMessage.of("assistant", first), ChatMessage.of("user", "how?")]
     answer = causal.stream(turns, GREEDY)
     second = "".join(answer)
     prompt = answer._generation.prompt
@@ -75,8 +76,12 @@ def test_the_answer_is_the_same_as_without_the_cache(causal: ChatModel):
 
 def test_an_edited_question_starts_where_it_differs(causal: ChatModel):
     fed = Fed(causal.network)
-    first = "".join(causal.stream([Turn("user", "how do I load a model?")], GREEDY))
-    turns = [Turn("user", "how do I load a 模型?"), Turn("assistant", first), Turn("user", "你好")]
+    first = "".join(causal.stream([ChatMessage.of("user", "how do I load a model?")], GREEDY))
+    turns = [
+        ChatMessage.of("user", "how do I load a 模型?"),
+        ChatMessage.of("assistant", first),
+        ChatMessage.of("user", "你好"),
+    ]
     fed.counts.clear()
     answer = causal.stream(turns, GREEDY)
     "".join(answer)
@@ -84,7 +89,7 @@ def test_an_edited_question_starts_where_it_differs(causal: ChatModel):
 
 
 def test_a_bidirectional_context_is_read_whole(tmp_path: Path, small_pieces: bytes):
-    from glmtui.models.tokenizers import ChatGLMTokenizer
+    from glmtui.models.tokenizers.chatglm import ChatGLMTokenizer
 
     file = tmp_path / "ice_text.model"
     file.write_bytes(small_pieces)
@@ -101,8 +106,11 @@ def test_a_bidirectional_context_is_read_whole(tmp_path: Path, small_pieces: byt
         str(make_model(tmp_path, config, file.name, small_pieces)), device="cpu", dtype="float32"
     )
     fed = Fed(model.network)
-    first = "".join(model.stream([Turn("user", "你好")], GREEDY))
+    first = "".join(model.stream([ChatMessage.of("user", "你好")], GREEDY))
     fed.counts.clear()
-    answer = model.stream([Turn("user", "你好"), Turn("assistant", first), Turn("user", "how?")], GREEDY)
+    answer = model.stream(
+        [ChatMessage.of("user", "你好"), ChatMessage.of("assistant", first), ChatMessage.of("user", "how?")],
+        GREEDY,
+    )
     "".join(answer)
     assert fed.counts[0] == answer.prompt_tokens

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 
 from glmtui import memory
 from glmtui.errors import UserError
+from glmtui.hub.model_dir import ModelFolder
 from glmtui.models import weight_files
 from glmtui.models.checkpoint import Checkpoint, expected_shapes, new_network, read_network
-from glmtui.models.folder import ModelFolder
 from glmtui.models.weight_files import read_file
 
 SHARDED = GOLDEN / "chatglm-fp16-sharded"

@@ -9,13 +9,14 @@ import pytest
 import torch
 
 import glmtui
-from glmtui.cli import build_parser
+from glmtui.cli.main import build_parser
 from glmtui.engine.chat_model import ChatModel
+from glmtui.models.chat_formats.responses import process_response
 from glmtui.models.nano import corpus as tables
 from glmtui.models.nano.corpus import Corpus, heldout, normalised, parse
 from glmtui.models.nano.train import read_legs
-from glmtui.models.responses import process_response
-from glmtui.session import commands, keys
+from glmtui.session import keys
+from glmtui.session.slash import registry as commands
 
 NANO = Path(tables.__file__).parent
 

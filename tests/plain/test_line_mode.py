@@ -13,13 +13,13 @@ from scripted_worker import ScriptedWorker
 from glmtui import i18n
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.library import Library
-from glmtui.chat.prompts import Drafts, WaitingText, WaitingTexts
-from glmtui.options import AppOptions
+from glmtui.chat.state_log import Drafts, WaitingText, WaitingTexts
 from glmtui.plain.line_mode import LineMode
-from glmtui.plain.output import unmarked
-from glmtui.plain.reading import Offers, StreamReader, read_message
-from glmtui.session import commands
-from glmtui.settings import Settings
+from glmtui.plain.printer import unmarked
+from glmtui.plain.reader import Offers, StreamReader, read_message
+from glmtui.session.options import AppOptions
+from glmtui.session.slash import registry as commands
+from glmtui.settings.settings import Settings
 
 
 @pytest.fixture(autouse=True)

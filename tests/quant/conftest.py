@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from glmtui.engine import host
+from glmtui import host
 from glmtui.quant import cpu
 from glmtui.quant.cpu.build import build_kernels, find_compilers
 

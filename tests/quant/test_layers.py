@@ -13,7 +13,7 @@ from glmtui.models.chatglm import ChatGLM, ChatGLMConfig
 from glmtui.models.chatglm2 import ChatGLM2, ChatGLM2Config
 from glmtui.quant import cpu, formats
 from glmtui.quant.fused import FusedLayers, fuse
-from glmtui.quant.network import bits_of, install
+from glmtui.quant.policy import bits_of, install
 
 SPECIAL = {"bos_token_id": 290, "eos_token_id": 291, "mask_token_id": 292, "gmask_token_id": 293}
 

@@ -23,12 +23,13 @@ from safetensors.torch import save_file
 from tiny_model import write_tiny_model
 
 import glmtui
-from glmtui import cli
+from glmtui.cli import main as cli
 from glmtui.errors import UserError
+from glmtui.hub.model_dir import ModelFolder
 from glmtui.models import weight_files
 from glmtui.models.checkpoint import Checkpoint
-from glmtui.models.folder import ModelFolder
-from glmtui.quant import formats, store
+from glmtui.quant import cache as store
+from glmtui.quant import formats
 from glmtui.quant.linear import QuantizedEmbedding, QuantizedLinear
 
 
@@ -188,7 +189,7 @@ def test_a_damaged_quantised_folder_is_named(folder, home):
 def _fill_slowly(folder: Path, started: object) -> None:
     import time
 
-    from glmtui.quant.store import TensorFile
+    from glmtui.quant.cache import TensorFile
 
     write = TensorFile.write
 

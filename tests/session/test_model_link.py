@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from scripted_worker import ScriptedWorker
 
-from glmtui.engine.events import Load, Loaded, LoadProgress, PromptProgress, Tokens
+from glmtui.protocol.events import Loaded, LoadProgress, PromptProgress, Tokens
+from glmtui.protocol.requests import Load
 from glmtui.session.model_link import ModelLink, SpeedMeter, coalesce
 
 

@@ -14,7 +14,7 @@ from textual.pilot import Pilot
 from textual.widget import Widget
 
 from glmtui.chat.conversation import Conversation
-from glmtui.options import AppOptions
+from glmtui.session.options import AppOptions
 from glmtui.tui.app import GlmTui
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from glmtui.engine.events import ModelEntry, ModelList
+from glmtui.protocol.events import ModelList
+from glmtui.protocol.models import ModelEntry
 
 GB = 1_000_000_000
 ENTRIES = (

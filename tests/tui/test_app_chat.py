@@ -21,9 +21,9 @@ from tui.app_support import (
 )
 
 from glmtui.chat.conversation import Conversation, Message
-from glmtui.options import AppOptions
 from glmtui.session.answer import Answer
 from glmtui.session.controller import ChatController
+from glmtui.session.options import AppOptions
 from glmtui.tui.app import GlmTui
 
 

@@ -11,7 +11,7 @@ from tui.app_support import ScriptedWorker, running, send, settled, wait_until
 from tui.test_themes import contrast
 
 from glmtui.chat.library import Library
-from glmtui.options import AppOptions
+from glmtui.session.options import AppOptions
 from glmtui.tui import themes
 from glmtui.tui.app import GlmTui
 

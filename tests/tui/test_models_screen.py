@@ -10,15 +10,10 @@ from textual.widgets import Static
 from tui.app_support import ScriptedWorker, app_of, running, send, visible_text, wait_until
 from tui.some_models import GB, MODELS
 
-from glmtui.engine.events import (
-    Downloaded,
-    DownloadProgress,
-    Failed,
-    FileProgress,
-    ListModels,
-    RemoveModel,
-)
-from glmtui.settings import Settings
+from glmtui.protocol.events import Downloaded, DownloadProgress, Failed
+from glmtui.protocol.models import FileProgress
+from glmtui.protocol.requests import ListModels, RemoveModel
+from glmtui.settings.settings import Settings
 from glmtui.tui.screens.models import ModelsScreen
 
 

@@ -13,8 +13,8 @@ from golden_data import GOLDEN, check_golden
 from tui.app_support import send, settled, visible_text, wait_until
 
 import glmtui
-from glmtui.engine.worker import Worker
-from glmtui.options import AppOptions
+from glmtui.engine.local import Worker
+from glmtui.session.options import AppOptions
 from glmtui.tui.app import GlmTui
 
 NAME = "chatglm2-ptuning"

@@ -11,13 +11,13 @@ from textual import events
 from tui_helpers import NOON, Host
 
 from glmtui.chat.conversation import Message
-from glmtui.markdown import make_parser
-from glmtui.text import clean, one_line
-from glmtui.tui.typeset.blocks import stack
-from glmtui.tui.typeset.growing import GrowingMarkdown, close_marks, undecided, whole
-from glmtui.tui.widgets.composer import Composer
-from glmtui.tui.widgets.transcript import Transcript
-from glmtui.tui.words import next_word, previous_word, word_spans
+from glmtui.text.clean import clean, one_line
+from glmtui.text.markdown import make_parser
+from glmtui.text.word_boundaries import next_word, previous_word, word_spans
+from glmtui.tui.composer.composer import Composer
+from glmtui.tui.transcript.transcript import Transcript
+from glmtui.tui.transcript.typeset.blocks import stack
+from glmtui.tui.transcript.typeset.growing import GrowingMarkdown, close_marks, undecided, whole
 
 MARKS = "*_`~#>-+=|[]()!<>\\$&:./0123456789 \t\n\n\r\x1b\x07\x9b\u2028\u2029\x85\u200d\ufe0f\u202e\ud83d"
 CHINESE = "的一是不了人我在有他这为之大来以个中上们，。、（）“”《》：；"

@@ -14,13 +14,14 @@ from tui.app_support import ScriptedWorker, app_of, send, settled, visible_text,
 from tui.some_models import MODELS
 
 from glmtui.chat.library import Library
-from glmtui.engine.events import DownloadProgress, FileProgress
 from glmtui.engine.usage import Usage
-from glmtui.options import AppOptions
+from glmtui.protocol.events import DownloadProgress
+from glmtui.protocol.models import FileProgress
+from glmtui.session.options import AppOptions
 from glmtui.tui.app import GlmTui
-from glmtui.tui.widgets.history import HistoryPane
-from glmtui.tui.widgets.prompt import Prompt
-from glmtui.tui.widgets.status import StatusLine
+from glmtui.tui.composer.prompt import Prompt
+from glmtui.tui.history.history import HistoryPane
+from glmtui.tui.status.line import StatusLine
 
 Compare = Callable[..., bool]
 Before = Callable[[Pilot[None]], Awaitable[None]]
@@ -165,7 +166,7 @@ def test_loading(snap_compare: Compare) -> None:
 
 
 def test_answering_with_a_message_waiting(snap_compare: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("glmtui.tui.widgets.message.show_time", lambda *_times: "12:00")
+    monkeypatch.setattr("glmtui.tui.transcript.message.show_time", lambda *_times: "12:00")
     app = make(worker=ScriptedWorker(ANSWER, hold=True))
 
     async def then(pilot: Pilot[None]) -> None:

@@ -26,7 +26,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from glmtui.engine.events import Turn
+from glmtui.protocol.messages import ChatMessage
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -56,14 +56,14 @@ class Example:
     answer: str
 
     @property
-    def turns(self) -> tuple[Turn, ...]:
+    def turns(self) -> tuple[ChatMessage, ...]:
         """The conversation up to the question."""
         earlier = (
             turn
             for question, answer in self.rounds
-            for turn in (Turn("user", question), Turn("assistant", answer))
+            for turn in (ChatMessage.of("user", question), ChatMessage.of("assistant", answer))
         )
-        return (*earlier, Turn("user", self.question))
+        return (*earlier, ChatMessage.of("user", self.question))
 
 
 def parse(text: str) -> Template:

@@ -17,11 +17,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from glmtui.models.chat_formats.formats import Dialogue, Rounds
 from glmtui.models.chatglm import ChatGLM, ChatGLMConfig
 from glmtui.models.nano.corpus import LANGUAGES, Corpus, Example, heldout, normalised
 from glmtui.models.nano.train import FOLDER, read_legs
-from glmtui.models.prompts import Dialogue, Rounds
-from glmtui.models.tokenizers import ChatGLMTokenizer, load_tokenizer
+from glmtui.models.tokenizers.chatglm import ChatGLMTokenizer, load_tokenizer
 
 CLOSE = 0.8
 """Shared words of two questions, of all their words, from which on they count as close."""

@@ -29,10 +29,10 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from glmtui.engine import host
+from glmtui import host
+from glmtui.models.chat_formats.formats import Dialogue, Rounds
 from glmtui.models.chatglm import ALPHA, Block, ChatGLM, ChatGLMConfig, Piece, rotary
 from glmtui.models.nano.corpus import Corpus, Example
-from glmtui.models.prompts import Dialogue, Rounds
 
 FOLDER = Path(__file__).parent
 SEED = 7

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from glmtui.i18n import _
+from glmtui.protocol.phrases import NOTHING, Phrase, _, verbatim
 from glmtui.quant.cpu.build import BuildError, build_kernels, install_advice
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Status:
     implementation: str
     """One of `CHOICES`."""
     threaded: bool
-    reason: str = ""
+    reason: Phrase = NOTHING
     """Why it is not faster, and what to do, for people; empty when all is well."""
 
 
@@ -328,11 +328,13 @@ def _load() -> tuple[Kernels | None, Status]:
         if made.temporary and os.name == "posix":
             shutil.rmtree(made.path.parent, ignore_errors=True)  # the library stays mapped
     except (BuildError, OSError, AttributeError) as error:
-        return None, Status("torch", True, str(error))
+        return None, Status(
+            "torch", True, verbatim(str(error)) if not isinstance(error, BuildError) else error.phrase
+        )
     if not _is_right(kernels):
         reason = _("the kernels that {compiler} made compute wrong results").format(compiler=made.compiler)
         return None, Status("torch", True, reason)
-    reason = ""
+    reason = NOTHING
     if not kernels.threaded:
         reason = _("{compiler} has no OpenMP, so one core is used. {advice}").format(
             compiler=made.compiler, advice=install_advice()

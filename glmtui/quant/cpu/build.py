@@ -17,23 +17,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from glmtui.i18n import _
 from glmtui.paths import cache_dir, make_private
+from glmtui.protocol.phrases import Phrase, _
 
 FOLDER = Path(__file__).parent
 SOURCES = tuple(
     FOLDER / name
     for name in (
         "kernels.c",
-        "one_token.c",
-        "many_tokens.c",
-        "between.c",
+        "gemv.c",
+        "gemm.c",
+        "elementwise.c",
         "layers.c",
-        "prompt_attention.c",
+        "attention.c",
         "packing.c",
         "checksum.c",
         "product.h",
-        "between.h",
+        "elementwise.h",
         "exponential.h",
         "layout.h",
         "simd.h",
@@ -45,7 +45,11 @@ TIMEOUT = 300
 
 
 class BuildError(Exception):
-    """The kernels could not be compiled; the message, already translated, says why and what to install."""
+    """The kernels could not be compiled; the phrase says why and what to install."""
+
+    def __init__(self, phrase: Phrase) -> None:
+        super().__init__(phrase)
+        self.phrase = phrase
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def build_kernels(isa: str | None = None) -> Build:
     )
 
 
-def install_advice() -> str:
+def install_advice() -> Phrase:
     """Say how to get a compiler on this system."""
     if sys.platform == "darwin":
         return _("Install one with: xcode-select --install")

@@ -6,9 +6,9 @@
  *
  *   layout.h       these sizes            simd.h         vector operations, once per instruction set
  *   product.h      the matrix, and how activations are rounded
- *   one_token.c    its product with one token, many_tokens.c with a prompt
- *   between.c      activation functions, rotation, attention of one token
- *   prompt_attention.c  attention of many
+ *   gemv.c    its product with one token, gemm.c with a prompt
+ *   elementwise.c      activation functions, rotation, attention of one token
+ *   attention.c  attention of many
  *   layers.c       one token through all layers, made of these
  *   checksum.c     CRC-32 of files that are read
  */

@@ -6,7 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "between.h"
+#include "elementwise.h"
 #include "product.h"
 
 typedef struct {

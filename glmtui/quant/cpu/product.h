@@ -1,4 +1,4 @@
-/* What the products with one token (one_token.c) and with many (many_tokens.c) share: the matrix, and how float
+/* What the products with one token (gemv.c) and with many (gemm.c) share: the matrix, and how float
  * activations are rounded to signed bytes with one scale per token and 128 columns.
  */
 #ifndef GLMTUI_PRODUCT_H

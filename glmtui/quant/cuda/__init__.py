@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from glmtui.i18n import _
+from glmtui.protocol.phrases import NOTHING, Phrase, _, verbatim
 from glmtui.quant import formats
 from glmtui.quant.cpu import VARIABLE
 from glmtui.quant.formats import BLOCK
@@ -34,7 +34,7 @@ class Status:
 
     implementation: str
     """``triton``, with ``cpm_kernels`` where that starts it, or ``torch``."""
-    reason: str = ""
+    reason: Phrase = NOTHING
     """Why it is not faster, and what to do, for people; empty when all is well."""
 
 

@@ -15,23 +15,24 @@ from textual.timer import Timer
 from textual.widgets._toast import ToastRack
 
 from glmtui.i18n import _
-from glmtui.session import commands, keys
+from glmtui.session import keys
 from glmtui.session.own_settings import own
+from glmtui.session.slash import registry as commands
 from glmtui.session.view import AnswerHandle, Kind
-from glmtui.text import one_line
-from glmtui.tui import mentions
-from glmtui.tui.compositor import WholeGlyphs
+from glmtui.text.clean import one_line
+from glmtui.tui.composer import mentions
+from glmtui.tui.composer.completion import Completion
+from glmtui.tui.composer.composer import Composer
+from glmtui.tui.composer.queue import QueueStrip
+from glmtui.tui.history.history import HistoryPane
 from glmtui.tui.screens.panes import PaneScreen
-from glmtui.tui.widgets.bars import KeyHints, TitleBar
-from glmtui.tui.widgets.completion import Completion
-from glmtui.tui.widgets.composer import Composer
-from glmtui.tui.widgets.history import HistoryPane
-from glmtui.tui.widgets.queue import QueueStrip
-from glmtui.tui.widgets.setting_rows import PresetRow, Row, SettingRow
-from glmtui.tui.widgets.settings_pane import SettingsPane
-from glmtui.tui.widgets.status import StatusLine
-from glmtui.tui.widgets.transcript import Transcript
-from glmtui.tui.widgets.welcome import Suggestion, Welcome
+from glmtui.tui.settings_pane.pane import SettingsPane
+from glmtui.tui.settings_pane.rows import PresetRow, Row, SettingRow
+from glmtui.tui.status.bars import KeyHints, TitleBar
+from glmtui.tui.status.line import StatusLine
+from glmtui.tui.textual_patches.compositor import WholeGlyphs
+from glmtui.tui.transcript.transcript import Transcript
+from glmtui.tui.transcript.welcome import Suggestion, Welcome
 
 if TYPE_CHECKING:
     from glmtui.chat.conversation import Message
@@ -369,7 +370,7 @@ class ChatScreen(PaneScreen):
 
     @on(Transcript.MessageAction)
     def _message_action(self, event: Transcript.MessageAction) -> None:
-        from glmtui.tui.message_actions import perform
+        from glmtui.tui.transcript.message_actions import perform
 
         self.app.do(perform(self.app, event.message_id, event.action, event.text))
 

@@ -35,8 +35,8 @@ class HelpScreen(Dialog[None]):
 
     def compose(self) -> ComposeResult:
         """The tables as Markdown."""
-        from glmtui.tui.widgets.lines_view import TextScroll
-        from glmtui.tui.widgets.markdown import ChatMarkdown
+        from glmtui.tui.transcript.lines_view import TextScroll
+        from glmtui.tui.transcript.markdown import ChatMarkdown
 
         with Vertical(classes="dialog -tall"):
             where = _("Commands") if self._first == "commands" else _(SCOPES[self._scope])
@@ -51,7 +51,8 @@ class HelpScreen(Dialog[None]):
         self.query_one("#help-text").focus()
 
     def _text(self) -> str:
-        from glmtui.session import commands, keys
+        from glmtui.session import keys
+        from glmtui.session.slash import registry as commands
 
         here: list[Scope] = list(dict.fromkeys([self._scope, "app"]))
         others: list[Scope] = [scope for scope in SCOPES if scope not in here]

@@ -13,7 +13,7 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from glmtui.errors import UserError
-from glmtui.i18n import _
+from glmtui.i18n import _, tell
 from glmtui.session import keys
 from glmtui.session.keys import BY_ID, KEYS, SCOPES, Key
 from glmtui.tui.screens.dialog import Dialog
@@ -116,7 +116,7 @@ class KeysScreen(Dialog[None]):
         try:
             self._preferences.bind(key.id, None if bound == key.keys else bound)
         except UserError as error:
-            wrong = str(error)
+            wrong = tell(error)
         self.query_one(OptionList).replace_option_prompt(key.id, self._row(key))
         own = self.app.settings.keys
         clashes = [problem for problem in keys.problems(own) if key.id in problem]

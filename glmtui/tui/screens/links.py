@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.widgets import OptionList, Static
 
 from glmtui.i18n import _
-from glmtui.text import one_line
+from glmtui.text.clean import one_line
 from glmtui.tui.screens.dialog import Dialog
 
 if TYPE_CHECKING:

@@ -14,17 +14,18 @@ from textual.content import Content
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from glmtui.engine.events import ModelEntry, ModelList, Quant
-from glmtui.i18n import _
+from glmtui.i18n import _, tell
+from glmtui.protocol.events import ModelList
+from glmtui.protocol.models import ModelEntry, Quant
 from glmtui.session import keys
-from glmtui.session.model_shelf import ModelShelf
-from glmtui.session.stats import parameters, size
-from glmtui.text import one_line
+from glmtui.session.model_jobs import ModelShelf
+from glmtui.text.clean import one_line
+from glmtui.text.units import parameters, size
 from glmtui.tui.bindings import bindings
 from glmtui.tui.cells import cell
 from glmtui.tui.screens.dialog import Dialog
-from glmtui.tui.widgets.progress import progress
-from glmtui.tui.widgets.prose import Prose
+from glmtui.tui.status.progress import progress
+from glmtui.tui.transcript.prose import Prose
 
 if TYPE_CHECKING:
     from glmtui.tui.app import GlmTui
@@ -325,7 +326,7 @@ class ModelsScreen(Dialog[str | None]):
             place = " · ".join(filter(None, (entry.hub_id, Path(entry.path).name[:8])))
         lines = [(place, "$text-muted")]
         if entry.problem:
-            return [*lines, (entry.problem, "$text-error")]
+            return [*lines, (tell(entry.problem), "$text-error")]
         facts = (
             [_("context of {count} tokens").format(count=f"{entry.max_length:,}")] if entry.max_length else []
         )
@@ -337,7 +338,7 @@ class ModelsScreen(Dialog[str | None]):
             )
         lines.append((" · ".join(facts), "$text"))
         if entry.licence:
-            lines.append((entry.licence, "$text"))
+            lines.append((tell(entry.licence), "$text"))
         return lines
 
     def _asked(self, question: Question, entry: ModelEntry) -> Content:
@@ -358,7 +359,9 @@ class ModelsScreen(Dialog[str | None]):
                 name=entry.name, size=size(entry.part_bytes or entry.file_bytes)
             )
         licence = (
-            Content.styled(f"\n{entry.licence}", "$text-muted") if question == "download" else Content("")
+            Content.styled(f"\n{tell(entry.licence)}", "$text-muted")
+            if question == "download"
+            else Content("")
         )
         return Content.assemble((text, "bold $text-warning"), licence)
 

@@ -10,14 +10,14 @@ from textual.geometry import Size
 from textual.screen import Screen
 
 from glmtui.session import keys
-from glmtui.tui.widgets.composer import Composer
-from glmtui.tui.widgets.history import HistoryPane
-from glmtui.tui.widgets.queue import QueueStrip
-from glmtui.tui.widgets.settings_pane import SettingsPane
-from glmtui.tui.widgets.transcript import Transcript
+from glmtui.tui.composer.composer import Composer
+from glmtui.tui.composer.queue import QueueStrip
+from glmtui.tui.history.history import HistoryPane
+from glmtui.tui.settings_pane.pane import SettingsPane
+from glmtui.tui.transcript.transcript import Transcript
 
 if TYPE_CHECKING:
-    from glmtui.settings import Settings
+    from glmtui.settings.settings import Settings
     from glmtui.tui.app import GlmTui
 
 

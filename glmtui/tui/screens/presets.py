@@ -12,11 +12,11 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from glmtui.errors import UserError
-from glmtui.i18n import _
-from glmtui.settings import BY_KEY, Settings
-from glmtui.text import one_line
+from glmtui.i18n import _, tell
+from glmtui.settings.settings import BY_KEY, Settings
+from glmtui.text.clean import one_line
 from glmtui.tui.screens.dialog import Dialog
-from glmtui.tui.widgets.setting_rows import shown
+from glmtui.tui.settings_pane.rows import shown
 
 SHOWN = ("temperature", "top_p", "top_k", "repetition_penalty")
 """What a row tells of a preset, as far as it holds it."""
@@ -83,7 +83,7 @@ class PresetScreen(Dialog[Choice | None]):
             self._settings.delete_preset(name)
         except UserError as error:
             self._asked = name
-            self._say(str(error))
+            self._say(tell(error))
             return
         self._asked = ""
         options.clear_options()
@@ -105,5 +105,6 @@ class PresetScreen(Dialog[Choice | None]):
             if key in held
         ]
         return Content.assemble(
-            f"{one_line(self._settings.preset_title(name))}\n", ("  " + " · ".join(figures), "$text-muted")
+            f"{one_line(tell(self._settings.preset_title(name)))}\n",
+            ("  " + " · ".join(figures), "$text-muted"),
         )

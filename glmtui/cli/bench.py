@@ -1,0 +1,226 @@
+"""``glmtui bench``: how fast a model runs here, and how near that is to what the machine can do."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from typing import TYPE_CHECKING, Any
+
+from glmtui.cli.options import ModelOptions, add_model_options, positive, read_model_options
+from glmtui.cli.subcommands import cells
+from glmtui.errors import UsageError
+from glmtui.i18n import _
+from glmtui.settings.settings import Settings
+
+if TYPE_CHECKING:
+    from glmtui.cli.subcommands import Subparsers
+    from glmtui.models.base import LanguageModel
+    from glmtui.protocol.models import Quant
+
+NAME = "bench"
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Describe the arguments of ``bench``."""
+    parser: ArgumentParser = subparsers.add_parser(
+        NAME,
+        help=_("measure a model's speed and memory"),
+        description=_(
+            "Measure how fast a model reads prompts and writes answers, how much memory it takes, and how "
+            "near decoding comes to the speed at which this machine reads memory, measured in the same run."
+        ),
+    )
+    parser.add_argument(
+        "--random-weights",
+        metavar="NAME",
+        nargs="?",
+        const="",
+        help=_("build this known model with random weights, without any file (default: what --model names)"),
+    )
+    parser.add_argument(
+        "--prompt",
+        metavar="N,N",
+        type=_lengths,
+        default=(128, 512),
+        help=_("lengths of the prompts in tokens (default: 128,512); tokens are timed behind the shortest"),
+    )
+    parser.add_argument(
+        "--generate", metavar="N", type=positive, default=16, help=_("tokens to generate (default: 16)")
+    )
+    parser.add_argument(
+        "--repeat", metavar="N", type=positive, default=3, help=_("runs, of which medians count (default: 3)")
+    )
+    parser.add_argument(
+        "--rounds",
+        metavar="N",
+        type=positive,
+        help=_(
+            "also hold a conversation of N rounds, each with a question of the shortest prompt's length, and "
+            "time the first token of every answer"
+        ),
+    )
+    parser.add_argument("--json", action="store_true", help=_("print JSON"))
+    add_model_options(parser)
+
+
+def run(args: Namespace) -> int:
+    """Measure and print."""
+    options = read_model_options(args, Settings.load())
+    start = time.perf_counter()
+    import torch
+
+    from glmtui import host
+    from glmtui.engine import bench, device
+
+    imported = time.perf_counter()
+    if args.random_weights is not None:
+        from glmtui.engine.random_model import random_network
+
+        name = args.random_weights or options.source
+        if not name:
+            raise UsageError(_("--random-weights needs the name of a known model, such as chatglm-6b"))
+        if options.device not in ("auto", "cpu"):
+            raise UsageError(_("--random-weights runs on the CPU only"))
+        torch.set_num_threads(options.threads or host.usable_cores())
+        quant: Quant = options.quant or "none"
+        place = device.probe("cpu")
+        dtype = torch.float32 if quant != "none" else device.default_dtype(place, 6 << 30)
+        network = random_network(name, quant, dtype)
+        about: dict[str, Any] = {"quant": quant, "model": _("{name}, random weights").format(name=name)}
+        about |= {"device": "cpu"}
+    else:
+        network, about = _load(options)
+    loaded = time.perf_counter()
+    report = bench.measure(
+        network,
+        load_s=loaded - imported,
+        prompts=args.prompt,
+        generate=args.generate,
+        repeat=args.repeat,
+        step=_show if sys.stderr.isatty() else lambda _text: None,
+    )
+    rounds = []
+    if args.rounds is not None:
+        from glmtui.engine.conversation_bench import measure_rounds
+
+        rounds = measure_rounds(
+            network,
+            args.rounds,
+            question=min(args.prompt),
+            answer=args.generate,
+            repeat=args.repeat,
+            step=_show if sys.stderr.isatty() else lambda _text: None,
+        )
+    if sys.stderr.isatty():
+        _show("")
+    result = {**report.as_dict(), "import_s": round(imported - start, 3), "threads": torch.get_num_threads()}
+    result |= about
+    if rounds:
+        result["rounds"] = [each.as_dict() for each in rounds]
+    if about["device"] == "cpu" and about["quant"] != "none":
+        from glmtui.quant import cpu
+
+        result["kernels"] = cpu.status().implementation
+    if about["device"] == "cuda" and about["quant"] != "none":
+        from glmtui.quant import cuda
+
+        result["kernels"] = cuda.status(next(network.parameters()).device).implementation
+    print(json.dumps(result, ensure_ascii=False) if args.json else "\n".join(lines(result)))  # noqa: T201
+    return 0
+
+
+def lines(result: dict[str, Any]) -> list[str]:
+    """Lay the result out for people."""
+    decode = result["decode"]
+    low, high = decode["tokens_per_s_quartiles"]
+    rows = [
+        (_("model"), f"{result['model']} · {result['quant']} · {result['device']}"),
+        (_("threads"), " · ".join(map(str, filter(None, (result["threads"], result.get("kernels")))))),
+        (_("load"), f"{result['load_s']:.2f} s"),
+        *(
+            (_("prompt of {count}").format(count=run["tokens"]), f"{run['tokens_per_s']:.1f} tok/s")
+            for run in result["prefill"]
+        ),
+        (_("decoding"), f"{decode['tokens_per_s']:.2f} tok/s ({low:.2f} – {high:.2f})"),
+        (
+            _("weights read"),
+            _("{size} GB a token, {speed} GB/s").format(
+                size=f"{decode['bytes_per_token'] / 1e9:.2f}", speed=f"{decode['bytes_per_s'] / 1e9:.1f}"
+            ),
+        ),
+        (
+            _("memory speed"),
+            _("{speed} GB/s; decoding reaches {share} %").format(
+                speed=f"{result['bandwidth_bytes_per_s'] / 1e9:.1f}",
+                share=f"{100 * result['bandwidth_share']:.0f}",
+            ),
+        ),
+        (_("peak memory"), f"{result['peak_rss_bytes'] / 1e9:.2f} GB"),
+    ]
+    rows += [
+        (
+            _("round {number}").format(number=each["round"]),
+            _("first token after {seconds} s: {read} of {prompt} tokens read").format(
+                seconds=f"{each['first_token_s']:.2f}",
+                read=each["read_tokens"],
+                prompt=each["prompt_tokens"],
+            ),
+        )
+        for each in result.get("rounds", ())
+    ]
+    width = max(cells(title) for title, _value in rows) + 2
+    laid_out = [title + " " * (width - cells(title)) + value for title, value in rows]
+    return [*laid_out, *_remarks(result)]
+
+
+def _remarks(result: dict[str, Any]) -> list[str]:
+    """Say what the rounds of a conversation show."""
+    rounds = result.get("rounds", ())
+    if len(rounds) < 2:
+        return []
+    if rounds[-1]["read_tokens"] < rounds[-1]["prompt_tokens"]:
+        return [_("Keys and values of earlier rounds are kept: a question costs only its own tokens.")]
+    remark = _(
+        "ChatGLM-6B sees its context in both directions: every question changes the keys and values of all "
+        "before it, so the whole conversation is read again and the wait grows with it."
+    )
+    return [remark]
+
+
+def _load(options: ModelOptions) -> tuple[LanguageModel, dict[str, Any]]:
+    from glmtui.engine import loader
+
+    model = loader.load(
+        options.source,
+        quant=options.quant,
+        device=options.device,
+        gpus=options.gpus,
+        threads=options.threads,
+        ptuning=options.ptuning,
+        progress=_progress if sys.stderr.isatty() else None,
+    )
+    info = model.info
+    return model.network, {"quant": info.quant, "model": info.name, "device": info.device}
+
+
+def _progress(stage: str, done: int, total: int) -> None:
+    _show(f"{stage} {100 * done // max(total, 1)} %")
+
+
+def _show(text: str) -> None:
+    sys.stderr.write(f"\r\x1b[K{text}")
+    sys.stderr.flush()
+
+
+def _lengths(text: str) -> tuple[int, ...]:
+    try:
+        lengths: tuple[int, ...] = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        lengths = ()
+    if not lengths or min(lengths) < 4:
+        raise ArgumentTypeError(
+            _("{text!r} is not a list of lengths from 4, such as 128,512").format(text=text)
+        )
+    return lengths

@@ -1,0 +1,164 @@
+"""The command line. Nothing heavy is imported here: ``glmtui --help`` answers at once.
+
+Exit codes: 0 good, 1 failed with one clear line on standard error, 2 usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from glmtui import i18n
+from glmtui.cli import ask, bench, completion, doctor, models, quantize
+from glmtui.cli.argparse_words import translate_argparse
+from glmtui.cli.options import add_model_options, pinned
+from glmtui.cli.subcommands import Command
+from glmtui.errors import UsageError, UserError
+from glmtui.i18n import _, tell
+from glmtui.version import __version__
+
+COMMANDS: tuple[Command, ...] = (ask, bench, doctor, models, quantize, completion)
+INTERRUPTED = 130
+DUMB = ("dumb", "unknown")
+"""Values of ``TERM`` for terminals that cannot do more than write lines."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run glmtui with `argv` and return the exit code. Without `argv` it runs, and ends, the process."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    i18n.use(_language(arguments))
+    code = _run(arguments)
+    if argv is None:
+        leave(code)
+    return code
+
+
+def leave(code: int) -> None:
+    """End the process now if torch is in it, whatever its threads are doing.
+
+    The interpreter's own way out takes most of a second then, and may crash or hang where a background thread
+    is in the middle of a computation or an import. All that matters is on disk by now.
+    """
+    if "torch" in sys.modules:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def build_parser() -> ArgumentParser:
+    """Describe the whole command line, in the language in use."""
+    translate_argparse()
+    parser = ArgumentParser(
+        prog="glmtui",
+        description=_("Chat with ChatGLM models on your own machine. Without a command, the app opens."),
+        epilog=_("Inside the app, F1 or /help lists the commands and keys."),
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"%(prog)s {__version__}",
+        help=_("show the version and exit"),
+    )
+    add_model_options(parser)
+    app = parser.add_argument_group(_("app"))
+    app.add_argument(
+        "--conversation",
+        metavar="FILE",
+        type=Path,
+        default=SUPPRESS,
+        help=_("the conversation file to open; it is made if there is none"),
+    )
+    app.add_argument("--theme", metavar="NAME", default=SUPPRESS, help=_("the colour theme"))
+    app.add_argument(
+        "--color",
+        choices=("auto", "always", "never"),
+        default=SUPPRESS,
+        help=_("colours: never, with --plain also auto (where the terminal can) or always"),
+    )
+    app.add_argument(
+        "--plain",
+        action="store_true",
+        default=SUPPRESS,
+        help=_("chat line by line: for screen readers, simple terminals, scripts and logs"),
+    )
+    subparsers = parser.add_subparsers(dest="command", metavar=_("COMMAND"), title=_("commands"))
+    for command in COMMANDS:
+        command.add_parser(subparsers)
+    for each in (parser, *subparsers.choices.values()):
+        each.add_argument(
+            "--language",
+            choices=tuple(i18n.LANGUAGES),
+            default=SUPPRESS,
+            help=_("the language of the interface"),
+        )
+    return parser
+
+
+def _run(arguments: Sequence[str]) -> int:
+    args = build_parser().parse_args(arguments)
+    try:
+        for command in COMMANDS:
+            if args.command == command.NAME:
+                return command.run(args)
+        return _open_app(args)
+    except UsageError as error:
+        return _fail(tell(error), 2)
+    except UserError as error:
+        return _fail(tell(error), 1)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read the output has seen enough, as in `glmtui ask … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # noqa: BLE001 (the last line of defence: a line for people, the rest in the log)
+        from glmtui.engine import failures
+
+        return _fail(tell(failures.explain(error)), 1)
+
+
+def _open_app(args: Namespace) -> int:
+    from glmtui.session.options import AppOptions
+
+    given = {name: getattr(args, name) for name in AppOptions.__dataclass_fields__ if hasattr(args, name)}
+    if hasattr(args, "revision"):
+        given["model"] = pinned(given.get("model"), args)
+    options = AppOptions(**given)
+    if options.plain or os.environ.get("TERM") in DUMB:
+        from glmtui import plain
+
+        return plain.run(options)
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UserError(
+            _('The app needs a terminal. Without one: glmtui ask "…" for an answer, --plain for a whole chat')
+        )
+    if options.color == "never":
+        os.environ["NO_COLOR"] = "1"  # as Textual looks for
+    from glmtui import tui
+
+    return tui.run(options)
+
+
+def _language(arguments: Sequence[str]) -> str:
+    """Return the language asked for on the command line, or else in the settings; ``auto`` without either."""
+    chosen = ""
+    for argument, following in pairwise((*arguments, "")):
+        name, equals, value = argument.partition("=")
+        if name == "--language":
+            chosen = value if equals else following
+    if chosen in i18n.LANGUAGES:
+        return chosen
+    from glmtui.settings.settings import Settings
+
+    return str(Settings.load()["ui.language"])
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"glmtui: {message}", file=sys.stderr)  # noqa: T201 (the command line speaks)
+    return code

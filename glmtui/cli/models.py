@@ -1,0 +1,346 @@
+"""``glmtui models``: list the models there are, download one, remove one, add a folder."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glmtui import paths
+from glmtui.cli.subcommands import cells
+from glmtui.errors import ModelNotHereError, UserError
+from glmtui.i18n import _, tell
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from glmtui.cli.subcommands import Subparsers
+    from glmtui.hub.model_dir import ModelFolder
+    from glmtui.protocol.events import ModelList
+    from glmtui.protocol.models import FileProgress, ModelEntry
+
+NAME = "models"
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Describe the arguments of ``models``."""
+    parser: ArgumentParser = subparsers.add_parser(
+        NAME,
+        help=_("list the models there are, download and remove them"),
+        description=_(
+            "List the models on this machine and those that can be downloaded, with the memory that each "
+            "needs. Nothing is fetched from the network unless you say download."
+        ),
+    )
+    parser.add_argument("--json", action="store_true", help=_("print JSON"))
+    actions = parser.add_subparsers(dest="action", metavar=_("ACTION"), title=_("actions"))
+    get = actions.add_parser("download", help=_("fetch a model into the Hugging Face cache"))
+    get.add_argument("name", metavar=_("NAME"), help=_("a short name or a hub id; @revision pins one"))
+    get.add_argument("--revision", metavar="R", default=None, help=_("a branch, tag or commit"))
+    get.add_argument("--yes", "-y", action="store_true", help=_("do not ask"))
+    check = actions.add_parser(
+        "check", help=_("compare a downloaded model with its checksums; throw away what is damaged")
+    )
+    check.add_argument("name", metavar=_("NAME"), help=_("as the list shows it"))
+    remove = actions.add_parser("remove", help=_("delete a model from the cache, or forget a folder"))
+    remove.add_argument("name", metavar=_("NAME"), help=_("as the list shows it, or the folder"))
+    remove.add_argument("--yes", "-y", action="store_true", help=_("do not ask"))
+    add = actions.add_parser("add", help=_("add a folder of yours to the list"))
+    add.add_argument("folder", metavar="DIR", help=_("a model, or a folder of models"))
+
+
+def run(args: Namespace) -> int:
+    """Do what the arguments say."""
+    if args.action == "download":
+        source = f"{args.name}@{args.revision}" if args.revision else args.name
+        return download(source, yes=args.yes)
+    if args.action == "check":
+        return _check(args.name)
+    if args.action == "remove":
+        return _remove(args.name, yes=args.yes)
+    if args.action == "add":
+        from glmtui.hub import inventory as shelf
+
+        say(_("{path} is on the list now.").format(path=shelf.add_folder(args.folder)))
+        return 0
+    from glmtui.engine import model_jobs as beside
+
+    found = beside.list_models(getattr(args, "device", "auto"))
+    if args.json:
+        import json
+        from dataclasses import asdict
+
+        say(json.dumps(asdict(found), ensure_ascii=False, indent=1))
+    else:
+        for line in lines(found, shutil.get_terminal_size(fallback=(1000, 24)).columns):
+            say(line)
+    return 0
+
+
+# --- the list ---
+
+
+def lines(found: ModelList, width: int = 1000) -> list[str]:
+    """Lay the list out for people, in `width` columns where it can be."""
+    here = [entry for entry in found.entries if entry.place != "absent"]
+    absent = [entry for entry in found.entries if entry.place == "absent"]
+    head = (
+        _("model"), _("parameters"), _("format"), _("size"), _("memory: as it is"), _("8 bits"), _("4 bits"),
+    )  # fmt: skip
+    laid = _laid([head, *(_row(entry, found.free_memory) for entry in (*here, *absent))], width)
+    result = [laid[0], _("On this machine"), *laid[1 : 1 + len(here)]]
+    result += [f"  {entry.name}: {tell(entry.problem)}" for entry in here if entry.problem]
+    result += ["", _("To download: glmtui models download NAME"), *laid[1 + len(here) :], ""]
+    result.append(
+        _("✓ fits into the {free} of memory that are free on {device}; {disk} are free in {cache}.").format(
+            free=_gigabytes(found.free_memory),
+            device=found.device_name,
+            disk=_gigabytes(found.free_disk),
+            cache=found.cache,
+        )
+    )
+    for licence in dict.fromkeys(entry.licence for entry in found.entries if entry.hub_id and entry.licence):
+        names = [entry.name for entry in found.entries if entry.hub_id and entry.licence == licence]
+        result.append(
+            _("{licence} ({first} … {last})").format(licence=tell(licence), first=names[0], last=names[-1])
+        )
+    return result
+
+
+def _laid(table: list[tuple[str, ...]], width: int) -> list[str]:
+    """Return the lines of `table`; where these are too long, without the format, then without parameters."""
+    lines: list[str] = []
+    for left_out in ((), (2,), (1, 2)):
+        if left_out:
+            head = list(table[0])
+            head[4] = _("memory")
+            table = [tuple(head), *table[1:]]
+        kept = [column for column in range(len(table[0])) if column not in left_out]
+        widths = {column: max(cells(row[column]) for row in table) for column in kept}
+        lines = ["  ".join(_pad(row[at], widths[at], at) for at in kept) for row in table]
+        if cells(lines[0]) <= width:
+            break
+    return lines
+
+
+def _row(entry: ModelEntry, free: int) -> tuple[str, ...]:
+    needs = dict(entry.needs)
+    as_it_is = needs.pop(entry.quant, None)
+
+    def memory(bytes_needed: int | None) -> str:
+        if bytes_needed is None:
+            return "–"
+        return f"{_gigabytes(bytes_needed)} {'✓' if bytes_needed <= free else '✗'}"
+
+    size = _gigabytes(entry.file_bytes) if entry.file_bytes else "–"
+    if entry.place == "absent" and entry.part_bytes:
+        size = _("{done} of {size}").format(done=_gigabytes(entry.part_bytes), size=size)
+    return (
+        f"  {entry.name}",
+        count(entry.parameters),
+        entry.format,
+        size,
+        memory(as_it_is),
+        memory(needs.get("8")),
+        memory(needs.get("4")),
+    )
+
+
+def count(parameters: int) -> str:
+    """Write a number of parameters as people do: ``6.2 B``."""
+    if not parameters:
+        return "–"
+    return f"{parameters / 1e9:.1f} B" if parameters >= 1e9 else f"{parameters / 1e6:.1f} M"
+
+
+def _pad(text: str, width: int, column: int) -> str:
+    space = " " * (width - cells(text))
+    return text + space if column in (0, 2) else space + text
+
+
+# --- downloading ---
+
+
+def resolve(source: str | None) -> ModelFolder:
+    """Find a model as `glmtui.hub.catalog.resolve` does; offer to download it where it is not here.
+
+    Raises:
+        UserError: as there, also when there is nobody to ask or the offer is turned down.
+    """
+    from glmtui.hub import catalog
+
+    try:
+        return catalog.resolve(source)
+    except ModelNotHereError as error:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()) or download(error.source, yes=False) != 0:
+            raise
+        return catalog.resolve(source)
+
+
+def download(source: str, *, yes: bool) -> int:
+    """Download a model, after a question where there is a person to ask."""
+    from glmtui.hub import cache as hub_cache
+    from glmtui.hub import catalog
+    from glmtui.hub import client as hub
+    from glmtui.hub import download as downloads
+
+    catalog.hub_ids_of(source)  # a wrong name fails before the network is touched
+    for old_id in catalog.hub_ids_of(source)[1:]:
+        if there := hub_cache.find((old_id,), catalog.split(source)[1]):
+            say(_("{source} is here already: {path}").format(source=source, path=there))
+            return 0
+    asks = not yes and sys.stdin.isatty() and sys.stderr.isatty()
+    listing = hub.list_files(source)
+    missing = downloads.remaining(listing)
+    if not missing:
+        say(_("{source} is here already: {path}").format(source=source, path=downloads.fetch(listing)))
+        return 0
+    downloads.check_room(listing)
+    if asks:
+        question = _("Download {size} of {hub_id} from {server} into {folder} ({free} free)?").format(
+            size=_gigabytes(missing),
+            hub_id=listing.hub_id,
+            server=listing.endpoint,
+            folder=hub_cache.folder(),
+            free=_gigabytes(hub_cache.free_bytes()),
+        )
+        if known := catalog.find(source):
+            question = f"{tell(known.licence)}\n{question}"
+        if not confirmed(question):
+            return 1
+    with Bars() as bars:
+        path = downloads.fetch(listing, bars.show)
+    say(_("{source} is here: {path}").format(source=source, path=path))
+    return 0
+
+
+class Bars:
+    """A line for every file that is on its way and one for all, on a terminal; nothing elsewhere."""
+
+    WIDTH = 24
+
+    def __init__(self) -> None:
+        self._started: float | None = None
+        self._before = 0
+        self._next = 0.0
+        self._lines = 0
+
+    def __enter__(self) -> Bars:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._draw([])
+
+    def show(self, files: Sequence[FileProgress]) -> None:
+        """Draw how far they are."""
+        now = time.monotonic()
+        done, total = sum(file.done for file in files), sum(file.size for file in files)
+        if self._started is None:
+            self._started, self._before = now, done
+        if now < self._next or not sys.stderr.isatty():
+            return
+        self._next = now + 0.25
+        speed = (done - self._before) / (now - self._started) if now > self._started else 0.0
+        under_way = [file for file in files if 0 < file.done < file.size][:6]
+        rows = [f"{self._bar(file.done, file.size)}  {file.name}" for file in under_way]
+        rest = f"  {speed / 1e6:.1f} MB/s"
+        if speed:
+            minutes, seconds = divmod(round((total - done) / speed), 60)
+            rest += "  " + _("{time} left").format(time=f"{minutes}:{seconds:02}")
+        self._draw([*rows, self._bar(done, total) + rest])
+
+    def _bar(self, done: int, total: int) -> str:
+        full = self.WIDTH * done // max(total, 1)
+        return (
+            f"{'━' * full}{'─' * (self.WIDTH - full)} {100 * done // max(total, 1):3} %  "
+            f"{done / 1e6:9.1f} / {total / 1e6:.1f} MB"
+        )
+
+    def _draw(self, rows: list[str]) -> None:
+        if not self._lines and not rows:
+            return
+        up = f"\x1b[{self._lines}A" if self._lines else ""
+        sys.stderr.write(f"{up}\r\x1b[J" + "".join(f"{row}\n" for row in rows))
+        sys.stderr.flush()
+        self._lines = len(rows)
+
+
+# --- checking and removing ---
+
+
+def _check(name: str) -> int:
+    from glmtui.engine import model_jobs as beside
+    from glmtui.hub import download as downloads
+
+    entry = _find(name, beside.list_models("cpu"))
+    if not entry.hub_id:
+        raise UserError(_("{name} was not downloaded, so there are no checksums.").format(name=entry.name))
+    with Bars() as bars:
+        damaged = downloads.check(entry.hub_id, bars.show)
+    if damaged:
+        raise UserError(
+            _("Damaged and thrown away: {files}. Run: glmtui models download {name}").format(
+                files=", ".join(damaged), name=entry.source
+            )
+        )
+    say(_("{name} is whole.").format(name=entry.name))
+    return 0
+
+
+def _remove(name: str, *, yes: bool) -> int:
+    from glmtui.engine import model_jobs as beside
+
+    entry = _find(name, beside.list_models("cpu"))
+    if entry.place in ("hub", "absent"):
+        from glmtui.hub import cache as hub_cache
+
+        question = _("Delete {name} ({size}) from {folder}?").format(
+            name=entry.hub_id,
+            size=_gigabytes(hub_cache.size_of(entry.hub_id)),
+            folder=hub_cache.repository(entry.hub_id),
+        )
+        if not yes and not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise UserError(_("Deleting {name} needs --yes where nobody can be asked.").format(name=name))
+        if not yes and not confirmed(question):
+            return 1
+    freed = beside.remove(entry)
+    if entry.place == "folder":
+        say(_("{path} is no longer on the list; its files stay.").format(path=entry.path))
+    else:
+        say(_("{size} were freed.").format(size=_gigabytes(freed)))
+    return 0
+
+
+def _find(name: str, found: ModelList) -> ModelEntry:
+
+    path = str(paths.typed(name).absolute())
+    for entry in found.entries:
+        names = {entry.name.lower(), entry.hub_id.lower(), (entry.source or "").lower()}
+        if (
+            name.lower() in names
+            or path == entry.path
+            or (entry.place == "folder" and path == str(Path(entry.path).parent))
+        ):
+            if entry.place == "absent" and not entry.part_bytes:
+                break
+            return entry
+    raise UserError(_("{name} is not on this machine.").format(name=name))
+
+
+def confirmed(question: str) -> bool:
+    """Ask a yes-or-no question on the terminal; no is the answer to Return."""
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes", "j", "是", "好")
+
+
+def say(text: str) -> None:
+    """Write a line of the result."""
+    print(text)  # noqa: T201
+
+
+def _gigabytes(number: int) -> str:
+    return f"{number / 1e9:.1f} GB" if number >= 50_000_000 else f"{number / 1e6:.1f} MB"

@@ -1,0 +1,113 @@
+"""``glmtui quantize``: make a smaller copy of a model, or look after the cache of those made at loading."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glmtui.errors import UsageError, UserError
+from glmtui.i18n import _
+
+if TYPE_CHECKING:
+    from glmtui.cli.subcommands import Subparsers
+    from glmtui.quant.formats import Bits
+
+NAME = "quantize"
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Describe the arguments of ``quantize``."""
+    parser: ArgumentParser = subparsers.add_parser(
+        NAME,
+        help=_("make a smaller copy of a model"),
+        description=_(
+            "Write a copy of a model with 4 or 8 bits per weight, which this program loads at once. "
+            "(Loading with --quant does the same into the cache.)"
+        ),
+    )
+    parser.add_argument("source", metavar="SRC", nargs="?", help=_("a folder, a hub id or a short name"))
+    parser.add_argument("target", metavar="DST", nargs="?", type=Path, help=_("the folder to make"))
+    parser.add_argument("--quant", choices=("8", "4"), default="4", help=_("bits per weight (default: 4)"))
+    cache = parser.add_mutually_exclusive_group()
+    cache.add_argument("--cache", action="store_true", help=_("list the quantised models in the cache"))
+    cache.add_argument(
+        "--clear-cache", action="store_true", help=_("delete the quantised models in the cache")
+    )
+
+
+def run(args: Namespace) -> int:
+    """Do what the arguments say."""
+    if args.cache or args.clear_cache:
+        return _look_after_cache(clear=args.clear_cache)
+    if args.source is None or args.target is None:
+        raise UsageError(_("glmtui quantize needs the model's folder and the folder to make"))
+    if args.target.exists():
+        raise UserError(_("{path} exists already. Give a folder that does not.").format(path=args.target))
+    from glmtui.hub import catalog
+
+    folder = catalog.resolve(args.source)
+    if folder.quant not in ("none", args.quant):
+        raise UserError(
+            _("{path} has {stored} bits already and cannot get {wanted}.").format(
+                path=folder.path, stored=folder.quant, wanted=args.quant
+            )
+        )
+    from glmtui.quant import cache as store
+
+    bits: Bits = 8 if args.quant == "8" else 4
+    needed, free = store.least_bytes(folder, bits), store.free_bytes(args.target)
+    if needed > free:
+        raise UserError(
+            _(
+                "{path} would take {needed} GB, and {free} GB are free there. Free some, or choose another "
+                "place."
+            ).format(path=args.target, needed=f"{needed / 1e9:.2f}", free=f"{free / 1e9:.2f}")
+        )
+    total, written = folder.file_bytes, 0
+
+    def done(count: int) -> None:
+        nonlocal written
+        written += count
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r\x1b[K{100 * written // total} %")
+            sys.stderr.flush()
+
+    try:
+        store.write_folder(folder, bits, args.target, done)
+    except OSError as error:
+        raise UserError(
+            _("{path} cannot be written: {error}").format(path=args.target, error=error.strerror or error)
+        ) from error
+    finally:
+        if sys.stderr.isatty():
+            sys.stderr.write("\r\x1b[K")
+    size = sum(file.stat().st_size for file in args.target.iterdir())
+    _print(
+        _("{path}: {size} GB, from {before} GB").format(
+            path=args.target, size=f"{size / 1e9:.2f}", before=f"{total / 1e9:.2f}"
+        )
+    )
+    return 0
+
+
+def _look_after_cache(*, clear: bool) -> int:
+    from glmtui.quant import cache as store
+
+    if clear:
+        _print(_("{size} GB were freed").format(size=f"{store.clear_cache() / 1e9:.2f}"))
+        return 0
+    entries = store.list_cache()
+    for entry in entries:
+        _print(f"{entry.nbytes / 1e9:6.2f} GB  int{entry.bits}  {entry.source}")
+    _print(
+        _("{size} GB in {path}").format(
+            size=f"{sum(entry.nbytes for entry in entries) / 1e9:.2f}", path=store.cache_folder()
+        )
+    )
+    return 0
+
+
+def _print(text: str) -> None:
+    print(text)  # noqa: T201

@@ -1,0 +1,222 @@
+"""The models there are: the built-in one, those on this machine, and those that can be downloaded.
+
+Looks at folders and file sizes only. Folders that a person added are kept in a text file, one a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from glmtui import paths
+from glmtui.atomic import write_atomically
+from glmtui.errors import UserError
+from glmtui.hub import cache as hub_cache
+from glmtui.hub import catalog
+from glmtui.hub import memory_estimate as fit
+from glmtui.hub.catalog import KnownModel
+from glmtui.hub.model_dir import ModelFolder, Sizes
+from glmtui.protocol.events import ModelList
+from glmtui.protocol.models import ModelEntry, Quant
+from glmtui.protocol.phrases import NOTHING, _
+
+QUANTS: tuple[Quant, ...] = ("none", "8", "4")
+
+
+def list_models(device: str = "cpu", device_name: str = "", free_memory: int = 0) -> ModelList:
+    """Look at everything there is; takes some milliseconds a model and no network."""
+    here = [_builtin(device), *_cached(device), *_folders(device)]
+    return ModelList(
+        request_id=0,
+        entries=(*here, *_absent(device, here)),
+        device=device,
+        device_name=device_name,
+        free_memory=free_memory,
+        free_disk=hub_cache.free_bytes(),
+        cache=str(hub_cache.folder()),
+    )
+
+
+def examine(path: Path, device: str = "cpu") -> ModelEntry:
+    """Describe the model in a folder, by its content; what is wrong with it becomes its `problem`."""
+    entry = ModelEntry(str(path), path.name, "folder", str(path))
+    try:
+        folder = ModelFolder.open(path)
+        sizes = folder.sizes
+    except UserError as error:
+        return replace(entry, problem=error.phrase)
+    return replace(
+        entry,
+        parameters=sizes.parameters,
+        quant=folder.quant,
+        format=f"{_format(folder.quant, str(folder.config.get('torch_dtype') or 'float16'))} "
+        f"{folder.weight_files[0].suffix.removeprefix('.')}",
+        max_length=_max_length(folder),
+        file_bytes=folder.file_bytes,
+        needs=_needs(sizes, folder.quant, device),
+    )
+
+
+# --- folders that a person added ---
+
+
+def folders_file() -> Path:
+    """Where the added folders are written, one a line."""
+    return paths.data_dir() / "model-folders.txt"
+
+
+def added_folders() -> list[Path]:
+    """Return the folders that were added, whether they are still there or not."""
+    try:
+        lines = folders_file().read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise UserError(
+            _("{path} cannot be read: {error}").format(path=folders_file(), error=error)
+        ) from error
+    return [Path(line.strip()) for line in lines if line.strip()]
+
+
+def add_folder(path: str | Path) -> Path:
+    """Remember a folder: a model, or a folder of models.
+
+    Raises:
+        UserError: there is no such folder, or no model in it; what is wrong with a model is said.
+    """
+    folder = paths.typed(path).absolute()
+    if not folder.is_dir():
+        raise UserError(_("There is no folder {path}").format(path=path))
+    found = list(_models_in(folder))
+    if not found:
+        ModelFolder.open(folder)  # says what is missing
+    if found == [folder]:
+        ModelFolder.open(folder)
+    present = added_folders()
+    if folder not in present:
+        _write_folders([*present, folder])
+    return folder
+
+
+def forget_folder(path: str | Path) -> None:
+    """Take a folder off the list; nothing in it is touched.
+
+    Raises:
+        UserError: it was not added.
+    """
+    folder, present = paths.typed(path).absolute(), added_folders()
+    holder = next((added for added in present if added in (folder, folder.parent)), None)
+    if holder is None:
+        raise UserError(_("{path} is not among the folders that were added.").format(path=path))
+    _write_folders([added for added in present if added != holder])
+
+
+def _write_folders(folders: Iterable[Path]) -> None:
+    file = folders_file()
+    try:
+        paths.make_private(file.parent)
+        write_atomically(file, "".join(f"{folder}\n" for folder in folders).encode())
+    except OSError as error:
+        message = _("{path} cannot be written: {error}")
+        raise UserError(message.format(path=file, error=error.strerror)) from error
+
+
+def _models_in(folder: Path) -> Iterator[Path]:
+    if (folder / "config.json").is_file():
+        yield folder
+        return
+    try:
+        inside = sorted(folder.iterdir())
+    except OSError:
+        return
+    yield from (child for child in inside if (child / "config.json").is_file())
+
+
+# --- the parts of the list ---
+
+
+def _builtin(device: str) -> ModelEntry:
+    entry = examine(catalog.BUILTIN, device)
+    return replace(
+        entry, source=None, name="nano", place="builtin", licence=_("Comes with glmtui, under its licence.")
+    )
+
+
+def _cached(device: str) -> Iterator[ModelEntry]:
+    """What the hub cache has, of known models and of others that are of the family."""
+    for snapshot in hub_cache.snapshots():
+        known = catalog.find(snapshot.hub_id)
+        entry = examine(snapshot.path, device)
+        if entry.problem and known is None:
+            continue  # a model of another kind, which another program fetched
+        source = known.name if known else snapshot.hub_id
+        if snapshot.revisions and hub_cache.MAIN not in snapshot.revisions:
+            source += f"@{snapshot.revisions[0]}"
+        elif not snapshot.revisions:
+            source += f"@{snapshot.commit[:8]}"
+        yield replace(
+            entry,
+            source=source,
+            name=source,
+            place="hub",
+            hub_id=snapshot.hub_id,
+            licence=known.licence if known else NOTHING,
+            chats=known is None or known.chats,
+        )
+
+
+def _folders(device: str) -> Iterator[ModelEntry]:
+    for added in added_folders():
+        if not added.is_dir():
+            problem = _("There is no folder {path}").format(path=added)
+            yield ModelEntry(str(added), added.name, "folder", str(added), problem=problem)
+            continue
+        for path in _models_in(added):
+            known = catalog.find(path.name)
+            yield replace(examine(path, device), licence=known.licence if known else NOTHING)
+
+
+def _absent(device: str, here: list[ModelEntry]) -> Iterator[ModelEntry]:
+    there = {entry.source for entry in here if entry.place == "hub"}
+    for known in catalog.KNOWN:
+        if known.name not in there:
+            yield describe(known, device)
+
+
+def describe(known: KnownModel, device: str = "cpu") -> ModelEntry:
+    """Describe a published model that is not here."""
+    return ModelEntry(
+        known.name,
+        known.name,
+        "absent",
+        hub_id=known.hub_id,
+        parameters=known.sizes.parameters,
+        quant=known.quant,
+        format=_format(known.quant, known.dtype),
+        max_length=known.max_length,
+        file_bytes=known.file_bytes,
+        part_bytes=hub_cache.size_of(known.hub_id),
+        needs=_needs(known.sizes, known.quant, device),
+        licence=known.licence,
+        chats=known.chats,
+    )
+
+
+def _needs(sizes: Sizes, stored: Quant, device: str) -> tuple[tuple[Quant, int], ...]:
+    quants = QUANTS if stored == "none" else (stored,)
+    return tuple((quant, fit.usual(sizes, quant, device)) for quant in quants)
+
+
+def _format(quant: Quant, dtype: str) -> str:
+    if quant != "none":
+        return f"INT{quant}"
+    names = {"float16": "FP16", "bfloat16": "BF16", "float32": "FP32"}
+    return names.get(dtype.removeprefix("torch."), dtype)
+
+
+def _max_length(folder: ModelFolder) -> int:
+    for key in ("seq_length", "max_position_embeddings", "max_sequence_length"):
+        if isinstance(length := folder.config.get(key), int):
+            return length
+    return 0

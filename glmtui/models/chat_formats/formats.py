@@ -1,0 +1,368 @@
+"""How a conversation is written for each family, and how much of it fits. Imports no torch.
+
+ChatGLM-6B and ChatGLM2-6B write rounds (``[Round 1] 问：… 答：…``), ChatGLM3-6B messages with role tokens,
+CodeGeeX2-6B nothing at all: it continues the text it is given.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from glmtui.errors import UserError
+from glmtui.hub.model_dir import Family
+from glmtui.models.chat_formats.responses import ResponseStream
+from glmtui.models.chat_formats.tools import chatglm3_tools, glm4_tools
+from glmtui.models.tokenizers.chatglm import ChatGLM2Tokenizer, ChatGLMTokenizer, TextStream, Tokenizer
+from glmtui.protocol.messages import ChatMessage
+from glmtui.protocol.phrases import _
+
+if TYPE_CHECKING:
+    from glmtui.models.tokenizers.glm4 import GLM4Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A conversation as token ids."""
+
+    ids: list[int]
+    dropped_rounds: int = 0
+    """How many of the oldest rounds were left out so that the rest fits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a key/value cache holds after an answer: the conversation, and the very tokens of it."""
+
+    turns: tuple[ChatMessage, ...]
+    """All turns up to and with the answer, the left out ones too."""
+    ids: list[int]
+    """Prompt and answer as generated, without the stop token."""
+    dropped_rounds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A question, with its answer where there is one, and what a tool said in between (ChatGLM3)."""
+
+    turns: tuple[ChatMessage, ...] = ()
+
+    @property
+    def question(self) -> str:
+        """What was asked. A question that was never answered is asked along with the next."""
+        return "\n".join(turn.text for turn in self.turns if turn.role in ("user", "tool"))
+
+    @property
+    def answer(self) -> str:
+        """What was answered; empty if nothing was yet."""
+        return "\n".join(turn.text for turn in self.turns if turn.role == "assistant")
+
+
+@dataclass(frozen=True, slots=True)
+class Dialogue:
+    """A conversation cut into a system message, whole rounds, and the round that wants an answer."""
+
+    systems: tuple[str, ...]
+    """System messages."""
+    rounds: tuple[Round, ...]
+    last: Round
+
+    @classmethod
+    def of(cls, turns: Iterable[ChatMessage]) -> Dialogue:
+        """Cut `turns`. A round starts where the user speaks after an answer."""
+        systems: list[str] = []
+        rounds: list[list[ChatMessage]] = [[]]
+        for turn in turns:
+            if turn.role == "system":
+                systems.append(turn.text)
+                continue
+            if turn.role == "user" and rounds[-1] and rounds[-1][-1].role == "assistant":
+                rounds.append([])
+            rounds[-1].append(turn)
+        *earlier, last = (Round(tuple(each)) for each in rounds)
+        return cls(tuple(filter(None, systems)), tuple(earlier), last)
+
+    def newest(self, count: int) -> Dialogue:
+        """Return the dialogue with only its `count` newest rounds; system message and question stay."""
+        return Dialogue(self.systems, self.rounds[len(self.rounds) - count :], self.last)
+
+    @property
+    def system(self) -> str:
+        """All system messages as one."""
+        return "\n".join(self.systems)
+
+    @property
+    def question(self) -> str:
+        """What is asked now, for families without system messages: the system's text stands before it."""
+        return "\n".join(filter(None, (self.system, self.last.question)))
+
+
+class ChatFormat(ABC):
+    """How one family wants a conversation to be written."""
+
+    supports_system: ClassVar[bool] = False
+    """Whether it was trained with system messages; others get the text before the question."""
+    keeps_cache: ClassVar[bool] = True
+    """Whether the keys and values of one round serve the next, so that `fit` can go on from what is held.
+    ChatGLM-6B's context sees itself in both directions, so there every question reads the whole prompt."""
+    widens_punctuation: ClassVar[bool] = False
+    thinks: bool = False
+    """Whether answers may begin with a thought, which can be long."""
+    _tokenizer: Tokenizer
+
+    @property
+    @abstractmethod
+    def stop_ids(self) -> tuple[int, ...]:
+        """Any of these ends an answer."""
+
+    @abstractmethod
+    def write(self, dialogue: Dialogue) -> list[int]:
+        """Return the ids of the whole prompt. If `dialogue.last` has an answer, it is to be gone on with."""
+
+    def offer(self, tools: Sequence[Mapping[str, Any]], system: str = "") -> tuple[ChatMessage, ...]:
+        """Return the system messages that a conversation begins with where the model may call `tools`.
+
+        What it answers is read by `glmtui.models.chat_formats.tools.parse_tool_call`; what the tool says is the next turn,
+        of the role ``tool``.
+
+        Args:
+            tools: each a JSON schema with ``name``, ``description`` and ``parameters``, bare or in a
+                ``function``.
+            system: what else the model is told.
+
+        Raises:
+            UserError: the family was not trained to call any.
+        """
+        raise UserError(_("This model was not trained to call tools. ChatGLM3-6B and GLM-4-9B were."))
+
+    def follow(self, rounds: int, new: Sequence[ChatMessage]) -> list[int] | None:
+        """Return the ids that `new` turns add behind `rounds` rounds in the cache; None if they cannot."""
+        return None
+
+    def fit(self, turns: Sequence[ChatMessage], limit: int, held: Held | None = None) -> Prompt:
+        """Write `turns` in at most `limit` tokens, leaving out the oldest rounds whole.
+
+        Where `turns` goes on from what is `held`, so does the prompt, token for token, and only its end is
+        new: text that is encoded again may come out as other tokens than the model generated.
+
+        Raises:
+            UserError: the last question alone is longer than that. It is not cut: half a question gets an
+                answer that looks right and is not.
+        """
+        if held is not None and (prompt := self._go_on(turns, held)) and len(prompt.ids) <= limit:
+            return prompt
+        dialogue = Dialogue.of(turns)
+        ids = self.write(dialogue.newest(0))
+        if len(ids) > limit:
+            message = _(
+                "The message is {count} tokens long and only {limit} fit. Shorten it, or raise the length "
+                "limit (max_length)."
+            )
+            raise UserError(message.format(count=len(ids), limit=limit))
+        # A round's cost alone may be off by a token at each end, so count generously, then write to be sure.
+        kept, used = 0, len(ids)
+        for each in reversed(dialogue.rounds):
+            used += self._cost(each)
+            if used - 2 * (kept + 1) > limit:
+                break
+            kept += 1
+        while kept and len(written := self.write(dialogue.newest(kept))) > limit:
+            kept -= 1
+        return Prompt(written if kept else ids, dropped_rounds=len(dialogue.rounds) - kept)
+
+    def encode_chat(self, query: str, history: Iterable[tuple[str, str]] = ()) -> list[int]:
+        """Return the ids of a prompt for `query` after `history`, pairs of question and answer."""
+        turns = []
+        for question, answer in history:
+            turns += [ChatMessage.of("user", question), ChatMessage.of("assistant", answer)]
+        return self.write(Dialogue.of([*turns, ChatMessage.of("user", query)]))
+
+    def process_response(self, text: str) -> str:
+        """Post-process a whole answer."""
+        stream = self.stream_response()
+        return stream.push(text) + stream.finish()
+
+    def stream_response(self, after: str = "") -> ResponseStream:
+        """Return the post-processing of one answer as it comes, or of how it goes on `after` a part of it."""
+        return ResponseStream(punctuation=self.widens_punctuation, after=after)
+
+    def stream_tokens(self, after: str = "") -> TextStream:
+        """Return the decoder of one answer's tokens, or of those that go on `after` a part of it."""
+        return self._tokenizer.stream(goes_on=bool(after))
+
+    def _go_on(self, turns: Sequence[ChatMessage], held: Held) -> Prompt | None:
+        count = len(held.turns)
+        if len(turns) <= count or tuple(turns[:count]) != held.turns:
+            return None
+        dialogue = Dialogue.of(held.turns)
+        added = self.follow(len(dialogue.rounds) + 1 - held.dropped_rounds, turns[count:])
+        return None if added is None else Prompt(held.ids + added, held.dropped_rounds)
+
+    def _cost(self, each: Round) -> int:
+        """Return about how many tokens a round adds to a prompt."""
+        once, twice = (len(self.write(Dialogue((), (each,) * n, Round()))) for n in (1, 2))
+        return twice - once
+
+
+class Rounds(ChatFormat):
+    """ChatGLM-6B: the bare question first, numbered rounds (from 0) after that."""
+
+    keeps_cache = False
+    widens_punctuation = True
+
+    _tokenizer: ChatGLMTokenizer
+
+    def __init__(self, tokenizer: ChatGLMTokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """``<eop>``."""
+        return (self._tokenizer.eos_id,)
+
+    def write(self, dialogue: Dialogue) -> list[int]:
+        """Return prompt, ``[gMASK]``, ``<sop>``, and what is there of the answer."""
+        ids = self._tokenizer.encode(self.build_prompt(dialogue))
+        return ids + self._tokenizer.encode_text(dialogue.last.answer) if dialogue.last.answer else ids
+
+    @staticmethod
+    def build_prompt(dialogue: Dialogue) -> str:
+        """Return the text of a prompt."""
+        if not dialogue.rounds:
+            return dialogue.question
+        earlier = (f"[Round {i}]\n问：{r.question}\n答：{r.answer}\n" for i, r in enumerate(dialogue.rounds))
+        return "".join(earlier) + f"[Round {len(dialogue.rounds)}]\n问：{dialogue.question}\n答："
+
+
+class SpacedRounds(ChatFormat):
+    """ChatGLM2-6B: numbered rounds from 1 with blank lines between, from the first question on."""
+
+    _tokenizer: ChatGLM2Tokenizer
+
+    def __init__(self, tokenizer: ChatGLM2Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """``</s>``."""
+        return (self._tokenizer.eos_id,)
+
+    def write(self, dialogue: Dialogue) -> list[int]:
+        """Return ``[gMASK]``, ``sop``, prompt, and what is there of the answer."""
+        ids = self._tokenizer.encode(self.build_prompt(dialogue))
+        return ids + self._tokenizer.encode_text(dialogue.last.answer) if dialogue.last.answer else ids
+
+    def follow(self, rounds: int, new: Sequence[ChatMessage]) -> list[int] | None:
+        """Return the next round's ids, less the space that encoding puts before a whole text."""
+        if any(turn.role != "user" for turn in new):
+            return None
+        question = Round(tuple(new)).question
+        return self._tokenizer.encode_text(f"\n\n[Round {rounds + 1}]\n\n问：{question}\n\n答：")[1:]
+
+    @staticmethod
+    def build_prompt(dialogue: Dialogue) -> str:
+        """Return the text of a prompt."""
+        rounds = enumerate(dialogue.rounds, start=1)
+        earlier = (f"[Round {i}]\n\n问：{r.question}\n\n答：{r.answer}\n\n" for i, r in rounds)
+        return "".join(earlier) + f"[Round {len(dialogue.rounds) + 1}]\n\n问：{dialogue.question}\n\n答："
+
+
+_ROLE_TOKENS = {"tool": "observation"}
+"""Roles whose token has another name."""
+
+
+class Roles(ChatFormat):
+    """ChatGLM3-6B, GLM-4-9B: every message behind a role token and a line of metadata, mostly empty."""
+
+    supports_system = True
+
+    _tokenizer: ChatGLM2Tokenizer | GLM4Tokenizer
+
+    def __init__(self, tokenizer: ChatGLM2Tokenizer | GLM4Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """``</s>``, and the roles that would speak next."""
+        return (self._tokenizer.eos_id, self._role("user"), self._role("tool"))
+
+    def offer(self, tools: Sequence[Mapping[str, Any]], system: str = "") -> tuple[ChatMessage, ...]:
+        """Return the system messages that offer `tools`. See `ChatFormat.offer`."""
+        told = glm4_tools if self._tokenizer.family == "chatglm4" else chatglm3_tools
+        return tuple(ChatMessage.of("system", text) for text in told(tools, system))
+
+    def write(self, dialogue: Dialogue) -> list[int]:
+        """Return ``[gMASK]``, ``sop``, the messages, ``<|assistant|>``, and what is there of the answer."""
+        ids = [*self._tokenizer.prefix_ids]
+        for system in dialogue.systems:
+            ids += self._message("system", "", system)
+        turns = [turn for each in (*dialogue.rounds, dialogue.last) for turn in each.turns]
+        for turn, follower in zip(turns, [*turns[1:], None], strict=True):
+            calls_tool = turn.role == "assistant" and follower is not None and follower.role == "tool"
+            metadata, text = turn.text.split("\n", 1) if calls_tool and "\n" in turn.text else ("", turn.text)
+            ids += self._message(turn.role, metadata, text)
+        if not turns or turns[-1].role != "assistant":
+            ids.append(self._role("assistant"))
+        return ids
+
+    def follow(self, rounds: int, new: Sequence[ChatMessage]) -> list[int] | None:
+        """Return the new messages' ids and ``<|assistant|>``."""
+        if any(turn.role not in ("user", "tool") for turn in new):
+            return None
+        ids = [token for turn in new for token in self._message(turn.role, "", turn.text)]
+        return [*ids, self._role("assistant")]
+
+    def _message(self, role: str, metadata: str, text: str) -> list[int]:
+        encode = self._tokenizer.encode_text
+        return [self._role(role), *encode(f"{metadata}\n"), *encode(text)]
+
+    def _role(self, role: str) -> int:
+        return self._tokenizer.special_ids[f"<|{_ROLE_TOKENS.get(role, role)}|>"]
+
+
+class Completion(ChatFormat):
+    """CodeGeeX2-6B: goes on from the text it is given, such as ``# language: Python`` and a comment.
+
+    It was trained on files, not on talk, so earlier rounds do not belong in front of it. So were GLM's base
+    models.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """``</s>``."""
+        return (self._tokenizer.eos_id,)
+
+    def write(self, dialogue: Dialogue) -> list[int]:
+        """Return the text behind the tokenizer's special ids, and what is there of its continuation."""
+        return self._tokenizer.encode(dialogue.question + dialogue.last.answer)
+
+    def stream_response(self, after: str = "") -> ResponseStream:
+        """Return a stream that leaves indentation at the start alone."""
+        return super().stream_response(after or "\n")
+
+    def stream_tokens(self, after: str = "") -> TextStream:
+        """Return a decoder that leaves indentation at the start alone."""
+        return super().stream_tokens(after or "\n")
+
+
+def chat_format(tokenizer: Tokenizer) -> ChatFormat:
+    """Return how the tokenizer's family writes a conversation."""
+    if isinstance(tokenizer, ChatGLMTokenizer):
+        return Rounds(tokenizer)
+    if tokenizer.family == "chatglm4":
+        return Roles(cast("GLM4Tokenizer", tokenizer))
+    if not isinstance(tokenizer, ChatGLM2Tokenizer):
+        from glmtui.models.chat_formats.templates import template_format
+
+        return template_format(tokenizer)
+    formats: dict[Family, type[SpacedRounds | Roles | Completion]] = {
+        "chatglm2": SpacedRounds,
+        "chatglm3": Roles,
+        "codegeex2": Completion,
+    }
+    return formats[tokenizer.family](tokenizer)

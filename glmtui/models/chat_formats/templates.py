@@ -1,0 +1,96 @@
+"""How newer GLMs want a conversation to be written: as the chat template in their folder says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from glmtui import reasoning
+from glmtui.models.chat_formats.formats import ChatFormat, Completion, Dialogue, Held, Prompt
+from glmtui.models.chat_formats.responses import ResponseStream
+from glmtui.models.tokenizers.chatglm import Tokenizer
+from glmtui.models.tokenizers.glm_hf import GLMStream, GLMTokenizer
+from glmtui.protocol.messages import ChatMessage
+
+_OBSERVATION = re.compile(r"""['"]observation['"]""")
+
+
+class Template(ChatFormat):
+    """Messages through the folder's chat template. What was thought about earlier questions is left out."""
+
+    supports_system = True
+
+    def __init__(self, tokenizer: GLMTokenizer) -> None:
+        self._glm = tokenizer
+        # GLM-4.5 calls what a tool said a message of the role "tool", GLM-4 "observation".
+        self._tool_role = "observation" if _OBSERVATION.search(tokenizer.template) else "tool"
+        asked = tokenizer.render([{"role": "user", "content": "?"}], asks=True)
+        self._opening = reasoning.OPEN if asked.rstrip().endswith(reasoning.OPEN) else ""
+        """What the prompt already holds of the answer: GLM-Z1 is made to think."""
+        self.thinks = reasoning.OPEN in tokenizer.template
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """The end token, and the roles that would speak next."""
+        names = ("<|user|>", "<|observation|>", "<|endoftext|>")
+        found = [self._glm.special_ids[name] for name in names if name in self._glm.special_ids]
+        return (self._glm.eos_id, *found)
+
+    def write(self, dialogue: Dialogue) -> list[int]:
+        """Return the ids of the rendered template, and what is there of the answer."""
+        turns = [turn for each in (*dialogue.rounds, dialogue.last) for turn in each.turns]
+        begun = ""
+        if turns and turns[-1].role == "assistant" and dialogue.last.turns:
+            begun = turns.pop().text
+        prompt = self._glm.render(self._messages(dialogue.system, turns), asks=True)
+        ids = self._glm.encode_prompt(prompt)
+        if begun:
+            ids += self._glm.encode_text(begun.removeprefix(self._opening))
+        return ids
+
+    def stream_response(self, after: str = "") -> ResponseStream:
+        """Return a stream that strips the answer, after the mark that the prompt has opened."""
+        return ResponseStream(punctuation=False, dates=False, after=after, opening=self._opening)
+
+    def stream_tokens(self, after: str = "") -> GLMStream:
+        """Return the decoder of one answer's tokens."""
+        return self._glm.stream()
+
+    def _go_on(self, turns: Sequence[ChatMessage], held: Held) -> Prompt | None:
+        """Add what the template writes behind the last answer, if it repeats that as it was generated."""
+        count = len(held.turns)
+        if len(turns) <= count or tuple(turns[:count]) != held.turns or turns[-1].role == "assistant":
+            return None
+        *before, answer = held.turns
+        asked = self._render(before, asks=True)
+        answered = self._render(held.turns, asks=False)
+        whole = self._render(turns, asks=True)
+        if answered != asked + self._glm.shield(answer.text) or not whole.startswith(answered):
+            return None
+        return Prompt(held.ids + self._glm.encode_prompt(whole[len(answered) :]), held.dropped_rounds)
+
+    def _render(self, turns: Sequence[ChatMessage], *, asks: bool) -> str:
+        system = "\n".join(turn.text for turn in turns if turn.role == "system")
+        spoken = [turn for turn in turns if turn.role != "system"]
+        return self._glm.render(self._messages(system, spoken), asks=asks)
+
+    def _messages(self, system: str, turns: Sequence[ChatMessage]) -> list[dict[str, str]]:
+        shield = self._glm.shield
+        messages = [{"role": "system", "content": shield(system)}] if system else []
+        for turn in turns:
+            if turn.role == "assistant":
+                thought, answer, _thinking = reasoning.split(turn.text)
+                messages.append({"role": "assistant", "content": shield(answer)})
+                if thought:
+                    messages[-1]["reasoning_content"] = shield(thought)
+            else:
+                role = self._tool_role if turn.role == "tool" else turn.role
+                messages.append({"role": role, "content": shield(turn.text)})
+        return messages
+
+
+def template_format(tokenizer: Tokenizer) -> ChatFormat:
+    """Return how the model of `tokenizer` is talked to; one without a template goes on with a text."""
+    if isinstance(tokenizer, GLMTokenizer) and tokenizer.template:
+        return Template(tokenizer)
+    return Completion(tokenizer)

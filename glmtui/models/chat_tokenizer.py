@@ -1,0 +1,44 @@
+"""A model's tokenizer together with its way of writing conversations. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from glmtui.models.chat_formats import formats as prompts
+from glmtui.models.tokenizers import chatglm as tokenizers
+
+
+class ChatTokenizer:
+    """Text and conversations to token ids, and back. Made by `glmtui.load_tokenizer`."""
+
+    def __init__(self, raw: tokenizers.Tokenizer) -> None:
+        self.raw = raw
+        """The family's own tokenizer."""
+        self.format = prompts.chat_format(raw)
+        """How the family writes a conversation."""
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of `text` with the special ids that the published code adds to a prompt."""
+        return self.raw.encode(text)
+
+    def encode_text(self, text: str) -> list[int]:
+        """Return the ids of `text` alone."""
+        return self.raw.encode_text(text)
+
+    def encode_chat(self, query: str, history: Sequence[tuple[str, str]] = ()) -> list[int]:
+        """Return the ids of the prompt for `query` after `history`, pairs of question and answer."""
+        return self.format.encode_chat(query, history)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of `ids`; control tokens and unknown ids have none."""
+        return self.raw.decode(int(token) for token in ids)
+
+
+def load_tokenizer(directory: str | Path) -> ChatTokenizer:
+    """Load the tokenizer of a model folder.
+
+    Raises:
+        UserError: it is missing, damaged, or does not belong to the model.
+    """
+    return ChatTokenizer(tokenizers.load_tokenizer(directory))

@@ -1,0 +1,232 @@
+"""GLM-4-9B and later, through transformers' own classes: their layers, our cache, attention and loading.
+
+A model is built without memory and keeps the names of the published state dict, so that its tensors are
+placed one at a time, quantised or not, as those of the architectures written here. transformers stacks the
+experts of a layer in one tensor; here each is three `nn.Linear` under its published name, which can be
+quantised like any other.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (its usual name)
+from torch import Tensor, nn
+
+from glmtui.errors import UserError
+from glmtui.hub.model_dir import ModelFolder, read_json
+from glmtui.models.base import Check, Chunk, CoreAttention, KVCache, Meter, in_chunks
+from glmtui.protocol.phrases import _
+
+ATTENTION = "glmtui"
+"""What `CoreAttention` is called among transformers' attention functions."""
+
+
+@dataclass(frozen=True)
+class GLMConfig:
+    """The sizes that the engine asks for, and the config for transformers."""
+
+    vocab_size: int
+    num_layers: int
+    max_length: int
+    stop_ids: tuple[int, ...]
+    tie_word_embeddings: bool
+    settings: Any
+    """A `transformers.PreTrainedConfig`."""
+
+    @classmethod
+    def of(cls, folder: ModelFolder) -> GLMConfig:
+        """Read a folder's ``config.json`` and ``generation_config.json``.
+
+        Raises:
+            UserError: transformers does not take the config, or is too old to know the type.
+        """
+        from huggingface_hub.errors import StrictDataclassError
+        from transformers import AutoConfig
+
+        known = {
+            name: value for name, value in folder.config.items() if name not in ("model_type", "auto_map")
+        }
+        try:
+            settings = AutoConfig.for_model(folder.family, **known)
+            num_layers, max_length = settings.num_hidden_layers, settings.max_position_embeddings
+        except (StrictDataclassError, ValueError, TypeError, KeyError, AttributeError) as error:
+            message = _("{path}: transformers does not take it: {error}")
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(message.format(path=folder.path / "config.json", error=reason)) from error
+        return cls(
+            vocab_size=settings.vocab_size,
+            num_layers=num_layers,
+            max_length=max_length,
+            stop_ids=_stop_ids(folder, settings.eos_token_id),
+            tie_word_embeddings=bool(settings.tie_word_embeddings),
+            settings=settings,
+        )
+
+
+def _stop_ids(folder: ModelFolder, default: int | list[int] | None) -> tuple[int, ...]:
+    """Return the end tokens: ``generation_config.json`` knows more of them than ``config.json``."""
+    generation = read_json(folder.path / "generation_config.json")
+    found = generation.get("eos_token_id") if isinstance(generation, dict) else None
+    found = default if found is None else found
+    return tuple(found) if isinstance(found, list) else () if found is None else (found,)
+
+
+class Expert(nn.Module):
+    """One expert of a layer: SwiGLU."""
+
+    def __init__(self, hidden_size: int, width: int, activation: nn.Module) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(hidden_size, width, bias=False)
+        self.up_proj = nn.Linear(hidden_size, width, bias=False)
+        self.down_proj = nn.Linear(width, hidden_size, bias=False)
+        self.act_fn = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[n, hidden]`` to the same."""
+        out: Tensor = self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x))
+        return out
+
+
+class Experts(nn.ModuleList):
+    """The experts of a layer, for the place of transformers' stacked ones."""
+
+    def forward(self, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
+        """Mix for each token what the experts chosen for it say.
+
+        Args:
+            hidden_states: ``[n, hidden]``.
+            top_k_index: which experts, ``[n, k]``.
+            top_k_weights: how much each counts, ``[n, k]``.
+
+        Returns:
+            ``[n, hidden]``.
+        """
+        mixed = torch.zeros_like(hidden_states)
+        for index in sorted(set(top_k_index.flatten().tolist())):
+            token, choice = torch.where(top_k_index == index)
+            said = self[index](hidden_states[token]) * top_k_weights[token, choice, None]
+            mixed.index_add_(0, token, said.to(mixed.dtype))
+        return mixed
+
+
+class GLM(nn.Module):
+    """A GLM of transformers: token ids to logits. See `glmtui.models.base.LanguageModel`."""
+
+    cache_dtype: torch.dtype | None = None
+    """Of keys and values in the cache; None: that of the products."""
+    TIED: Mapping[str, str] = {}
+    """Weights that are another one's: the output layer's, where the config says so."""
+    PRECISE = re.compile(r"\.mlp\.gate\.")
+    """Tensors that stay float32 whatever the rest is: small differences would choose other experts."""
+
+    def __init__(self, config: GLMConfig) -> None:
+        super().__init__()
+        import transformers
+
+        transformers.AttentionInterface.register(ATTENTION, attend)
+        make: Callable[..., Any] = transformers.AutoModelForCausalLM.from_config
+        whole = make(config.settings, attn_implementation=ATTENTION)
+        self.config = config
+        self.model, self.lm_head = whole.model, whole.lm_head
+        with torch.device("cpu"):  # computed, not read from a file
+            self.model.rotary_emb = type(self.model.rotary_emb)(config.settings)
+        for module in list(self.model.modules()):
+            if hasattr(module, "layer_idx") and hasattr(module, "o_proj"):
+                module.core_attention = CoreAttention()
+            stacked: Any = getattr(module, "experts", None)
+            if stacked is not None:
+                count, hidden_size, width = stacked.down_proj.shape
+                module.experts = Experts(Expert(hidden_size, width, stacked.act_fn) for _ in range(count))
+        parameters = inspect.signature(self.model.forward).parameters
+        self._cache_name = "cache" if "cache" in parameters else "past_key_values"  # renamed in 5.24
+        if config.tie_word_embeddings:
+            self.TIED = {"lm_head.weight": "model.embed_tokens.weight"}
+        self.tie_weights()
+
+    def tie_weights(self) -> None:
+        """Make the output layer share the embedding's weight, where the config says so."""
+        if self.config.tie_word_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
+
+    def new_cache(self, capacity: int = 0) -> KVCache:
+        """Return an empty cache with room for `capacity` tokens."""
+        return KVCache(self.config.num_layers, capacity, dtype=self.cache_dtype)
+
+    @torch.inference_mode()
+    def forward(
+        self,
+        ids: Tensor,
+        cache: KVCache | None = None,
+        *,
+        last_only: bool = False,
+        check: Check | None = None,
+    ) -> Tensor:
+        """Return float32 logits ``[n, vocab]`` (``[1, vocab]`` with `last_only`) for token `ids` ``[n]``.
+
+        Long prompts go through in chunks; `check` is called in every layer of each chunk.
+        """
+        cache = self.new_cache() if cache is None else cache
+
+        def run(chunk: Chunk, meter: Meter) -> Tensor:
+            found = self.model(
+                input_ids=chunk.ids[None],
+                attention_mask=None if chunk.mask is None else chunk.mask[None, None],
+                position_ids=chunk.positions[None],
+                use_cache=True,
+                **{self._cache_name: CacheView(cache, chunk.start, meter)},
+            )
+            x: Tensor = found.last_hidden_state[0]
+            return x
+
+        x = in_chunks(run, ids, cache, layers=self.config.num_layers, last_only=last_only, check=check)
+        logits: Tensor = self.lm_head(x)
+        return logits.float()
+
+
+@dataclass(frozen=True)
+class CacheView:
+    """A `KVCache` as transformers' layers use theirs, for one chunk of a prompt."""
+
+    cache: KVCache
+    start: int
+    """Tokens of the prompt in earlier chunks."""
+    meter: Meter
+    """Stepped in every layer."""
+
+    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_more: Any, **_options: Any) -> Any:
+        """Take in a layer's `keys` and `values` ``[1, heads, count, width]``; return all of them.
+
+        Compressed ones (GLM-4.7-Flash) differ in width: the narrower are padded while they lie there.
+        """
+        self.meter()
+        wide, narrow = keys.shape[-1], values.shape[-1]
+        if wide == narrow:
+            return self.cache.append(layer_idx, keys, values, self.start)
+        width = max(wide, narrow)
+        all_keys, all_values = self.cache.append(
+            layer_idx, F.pad(keys, (0, width - wide)), F.pad(values, (0, width - narrow)), self.start
+        )
+        return all_keys[..., :wide].to(keys.dtype), all_values[..., :narrow].to(values.dtype)
+
+    def get_seq_length(self, _layer_idx: int = 0) -> int:
+        """Return how many tokens were there before this chunk."""
+        return self.cache.length + self.start
+
+
+def attend(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
+) -> tuple[Tensor, None]:
+    """Attend by the layer's own `CoreAttention`, as transformers calls an attention function.
+
+    Returns:
+        ``[batch, n, heads, width]``, and no weights.
+    """
+    ratio = options.get("scaling", query.shape[-1] ** -0.5) * query.shape[-1] ** 0.5
+    query = query if abs(ratio - 1) < 1e-6 else query * ratio
+    return module.core_attention(query, key, value, attention_mask).transpose(1, 2).contiguous(), None

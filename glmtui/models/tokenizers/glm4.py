@@ -1,0 +1,121 @@
+"""The tokenizer of GLM-4-9B in its first layout: a file of base64 byte strings, each with its rank."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import codecs
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import regex
+
+from glmtui.errors import UserError
+from glmtui.hub.model_dir import Family
+from glmtui.models.tokenizers.chatglm import check_is_there, encodable, foreign
+from glmtui.protocol.phrases import _
+
+_WORDS = regex.compile(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
+"""What tokens never cross."""
+
+
+class GLM4Tokenizer:
+    """Byte pairs merged by rank; special ids lie behind the ranks, and none comes from text.
+
+    Args:
+        file: ``tokenizer.model``.
+        config: the model's ``config.json``, to check that the tokenizer belongs to it.
+
+    Raises:
+        UserError: the file is missing, damaged, or does not belong to the model.
+    """
+
+    SPECIAL = (
+        *("<|endoftext|>", "[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>"),
+        *("<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"),
+        *("<|begin_of_image|>", "<|end_of_image|>", "<|begin_of_video|>", "<|end_of_video|>"),
+    )
+
+    def __init__(self, file: Path, config: Mapping[str, Any]) -> None:
+        self.family: Family = "chatglm4"
+        check_is_there(file)
+        try:
+            pairs = [line.split() for line in file.read_bytes().splitlines() if line]
+            self._ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in pairs}
+        except (ValueError, binascii.Error) as error:
+            message = _("{path} cannot be read: {error}. Download it again.")
+            raise UserError(message.format(path=file, error=error)) from error
+        if any(bytes((byte,)) not in self._ranks for byte in range(256)):
+            message = _("{path} cannot be read: {error}. Download it again.")
+            raise UserError(message.format(path=file, error=_("it lacks single bytes")))
+        self._bytes = {rank: token for token, rank in self._ranks.items()}
+        first = max(self._bytes) + 1
+        self.special_ids: Mapping[str, int] = {name: first + i for i, name in enumerate(self.SPECIAL)}
+        self.vocab_size: int = first + len(self.SPECIAL)
+        if self.vocab_size > config.get("padded_vocab_size", self.vocab_size):
+            raise foreign(file, _("it has more tokens than the model"))
+        self.prefix_ids = [self.special_ids["[gMASK]"], self.special_ids["<sop>"]]
+        self.eos_id: int = self.special_ids["<|endoftext|>"]
+        self._merged = lru_cache(1 << 16)(self._merge)
+        self.guard_id: int = self._merged(b"\n")[0]
+
+    def encode(self, text: str) -> list[int]:
+        """Return ``[gMASK]`` and ``<sop>``, then the ids of `text`."""
+        return [*self.prefix_ids, *self.encode_text(text)]
+
+    def encode_text(self, text: str) -> list[int]:
+        """Return the ids of `text` alone."""
+        words: Iterator[str] = (found[0] for found in _WORDS.finditer(encodable(text)))
+        return [token for word in words for token in self._merged(word.encode())]
+
+    def names(self) -> list[str]:
+        """Return each id's bytes as one character each, and the names of the special ones behind them."""
+        return [*(self._bytes[rank].decode("latin-1") for rank in sorted(self._bytes)), *self.special_ids]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of `ids`; special and unknown ids have none."""
+        stream = self.stream()
+        return "".join(map(stream.push, ids)) + stream.finish()
+
+    def stream(self, *, goes_on: bool = False) -> GLM4Stream:
+        """Return a decoder for one answer; spaces are the tokens' own, also where it `goes_on`."""
+        return GLM4Stream(self._bytes)
+
+    def _merge(self, word: bytes) -> tuple[int, ...]:
+        """Merge neighbours, always those whose pair has the lowest rank, until none has one."""
+        whole = self._ranks.get(word)
+        if whole is not None:
+            return (whole,)
+        parts = [word[i : i + 1] for i in range(len(word))]
+        while len(parts) > 1:
+            ranked = (
+                (self._ranks[pair], i)
+                for i in range(len(parts) - 1)
+                if (pair := parts[i] + parts[i + 1]) in self._ranks
+            )
+            _rank, at = min(ranked, default=(0, -1))
+            if at < 0:
+                break
+            parts[at : at + 2] = [parts[at] + parts[at + 1]]
+        return tuple(self._ranks[part] for part in parts)
+
+
+class GLM4Stream:
+    """Decodes one answer token by token. See `glmtui.models.tokenizers.StreamDecoder`."""
+
+    def __init__(self, tokens: Mapping[int, bytes]) -> None:
+        self._tokens = tokens
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token: int) -> str:
+        """Return the text that `token` completes, which may be none."""
+        return self._decoder.decode(self._tokens.get(token, b""))
+
+    def finish(self) -> str:
+        """Return what was held back: a replacement character for an unfinished one."""
+        return self._decoder.decode(b"", final=True)

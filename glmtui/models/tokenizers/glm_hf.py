@@ -1,0 +1,155 @@
+"""The tokenizers of GLM-4-9B and later, through transformers.
+
+What a person types never becomes a control token: special tokens are looked for in what the chat template
+writes, not in what is said. `GLMTokenizer.shield` marks them in a message before the template gets it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from glmtui.errors import UserError
+from glmtui.hub.model_dir import TOKENIZER_FILES, Family
+from glmtui.models.tokenizers.chatglm import check_is_there, encodable, foreign
+from glmtui.protocol.phrases import _
+
+_OPEN, _CLOSE = "\ufdd0", "\ufdd1"  # noncharacters: no text has them
+_SHIELDED = re.compile(f"{_OPEN}(\\d+){_CLOSE}")
+_THOUGHT = ("<think>", "</think>")
+"""Marks that are shown as text even where they are special tokens: they tell thought from answer."""
+
+
+class GLMTokenizer:
+    """A byte-level byte-pair tokenizer in transformers' format, with a chat template.
+
+    Args:
+        folder: the model's; ``tokenizer.json`` and ``tokenizer_config.json`` are read.
+        family: of the model.
+        config: its ``config.json``, to check that the tokenizer belongs to it.
+
+    Raises:
+        UserError: a file is missing, damaged, or does not belong to the model.
+    """
+
+    def __init__(self, folder: Path, family: Family, config: Mapping[str, Any]) -> None:
+        from transformers import AutoTokenizer
+
+        self.family: Family = family
+        file = folder / TOKENIZER_FILES[family]
+        check_is_there(file)
+        try:
+            wrapped = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        except Exception as error:  # its parser, which is not written in Python, raises no narrower class
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            message = _("{path} cannot be read: {error}. Download it again.")
+            raise UserError(message.format(path=file, error=reason.rstrip("."))) from error
+        self._wrapped = wrapped
+        self._backend = wrapped.backend_tokenizer
+        self._backend.encode_special_tokens = True  # `<|user|>` in a text is text
+        self.vocab_size: int = len(wrapped)
+        if self.vocab_size > config.get("vocab_size", self.vocab_size):
+            raise foreign(file, _("it has more tokens than the model"))
+        added = self._backend.get_added_tokens_decoder()
+        self.special_ids: Mapping[str, int] = {
+            token.content: number for number, token in added.items() if token.special
+        }
+        self._special: Mapping[int, str] = {number: name for name, number in self.special_ids.items()}
+        self._names = list(self.special_ids)
+        longest_first = sorted(map(re.escape, self._names), key=len, reverse=True)
+        self._pattern = re.compile(f"({'|'.join(longest_first) or '(?!)'})")
+        self.eos_id: int = -1 if wrapped.eos_token_id is None else wrapped.eos_token_id
+        newline = self.encode_text("\n")
+        self.guard_id = newline[0] if newline else 0
+
+    @property
+    def template(self) -> str:
+        """The chat template; empty where the folder has none, as with base models."""
+        template = self._wrapped.chat_template
+        return template if isinstance(template, str) else ""
+
+    def render(self, messages: list[dict[str, str]], *, asks: bool) -> str:
+        """Return the prompt that the template makes of `messages`, ready for the answer if it `asks` for one.
+
+        Raises:
+            UserError: the template does not take such a conversation.
+        """
+        from jinja2 import TemplateError
+
+        try:
+            return str(
+                self._wrapped.apply_chat_template(messages, tokenize=False, add_generation_prompt=asks)
+            )
+        except (TemplateError, TypeError) as error:
+            message = _("The model's chat template does not take this conversation: {error}")
+            raise UserError(message.format(error=error)) from error
+
+    def shield(self, text: str) -> str:
+        """Return `text` so that `encode_prompt` takes no special token from it."""
+        text = text.replace(_OPEN, "\ufffd").replace(_CLOSE, "\ufffd")
+        return self._pattern.sub(lambda found: f"{_OPEN}{self._names.index(found[0])}{_CLOSE}", text)
+
+    def encode_prompt(self, prompt: str) -> list[int]:
+        """Return the ids of what `render` made, whose special tokens are tokens."""
+        ids: list[int] = []
+        for place, part in enumerate(self._pattern.split(prompt)):
+            if place % 2:
+                ids.append(self.special_ids[part])
+            elif part:
+                ids += self.encode_text(_SHIELDED.sub(lambda found: self._names[int(found[1])], part))
+        return ids
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of `text` with the special ids that the tokenizer puts before every text."""
+        ids: list[int] = self._backend.encode(encodable(text)).ids
+        return ids
+
+    def encode_text(self, text: str) -> list[int]:
+        """Return the ids of `text` alone."""
+        ids: list[int] = self._backend.encode(encodable(text), add_special_tokens=False).ids
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of `ids`; special tokens have none, but for those around a thought."""
+        stream = self.stream()
+        return "".join(map(stream.push, ids)) + stream.finish()
+
+    def stream(self, *, goes_on: bool = False) -> GLMStream:
+        """Return a decoder for one answer; spaces are the tokens' own, also where it `goes_on`."""
+        return GLMStream(self._backend, self._special)
+
+
+class GLMStream:
+    """Decodes one answer token by token. See `glmtui.models.tokenizers.StreamDecoder`."""
+
+    def __init__(self, backend: Any, special: Mapping[int, str]) -> None:
+        from tokenizers.decoders import DecodeStream
+
+        self._backend = backend
+        self._special = special
+        self._new_stream = DecodeStream
+        self._stream = DecodeStream()
+        self._held: list[int] = []
+
+    def push(self, token: int) -> str:
+        """Return the text that `token` completes, which may be none."""
+        if token in self._special:
+            name = self._special[token]
+            return self.finish() + (name if name in _THOUGHT else "")
+        if self._backend.id_to_token(token) is None:  # a row of the embedding that pads it
+            return self.finish()
+        self._held.append(token)
+        text: str | None = self._stream.step(self._backend, token)
+        if text is None:
+            return ""
+        self._held.clear()
+        return text
+
+    def finish(self) -> str:
+        """Return what was held back: a replacement character where a character is unfinished."""
+        text: str = self._backend.decode(self._held, skip_special_tokens=False) if self._held else ""
+        self._held.clear()
+        self._stream = self._new_stream()
+        return text

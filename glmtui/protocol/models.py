@@ -1,0 +1,139 @@
+"""Which model is meant, what is known of it, and what it can do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from glmtui.protocol.phrases import NOTHING, Phrase
+from glmtui.protocol.sampling import DEFAULT_SAMPLING, Sampling
+
+Quant = Literal["none", "8", "4"]
+Place = Literal["builtin", "hub", "folder", "absent"]
+"""Where a model is: part of glmtui, in the hub cache, in a folder, or nowhere on this machine yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """A model to run on this machine, and how.
+
+    Its fields after `source` are the settings of the section ``model``, under their names: a new option of
+    loading is one field here and one row there.
+    """
+
+    source: str | None = None
+    """A folder, a hub id or a short name; None: the built-in model."""
+    device: str = "auto"
+    gpus: str | None = None
+    """A number of GPUs to spread it over, or a file that says what goes where."""
+    quant: Quant | None = None
+    """None keeps what the files are."""
+    dtype: str | None = None
+    """Of the weights that are not quantised; None takes the device's best."""
+    threads: int | None = None
+    ptuning: str | None = None
+    """The folder of a P-tuning v2 checkpoint to put on top."""
+
+    @property
+    def name(self) -> str:
+        """Short, for people and for the record of an answer."""
+        return short_name(self.source)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteModel:
+    """A model behind an OpenAI-compatible server."""
+
+    base_url: str
+    """Up to and with ``/v1``."""
+    name: str
+    """As the server calls it."""
+    api_key: str | None = None
+
+
+ModelSpec: TypeAlias = LocalModel | RemoteModel
+
+
+def short_name(source: str | None) -> str:
+    """Return what a model is called for short: ``nano``, or the last part of its path or hub id."""
+    if source is None:
+        return "nano"
+    return source.replace("\\", "/").rstrip("/").rpartition("/")[2] or source
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an engine, with the model it has, can be asked for."""
+
+    load: bool = True
+    """It takes another model by `Load`; a server has the one it has."""
+    count_tokens: bool = True
+    continue_answer: bool = True
+    images: bool = False
+    tools: bool = False
+    embeddings: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What is loaded, for the status line, the messages' own record and `doctor`."""
+
+    name: str
+    """Short and the same in every language, as answers keep it: ``nano``, ``chatglm-6b``."""
+    source: str | None
+    architecture: str
+    max_length: int
+    """The longest prompt and answer together that the model was made for, in tokens."""
+    supports_system: bool
+    sampling: Sampling = DEFAULT_SAMPLING
+    """What its makers chose, and how long conversations may be unless told otherwise."""
+    parameters: int = 0
+    builtin: bool = False
+    note: Phrase = NOTHING
+    """Something the person should know, such as why the CPU kernels are not used."""
+    device: str = ""
+    """``cpu``, ``cuda``, ``mps``; empty where the model runs on another machine, as are the next four."""
+    device_name: str = ""
+    quant: Quant = "none"
+    dtype: str = ""
+    memory_bytes: int = 0
+    """Weights as they lie in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """A model as the list of models shows it."""
+
+    source: str | None
+    """What `Load` and `Download` take; None: the built-in model."""
+    name: str
+    place: Place
+    path: str = ""
+    """Its folder; empty where it is absent."""
+    hub_id: str = ""
+    parameters: int = 0
+    quant: Quant = "none"
+    """How its files store the weights."""
+    format: str = ""
+    """``FP16``, ``INT4`` …, and for files that are here also of which kind they are."""
+    max_length: int = 0
+    file_bytes: int = 0
+    """Size of its files; of an absent one, about."""
+    part_bytes: int = 0
+    """What has come of a download that is not finished."""
+    needs: tuple[tuple[Quant, int], ...] = ()
+    """Bytes of memory with each quantisation it can be loaded with, for the device of `ModelList`."""
+    licence: Phrase = NOTHING
+    chats: bool = True
+    """False: a base model that only continues a text."""
+    problem: Phrase = NOTHING
+    """Why it cannot be loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileProgress:
+    """How much of a file has come, in bytes."""
+
+    name: str
+    done: int
+    size: int

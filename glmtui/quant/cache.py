@@ -1,0 +1,357 @@
+"""Quantised models on disk: the cache of those made while loading, and the folders of ``glmtui quantize``.
+
+Such a folder has a ``config.json`` (the source's, with ``quantization_bit`` and ``quantization_format``) and
+one ``model.safetensors``, whose tensors are mapped and multiplied as they lie. A folder is written under
+another name and renamed when all of it is written, so that none that exists is ever half.
+
+A model in the cache is used before the disk has all of it; until then a file ``unsynced`` in its folder tells
+since when the machine has been running. When it was started anew meanwhile, the model is made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psutil
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from glmtui.atomic import sync_directory
+from glmtui.errors import UserError
+from glmtui.hub.model_dir import ModelFolder
+from glmtui.models.checkpoint import expected_shapes, new_network
+from glmtui.paths import cache_dir, make_private
+from glmtui.quant.formats import Bits, Done, Layout, Packed
+from glmtui.quant.linear import QuantizedWeight
+from glmtui.quant.load import FORMAT, Scheme, entries, tensor_layout
+
+CACHED_FROM = 256 << 20
+"""Checkpoints smaller than this, in bytes, are quantised at every start: it takes a moment."""
+Names = Mapping[str, tuple[int, ...]]
+"""Tensors of a network that is not quantised, with their shapes."""
+Loaded = Callable[[], nn.Module | None]
+"""Returns a network with quantised layers, None once nobody uses it any more."""
+_PARTIAL = "partial"
+_UNSYNCED = "unsynced"
+_BOOT_TIME_DRIFT = 60
+"""Seconds by which the time at which the machine was started may seem to move, as clocks are set."""
+_NAMES = {torch.uint8: "U8", torch.float16: "F16", torch.float32: "F32"}
+
+
+class TensorFile:
+    """Writes a safetensors file one tensor at a time, in any order; a context manager.
+
+    Args:
+        path: the file to make.
+        layout: all tensors that will come.
+
+    Raises:
+        OSError: the disk is full or the place cannot be written; the file is then to be thrown away.
+    """
+
+    def __init__(self, path: Path, layout: Layout) -> None:
+        self._offsets: dict[str, tuple[int, int]] = {}
+        header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+        end = 0
+        for name, (dtype, shape) in layout.items():
+            start, end = end, end + dtype.itemsize * torch.Size(shape).numel()
+            self._offsets[name] = (start, end)
+            header[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-(len(text) + 8) % 64)  # tensors then start on a cache line
+        self._start = 8 + len(text)
+        self._file = path.open("wb", buffering=0)
+        self._file.write(len(text).to_bytes(8, "little") + text)
+        self._file.truncate(self._start + end)
+
+    def write(self, name: str, tensor: Tensor) -> None:
+        """Write one tensor where it belongs. Raises KeyError when it was not announced or has come before."""
+        start, end = self._offsets.pop(name)
+        data = tensor.contiguous().flatten().view(torch.uint8).numpy().data
+        assert data.nbytes == end - start, name
+        self._file.seek(self._start + start)
+        while data:  # a file without a buffer may take less than it is given
+            data = data[self._file.write(data) :]
+
+    def __enter__(self) -> TensorFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file."""
+        with self._file:
+            assert kind is not None or not self._offsets, f"{len(self._offsets)} tensors were never written"
+
+
+def write_folder(source: ModelFolder, bits: Bits, target: Path, done: Done | None = None) -> None:
+    """Quantise `source` into the new folder `target`, with everything but the weights copied.
+
+    Raises:
+        UserError: the source is damaged.
+        OSError: no room, no permission, or `target` exists and is not empty.
+    """
+    _remove_leftovers(target.parent, target.name)
+    partial = target.with_name(f"{_PARTIAL}-{os.getpid()}-{target.name}")
+    partial.mkdir(mode=0o700, parents=True)
+    try:
+        write_weights(source, bits, partial, done)
+        for file in source.path.iterdir():
+            if (
+                file.is_file()
+                and file.suffix in (".json", ".jinja", ".model", ".txt", ".py", ".md")
+                and not (file.name == "config.json" or file.name.endswith(".index.json"))
+            ):
+                shutil.copyfile(file, partial / file.name)
+        for file in partial.iterdir():
+            _sync(file)
+        partial.rename(target)
+        sync_directory(target.parent)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def write_weights(
+    source: ModelFolder,
+    bits: Bits,
+    folder: Path,
+    done: Done | None = None,
+    *,
+    names: Names | None = None,
+    loaded: Loaded | None = None,
+) -> None:
+    """Write ``model.safetensors`` and ``config.json`` of the quantised `source` to `folder`.
+
+    Args:
+        source: the model.
+        bits: of the quantised weights.
+        folder: where they go.
+        done: for progress.
+        names: the tensors that `source` has, with their float shapes; None for all that its config calls for.
+        loaded: the network that holds these tensors quantised; None makes them of the files.
+    """
+    scheme = Scheme.of(source, bits)
+    empty = new_network(source)
+    shapes = names or expected_shapes(empty)
+    layout: Layout = {}
+    for name, shape in shapes.items():
+        layout |= tensor_layout(empty, name, shape, scheme)
+    layout = dict(
+        sorted(layout.items(), key=lambda item: item[1][0] != torch.uint8)
+    )  # whole cache lines first
+    tensors = _entries_of(loaded, shapes) if loaded else entries(empty, source, shapes, scheme, done)
+    with TensorFile(folder / "model.safetensors", layout) as file:
+        for name, tensor in tensors:
+            if isinstance(tensor, Packed):
+                for part, each in tensor.tensors().items():
+                    file.write(f"{name}.{part}", each)
+            else:
+                file.write(name, tensor.float())
+    config = {
+        **source.config,
+        "quantization_bit": bits,
+        "quantization_format": FORMAT,
+        "quantization_published": scheme.published,
+        "quantized_from": str(source.path),
+    }
+    (folder / "config.json").write_text(json.dumps(config, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def _entries_of(loaded: Loaded, names: Iterable[str]) -> Iterator[tuple[str, Packed | Tensor]]:
+    for name in names:
+        network = loaded()
+        if network is None:
+            raise OSError("the model was let go of")
+        owner, _dot, leaf = name.rpartition(".")
+        weight = getattr(network.get_submodule(owner), leaf)
+        yield name, weight.packed if isinstance(weight, QuantizedWeight) else weight
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb+") as stream:
+        os.fsync(stream.fileno())
+
+
+# --- the cache ---
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model in the cache."""
+
+    path: Path
+    source: str
+    """The folder it was made from."""
+    bits: int
+    nbytes: int
+
+
+def cache_folder() -> Path:
+    """Where quantised models are kept; may be deleted at any time."""
+    return cache_dir() / "quantized"
+
+
+def cached(source: ModelFolder, bits: Bits) -> Path:
+    """Return where `source` quantised to `bits` lies, or would: a change of its files gives another place."""
+    digest = hashlib.sha256(f"{FORMAT}\0{bits}\0".encode())
+    digest.update(json.dumps(source.config, sort_keys=True).encode())
+    for file in source.weight_files:
+        info = file.stat()
+        digest.update(f"{file.resolve()}\0{info.st_size}\0{info.st_mtime_ns}\0".encode())
+    return cache_folder() / f"{source.path.name}-int{bits}-{digest.hexdigest()[:16]}"
+
+
+def open_cached(source: ModelFolder, bits: Bits) -> ModelFolder | None:
+    """Return `source` as it lies quantised in the cache, or None; an entry that was damaged is removed."""
+    folder = cached(source, bits)
+    try:
+        found = ModelFolder.open(folder)
+        with safe_open(found.weight_files[0], framework="pt"):  # checks the file's length against its header
+            pass
+        with contextlib.suppress(FileNotFoundError):  # the disk has everything, as of now perhaps
+            since = float((folder / _UNSYNCED).read_text(encoding="ascii"))
+            if abs(since - psutil.boot_time()) > _BOOT_TIME_DRIFT:
+                raise OSError("the machine stopped before the disk had everything")
+            _finish(folder)
+    except (UserError, SafetensorError, OSError, ValueError):
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+    return found
+
+
+def fill_cache(
+    source: ModelFolder,
+    bits: Bits,
+    done: Done | None = None,
+    *,
+    names: Names | None = None,
+    loaded: Loaded | None = None,
+) -> ModelFolder:
+    """Quantise `source` into the cache, or put there what is `loaded` of it already; see `write_weights`.
+
+    Raises:
+        UserError: the source is damaged.
+        OSError: it cannot be written there; what was written is removed.
+    """
+    make_private(cache_folder())
+    _remove_leftovers(cache_folder())
+    target = cached(source, bits)
+    partial = target.with_name(f"{_PARTIAL}-{os.getpid()}-{target.name}")
+    partial.mkdir(mode=0o700)
+    try:
+        write_weights(source, bits, partial, done, names=names, loaded=loaded)
+        (partial / _UNSYNCED).write_text(str(psutil.boot_time()), encoding="ascii")
+        try:
+            partial.rename(target)
+        except OSError:
+            if not (target / "config.json").is_file():  # else another process was faster
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    found = ModelFolder.open(target)
+    _finish(target)
+    return found
+
+
+def fill_cache_later(source: ModelFolder, bits: Bits, network: nn.Module, names: Names) -> None:
+    """Put `network`, which holds `source`, into the cache, in a thread that may end with the program."""
+    loaded = weakref.ref(network)
+
+    def fill() -> None:
+        with contextlib.suppress(OSError, UserError):  # it is put in order again at the next start, then
+            if has_room(source, bits):
+                fill_cache(source, bits, names=names, loaded=loaded)
+
+    threading.Thread(target=fill, name="fill-cache", daemon=True).start()
+
+
+def _finish(folder: Path) -> None:
+    """Bring a model in the cache to the disk in a thread of its own, which may end with the program."""
+
+    def finish() -> None:
+        with contextlib.suppress(OSError):  # removed meanwhile, or the disk failed: it is made again then
+            for file in folder.iterdir():
+                _sync(file)
+            sync_directory(folder.parent)
+            (folder / _UNSYNCED).unlink()
+
+    threading.Thread(target=finish, name="sync", daemon=True).start()
+
+
+def has_room(source: ModelFolder, bits: Bits) -> bool:
+    """Whether the disk of the cache has room for `source` quantised, with a tenth to spare."""
+    return free_bytes(cache_folder()) > 1.1 * least_bytes(source, bits)
+
+
+def least_bytes(source: ModelFolder, bits: Bits) -> int:
+    """Bytes that `source` quantised takes at least, on the disk."""
+    return source.sizes.memory_bytes("8" if bits == 8 else "4", 1)
+
+
+def free_bytes(place: Path) -> int:
+    """Bytes free on the disk where `place` is, or would be made."""
+    place = place.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def list_cache() -> list[Entry]:
+    """Return the models in the cache."""
+    folder = cache_folder()
+    found = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        config = _read_config(path)
+        if config is not None:
+            source, bits = str(config.get("quantized_from")), int(config["quantization_bit"])
+            found.append(Entry(path, source, bits, _size_of(path)))
+    return found
+
+
+def _size_of(folder: Path) -> int:
+    """Return the bytes of the files in `folder`; what goes meanwhile, as ``unsynced`` may, counts no more."""
+    size = 0
+    with contextlib.suppress(OSError):
+        for file in folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                size += file.stat().st_size
+    return size
+
+
+def clear_cache() -> int:
+    """Delete the models in the cache; return how many bytes that freed."""
+    freed = sum(entry.nbytes for entry in list_cache())
+    shutil.rmtree(cache_folder(), ignore_errors=True)
+    return freed
+
+
+def _read_config(folder: Path) -> Mapping[str, Any] | None:
+    if folder.name.startswith(_PARTIAL):
+        return None
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return config if isinstance(config, dict) and config.get("quantization_format") else None
+
+
+def _remove_leftovers(folder: Path, name: str = "") -> None:
+    """Remove from `folder` what processes that are no more left half done of `name`, or of anything."""
+    for path in folder.glob(f"{_PARTIAL}-*"):
+        found = re.fullmatch(rf"{_PARTIAL}-(\d+)-(.+)", path.name)
+        if found and name in ("", found[2]) and not psutil.pid_exists(int(found[1])):
+            shutil.rmtree(path, ignore_errors=True)

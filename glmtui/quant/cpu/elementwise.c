@@ -1,0 +1,113 @@
+/* What stands between the products: activation functions, rotation, and the attention of one token. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "elementwise.h"
+#include "exponential.h"
+
+/* x / (1 + e^-z): z is x for SiLU, and 2 sqrt(2 / pi) (x + 0.044715 x^3) for GELU by tanh. */
+void gelu(float *RESTRICT x, int64_t count) {
+#pragma omp simd
+    for (int64_t i = 0; i < count; i++)
+        x[i] = x[i] / (1.0f + exponential(-1.5957691216057308f * x[i] * (1.0f + 0.044715f * x[i] * x[i])));
+}
+
+/* GELU of x[count] in place, by its approximation with tanh. */
+EXPORT void glmtui_gelu(float *x, int64_t count, int threads) {
+    int64_t piece = 1 << 13, pieces = ceil_div(count, piece);
+#pragma omp parallel for schedule(static) num_threads(threads) if (pieces > 1)
+    for (int64_t i = 0; i < pieces; i++)
+        gelu(x + i * piece, count - i * piece < piece ? count - i * piece : piece);
+}
+
+void gate(const float *RESTRICT x, const float *RESTRICT up, float *RESTRICT out, int64_t count) {
+#pragma omp simd
+    for (int64_t i = 0; i < count; i++) out[i] = x[i] / (1.0f + exponential(-x[i])) * up[i];
+}
+
+/* out[rows][width] = SiLU(x[rows][:width]) * x[rows][width:]. */
+EXPORT void glmtui_swiglu(const float *x, int64_t rows, int64_t width, float *out, int threads) {
+#pragma omp parallel for schedule(static) num_threads(threads) if (rows > 1)
+    for (int64_t r = 0; r < rows; r++) gate(x + 2 * r * width, x + (2 * r + 1) * width, out + r * width, width);
+}
+
+void turn(const float *x, const float *cosine, const float *sine, int64_t size, int64_t apart, float *RESTRICT out) {
+    for (int64_t first = 0; first < size; first += 2 * apart)
+        for (int64_t c = first; c < first + apart; c++) {
+            out[c] = x[c] * cosine[c] + x[c + apart] * sine[c];
+            out[c + apart] = x[c + apart] * cosine[c + apart] + x[c] * sine[c + apart];
+        }
+}
+
+/* Rotates pairs of columns `apart` from each other: of every token its `heads` of `parts` vectors of `size`, which
+ * lie `token_stride` and `head_stride` floats apart. cos and sin (with the rotation's sign) are [tokens][size], out
+ * is [tokens][heads][parts][size]. */
+EXPORT void glmtui_turn(const float *x, const float *cosines, const float *sines, int64_t tokens, int64_t heads,
+                        int64_t parts, int64_t size, int64_t token_stride, int64_t head_stride, int64_t apart,
+                        float *out, int threads) {
+#pragma omp parallel for schedule(static) num_threads(threads) if (tokens > 1)
+    for (int64_t t = 0; t < tokens; t++)
+        for (int64_t i = 0; i < heads * parts; i++) {
+            const float *from = x + t * token_stride + i / parts * head_stride + i % parts * size;
+            float *to = out + (t * heads * parts + i) * size;
+            turn(from, cosines + t * size, sines + t * size, size, apart, to);
+        }
+}
+
+/* scores[count] = `scale` x the products of q[size] with as many keys. */
+INLINE void score_keys(const int count, const float *q, const uint16_t *keys, int64_t size, float scale, float *scores) {
+    vfloat total[4];
+    for (int k = 0; k < count; k++) total[k] = float_set(0);
+    for (int64_t i = 0; i < size; i += LANES) {
+        vfloat part = load_float(q + i);
+        for (int k = 0; k < count; k++) total[k] = fma_(part, load_half(keys + k * size + i), total[k]);
+    }
+    for (int k = 0; k < count; k++) {
+        float lanes[LANES], score = 0;
+        store_float(lanes, total[k]);
+        for (int i = 0; i < LANES; i++) score += lanes[i];
+        scores[k] = score * scale;
+    }
+}
+
+void attend_head(const float *q, const uint16_t *keys, const uint16_t *values, int64_t length, int64_t size,
+                 float *RESTRICT scores, float *out) {
+    float scale = 1.0f / sqrtf((float)size), largest = -INFINITY, sum = 0;
+    int64_t fours = length / 4 * 4; /* keys are taken by four, so that no sum waits for the one before */
+    for (int64_t t = 0; t < fours; t += 4) score_keys(4, q, keys + t * size, size, scale, scores + t);
+    for (int64_t t = fours; t < length; t++) score_keys(1, q, keys + t * size, size, scale, scores + t);
+#pragma omp simd reduction(max : largest)
+    for (int64_t t = 0; t < length; t++) largest = scores[t] > largest ? scores[t] : largest;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t t = 0; t < length; t++) {
+        scores[t] = exponential(scores[t] - largest);
+        sum += scores[t];
+    }
+    float inverse = 1.0f / sum;
+    for (int64_t first = 0; first < size; first += 4 * LANES) { /* four vectors of the output at a time */
+        int64_t vectors = (size - first) / LANES < 4 ? (size - first) / LANES : 4;
+        vfloat total[4];
+        for (int v = 0; v < 4; v++) total[v] = float_set(0);
+        for (int64_t t = 0; t < length; t++) {
+            vfloat weight = float_set(scores[t] * inverse);
+            for (int v = 0; v < vectors; v++)
+                total[v] = fma_(load_half(values + t * size + first + v * LANES), weight, total[v]);
+        }
+        for (int v = 0; v < vectors; v++) store_float(out + first + v * LANES, total[v]);
+    }
+}
+
+/* One token's attention: q and out [heads][size]; keys and values fp16 [groups] of `stride` halfs, each
+ * [length][size]. Heads of a group lie side by side; `size` is a multiple of 16. */
+EXPORT int glmtui_attend(const float *q, const uint16_t *keys, const uint16_t *values, int64_t heads, int64_t groups,
+                         int64_t length, int64_t size, int64_t stride, float *out, int threads) {
+    float *scores = malloc((size_t)(heads * length) * sizeof(float));
+    if (!scores) return -1;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (length > 16)
+    for (int64_t h = 0; h < heads; h++) {
+        int64_t at = h / (heads / groups) * stride;
+        attend_head(q + h * size, keys + at, values + at, length, size, scores + h * length, out + h * size);
+    }
+    free(scores);
+    return 0;
+}

@@ -1,0 +1,138 @@
+"""What the argument of a command could be: offered while it is typed, and in the palette."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from glmtui import paths
+from glmtui.errors import UserError
+from glmtui.i18n import _, tell
+
+if TYPE_CHECKING:
+    from glmtui.session.ui import Front
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One thing the argument could be."""
+
+    text: str
+    description: str = ""
+
+
+Completer = Callable[["Front", str], Iterable[Offer]]
+"""Given what was typed of the argument, what it could become; the whole argument each time."""
+MOST_FILES = 200
+
+
+def choices(*names: str) -> Completer:
+    """Complete from a few fixed words."""
+    return lambda _app, typed: [Offer(name) for name in names if name.startswith(typed)]
+
+
+def setting(key: str) -> Completer:
+    """Complete with the choices of a setting."""
+
+    def complete(_app: Front, typed: str) -> Sequence[Offer]:
+        from glmtui.settings.settings import BY_KEY
+
+        return [Offer(choice) for choice in BY_KEY[key].choices if choice.startswith(typed)]
+
+    return complete
+
+
+def commands(_app: Front, typed: str) -> Sequence[Offer]:
+    """Complete with the names of commands."""
+    from glmtui.session.slash.registry import COMMANDS
+
+    return [Offer(c.name, _(c.help)) for c in COMMANDS if c.name.startswith(typed.lstrip("/"))]
+
+
+def settings(_app: Front, typed: str) -> Sequence[Offer]:
+    """Complete with the names of settings, then with their choices; also behind ``here``."""
+    from glmtui.settings.settings import BY_KEY, SCHEMA
+
+    here = typed.startswith("here ")
+    head, rest = ("here ", typed[5:]) if here else ("", typed)
+    key, space, value = rest.partition(" ")
+    if not space:
+        word = [Offer("here ", _("only in this conversation"))] if "here".startswith(typed) else []
+        rows = [setting for setting in SCHEMA if setting.per_conversation or not here]
+        return [*word, *(Offer(f"{head}{s.key} ", _(s.title)) for s in rows if key in s.key)]
+    found = BY_KEY.get(key)
+    if found is None:
+        return []
+    values = (*(("true", "false") if found.kind == "bool" else found.choices), "default")
+    return [Offer(f"{head}{key} {choice}") for choice in values if choice.startswith(value)]
+
+
+def presets(app: Front, typed: str) -> Sequence[Offer]:
+    """Complete with the presets and what can be done with them."""
+    known = app.settings.presets
+    if typed.startswith("delete "):
+        return [
+            Offer(f"delete {name}")
+            for name in known
+            if not app.settings.is_shipped(name) and name.startswith(typed.removeprefix("delete "))
+        ]
+    verbs = [Offer("save ", _("keep the present values under a name")), Offer("delete ", _("forget one"))]
+    titles = {name: tell(app.settings.preset_title(name)) for name in known}
+    offers = [*(Offer(name, title if title != name else "") for name, title in titles.items()), *verbs]
+    return [offer for offer in offers if offer.text.startswith(typed)]
+
+
+def themes(app: Front, typed: str) -> Sequence[Offer]:
+    """Complete with the names of themes."""
+    return [
+        Offer(name, _(title))
+        for name, title in app.theme_titles.items()
+        if typed.lower() in name or typed.lower() in title.lower()
+    ]
+
+
+def files(_app: Front, typed: str) -> Sequence[Offer]:
+    """Complete with files and folders."""
+    return list(_entries(typed, folders_only=False))
+
+
+def models(app: Front, typed: str) -> Sequence[Offer]:
+    """Complete with the built-in model, the models on this machine, and folders."""
+    offers = [Offer("nano", _("the small built-in model"))]
+    if app.full_screen is not None:
+        shelf = app.full_screen.shelf
+        if shelf.models is None:
+            shelf.refresh()  # it is there at the next key
+        here = [entry for entry in shelf.models.entries if entry.place != "absent"] if shelf.models else []
+        offers += [Offer(entry.source, entry.format) for entry in here if entry.source]
+    found = [offer for offer in offers if typed.lower() in offer.text.lower()]
+    return [*found, *_entries(typed, folders_only=True)]
+
+
+def prefixes(_app: Front, typed: str) -> Sequence[Offer]:
+    """Complete with the folders of P-tuning checkpoints, and with ``none``."""
+    none = [Offer("none", _("no prefix"))] if "none".startswith(typed) else []
+    return [*none, *_entries(typed, folders_only=True)]
+
+
+def _entries(typed: str, *, folders_only: bool) -> Iterable[Offer]:
+    head, _separator, start = typed.rpartition("/")
+    try:
+        folder = paths.typed(head or ("/" if typed.startswith("/") else "."))
+        found = sorted(os.scandir(folder), key=lambda entry: (not entry.is_dir(), entry.name.lower()))
+    except (OSError, UserError):
+        return
+    shown = 0
+    for entry in found:
+        if not entry.name.startswith(start) or (entry.name.startswith(".") and not start.startswith(".")):
+            continue
+        is_folder = entry.is_dir()
+        if folders_only and not is_folder:
+            continue
+        prefix = typed[: len(typed) - len(start)]
+        yield Offer(f"{prefix}{entry.name}{'/' if is_folder else ''}")
+        shown += 1
+        if shown >= MOST_FILES:
+            return

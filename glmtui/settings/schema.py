@@ -1,0 +1,256 @@
+"""The schema of the settings: what there is, of what kind, within which limits, explained in a line each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from glmtui.errors import UserError
+from glmtui.i18n import N_
+from glmtui.protocol.phrases import Phrase, _, listing
+from glmtui.protocol.sampling import Sampling
+
+Value = bool | int | float | str | None
+Kind = Literal["bool", "int", "float", "choice", "text"]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the settings pane, one key of the file."""
+
+    key: str
+    """``section.name``"""
+    kind: Kind
+    default: Value
+    title: str
+    """English msgid; show it through `glmtui.i18n._`."""
+    help: str
+    """One line, an English msgid as well."""
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    nullable: bool = False
+    """None is a value too (the key is then left out of the file; where it cannot be, it is an empty text).
+    Such a setting's default is None."""
+
+    @property
+    def section(self) -> str:
+        """The table of the file that holds the key."""
+        return self.key.partition(".")[0]
+
+    @property
+    def name(self) -> str:
+        """The key inside its table."""
+        return self.key.partition(".")[2]
+
+    @property
+    def per_conversation(self) -> bool:
+        """Whether a conversation may have a value of its own."""
+        return self.section == "generation"
+
+    def check(self, value: object) -> Value:
+        """Return `value` in the setting's own type, or raise a `UserError` that says what is allowed."""
+        if self.nullable and value in (None, ""):
+            return None
+        if self.kind == "bool":
+            if isinstance(value, bool):
+                return value
+        elif self.kind in ("int", "float"):
+            number = self._number(value)
+            if number is not None:
+                return number
+        elif self.kind == "choice":
+            if not isinstance(value, bool) and str(value) in self.choices:  # quant = 4 is as good as "4"
+                return str(value)
+        elif isinstance(value, str):
+            return value
+        raise UserError(
+            _("{key} cannot be {value!r}: {allowed}").format(
+                key=self.key, value=value, allowed=self.allowed()
+            )
+        )
+
+    def parse(self, text: str) -> Value:
+        """Return the value a person typed as `text`; a `UserError` says what is allowed instead."""
+        stripped = text.strip()
+        if self.nullable and stripped.lower() in ("", "auto", "default"):
+            return None
+        if self.kind == "bool":
+            words = {"true": True, "on": True, "yes": True, "1": True, "开": True, "是": True}
+            words |= {"false": False, "off": False, "no": False, "0": False, "关": False, "否": False}
+            return self.check(words.get(stripped.lower(), stripped))
+        if self.kind in ("int", "float"):
+            try:
+                return self.check(int(stripped) if self.kind == "int" else float(stripped))
+            except ValueError:
+                return self.check(stripped)
+        return self.check(stripped if self.kind == "choice" else text)
+
+    def allowed(self) -> Phrase:
+        """What may be written here, in a few words."""
+        if self.kind == "bool":
+            return _("true or false")
+        if self.kind == "choice":
+            return _("one of {choices}").format(choices=listing(self.choices))
+        if self.kind == "text":
+            return _("text in quotes")
+        what = _("a whole number") if self.kind == "int" else _("a number")
+        if self.minimum is not None and self.maximum is not None:
+            low, high = _figure(self.minimum), _figure(self.maximum)
+            return _("{what} from {minimum} to {maximum}").format(what=what, minimum=low, maximum=high)
+        if self.minimum is not None:
+            return _("{what}, {minimum} or more").format(what=what, minimum=_figure(self.minimum))
+        return what
+
+    def _number(self, value: object) -> int | float | None:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            return None
+        if self.minimum is not None and value < self.minimum:
+            return None
+        if self.maximum is not None and value > self.maximum:
+            return None
+        if self.kind == "float":
+            return float(value)
+        return int(value) if value == int(value) else None
+
+
+def _figure(number: float) -> str:
+    return f"{int(number):,}" if number == int(number) else f"{number:g}"
+
+
+_SAMPLING = Sampling()
+
+# fmt: off
+SCHEMA: tuple[Setting, ...] = (
+    Setting(
+        "ui.language", "choice", "auto", N_("Language"),
+        N_("The language of the interface; auto follows the system."), choices=("auto", "en", "zh_CN"),
+    ),
+    Setting(
+        "ui.theme", "text", "glmtui-dark", N_("Theme"),
+        N_("The name of a colour theme: one of glmtui's or your own in the themes folder."),
+    ),
+    Setting(
+        "ui.send_key", "choice", "enter", N_("Send with"),
+        N_("The key that sends; the other one of the two, and always Ctrl+J, begins a new line."),
+        choices=("enter", "ctrl+enter"),
+    ),
+    Setting("ui.history_pane", "bool", True, N_("History pane"), N_("Show the conversations on the left.")),
+    Setting("ui.settings_pane", "bool", False, N_("Settings pane"), N_("Show the settings on the right.")),
+    Setting(
+        "ui.mouse", "bool", True, N_("Mouse"),
+        N_("Off leaves the mouse to the terminal, for its own selecting and copying (from the next start)."),
+    ),
+    Setting(
+        "ui.kitty_keys", "bool", True, N_("Extended keys"),
+        N_("Turn off if your terminal loses Chinese input (from the next start)."),
+    ),
+    Setting(
+        "ui.plain_color", "bool", False, N_("Colour in --plain"),
+        N_("Let the line mode colour who speaks, where the terminal can and NO_COLOR is not set."),
+    ),
+    Setting(
+        "ui.notify", "choice", "bell", N_("When an answer is done"),
+        N_("What happens when a long answer ends while you look elsewhere."),
+        choices=("off", "bell", "system"),
+    ),
+    Setting(
+        "ui.save_asked", "bool", True, N_("Keep what was asked"),
+        N_("Conversations of `glmtui ask` are kept with the others, so that --continue can go on with them."),
+    ),
+    Setting(
+        "model.source", "text", None, N_("Model"),
+        N_("A folder or a name on Hugging Face; empty is the small built-in model."), nullable=True,
+    ),
+    Setting(
+        "model.device", "choice", "auto", N_("Device"),
+        N_("Where the model runs; auto takes the fastest that has room."),
+        choices=("auto", "cuda", "mps", "cpu"),
+    ),
+    Setting(
+        "model.gpus", "text", None, N_("GPUs"),
+        N_("How many GPUs to spread the model over, or a JSON file that says what goes where; empty is one."),
+        nullable=True,
+    ),
+    Setting(
+        "model.quant", "choice", None, N_("Quantisation"),
+        N_("Bits per weight: 4 and 8 need less memory; empty keeps what the files are."),
+        choices=("none", "8", "4"), nullable=True,
+    ),
+    Setting(
+        "model.threads", "int", None, N_("Threads"),
+        N_("CPU threads for the model; empty takes the number of cores."),
+        minimum=1, maximum=1024, nullable=True,
+    ),
+    Setting(
+        "model.ptuning", "text", None, N_("P-tuning"),
+        N_("The folder of a P-tuning v2 checkpoint that goes on top of the model."), nullable=True,
+    ),
+    Setting(
+        "generation.temperature", "float", _SAMPLING.temperature, N_("Temperature"),
+        N_("Higher is more varied, lower more predictable; 0 always takes the likeliest word."),
+        minimum=0, maximum=2,
+    ),
+    Setting(
+        "generation.top_p", "float", _SAMPLING.top_p, N_("Top-p"),
+        N_("Choose among the likeliest words that together have this probability; 1 is all."),
+        minimum=0, maximum=1,
+    ),
+    Setting(
+        "generation.top_k", "int", _SAMPLING.top_k, N_("Top-k"),
+        N_("Choose among this many of the likeliest words; 0 is all."), minimum=0, maximum=100_000,
+    ),
+    Setting(
+        "generation.repetition_penalty", "float", _SAMPLING.repetition_penalty, N_("Repetition penalty"),
+        N_("Above 1 makes words that already occurred less likely."), minimum=0.5, maximum=2,
+    ),
+    Setting(
+        "generation.max_length", "int", _SAMPLING.max_length, N_("Longest context"),
+        N_("Conversation and answer together, in tokens, as far as the model was made for it."),
+        minimum=16, maximum=1_048_576,
+    ),
+    Setting(
+        "generation.max_new_tokens", "int", _SAMPLING.max_new_tokens, N_("Longest answer"),
+        N_("The answer alone, in tokens; empty is as much as the context leaves."),
+        minimum=1, maximum=1_048_576, nullable=True,
+    ),
+    Setting(
+        "generation.seed", "int", _SAMPLING.seed, N_("Seed"),
+        N_("The same seed gives the same answer again; empty draws a new one each time."),
+        minimum=0, maximum=2**53, nullable=True,
+    ),
+    Setting(
+        "generation.system_prompt", "text", "", N_("System prompt"),
+        N_("Told to the model before the conversation, where the model has such a thing."),
+    ),
+)
+# fmt: on
+BY_KEY: Mapping[str, Setting] = MappingProxyType({setting.key: setting for setting in SCHEMA})
+
+
+def _preset(temperature: float, top_p: float, top_k: int, repetition_penalty: float) -> Mapping[str, Value]:
+    values: dict[str, Value] = {
+        "generation.temperature": temperature,
+        "generation.top_p": top_p,
+        "generation.top_k": top_k,
+        "generation.repetition_penalty": repetition_penalty,
+    }
+    return MappingProxyType(values)
+
+
+MODELS_OWN = "balanced"
+"""The preset of what the makers of the model in memory chose; before one is loaded, of ChatGLM-6B."""
+SHIPPED_PRESETS: Mapping[str, Mapping[str, Value]] = MappingProxyType(
+    {
+        N_("balanced"): _preset(
+            _SAMPLING.temperature, _SAMPLING.top_p, _SAMPLING.top_k, _SAMPLING.repetition_penalty
+        ),
+        N_("precise"): _preset(0.2, 0.7, 50, 1.0),
+        N_("creative"): _preset(1.2, 0.9, 100, 1.05),
+        N_("greedy"): _preset(0.0, 1.0, 0, 1.0),
+    }
+)
+"""Presets that are always there, by name (an English msgid)."""

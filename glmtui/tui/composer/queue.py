@@ -1,0 +1,170 @@
+"""The messages that wait for their turn, above the composer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.cells import cell_len
+from textual import events
+from textual.binding import BindingType
+from textual.content import Content
+from textual.geometry import Size
+from textual.message import Message
+from textual.widget import Widget
+
+from glmtui.i18n import _
+from glmtui.text.clean import one_line
+from glmtui.tui.bindings import bindings
+from glmtui.tui.cells import cell
+
+if TYPE_CHECKING:
+    from glmtui.session.message_queue import Waiting
+
+BUTTONS = (("↑", "earlier"), ("✕", "cancel"))
+"""At the end of each line; a click anywhere else on it takes the message back."""
+LONGEST = 500
+"""Characters of a message that are looked at for its line."""
+
+
+class QueueStrip(Widget, can_focus=True):
+    """One line for each waiting message; a few of them, all while it has the focus."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings("queue")]
+    FOCUS_ON_CLICK = False  # it would grow under the pointer
+    SHOWN = 3
+
+    @dataclass
+    class Wanted(Message):
+        """Something is to be done with the message of this number: edit, send, send_all, cancel, earlier,
+        later, back."""
+
+        action: str
+        number: int
+
+    def __init__(self) -> None:
+        super().__init__(id="queue")
+        self.display = False
+        self.at = 0
+        """Number of the message that the keys act on."""
+        self._waiting: list[tuple[str, bool]] = []
+        self._key = ""
+        self._first = 0
+
+    def show(self, waiting: Sequence[Waiting], key: str) -> None:
+        """Show these; `key` opens the queue."""
+        shown = [(one_line(item.text[:LONGEST]), item.held) for item in waiting]
+        if (shown, key) == (self._waiting, self._key):
+            return
+        self._waiting, self._key = shown, key
+        self.at = max(min(self.at, len(shown) - 1), 0)
+        if not shown and self.has_focus:
+            self.post_message(self.Wanted("back", 0))
+        self.display = bool(shown)
+        self._keep_in_view()
+        self.refresh(layout=True)
+
+    # --- drawing ---
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """As many lines as there are messages, but not more than a few or, with the focus, a third."""
+        most = max(viewport.height // 3, self.SHOWN) if self.has_focus else self.SHOWN
+        return min(len(self._waiting), most)
+
+    def render(self) -> Content:
+        """Draw what fits; the last line says how many more there are."""
+        height, count = self.content_size.height, len(self._waiting)
+        more = 0 if self.has_focus else max(count - height, 0)
+        lines = [self._line(number) for number in range(self._first, min(self._first + height, count))]
+        if more:
+            text = _("… {n} more").format(n=more + 1)
+            lines[-1] = Content.assemble((text, "$text-muted"), "   ", self._hint())
+        elif lines and not self.has_focus:
+            lines[-1] = self._line(self._first + len(lines) - 1, hint=True)
+        return Content("\n").join(lines)
+
+    def _line(self, number: int, *, hint: bool = False) -> Content:
+        text, held = self._waiting[number]
+        word = Content.styled(
+            f"{_('held') if held else _('next')} ", "$text-warning" if held else "$text-accent"
+        )
+        end = Content.styled(" ".join(["", *(sign for sign, _action in BUTTONS)]), "$text-muted")
+        if hint:
+            end = Content.assemble("  ", self._hint(), " ", end)
+        room = max(self.content_size.width - word.cell_length - end.cell_length, 1)
+        line = Content.assemble(word, cell(text, room), end)
+        return line.stylize("bold on $panel") if self.has_focus and number == self.at else line
+
+    def _hint(self) -> Content:
+        words = _("{key} to change, move, cancel, send").format(key=self._key)
+        return Content.styled(words, "$text-muted")
+
+    def _keep_in_view(self) -> None:
+        height = max(self.size.height, 1) if self.has_focus else self.SHOWN
+        last = max(len(self._waiting) - height, 0)
+        self._first = min(max(self._first, self.at - height + 1), self.at, last) if self.has_focus else 0
+
+    # --- keys and mouse ---
+
+    def on_focus(self) -> None:
+        """Show all, as far as there is room."""
+        self.refresh(layout=True)
+        self.call_after_refresh(self.go, 0)
+
+    def on_blur(self) -> None:
+        """Show a few."""
+        self._first = 0
+        self.refresh(layout=True)
+
+    def go(self, by: int) -> None:
+        """Go to another message."""
+        self.at = max(min(self.at + by, len(self._waiting) - 1), 0)
+        self._keep_in_view()
+        self.refresh()
+
+    def action_go(self, by: int) -> None:
+        """Go to another message."""
+        self.go(by)
+
+    def action_move(self, by: int) -> None:
+        """Let the message change places with its neighbour, and go with it."""
+        if 0 <= self.at + by < len(self._waiting):
+            self.post_message(self.Wanted("earlier" if by < 0 else "later", self.at))
+            self.go(by)
+
+    def action_act(self, action: str) -> None:
+        """Do something with the message."""
+        if self._waiting:
+            self.post_message(self.Wanted(action, self.at))
+
+    def action_back(self) -> None:
+        """Go back to the composer."""
+        self.post_message(self.Wanted("back", self.at))
+
+    def on_click(self, event: events.Click) -> None:
+        """Do what was clicked."""
+        number = self._first + event.y
+        if number >= len(self._waiting):
+            return
+        if not self.has_focus and event.y == self.SHOWN - 1 and len(self._waiting) > self.SHOWN:
+            self.focus()
+            return
+        self.at = number
+        right = self.content_size.width + self.styles.padding.left
+        for place, (sign, action) in enumerate(reversed(BUTTONS)):
+            end = right - place * (cell_len(sign) + 1)
+            if end - cell_len(sign) <= event.x < end:
+                self.post_message(self.Wanted(action, number))
+                return
+        self.post_message(self.Wanted("edit", number))
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """Go down."""
+        event.stop()
+        self.go(1)
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """Go up."""
+        event.stop()
+        self.go(-1)

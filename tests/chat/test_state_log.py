@@ -1,0 +1,119 @@
+"""Prompt history and drafts: shared by processes, bounded, and never in the way."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from glmtui.chat.state_log import LARGEST, LONGEST, Drafts, PromptHistory
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "log.jsonl"
+
+
+def test_the_files_are_in_the_state_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GLMTUI_HOME", str(tmp_path))
+    assert PromptHistory().entries() == []
+    assert Drafts().get("x") == ""
+    assert list(tmp_path.iterdir()) == [], "nothing is made by looking"
+    PromptHistory().add("你好")
+    Drafts().set("x", "半句")
+    assert {p.name for p in (tmp_path / "state").iterdir()} == {"prompts.jsonl", "drafts.jsonl"}
+
+
+def test_prompts_are_kept_once_oldest_first(path: Path) -> None:
+    history = PromptHistory(path)
+    for text in ("one", "two\u2028still two\nmore", "one", "  ", "x" * (LONGEST + 1)):
+        history.add(text)
+    assert history.entries() == PromptHistory(path).entries() == ["two\u2028still two\nmore", "one"]
+
+
+def test_two_processes_share_their_prompts(path: Path) -> None:
+    ours, theirs = PromptHistory(path), PromptHistory(path)
+    ours.add("ours")
+    theirs.add("theirs")
+    ours.add("ours again")
+    assert theirs.entries() == ["ours", "theirs", "ours again"]
+
+
+def test_the_history_is_bounded(path: Path) -> None:
+    history = PromptHistory(path, most=5)
+    for number in range(100):
+        history.add(str(number))
+    assert history.entries() == ["95", "96", "97", "98", "99"]
+    assert path.read_bytes().count(b"{") <= 21
+
+
+@given(st.lists(TEXT, max_size=10))
+def test_any_prompts_come_back(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
+    path = tmp_path_factory.mktemp("state") / "log.jsonl"
+    for text in texts:
+        PromptHistory(path).add(text)
+    expected = [t for n, t in enumerate(texts) if t.strip() and t not in texts[n + 1 :]]
+    assert PromptHistory(path).entries() == expected
+
+
+def test_drafts_by_conversation(path: Path) -> None:
+    drafts = Drafts(path)
+    drafts.set("a", "第一\u2028句")
+    drafts.set("", "new")
+    drafts.set("a", "第二句")
+    drafts.set("b", "gone soon")
+    drafts.set("b", " \n")
+    for seen in (drafts, Drafts(path)):
+        assert [seen.get(id_) for id_ in ("a", "", "b", "c")] == ["第二句", "new", "", ""]
+
+
+def test_drafts_are_bounded_and_the_latest_stay(path: Path) -> None:
+    drafts = Drafts(path, most=3)
+    for number in range(50):
+        drafts.set(str(number), f"draft {number}")
+        drafts.set("same", f"version {number}")
+    again = Drafts(path, most=3)
+    assert again.get("same") == "version 49"
+    assert again.get("49") == "draft 49"
+    assert again.get("1") == ""
+    assert path.read_bytes().count(b"{") <= 13
+
+
+def test_a_long_draft_is_kept_without_filling_the_disk(path: Path) -> None:
+    text = "长" * (LARGEST // 9)
+    drafts = Drafts(path)
+    for number in range(12):
+        drafts.set("a", f"{text}{number}")
+    assert Drafts(path).get("a") == f"{text}11"
+    assert path.stat().st_size < 3 * LARGEST
+
+
+def test_an_unchanged_draft_is_not_written_again(path: Path) -> None:
+    drafts = Drafts(path)
+    drafts.set("a", "text")
+    size = path.stat().st_size
+    drafts.set("a", "text")
+    drafts.set("b", "")
+    assert path.stat().st_size == size
+
+
+@pytest.mark.parametrize("content", [b'{"text": "to', b"\0" * 50, b"[1]\n{}\n\xff", b'{"text": 3, "id": []}'])
+def test_damage_costs_only_the_damaged_line(path: Path, content: bytes) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b'{"text": "before", "id": "a"}\n' + content)
+    PromptHistory(path).add("after")
+    assert PromptHistory(path).entries() == ["before", "after"]
+    drafts = Drafts(path)
+    drafts.set("b", "draft")
+    assert (Drafts(path).get("a"), Drafts(path).get("b")) == ("before", "draft")
+
+
+def test_without_a_place_for_them_all_goes_on(path: Path) -> None:
+    path.parent.write_text("a file where the folder should be")
+    PromptHistory(path).add("x")
+    assert PromptHistory(path).entries() == []
+    drafts = Drafts(path)
+    drafts.set("a", "kept in memory")
+    assert drafts.get("a") == "kept in memory"

@@ -1,0 +1,166 @@
+"""Listing, downloading and removing models beside the model in memory, by requests and events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from golden_data import GOLDEN
+from hub_server import HubServer
+
+from glmtui.engine.chat_model import ChatModel
+from glmtui.engine.local import Worker
+from glmtui.hub import cache as hub_cache
+from glmtui.hub import client as hub
+from glmtui.protocol.events import (
+    Cancelled,
+    Done,
+    Downloaded,
+    DownloadProgress,
+    Event,
+    Failed,
+    Loaded,
+    ModelList,
+)
+from glmtui.protocol.messages import ChatMessage
+from glmtui.protocol.models import ModelEntry
+from glmtui.protocol.requests import Download, Generate, ListModels, Load, RemoveModel, Request
+
+NAME = "chatglm2-6b-int4"
+Script = Callable[..., ChatModel]
+
+
+@pytest.fixture(autouse=True)
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("GLMTUI_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    server = HubServer.of_folder(NAME, GOLDEN / "chatglm2-int4")
+    with server.running() as address:
+        monkeypatch.setattr(hub, "list_files", partial(hub.list_files, endpoint=address))
+        yield server
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    worker = Worker()
+    worker.start()
+    yield worker
+    worker.close()
+    assert worker.join(10)
+
+
+def result(worker: Worker, request: Request) -> list[Event]:
+    """Submit; return the request's events up to its last."""
+    worker.submit(request)
+    return rest(worker, request)
+
+
+def rest(worker: Worker, request: Request) -> list[Event]:
+    events: list[Event] = []
+    while not events or isinstance(events[-1], DownloadProgress):
+        event = worker.events.get(timeout=30)
+        if event.request_id == request.request_id:
+            events.append(event)
+    return events
+
+
+def entry(events: list[Event], source: str) -> ModelEntry:
+    assert isinstance(events[-1], ModelList)
+    return next(entry for entry in events[-1].entries if entry.source == source)
+
+
+def test_a_download_tells_of_every_file_and_changes_the_list(worker: Worker, server: HubServer) -> None:
+    assert entry(result(worker, ListModels()), NAME).place == "absent"
+    *progress, downloaded = result(worker, Download(NAME))
+    assert isinstance(downloaded, Downloaded)
+    assert all(isinstance(event, DownloadProgress) for event in progress)
+    last = progress[-1]
+    assert isinstance(last, DownloadProgress)
+    assert last.done == last.total
+    assert "pytorch_model.bin" in {file.name for file in last.files}
+    here = entry(result(worker, ListModels()), NAME)
+    assert (here.place, here.path, here.format) == ("hub", downloaded.path, "INT4 bin")
+    assert [quant for quant, _needed in here.needs] == ["4"]
+    removed = result(worker, RemoveModel(here))
+    assert entry(removed, NAME).place == "absent"
+    assert not Path(downloaded.path).exists()
+
+
+def test_a_download_stops_at_once_and_answers_go_on_beside_it(server: HubServer, script: Script) -> None:
+    server.hold_after = 1000
+    worker = Worker(lambda _request, _progress: script("好" * 50))
+    worker.start()
+    load, download = Load(), Download(NAME)
+    worker.submit(load)
+    worker.submit(download)
+    assert server.held.wait(10)
+    deadline = time.monotonic() + 10
+    while not hub_cache.size_of(f"zai-org/{NAME}"):
+        assert time.monotonic() < deadline
+    generate = Generate((ChatMessage.of("user", "hi"),))
+    worker.submit(generate)
+    seen: list[Event] = []
+    while not any(isinstance(event, Done) for event in seen):
+        seen.append(worker.events.get(timeout=30))
+    assert any(isinstance(event, Loaded) for event in seen)
+    worker.cancel()  # whatever the model does; the download goes on
+    worker.cancel(download.request_id)
+    assert isinstance(rest(worker, download)[-1], Cancelled)
+    assert not server.release.is_set(), "it was held all the time"
+    partial_entry = entry(result(worker, ListModels()), NAME)
+    assert partial_entry.part_bytes > 0
+    worker.close()
+    assert worker.join(10)
+
+
+def test_what_goes_wrong_is_one_line(worker: Worker, server: HubServer) -> None:
+    server.corrupt.add("pytorch_model.bin")
+    failed = result(worker, Download(NAME))[-1]
+    assert isinstance(failed, Failed)
+    assert "pytorch_model.bin" in failed.message
+    assert "damaged" in failed.message
+
+
+def test_a_model_that_is_not_here_says_that_it_can_be_had(worker: Worker) -> None:
+    failed = result(worker, Load(NAME))[-1]
+    assert isinstance(failed, Failed)
+    assert failed.absent == NAME
+    assert not failed.model_kept
+
+
+def test_a_bad_model_leaves_the_one_in_memory(tmp_path: Path, text_folder: Path, worker: Worker) -> None:
+    load = Load(str(text_folder), device="cpu", threads=1)
+    worker.submit(load)
+    while not isinstance(worker.events.get(timeout=30), Loaded):
+        pass
+    failed = result(worker, Load(str(tmp_path)))[-1]
+    assert isinstance(failed, Failed)
+    assert failed.model_kept
+    assert failed.absent is None
+
+
+def test_a_folder_is_added_and_forgotten(tmp_path: Path, text_folder: Path, worker: Worker) -> None:
+    added = result(worker, ListModels(add=str(text_folder)))
+    mine = entry(added, str(text_folder))
+    assert (mine.place, mine.problem, mine.quant) == ("folder", "", "none")
+    assert [quant for quant, _needed in mine.needs] == ["none", "8", "4"]
+    again = result(worker, ListModels(add=str(tmp_path)))[-1]
+    assert isinstance(again, Failed)
+    forgotten = result(worker, RemoveModel(mine))[-1]
+    assert isinstance(forgotten, ModelList)
+    assert str(text_folder) not in [entry.source for entry in forgotten.entries]
+    assert (text_folder / "config.json").exists()
+
+
+def test_nano_stays(worker: Worker) -> None:
+    nano = entry(result(worker, ListModels()), None)  # type: ignore[arg-type]
+    failed = result(worker, RemoveModel(nano))[-1]
+    assert isinstance(failed, Failed)
+    assert "nano" in failed.message

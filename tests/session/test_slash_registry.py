@@ -1,0 +1,59 @@
+"""The table of commands."""
+
+from __future__ import annotations
+
+import pytest
+
+from glmtui.session.slash import registry as commands
+
+
+def test_names_and_words_are_unique() -> None:
+    names = [name for command in commands.COMMANDS for name in (command.name, *command.aliases)]
+    assert len(names) == len(set(names))
+    assert set(commands.BY_WORD) == {"clear", "stop"}
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "argument"),
+    [
+        ("/quant 4", "quant", "4"),
+        ("/ptuning a b", "ptuning", "a b"),
+        ("  /QUANT   4 ", "quant", "4"),
+        ("/model ~/my models/glm", "model", "~/my models/glm"),
+        ("clear", "clear", ""),
+        ("Stop", "stop", ""),
+        ("/q", "quit", ""),
+        ("/system 用中文回答。\n要简短。", "system", "用中文回答。\n要简短。"),
+    ],
+)
+def test_lines_that_are_commands(text: str, name: str, argument: str) -> None:
+    line = commands.parse(text)
+    assert line is not None
+    assert line.command is not None
+    assert (line.command.name, line.argument) == (name, argument)
+
+
+@pytest.mark.parametrize(
+    "text", ["clear the table", "你好", "//new is a command", "/usr/bin/env what?", "a /new"]
+)
+def test_lines_that_are_messages(text: str) -> None:
+    assert commands.parse(text) is None
+
+
+def test_two_slashes_send_one() -> None:
+    assert commands.message("//new is a command") == "/new is a command"
+    assert commands.message("你好") == "你好"
+
+
+@pytest.mark.parametrize(
+    ("typed", "near"), [("qant", "quant"), ("hlep", "help"), ("mod", "model"), ("exprt", "export")]
+)
+def test_unknown_commands_offer_what_is_near(typed: str, near: str) -> None:
+    assert near in commands.nearest(typed)
+    assert f"/{near}" in commands.unknown(typed)
+
+
+def test_the_table_for_people_has_every_command() -> None:
+    table = commands.markdown_table()
+    assert all(f"`/{command.name}" in table for command in commands.COMMANDS)
+    assert len({line.count("|") - line.count("\\|") for line in table.split("\n")}) == 1

@@ -1,0 +1,494 @@
+"""The transcript as a person sees it: what is mounted, what it follows, what its keys do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from textual.pilot import Pilot
+from tui_helpers import NOON, Host, dialogue, screen_lines, screen_text, wait_until
+
+from glmtui.chat.conversation import Message
+from glmtui.tui.composer.composer import Composer
+from glmtui.tui.transcript.entries import Column, Entry
+from glmtui.tui.transcript.message import EntryView, MessageView, figures, show_time
+from glmtui.tui.transcript.transcript import Transcript
+
+LONG = "\n\n".join(f"段落 {number}" for number in range(30))
+Run = tuple[Pilot[None], Transcript]
+
+
+@asynccontextmanager
+async def running(messages: list[Message] | None = None, *, height: int = 24) -> AsyncIterator[Run]:
+    transcript = Transcript()
+    keep = (Transcript.BelowChanged, Transcript.MessageAction, Transcript.LinkWanted)
+    async with Host(transcript, Composer(), keep=keep).run_test(size=(80, height)) as pilot:
+        await transcript.show(messages or [])
+        await settled(pilot, transcript)
+        yield pilot, transcript
+
+
+async def settled(pilot: Pilot[None], transcript: Transcript) -> None:
+    """Wait until all that is in view is mounted and laid out."""
+
+    def ready() -> bool:
+        near = transcript.column.near(transcript.scroll_y, transcript.view_height, 0)
+        views = [transcript.column.entries[index].view for index in near]
+        return not transcript._asked and all(view is not None and view.region.height for view in views)
+
+    await pilot.pause()
+    await wait_until(pilot, ready)
+    await pilot.pause()
+
+
+def text_lines(pilot: Pilot[None]) -> list[str]:
+    """The lines of the screen without the scrollbar."""
+    return [line.rstrip(" ▁▂▃▄▅▆▇█") for line in screen_lines(pilot.app)]
+
+
+def kept(pilot: Pilot[None], kind: type) -> list[object]:
+    assert isinstance(pilot.app, Host)
+    return [message for message in pilot.app.kept if isinstance(message, kind)]
+
+
+async def test_messages_say_who_when_and_how() -> None:
+    async with running(dialogue(2)) as (pilot, _transcript):
+        text = screen_text(pilot.app)
+        assert "You" in text
+        assert "ChatGLM" in text
+        assert show_time(NOON) in text
+        assert "nano · INT8 · 42 tokens · 31.4 tok/s" in text
+        assert screen_lines(pilot.app)[0].strip().startswith("▌ You"), (
+            "a short conversation begins at the top"
+        )
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("stopped", "stopped"),
+        ("partial", "not finished"),
+        ("length", "cut off at the length limit"),
+        ("failed", "failed: out of memory"),
+    ],
+)
+async def test_states_are_said_in_words(state: str, words: str) -> None:
+    message = replace(dialogue(2)[1], state=state, meta={"error": "out of\nmemory"})  # type: ignore[arg-type]
+    async with running([message]) as (pilot, _transcript):
+        assert words in screen_text(pilot.app)
+
+
+def test_figures_leave_out_what_is_not_known_or_not_sane() -> None:
+    message = replace(dialogue(2)[1], meta={"tokens": "many", "tokens_per_second": None, "quant": "none"})
+    assert figures(message) == []
+
+
+def test_times_have_a_date_when_it_is_not_today() -> None:
+    assert show_time(NOON, now=NOON) == f"{NOON.astimezone():%H:%M}"
+    assert show_time(NOON, now=NOON + timedelta(days=3)) == f"{NOON.astimezone():%Y-%m-%d %H:%M}"
+
+
+async def test_versions_are_counted() -> None:
+    messages = dialogue(2)
+    async with running() as (pilot, transcript):
+        await transcript.show(messages, branches={"m1": (2, 3)})
+        await settled(pilot, transcript)
+        assert "version 2 of 3" in screen_text(pilot.app)
+
+
+async def test_what_people_wrote_is_shown_as_they_wrote_it() -> None:
+    message = Message("a", None, "user", "# no *heading*\n[b]no markup[/b]\x1b[31m", NOON)
+    async with running([message]) as (pilot, _transcript):
+        assert "# no *heading*" in screen_text(pilot.app)
+        assert "[b]no markup[/b]" in screen_text(pilot.app)
+
+
+# --- a long conversation ---
+
+
+async def test_only_what_is_near_the_view_is_mounted() -> None:
+    async with running(dialogue(3000)) as (pilot, transcript):
+        assert "message number 2999" in screen_text(pilot.app)
+        assert len(transcript.query(MessageView)) < 40
+        for share in (0.5, 0.25, 0.9, 0.0, 1.0):
+            transcript.scroll_to(y=transcript.max_scroll_y * share, animate=False, immediate=True)
+            await settled(pilot, transcript)
+            expected = transcript.column.at(transcript.scroll_y + 2)
+            assert f"message number {expected}" in screen_text(pilot.app)
+            assert len(transcript.query(MessageView)) < 60
+
+
+async def test_scrolling_up_page_by_page_shows_every_message() -> None:
+    messages = dialogue(60, text=lambda number: f"#{number}#\n\n" + "文字 " * (number * 37 % 90))
+    async with running(messages) as (pilot, transcript):
+        transcript.focus()
+        seen = screen_text(pilot.app)
+        for _page in range(80):
+            before = text_lines(pilot)[0]
+            await pilot.press("pageup")
+            await settled(pilot, transcript)
+            assert before in text_lines(pilot), "a page up must leave a line in common"
+            seen += screen_text(pilot.app)
+            if transcript.scroll_y == 0:
+                break
+        assert [number for number in range(60) if f"#{number}#" not in seen] == []
+
+
+async def test_resizing_keeps_the_place() -> None:
+    messages = dialogue(200, text=lambda number: f"#{number}# " + "很长的一段文字，" * 20)
+    async with running(messages) as (pilot, transcript):
+        assert transcript.go_to("m100")
+        await settled(pilot, transcript)
+        assert "#100#" in "".join(screen_lines(pilot.app)[:3])
+        for width in (50, 100, 80):
+            await pilot.resize_terminal(width, 24)
+            await settled(pilot, transcript)
+            assert "#100#" in "".join(screen_lines(pilot.app)[:3]), width
+
+
+async def test_show_replaces_everything() -> None:
+    async with running(dialogue(50)) as (pilot, transcript):
+        await transcript.show([Message("x", None, "user", "only this", NOON)])
+        await settled(pilot, transcript)
+        assert "only this" in screen_text(pilot.app)
+        assert "message number" not in screen_text(pilot.app)
+        await transcript.show([])
+        await pilot.pause()
+        assert "only this" not in screen_text(pilot.app)
+        assert not transcript.query(EntryView)
+
+
+# --- following the end ---
+
+
+async def test_it_follows_the_end_until_one_scrolls_up_and_again_at_the_end() -> None:
+    async with running(dialogue(20)) as (pilot, transcript):
+        view = await transcript.begin_answer(Message("a", None, "assistant", "", NOON, state="partial"))
+        for number in range(30):
+            view.append(f"第 {number} 行\n\n")
+        await wait_until(pilot, lambda: "第 28 行" in screen_text(pilot.app))
+        assert transcript.following
+
+        transcript.focus()
+        await pilot.press("pageup")
+        await settled(pilot, transcript)
+        assert not transcript.following
+        place = text_lines(pilot)[:10]
+        for number in range(30, 60):
+            view.append(f"第 {number} 行\n\n")
+        await wait_until(pilot, lambda: transcript.below and kept(pilot, Transcript.BelowChanged))
+        now = text_lines(pilot)[:10]
+        assert now == place, "the text that is read must not move"
+        assert "↓ new text below" in screen_text(pilot.app)
+        assert [event.below for event in kept(pilot, Transcript.BelowChanged)] == [True]
+
+        await pilot.press("G")
+        await wait_until(pilot, lambda: "第 58 行" in screen_text(pilot.app))
+        assert transcript.following
+        assert "↓ new text below" not in screen_text(pilot.app)
+        view.append("最后\n\n末尾")
+        await wait_until(pilot, lambda: "最后" in screen_text(pilot.app))
+
+
+async def test_scrolling_down_to_the_end_takes_hold_again() -> None:
+    async with running(dialogue(40)) as (pilot, transcript):
+        transcript.focus()
+        await pilot.press("pageup", "pageup")
+        assert not transcript.following
+        for _page in range(4):
+            await pilot.press("pagedown")
+            await settled(pilot, transcript)
+        assert transcript.following
+
+
+async def test_old_text_that_is_scrolled_away_is_no_news() -> None:
+    async with running(dialogue(40)) as (pilot, transcript):
+        transcript.focus()
+        await pilot.press("pageup")
+        await settled(pilot, transcript)
+        assert not transcript.below
+
+
+async def test_a_click_on_the_mark_goes_to_the_end() -> None:
+    async with running(dialogue(40)) as (pilot, transcript):
+        transcript.scroll_to(y=0, animate=False, immediate=True)
+        await settled(pilot, transcript)
+        await transcript.begin_answer(Message("a", None, "assistant", "", NOON))
+        await wait_until(pilot, lambda: transcript.mark.has_class("-on") and transcript.mark.region.height)
+        await pilot.click(transcript.mark)
+        await wait_until(pilot, lambda: transcript.following and not transcript.below)
+
+
+# --- answers ---
+
+
+async def test_an_answer_grows_and_finishes() -> None:
+    async with running(dialogue(1)) as (pilot, transcript):
+        started = Message("a", "m0", "assistant", "", NOON, state="partial")
+        view = await transcript.begin_answer(started)
+        for piece in ["1. **一", "**\n2", ". 二"]:
+            view.append(piece)
+        await wait_until(pilot, lambda: "2. 二" in screen_text(pilot.app))
+        assert "not finished" not in screen_text(pilot.app)
+        done = replace(started, text="1. **一**\n2. 二", state="stopped", meta={"tokens": 1})
+        await view.finish(done)
+        await wait_until(pilot, lambda: "1 token · stopped" in screen_text(pilot.app))
+        assert "一" in screen_text(pilot.app)
+
+
+async def test_finishing_shows_the_kept_text_where_the_stream_was_another() -> None:
+    async with running(dialogue(1)) as (pilot, transcript):
+        started = Message("a", "m0", "assistant", "", NOON, state="partial")
+        view = await transcript.begin_answer(started)
+        view.append("half of")
+        await view.finish(replace(started, text="all of it", state="done"))
+        await wait_until(pilot, lambda: "all of it" in screen_text(pilot.app))
+        assert "half of" not in screen_text(pilot.app)
+
+
+async def test_continuing_an_answer_goes_on_in_its_place() -> None:
+    messages = [*dialogue(1), Message("a", "m0", "assistant", "```py\nx = 1\n", NOON, state="stopped")]
+    async with running(messages) as (pilot, transcript):
+        view = await transcript.begin_answer(replace(messages[1], state="partial"))
+        view.append("y = 2\n```\n后面")
+        await view.finish(replace(messages[1], text="```py\nx = 1\ny = 2\n```\n后面", state="done"))
+        await settled(pilot, transcript)
+        text = screen_text(pilot.app)
+        assert text.count("x = 1") == 1
+        assert "y = 2" in text
+        assert "后面" in text
+        assert len(transcript.column) == 2
+
+
+async def test_an_answer_may_end_after_another_conversation_was_opened() -> None:
+    async with running(dialogue(1)) as (pilot, transcript):
+        started = Message("a", "m0", "assistant", "", NOON, state="partial")
+        view = await transcript.begin_answer(started)
+        await transcript.show(dialogue(1, text=lambda _number: "another"))
+        view.append("late")
+        await view.finish(replace(started, text="late"))
+        await pilot.pause()
+        assert "late" not in screen_text(pilot.app)
+        assert "another" in screen_text(pilot.app)
+
+
+async def test_replacing_and_removing_messages() -> None:
+    messages = dialogue(4)
+    async with running(messages) as (pilot, transcript):
+        await transcript.replace(replace(messages[2], text="changed"), branches={"m2": (1, 2)})
+        await transcript.remove_message("m1")
+        await settled(pilot, transcript)
+        text = screen_text(pilot.app)
+        assert "changed" in text
+        assert "version 1 of 2" in text
+        assert "message number 1" not in text
+        assert "message number 3" in text
+
+
+async def test_notices_are_the_apps_own() -> None:
+    async with running(dialogue(2)) as (pilot, transcript):
+        await transcript.notice("loaded [x]")
+        await transcript.notice("no such folder", "error")
+        await transcript.notice("left out", "warning")
+        await transcript.notice_markdown("## Help\n\n- `/help`")
+        await settled(pilot, transcript)
+        text = screen_text(pilot.app)
+        assert "loaded [x]" in text
+        assert "Error  no such folder" in text
+        assert "Note  left out" in text
+        assert "• /help" in text
+        transcript.focus()
+        await pilot.press("k")
+        assert transcript.selected == "m0", "keys choose messages, not notices"
+
+
+# --- keys ---
+
+
+async def test_keys_choose_messages_and_ask_for_actions() -> None:
+    async with running(dialogue(6)) as (pilot, transcript):
+        transcript.focus()
+        await pilot.press("k")
+        await pilot.press("k")
+        assert transcript.selected == "m3"
+        assert [view.message.id for view in transcript.query(MessageView) if view.chosen] == ["m3"]
+        await pilot.press("y", "e", "r", "o", "q", "d", "left_square_bracket", "right_square_bracket")
+        await pilot.pause()
+        actions = [(event.message_id, event.action) for event in kept(pilot, Transcript.MessageAction)]
+        names = [
+            "copy",
+            "edit",
+            "regenerate",
+            "continue",
+            "quote",
+            "delete",
+            "previous_branch",
+            "next_branch",
+        ]
+        assert actions == [("m3", name) for name in names]
+        await pilot.press("g")
+        assert transcript.selected == "m0"
+        await pilot.press("j")
+        assert transcript.selected == "m1"
+        pilot.app.query_one(Composer).focus()
+        await pilot.pause()
+        assert not [view for view in transcript.query(MessageView) if view.chosen]
+
+
+async def test_code_blocks_are_copied_one_after_the_other() -> None:
+    text = "```py\nfirst\n```\n\n```\nsecond\n```"
+    async with running([Message("a", None, "assistant", text, NOON)]) as (pilot, transcript):
+        transcript.focus()
+        await pilot.press("b", "b", "b")
+        await pilot.pause()
+        assert [event.text for event in kept(pilot, Transcript.MessageAction)] == ["first", "second", "first"]
+
+
+async def test_a_message_without_code_says_so() -> None:
+    async with running(dialogue(2)) as (pilot, transcript):
+        transcript.focus()
+        await pilot.press("b")
+        await pilot.pause()
+        assert not kept(pilot, Transcript.MessageAction)
+        assert [note.message for note in pilot.app._notifications] == [
+            "There is no code block in this message."
+        ]
+
+
+async def test_a_message_longer_than_the_view_is_read_through() -> None:
+    messages = [Message("a", None, "user", "q", NOON), Message("b", "a", "assistant", LONG, NOON)]
+    messages.append(Message("c", "b", "user", "next", NOON))
+    async with running(messages) as (pilot, transcript):
+        transcript.focus()
+        await pilot.press("g", "j")
+        seen = ""
+        for _press in range(10):
+            await settled(pilot, transcript)
+            seen += screen_text(pilot.app)
+            if transcript.selected == "c":
+                break
+            await pilot.press("j")
+        assert transcript.selected == "c"
+        assert all(f"段落 {number}" in seen for number in range(30))
+
+
+async def test_a_click_chooses() -> None:
+    async with running(dialogue(4)) as (pilot, transcript):
+        await pilot.click(Transcript, offset=(10, 1))
+        await pilot.pause()
+        assert transcript.selected == "m0"
+
+
+async def test_a_clicked_link_is_asked_about() -> None:
+    async with running([Message("a", None, "assistant", "https://a.b/c", NOON)]) as (pilot, _transcript):
+        await pilot.click(Transcript, offset=(6, 1))
+        await wait_until(pilot, lambda: kept(pilot, Transcript.LinkWanted))
+        assert [event.links for event in kept(pilot, Transcript.LinkWanted)] == [["https://a.b/c"]]
+
+
+async def test_focus_does_not_restyle_the_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(dialogue(40)) as (pilot, transcript):
+        styled: list[object] = []
+        apply = pilot.app.stylesheet.apply
+        monkeypatch.setattr(
+            pilot.app.stylesheet,
+            "apply",
+            lambda node, **options: (styled.append(node), apply(node, **options)),
+        )
+        transcript.focus()
+        await pilot.pause()
+        assert transcript in styled
+        assert len([node for node in styled if isinstance(node, EntryView)]) <= 1
+
+
+async def test_a_theme_reaches_every_message() -> None:
+    async with running(dialogue(2)) as (pilot, transcript):
+        pilot.app.theme = "textual-dark"
+        await pilot.pause()
+
+        def colours() -> list[object]:
+            strips = [view.render_lines(view.size.region) for view in transcript.query(MessageView)]
+            return [segment.style for lines in strips for line in lines for segment in line]
+
+        dark = colours()
+        pilot.app.theme = "textual-light"
+        await wait_until(pilot, lambda: not any(style in dark for style in colours()))
+
+
+# --- the column, without widgets ---
+
+
+def test_the_column_knows_what_is_where() -> None:
+    column = Column()
+    column.set_width(10)
+    column.add(Entry("x" * 5) for _each in range(100))
+    assert column.height == 300
+    assert column.near(0, 6, 0) == range(3)
+    assert column.near(150, 6, 30) == range(40, 63)
+    place = column.place(151)
+    assert place is not None
+    column.set_height(column.entries[0], 13)
+    assert column.line(place) == 161
+    column.remove(column.entries[10])
+    assert column.line(place) == 158
+    assert [entry.index for entry in column] == list(range(99))
+    column.set_width(3)
+    assert column.line(place) > 158
+    column.clear()
+    assert column.near(0, 10, 10) == range(0)
+    assert column.place(3) is None
+
+
+# --- what a model thinks before it answers ---
+
+THOUGHT = "<think>\nFirst [b]this[/b].\nThen that.\n</think>\n\nThe **answer**."
+
+
+def thoughtful(text: str, state: str = "done") -> list[Message]:
+    question, answer = dialogue(2)
+    return [question, replace(answer, text=text, state=state)]  # type: ignore[arg-type]
+
+
+async def test_a_thought_is_folded_and_opens_by_key() -> None:
+    async with running(thoughtful(THOUGHT)) as (pilot, transcript):
+        assert "▸ Thought · 2 lines" in screen_text(pilot.app)
+        assert "First" not in screen_text(pilot.app)
+        assert "The answer." in screen_text(pilot.app)
+        transcript.focus()
+        await pilot.press("t")
+        await wait_until(pilot, lambda: "First [b]this[/b]." in screen_text(pilot.app))
+        assert "▾ Thought" in screen_text(pilot.app)
+        assert "think>" not in screen_text(pilot.app)
+        await pilot.press("t")
+        await wait_until(pilot, lambda: "First" not in screen_text(pilot.app))
+
+
+async def test_a_thought_opens_by_a_click() -> None:
+    async with running(thoughtful(THOUGHT)) as (pilot, _transcript):
+        await pilot.click(pilot.app.query(MessageView).last(), offset=(5, 1))
+        await wait_until(pilot, lambda: "Then that." in screen_text(pilot.app))
+
+
+async def test_an_answer_without_a_thought_has_no_fold() -> None:
+    async with running(thoughtful("The **answer**.")) as (pilot, _transcript):
+        assert "Thought" not in screen_text(pilot.app)
+
+
+async def test_a_thought_and_an_answer_stream_into_their_places() -> None:
+    question, answer = thoughtful("")
+    async with running([question]) as (pilot, transcript):
+        handle = await transcript.begin_answer(answer)
+        for piece in ("<th", "ink>\nFirst this.", "\nThen", " that.\n</thi"):
+            handle.append(piece)
+        await wait_until(pilot, lambda: "▸ Thinking · 2 lines" in screen_text(pilot.app))
+        assert "First" not in screen_text(pilot.app)
+        for piece in ("nk>\n\nThe ", "**answer**."):
+            handle.append(piece)
+        await wait_until(pilot, lambda: "The answer." in screen_text(pilot.app))
+        await handle.finish(replace(answer, text=THOUGHT))
+        await settled(pilot, transcript)
+        assert "▸ Thought · 2 lines" in screen_text(pilot.app)
+        assert screen_text(pilot.app).count("The answer.") == 1
