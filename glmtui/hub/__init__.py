@@ -1,0 +1,1 @@
+"""Model files and where they come from: the hub, its cache, folders. No torch here."""

@@ -1,8 +1,8 @@
 """Sentences for people that are not in any language yet.
 
 What runs models does not know who reads what it says: a person in the app, a log, a program behind a server.
-It makes a `Phrase`: an English template, which is also the key of its translation, with the values that go into
-it. Whoever shows it puts it into words (`glmtui.i18n.tell`); as a string it is English.
+It makes a `Phrase`: an English template, which is also the key of its translation, with the values that go
+into it. Whoever shows it puts it into words (`glmtui.i18n.tell`); as a string it is English.
 
 In such modules ``_`` is this module's, not gettext's: ``_("There is no file {path}.").format(path=path)``.
 """

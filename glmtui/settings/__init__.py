@@ -1,0 +1,1 @@
+"""What a person can choose: one schema, its values, its file."""

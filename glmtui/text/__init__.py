@@ -1,0 +1,1 @@
+"""Text that people and models wrote: made safe, measured, broken, read."""

@@ -337,7 +337,8 @@ def test_shipped_presets_are_there_and_stay(path: Path) -> None:
 
 MODEL = ModelInfo(
     "glm", "/glm", "glm4", 131_072, True, parameters=9, device="cpu", device_name="CPU",
-    dtype="float32", memory_bytes=9, sampling=Sampling(32_768, temperature=0.6, top_p=0.95, top_k=40, repetition_penalty=1.1),
+    dtype="float32", memory_bytes=9,
+    sampling=Sampling(32_768, temperature=0.6, top_p=0.95, top_k=40, repetition_penalty=1.1),
 )  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""How each family writes a conversation, and reads an answer."""

@@ -124,8 +124,8 @@ class ChatFormat(ABC):
     def offer(self, tools: Sequence[Mapping[str, Any]], system: str = "") -> tuple[ChatMessage, ...]:
         """Return the system messages that a conversation begins with where the model may call `tools`.
 
-        What it answers is read by `glmtui.models.chat_formats.tools.parse_tool_call`; what the tool says is the next turn,
-        of the role ``tool``.
+        What it answers is read by `glmtui.models.chat_formats.tools.parse_tool_call`; what the tool
+        says is the next message, of the role ``tool``.
 
         Args:
             tools: each a JSON schema with ``name``, ``description`` and ``parameters``, bare or in a

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from glmtui.protocol.phrases import NOTHING, Phrase, _, verbatim
+from glmtui.protocol.phrases import NOTHING, Phrase, _
 from glmtui.quant import formats
 from glmtui.quant.cpu import VARIABLE
 from glmtui.quant.formats import BLOCK

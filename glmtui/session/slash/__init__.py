@@ -1,0 +1,1 @@
+"""The slash commands: one table, what they do, how their arguments are completed."""

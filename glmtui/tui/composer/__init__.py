@@ -1,0 +1,1 @@
+"""Where messages are written, and those that wait to be sent."""

@@ -1,0 +1,1 @@
+"""What is put right in Textual, each in its own module."""
