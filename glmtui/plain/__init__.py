@@ -1,7 +1,7 @@
 """Conversations without a screen: the line mode (``glmtui --plain``) and what ``glmtui ask`` shares with it.
 
-The flow of a conversation, its commands and its files are the app's own; only what is shown differs.
-Nothing here moves the cursor or colours anything, and Textual is never imported.
+The session, its commands and its files are the app's own; only what is shown differs. Nothing here moves the
+cursor or colours anything unasked, and Textual is never imported.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ def run(options: AppOptions) -> int:
     import io
     import sys
 
+    from glmtui.engine.local import LocalEngine
     from glmtui.plain.line_mode import LineMode
     from glmtui.plain.reader import make_reader
     from glmtui.settings.settings import Settings
@@ -24,4 +25,5 @@ def run(options: AppOptions) -> int:
     settings = Settings.load()
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")  # a wrong byte costs a character, not the chat
-    return LineMode(options, settings, make_reader(sys.stdin, sys.stdout), sys.stdout, sys.stderr).run()
+    reader = make_reader(sys.stdin, sys.stdout)
+    return LineMode(options, settings, reader, sys.stdout, sys.stderr, LocalEngine).run()

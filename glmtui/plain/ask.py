@@ -1,4 +1,4 @@
-"""What ``glmtui ask`` does: one question through the same flow as in the app."""
+"""What ``glmtui ask`` does: one question through the same session as in the app."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from glmtui import reasoning
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.library import Library
+from glmtui.engine.local import LocalEngine
 from glmtui.errors import UserError
 from glmtui.i18n import _
 from glmtui.plain.driver import Driver
 from glmtui.plain.printer import AnswerWriter, write
-from glmtui.plain.views import QuietView
-from glmtui.session.controller import ChatController
-from glmtui.session.model_link import ModelLink
-from glmtui.session.ui import make_worker
+from glmtui.session import events as told
+from glmtui.session.chat_session import ChatSession
+from glmtui.session.slash.registry import COMMANDS
 
 if TYPE_CHECKING:
-    from glmtui.chat.conversation import Message
-    from glmtui.session.view import AnswerHandle, Kind
+    from glmtui.chat.tree import Message
+    from glmtui.protocol.models import LocalModel
+    from glmtui.session.events import Kind, SessionEvent, SessionState
+    from glmtui.session.ui import View
     from glmtui.settings.settings import Settings
 
 INTERRUPTED = 130
@@ -54,8 +55,8 @@ class Status:
         write(self._stream, f"glmtui: {text}\n")
 
 
-class Asking(QuietView):
-    """One question and its answer.
+class Asking:
+    """One question and its answer. It is the session's `Ui`, of which a question needs nothing.
 
     Args:
         settings: with what the command line says before them.
@@ -64,15 +65,20 @@ class Asking(QuietView):
         streaming: write the answer as it comes; else one JSON object when it is complete.
     """
 
+    has_keys = False
+
     def __init__(self, settings: Settings, output: TextIO, errors: TextIO, *, streaming: bool) -> None:
-        super().__init__(output)
-        self._errors = errors
+        self._output = output
         self._status = Status(errors)
         self._streaming = streaming
+        self._writer = AnswerWriter(output, errors)
         self._library = Library()
+        self._settings = settings
         self._error = ""
-        self._controller = ChatController(ModelLink(make_worker), self._library, settings, self)
-        self._controller.sender = {"via": "ask"}
+        self._session = ChatSession(
+            LocalEngine, self._library, settings, self, COMMANDS, sender={"via": "ask"}
+        )
+        self._session.subscribe(self._on_event)
 
     def open(self, path: Path | None, *, latest: bool, save: bool) -> None:
         """Choose the conversation: the file `path`, the one used last, or a new one.
@@ -80,7 +86,7 @@ class Asking(QuietView):
         A new one is only kept in memory unless `save` is set, and so is what is added to an old one then.
 
         Raises:
-            UserError: there is none to go on with, or it cannot be read.
+            UserError: there is none to continue, or it cannot be read.
         """
         conversation: Conversation | None = None
         if path is not None:
@@ -92,25 +98,25 @@ class Asking(QuietView):
             conversation = Conversation.open(max(summaries, key=lambda each: each.updated).path)
         if not save:
             conversation = Conversation.from_records(conversation.records() if conversation else ())
-        self._controller.conversation = conversation or self._library.create()
+        if conversation is not None:
+            self._session.begin_in(conversation)
 
-    def answer(self, question: str, *, system: str, source: str | None) -> int:
-        """Write the answer to `question`; return the exit code.
+    def answer(self, question: str, *, system: str, spec: LocalModel) -> int:
+        """Write the answer to `question` by the model `spec`; return the exit code.
 
         Raises:
             UserError: the model could not be loaded or did not answer.
         """
-        controller, settings = self._controller, self._controller.settings
-        conversation = controller.conversation
-        system = system or str(settings["generation.system_prompt"] or "")
+        session, conversation = self._session, self._session.conversation
+        system = system or str(self._settings["generation.system_prompt"] or "")
         if system and not conversation.messages:
             conversation.append("system", system)
         elif system:
-            settings.override("generation.system_prompt", system)
-        driver = Driver(controller)
+            self._settings.override("generation.system_prompt", system)
+        driver = Driver(session)
         try:
-            controller.load(source=source, name=Path(source).name if source else "nano")
-            interrupted = driver.run(controller.submit(question))
+            session.load(spec)
+            interrupted = driver.run(session.send(question))
         except KeyboardInterrupt:
             interrupted = True
         finally:
@@ -122,7 +128,7 @@ class Asking(QuietView):
             raise UserError(self._error)
         message = conversation.branch()[-1]
         if not self._streaming:
-            write(self.stream, self._report(message))
+            write(self._output, self._report(message))
         elif message.state == "length":
             text = _("The answer was cut off after {count} tokens (--max-tokens, --max-length).")
             self._status.note(text.format(count=message.meta.get("tokens")))
@@ -130,11 +136,10 @@ class Asking(QuietView):
 
     def _report(self, message: Message) -> str:
         """Return what ``--json`` prints: one line."""
-        stats, path = self._controller.stats, self._controller.conversation.path
-        thought, answer, _thinking = reasoning.split(message.text)
+        stats, path = self._session.stats, self._session.conversation.path
         values: dict[str, object] = {
-            "answer": answer,
-            **({"thought": thought} if thought else {}),
+            "answer": message.text,
+            **({"thought": message.thought} if message.thought else {}),
             "reason": REASONS.get(message.state, message.state),
             **{key: message.meta.get(key) for key in ("model", "device", "quant")},
         }
@@ -148,48 +153,52 @@ class Asking(QuietView):
         values["conversation"] = str(path) if path else None
         return json.dumps(values, ensure_ascii=False) + "\n"
 
-    # --- what the flow shows (`ChatView`) ---
+    def _on_event(self, event: SessionEvent) -> None:
+        match event:
+            case told.Noticed(text, "error"):
+                self._error = self._error or text  # the first says what went wrong
+            case told.Noticed(text, "warning"):
+                self._status.note(text)
+            case told.AnswerGrew() if self._streaming:
+                self._status.clear()
+                self._writer.append(event.text, thought=event.thought)
+            case told.AnswerEnded() if self._streaming:
+                self._status.clear()
+                self._writer.finish()
+            case told.StateChanged():
+                self._show(event.state)
 
-    async def begin_answer(self, message: Message) -> AnswerHandle:
-        """Write the answer as it comes, or nothing until it is complete."""
-        return _Answer(self.stream, self._errors, self._status) if self._streaming else _Silent()
-
-    def notice(self, text: str, kind: Kind = "info") -> None:
-        """Keep the first error; say warnings at once."""
-        if kind == "error":
-            self._error = self._error or text
-        elif kind == "warning":
-            self._status.note(text)
-
-    def status_changed(self) -> None:
+    def _show(self, state: SessionState) -> None:
         """Show how far the load is."""
-        status = self._controller.status
-        if status.activity == "loading" and not status.total:  # PyTorch is being imported
+        if state.activity == "loading" and not state.total:  # PyTorch is being imported
             self._status.show(_("Preparing the model …"))
-        elif status.activity == "loading":
-            percent = 100 * status.done // status.total
+        elif state.activity == "loading":
+            percent = 100 * state.done // state.total
             self._status.show(_("Loading the model … {percent} %").format(percent=percent))
-        elif status.activity == "reading":
+        elif state.activity == "reading":
             self._status.show(_("Reading the question …"))
 
+    # --- what commands would need (`Ui`) ---
 
-class _Answer(AnswerWriter):
-    def __init__(self, stream: TextIO, errors: TextIO, status: Status) -> None:
-        super().__init__(stream, errors)
-        self._status = status
+    def say(self, text: str, kind: Kind = "info", *, markdown: bool = False) -> None:
+        """No command is given here that would say something."""
 
-    def append(self, text: str) -> None:
-        self._status.clear()
-        super().append(text)
+    async def ask(self, title: str, value: str = "") -> str | None:
+        """Nobody is asked."""
+        return None
 
-    async def finish(self, message: Message) -> None:
-        self._status.clear()
-        await super().finish(message)
+    async def show(self, view: View, argument: str = "") -> None:
+        """Nothing is shown."""
 
+    def copy(self, text: str) -> None:
+        """Nothing is copied."""
 
-class _Silent:
-    def append(self, text: str) -> None:
-        pass
+    def draft(self) -> str:
+        """Nothing is being written."""
+        return ""
 
-    async def finish(self, message: Message) -> None:
-        pass
+    def put_draft(self, text: str) -> None:
+        """There is nothing to put it into."""
+
+    def quit(self) -> None:
+        """It ends by itself."""

@@ -1,4 +1,4 @@
-"""Turns the wheel of a conversation where no screen's event loop does."""
+"""Runs a session where no screen's event loop does."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from glmtui.session.controller import ChatController
+    from glmtui.session.chat_session import ChatSession
 
 POLL_SECONDS = 0.03
 
 
 class Driver:
-    """Does one thing after another with a `ChatController`, each until nothing runs any more.
+    """Does one thing after another with a session, each until nothing runs any more.
 
-    The first Ctrl-C meanwhile stops the answer (or the load) in order, a second one raises
+    The first Ctrl-C meanwhile cancels the answer (or the load) in order, a second one raises
     `KeyboardInterrupt`.
     """
 
-    def __init__(self, controller: ChatController) -> None:
-        self._controller = controller
+    def __init__(self, session: ChatSession) -> None:
+        self._session = session
         self._loop = asyncio.new_event_loop()
         self._interrupted = False
 
@@ -35,18 +35,18 @@ class Driver:
 
     def close(self) -> None:
         """Keep what came of a running answer and let the model go."""
-        self._controller.close()
+        self._session.close()
         self._loop.close()
 
     async def _until_idle(self, work: Awaitable[None]) -> None:
         await work
         told = False
-        while self._controller.busy:
-            await self._controller.poll()
+        while self._session.busy:
+            await self._session.poll()
             if self._interrupted and not told:
-                told = self._controller.stop()
+                told = self._session.stop()
             await asyncio.sleep(POLL_SECONDS)
-        await self._controller.poll()
+        await self._session.poll()
 
     @contextmanager
     def _interrupts(self) -> Iterator[None]:

@@ -6,8 +6,6 @@ import os
 import re
 from typing import ClassVar, TextIO
 
-from glmtui import reasoning
-from glmtui.chat.conversation import Message
 from glmtui.i18n import _
 from glmtui.text.clean import clean, split_partial
 
@@ -55,7 +53,7 @@ def wants_color(choice: str | None, setting: bool, stream: TextIO) -> bool:
 
 
 class AnswerWriter:
-    """An answer that goes out as it comes, without what would steer a terminal (an `AnswerHandle`).
+    """An answer that goes out as it comes, without what would steer a terminal.
 
     Args:
         stream: takes the answer.
@@ -65,38 +63,41 @@ class AnswerWriter:
     def __init__(self, stream: TextIO, thoughts: TextIO | None = None) -> None:
         self._stream = stream
         self._thoughts = thoughts or stream
-        self._came = self._thought = self._answer = ""
-        self._held = ""
+        self._partial = ""
+        self._in_thought = False
         self._column_is_0 = True
 
-    def append(self, text: str) -> None:
+    def append(self, text: str, *, thought: bool = False) -> None:
         """Write `text`, but for an unfinished escape sequence at its end."""
-        ready, self._held = split_partial(self._held + text)
+        if thought != self._in_thought:
+            self._take(clean(self._partial))
+            self._partial = ""
+            self._end_thought()
+            self._in_thought = thought
+        ready, self._partial = split_partial(self._partial + text)
         self._take(clean(ready))
 
-    async def finish(self, message: Message) -> None:
+    def finish(self) -> None:
         """End the line."""
-        self._take(clean(self._held))
+        self._take(clean(self._partial))
+        self._partial = ""
         if not self._column_is_0:
-            self._write("\n")
-        elif self._thought and not self._answer and self._thoughts.isatty():
+            write(self._stream, "\n")
+        elif self._in_thought and self._thoughts.isatty():
             write(self._thoughts, "\n")
 
     def _take(self, text: str) -> None:
-        self._came += text
-        thought, answer, _thinking = reasoning.split(self._came)
-        if self._thoughts.isatty() and thought:
-            if new := thought[len(self._thought) :]:
-                write(self._thoughts, f"\x1b[2m{new}\x1b[22m")
-            if answer and not self._answer:
-                write(self._thoughts, "\n\n")
-        new, self._thought, self._answer = answer[len(self._answer) :], thought, answer
-        self._write(new)
-
-    def _write(self, text: str) -> None:
-        if text:
+        if not text:
+            return
+        if not self._in_thought:
             write(self._stream, text)
             self._column_is_0 = text.endswith("\n")
+        elif self._thoughts.isatty():
+            write(self._thoughts, f"\x1b[2m{text}\x1b[22m")
+
+    def _end_thought(self) -> None:
+        if self._in_thought and self._thoughts.isatty():
+            write(self._thoughts, "\n\n")
 
 
 def unmarked(markdown: str) -> str:

@@ -1,132 +1,160 @@
-"""What waits for its turn: messages behind the running answer, and an answer until the model is loaded."""
+"""Messages that wait for the answer before them, in memory and on disk."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from glmtui.chat.conversation import Conversation
+from glmtui.chat.state_log import QueuedMessage as StoredMessage
+from glmtui.protocol.messages import Part, text_of
+
+Store = Callable[[str, Sequence[StoredMessage]], None]
+"""Keeps what is queued in a conversation, by its id (``""``: one without a file yet); durable on return."""
 
 
-@dataclass(eq=False)
-class Waiting:
+@dataclass(frozen=True, eq=False, slots=True)
+class QueuedMessage:
     """A message that is sent when the answer before it is complete."""
 
     conversation: Conversation
-    text: str
+    parts: tuple[Part, ...]
     edits: str | None = None
     """Id of the message whose new version it is."""
-    held: bool = False
-    """It is not sent before the person says so: the answer before it was stopped, or the program was left."""
+    on_hold: bool = False
+    """It is not sent before the person says so: the answer before it was cancelled, or the program was left."""
+
+    @property
+    def text(self) -> str:
+        """What the person wrote."""
+        return text_of(self.parts)
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """An answer that is made as soon as the model is there."""
-
-    conversation: Conversation
-    message_id: str
-    """The message to answer, or the answer to go on with."""
-    continued: bool = False
-
-
-class Queue:
-    """The waiting messages of all conversations, in the order they are sent.
+class MessageQueue:
+    """The queued messages of all conversations, in the order they are sent. Every change is on disk at once.
 
     A person sees those of one conversation; `number` counts these alone, from 0, and from the end below it.
     """
 
-    def __init__(self) -> None:
-        self._items: list[Waiting] = []
+    def __init__(self, store: Store = lambda _id, _items: None) -> None:
+        self._items: list[QueuedMessage] = []
+        self._store = store
+        self._stored: set[str] = set()
+        """Conversations that the disk has something of."""
 
-    def __iter__(self) -> Iterator[Waiting]:
+    def __iter__(self) -> Iterator[QueuedMessage]:
         return iter(self._items)
 
-    def of(self, conversation: Conversation) -> list[Waiting]:
-        """Return what waits in a conversation."""
+    def of(self, conversation: Conversation) -> list[QueuedMessage]:
+        """Return what is queued in a conversation."""
         return [item for item in self._items if item.conversation.id == conversation.id]
 
-    def add(self, item: Waiting, number: int | None = None) -> None:
+    def add(self, item: QueuedMessage, number: int | None = None) -> None:
         """Put a message at the end, or before the one with this number in its conversation."""
         mine = self.of(item.conversation)
-        if number is None or not 0 <= number < len(mine):
-            self._items.append(item)
-        else:
-            self._items.insert(self._items.index(mine[number]), item)
+        at = len(self._items)
+        if number is not None and 0 <= number < len(mine):
+            at = self._items.index(mine[number])
+        self._set([*self._items[:at], item, *self._items[at:]])
 
-    def take(self, conversation: Conversation, number: int = -1) -> Waiting | None:
+    def take(self, conversation: Conversation, number: int = -1) -> QueuedMessage | None:
         """Take a message out; None where there is none of this number."""
         mine = self.of(conversation)
         if not -len(mine) <= number < len(mine):
             return None
-        self._items.remove(mine[number])
-        return mine[number]
+        return self._remove(mine[number])
 
     def move(self, conversation: Conversation, number: int, by: int) -> int:
         """Change places with the message `by` places further; return the number it has then."""
         mine, other = self.of(conversation), number + by
         if not (0 <= number < len(mine) and 0 <= other < len(mine)):
             return number
-        first, second = self._items.index(mine[number]), self._items.index(mine[other])
-        self._items[first], self._items[second] = self._items[second], self._items[first]
+        items = list(self._items)
+        first, second = items.index(mine[number]), items.index(mine[other])
+        items[first], items[second] = items[second], items[first]
+        self._set(items)
         return other
 
     def hold(self) -> None:
         """Let nothing be sent until a person says so."""
-        for item in self._items:
-            item.held = True
+        self._set([replace(item, on_hold=True) for item in self._items])
 
-    def release(self, items: Iterable[Waiting]) -> None:
+    def release(self, items: Iterable[QueuedMessage]) -> None:
         """Let these be sent, before all others."""
-        released = list(items)
-        for item in released:
-            item.held = False
-        self._items = released + [item for item in self._items if item not in released]
+        chosen = list(items)
+        released = [replace(item, on_hold=False) for item in chosen]
+        self._set(released + [item for item in self._items if item not in chosen])
 
-    def next(self) -> Waiting | None:
+    def next(self) -> QueuedMessage | None:
         """Take out what is sent next."""
-        item = next((item for item in self._items if not item.held), None)
-        if item is not None:
-            self._items.remove(item)
+        item = next((item for item in self._items if not item.on_hold), None)
+        return item and self._remove(item)
+
+    def _remove(self, item: QueuedMessage) -> QueuedMessage:
+        self._set([other for other in self._items if other is not item])
         return item
 
+    def _set(self, items: list[QueuedMessage]) -> None:
+        self._items = items
+        queued: dict[str, list[StoredMessage]] = {}
+        for item in items:
+            key = stored_id(item.conversation)
+            queued.setdefault(key, []).append(StoredMessage(item.parts, item.edits))
+        for key in self._stored | queued.keys():
+            self._store(key, queued.get(key, ()))
+        self._stored = set(queued)
 
-class Wish:
+    def knows(self, conversation: Conversation) -> bool:
+        """Whether what the disk has of this conversation is this queue's own."""
+        return stored_id(conversation) in self._stored
+
+
+def stored_id(conversation: Conversation) -> str:
+    """Return under which id drafts and queued messages of a conversation are kept; one without a file has none."""
+    return conversation.id if conversation.path else ""
+
+
+class CancelScope:
     """Something a person asked for that ends in an answer."""
 
     def __init__(self) -> None:
-        self._stopped = False
+        self._cancelled = False
 
-    def stop(self) -> None:
+    def cancel(self) -> None:
         """Let no answer be made."""
-        self._stopped = True
+        self._cancelled = True
 
-    def stopped(self) -> bool:
+    def cancelled(self) -> bool:
         """Whether no answer is wanted any more."""
-        return self._stopped
+        return self._cancelled
 
 
-class Wishes:
-    """What is on its way to the model; a stop holds from the moment it was asked for."""
+class CancelScopes:
+    """What is on its way to the model; a cancel holds from the moment it was asked for."""
 
     def __init__(self) -> None:
-        self._open: list[Wish] = []
+        self._open: list[CancelScope] = []
 
     def __bool__(self) -> bool:
         return bool(self._open)
 
-    @contextmanager
-    def one(self) -> Iterator[Wish]:
-        """Be on the way until the model has it."""
-        wish = Wish()
-        self._open.append(wish)
-        try:
-            yield wish
-        finally:
-            self._open.remove(wish)
+    def __call__(self) -> _Opened:
+        """Return a context manager: its scope is on the way until the model has it."""
+        return _Opened(self._open)
 
-    def stop(self) -> None:
-        """Stop all that is on its way."""
-        for wish in self._open:
-            wish.stop()
+    def cancel(self) -> None:
+        """Let none of these become an answer."""
+        for scope in self._open:
+            scope.cancel()
+
+
+class _Opened:
+    def __init__(self, scopes: list[CancelScope]) -> None:
+        self._scopes, self._scope = scopes, CancelScope()
+
+    def __enter__(self) -> CancelScope:
+        self._scopes.append(self._scope)
+        return self._scope
+
+    def __exit__(self, *_error: object) -> None:
+        self._scopes.remove(self._scope)

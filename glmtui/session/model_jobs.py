@@ -1,17 +1,22 @@
-"""What the app knows of the models there are, and the download that runs, fed by the worker's events."""
+"""The models there are, and the download that runs, next to whatever the model in memory does."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from glmtui.i18n import _, tell
-from glmtui.protocol.events import Cancelled, Downloaded, DownloadProgress, Event, Failed, ModelList
-from glmtui.protocol.models import FileProgress, ModelEntry
-from glmtui.protocol.requests import Download, InventoryRequest, ListModels, RemoveModel
-from glmtui.session.model_link import ModelLink, SpeedMeter
-from glmtui.session.view import Kind
+from glmtui.protocol.engine import Engine, Stream
+from glmtui.protocol.events import Cancelled, Downloaded, DownloadProgress, Failed, ModelList
+from glmtui.protocol.requests import Download, ListModels, RemoveModel
+from glmtui.session.answer_task import SpeedMeter
 from glmtui.text.units import duration
+
+if TYPE_CHECKING:
+    from glmtui.protocol.events import Event
+    from glmtui.protocol.models import FileProgress, ModelEntry
+    from glmtui.session.events import Kind
 
 
 @dataclass
@@ -19,7 +24,7 @@ class RunningDownload:
     """A download on its way."""
 
     source: str
-    request_id: int
+    stream: Stream
     files: tuple[FileProgress, ...] = ()
     """Empty until the hub has said what there is."""
     meter: SpeedMeter = field(default_factory=SpeedMeter)
@@ -51,35 +56,32 @@ class RunningDownload:
 
     def take(self, event: DownloadProgress) -> None:
         """Note how far it is."""
-        if self.files:
-            self.meter.add(event.done - self.done)
-        else:
-            self.meter.add(0)  # what an earlier attempt left says nothing of the speed
+        # What an earlier attempt left says nothing of the speed.
+        self.meter.add(event.done - self.done if self.files else 0)
         self.files = event.files
 
 
-class ModelShelf:
-    """Asks for the list, adds, removes, downloads; tells whoever shows it.
+class ModelJobs:
+    """Asks for the list, adds, removes, downloads.
 
     Args:
-        say: what is told to the person when no list is open to show it.
+        engine: does it.
+        notice: tells the person what they should know also when no list is open to show it.
         device: where models are loaded, as in the settings.
     """
 
     def __init__(
-        self, link: ModelLink, say: Callable[[str, Kind], None], device: Callable[[], str] = lambda: "auto"
+        self, engine: Callable[[], Engine], notice: Callable[[str, Kind], None], device: Callable[[], str]
     ) -> None:
-        self._link = link
-        self._say = say
+        self._engine = engine
+        self._notice = notice
         self._device = device
-        self._asked: set[int] = set()
+        self._asked: list[Stream] = []
         self.models: ModelList | None = None
         """As it was told last."""
         self.download: RunningDownload | None = None
         self.message: tuple[str, Kind] = ("", "info")
         """What was said last about the list."""
-        self.changed: Callable[[], None] = lambda: None
-        """Called after each event; a list that is open draws itself."""
 
     def refresh(self) -> None:
         """Look again."""
@@ -87,72 +89,69 @@ class ModelShelf:
 
     def add(self, folder: str) -> None:
         """Put a person's folder on the list."""
-        self._tell("")
+        self._say("")
         self._ask(ListModels(add=folder, device=self._device()))
 
     def remove(self, entry: ModelEntry) -> None:
         """Delete from the cache, or take a folder off the list."""
-        self._tell("")
+        self._say("")
         self._ask(RemoveModel(entry, self._device()))
 
     def start(self, source: str) -> None:
         """Begin a download; one at a time."""
         if self.download is not None:
             name = self.download.source
-            self._tell(_("{name} is being downloaded; it can go on when that is done.").format(name=name))
+            self._say(_("{name} is being downloaded; it can go on when that is done.").format(name=name))
             return
-        request = Download(source)
-        self.download = RunningDownload(source, request.request_id)
-        self._tell("")
-        self._link.worker.submit(request)
-        self.changed()
+        self.download = RunningDownload(source, self._engine().submit(Download(source)))
+        self._say("")
 
-    def stop(self) -> bool:
-        """Stop the download; return whether there was one. What has come is kept."""
-        if self.download is None:
-            return False
-        self._link.cancel(self.download.request_id)
-        return True
+    def cancel(self) -> bool:
+        """Give up the download; return whether there was one. What has come is kept."""
+        if self.download is not None:
+            self.download.stream.cancel()
+        return self.download is not None
 
-    def handle(self, event: Event) -> bool:
-        """Take in an event; return whether it was one of the list's or the download's."""
-        download = self.download
-        if download is not None and event.request_id == download.request_id:
-            self._handle_download(download, event)
-        elif event.request_id in self._asked:
-            self._asked.discard(event.request_id)
-            if isinstance(event, ModelList):
-                self.models = event
-            elif isinstance(event, Failed):
-                self._tell(tell(event.phrase), "error")
-        else:
-            return False
-        self.changed()
-        return True
+    def poll(self) -> bool:
+        """Take in what came; return whether there was something."""
+        found = False
+        for stream in list(self._asked):
+            for event in stream.drain():
+                found = True
+                if isinstance(event, ModelList):
+                    self.models = event
+                elif isinstance(event, Failed):
+                    self._say(tell(event.phrase), "error")
+            if stream.ended:
+                self._asked.remove(stream)
+        if self.download is not None:
+            for event in self.download.stream.drain():
+                found = True
+                self._take(self.download, event)
+        return found
 
-    def _handle_download(self, download: RunningDownload, event: Event) -> None:
+    def _take(self, download: RunningDownload, event: Event) -> None:
         if isinstance(event, DownloadProgress):
             download.take(event)
             return
         self.download = None
         if isinstance(event, Downloaded):
             said = _("{name} is here. /model {name} loads it.").format(name=download.source)
-            self._tell(said)
-            self._say(said, "info")
+            self._say(said)
+            self._notice(said, "info")
         elif isinstance(event, Cancelled):
-            self._tell(
+            self._say(
                 _("The download of {name} was stopped. What has come is kept for the next time.").format(
                     name=download.source
                 )
             )
         elif isinstance(event, Failed):
-            self._tell(tell(event.phrase), "error")
             self._say(tell(event.phrase), "error")
+            self._notice(tell(event.phrase), "error")
         self.refresh()
 
-    def _tell(self, text: str, kind: Kind = "info") -> None:
+    def _say(self, text: str, kind: Kind = "info") -> None:
         self.message = (text, kind)
 
-    def _ask(self, request: InventoryRequest) -> None:
-        self._asked.add(request.request_id)
-        self._link.worker.submit(request)
+    def _ask(self, request: ListModels | RemoveModel) -> None:
+        self._asked.append(self._engine().submit(request))

@@ -1,12 +1,19 @@
-"""What the command line tells the app."""
+"""What the command line tells the app, and how that comes before the settings of the file."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from glmtui.protocol.models import Quant
+
+if TYPE_CHECKING:
+    from glmtui.settings.settings import Settings
+
+
+BUILT_IN = ("nano", "builtin", "built-in", "default", "内置")
+"""Names of the model that ships with glmtui."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +35,21 @@ class AppOptions:
     """Whether the line mode shows colours, and the app none; None: as the settings and NO_COLOR say."""
     plain: bool = False
     """Chat line by line instead of on the full screen."""
+
+
+def apply_options(settings: Settings, options: AppOptions) -> None:
+    """Let what the command line said come before the settings of the file, for this run."""
+    given = {
+        "model.device": options.device,
+        "model.gpus": options.gpus,
+        "model.quant": options.quant,
+        "model.threads": options.threads,
+        "model.ptuning": options.ptuning,
+        "ui.language": options.language,
+        "ui.theme": options.theme,
+    }
+    if options.model is not None:
+        settings.override("model.source", None if options.model in BUILT_IN else options.model)
+    for key, value in given.items():
+        if value is not None:
+            settings.override(key, value)

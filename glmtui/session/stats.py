@@ -1,4 +1,4 @@
-"""Figures for people: what ``/stats`` shows, and how sizes and times are written."""
+"""What ``/stats`` shows, and what a model is called for people."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from glmtui.i18n import _
 from glmtui.text.units import parameters, size
 
 if TYPE_CHECKING:
+    from glmtui.chat.conversation import Conversation
     from glmtui.protocol.models import ModelInfo
-    from glmtui.session.controller import ChatController
+    from glmtui.session.events import SessionState
 
 
 def model_title(info: ModelInfo) -> str:
@@ -17,11 +18,10 @@ def model_title(info: ModelInfo) -> str:
     return _("nano (built in)") if info.builtin else info.name
 
 
-def markdown(controller: ChatController) -> str:
+def markdown(status: SessionState, conversation: Conversation) -> str:
     """Return a table of what is known about the model, the memory and the conversation."""
     import psutil
 
-    status, conversation = controller.status, controller.conversation
     rows: list[tuple[str, str]] = []
     if info := status.info:
         rows += [

@@ -64,6 +64,7 @@ class Settings:
         """Values of this run alone; they come before those of the file."""
         self._keys: dict[str, str] = {}
         self._presets: dict[str, dict[str, Value]] = {}
+        self._chosen_preset = ""
         self._seen: Stamp | None = None
         """The file as it was last read, or written without anything of others' in it."""
 
@@ -202,11 +203,17 @@ class Settings:
 
     @property
     def preset(self) -> str | None:
-        """Name of the preset whose values are in use."""
-        for name, held in self.presets.items():
-            if all(self[key] == value for key, value in held.items()):
-                return name
-        return None
+        """Name of the preset whose values are in use: of several, the one chosen last, else the one that says
+        most."""
+        presets = self.presets
+        fitting = [
+            name
+            for name, values in presets.items()
+            if all(self[key] == value for key, value in values.items())
+        ]
+        if self._chosen_preset in fitting:
+            return self._chosen_preset
+        return max(fitting, key=lambda name: len(presets[name]), default=None)
 
     def save_preset(self, name: str) -> None:
         """Keep the values of the section ``generation`` that are in use under `name`."""
@@ -215,6 +222,7 @@ class Settings:
             raise UserError(_("A preset needs a name, for example: /preset save creative"))
         values = {setting.key: self[setting.key] for setting in SCHEMA if setting.section == "generation"}
         self._presets[name] = values
+        self._chosen_preset = name
         plain = {key.partition(".")[2]: value for key, value in values.items() if value is not None}
 
         def change(document: TOMLDocument) -> None:
@@ -228,11 +236,12 @@ class Settings:
 
         The model's own values are not saved: another model has others.
         """
-        held = self.presets[self._known_preset(name)]
+        values = self.presets[self._known_preset(name)]
+        self._chosen_preset = name
         if name == MODELS_OWN and self.is_shipped(name):
-            self._reset(held)
+            self._reset(values)
         else:
-            self.update(held)
+            self.update(values)
 
     def delete_preset(self, name: str) -> None:
         """Forget the preset `name`; a shipped one that was saved over comes back as it was.

@@ -1,11 +1,11 @@
-"""The app: puts the settings, the library, the worker and the screen together."""
+"""The app: puts the settings, the session and the screen together."""
 
 from __future__ import annotations
 
 import gc
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -13,31 +13,26 @@ from textual.binding import BindingType
 
 from glmtui import i18n
 from glmtui.chat.library import Library
-from glmtui.errors import UserError
-from glmtui.i18n import _, tell
-from glmtui.session.model_link import ModelLink
-from glmtui.session.options import AppOptions
-from glmtui.session.slash import registry as commands
-from glmtui.session.ui import apply_options, load_model, make_worker
-from glmtui.session.workspace import Desk
-from glmtui.settings.settings import Settings, named
+from glmtui.i18n import _
+from glmtui.session.options import AppOptions, apply_options
+from glmtui.settings.settings import Settings
 from glmtui.tui.bindings import bindings
 from glmtui.tui.composer.composer import Composer
-from glmtui.tui.front import FrontApp
-from glmtui.tui.preferences import Preferences
 from glmtui.tui.screens.chat import ChatScreen
+from glmtui.tui.session_app import SessionApp
 from glmtui.tui.signals import when_told_to_end
-from glmtui.tui.theme_files import ThemeShelf
+from glmtui.tui.theme_files import ThemeFiles
 
 if TYPE_CHECKING:
     from textual.command import Provider
     from textual.driver import Driver
     from textual.screen import Screen
 
-    from glmtui.protocol.events import Event, Failed
-    from glmtui.session.controller import ChatController
-    from glmtui.session.model_jobs import ModelShelf
-    from glmtui.session.model_link import WorkerLike
+    from glmtui.protocol.engine import Engine
+    from glmtui.session.attached_file import AttachedFile
+    from glmtui.session.chat_session import ChatSession
+    from glmtui.session.events import Kind, SessionEvent
+    from glmtui.session.ui import View
 
 POLL_SECONDS = 1 / 12
 MEMORY_SECONDS = 2.0
@@ -51,12 +46,12 @@ def _palette() -> type[Provider]:
     return CommandProvider
 
 
-class GlmTui(FrontApp):
-    """A full-screen chat with ChatGLM models.
+class GlmTui(SessionApp):
+    """A full-screen chat with ChatGLM models. It is the session's `Ui`.
 
     Args:
         options: what the command line said.
-        worker: runs the model; by default a `glmtui.engine.local.Worker` made after the first paint.
+        engine: runs the model; by default a `glmtui.engine.local.LocalEngine` made after the first paint.
         settings: read already; by default from the person's file.
     """
 
@@ -67,46 +62,42 @@ class GlmTui(FrontApp):
     COMMAND_PALETTE_BINDING = "ctrl+p"
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("app")]
     INTERRUPT_SECONDS = 2.0
+    has_keys = True
 
     def __init__(
         self,
         options: AppOptions = AppOptions(),  # noqa: B008 (frozen)
-        worker: WorkerLike | None = None,
+        engine: Engine | None = None,
         settings: Settings | None = None,
     ) -> None:
         self.options = options
         self.settings = settings or Settings.load()
-        self.preferences = Preferences(self)
         apply_options(self.settings, options)
         i18n.use(str(self.settings["ui.language"]))
         self.library = Library()
         super().__init__()
-        self.themes = ThemeShelf(self)
+        self._engine = engine
+        self.themes = ThemeFiles(self)
         self.themes.choose(str(self.settings["ui.theme"]))
         self.set_keymap(dict(self.settings.keys))
-        self.desk: Desk = Desk(self)
-        self.chat = ChatScreen(self)
-        self.link = ModelLink(lambda: worker or make_worker())
+        self.chat = ChatScreen(self.settings, self.library)
         self._interrupted = -self.INTERRUPT_SECONDS
 
-    # --- made when they are first needed, which for most is after the first paint ---
-
     @cached_property
-    def controller(self) -> ChatController:
-        """Leads the conversation."""
-        from glmtui.session.controller import ChatController
+    def session(self) -> ChatSession:
+        """The chat."""
+        from glmtui.session.chat_session import ChatSession
+        from glmtui.session.slash.registry import COMMANDS
 
-        controller = ChatController(self.link, self.library, self.settings, self.chat)
-        controller.beside = self._take_beside
-        controller.load_refused = self._load_refused
-        return controller
+        session = ChatSession(self._make_engine, self.library, self.settings, self, COMMANDS)
+        session.subscribe(self.chat.on_session_event)
+        session.subscribe(self._on_session_event)
+        return session
 
-    @cached_property
-    def shelf(self) -> ModelShelf:
-        """Knows the models there are."""
-        from glmtui.session.model_jobs import ModelShelf
+    def _make_engine(self) -> Engine:
+        from glmtui.engine.local import LocalEngine
 
-        return ModelShelf(self.link, self.chat.notice, lambda: str(self.settings["model.device"]))
+        return self._engine or LocalEngine()
 
     # --- starting and ending ---
 
@@ -134,23 +125,27 @@ class GlmTui(FrontApp):
         self.set_interval(MEMORY_SECONDS, self._measure_memory)
         if not self.is_headless:
             when_told_to_end(self._told_to_end)
-        await self.desk.open_first()
-        self.preferences.tell_problems()
+        self.chat.composer.history = self.session.workspace.prompts.entries()
+        await self.session.open_first(self.options.conversation)
+        self._tell_problems()
         for problem in self.themes.problems:
-            self.chat.notice(problem, "warning")
-        load_model(self)
+            self.session.notice(problem, "warning")
+        self.session.load()
 
     async def _poll(self) -> None:
-        await self.controller.poll()
+        await self.session.poll()
 
-    async def action_quit(self, code: int = 0) -> None:
+    def quit(self, code: int = 0) -> None:
         """Keep everything and leave."""
-        self.desk.leave()
-        self.controller.close()
+        self.session.close()
         self.exit(return_code=code)
 
+    async def action_quit(self) -> None:
+        """Keep everything and leave."""
+        self.quit()
+
     def _told_to_end(self, number: int) -> None:
-        self.do(self.action_quit(128 + number))
+        self.quit(128 + number)
 
     def get_driver_class(self) -> type[Driver]:
         """Textual's choice, or on Unix ours, which knows when the terminal is gone."""
@@ -167,73 +162,148 @@ class GlmTui(FrontApp):
         """Keep everything and leave."""
         self._told_to_end(signal.SIGHUP)
 
-    # --- messages and commands ---
+    # --- what the session tells ---
 
-    def submit(self, text: str) -> None:
-        """Send what was written, or do it if it is a command."""
-        self.desk.keep_draft()  # it is no longer one; sending may give the conversation its file
-        line = commands.parse(text)
-        if line is None:
-            self.desk.prompts.add(text)
-            self.run_worker(self.controller.submit(commands.message(text)))
-        elif line.command is None:
-            self.chat.write(text.strip())
-            self.chat.notice(commands.unknown(line.name), "warning")
-        else:
-            self.desk.prompts.add(text)
-            self.run_command(line.name, line.argument)
+    def _on_session_event(self, event: SessionEvent) -> None:
+        from glmtui.session import events as told
 
-    def run_command(self, name: str, argument: str = "") -> None:
-        """Do what a slash command does."""
-        command = commands.BY_NAME[name]
-        if command.needs_argument and not argument:
-            self.chat.notice(f"`{command.usage}`: {_(command.help)}", "warning")
-        else:
-            self.do(command.handler(self, argument))
+        match event:
+            case told.SettingsChanged():
+                self._settings_changed(event.keys)
+            case told.ModelsChanged():
+                self._draw_models()
+            case told.LoadRefused(absent) if absent is not None:
+                self._show_models(absent)
 
-    def do(self, work: Awaitable[None]) -> None:
-        """Do something that may take a while or open a dialog; what a person can act on is shown to them."""
-        self.run_worker(self._guarded(work), group="commands")
+    def _settings_changed(self, keys: frozenset[str]) -> None:
+        settings = self.settings
+        if "keys" in keys:
+            self.set_keymap(dict(settings.keys))
+            self.chat.update_hints()
+        if "ui.theme" in keys:
+            self.themes.choose(str(settings["ui.theme"]))
+            if self.theme != settings["ui.theme"]:
+                self.session.notice(self.themes.problems[-1], "warning")
+        if "ui.language" in keys:
+            self.do(self._rebuild())
+        if "ui.send_key" in keys:
+            self.chat.composer.enter_sends = settings["ui.send_key"] == "enter"
+            self.chat.update_hints()
+        if keys & {"ui.history_pane", "ui.settings_pane"}:
+            self.chat.apply_panes()
 
-    async def _guarded(self, work: Awaitable[None]) -> None:
-        try:
-            await work
-        except UserError as error:
-            self.chat.notice(tell(error), "error")
-
-    # --- settings ---
-
-    async def change_setting(self, key: str, value: object) -> None:
-        """Save a setting and do what follows from it."""
-        await self.preferences.change(key, value)
-
-    async def type_setting(self, key: str, text: str) -> None:
-        """Change a setting to what a person typed; ``default`` goes back to the default."""
-        if text.strip().lower() == "default":
-            await self.preferences.reset(named(key).key)
-        else:
-            await self.change_setting(named(key).key, named(key).parse(text))
-
-    async def rebuild(self) -> None:
+    async def _rebuild(self) -> None:
         """Make the screen again, in another language."""
         text = self.chat.composer.text
-        await self.controller.view_anew(self.chat.rebuild)
+        await self.session.rebuild(self.chat.rebuild)
         self.chat.composer.text = text
 
     def _measure_memory(self) -> None:
         from glmtui.engine.usage import usage
 
-        info = self.controller.status.info
-        self.chat.status_line.show_usage(usage(info.device if info else "cpu"))
+        info = self.session.state.info
+        self.chat.status_line.show_usage(usage(info.device if info and info.device else "cpu"))
 
     async def _watch_files(self) -> None:
-        await self.preferences.look()
-        await self.desk.take_in()
+        if self.session.preferences.reread():
+            self._tell_problems()
+        await self.session.reread()
         if self.themes.changed():
             self.themes.choose(str(self.settings["ui.theme"]))
             self.refresh_css()
             for problem in self.themes.problems:
-                self.say(problem, warning=True)
+                self.say(problem, "warning")
+
+    def _tell_problems(self) -> None:
+        from glmtui.session.preferences import problems
+
+        for problem in problems(self.settings):
+            self.session.notice(problem, "warning")
+
+    # --- what the session needs (`Ui`), besides `SessionApp` ---
+
+    def submit(self, text: str, attached: tuple[AttachedFile, ...] = ()) -> None:
+        """Send what was written, or do it if it is a command."""
+        self.run_worker(self.session.enter(text, attached), group="commands")
+
+    def say(self, text: str, kind: Kind = "info", *, markdown: bool = False) -> None:
+        """Say something short, for a moment; a longer text stays among the messages."""
+        if markdown:
+            self.chat.say_markdown(text)
+        else:
+            super().say(text, kind)
+
+    def draft(self) -> str:
+        """What is in the composer."""
+        return self.chat.composer.text
+
+    def put_draft(self, text: str) -> None:
+        """Put text into the composer."""
+        self.chat.write(text)
+
+    async def show(self, view: View, argument: str = "") -> None:
+        """Show a pane or a dialog; hide the pane if it is there."""
+        match view:
+            case "help":
+                self._show_help("commands")
+            case "keys":
+                from glmtui.tui.screens.keys import KeysScreen
+
+                await self.push_screen(KeysScreen())
+            case "conversations":
+                await self.chat.toggle_history()
+            case "settings":
+                await self.chat.toggle_settings()
+            case "search":
+                await self.chat.search(argument)
+            case "trash":
+                await self.chat.show_trash()
+            case "presets":
+                await self._show_presets()
+            case "themes":
+                from glmtui.tui.screens.themes import ThemeScreen
+
+                await self.push_screen_wait(ThemeScreen(self.themes.files))
+            case "models":
+                self._show_models(argument or None)
+            case "queue":
+                self.chat.toggle_queue()
+
+    async def _show_presets(self) -> None:
+        """Choose a preset, save the present values as one, or delete some."""
+        from glmtui.tui.screens.presets import PresetScreen
+
+        match await self.push_screen_wait(PresetScreen()):
+            case ("use", name):
+                self.session.preferences.use_preset(name)
+            case ("save", _name):
+                if typed := await self.ask(_("Save the present values as")):
+                    await self.session.run("preset", f"save {typed}")
+
+    def _show_help(self, first: Literal["keys", "commands"]) -> None:
+        """Show all keys and commands, with those that are asked for at the top."""
+        from glmtui.tui.screens.help import HelpScreen
+
+        self.push_screen(HelpScreen(self.chat.scope(), self.settings.keys, first=first))
+
+    def _show_models(self, wanted: str | None = None) -> None:
+        """Show the models there are, at `wanted`; the one that is chosen is loaded."""
+        from glmtui.tui.screens.models import ModelsScreen
+
+        def take(source: str | None) -> None:
+            if source is not None:
+                with self.session.saying_errors():
+                    self.session.preferences.set("model.source", source or None)
+
+        if not isinstance(self.screen, ModelsScreen):
+            self.push_screen(ModelsScreen(wanted), take)
+
+    def _draw_models(self) -> None:
+        from glmtui.tui.screens.models import ModelsScreen
+
+        for screen in self.screen_stack:
+            if isinstance(screen, ModelsScreen):
+                screen.draw()
 
     # --- actions ---
 
@@ -243,75 +313,44 @@ class GlmTui(FrontApp):
 
     def action_help(self) -> None:
         """Help for where one is."""
-        self.show_help("keys")
-
-    def show_help(self, first: Literal["keys", "commands"]) -> None:
-        """Show all keys and commands, with those that are asked for at the top."""
-        from glmtui.tui.screens.help import HelpScreen
-
-        self.push_screen(HelpScreen(self.chat.scope(), self.settings.keys, first=first))
-
-    def show_models(self, wanted: str | None = None) -> None:
-        """Show the models there are, at `wanted`; the one that is chosen is loaded."""
-        from glmtui.tui.screens.models import ModelsScreen
-
-        def take(source: str | None) -> None:
-            if source is not None:
-                self.do(self.change_setting("model.source", source or None))
-
-        if not isinstance(self.screen, ModelsScreen):
-            self.push_screen(ModelsScreen(self.shelf, wanted), take)
-
-    def _take_beside(self, event: Event) -> bool:
-        """Let the list of models and the download know; the status line shows how far that is."""
-        taken = self.shelf.handle(event)
-        running = self.shelf.download
-        self.chat.status_line.show_download((running.source, running.fraction) if running else None)
-        return taken
-
-    def _load_refused(self, event: Failed) -> None:
-        """Show the settings that were put back, and offer what can be downloaded."""
-        self.settings_changed()
-        if event.absent is not None:
-            self.show_models(event.absent)
+        self._show_help("keys")
 
     def action_stop(self) -> None:
-        """Stop the answer; else close what lies over the chat, go back to the composer, stop the load.
+        """Cancel the answer; else close what lies over the chat, go back to the composer, cancel the load.
 
-        It goes the way of what is sent, so that what was sent before it is there to be stopped.
+        It goes the way of what is sent, so that what was sent before it is there to be cancelled.
         """
         away = self.chat.scope() != "composer"
         self.chat.composer.post_message(Composer.AfterSent(lambda: self._stop(away)))
 
     async def _stop(self, away: bool) -> None:
-        if self.controller.answering or not (self.chat.close_overlays() or away):
-            self.controller.stop()
-        self.controller.edit(None)
+        if self.session.answering or not (self.chat.close_overlays() or away):
+            self.session.stop()
+        self.session.edit_no_more()
         self.chat.composer.focus()
 
     async def action_interrupt(self) -> None:
-        """Stop what runs; twice within two seconds: quit."""
+        """Cancel what runs; twice within two seconds: quit."""
         from time import monotonic
 
         now = monotonic()
         if now - self._interrupted < self.INTERRUPT_SECONDS:
-            await self.action_quit()
+            self.quit()
             return
         self._interrupted = now
         self.chat.composer.post_message(Composer.AfterSent(self._interrupt))
 
     async def _interrupt(self) -> None:
-        if not self.controller.stop():
+        if not self.session.stop():
             self.say(_("Ctrl+C again quits."))
 
     def action_unqueue(self) -> None:
-        """Take the last waiting message back."""
-        if (text := self.controller.unqueue()) is not None:
-            self.chat.restore(text)
+        """Take the last queued message back."""
+        self.session.unqueue()
 
     def action_queue(self) -> None:
-        """Go to the waiting messages, or back."""
-        self.show_queue()
+        """Go to the queued messages, or back."""
+        self.chat.toggle_queue()
 
     def action_next_pane(self) -> None:
         """Go to the next pane."""
@@ -323,24 +362,3 @@ class GlmTui(FrontApp):
 
         if not isinstance(self.screen, CommandPalette):
             self.push_screen(CommandPalette(placeholder=_("Search the commands"), id="--command-palette"))
-
-    # --- what is made of several of these (`Front`) ---
-
-    @property
-    def full_screen(self) -> GlmTui:
-        """This."""
-        return self
-
-    async def show_presets(self) -> None:
-        """Choose a preset, save the present values as one, or delete some."""
-        from glmtui.session.slash import handlers
-        from glmtui.tui.screens.presets import PresetScreen
-
-        match await self.push_screen_wait(PresetScreen(self.settings)):
-            case ("use", name):
-                handlers.use_preset(self, name)
-            case ("save", _name):
-                if typed := await self.ask(_("Save the present values as")):
-                    handlers.save_preset(self, typed)
-            case None:  # some may have been deleted
-                self.settings_changed()

@@ -16,7 +16,7 @@ from glmtui.session.slash.registry import COMMANDS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from glmtui.tui.app import GlmTui
+    from glmtui.tui.session_app import SessionApp
 
 OFFERED = 30
 """The most completions of one command that the palette lists."""
@@ -47,18 +47,18 @@ class CommandProvider(Provider):
                 yield Hit(score, shown, run, text=text, help=escape(help_text))
 
     def _all(self) -> Iterator[tuple[str, str, Callable[[], None]]]:
-        app: GlmTui = self.app  # type: ignore[assignment]
+        app: SessionApp = self.app  # type: ignore[assignment]
         for command in COMMANDS:
             if not command.shown:
                 continue
             yield command.usage, _(command.help), self._run(command.name, "", ask=command.needs_argument)
             if command.completer and command.name in ("theme", "quant", "device", "language", "preset"):
-                for offer in list(command.completer(app, ""))[:OFFERED]:
+                for offer in list(command.completer(app.session, ""))[:OFFERED]:
                     text = f"/{command.name} {offer.text}".rstrip()
                     yield text, offer.description or _(command.help), self._run(command.name, offer.text)
 
     def _run(self, name: str, argument: str, *, ask: bool = False) -> Callable[[], None]:
-        app: GlmTui = self.app  # type: ignore[assignment]
+        app: SessionApp = self.app  # type: ignore[assignment]
         if ask:
-            return partial(app.chat.write, f"/{name} ")
+            return partial(app.session.ui.put_draft, f"/{name} ")
         return partial(app.run_command, name, argument)

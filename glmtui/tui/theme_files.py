@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from glmtui.tui.themes import ThemeFile
 
 
-class ThemeShelf:
+class ThemeFiles:
     """The themes that can be chosen."""
 
     def __init__(self, app: App[None]) -> None:

@@ -3,40 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from glmtui import paths
 from glmtui.errors import UserError
 from glmtui.i18n import _, tell
+from glmtui.session.slash.command import Completer, Offer
+from glmtui.session.themes import titles
 
 if TYPE_CHECKING:
-    from glmtui.session.ui import Front
+    from glmtui.session.chat_session import ChatSession
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """One thing the argument could be."""
-
-    text: str
-    description: str = ""
-
-
-Completer = Callable[["Front", str], Iterable[Offer]]
-"""Given what was typed of the argument, what it could become; the whole argument each time."""
 MOST_FILES = 200
 
 
 def choices(*names: str) -> Completer:
     """Complete from a few fixed words."""
-    return lambda _app, typed: [Offer(name) for name in names if name.startswith(typed)]
+    return lambda _session, typed: [Offer(name) for name in names if name.startswith(typed)]
 
 
 def setting(key: str) -> Completer:
     """Complete with the choices of a setting."""
 
-    def complete(_app: Front, typed: str) -> Sequence[Offer]:
+    def complete(_session: ChatSession, typed: str) -> Sequence[Offer]:
         from glmtui.settings.settings import BY_KEY
 
         return [Offer(choice) for choice in BY_KEY[key].choices if choice.startswith(typed)]
@@ -44,14 +35,12 @@ def setting(key: str) -> Completer:
     return complete
 
 
-def commands(_app: Front, typed: str) -> Sequence[Offer]:
+def commands(session: ChatSession, typed: str) -> Sequence[Offer]:
     """Complete with the names of commands."""
-    from glmtui.session.slash.registry import COMMANDS
-
-    return [Offer(c.name, _(c.help)) for c in COMMANDS if c.name.startswith(typed.lstrip("/"))]
+    return [Offer(c.name, _(c.help)) for c in session.commands if c.name.startswith(typed.lstrip("/"))]
 
 
-def settings(_app: Front, typed: str) -> Sequence[Offer]:
+def settings(_session: ChatSession, typed: str) -> Sequence[Offer]:
     """Complete with the names of settings, then with their choices; also behind ``here``."""
     from glmtui.settings.settings import BY_KEY, SCHEMA
 
@@ -69,49 +58,49 @@ def settings(_app: Front, typed: str) -> Sequence[Offer]:
     return [Offer(f"{head}{key} {choice}") for choice in values if choice.startswith(value)]
 
 
-def presets(app: Front, typed: str) -> Sequence[Offer]:
+def presets(session: ChatSession, typed: str) -> Sequence[Offer]:
     """Complete with the presets and what can be done with them."""
-    known = app.settings.presets
+    known = session.settings.presets
     if typed.startswith("delete "):
         return [
             Offer(f"delete {name}")
             for name in known
-            if not app.settings.is_shipped(name) and name.startswith(typed.removeprefix("delete "))
+            if not session.settings.is_shipped(name) and name.startswith(typed.removeprefix("delete "))
         ]
     verbs = [Offer("save ", _("keep the present values under a name")), Offer("delete ", _("forget one"))]
-    titles = {name: tell(app.settings.preset_title(name)) for name in known}
+    titles = {name: tell(session.settings.preset_title(name)) for name in known}
     offers = [*(Offer(name, title if title != name else "") for name, title in titles.items()), *verbs]
     return [offer for offer in offers if offer.text.startswith(typed)]
 
 
-def themes(app: Front, typed: str) -> Sequence[Offer]:
+def themes(_session: ChatSession, typed: str) -> Sequence[Offer]:
     """Complete with the names of themes."""
     return [
         Offer(name, _(title))
-        for name, title in app.theme_titles.items()
+        for name, title in titles().items()
         if typed.lower() in name or typed.lower() in title.lower()
     ]
 
 
-def files(_app: Front, typed: str) -> Sequence[Offer]:
+def files(_session: ChatSession, typed: str) -> Sequence[Offer]:
     """Complete with files and folders."""
     return list(_entries(typed, folders_only=False))
 
 
-def models(app: Front, typed: str) -> Sequence[Offer]:
+def models(session: ChatSession, typed: str) -> Sequence[Offer]:
     """Complete with the built-in model, the models on this machine, and folders."""
     offers = [Offer("nano", _("the small built-in model"))]
-    if app.full_screen is not None:
-        shelf = app.full_screen.shelf
-        if shelf.models is None:
-            shelf.refresh()  # it is there at the next key
-        here = [entry for entry in shelf.models.entries if entry.place != "absent"] if shelf.models else []
+    found = session.models.models
+    if found is None:
+        session.models.refresh()  # it is there at the next key
+    else:
+        here = (entry for entry in found.entries if entry.place != "absent")
         offers += [Offer(entry.source, entry.format) for entry in here if entry.source]
-    found = [offer for offer in offers if typed.lower() in offer.text.lower()]
-    return [*found, *_entries(typed, folders_only=True)]
+    fitting = [offer for offer in offers if typed.lower() in offer.text.lower()]
+    return [*fitting, *_entries(typed, folders_only=True)]
 
 
-def prefixes(_app: Front, typed: str) -> Sequence[Offer]:
+def prefixes(_session: ChatSession, typed: str) -> Sequence[Offer]:
     """Complete with the folders of P-tuning checkpoints, and with ``none``."""
     none = [Offer("none", _("no prefix"))] if "none".startswith(typed) else []
     return [*none, *_entries(typed, folders_only=True)]

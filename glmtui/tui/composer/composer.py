@@ -17,6 +17,7 @@ from textual.widgets import TextArea
 
 from glmtui.errors import UserError
 from glmtui.i18n import _, ngettext, tell
+from glmtui.session.attached_file import AttachedFile
 from glmtui.text.clean import clean, one_line
 from glmtui.tui.bindings import bindings
 from glmtui.tui.composer import mentions
@@ -30,8 +31,8 @@ Files = Callable[[str], Sequence[Completion]]
 
 It is called in a thread of its own: a folder may be large, or far away.
 """
-Take = Callable[[str], tuple[str, str]]
-"""Given a path: a label and what to send. Raises `UserError` where the file is not fit to be sent."""
+Take = Callable[[str], tuple[str, AttachedFile]]
+"""Given a path: a label and the file. Raises `UserError` where the file is not fit to be sent."""
 FOUND = 50
 """The most earlier prompts that a search offers."""
 
@@ -51,10 +52,11 @@ class Composer(Vertical):
 
     @dataclass
     class Submitted(Message):
-        """The person sent `text` (folded pastes in full, not blank)."""
+        """The person sent `text` (folded pastes in full, not blank), and files with it."""
 
         composer: Composer
         text: str
+        attached: tuple[AttachedFile, ...] = ()
 
         @property
         def control(self) -> Composer:
@@ -190,11 +192,11 @@ class Composer(Vertical):
 
     def send(self) -> None:
         """Send what is written, unless it is blank."""
-        text = self.text
+        text, attached = self.prompt.folds.sent(self.prompt.text)
         if text.strip():
-            self.prompt.remember(text)
+            self.prompt.remember(self.text)
             self.text = ""
-            self.post_message(self.Submitted(self, text))
+            self.post_message(self.Submitted(self, text, attached))
 
     # --- the popup ---
 
@@ -282,11 +284,11 @@ class Composer(Vertical):
             return
         try:
             assert self.take_file is not None
-            words, whole = self.take_file(path)
+            words, file = self.take_file(path)
         except UserError as error:
             self.notify(tell(error), severity="error", markup=False)
             return
-        self.prompt.put_for(typed, words, whole)
+        self.prompt.put_file(typed, words, file)
 
     def _take_named(self) -> bool:
         """Take the file whose whole name is written before those that may be meant were found."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from glmtui import paths
 from glmtui.errors import UserError
 from glmtui.i18n import _
+from glmtui.session.attached_file import AttachedFile
 from glmtui.text.encodings import read_text
 from glmtui.text.units import size
 
@@ -80,8 +81,8 @@ def is_file(path: str) -> bool:
         return False
 
 
-def take(path: str, limit: int) -> tuple[str, str]:
-    """Return a label for the file at `path` (its name and size in tokens) and what to send of it.
+def take(path: str, limit: int) -> tuple[str, AttachedFile]:
+    """Return a label for the file at `path` (its name and size in tokens), and the file.
 
     Args:
         path: as typed or offered.
@@ -99,9 +100,8 @@ def take(path: str, limit: int) -> tuple[str, str]:
                 path=path, tokens=f"{tokens:,}", limit=f"{limit:,}"
             )
         )
-    fence = "`" * max(3, *(len(run) + 1 for run in re.findall(r"`{3,}", text)), 0)
     label = _("{name}, about {tokens} tokens").format(name=file.name, tokens=f"{tokens:,}")
-    return label, f"{file.name}:\n{fence}\n{text}\n{fence}"
+    return label, AttachedFile(path, str(file.absolute()), text)
 
 
 def estimate(text: str) -> int:

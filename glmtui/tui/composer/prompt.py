@@ -13,10 +13,11 @@ from textual.widgets import TextArea
 from textual.widgets.text_area import Location, Selection
 
 from glmtui.i18n import N_
+from glmtui.session.attached_file import AttachedFile, quote_file
 from glmtui.text.clean import clean
 from glmtui.text.word_boundaries import next_character, next_word, previous_character, previous_word
+from glmtui.tui.composer.folds import Folds
 from glmtui.tui.textual_patches import wrapping
-from glmtui.tui.transcript.folds import Folds
 
 HISTORY_LIMIT = 1000
 """Prompts that are remembered."""
@@ -110,11 +111,12 @@ class Prompt(TextArea):
         if text:
             self.insert_text(self.folds.fold(text))
 
-    def put_for(self, typed: str, words: str, whole: str) -> None:
-        """Put something folded in the place of what was typed before the cursor."""
+    def put_file(self, typed: str, words: str, file: AttachedFile) -> None:
+        """Put a file, folded to `words`, in the place of what was typed before the cursor."""
         row, column = self.cursor_location
         start = (row, column - len(typed))
-        self.replace(self.folds.keep(words, whole), start, (row, column), maintain_selection_offset=False)
+        folded = self.folds.keep(words, quote_file(file.name, file.text), file)
+        self.replace(folded, start, (row, column), maintain_selection_offset=False)
 
     def unfold(self) -> bool:
         """Show all that is folded in full; return whether there was something. Undo folds it again."""

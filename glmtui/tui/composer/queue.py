@@ -20,7 +20,7 @@ from glmtui.tui.bindings import bindings
 from glmtui.tui.cells import cell
 
 if TYPE_CHECKING:
-    from glmtui.session.message_queue import Waiting
+    from glmtui.session.message_queue import QueuedMessage
 
 BUTTONS = (("↑", "earlier"), ("✕", "cancel"))
 """At the end of each line; a click anywhere else on it takes the message back."""
@@ -52,9 +52,9 @@ class QueueStrip(Widget, can_focus=True):
         self._key = ""
         self._first = 0
 
-    def show(self, waiting: Sequence[Waiting], key: str) -> None:
+    def show(self, waiting: Sequence[QueuedMessage], key: str) -> None:
         """Show these; `key` opens the queue."""
-        shown = [(one_line(item.text[:LONGEST]), item.held) for item in waiting]
+        shown = [(one_line(item.text[:LONGEST]), item.on_hold) for item in waiting]
         if (shown, key) == (self._waiting, self._key):
             return
         self._waiting, self._key = shown, key

@@ -11,14 +11,14 @@ from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
+from textual.message import Message as TextualMessage
 from textual.timer import Timer
 from textual.widgets._toast import ToastRack
 
 from glmtui.i18n import _
+from glmtui.session import events as told
 from glmtui.session import keys
-from glmtui.session.own_settings import own
-from glmtui.session.slash import registry as commands
-from glmtui.session.view import AnswerHandle, Kind
+from glmtui.session.events import SessionState
 from glmtui.text.clean import one_line
 from glmtui.tui.composer import mentions
 from glmtui.tui.composer.completion import Completion
@@ -31,12 +31,16 @@ from glmtui.tui.settings_pane.rows import PresetRow, Row, SettingRow
 from glmtui.tui.status.bars import KeyHints, TitleBar
 from glmtui.tui.status.line import StatusLine
 from glmtui.tui.textual_patches.compositor import WholeGlyphs
+from glmtui.tui.transcript.message import AnswerView
 from glmtui.tui.transcript.transcript import Transcript
 from glmtui.tui.transcript.welcome import Suggestion, Welcome
 
 if TYPE_CHECKING:
-    from glmtui.chat.conversation import Message
-    from glmtui.tui.app import GlmTui
+    from glmtui.chat.library import Library
+    from glmtui.session.attached_file import AttachedFile
+    from glmtui.session.events import SessionEvent
+    from glmtui.settings.settings import Settings
+    from glmtui.tui.session_app import SessionApp
 
 MEASURE = 96
 """The widest text, in cells: longer lines are hard to read."""
@@ -56,29 +60,38 @@ class ChatColumn(Vertical):
 
 
 class ChatScreen(PaneScreen):
-    """Lays out the panes and shows what the controller says: it is the controller's `ChatView`."""
+    """Lays out the panes, shows what the session tells, and passes on what the person wants."""
 
     AUTO_FOCUS = "Prompt"
-    app: GlmTui
+    app: SessionApp
 
-    def __init__(self, app: GlmTui) -> None:
+    class SessionNews(TextualMessage):
+        """The session told something that takes its turn with what the transcript is doing."""
+
+        def __init__(self, event: SessionEvent) -> None:
+            super().__init__()
+            self.event = event
+
+    def __init__(self, settings: Settings, library: Library) -> None:
         super().__init__()
         self._compositor = WholeGlyphs()
         self._count_timer: Timer | None = None
         self._finder = mentions.FileFinder()
-        self._build(app)
+        self._library = library
+        self._state = SessionState()
+        self._answer: AnswerView | None = None
+        self._build(settings)
 
-    def _build(self, app: GlmTui) -> None:
-        settings = app.settings
-        self.history = HistoryPane(app.library)
-        self.settings_pane = SettingsPane(settings, own=lambda: own(app))
+    def _build(self, settings: Settings) -> None:
+        self.history = HistoryPane(self._library)
+        self.settings_pane = SettingsPane(settings, own=lambda: self.app.session.preferences.own())
         self.title_bar = TitleBar()
         self.welcome = Welcome()
         self.transcript = Transcript(id="transcript")
         self.queue_strip = QueueStrip()
         self.composer = Composer(
             completions=self._completions, files=self._files, take_file=self._take_file,
-            history=app.desk.prompts.entries(), enter_sends=settings["ui.send_key"] == "enter", id="composer",
+            enter_sends=settings["ui.send_key"] == "enter", id="composer",
         )  # fmt: skip
         self.hints = KeyHints()
         self.status_line = StatusLine()
@@ -112,8 +125,11 @@ class ChatScreen(PaneScreen):
 
     async def rebuild(self) -> None:
         """Make everything anew, in the language that is now in use."""
-        self._build(self.app)
+        history, self._answer = self.composer.history, None
+        self._build(self.app.settings)
+        self.composer.history = history
         await self.recompose()
+        self._show_state()
         self.composer.focus()
 
     # --- the composer ---
@@ -123,14 +139,9 @@ class ChatScreen(PaneScreen):
         self.composer.text = text
         self.composer.focus()
 
-    def edit(self, message_id: str) -> None:
-        """Put a message into the composer; sending it makes another version."""
-        self.app.controller.edit(message_id)
-        self.write(self.app.controller.conversation.messages[message_id].text)
-
     @on(Composer.Submitted)
     def _submitted(self, event: Composer.Submitted) -> None:
-        self.app.submit(event.text)
+        self.app.run_worker(self.app.session.enter(event.text, event.attached), group="commands")
 
     @on(Composer.AfterSent)
     def _after_sent(self, event: Composer.AfterSent) -> None:
@@ -138,19 +149,17 @@ class ChatScreen(PaneScreen):
 
     @on(QueueStrip.Wanted)
     def _queue_wanted(self, event: QueueStrip.Wanted) -> None:
-        controller = self.app.controller
+        session = self.app.session
         match event.action:
             case "edit":
-                if (text := controller.unqueue(event.number)) is not None:
-                    self.restore(text)
+                session.unqueue(event.number)
             case "cancel":
-                if controller.drop(event.number):
-                    self.app.say(_("Cancelled. /undo brings it back."))
+                session.cancel_queued(event.number)
             case "earlier" | "later":
-                controller.move(event.number, -1 if event.action == "earlier" else 1)
+                session.move_queued(event.number, -1 if event.action == "earlier" else 1)
             case "send" | "send_all":
                 number = event.number if event.action == "send" else None
-                self.app.run_worker(controller.send_waiting(number))
+                self.app.do(session.send_queued(number))
             case "back":
                 self.composer.focus()
 
@@ -164,7 +173,7 @@ class ChatScreen(PaneScreen):
     @on(Suggestion.Taken)
     def _suggested(self, event: Suggestion.Taken) -> None:
         self.composer.focus()
-        self.app.submit(event.text)
+        self.app.run_worker(self.app.session.enter(event.text), group="commands")
 
     @on(Composer.Changed)
     def _count_later(self) -> None:
@@ -173,104 +182,89 @@ class ChatScreen(PaneScreen):
         self._count_timer = self.set_timer(DRAFT_DELAY, self._count)
 
     def _count(self) -> None:
-        self.app.desk.keep_draft()
-        draft = self.composer.text
-        self.app.controller.measure(draft if commands.parse(draft) is None else "")
+        self.app.session.draft_changed(self.composer.text)
 
     def _completions(self, before: str) -> Sequence[Completion]:
+        session = self.app.session
         return [
             Completion(text, description, label=label)
-            for text, description, label in commands.offers(self.app, before)
+            for text, description, label in session.commands.offers(session, before)
         ]
 
     def _files(self, name: str) -> Sequence[Completion]:
         return [Completion(file.path, file.size) for file in self._finder.find(name)]
 
-    def _take_file(self, path: str) -> tuple[str, str]:
-        return mentions.take(path, self.app.controller.status.limit)
+    def _take_file(self, path: str) -> tuple[str, AttachedFile]:
+        return mentions.take(path, self._state.limit)
 
-    # --- what the controller says ---
+    # --- what the session tells ---
 
-    async def show(self, messages: Sequence[Message]) -> None:
-        """Show a conversation."""
-        self._set_empty(not messages)
-        await self.transcript.show(messages, branches=self._branches(messages))
+    def on_session_event(self, event: SessionEvent) -> None:
+        """Show it: what is not about the messages at once."""
+        match event:
+            case told.StateChanged():
+                self._state = event.state
+                self._show_state()
+            case told.SettingsChanged() | told.ModelChanged():
+                self.settings_pane.reload()
+            case told.ConversationChanged():
+                self.title_bar.show(event.title)
+                self.settings_pane.reload()
+                self.history.current = event.id
+                self.history.reload()
+                self._count_later()  # there is more or less room now for what is being written
+            case told.ModelsChanged() | told.LoadRefused():
+                pass
+            case _:
+                self.post_message(self.SessionNews(event))
 
-    async def show_changes(self, messages: Sequence[Message]) -> None:
-        """Show what others changed in the conversation."""
-        self._set_empty(not messages)
-        await self.transcript.show_changes(messages, branches=self._branches(messages))
-
-    async def add(self, message: Message) -> None:
-        """Show one more message."""
-        self._set_empty(False)
-        await self.transcript.add(message, branches=self._branches([message]))
-
-    async def begin_answer(self, message: Message) -> AnswerHandle:
-        """Show an answer that will grow."""
-        self._set_empty(False)
-        return await self.transcript.begin_answer(message, branches=self._branches([message]))
-
-    def _branches(self, messages: Sequence[Message]) -> dict[str, tuple[int, int]]:
-        """Which version each message is, of how many, where it has several."""
-        conversation, found = self.app.controller.conversation, {}
-        for message in messages:
-            versions = conversation.siblings(message.id)
-            if len(versions) > 1:
-                found[message.id] = (
-                    [version.id for version in versions].index(message.id) + 1,
-                    len(versions),
-                )
-        return found
-
-    def go_to(self, message_id: str) -> None:
-        """Bring a message into view."""
-        self.call_after_refresh(self.transcript.go_to, message_id)
-
-    def notice(self, text: str, kind: Kind = "info") -> None:
-        """Say something of the app's own in the transcript."""
-        self._set_empty(False)
-        self.call_later(self.transcript.notice, text, kind)
+    @on(SessionNews)
+    async def _show_news(self, news: SessionNews) -> None:
+        transcript, event = self.transcript, news.event
+        match event:
+            case told.ConversationShown():
+                self._answer = None
+                self._set_empty(not event.messages)
+                show = transcript.show_changes if event.changed else transcript.show
+                await show(event.messages, branches=event.versions)
+                if event.opened:
+                    self.close_overlays()
+                    self.composer.focus()
+                if event.focus:
+                    self.call_after_refresh(transcript.go_to, event.focus)
+            case told.MessageAdded():
+                self._set_empty(False)
+                await transcript.add(event.message, branches=event.versions)
+            case told.AnswerBegun():
+                self._set_empty(False)
+                self._answer = await transcript.begin_answer(event.message, branches=event.versions)
+            case told.AnswerGrew() if self._answer is not None:
+                self._answer.append(event.text, thought=event.thought)
+            case told.AnswerEnded():
+                if event.shown and self._answer is not None:
+                    await self._answer.finish(event.message)
+                    self._answer = None
+                if event.message.state in ("done", "length"):
+                    self.app.call_back(event.seconds)
+            case told.Noticed():
+                self._set_empty(False)
+                await transcript.notice(event.text, event.kind)
 
     def say_markdown(self, text: str) -> None:
         """Show a longer text of the app's own."""
         self._set_empty(False)
         self.call_later(self.transcript.notice_markdown, text)
 
-    def restore(self, text: str) -> None:
-        """Put text back into the composer, before what is there."""
-        present = self.composer.text
-        self.write(f"{text}\n{present}" if present.strip() else text)
-
-    def status_changed(self) -> None:
+    def _show_state(self) -> None:
         """Draw the status, the queue and the hints."""
-        controller = self.app.controller
-        self.app.desk.keep_waiting()
-        status = controller.status
-        self.status_line.show(status)
-        self.composer.show_count(status.draft, status.limit - status.used)
-        self.composer.show_editing(controller.editing is not None)
-        self.queue_strip.show(controller.waiting, keys.shown("app.queue", self.app.settings.keys))
+        state = self._state
+        self.status_line.show(state)
+        self.composer.show_count(state.draft, state.limit - state.used)
+        self.composer.show_editing(state.editing is not None)
+        self.queue_strip.show(state.queued, keys.shown("app.queue", self.app.settings.keys))
         self.update_hints()
         if self.welcome.display and self.welcome.is_mounted:
-            self.welcome.show(controller.status)
-
-    def model_changed(self) -> None:
-        """Draw the settings again."""
-        self.settings_pane.reload()
-
-    def conversation_changed(self) -> None:
-        """Draw the title and the list again."""
-        conversation = self.app.controller.conversation
-        self.title_bar.show(conversation.title)
-        self.settings_pane.reload()
-        self.history.current = conversation.id
-        self.history.reload()
-        self._count_later()  # there is more or less room now for what is being written
-
-    def answer_ended(self, seconds: float) -> None:
-        """Call the person back, if the answer was long and they look elsewhere."""
-        self.app.call_back(seconds)
+            self.welcome.show(state)
 
     def update_hints(self) -> None:
         """Show the keys that matter where one is."""
@@ -282,7 +276,7 @@ class ChatScreen(PaneScreen):
 
     def _hints(self) -> Sequence[tuple[str, str, str]]:
         own, scope = self.app.settings.keys, self.scope()
-        stoppable = self.app.link.status.busy or self.app.link.loading
+        stoppable = self._state.busy or self._state.activity == "loading"
         here = [key for key in keys.KEYS if key.scope == scope]
         goes_back = any("escape" in keys.keys_of(key, own) for key in here)
         first = [key for key in keys.KEYS if key.id == "chat.stop" and stoppable and not goes_back]
@@ -310,19 +304,21 @@ class ChatScreen(PaneScreen):
 
     @on(HistoryPane.Chosen)
     def _chosen(self, event: HistoryPane.Chosen) -> None:
-        self.app.do(self.app.desk.open(event.conversation_id, event.message_id))
+        self.app.do(self.app.session.open(event.conversation_id, event.message_id))
 
     @on(HistoryPane.Wanted)
     def _wanted(self, event: HistoryPane.Wanted) -> None:
+        session = self.app.session
         match event.action:
             case "rename":
-                self.app.do(self.app.desk.rename(event.conversation_id))
+                self.app.do(session.rename(event.conversation_id))
             case "delete":
-                self.app.do(self.app.desk.trash(event.conversation_id))
+                self.app.do(session.trash(event.conversation_id))
             case "pin":
-                self.app.do(self.app.desk.pin(event.conversation_id))
+                with session.saying_errors():
+                    session.pin(event.conversation_id)
             case "restore":
-                self.app.do(self.app.desk.restore(event.conversation_id))
+                self.app.do(session.restore(event.conversation_id))
             case "filter":
                 self.app.do(self._choose_filter())
             case command:
@@ -331,7 +327,7 @@ class ChatScreen(PaneScreen):
     async def _choose_filter(self) -> None:
         from glmtui.tui.screens.choice import ChoiceScreen
 
-        models: list[str | None] = [None, *await asyncio.to_thread(self.app.library.models)]
+        models: list[str | None] = [None, *await asyncio.to_thread(self._library.models)]
         rows = [Content(one_line(model) if model else _("All models")) for model in models]
         present = models.index(self.history.model) if self.history.model in models else 0
         chosen = await self.app.push_screen_wait(ChoiceScreen(_("Conversations with"), rows, present))
@@ -339,30 +335,29 @@ class ChatScreen(PaneScreen):
             self.history.show_model(models[chosen])
 
     @on(SettingRow.Changed)
-    async def _setting_changed(self, event: SettingRow.Changed) -> None:
+    def _setting_changed(self, event: SettingRow.Changed) -> None:
         with self.settings_pane.saying_errors():
-            await self.app.preferences.put(event.setting, event.value)
+            self.app.session.preferences.put(event.setting, event.value)
 
     @on(SettingRow.Typed)
-    async def _setting_typed(self, event: SettingRow.Typed) -> None:
+    def _setting_typed(self, event: SettingRow.Typed) -> None:
         with self.settings_pane.saying_errors():
-            await self.app.preferences.put(event.setting, event.setting.parse(event.text))
+            self.app.session.preferences.put(event.setting, event.setting.parse(event.text))
 
     @on(SettingRow.Reset)
-    async def _setting_reset(self, event: SettingRow.Reset) -> None:
+    def _setting_reset(self, event: SettingRow.Reset) -> None:
         with self.settings_pane.saying_errors():
-            await self.app.preferences.clear(event.setting)
+            self.app.session.preferences.clear(event.setting)
 
     @on(SettingRow.Here)
     def _setting_here(self, event: SettingRow.Here) -> None:
         with self.settings_pane.saying_errors():
-            self.app.preferences.toggle_here(event.setting)
+            self.app.session.preferences.toggle_here(event.setting)
 
     @on(PresetRow.Changed)
-    async def _preset_changed(self, event: PresetRow.Changed) -> None:
+    def _preset_changed(self, event: PresetRow.Changed) -> None:
         with self.settings_pane.saying_errors():
-            self.app.settings.apply_preset(event.name)
-            self.settings_pane.reload()
+            self.app.session.preferences.use_preset(event.name)
 
     @on(Row.Pick)
     def _pick(self, event: Row.Pick) -> None:
@@ -370,9 +365,34 @@ class ChatScreen(PaneScreen):
 
     @on(Transcript.MessageAction)
     def _message_action(self, event: Transcript.MessageAction) -> None:
-        from glmtui.tui.transcript.message_actions import perform
-
-        self.app.do(perform(self.app, event.message_id, event.action, event.text))
+        """Do something with one message of the transcript; its text is what to copy or quote."""
+        session, message_id = self.app.session, event.message_id
+        conversation = session.conversation
+        if conversation.is_deleted(message_id):  # a second press came before the first was done
+            return
+        match event.action:
+            case "copy" | "copy_code":
+                self.app.copy(event.text or conversation.messages[message_id].text)
+            case "quote":
+                self.composer.quote(event.text or conversation.messages[message_id].text)
+            case "edit":
+                branch = conversation.branch()
+                ids = [message.id for message in branch]
+                before = branch[: ids.index(message_id) + 1] if message_id in ids else []
+                questions = [message.id for message in before if message.role == "user"]
+                if questions:  # of an answer: what it answers
+                    session.edit(questions[-1])
+            case "regenerate":
+                self.app.do(session.regenerate(message_id))
+            case "continue":
+                self.app.do(session.continue_answer())
+            case "delete":
+                self.app.do(session.delete(message_id))
+            case "previous_branch" | "next_branch":
+                step = 1 if event.action == "next_branch" else -1
+                self.app.do(session.select_version(message_id, step))
+            case _:
+                raise ValueError(event.action)
 
     @on(Transcript.LinkWanted)
     def _link_wanted(self, event: Transcript.LinkWanted) -> None:

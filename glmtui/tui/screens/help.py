@@ -52,13 +52,13 @@ class HelpScreen(Dialog[None]):
 
     def _text(self) -> str:
         from glmtui.session import keys
-        from glmtui.session.slash import registry as commands
+        from glmtui.session.slash.registry import COMMANDS
 
         here: list[Scope] = list(dict.fromkeys([self._scope, "app"]))
         others: list[Scope] = [scope for scope in SCOPES if scope not in here]
         parts = [
             keys.markdown_table(self._overrides, here, names=False),
-            f"### {_('Commands')}\n\n{commands.markdown_table()}",
+            f"### {_('Commands')}\n\n{COMMANDS.markdown()}",
             keys.markdown_table(self._overrides, others, names=False),
         ]
         if self._first == "commands":

@@ -19,8 +19,7 @@ from glmtui.session.keys import BY_ID, KEYS, SCOPES, Key
 from glmtui.tui.screens.dialog import Dialog
 
 if TYPE_CHECKING:
-    from glmtui.tui.app import GlmTui
-    from glmtui.tui.preferences import Preferences
+    from glmtui.tui.session_app import SessionApp
 
 
 class KeysScreen(Dialog[None]):
@@ -30,11 +29,10 @@ class KeysScreen(Dialog[None]):
         ("escape,f1", "give_up", ""), ("plus", "add", ""), ("delete,d", "reset", ""),
         ("j", "move('down')", ""), ("k", "move('up')", ""),
     ]  # fmt: skip
-    app: GlmTui
+    app: SessionApp
 
-    def __init__(self, preferences: Preferences) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._preferences = preferences
         self._waiting: Key | None = None
         """The action whose new key is to be pressed."""
         self._adding = False
@@ -114,7 +112,7 @@ class KeysScreen(Dialog[None]):
     def _bind(self, key: Key, bound: str | None) -> None:
         wrong = ""
         try:
-            self._preferences.bind(key.id, None if bound == key.keys else bound)
+            self.app.session.preferences.bind(key.id, None if bound == key.keys else bound)
         except UserError as error:
             wrong = tell(error)
         self.query_one(OptionList).replace_option_prompt(key.id, self._row(key))

@@ -53,9 +53,7 @@ class LinkScreen(Dialog[None]):
         if address.lower().startswith(SCHEMES):
             self.app.open_url(address)
         else:
-            self.app.say(
-                _("This is no address for a browser: {address}").format(address=address), warning=True
-            )
+            self.app.say(_("This is no address for a browser: {address}").format(address=address), "warning")
 
     def action_copy(self) -> None:
         """Copy the address."""

@@ -18,7 +18,6 @@ from glmtui.i18n import _, tell
 from glmtui.protocol.events import ModelList
 from glmtui.protocol.models import ModelEntry, Quant
 from glmtui.session import keys
-from glmtui.session.model_jobs import ModelShelf
 from glmtui.text.clean import one_line
 from glmtui.text.units import parameters, size
 from glmtui.tui.bindings import bindings
@@ -28,7 +27,8 @@ from glmtui.tui.status.progress import progress
 from glmtui.tui.transcript.prose import Prose
 
 if TYPE_CHECKING:
-    from glmtui.tui.app import GlmTui
+    from glmtui.session.model_jobs import ModelJobs
+    from glmtui.tui.session_app import SessionApp
 
 QUANTS: tuple[Quant, ...] = ("none", "8", "4")
 Question = Literal["download", "remove"]
@@ -59,7 +59,7 @@ class ModelTable(OptionList):
 
     def action_refresh(self) -> None:
         """Look again."""
-        self.models.shelf.refresh()
+        self.models.jobs.refresh()
 
     def action_back(self) -> None:
         """Turn down the question, or stop the download, or close."""
@@ -77,11 +77,10 @@ class ModelsScreen(Dialog[str | None]):
         wanted: the model to begin at; where it is not on this machine, the offer to download it is open.
     """
 
-    app: GlmTui
+    app: SessionApp
 
-    def __init__(self, shelf: ModelShelf, wanted: str | None = None) -> None:
+    def __init__(self, wanted: str | None = None) -> None:
         super().__init__()
-        self.shelf = shelf
         self._wanted = wanted
         self._offers = wanted is not None
         self._asked_of: tuple[Question, ModelEntry] | None = None
@@ -99,20 +98,20 @@ class ModelsScreen(Dialog[str | None]):
 
     def on_mount(self) -> None:
         """Ask for the list and draw it when it comes."""
-        self.shelf.changed = self.draw
-        self.shelf.message = ("", "info")
-        self.shelf.refresh()
+        self.jobs.message = ("", "info")
+        self.jobs.refresh()
         self.table.focus()
         self.draw()
-
-    def on_unmount(self) -> None:
-        """Draw no more."""
-        self.shelf.changed = lambda: None
 
     def on_resize(self, _event: events.Resize) -> None:
         """Lay out anew."""
         self._shown = None
         self.call_after_refresh(self.draw)
+
+    @property
+    def jobs(self) -> ModelJobs:
+        """What knows the models."""
+        return self.app.session.models
 
     @property
     def table(self) -> ModelTable:
@@ -141,9 +140,9 @@ class ModelsScreen(Dialog[str | None]):
             return
         self._asked_of = None
         if question == "remove":
-            self.shelf.remove(entry)
+            self.jobs.remove(entry)
         elif question == "download":
-            self.shelf.start(entry.source or "")
+            self.jobs.start(entry.source or "")
         elif entry.place == "absent" or (entry.place == "hub" and entry.problem):
             self.ask("download")  # of one that is not whole, what is missing
         elif not entry.problem:
@@ -159,7 +158,7 @@ class ModelsScreen(Dialog[str | None]):
             entry.place == "builtin" or (entry.place == "absent" and not entry.part_bytes)
         ):
             return
-        if question == "download" and self.shelf.download is not None:
+        if question == "download" and self.jobs.download is not None:
             return
         self._asked_of = (question, entry)
         self.draw()
@@ -170,7 +169,7 @@ class ModelsScreen(Dialog[str | None]):
 
         def take(folder: str | None) -> None:
             if folder and folder.strip():
-                self.shelf.add(folder.strip())
+                self.jobs.add(folder.strip())
 
         self.app.push_screen(PromptScreen(_("Folder of a model, or of several")), take)
 
@@ -179,7 +178,7 @@ class ModelsScreen(Dialog[str | None]):
         if self._question is not None:
             self._asked_of = None
             self.draw()
-        elif not self.shelf.stop():
+        elif not self.jobs.cancel():
             self.dismiss(None)
 
     @on(OptionList.OptionHighlighted)
@@ -197,12 +196,12 @@ class ModelsScreen(Dialog[str | None]):
     # --- drawing ---
 
     def draw(self) -> None:
-        """Draw what the shelf says now."""
+        """Draw what there is now."""
         if not self.is_mounted or not self.table.size:
             return
-        models = self.shelf.models
-        if models is not None and (models, self.shelf.download is None) != self._shown:
-            self._shown = (models, self.shelf.download is None)
+        models = self.jobs.models
+        if models is not None and (models, self.jobs.download is None) != self._shown:
+            self._shown = (models, self.jobs.download is None)
             self._fill(models)
         self._draw_title(models)
         self._draw_details()
@@ -227,13 +226,13 @@ class ModelsScreen(Dialog[str | None]):
         self.query_one("#models-head", Static).update(self._head())
 
     def _highlight(self, before: ModelEntry | None) -> None:
-        info = self.app.controller.status.info
+        info = self.app.session.state.info
         wanted = self._wanted if self._offers else before.name if before else ""
         for name in (wanted, (info.source or "nano") if info else ""):
             for at, entry in enumerate(self._rows):
                 if entry is not None and name and _is(entry, name):
                     self.table.highlighted = at
-                    if self._offers and entry.place == "absent" and self.shelf.download is None:
+                    if self._offers and entry.place == "absent" and self.jobs.download is None:
                         self.call_after_refresh(self.ask, "download")
                     self._offers = False
                     return
@@ -242,7 +241,7 @@ class ModelsScreen(Dialog[str | None]):
     @property
     def _free(self) -> int:
         """Memory that a model may take: what is free, and what the one that it replaces lets go."""
-        models, info = self.shelf.models, self.app.controller.status.info
+        models, info = self.jobs.models, self.app.session.state.info
         if models is None:
             return 0
         return models.free_memory + (info.memory_bytes if info and info.device == models.device else 0)
@@ -264,7 +263,7 @@ class ModelsScreen(Dialog[str | None]):
 
     def _row(self, entry: ModelEntry) -> Content:
         name, figure, sized = self._columns()
-        info = self.app.controller.status.info
+        info = self.app.session.state.info
         loaded = info is not None and entry.place != "absent" and info.source == entry.source
         mark = ("● ", "$text-success") if loaded else ("! ", "$text-error") if entry.problem else ("  ", "")
         style = "bold $text-primary" if loaded else "$text" if entry.place != "absent" else "$text-muted"
@@ -302,14 +301,14 @@ class ModelsScreen(Dialog[str | None]):
         line.update(Content.assemble(title, " " * space, (free, "$text-muted not bold")))
 
     def _draw_details(self) -> None:
-        details, entry, download = self.query_one("#model-details", Prose), self.chosen, self.shelf.download
+        details, entry, download = self.query_one("#model-details", Prose), self.chosen, self.jobs.download
         details.set_class(self._question is not None, "-asking")
         if self._question is not None and entry is not None:
             details.update(self._asked(self._question, entry))
         elif download is not None:
             details.update(progress(download, details.size.width or 60))
         else:
-            said, kind = self.shelf.message
+            said, kind = self.jobs.message
             lines = [(said, "$text-error" if kind == "error" else "$text-success")] if said else []
             details.update(
                 Content("\n").join([Content.styled(*line) for line in [*lines, *self._about(entry)]])
@@ -317,7 +316,7 @@ class ModelsScreen(Dialog[str | None]):
         self.query_one("#models-keys", Static).update(self._keys(entry))
 
     def _about(self, entry: ModelEntry | None) -> list[tuple[str, str]]:
-        if self.shelf.models is None:
+        if self.jobs.models is None:
             return [(_("Looking …"), "$text-muted")]
         if entry is None:
             return []
@@ -342,15 +341,15 @@ class ModelsScreen(Dialog[str | None]):
         return lines
 
     def _asked(self, question: Question, entry: ModelEntry) -> Content:
-        assert self.shelf.models is not None
+        assert self.jobs.models is not None
         if question == "download":
             missing = max(entry.file_bytes - entry.part_bytes, 0)
             text = _("Download {name} ({size}) from {server} into {folder}, where {free} are free?").format(
                 name=entry.name,
                 size=f"≈ {size(missing)}" if missing else _("its size is not known yet"),
                 server=os.environ.get("HF_ENDPOINT") or "huggingface.co",
-                folder=self.shelf.models.cache,
-                free=size(self.shelf.models.free_disk),
+                folder=self.jobs.models.cache,
+                free=size(self.jobs.models.free_disk),
             )
         elif entry.place == "folder":
             text = _("Take {path} off the list? Its files stay.").format(path=entry.path)
@@ -377,7 +376,7 @@ class ModelsScreen(Dialog[str | None]):
             absent = entry is not None and entry.place == "absent"
             hints = [(key("use"), _("download") if absent else _("load"))]
             hints += [(key("add"), _("add a folder")), (key("remove"), _("delete"))]
-            if self.shelf.download is not None:
+            if self.jobs.download is not None:
                 hints += [(key("back"), _("stop the download")), (key("close"), _("close, and let it go on"))]
             else:
                 hints.append((key("back"), _("close")))

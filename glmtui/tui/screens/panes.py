@@ -18,7 +18,7 @@ from glmtui.tui.transcript.transcript import Transcript
 
 if TYPE_CHECKING:
     from glmtui.settings.settings import Settings
-    from glmtui.tui.app import GlmTui
+    from glmtui.tui.session_app import SessionApp
 
 
 class PaneScreen(Screen[None]):
@@ -28,7 +28,7 @@ class PaneScreen(Screen[None]):
     """Columns below which panes lie over the chat."""
     TINY, LOW = 10, 28
     """Lines below which there is no room for the title either, and for air and hints."""
-    app: GlmTui
+    app: SessionApp
     history: HistoryPane
     settings_pane: SettingsPane
     transcript: Transcript
@@ -107,8 +107,8 @@ class PaneScreen(Screen[None]):
         if self._narrow:
             self.remove_class("-settings" if name == "-history" else "-history")
         else:
-            self.app.settings.set(key, opened)
-            self.settings_pane.reload()
+            with self.app.session.saying_errors():
+                self.app.session.preferences.set(key, opened)
         if not opened:
             self.composer.focus()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -13,10 +13,13 @@ from textual.widgets.option_list import Option
 
 from glmtui.errors import UserError
 from glmtui.i18n import _, tell
-from glmtui.settings.settings import BY_KEY, Settings
+from glmtui.settings.schema import BY_KEY
 from glmtui.text.clean import one_line
 from glmtui.tui.screens.dialog import Dialog
 from glmtui.tui.settings_pane.rows import shown
+
+if TYPE_CHECKING:
+    from glmtui.tui.session_app import SessionApp
 
 SHOWN = ("temperature", "top_p", "top_k", "repetition_penalty")
 """What a row tells of a preset, as far as it holds it."""
@@ -30,9 +33,10 @@ class PresetScreen(Dialog[Choice | None]):
         ("escape", "dismiss", ""), ("s", "choose('save')", ""), ("d,delete", "delete", ""),
     ]  # fmt: skip
 
-    def __init__(self, settings: Settings) -> None:
+    app: SessionApp
+
+    def __init__(self) -> None:
         super().__init__()
-        self._settings = settings
         self._asked = ""
         """The preset that is deleted by another Del."""
 
@@ -47,8 +51,10 @@ class PresetScreen(Dialog[Choice | None]):
 
     def on_mount(self) -> None:
         """Start at the preset in use."""
-        names, options = list(self._settings.presets), self.query_one(OptionList)
-        options.highlighted = names.index(self._settings.preset) if self._settings.preset in names else 0
+        names, options = list(self.app.settings.presets), self.query_one(OptionList)
+        options.highlighted = (
+            names.index(self.app.settings.preset) if self.app.settings.preset in names else 0
+        )
         options.focus()
 
     def on_option_list_option_highlighted(self) -> None:
@@ -66,7 +72,7 @@ class PresetScreen(Dialog[Choice | None]):
         """Hand back what to do with the highlighted preset."""
         at = self.query_one(OptionList).highlighted
         if at is not None:
-            self.dismiss((verb, list(self._settings.presets)[at]))
+            self.dismiss((verb, list(self.app.settings.presets)[at]))
 
     def action_delete(self) -> None:
         """Delete the highlighted preset, when asked twice; say so here, and why not where it stays."""
@@ -74,13 +80,13 @@ class PresetScreen(Dialog[Choice | None]):
         at = options.highlighted
         if at is None:
             return
-        name = list(self._settings.presets)[at]
-        if self._asked != name and not self._settings.is_shipped(name):
+        name = list(self.app.settings.presets)[at]
+        if self._asked != name and not self.app.settings.is_shipped(name):
             self._asked = name
             self._say(_("Del again deletes {name}.").format(name=name))
             return
         try:
-            self._settings.delete_preset(name)
+            self.app.session.preferences.delete_preset(name)
         except UserError as error:
             self._asked = name
             self._say(tell(error))
@@ -95,16 +101,16 @@ class PresetScreen(Dialog[Choice | None]):
         self.query_one("#presets-said", Static).update(text)
 
     def _rows(self) -> list[Option]:
-        return [Option(self._row(name)) for name in self._settings.presets]
+        return [Option(self._row(name)) for name in self.app.settings.presets]
 
     def _row(self, name: str) -> Content:
-        held = self._settings.presets[name]
+        held = self.app.settings.presets[name]
         figures = [
             f"{_(BY_KEY[key].title)} {shown(BY_KEY[key], held[key])}"
             for key in (f"generation.{field}" for field in SHOWN)
             if key in held
         ]
         return Content.assemble(
-            f"{one_line(tell(self._settings.preset_title(name)))}\n",
+            f"{one_line(tell(self.app.settings.preset_title(name)))}\n",
             ("  " + " · ".join(figures), "$text-muted"),
         )

@@ -18,7 +18,7 @@ from glmtui.tui.cells import cell
 from glmtui.tui.screens.dialog import Dialog
 
 if TYPE_CHECKING:
-    from glmtui.tui.app import GlmTui
+    from glmtui.tui.session_app import SessionApp
     from glmtui.tui.themes import ThemeFile
 
 
@@ -26,7 +26,7 @@ class ThemeScreen(Dialog[None]):
     """A list of themes with live preview: Enter keeps, Esc goes back to the one before."""
 
     BINDINGS: ClassVar[list[BindingType]] = [("escape", "give_up", "")]
-    app: GlmTui
+    app: SessionApp
 
     def __init__(self, files: Mapping[str, ThemeFile]) -> None:
         super().__init__()
@@ -60,10 +60,11 @@ class ThemeScreen(Dialog[None]):
         if event.option_id:
             self.app.theme = event.option_id
 
-    async def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """Keep."""
         if event.option_id:
-            await self.app.change_setting("ui.theme", event.option_id)
+            with self.app.session.saying_errors():
+                self.app.session.preferences.set("ui.theme", event.option_id)
         self.dismiss(None)
 
     def action_give_up(self) -> None:

@@ -11,7 +11,7 @@ from textual.widget import Widget
 
 from glmtui.engine.usage import Usage
 from glmtui.i18n import _
-from glmtui.session.model_link import ChatStatus
+from glmtui.session.events import SessionState
 from glmtui.session.stats import model_title
 from glmtui.text.units import duration, size
 
@@ -37,24 +37,17 @@ def wandering_bar(tick: int, width: int, filled: str, empty: str) -> Content:
 
 
 class StatusLine(Widget):
-    """Draws a `ChatStatus`; leaves out what matters least when there is little room."""
+    """Draws a `SessionState`; leaves out what matters least when there is little room."""
 
     tick: reactive[int] = reactive(0)
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(id="status")
-        self._status = ChatStatus()
+        self._status = SessionState()
         self._usage: Usage | None = None
         self._clock = clock
-        self._download: tuple[str, float] | None = None
 
-    def show_download(self, download: tuple[str, float] | None) -> None:
-        """Draw which model is being downloaded and how much of it, 0 to 1, is here."""
-        if download != self._download:
-            self._download = download
-            self.refresh()
-
-    def show(self, status: ChatStatus) -> None:
+    def show(self, status: SessionState) -> None:
         """Draw this."""
         self._status = status
         self.refresh()
@@ -129,8 +122,8 @@ class StatusLine(Widget):
         """Figures with how readily they are left out."""
         status = self._status
         parts: list[tuple[int, Content]] = []
-        if self._download is not None:
-            name, fraction = self._download
+        if status.download is not None:
+            name, fraction = status.download
             parts.append((0, Content.assemble((f"↓ {name}", "$text-primary"), f" {fraction:.0%}")))
         if self._usage:
             parts.append((5, _figure(_("memory"), size(self._usage.main))))

@@ -16,12 +16,12 @@ from textual.widgets import Static
 
 from glmtui.i18n import N_, _
 from glmtui.session.keys import shown
-from glmtui.session.model_link import ChatStatus
 from glmtui.session.stats import model_title
 from glmtui.tui.transcript.prose import Prose
 
 if TYPE_CHECKING:
-    from glmtui.tui.app import GlmTui
+    from glmtui.session.events import SessionState
+    from glmtui.tui.session_app import SessionApp
 
 LOGO = """\
 █▀▀▀ █    █▄ ▄█ ▀█▀ █  █ █
@@ -71,7 +71,7 @@ class Suggestion(Widget, can_focus=True):
 class Welcome(Vertical):
     """Stands where the transcript will be."""
 
-    app: GlmTui
+    app: SessionApp
 
     def __init__(self) -> None:
         super().__init__(id="welcome")
@@ -85,11 +85,11 @@ class Welcome(Vertical):
             for text in SUGGESTIONS:
                 yield Suggestion(_(text))
 
-    def show(self, status: ChatStatus) -> None:
+    def show(self, status: SessionState) -> None:
         """Say which model answers here."""
         self.query_one("#welcome-model", Prose).update(self._model(status))
 
-    def _model(self, status: ChatStatus) -> str:
+    def _model(self, status: SessionState) -> str:
         if status.activity in ("starting", "loading"):
             return _("The model is being loaded. You can write already.")
         if status.info is None:

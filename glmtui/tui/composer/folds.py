@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from glmtui.i18n import ngettext
+from glmtui.session.attached_file import AttachedFile
 
 LINES = 10
 CHARACTERS = 1000
@@ -16,6 +17,7 @@ class Folds:
 
     def __init__(self) -> None:
         self._pasted: dict[str, str] = {}
+        self._files: dict[str, AttachedFile] = {}
 
     def __bool__(self) -> bool:
         return bool(self._pasted)
@@ -28,13 +30,27 @@ class Folds:
         words = ngettext("pasted text {number}, {lines} line", "pasted text {number}, {lines} lines", lines)
         return self.keep(words.format(number=len(self._pasted) + 1, lines=lines), text)
 
-    def keep(self, words: str, text: str) -> str:
-        """Return what stands for `text`: `words`, in brackets, told apart from others of the same words."""
+    def keep(self, words: str, text: str, file: AttachedFile | None = None) -> str:
+        """Return what stands for `text`: `words`, in brackets, told apart from others of the same words.
+
+        A `file` goes with the message instead of being written in it.
+        """
         placeholder, number = f"⟦{words}⟧", 2
         while self._pasted.get(placeholder, text) != text:
             placeholder, number = f"⟦{words} ({number})⟧", number + 1
         self._pasted[placeholder] = text
+        if file is not None:
+            self._files[placeholder] = file
         return placeholder
+
+    def sent(self, text: str) -> tuple[str, tuple[AttachedFile, ...]]:
+        """Return `text` as it is sent, pastes in full and files by their names, and these files."""
+        attached: list[AttachedFile] = []
+        for placeholder, file in self._files.items():
+            if placeholder in text:
+                text = text.replace(placeholder, f"@{file.name}")
+                attached.append(file)
+        return self.unfold(text), tuple(attached)
 
     def refold(self, text: str) -> str:
         """Return `text` with what is known folded again, as after it was edited elsewhere."""

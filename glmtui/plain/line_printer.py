@@ -1,0 +1,136 @@
+"""What a session tells, as lines: roles in words, one line for each thing that happens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TextIO
+
+from glmtui.i18n import _, ngettext
+from glmtui.plain.printer import AnswerWriter, Paint, unmarked, write
+from glmtui.session import events as told
+from glmtui.session.stats import model_title
+from glmtui.text.clean import clean
+from glmtui.text.units import size
+
+if TYPE_CHECKING:
+    from glmtui.chat.tree import Message
+    from glmtui.session.events import Kind, SessionEvent, SessionState
+
+LARGE = 50_000_000
+"""Bytes of a model from which on the load is told about in steps."""
+STEPS = 10
+SHOWN_AGAIN = 2000
+"""Characters of an earlier message that are shown again."""
+
+
+class LinePrinter:
+    """Answers and what commands say go to `stream`; notices and progress to `errors`, so that a script's output
+    holds what was said and nothing else.
+
+    Args:
+        paint: colours what goes to `stream`.
+        paint_errors: colours what goes to `errors`.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO,
+        errors: TextIO,
+        paint: Paint = Paint(),  # noqa: B008 (frozen)
+        paint_errors: Paint = Paint(),  # noqa: B008
+    ) -> None:
+        self.stream = stream
+        self.errors = errors
+        self.paint = paint
+        self._paint_errors = paint_errors
+        self.failed = False
+        """Whether something went wrong since the start."""
+        self._answer = AnswerWriter(stream)
+        self._state: SessionState | None = None
+        self._title = ""
+        self._told = ("", 0)
+        """The model whose load was told about last, and how many steps of it."""
+
+    def on_event(self, event: SessionEvent) -> None:
+        """Write what happened."""
+        match event:
+            case told.Noticed():
+                self.notice(event.text, event.kind)
+            case told.ConversationChanged():
+                self._title = event.title
+            case told.ConversationShown() if event.opened:
+                self._opened(event)
+            case told.AnswerBegun():
+                write(self.stream, self._role(event.message))
+                self._answer = AnswerWriter(self.stream)
+                self._answer.append(event.message.text)
+            case told.AnswerGrew():
+                self._answer.append(event.text, thought=event.thought)
+            case told.AnswerEnded():
+                self._ended(event.message)
+            case told.StateChanged():
+                self._state_changed(event.state)
+
+    def notice(self, text: str, kind: Kind = "info") -> None:
+        """Write a line, behind a word where it matters."""
+        self.failed |= kind == "error"
+        word = {"warning": _("Note"), "error": _("Error")}.get(kind)
+        first = self._paint_errors.heading(word, kind) if word else ""
+        write(self.errors, first + clean(text).strip() + "\n")
+
+    def say(self, text: str, *, markdown: bool = False) -> None:
+        """Write what a command has to say."""
+        write(self.stream, clean(unmarked(text) if markdown else text).strip() + "\n")
+
+    def _opened(self, event: told.ConversationShown) -> None:
+        """Write what was said last."""
+        if not event.messages:
+            self.say(_("A new conversation begins."))
+            return
+        count = len(event.messages)
+        title = self._title
+        said = ngettext("{title} ({n} message)", "{title} ({n} messages)", count)
+        self.say(said.format(title=title, n=count))
+        for message in event.messages[-2:]:
+            text = clean(message.text).strip()
+            if len(text) > SHOWN_AGAIN:
+                text = text[:SHOWN_AGAIN].rstrip() + " …"
+            write(self.stream, f"{self._role(message)}{text}\n")
+
+    def _ended(self, message: Message) -> None:
+        self._answer.finish()
+        if message.state == "length":
+            self.notice(_("The answer was cut off at the length limit. /continue goes on with it."))
+        elif message.state == "stopped":
+            self.notice(_("Stopped. /continue goes on with the answer."))
+
+    def _role(self, message: Message) -> str:
+        style = "model" if message.role == "assistant" else "person"
+        return self.paint.heading(role_words(message), style)
+
+    def _state_changed(self, state: SessionState) -> None:
+        """Tell how far a load is: at its beginning, in steps if it is long, and at its end."""
+        name, step = self._told
+        if state.activity == "loading":
+            now = STEPS * state.done // max(state.total, 1) if state.total > LARGE else 0
+            if state.loading != name:
+                self.notice(_("Loading {name} …").format(name=state.loading))
+            elif now > step:
+                words = _("{percent} % ({done} of {total})")
+                percent = 100 * now // STEPS
+                self.notice(words.format(percent=percent, done=size(state.done), total=size(state.total)))
+            self._told = (state.loading, max(now, step if state.loading == name else 0))
+        elif name and state.info:
+            how = state.info.device.upper() + (
+                "" if state.info.quant == "none" else f", INT{state.info.quant}"
+            )
+            self.notice(_("{name} is ready ({how}).").format(name=model_title(state.info), how=how))
+            self._told = ("", 0)
+        elif state.activity == "none":
+            self._told = ("", 0)
+
+
+def role_words(message: Message) -> str:
+    """Return who speaks: a person in words, a model by its name."""
+    if message.role == "assistant":
+        return str(message.meta.get("model") or "ChatGLM")
+    return _("You") if message.role == "user" else _("System")

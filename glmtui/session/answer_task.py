@@ -1,0 +1,125 @@
+"""An answer that is being made."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from glmtui.protocol.messages import Part, Text, Thought
+
+if TYPE_CHECKING:
+    from glmtui.chat.conversation import Conversation, Message, State
+    from glmtui.protocol.engine import Stream
+    from glmtui.protocol.events import Stats, Tokens
+
+Saving = Callable[[], AbstractContextManager[None]]
+"""Around what writes: what cannot be written now is said, and written with the next change."""
+
+
+class SpeedMeter:
+    """How many of something come in a second, over the last few seconds."""
+
+    WINDOW = 3.0
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._samples: list[tuple[float, int]] = []
+        self._total = 0
+
+    def add(self, count: int) -> None:
+        """Note that `count` came now."""
+        self._total += count
+        now = self._clock()
+        self._samples.append((now, self._total))
+        while len(self._samples) > 2 and now - self._samples[1][0] > self.WINDOW:
+            del self._samples[0]
+
+    @property
+    def rate(self) -> float | None:
+        """Per second; None while there is too little to tell."""
+        if len(self._samples) < 2:
+            return None
+        (first_time, first), (last_time, last) = self._samples[0], self._samples[-1]
+        return (last - first) / (last_time - first_time) if last_time > first_time else None
+
+
+class _Growing:
+    """A text of which the file has the beginning."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.saved = len(text)
+
+    def unsaved(self) -> str:
+        new, self.saved = self.text[self.saved :], len(self.text)
+        return new
+
+
+@dataclass(eq=False)
+class AnswerTask:
+    """One answer on its way from the engine to the file.
+
+    Args:
+        conversation: it belongs to, whichever is open.
+        message: as the file has it, empty or what is continued.
+    """
+
+    conversation: Conversation
+    message: Message
+    stream: Stream | None = None
+    """None until the engine has been asked."""
+    since: float = field(default_factory=time.monotonic)
+    speed: SpeedMeter = field(default_factory=SpeedMeter)
+
+    CHECKPOINT_SECONDS: ClassVar[float] = 1.0
+
+    def __post_init__(self) -> None:
+        self._text, self._thought = _Growing(self.message.text), _Growing(self.message.thought)
+        self._checkpoint = self.since
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """All of it so far."""
+        thought, text = self._thought.text, self._text.text
+        return (*((Thought(thought),) if thought else ()), *((Text(text),) if text else ()))
+
+    def add(self, event: Tokens, saving: Saving) -> None:
+        """Take in new text, and write it to the file at most once a second."""
+        (self._thought if event.thought else self._text).text += event.text
+        self.speed.add(event.count)
+        now = time.monotonic()
+        if now - self._checkpoint >= self.CHECKPOINT_SECONDS:
+            self._checkpoint = now
+            with saving():
+                if thought := self._thought.unsaved():
+                    self.conversation.extend(self.message.id, thought, thought=True)
+                if text := self._text.unsaved():
+                    self.conversation.extend(self.message.id, text)
+
+    def beyond(self, message: Message) -> Iterable[tuple[str, bool]]:
+        """Yield what came since `message` was read from the file: text, and whether it is of the thought."""
+        for have, text, thought in (
+            (message.thought, self._thought.text, True),
+            (message.text, self._text.text, False),
+        ):
+            if len(text) > len(have):
+                yield text[len(have) :], thought
+
+    def finish(self, saving: Saving, state: State, stats: Stats | None, error: str) -> Message:
+        """Write the final text with what is known about it; return the message.
+
+        Where an answer was continued, its tokens are those of all parts, its speed is the last one's.
+        """
+        meta: dict[str, Any] = {"error": error} if error else {}
+        if stats:
+            before = self.conversation.messages[self.message.id].meta.get("tokens")
+            meta["tokens"] = stats.answer_tokens + (before if isinstance(before, int) else 0)
+            meta["prompt_tokens"] = stats.prompt_tokens
+            if stats.answer_tokens:
+                meta["tokens_per_second"] = round(stats.tokens_per_second, 1)
+        with saving():
+            self.conversation.finish(self.message.id, self.parts, state, meta)
+        return self.conversation.messages[self.message.id]

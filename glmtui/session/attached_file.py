@@ -1,0 +1,23 @@
+"""Text files that go with what a person sends."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class AttachedFile:
+    """A file whose name stands in the message behind an ``@``."""
+
+    name: str
+    """As it was named there."""
+    origin: str
+    """Its absolute path."""
+    text: str
+
+
+def quote_file(name: str, text: str) -> str:
+    """Return a file for a model to read: its name, and its text between fences longer than any in it."""
+    fence = "`" * max(3, *(len(run) + 1 for run in re.findall(r"`{3,}", text)), 0)
+    return f"{name}:\n{fence}\n{text}\n{fence}"

@@ -1,0 +1,839 @@
+"""One chat without a screen: what a person can do with it, and what comes of it.
+
+What a person writes is on disk before anything is generated. An answer belongs to the conversation it was asked
+in: it goes on, and is saved, while another one is open. One answer runs at a time; what is sent meanwhile is
+queued, and what is asked for while a model is loaded waits for it. A cancel holds whenever it comes, also before
+the engine has heard of what it cancels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glmtui import i18n
+from glmtui.chat.conversation import Conversation
+from glmtui.errors import UserError
+from glmtui.i18n import _, ngettext, tell
+from glmtui.protocol.events import (
+    Cancelled,
+    Done,
+    Event,
+    Failed,
+    Loaded,
+    LoadProgress,
+    PromptProgress,
+    Started,
+    Tokens,
+)
+from glmtui.protocol.messages import Attachment, Part, Text
+from glmtui.protocol.requests import Generate
+from glmtui.session import events as told
+from glmtui.session.answer_task import AnswerTask
+from glmtui.session.events import Kind, Listener, SessionEvent, SessionState, Versions
+from glmtui.session.message_queue import CancelScope, CancelScopes, MessageQueue, QueuedMessage
+from glmtui.session.model_jobs import ModelJobs
+from glmtui.session.model_loader import ModelLoader
+from glmtui.session.preferences import Preferences
+from glmtui.session.prompt_builder import PromptBuilder
+from glmtui.session.slash.command import CommandTable
+from glmtui.session.token_counter import TokenCounter
+from glmtui.session.workspace import Workspace
+
+if TYPE_CHECKING:
+    from glmtui.chat.library import Library
+    from glmtui.chat.tree import Message, State
+    from glmtui.protocol.engine import Engine
+    from glmtui.protocol.events import Stats
+    from glmtui.protocol.models import LocalModel
+    from glmtui.session.attached_file import AttachedFile
+    from glmtui.session.ui import Ui
+    from glmtui.settings.settings import Settings
+
+
+@dataclass(frozen=True)
+class _PendingAnswer:
+    """An answer that is made as soon as there is a model."""
+
+    conversation: Conversation
+    message_id: str
+    """The message to answer, or the answer to continue."""
+    continued: bool = False
+
+
+class ChatSession:
+    """Leads the open conversation, the running answer, the queue and the model.
+
+    Args:
+        make_engine: makes what runs models, when it is first needed.
+        library: the conversations.
+        settings: read already; from now on only the session changes them.
+        ui: the program around it.
+        commands: the slash commands.
+        sender: kept with every message that is sent: where it was written, if not in the app.
+    """
+
+    def __init__(
+        self,
+        make_engine: Callable[[], Engine],
+        library: Library,
+        settings: Settings,
+        ui: Ui,
+        commands: CommandTable,
+        sender: Mapping[str, str] | None = None,
+    ) -> None:
+        self.library = library
+        self.settings = settings
+        self.ui = ui
+        self.commands = commands
+        self.state = SessionState()
+        self.conversation: Conversation = library.create()
+        self.answer: AnswerTask | None = None
+        self.stats: Stats | None = None
+        """The measure of the last answer."""
+        self.numbered: Sequence[Path] = ()
+        """The conversations that a list showed with numbers last: ``/load 2``."""
+        self.workspace = Workspace()
+        self.preferences = Preferences(settings, lambda: self.conversation, self._settings_changed)
+        self._sender = dict(sender or {})
+        self._listeners: list[Listener] = []
+        self._loader = ModelLoader(make_engine)
+        self._counter = TokenCounter(lambda: self._loader.engine)
+        self.models = ModelJobs(
+            lambda: self._loader.engine, self.notice, lambda: str(settings["model.device"])
+        )
+        self._prompt = PromptBuilder(settings)
+        self._queue = MessageQueue(self.workspace.keep_queued)
+        self._scopes = CancelScopes()
+        self._pending: _PendingAnswer | None = None
+        self._lock = asyncio.Lock()
+        self._undo: list[tuple[str, Callable[[], object]]] = []
+        self._draft = ""
+        self._place: int | None = None
+        """Where in the queue the message that is being written was taken from."""
+        self._kept_parts: tuple[Part, ...] = ()
+        """What belongs to the message that is written anew, besides its text."""
+        self._fault = ""
+        """What could not be written last, which is said once as long as it lasts."""
+        self._unreadable: Conversation | None = None
+
+    # --- what a front needs ---
+
+    def subscribe(self, listener: Listener) -> None:
+        """Tell `listener` of everything that happens from now on."""
+        self._listeners.append(listener)
+
+    def notice(self, text: str, kind: Kind = "info") -> None:
+        """Say something of the program's own among the messages."""
+        self._publish(told.Noticed(text, kind))
+
+    @property
+    def answering(self) -> bool:
+        """Whether an answer is being made, or about to be."""
+        return bool(self.answer or self._scopes)
+
+    @property
+    def loading(self) -> bool:
+        """Whether a model is on its way."""
+        return self._loader.loading
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is being made or a model loaded."""
+        return bool(self.answering or self._pending or self.loading)
+
+    @property
+    def queued(self) -> list[QueuedMessage]:
+        """What is queued in the open conversation."""
+        return self._queue.of(self.conversation)
+
+    async def enter(self, line: str, attached: Sequence[AttachedFile] = ()) -> None:
+        """Do what a person typed: a command, or a message for the model. What goes wrong is said."""
+        self.workspace.prompts.add(line)
+        self._keep_draft("")  # it is one no longer; sending may give the conversation its file
+        with self.saying_errors():
+            if (command := self.commands.parse(line)) is None:
+                await self.send(self.commands.message(line), attached)
+                return
+            if command.command is None:
+                self.ui.put_draft(line.strip())
+            await self.commands.run(self, command)
+
+    async def run(self, name: str, argument: str = "") -> None:
+        """Do what the command `name` does. What goes wrong is said."""
+        with self.saying_errors():
+            await self.commands.run(self, self.commands.line(name, argument))
+
+    @contextmanager
+    def saying_errors(self) -> Iterator[None]:
+        """Say what a person can act on instead of raising it."""
+        try:
+            yield
+        except UserError as error:
+            self.notice(tell(error), "error")
+
+    async def poll(self) -> None:
+        """Take in what the engine has told; call it about twelve times a second."""
+        async with self._lock:
+            answer = self.answer
+            if answer is not None and answer.stream is not None:
+                for event in answer.stream.drain():
+                    if self.answer is answer:  # else its end came
+                        await self._on_answer(answer, event)
+            for event in self._loader.drain():
+                await self._on_load(event)
+            if self._counter.poll():
+                self._update(used=self._counter.used, draft=self._counter.draft)
+            if self.models.poll():
+                running = self.models.download
+                self._update(download=(running.source, running.fraction) if running else None)
+                self._publish(told.ModelsChanged())
+
+    def close(self) -> None:
+        """Keep what came of the running answer and what is being written; let the engine go. At once."""
+        self._keep_draft(self.ui.draft())
+        if self.answer:
+            self._finish(self.answer, "stopped", None)
+        self._loader.close()
+
+    # --- the model ---
+
+    def load(self, spec: LocalModel | None = None) -> None:
+        """Load a model, by default the one that the settings name, in place of the one in memory."""
+        chosen = spec or self.settings.model_spec()
+        if self.answer is not None and self.answer.stream is not None:
+            self.answer.stream.cancel()
+        self._counter.cancel()
+        self._loader.load(chosen)
+        self._update(
+            **_nothing_runs(), activity="loading", info=None, loading=chosen.name, since=time.monotonic()
+        )
+
+    def measure(self) -> None:
+        """Count the tokens of the conversation and of the draft; the state has the figures later."""
+        if self.state.activity != "ready" or self.state.info is None:
+            return
+        info, own = self.state.info, self.conversation.settings
+        self._update(limit=min(self.settings.sampling(own).max_length, info.max_length))
+        with self.saying_errors():
+            self._counter.ask(self._prompt.build(self.conversation, info), self._draft)
+            self._update(used=self._counter.used, draft=self._counter.draft)
+
+    # --- sending ---
+
+    async def send(self, text: str, attached: Sequence[AttachedFile] = ()) -> None:
+        """Send what a person wrote, now or when the answer before it is complete."""
+        edits, place, kept = self.state.editing, self._place, self._kept_parts
+        conversation = self.conversation
+        self._edit(None)
+        with self._scopes() as scope:
+            async with self._lock:
+                parts = self._parts(conversation, text, attached, kept)
+                if self.state.activity == "none":
+                    self._edit(edits, place, parts)
+                    self.ui.put_draft(text)
+                    self.notice(_no_model(), "warning")
+                    return
+                item = QueuedMessage(conversation, parts, edits, on_hold=scope.cancelled())
+                if self.answer or self._pending:
+                    self._queue.add(item, place)
+                    self._show_queue()
+                else:
+                    await self._send(item, scope)
+
+    async def regenerate(self, message_id: str | None = None) -> None:
+        """Answer again: the answer `message_id`, or the last one. The old answer stays as another version."""
+        with self._scopes() as scope:
+            async with self._lock:
+                if self._refuse_while_busy() or self._refuse_without_model():
+                    return
+                branch = self.conversation.branch()
+                ids = [message.id for message in branch]
+                at = ids.index(message_id) if message_id in ids else len(branch) - 1
+                while at >= 0 and branch[at].role != "user":
+                    at -= 1
+                if at < 0:
+                    self.notice(_("There is nothing to answer yet."))
+                    return
+                self._say_if_it_waits()
+                await self._generate(_PendingAnswer(self.conversation, ids[at]), scope)
+
+    async def continue_answer(self) -> None:
+        """Let the model continue an answer that was cancelled or cut."""
+        with self._scopes() as scope:
+            async with self._lock:
+                if self._refuse_while_busy() or self._refuse_without_model():
+                    return
+                branch = self.conversation.branch()
+                if not branch or branch[-1].role != "assistant" or not branch[-1].parts:
+                    self.notice(_("There is no answer to go on with."))
+                    return
+                self._say_if_it_waits()
+                await self._generate(_PendingAnswer(self.conversation, branch[-1].id, continued=True), scope)
+
+    def stop(self) -> bool:
+        """Cancel the answer, or what is about to be one, or the load; return whether there was something.
+
+        What is queued is on hold then: it is not sent before the person says so.
+        """
+        if self.answering:
+            self._scopes.cancel()
+            if self.answer and self.answer.stream:
+                self.answer.stream.cancel()
+        elif self.loading:
+            self._loader.cancel()
+        else:
+            return False
+        self._pending = None
+        self._queue.hold()
+        self._show_queue()
+        return True
+
+    def edit(self, message_id: str) -> None:
+        """Let the person write another version of a message of theirs, from the present one on."""
+        message = self.conversation.messages[message_id]
+        self._edit(message_id, None, message.parts)
+        self.ui.put_draft(message.text)
+
+    def edit_no_more(self) -> None:
+        """Let what is sent next be a message of its own."""
+        self._edit(None)
+
+    def draft_changed(self, text: str) -> None:
+        """Remember what is being written, and count it. Call it when the person pauses."""
+        self._keep_draft(text)
+        self.measure()
+
+    # --- what is queued in the open conversation ---
+
+    def unqueue(self, number: int = -1) -> bool:
+        """Let the person change a queued message: by its number, else the last. It keeps its place."""
+        item = self._queue.take(self.conversation, number)
+        if item is not None:
+            self._edit(item.edits, number % (len(self.queued) + 1), item.parts)
+            self.ui.put_draft("\n".join(filter(str.strip, (item.text, self.ui.draft()))))
+            self._show_queue()
+        return item is not None
+
+    def cancel_queued(self, number: int) -> bool:
+        """Give a queued message up; `undo` brings it back."""
+        item = self._queue.take(self.conversation, number)
+        if item is not None:
+            self.can_undo(_("The message waits again."), lambda: self._queue.add(item, number))
+            self._show_queue()
+            self.ui.say(_("Cancelled. /undo brings it back."))
+        return item is not None
+
+    def move_queued(self, number: int, by: int) -> int:
+        """Let a queued message change places with the one `by` places further; return its number then."""
+        moved = self._queue.move(self.conversation, number, by)
+        self._show_queue()
+        return moved
+
+    async def send_queued(self, number: int | None = None) -> None:
+        """Send a queued message next, or all of them, also if on hold."""
+        async with self._lock:
+            mine = self.queued
+            self._queue.release(mine if number is None else mine[number : number + 1])
+            await self._send_next()
+            self._show_queue()
+
+    # --- conversations ---
+
+    async def open_first(self, path: Path | None = None) -> None:
+        """Open the conversation in the file `path` (made where there is none), else the one open last."""
+        with self.saying_errors():
+            if path is not None:
+                await self._open(Conversation.at(path), chosen=True)
+            elif last := self.workspace.last_open():
+                await self._open(self.library.open(last))
+        self._tell_conversation()
+        self._restore()
+
+    async def open(self, conversation_id: str, message_id: str | None = None) -> None:
+        """Read a conversation, at `message_id` and on its branch if given."""
+        self._keep_draft(self.ui.draft())
+        try:
+            conversation = self.library.open(conversation_id)
+            if message_id and conversation.is_deleted(message_id):
+                message_id = None  # since it was found
+            if message_id and message_id not in [message.id for message in conversation.branch()]:
+                conversation.select(message_id)
+        except UserError:
+            self._tell_conversation()
+            raise
+        await self._go_to(conversation, message_id)
+
+    async def open_file(self, path: Path) -> None:
+        """Read a conversation that may lie anywhere."""
+        self._keep_draft(self.ui.draft())
+        await self._go_to(self.library.open(path))
+
+    async def new(self) -> None:
+        """Begin an empty conversation."""
+        self._keep_draft(self.ui.draft())
+        await self._go_to(self.library.create())
+
+    def begin_in(self, conversation: Conversation) -> None:
+        """Use `conversation` from the start, without showing it."""
+        self.conversation = conversation
+
+    async def trash(self, conversation_id: str) -> None:
+        """Move a conversation to the trash; undo brings it back."""
+        if self.answer and self.answer.conversation.id == conversation_id:
+            raise UserError(_("This conversation is being answered. Esc stops it."))
+        if any(item.conversation.id == conversation_id for item in self._queue):
+            raise UserError(_("Messages wait to be sent in this conversation: send or cancel them first."))
+        self.library.trash(conversation_id)
+        self.can_undo(_("The conversation is back."), lambda: self.library.restore(conversation_id))
+        if key := self._key_for("history.undo"):
+            self.ui.say(_("Moved to the trash. /undo (or {key} in the list) brings it back.").format(key=key))
+        else:
+            self.ui.say(_("Moved to the trash. /undo brings it back."))
+        if conversation_id == self.conversation.id:
+            await self._open(self.library.create())
+        self._tell_conversation()
+
+    async def restore(self, conversation_id: str) -> None:
+        """Bring a conversation back from the trash and read it."""
+        self.library.restore(conversation_id)
+        await self.open(conversation_id)
+        self.ui.say(_("The conversation is back."))
+
+    def pin(self, conversation_id: str) -> None:
+        """Keep a conversation at the top of the list, or no longer."""
+        if conversation_id == self.conversation.id:
+            pinned = not self.conversation.pinned
+            self.conversation.pin(pinned)
+        else:
+            pinned = not self.library.find(conversation_id).pinned
+            self.library.pin(conversation_id, pinned)
+        self.ui.say(_("Pinned to the top.") if pinned else _("No longer pinned."))
+        self._tell_conversation()
+
+    async def rename(self, conversation_id: str, title: str | None = None) -> None:
+        """Give a conversation a title, which is asked for where none is given."""
+        is_open = conversation_id == self.conversation.id
+        if title is None:
+            present = self.conversation.title if is_open else self.library.find(conversation_id).title
+            title = await self.ui.ask(_("Title"), present)
+        if title is None:
+            return
+        if is_open:
+            self.conversation.rename(title)
+        else:
+            self.library.rename(conversation_id, title)
+        self._tell_conversation()
+
+    async def take_in(self, imported: Sequence[Conversation]) -> None:
+        """Show that conversations came in, and read the first of them."""
+        self._tell_conversation()
+        if imported:
+            await self._open(imported[0])
+
+    async def reread(self) -> None:
+        """Show what others wrote to the open conversation; a file that cannot be read is named once."""
+        if self.answer is not None or self.conversation is self._unreadable:
+            return
+        try:
+            if self.conversation.refresh():
+                await self._open(self.conversation)
+        except UserError as error:
+            self._unreadable = self.conversation
+            self.notice(tell(error), "warning")
+
+    async def select(self, message_id: str) -> None:
+        """Go to the branch with this message."""
+        async with self._lock:
+            if self._refuse_while_busy() or self.conversation.is_deleted(message_id):
+                return
+            with self._saving():
+                self.conversation.select(message_id)
+            self._show()
+
+    async def select_version(self, message_id: str, step: int) -> None:
+        """Go to the branch with the version `step` after this one of a message."""
+        versions = [message.id for message in self.conversation.siblings(message_id)]
+        at = versions.index(message_id) + step
+        if 0 <= at < len(versions):
+            await self.select(versions[at])
+        else:
+            self.ui.say(_("There is no other version in this direction."))
+
+    async def delete(self, message_id: str) -> None:
+        """Hide a message and what follows it; `undo` brings it back."""
+        async with self._lock:
+            conversation = self.conversation
+            if self._refuse_while_busy() or conversation.is_deleted(message_id):
+                return
+            with self._saving():
+                conversation.delete(message_id)
+            self.can_undo(_("The message is back."), lambda: conversation.undelete(message_id))
+            self._show()
+        self.ui.say(_("Deleted, with what followed. /undo brings it back."))
+
+    def can_undo(self, said: str, action: Callable[[], object]) -> None:
+        """Remember how to take something back, and what to say then."""
+        self._undo.append((said, action))
+
+    async def undo(self) -> None:
+        """Take back the last deletion."""
+        said = _("Nothing was deleted.")
+        if self._undo:
+            said, action = self._undo.pop()
+            async with self._lock:
+                action()
+                self._show()
+                self._show_queue()
+        self.ui.say(said)
+        self._tell_conversation()
+
+    async def rebuild(self, build: Callable[[], Awaitable[None]]) -> None:
+        """Let a view be built again and show the open conversation in it, and nothing else meanwhile."""
+        async with self._lock:
+            await build()
+            self._show()
+
+    # --- what the engine tells ---
+
+    async def _on_load(self, event: Event) -> None:
+        match event:
+            case LoadProgress():
+                # The time that is left is reckoned for each stage from its first bytes on: what comes before
+                # them, such as importing torch, says nothing about it.
+                if (event.stage, event.total) != (self.state.stage, self.state.total):
+                    self._update(since=time.monotonic(), begun=event.done)
+                self._update(stage=event.stage, done=event.done, total=event.total)
+            case Loaded():
+                await self._on_loaded(event)
+            case Failed() | Cancelled():
+                self._on_load_ended(event)
+
+    async def _on_loaded(self, event: Loaded) -> None:
+        info = event.info
+        self._loader.loaded(info)
+        self._update(**_nothing_runs(), activity="ready", info=info)
+        self.settings.follow(info)
+        self._publish(told.ModelChanged(info))
+        if info.note:
+            self.notice(tell(info.note))
+        pending, self._pending = self._pending, None
+        with self._scopes() as scope:
+            if pending and pending.message_id in [message.id for message in pending.conversation.branch()]:
+                await self._generate(pending, scope)
+        await self._send_next()
+        self.measure()
+
+    def _on_load_ended(self, event: Failed | Cancelled) -> None:
+        name, self._pending = self.state.loading, None
+        failed = event if isinstance(event, Failed) else None
+        former, kept = self._loader.failed(failed)
+        self._update(**_nothing_runs(), activity="ready" if kept else "none", info=kept, loading="")
+        if failed is None:
+            self.notice(_("Loading {name} was stopped.").format(name=name))
+        else:
+            self.notice(tell(failed.phrase), "error" if failed.absent is None else "info")
+            if former is not None:
+                with self.saying_errors():
+                    self.preferences.put_back(former)
+                if kept is None:
+                    self.load(former)
+            self._publish(told.SettingsChanged(frozenset()))
+            self._publish(told.LoadRefused(failed.absent))
+        if self.state.activity == "none":
+            self.notice(_no_model())
+        self._queue.hold()
+        self._show_queue()
+
+    async def _on_answer(self, answer: AnswerTask, event: Event) -> None:
+        match event:
+            case Started():
+                self._update(used=event.prompt_tokens, limit=event.limit)
+                if event.dropped_rounds:
+                    self.notice(_outgrown(event.dropped_rounds))
+            case PromptProgress():
+                self._update(fraction=event.fraction)
+            case Tokens():
+                answer.add(event, self._saving)
+                if event.text and answer.conversation is self.conversation:
+                    self._publish(told.AnswerGrew(event.text, event.thought))
+                self._update(
+                    activity="answering",
+                    used=self.state.used + event.count,
+                    tokens_per_second=answer.speed.rate,
+                )
+            case Done():
+                await self._on_end(answer, "length" if event.reason == "length" else "done", event.stats)
+            case Cancelled():
+                await self._on_end(answer, "stopped", event.stats)
+            case Failed():
+                words = tell(event.phrase)
+                self.notice(words, "error")
+                await self._on_end(answer, "failed", None, error=words)
+
+    async def _on_end(
+        self, answer: AnswerTask, state: State, stats: Stats | None, *, error: str = ""
+    ) -> None:
+        message = self._finish(answer, state, stats, error)
+        shown = answer.conversation is self.conversation
+        self._publish(told.AnswerEnded(message, time.monotonic() - answer.since, shown))
+        self._tell_conversation()
+        if state == "failed":
+            self._queue.hold()
+            self._show_queue()
+        await self._send_next()
+
+    def _finish(self, answer: AnswerTask, state: State, stats: Stats | None, error: str = "") -> Message:
+        self.answer, self.stats = None, stats
+        if not self.loading:
+            self._update(activity="ready")
+        if stats:
+            self._update(
+                tokens_per_second=stats.tokens_per_second, used=stats.prompt_tokens + stats.answer_tokens
+            )
+        return answer.finish(self._saving, state, stats, error)
+
+    # --- the way of one message ---
+
+    async def _send_next(self) -> None:
+        """Send what is queued, if it may be sent now."""
+        if self.answer or self.state.activity != "ready":
+            return
+        if (item := self._queue.next()) is not None:
+            self._show_queue()
+            with self._scopes() as scope:
+                await self._send(item, scope)
+
+    async def _send(self, item: QueuedMessage, scope: CancelScope) -> None:
+        conversation = item.conversation
+        parent: dict[str, Any] = {}
+        if item.edits and item.edits in conversation.messages:
+            parent = {"parent": conversation.messages[item.edits].parent}
+        with self._saving():
+            conversation.append("user", item.parts, meta=self._sender, **parent)
+        message = conversation.branch()[-1]
+        if conversation is self.conversation:
+            if parent:
+                self._show()
+            else:
+                self._publish(told.MessageAdded(message, self._versions([message])))
+                self._tell_conversation()
+        await self._generate(_PendingAnswer(conversation, message.id), scope)
+
+    async def _generate(self, pending: _PendingAnswer, scope: CancelScope) -> None:
+        conversation, info = pending.conversation, self.state.info
+        if scope.cancelled():
+            return
+        if info is None:  # still loading: `_on_loaded` comes back here
+            self._pending = pending
+            return
+        again = pending.continued or conversation.leaf != pending.message_id
+        if not pending.continued:
+            meta = {"model": info.name, "quant": info.quant, "device": info.device}
+            with self._saving():
+                conversation.append("assistant", "", parent=pending.message_id, state="partial", meta=meta)
+        message = conversation.branch()[-1]
+        self.answer = answer = AnswerTask(conversation, message)
+        self._update(activity="reading", fraction=0.0, since=answer.since, tokens_per_second=None)
+        if conversation is self.conversation:
+            if again:
+                self._publish(self._shown(conversation.branch()[:-1]))
+            self._publish(told.AnswerBegun(message, self._versions([message])))
+        if scope.cancelled():
+            await self._on_end(answer, "stopped", None)
+            return
+        try:
+            messages = self._prompt.build(conversation, info)  # the new answer, still empty, is left out
+        except UserError as error:
+            self.notice(tell(error), "error")
+            await self._on_end(answer, "failed", None, error=tell(error))
+            return
+        self._counter.cancel()
+        sampling = self.settings.sampling(conversation.settings)
+        answer.stream = self._loader.engine.submit(Generate(messages, sampling, pending.continued))
+
+    def _parts(
+        self, conversation: Conversation, text: str, attached: Sequence[AttachedFile], kept: Sequence[Part]
+    ) -> tuple[Part, ...]:
+        """Return the parts of a message: its text, its files, and what an earlier version of it had."""
+        parts: list[Part] = [Text(text)]
+        for file in attached:
+            parts.append(conversation.attachments.attach(file.name, file.text, file.origin))
+        for part in kept:
+            if isinstance(part, Text) or part in parts:
+                continue
+            if not isinstance(part, Attachment) or f"@{part.name}" in text:
+                parts.append(part)
+        return tuple(parts)
+
+    # --- inside ---
+
+    async def _go_to(self, conversation: Conversation, message_id: str | None = None) -> None:
+        await self._open(conversation, chosen=True, focus=message_id)
+        self._restore()
+        self.workspace.keep_open(self.conversation)
+
+    async def _open(
+        self, conversation: Conversation, *, chosen: bool = False, focus: str | None = None
+    ) -> None:
+        """Read another conversation, or what changed in the open one.
+
+        One that is being answered, or in which messages are queued, is the same object as before.
+        """
+        async with self._lock:
+            in_use = [self.answer, self._pending, *self._queue]
+            same = [each.conversation for each in in_use if each and each.conversation.id == conversation.id]
+            wanted = same[0] if same else conversation
+            changed = wanted is self.conversation
+            if not changed:
+                self._edit(None)
+                self._counter.used = 0
+                self._update(used=0)
+            self.conversation = wanted
+            self._show(changed=changed and not chosen, opened=chosen, focus=focus)
+
+    def _show(self, *, changed: bool = False, opened: bool = False, focus: str | None = None) -> None:
+        """Let the open conversation be shown, with the answer being made."""
+        running = self.answer if self.answer and self.answer.conversation is self.conversation else None
+        branch = self.conversation.branch()
+        if running and branch and branch[-1].id == running.message.id:
+            message = branch[-1]
+            self._publish(self._shown(branch[:-1], opened=opened, focus=focus))
+            self._publish(told.AnswerBegun(message, self._versions([message])))
+            for text, thought in running.beyond(message):  # what the file has not got yet
+                self._publish(told.AnswerGrew(text, thought))
+        else:
+            self._publish(self._shown(branch, changed=changed, opened=opened, focus=focus))
+        self._tell_conversation()
+        self._show_queue()
+        self.measure()
+
+    def _shown(
+        self,
+        messages: Sequence[Message],
+        *,
+        changed: bool = False,
+        opened: bool = False,
+        focus: str | None = None,
+    ) -> told.ConversationShown:
+        return told.ConversationShown(tuple(messages), self._versions(messages), changed, opened, focus)
+
+    def _versions(self, messages: Sequence[Message]) -> Versions:
+        found: dict[str, tuple[int, int]] = {}
+        for message in messages:
+            versions = self.conversation.siblings(message.id)
+            if len(versions) > 1:
+                at = [version.id for version in versions].index(message.id)
+                found[message.id] = at + 1, len(versions)
+        return found
+
+    def _restore(self) -> None:
+        """Put back the draft, and on hold what was queued in this conversation when an earlier glmtui ended."""
+        self._draft = self.workspace.draft(self.conversation)
+        self.ui.put_draft(self._draft)
+        if not self._queue.knows(self.conversation):
+            for item in self.workspace.queued(self.conversation):
+                self._queue.add(QueuedMessage(self.conversation, item.parts, item.edits, on_hold=True))
+        self._show_queue()
+
+    def _keep_draft(self, text: str) -> None:
+        self._draft = "" if self.commands.parse(text) else text
+        self.workspace.keep_draft(self.conversation, text)
+        self.workspace.keep_open(self.conversation)
+
+    def _edit(self, message_id: str | None, place: int | None = None, kept: tuple[Part, ...] = ()) -> None:
+        self._place, self._kept_parts = place, kept
+        self._update(editing=message_id)
+
+    def _settings_changed(self, keys: frozenset[str]) -> None:
+        if "ui.language" in keys:
+            i18n.use(str(self.settings["ui.language"]))
+        if any(key.startswith("model.") for key in keys):
+            self.load()
+        elif any(key.startswith("generation.") for key in keys):
+            self.measure()
+        self._publish(told.SettingsChanged(keys))
+
+    def _key_for(self, action: str) -> str:
+        from glmtui.session import keys
+
+        return keys.shown(action, self.settings.keys) if self.ui.has_keys else ""
+
+    def _show_queue(self) -> None:
+        self._update(queued=tuple(self.queued))
+
+    def _tell_conversation(self) -> None:
+        self._publish(told.ConversationChanged(self.conversation.id, self.conversation.title))
+
+    def _update(self, **changes: Any) -> None:
+        state = replace(self.state, **changes)
+        if state != self.state:
+            self.state = state
+            self._publish(told.StateChanged(state))
+
+    def _publish(self, event: SessionEvent) -> None:
+        for listener in self._listeners:
+            listener(event)
+
+    @contextmanager
+    def _saving(self) -> Iterator[None]:
+        """Around what writes: what cannot be written now is in memory, and written with the next change."""
+        fault = ""
+        try:
+            yield
+        except UserError as error:
+            fault = tell(error)
+        if fault and fault != self._fault:  # one answer is written many times
+            self.notice(fault, "error")
+        self._fault = fault
+
+    def _refuse_while_busy(self) -> bool:
+        if self.answer is not None:
+            self.notice(_("An answer is being written. Esc stops it."), "warning")
+        return self.answer is not None
+
+    def _refuse_without_model(self) -> bool:
+        absent = self.state.activity == "none"
+        if absent:
+            self.notice(_no_model(), "warning")
+        return absent
+
+    def _say_if_it_waits(self) -> None:
+        if self.state.info is None:
+            self.notice(_("The answer comes as soon as the model is loaded."))
+
+
+def _nothing_runs() -> dict[str, Any]:
+    """Return the fields of a state in which neither an answer nor a load has begun."""
+    fresh = SessionState()
+    names = (
+        "stage",
+        "done",
+        "total",
+        "since",
+        "begun",
+        "fraction",
+        "tokens_per_second",
+        "used",
+        "draft",
+        "limit",
+    )
+    return {name: getattr(fresh, name) for name in names}
+
+
+def _no_model() -> str:
+    """Say that there is none, and how to get one."""
+    return _("No model is loaded. /model nano loads the small built-in one, /model FOLDER another.")
+
+
+def _outgrown(dropped: int) -> str:
+    return ngettext(
+        "The conversation has outgrown the context: the oldest round is no longer sent.",
+        "The conversation has outgrown the context: the {n} oldest rounds are no longer sent.",
+        dropped,
+    ).format(n=dropped)

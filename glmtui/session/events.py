@@ -1,0 +1,171 @@
+"""What a session tells whoever shows it. Each event carries what a view needs; nothing is asked back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from glmtui.chat.tree import Message
+    from glmtui.protocol.models import ModelInfo
+    from glmtui.session.message_queue import QueuedMessage
+
+Kind = Literal["info", "warning", "error"]
+Activity = Literal["starting", "loading", "none", "ready", "reading", "answering"]
+Versions: TypeAlias = Mapping[str, tuple[int, int]]
+"""Which version a message is, of how many, by its id; only of messages that have several."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """How things stand: what the status line, the hints and the queue show."""
+
+    activity: Activity = "starting"
+    info: ModelInfo | None = None
+    loading: str = ""
+    """Name of the model that is being loaded."""
+    stage: Literal["prepare", "read", "quantize", "compile"] = "prepare"
+    """Of a load; it begins with what has no measure, such as importing torch."""
+    done: int = 0
+    total: int = 0
+    """Bytes of the checkpoint."""
+    since: float = 0.0
+    """`time.monotonic` when the activity began; of a load, the stage..."""
+    begun: int = 0
+    """...and what was done of it then."""
+    fraction: float = 0.0
+    """Of the prompt that has been read."""
+    tokens_per_second: float | None = None
+    used: int = 0
+    """Tokens of the conversation."""
+    draft: int = 0
+    """Tokens that what is being written would add."""
+    limit: int = 0
+    """Context in tokens."""
+    queued: tuple[QueuedMessage, ...] = ()
+    """What waits to be sent in the open conversation."""
+    editing: str | None = None
+    """Id of the message whose new version is being written."""
+    download: tuple[str, float] | None = None
+    """The model that is being downloaded, and how much of it is here, 0 to 1."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is being made."""
+        return self.activity in ("reading", "answering")
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationShown:
+    """These messages are read now, instead of what was there."""
+
+    messages: tuple[Message, ...]
+    versions: Versions
+    changed: bool = False
+    """Most of them were there before: what the person reads stays where it is."""
+    opened: bool = False
+    """The person chose this conversation."""
+    focus: str | None = None
+    """The message because of which it was opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageAdded:
+    """One more message at the end."""
+
+    message: Message
+    versions: Versions
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerBegun:
+    """An answer that will grow, with what it has already."""
+
+    message: Message
+    versions: Versions
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerGrew:
+    """New text of the answer begun last, or of the thought before it."""
+
+    text: str
+    thought: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerEnded:
+    """The answer begun last, as it stays; `shown` is False where another conversation is open."""
+
+    message: Message
+    seconds: float
+    shown: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """Something of the program's own to say among the messages."""
+
+    text: str
+    kind: Kind = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class StateChanged:
+    """How things stand now."""
+
+    state: SessionState
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationChanged:
+    """Another conversation is open, or a title or place in the list of conversations changed."""
+
+    id: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChanged:
+    """Another model is in memory, whose own values hold where the settings have none."""
+
+    info: ModelInfo
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsChanged:
+    """These settings (by full key; ``keys`` and ``presets`` for the tables of these names) changed."""
+
+    keys: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelsChanged:
+    """What is known of the models there are changed, or how far the download is."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRefused:
+    """A model could not be loaded; the settings are as before."""
+
+    absent: str | None
+    """What can be downloaded instead, if anything."""
+
+
+SessionEvent: TypeAlias = (
+    ConversationShown
+    | MessageAdded
+    | AnswerBegun
+    | AnswerGrew
+    | AnswerEnded
+    | Noticed
+    | StateChanged
+    | ConversationChanged
+    | ModelChanged
+    | SettingsChanged
+    | ModelsChanged
+    | LoadRefused
+)
+Listener: TypeAlias = Callable[[SessionEvent], None]
+"""Called in the thread of the session, in order; it does not wait."""

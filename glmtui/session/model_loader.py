@@ -1,0 +1,91 @@
+"""Loading models through the engine, one at a time, and the way back from a load that fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from glmtui.protocol.engine import Engine, Stream
+from glmtui.protocol.requests import Load
+
+if TYPE_CHECKING:
+    from glmtui.protocol.events import Event, Failed
+    from glmtui.protocol.models import LocalModel, ModelInfo
+
+
+class ModelLoader:
+    """Owns the engine, which is made when it is first needed (after the first paint).
+
+    Args:
+        make_engine: makes it.
+    """
+
+    def __init__(self, make_engine: Callable[[], Engine]) -> None:
+        self._make_engine = make_engine
+        self._engine: Engine | None = None
+        self._stream: Stream | None = None
+        self._spec: LocalModel | None = None
+        """What is on its way."""
+        self._loaded: tuple[LocalModel, ModelInfo] | None = None
+        """What was loaded last, to go back to."""
+        self._replaced: LocalModel | None = None
+        """What was on its way when another load took its place."""
+
+    @property
+    def engine(self) -> Engine:
+        """What runs models."""
+        if self._engine is None:
+            self._engine = self._make_engine()
+        return self._engine
+
+    @property
+    def loading(self) -> bool:
+        """Whether a model is on its way."""
+        return self._stream is not None
+
+    def load(self, spec: LocalModel) -> None:
+        """Begin to load; a load that runs is given up."""
+        if self._stream is not None:
+            self._stream.cancel()
+            self._replaced = self._spec
+        self._spec, self._stream = spec, self.engine.submit(Load(spec))
+
+    def cancel(self) -> None:
+        """Give up the load."""
+        if self._stream is not None:
+            self._stream.cancel()
+
+    def drain(self) -> list[Event]:
+        """Return what the load that counts (not one replaced since) tells."""
+        stream = self._stream
+        events = stream.drain() if stream is not None else []
+        if stream is not None and stream.ended:
+            self._stream = None
+        return events
+
+    def loaded(self, info: ModelInfo) -> None:
+        """Note that the model is there."""
+        self._replaced = None
+        if self._spec is not None:
+            self._loaded = self._spec, info
+
+    def failed(self, event: Failed | None) -> tuple[LocalModel | None, ModelInfo | None]:
+        """Note that the load came to nothing; `event` is None where it was cancelled.
+
+        Returns:
+            What had been loaded before, or was on its way, to go back to. It is given once: should it fail
+            too, there is no model. And what is in memory still.
+        """
+        replaced, self._replaced = self._replaced, None
+        if self._loaded is None:
+            return replaced, None
+        spec, info = self._loaded
+        if event is not None and event.model_kept:
+            return spec, info
+        self._loaded = None
+        return replaced or spec, None
+
+    def close(self) -> None:
+        """Let the engine go, at once."""
+        if self._engine is not None:
+            self._engine.close()

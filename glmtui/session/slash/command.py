@@ -1,0 +1,167 @@
+"""What a slash command is, and how a line becomes one.
+
+A line that begins with one slash and a word is a command; ``//`` at the beginning sends a line that begins with a
+slash. A few bare words (``clear``, ``stop``) are commands too, but only as the whole input.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from glmtui.errors import UserError
+from glmtui.i18n import _, listing, sentences
+
+_LINE = re.compile(r"/(?!/)([^\s/]*)(?:\s+(.*))?\s*", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One thing that the argument of a command could be."""
+
+    text: str
+    description: str = ""
+
+
+Handler: TypeAlias = Callable[[Any, str], Awaitable[None]]
+"""What a command does: gets the `ChatSession` (which is not named here: it has the commands) and the argument."""
+Completer: TypeAlias = Callable[[Any, str], Iterable[Offer]]
+"""Given the session and what was typed of the argument, what it could become; the whole argument each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command."""
+
+    name: str
+    handler: Handler
+    help: str
+    """One line, an English msgid."""
+    argument: str = ""
+    """What may follow, an English msgid; in square brackets when it may be left out."""
+    aliases: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    """Bare words that are this command when they are the whole input."""
+    completer: Completer | None = None
+    """What the argument could be."""
+    shown: bool = True
+    """In the palette."""
+
+    @property
+    def needs_argument(self) -> bool:
+        """Whether it does nothing useful without an argument."""
+        return bool(self.argument) and not self.argument.startswith("[")
+
+    @property
+    def usage(self) -> str:
+        """``/quant 4|8|none``, in the interface's language."""
+        return f"/{self.name} {_(self.argument)}".rstrip() if self.argument else f"/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What a person typed, when it is a command."""
+
+    name: str
+    argument: str
+    command: Command | None
+    """None: there is no such command."""
+
+
+class CommandTable(Sequence[Command]):
+    """All commands; completion, the palette, ``/help`` and the README come from it."""
+
+    def __init__(self, commands: Iterable[Command]) -> None:
+        self._commands = tuple(commands)
+        self.by_name = {name: each for each in self._commands for name in (each.name, *each.aliases)}
+        """Also by their other names."""
+        self.by_word = {word: each for each in self._commands for word in each.words}
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._commands[index]
+
+    def __len__(self) -> int:
+        return len(self._commands)
+
+    def __iter__(self) -> Iterator[Command]:
+        return iter(self._commands)
+
+    def parse(self, text: str) -> Line | None:
+        """Return the command in `text`, or None when it is a message for the model."""
+        stripped = text.strip()
+        if word := self.by_word.get(stripped.lower()):
+            return Line(word.name, "", word)
+        if not (match := _LINE.fullmatch(stripped)):
+            return None
+        return self.line(match[1].lower(), (match[2] or "").strip())
+
+    def line(self, name: str, argument: str = "") -> Line:
+        """Return the line that calls the command `name`."""
+        return Line(name, argument, self.by_name.get(name))
+
+    @staticmethod
+    def message(text: str) -> str:
+        """Return what to send of a text that is no command: ``//x`` is ``/x``."""
+        return text[1:] if text.startswith("//") else text
+
+    async def run(self, session: Any, line: Line) -> None:
+        """Do what `line` says.
+
+        Raises:
+            UserError: there is no such command, it lacks an argument, or it did not work.
+        """
+        if line.command is None:
+            raise UserError(self.unknown(line.name))
+        if line.command.needs_argument and not line.argument:
+            raise UserError(f"{line.command.usage}: {_(line.command.help)}")
+        await line.command.handler(session, line.argument)
+
+    def nearest(self, name: str) -> list[str]:
+        """Return the commands most like `name`, best first."""
+        begins = [each.name for each in self if name and each.name.startswith(name)]
+        close = difflib.get_close_matches(name, self.by_name, n=3, cutoff=0.6)
+        return list(dict.fromkeys([*begins, *(self.by_name[near].name for near in close)]))[:3]
+
+    def unknown(self, name: str) -> str:
+        """Say that there is no such command, and which are like it."""
+        text = _("There is no command /{name}.").format(name=name)
+        if near := self.nearest(name):
+            names = listing(f"/{command}" for command in near)
+            return sentences(text, _("Did you mean {names}?").format(names=names))
+        return sentences(text, _("/help lists them all."))
+
+    def matching(self, prefix: str) -> Sequence[Command]:
+        """Return the commands whose name or alias begins with `prefix`, then those that contain it."""
+        prefix = prefix.lower()
+        first = [each for each in self if any(n.startswith(prefix) for n in (each.name, *each.aliases))]
+        return [*first, *(each for each in self if each not in first and prefix in each.name)]
+
+    def offers(self, session: Any, before: str) -> Iterable[tuple[str, str, str]]:
+        """Return what a line that begins with `before` (and a slash) could become.
+
+        Each as the line, what it does, and the part of the line that tells it from the others.
+        """
+        if not before.startswith("/"):
+            return []
+        name, space, typed = before[1:].partition(" ")
+        if not space:
+            found = self.matching(name)
+            return [(f"/{c.name}{' ' if c.argument else ''}", _(c.help), c.usage) for c in found]
+        command = self.by_name.get(name)
+        if command is None or command.completer is None:
+            return []
+        offers = command.completer(session, typed)
+        return [(f"/{name} {offer.text}", offer.description, offer.text) for offer in offers]
+
+    def markdown(self) -> str:
+        """Return a Markdown table of all commands, in the interface's language."""
+        rows = []
+        for command in self:
+            others = [f"`/{alias}`" for alias in command.aliases] + [f"`{word}`" for word in command.words]
+            usage = command.usage.replace("|", "\\|")
+            rows.append(f"| `{usage}` | {_(command.help)} | {' '.join(others)} |")
+        head = f"| {_('Command')} | {_('What it does')} | {_('Also')} |\n| --- | --- | --- |"
+        return head + "\n" + "\n".join(rows)

@@ -1,0 +1,67 @@
+"""How many tokens the open conversation and what is being written have, counted by the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from glmtui.protocol.engine import Engine, Stream
+from glmtui.protocol.events import TokenCount
+from glmtui.protocol.messages import ChatMessage
+from glmtui.protocol.requests import CountTokens
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class TokenCounter:
+    """Asks, and takes in the answers when they have come; a new question replaces the one before.
+
+    Args:
+        engine: counts.
+    """
+
+    def __init__(self, engine: Callable[[], Engine]) -> None:
+        self._engine = engine
+        self._used: Stream | None = None
+        self._with_draft: Stream | None = None
+        self.used = 0
+        """Tokens of the conversation."""
+        self.draft = 0
+        """Tokens that what is being written would add."""
+
+    def ask(self, messages: Sequence[ChatMessage], draft: str) -> None:
+        """Count `messages`, and what `draft` would add as one more of the person's."""
+        self.cancel()
+        if messages:
+            self._used = self._count(messages)
+        else:
+            self.used = 0
+        if draft.strip():
+            self._with_draft = self._count([*messages, ChatMessage.of("user", draft)])
+        else:
+            self.draft = 0
+
+    def cancel(self) -> None:
+        """Ask no longer: what was counted last stays."""
+        for stream in (self._used, self._with_draft):
+            if stream is not None:
+                stream.cancel()
+        self._used = self._with_draft = None
+
+    def poll(self) -> bool:
+        """Take in what was counted; return whether there was something."""
+        used, both = _counted(self._used), _counted(self._with_draft)
+        if used is not None:
+            self.used, self._used = used, None
+        if both is not None:
+            self.draft, self._with_draft = max(both - self.used, 0), None
+        return used is not None or both is not None
+
+    def _count(self, messages: Sequence[ChatMessage]) -> Stream:
+        return self._engine().submit(CountTokens(tuple(messages)))
+
+
+def _counted(stream: Stream | None) -> int | None:
+    events = stream.drain() if stream is not None else []
+    return next((event.tokens for event in events if isinstance(event, TokenCount)), None)

@@ -1,0 +1,92 @@
+"""The app as its screens know it: a session, and the ways to say something to the person."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from textual.app import App
+
+from glmtui.i18n import _
+
+if TYPE_CHECKING:
+    from textual.notifications import SeverityLevel
+
+    from glmtui.session.chat_session import ChatSession
+    from glmtui.session.events import Kind
+    from glmtui.settings.settings import Settings
+
+LONG_ANSWER_SECONDS = 8.0
+
+
+class SessionApp(App[None]):
+    """What a screen may use of the app around it."""
+
+    settings: Settings
+    _toasts: Mapping[str, float] = MappingProxyType({})
+    """The messages that are shown, and until when (`time.monotonic`)."""
+
+    @property
+    def session(self) -> ChatSession:
+        """The chat."""
+        raise NotImplementedError
+
+    def do(self, work: Awaitable[None]) -> None:
+        """Do something that may take a while or open a dialog; what a person can act on is shown to them."""
+        self.run_worker(self._guarded(work), group="commands")
+
+    async def _guarded(self, work: Awaitable[None]) -> None:
+        with self.session.saying_errors():
+            await work
+
+    def run_command(self, name: str, argument: str = "") -> None:
+        """Do what a slash command does."""
+        self.do(self.session.run(name, argument))
+
+    def say(self, text: str, kind: Kind = "info", *, markdown: bool = False) -> None:
+        """Say something short, for a moment."""
+        self.notify(text, severity="information" if kind == "info" else kind, markup=False)
+
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = True,
+    ) -> None:
+        """Show a toast; while it is there the same again adds none."""
+        now = time.monotonic()
+        self._toasts = {text: end for text, end in self._toasts.items() if end > now}
+        if message not in self._toasts:
+            super().notify(message, title=title, severity=severity, timeout=timeout, markup=markup)
+            until = now + (self.NOTIFICATION_TIMEOUT if timeout is None else timeout)
+            self._toasts = {**self._toasts, message: until}
+
+    async def ask(self, title: str, value: str = "") -> str | None:
+        """Ask for a line of text."""
+        from glmtui.tui.screens.prompt import PromptScreen
+
+        return await self.push_screen_wait(PromptScreen(title, value))
+
+    def copy(self, text: str) -> None:
+        """Copy to the clipboard: through the terminal at once, then by the platform's tool."""
+        self.copy_to_clipboard(text)
+        self.run_worker(self._copy_with_tool(text), group="clipboard", exclusive=True)
+
+    async def _copy_with_tool(self, text: str) -> None:
+        from glmtui.session import clipboard
+
+        self.say(clipboard.said(await clipboard.copied_with_tool(text)))
+
+    def call_back(self, seconds: float) -> None:
+        """Make oneself heard after a long answer, if the person looks elsewhere."""
+        if self.app_focus or seconds < LONG_ANSWER_SECONDS:
+            return
+        if self.settings["ui.notify"] == "bell":
+            self.bell()
+        elif self.settings["ui.notify"] == "system" and self._driver is not None:
+            self._driver.write("\x1b]9;" + _("glmtui: the answer is complete") + "\x07")
