@@ -76,12 +76,11 @@ def run(args: Namespace) -> int:
     """Answer; return 0, or 130 when interrupted (what came until then stays)."""
     settings = Settings.load()
     question = read_question(args.question, args.file, sys.stdin)
-    options = read_model_options(args, settings)
+    spec = read_model_options(args, settings)
     from glmtui.cli import models
 
-    models.resolve(options.source)  # a wrong name fails at once, before anything is saved or torch imported
-    for key in ("device", "gpus", "quant", "threads", "ptuning"):
-        settings.override(f"model.{key}", getattr(options, key))
+    models.resolve(spec.source)  # a wrong name fails at once, before anything is saved or torch imported
+    settings.override_model(spec)
     override_sampling(args, settings)
     from glmtui.plain.ask import Asking
 
@@ -91,7 +90,7 @@ def run(args: Namespace) -> int:
         latest=args.goes_on,
         save=bool(settings["ui.save_asked"]) and not args.no_save,
     )
-    return asking.answer(question, system=args.system, source=options.source)
+    return asking.answer(question, system=args.system, source=spec.source)
 
 
 def read_question(words: list[str], files: list[Path], stream: TextIO) -> str:

@@ -8,7 +8,7 @@ import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING, Any
 
-from glmtui.cli.options import ModelOptions, add_model_options, positive, read_model_options
+from glmtui.cli.options import add_model_options, positive, read_model_options
 from glmtui.cli.subcommands import cells
 from glmtui.errors import UsageError
 from glmtui.i18n import _
@@ -17,7 +17,7 @@ from glmtui.settings.settings import Settings
 if TYPE_CHECKING:
     from glmtui.cli.subcommands import Subparsers
     from glmtui.models.base import LanguageModel
-    from glmtui.protocol.models import Quant
+    from glmtui.protocol.models import LocalModel, Quant
 
 NAME = "bench"
 
@@ -67,7 +67,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: Namespace) -> int:
     """Measure and print."""
-    options = read_model_options(args, Settings.load())
+    spec = read_model_options(args, Settings.load())
     start = time.perf_counter()
     import torch
 
@@ -78,20 +78,20 @@ def run(args: Namespace) -> int:
     if args.random_weights is not None:
         from glmtui.engine.random_model import random_network
 
-        name = args.random_weights or options.source
+        name = args.random_weights or spec.source
         if not name:
             raise UsageError(_("--random-weights needs the name of a known model, such as chatglm-6b"))
-        if options.device not in ("auto", "cpu"):
+        if spec.device not in ("auto", "cpu"):
             raise UsageError(_("--random-weights runs on the CPU only"))
-        torch.set_num_threads(options.threads or host.usable_cores())
-        quant: Quant = options.quant or "none"
+        torch.set_num_threads(spec.threads or host.usable_cores())
+        quant: Quant = spec.quant or "none"
         place = device.probe("cpu")
         dtype = torch.float32 if quant != "none" else device.default_dtype(place, 6 << 30)
         network = random_network(name, quant, dtype)
         about: dict[str, Any] = {"quant": quant, "model": _("{name}, random weights").format(name=name)}
         about |= {"device": "cpu"}
     else:
-        network, about = _load(options)
+        network, about = _load(spec)
     loaded = time.perf_counter()
     report = bench.measure(
         network,
@@ -189,18 +189,10 @@ def _remarks(result: dict[str, Any]) -> list[str]:
     return [remark]
 
 
-def _load(options: ModelOptions) -> tuple[LanguageModel, dict[str, Any]]:
+def _load(spec: LocalModel) -> tuple[LanguageModel, dict[str, Any]]:
     from glmtui.engine import loader
 
-    model = loader.load(
-        options.source,
-        quant=options.quant,
-        device=options.device,
-        gpus=options.gpus,
-        threads=options.threads,
-        ptuning=options.ptuning,
-        progress=_progress if sys.stderr.isatty() else None,
-    )
+    model = loader.load(spec, _progress if sys.stderr.isatty() else None)
     info = model.info
     return model.network, {"quant": info.quant, "model": info.name, "device": info.device}
 

@@ -242,24 +242,17 @@ def _quantized() -> list[Report]:
 
 def _use(args: Namespace, settings: Settings) -> Report:
     """What a start with these options would run, or why it could not."""
-    options = read_model_options(args, settings)
+    spec = read_model_options(args, settings)
     try:
         from glmtui.engine import loader
         from glmtui.hub import memory_estimate as fit
 
-        plan = loader.plan(
-            options.source,
-            quant=options.quant,
-            device=options.device,
-            gpus=options.gpus,
-            threads=options.threads,
-            ptuning=options.ptuning,
-        )
+        plan = loader.plan(spec)
     except (UserError, ImportError, OSError) as error:
-        return {"ok": False, "model": options.source or "nano", "notes": [tell(error)]}
+        return {"ok": False, "model": spec.source or "nano", "notes": [tell(error)]}
     reason = tell(plan.place.reason)
     if plan.place.kind == "cpu":
-        reason = _("no GPU can be used") if options.device == "auto" else _("you asked for it")
+        reason = _("no GPU can be used") if spec.device == "auto" else _("you asked for it")
     return {
         "ok": True,
         "model": str(plan.folder.path),

@@ -120,7 +120,7 @@ def _run(arguments: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001 (the last line of defence: a line for people, the rest in the log)
         from glmtui.engine import failures
 
-        return _fail(tell(failures.explain(error)), 1)
+        return _fail(tell(failures.describe(error)[1]), 1)
 
 
 def _open_app(args: Namespace) -> int:

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
-from typing import TYPE_CHECKING, NamedTuple, cast
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
 
 from glmtui.errors import UsageError
 from glmtui.i18n import _
-from glmtui.protocol.models import Quant
+from glmtui.protocol.models import LocalModel
 
 if TYPE_CHECKING:
     from glmtui.settings.settings import Settings
-
-
-class ModelOptions(NamedTuple):
-    """Which model to run and how: the command line before the settings."""
-
-    source: str | None
-    device: str
-    gpus: str | None
-    quant: Quant | None
-    threads: int | None
-    ptuning: str | None
 
 
 def add_model_options(parser: ArgumentParser) -> None:
@@ -72,20 +62,18 @@ def add_model_options(parser: ArgumentParser) -> None:
     )
 
 
-def read_model_options(args: Namespace, settings: Settings) -> ModelOptions:
-    """Return what `args` says, and where it says nothing what `settings` say."""
+def read_model_options(args: Namespace, settings: Settings) -> LocalModel:
+    """Return what `args` says, and where it says nothing what `settings` say.
 
-    def value(option: str, key: str) -> object:
-        return getattr(args, option, None) if getattr(args, option, None) is not None else settings[key]
-
-    return ModelOptions(
-        source=pinned(cast("str | None", value("model", "model.source")), args),
-        device=cast("str", value("device", "model.device")),
-        gpus=cast("str | None", value("gpus", "model.gpus")) or None,
-        quant=cast("Quant | None", value("quant", "model.quant")),
-        threads=cast("int | None", value("threads", "model.threads")),
-        ptuning=cast("str | None", value("ptuning", "model.ptuning")) or None,
-    )
+    Raises:
+        UsageError: see `pinned`.
+    """
+    spec = settings.model_spec()
+    named: str | None = getattr(args, "model", None)
+    given: dict[str, Any] = {field.name: getattr(args, field.name, None) for field in fields(spec)}
+    given = {name: value for name, value in given.items() if value is not None}
+    given["source"] = pinned(spec.source if named is None else named, args)
+    return replace(spec, **given)
 
 
 def pinned(source: str | None, args: Namespace) -> str | None:

@@ -1,4 +1,4 @@
-"""A loaded model as Python and the worker see it: token ids in and out, and conversations in and text out."""
+"""A loaded model as Python and the engine see it: token ids in and out, and conversations in and text out."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from glmtui import reasoning
 from glmtui.engine.failures import is_out_of_memory
 from glmtui.engine.generate import Check, Generation, reuse
-from glmtui.errors import OutOfMemoryError, UserError
+from glmtui.errors import OutOfMemoryError, TooLongError
 from glmtui.hub.memory_estimate import context_advice
 from glmtui.hub.model_dir import ModelFolder
 from glmtui.models.base import KVCache, LanguageModel
@@ -19,7 +20,7 @@ from glmtui.models.chat_formats import formats as prompts
 from glmtui.models.chat_tokenizer import ChatTokenizer, load_tokenizer
 from glmtui.protocol.cancellation import OperationCancelled
 from glmtui.protocol.events import Stats
-from glmtui.protocol.messages import ChatMessage
+from glmtui.protocol.messages import ChatMessage, Part, Text, Thought, text_of
 from glmtui.protocol.models import ModelInfo
 from glmtui.protocol.phrases import Phrase, _, sentences
 from glmtui.protocol.sampling import Sampling
@@ -110,20 +111,26 @@ class ChatModel:
     ) -> tuple[str, History]:
         """Answer `query`; return the answer and the history with it, as the published `chat` does.
 
-        Keyword arguments are fields of `Sampling`. `history` itself is not changed.
+        Keyword arguments are fields of `Sampling`. `history` itself is not changed. A thought before the
+        answer is part of the response, between ``<think>`` and ``</think>``.
         """
-        answer = self.stream(_turns(query, history, system), replace(self.default_sampling, **sampling))
-        response = "".join(answer)
+        messages = prompts.messages_of(query, history, system)
+        answer = self.stream(messages, replace(self.default_sampling, **sampling))
+        for _piece in answer:
+            pass
+        response = reasoning.written(answer.parts)
         return response, [*history, (query, response)]
 
     def stream_chat(
         self, query: str, history: Sequence[tuple[str, str]] = (), *, system: str = "", **sampling: Any
     ) -> Iterator[tuple[str, History]]:
         """Yield the answer so far and the history with it, every time there is more text."""
-        answer = self.stream(_turns(query, history, system), replace(self.default_sampling, **sampling))
-        for text in answer:
-            if text:
-                yield answer.text, [*history, (query, answer.text)]
+        messages = prompts.messages_of(query, history, system)
+        answer = self.stream(messages, replace(self.default_sampling, **sampling))
+        for piece in answer:
+            if piece.text:
+                response = reasoning.written(answer.parts)
+                yield response, [*history, (query, response)]
 
     @property
     def default_sampling(self) -> Sampling:
@@ -132,20 +139,20 @@ class ChatModel:
 
     def stream(
         self,
-        turns: Sequence[ChatMessage],
+        messages: Sequence[ChatMessage],
         sampling: Sampling | None = None,
         *,
         continue_answer: bool = False,
         check: Check | None = None,
     ) -> Answer:
-        """Return the answer to `turns`, for which nothing is computed until it is iterated over.
+        """Return the answer to `messages`, for which nothing is computed until it is iterated over.
 
         If the conversation is too long, its oldest rounds are left out of the prompt.
 
         Args:
-            turns: ends with the user's message, or with `continue_answer` the assistant's own unfinished one.
+            messages: end with the user's, or with `continue_answer` the assistant's own unfinished one.
             sampling: how tokens are chosen; None is `default_sampling`.
-            continue_answer: go on where the last turn ends.
+            continue_answer: go on where the last message ends, if it has none but a thought, in that.
             check: called with the fraction of the prompt that is read, and before every token. It may raise
                 `OperationCancelled`, which ends the answer with what came until then.
 
@@ -155,7 +162,7 @@ class ChatModel:
         sampling = sampling or self.default_sampling
         limit = self.limit(sampling)
         kept, self._kept = self._kept, None
-        prompt = self._fit(turns, sampling, limit, kept.held if kept else None)
+        prompt = self._fit(messages, sampling, limit, kept.held if kept else None)
         generation = Generation(
             self.network,
             prompt.ids,
@@ -166,11 +173,13 @@ class ChatModel:
             cache=kept.cache_for(prompt.ids) if kept else None,
             check=check,
         )
-        return Answer(self, tuple(turns), generation, limit, prompt.dropped_rounds, goes_on=continue_answer)
+        return Answer(
+            self, tuple(messages), generation, limit, prompt.dropped_rounds, goes_on=continue_answer
+        )
 
-    def count_tokens(self, turns: Sequence[ChatMessage]) -> int:
-        """Return the tokens of the whole prompt of `turns`."""
-        return len(self.format.write(prompts.Dialogue.of(turns)))
+    def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
+        """Return the tokens of the complete prompt of `messages`."""
+        return len(self.format.write(prompts.Dialogue.of(messages)))
 
     def limit(self, sampling: Sampling) -> int:
         """Prompt and answer together in tokens: what is asked for, as far as the model was made for it."""
@@ -190,16 +199,16 @@ class ChatModel:
         self._kept = _Kept(held, cache) if cache is not None else None
 
     def _fit(
-        self, turns: Sequence[ChatMessage], sampling: Sampling, limit: int, held: prompts.Held | None
+        self, messages: Sequence[ChatMessage], sampling: Sampling, limit: int, held: prompts.Held | None
     ) -> prompts.Prompt:
         """Write the prompt so that an answer of fair length has room, or any if the last message is long."""
         usual = limit if self.format.thinks else ANSWER_ROOM
         room = min(sampling.max_new_tokens or usual, limit // 4)
         held = held if self.format.keeps_cache else None
         try:
-            return self.format.fit(turns, limit - room, held)
-        except UserError:
-            return self.format.fit(turns, limit - 1, held)
+            return self.format.fit(messages, limit - room, held)
+        except TooLongError:
+            return self.format.fit(messages, limit - 1, held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,15 +224,16 @@ class _Kept:
 
 
 class Answer:
-    """One answer to a conversation as it comes: iterate for its text, once.
+    """One answer to a conversation as it comes: iterate for its pieces, once.
 
-    Yields a string per token, empty while a character is held back, and one more for what is held back last.
+    Every token yields at least one, without text while a character is held back; what is held back to the end
+    comes last.
     """
 
     def __init__(
         self,
         model: ChatModel,
-        turns: tuple[ChatMessage, ...],
+        messages: tuple[ChatMessage, ...],
         generation: Generation,
         limit: int,
         dropped_rounds: int,
@@ -234,23 +244,25 @@ class Answer:
         """Prompt and answer together may not pass this, in tokens."""
         self.dropped_rounds = dropped_rounds
         """How many of the oldest rounds the prompt leaves out."""
-        self.reason: Literal["stop", "length", "stopped"] = "stopped"
-        """Why it ended: complete, too long, or stopped by `check`."""
+        self.reason: Literal["stop", "length", "cancelled"] = "cancelled"
+        """Why it ended: complete, too long, or cancelled by `check`."""
         self._model = model
-        self._turns = turns
         self._generation = generation
-        self._goes_on = goes_on
-        self._before = turns[-1].text if goes_on else ""
-        self._decoder = model.format.stream_tokens(self._before)
-        self._response = model.format.stream_response(self._before)
+        self._messages, self._begun = (messages[:-1], messages[-1].parts) if goes_on else (messages, ())
+        before = reasoning.written(self._begun)
+        self._decoder = model.format.stream_tokens(before)
+        self._response = model.format.stream_response(before)
+        self._thoughts = reasoning.ThoughtStream(self._begun)
         self._ids: list[int] = []
-        self._pieces: list[str] = []
+        self._text: list[str] = []
+        self._thought: list[str] = []
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[reasoning.Piece]:
         try:
             for token in self._generation:
                 self._ids.append(token)
-                yield self._add(self._response.push(self._decoder.push(token)))
+                text = self._response.push(self._decoder.push(token))
+                yield from self._add(self._thoughts.push(text)) or [reasoning.Piece("", thought=False)]
             self.reason = self._generation.reason
         except OperationCancelled:
             pass
@@ -258,10 +270,14 @@ class Answer:
             if not is_out_of_memory(error):
                 raise
             raise OutOfMemoryError(self._model.too_long(self.prompt_tokens + self.answer_tokens)) from error
-        yield self._add(self._response.push(self._decoder.finish()) + self._response.finish())
-        turns = self._turns[:-1] if self._goes_on else self._turns
+        yield from self._add(
+            self._thoughts.push(self._response.push(self._decoder.finish()) + self._response.finish())
+        )
+        yield from self._add(self._thoughts.finish(complete=self.reason == "stop"))
+        answered = ChatMessage.of("assistant", text_of(self._begun) + self.text)
         held = prompts.Held(
-            (*turns, ChatMessage.of("assistant", self._before + self.text)),
+            # a thought is in the cache, but in no later prompt
+            () if self._thoughts.thought else (*self._messages, answered),
             [*self._generation.prompt, *self._ids],
             self.dropped_rounds,
         )
@@ -269,8 +285,14 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """What has come so far."""
-        return "".join(self._pieces)
+        """What has come so far, without the thought."""
+        return "".join(self._text)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What has come so far: the thought, if there is one, and the answer."""
+        thought = "".join(self._thought)
+        return (*((Thought(thought),) if thought else ()), *((Text(self.text),) if self._text else ()))
 
     @property
     def prompt_tokens(self) -> int:
@@ -287,14 +309,7 @@ class Answer:
         """The measure of the answer so far."""
         return self._generation.stats
 
-    def _add(self, text: str) -> str:
-        if text:
-            self._pieces.append(text)
-        return text
-
-
-def _turns(query: str, history: Sequence[tuple[str, str]], system: str) -> list[ChatMessage]:
-    turns = [ChatMessage.of("system", system)] if system else []
-    for question, answer in history:
-        turns += [ChatMessage.of("user", question), ChatMessage.of("assistant", answer)]
-    return [*turns, ChatMessage.of("user", query)]
+    def _add(self, pieces: list[reasoning.Piece]) -> list[reasoning.Piece]:
+        for piece in pieces:
+            (self._thought if piece.thought else self._text).append(piece.text)
+        return pieces

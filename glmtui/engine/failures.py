@@ -7,37 +7,38 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from glmtui import paths
-from glmtui.errors import UserError
+from glmtui.errors import OutOfMemoryError, UserError
 from glmtui.protocol.phrases import Phrase, _
 
+UNEXPECTED = "unexpected"
+"""The code of what nobody foresaw."""
 LOG_LIMIT = 1 << 20
 """Bytes; a longer log is begun anew."""
 
 
-def explain(error: BaseException) -> Phrase:
-    """Return what went wrong and what to do, .
+def describe(error: BaseException) -> tuple[str, Phrase]:
+    """Return the code of a failure (see `glmtui.errors`), and what went wrong and what to do.
 
-    What nobody foresaw is written to the log with its traceback, and the message says where.
+    What nobody foresaw is written to the log with its traceback, and the phrase says where.
     """
     if isinstance(error, UserError):
-        return error.phrase
+        return error.code, error.phrase
     if is_out_of_memory(error):
-        return _(
+        return OutOfMemoryError.code, _(
             "Not enough memory. Close other programs, use fewer bits per weight (--quant 8 or 4), "
             "a shorter context, or a smaller model."
         )
     if isinstance(error, OSError) and error.strerror:
         if error.filename is None:
-            return _("The system says: {reason}").format(reason=error.strerror)
-        return _("{path}: {reason}").format(path=error.filename, reason=error.strerror)
+            return UserError.code, _("The system says: {reason}").format(reason=error.strerror)
+        return UserError.code, _("{path}: {reason}").format(path=error.filename, reason=error.strerror)
     kind = type(error).__name__
     reason = (str(error).strip() or kind).splitlines()[0]
     log = write_log(error)
     if log is None:
-        return _("Unexpected error ({kind}): {reason}").format(kind=kind, reason=reason)
-    return _("Unexpected error ({kind}): {reason}. The details are in {path}").format(
-        kind=kind, reason=reason, path=log
-    )
+        return UNEXPECTED, _("Unexpected error ({kind}): {reason}").format(kind=kind, reason=reason)
+    phrase = _("Unexpected error ({kind}): {reason}. The details are in {path}")
+    return UNEXPECTED, phrase.format(kind=kind, reason=reason, path=log)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import torch
 
@@ -16,18 +16,16 @@ from glmtui.engine.device import Device
 from glmtui.engine.device_map import Placement
 from glmtui.engine.failures import is_out_of_memory
 from glmtui.engine.generation_defaults import published_sampling
-from glmtui.errors import OutOfMemoryError, UserError
+from glmtui.engine.preflight import Prepared, find
+from glmtui.errors import BadValueError, OutOfMemoryError, UnavailableError
 from glmtui.hub import cache as hub_cache
-from glmtui.hub import catalog
 from glmtui.hub import memory_estimate as fit
 from glmtui.hub.memory_estimate import gigabytes, smaller_quants
 from glmtui.hub.model_dir import TRANSFORMERS, ModelFolder
-from glmtui.models.chat_tokenizer import load_tokenizer
 from glmtui.models.checkpoint import Checkpoint, Network, assign, dtype_of, expected_shapes, new_network
 from glmtui.models.glm_hf import GLM
 from glmtui.models.prefix import KEYS as PREFIX
-from glmtui.models.prefix import with_prefix
-from glmtui.protocol.models import ModelInfo, Quant
+from glmtui.protocol.models import LocalModel, ModelInfo, Quant, short_name
 from glmtui.protocol.phrases import NOTHING, Phrase, _, listing, sentences
 from glmtui.quant import cache as store
 from glmtui.quant.formats import Bits
@@ -37,6 +35,7 @@ from glmtui.quant.tiled import tile
 Progress = Callable[[Literal["read", "quantize", "compile"], int, int], None]
 """Called after every tensor with the stage and the bytes done and in all; raises to stop."""
 
+NANO = LocalModel()
 DTYPES = ("float32", "bfloat16", "float16")
 CACHE_SIZED = 64 << 20
 """Bytes of weights up to which one thread does better than two: nano's 21 MB, on a busy machine, 230 tok/s
@@ -104,39 +103,21 @@ class Plan:
 
 
 def load(
-    source: str | None = None,
-    *,
-    quant: Quant | Literal[4, 8] | None = None,
-    device: str = "auto",
-    gpus: int | str | None = None,
-    dtype: str | torch.dtype | None = None,
-    threads: int | None = None,
-    ptuning: str | None = None,
-    for_chat: bool = False,
-    progress: Progress | None = None,
+    spec: LocalModel, progress: Progress | None = None, *, prepared: Prepared | None = None
 ) -> ChatModel:
     """Load a model.
 
     Args:
-        source: a folder, a hub id or a short name; None is the built-in model.
-        quant: bits per weight, or ``none``; None keeps what the files are.
-        device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
-        gpus: over how many GPUs to spread the model, or a JSON file that says what goes where; None is one.
-        dtype: of the weights that are not quantised, and of the products; None takes the device's best. With
-            quantised weights None also lets the CPU round activations to 8 bits, which is what makes it fast.
-        threads: for products on the CPU; None takes the physical cores, or one for a tiny model.
-        ptuning: the folder of a P-tuning v2 checkpoint to put on top.
-        for_chat: refuse a folder without a tokenizer before its weights are read.
+        spec: which, and how.
         progress: see `Progress`.
+        prepared: what `preflight` found of it; None: it is looked for.
 
     Raises:
         UserError: the model cannot be found, read or run as asked; the message says what to do.
-        OutOfMemoryError: it would not fit, which is reckoned before anything is read; or the device says so.
+        OutOfMemoryError: it would not fit, which is estimated before anything is read; or the device says so.
     """
-    chosen = plan(
-        source, quant=quant, device=device, gpus=gpus, dtype=dtype, threads=threads, ptuning=ptuning
-    )
-    tokenizer = load_tokenizer(chosen.folder.path) if for_chat else None
+    prepared = prepared or find(spec)
+    chosen = plan(spec, prepared=prepared)
     torch.set_num_threads(chosen.threads)
     try:
         network = read(chosen, progress)
@@ -148,36 +129,34 @@ def load(
             device=chosen.place.name, path=chosen.folder.path, needed=gigabytes(chosen.needed)
         )
         raise OutOfMemoryError(sentences(message, chosen.advice(chosen.needed - 1))) from error
-    return ChatModel(network, chosen.folder, describe(chosen, network), tokenizer)
+    return ChatModel(network, chosen.folder, describe(chosen, network), prepared.tokenizer)
 
 
-def plan(
-    source: str | None = None,
-    *,
-    quant: Quant | Literal[4, 8] | None = None,
-    device: str = "auto",
-    gpus: int | str | None = None,
-    dtype: str | torch.dtype | None = None,
-    threads: int | None = None,
-    ptuning: str | None = None,
-) -> Plan:
+def plan(spec: LocalModel = NANO, *, prepared: Prepared | None = None) -> Plan:
     """Decide how `load` would load, and check that it fits, without reading weights. See `load`."""
-    folder = catalog.resolve(source)
-    place = devices.choose("cuda" if gpus and device == "auto" else device)
-    chosen_quant = _parse_quant(quant, folder)
-    prefix = ModelFolder.open(ptuning) if ptuning else None
-    if prefix is not None:
-        folder = with_prefix(folder, prefix)
-    exact = dtype is not None or place.kind != "cpu"
-    chosen_dtype = _parse_dtype(dtype) or devices.default_dtype(place, folder.sizes.parameters)
+    prepared = prepared or find(spec)
+    folder = prepared.folder
+    place = devices.choose("cuda" if spec.gpus and spec.device == "auto" else spec.device)
+    chosen_quant = _parse_quant(spec.quant, folder)
+    exact = spec.dtype is not None or place.kind != "cpu"
+    chosen_dtype = _parse_dtype(spec.dtype) or devices.default_dtype(place, folder.sizes.parameters)
     if chosen_dtype == torch.bfloat16 and not place.bfloat16:
         message = _("{device} does not compute with bfloat16. Choose float16.")
-        raise UserError(message.format(device=place.name))
+        raise UnavailableError(message.format(device=place.name))
     if chosen_quant != "none" and not exact:
         chosen_dtype = torch.float32
-    chosen_threads = threads or default_threads(4 * folder.sizes.parameters)
-    placement = _place(folder, place, gpus)
-    result = Plan(source, folder, prefix, place, chosen_quant, chosen_dtype, chosen_threads, placement, exact)
+    threads = spec.threads or default_threads(4 * folder.sizes.parameters)
+    result = Plan(
+        spec.source,
+        folder,
+        prepared.prefix,
+        place,
+        chosen_quant,
+        chosen_dtype,
+        threads,
+        _place(folder, place, spec.gpus),
+        exact,
+    )
     result.check_fits()
     return result
 
@@ -271,7 +250,7 @@ def describe(plan: Plan, network: Network) -> ModelInfo:
     """Say what is loaded."""
     builtin = plan.source is None
     return ModelInfo(
-        name="nano" if builtin else hub_cache.title(plan.folder.path),
+        name=short_name(None) if builtin else hub_cache.title(plan.folder.path),
         source=plan.source,
         architecture=plan.folder.family,
         parameters=plan.folder.sizes.parameters,
@@ -309,47 +288,40 @@ def default_threads(weight_bytes: int) -> int:
     return 1 if weight_bytes <= CACHE_SIZED else host.usable_cores()
 
 
-def _place(folder: ModelFolder, place: Device, gpus: int | str | None) -> Placement:
+def _place(folder: ModelFolder, place: Device, gpus: str | None) -> Placement:
     """Spread `folder` over as many GPUs as asked for, or as the file `gpus` says."""
     if not gpus:
         return Placement.single(place.kind)
     if place.kind != "cuda":
-        raise UserError(_("--gpus is for CUDA, and the device is {device}.").format(device=place.kind))
+        raise BadValueError(_("--gpus is for CUDA, and the device is {device}.").format(device=place.kind))
     there = [f"cuda:{index}" for index in range(1 + len(place.more))]
-    if not str(gpus).isdecimal():
-        return Placement.read(paths.typed(str(gpus)), folder, new_network(folder), there)
+    if not gpus.isdecimal():
+        return Placement.read(paths.typed(gpus), folder, new_network(folder), there)
     if int(gpus) > len(there):
-        raise UserError(_("There are {count} GPUs, not {wanted}.").format(count=len(there), wanted=int(gpus)))
+        message = _("There are {count} GPUs, not {wanted}.")
+        raise UnavailableError(message.format(count=len(there), wanted=int(gpus)))
     return Placement.balanced(folder, there[: int(gpus)])
 
 
-def _parse_quant(quant: str | int | None, folder: ModelFolder) -> Quant:
+def _parse_quant(quant: Quant | None, folder: ModelFolder) -> Quant:
     if quant is None:
-        wanted = folder.quant
-    elif str(quant) in ("none", "8", "4"):
-        wanted = cast("Quant", str(quant))
-    else:
-        raise UserError(
-            _("There is no quantisation {quant!r}. Choose one of: none, 8, 4").format(quant=quant)
+        return folder.quant
+    if quant not in get_args(Quant):
+        message = _("There is no quantisation {quant!r}. Choose one of: none, 8, 4")
+        raise BadValueError(message.format(quant=quant))
+    if folder.quant not in ("none", quant):
+        message = _(
+            "The weights of {path} have {stored} bits and cannot have other ones. "
+            "Load it with --quant {stored}."
         )
-    if folder.quant not in ("none", wanted):
-        raise UserError(
-            _(
-                "The weights of {path} have {stored} bits and cannot have other ones. "
-                "Load it with --quant {stored}."
-            ).format(path=folder.path, stored=folder.quant)
-        )
-    return wanted
+        raise BadValueError(message.format(path=folder.path, stored=folder.quant))
+    return quant
 
 
-def _parse_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
-    if dtype is None:
+def _parse_dtype(name: str | None) -> torch.dtype | None:
+    if name is None:
         return None
-    name = str(dtype).removeprefix("torch.")
     if name not in DTYPES:
-        raise UserError(
-            _("There is no weight type {dtype!r}. Choose one of: {choices}").format(
-                dtype=name, choices=listing(DTYPES)
-            )
-        )
+        message = _("There is no weight type {dtype!r}. Choose one of: {choices}")
+        raise BadValueError(message.format(dtype=name, choices=listing(DTYPES)))
     return cast("torch.dtype", getattr(torch, name))

@@ -1,27 +1,29 @@
-"""The one background thread: loads models and generates answers, told by requests, telling by events.
+"""The engine that runs models on this machine, in a background thread.
 
-The thread is a daemon owned by the app: it never keeps the program from ending, and no widget's life
-depends on it. torch is imported in it, by the first request, so that the first screen need not wait.
+Its threads are daemons: they never keep the program from ending, and no widget's life depends on them. torch
+is imported in them, by the first request that needs it, so that the first screen need not wait.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import queue
 import sys
 import threading
 from collections.abc import Callable
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Literal
 
 from glmtui.engine import failures
-from glmtui.errors import ModelNotHereError, UserError
-from glmtui.protocol.cancellation import CancelToken, OperationCancelled
+from glmtui.errors import ModelNotHereError, NoModelError, UnavailableError
+from glmtui.protocol.cancellation import OperationCancelled
+from glmtui.protocol.engine import Stream
 from glmtui.protocol.events import (
     Cancelled,
     Done,
-    Event,
+    End,
     Failed,
     Loaded,
     LoadProgress,
@@ -31,162 +33,177 @@ from glmtui.protocol.events import (
     Tokens,
     Unloaded,
 )
+from glmtui.protocol.models import Capabilities, LocalModel
 from glmtui.protocol.phrases import _
 from glmtui.protocol.requests import CountTokens, Generate, Load, ModelRequest, Request, Unload
 
 if TYPE_CHECKING:
     from glmtui.engine.chat_model import ChatModel
+    from glmtui.reasoning import Piece
 
-THREAD_NAME = "glmtui-worker"
+THREAD_NAME = "glmtui-engine"
 INTERVAL = 0.05
 """Seconds between two events of one kind while a request runs; what comes sooner is put together."""
 
-Loader = Callable[[Load, Callable[[Literal["read", "quantize", "compile"], int, int], None]], "ChatModel"]
+Progress = Callable[[Literal["read", "quantize", "compile"], int, int], None]
+Loader = Callable[[Progress], "ChatModel"]
+"""Loads a model, calling its argument after every tensor with the stage and the bytes done and in all."""
+Prepare = Callable[[LocalModel], Loader]
+"""Looks whether a model can be loaded, while the former one is still there. It raises `UserError` if not."""
 
 
-class Worker:
-    """Runs requests one after another, in the order of `submit`.
+class LocalEngine:
+    """Runs requests to the model one after another, in the order of `submit`; other ones at once.
+
+    No thread is started before the first request.
 
     Args:
-        load: builds a model for a `Load` request, calling its second argument after every tensor.
-        check: raises `UserError` for a `Load` that cannot succeed, while the former model is still there.
+        prepare: makes the models; None: from files, see `glmtui.engine.loader`.
     """
 
-    def __init__(self, load: Loader | None = None, check: Callable[[Load], None] | None = None) -> None:
-        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        """What happened, oldest first."""
-        self._requests: queue.SimpleQueue[ModelRequest | None] = queue.SimpleQueue()
-        self._stops: dict[int, CancelToken] = {}  # of every request to the model that waits or runs
-        self._beside: dict[int, CancelToken] = {}  # of those that run beside it
-        self._load_model = load or _load
-        self._check = check or (_check if load is None else lambda _request: None)
+    def __init__(self, prepare: Prepare | None = None) -> None:
+        self._prepare = prepare or _prepare
         self._model: ChatModel | None = None
-        self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
+        self._queue: queue.SimpleQueue[tuple[ModelRequest, Stream] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()  # around what follows
+        self._open: set[Stream] = set()  # those that have not ended
+        self._threads: set[threading.Thread] = set()  # those that run
+        self._has_model_thread = self._closed = False
 
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+    @property
+    def capabilities(self) -> Capabilities:
+        """What can be asked for: all that concerns text."""
+        return Capabilities()
 
-    def submit(self, request: Request) -> None:
-        """Queue `request`; one that is not to the model in memory begins at once. Never waits."""
-        if isinstance(request, Load | Unload | Generate | CountTokens):
-            self._stops[request.request_id] = CancelToken()
-            self._requests.put(request)
-            return
-        self._beside[request.request_id] = CancelToken()
-        threading.Thread(
-            target=self._attempt, args=(request, self._beside), name=f"{THREAD_NAME}-beside", daemon=True
-        ).start()
-
-    def cancel(self, request_id: int | None = None) -> None:
-        """Stop one request, waiting or running; None stops all to the model, but no download. Never waits.
-
-        A stopped request ends with `Cancelled`; one that has ended already is not affected.
-        """
-        for waiting, stop in {**self._stops, **(self._beside if request_id else {})}.items():
-            if request_id in (None, waiting):
-                stop.cancel()
+    def submit(self, request: Request) -> Stream:
+        """Take a request. See `glmtui.protocol.engine.Engine`."""
+        stream = Stream()
+        with self._lock:
+            if self._closed:
+                stream.put(Cancelled())
+                return stream
+            self._open.add(stream)
+            if isinstance(request, ModelRequest):
+                self._queue.put((request, stream))
+                if not self._has_model_thread:
+                    self._has_model_thread = True
+                    self._start(self._run)
+            else:
+                self._start(lambda: self._attempt(request, stream))
+        return stream
 
     def close(self) -> None:
-        """Stop everything and end the thread soon. Never waits."""
-        self._requests.put(None)
-        self.cancel()
-        for stop in self._beside.copy().values():
-            stop.cancel()
+        """Cancel everything and take no more; what runs ends soon. Never waits."""
+        with self._lock:
+            self._closed = True
+            for stream in self._open:
+                stream.cancel()
+            self._queue.put(None)
 
     def join(self, timeout: float) -> bool:
-        """Wait up to `timeout` seconds for the thread to end after `close`; return whether it has."""
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        """Wait up to `timeout` seconds for the threads to end after `close`; return whether they have."""
+        end = monotonic() + timeout
+        with self._lock:
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join(max(0.0, end - monotonic()))
+        return not any(thread.is_alive() for thread in threads)
 
-    # --- in the thread ---
+    def _start(self, work: Callable[[], None]) -> None:
+        def run() -> None:
+            work()
+            with self._lock:
+                self._threads.discard(thread)
+
+        thread = threading.Thread(target=run, name=THREAD_NAME, daemon=True)
+        self._threads.add(thread)
+        thread.start()
+
+    # --- in the threads ---
 
     def _run(self) -> None:
-        while (request := self._requests.get()) is not None:
-            self._attempt(request, self._stops)
+        while (queued := self._queue.get()) is not None:
+            self._attempt(*queued)
+            del queued  # its messages, while nothing is asked
         self._model = None
 
-    def _attempt(self, request: Request, stops: dict[int, CancelToken]) -> None:
-        stop = stops[request.request_id]
-        failure = None
+    def _attempt(self, request: Request, stream: Stream) -> None:
+        end: End
         try:
-            stop.check()
-            self._handle(request, stop)
+            stream.token.check()
+            end = self._handle(request, stream)
         except OperationCancelled:
-            self.events.put(Cancelled(request.request_id, None, ""))
-        except Exception as error:  # noqa: BLE001 (becomes an event; the thread lives on)
+            end = Cancelled()
+        except BaseException as error:  # noqa: BLE001 (an event tells of it; Rust's panics are no Exceptions)
+            code, phrase = failures.describe(error)
             absent = error.source if isinstance(error, ModelNotHereError) else None
-            failure = Failed(
-                request.request_id, failures.explain(error), absent, model_kept=self._model is not None
-            )
-        del stops[request.request_id]
-        if failure is not None:
-            free_memory()  # here, as inside `except` the traceback still holds every frame's tensors
-            self.events.put(failure)
+            end = Failed(code, phrase, absent, model_kept=self._model is not None)
+        if isinstance(end, Failed):
+            # here, as inside `except` the traceback still holds every frame's tensors
+            with contextlib.suppress(RuntimeError):  # of a device that has failed altogether
+                free_memory()
+        with self._lock:
+            self._open.discard(stream)
+        stream.put(end)
 
-    def _handle(self, request: Request, stop: CancelToken) -> None:
+    def _handle(self, request: Request, stream: Stream) -> End:
         if isinstance(request, Load):
-            self._load(request, stop)
-        elif isinstance(request, Unload):
+            return self._load(request, stream)
+        if isinstance(request, Unload):
             self._forget()
-            self.events.put(Unloaded(request.request_id))
-        elif isinstance(request, Generate):
-            self._generate(request, stop)
-        elif isinstance(request, CountTokens):
-            self._count(request)
-        else:
-            from glmtui.engine import model_jobs as beside
+            return Unloaded()
+        if isinstance(request, Generate):
+            return self._generate(request, stream)
+        if isinstance(request, CountTokens):
+            return TokenCount(self._loaded.count_tokens(request.messages))
+        from glmtui.engine import model_jobs
 
-            self.events.put(beside.handle(request, self.events, stop))
+        return model_jobs.handle(request, stream)
 
-    def _load(self, request: Load, stop: CancelToken) -> None:
+    def _load(self, request: Load, stream: Stream) -> Loaded:
         started = perf_counter()
-        self._check(request)
+        if not isinstance(request.spec, LocalModel):
+            raise UnavailableError(_("{name} does not run on this machine.").format(name=request.spec.name))
+        load = self._prepare(request.spec)
         self._forget()
         pace = _Pace()
 
         def progress(stage: Literal["read", "quantize", "compile"], done: int, total: int) -> None:
-            stop.check()
+            stream.token.check()
             if pace.due() or done >= total:
-                self.events.put(LoadProgress(request.request_id, stage, done, total))
+                stream.put(LoadProgress(stage, done, total))
 
-        model = self._load_model(request, progress)
-        stop.check()
+        model = load(progress)
+        stream.token.check()
         self._model = model
-        self.events.put(Loaded(request.request_id, model.info, perf_counter() - started))
+        return Loaded(model.info, perf_counter() - started)
 
-    def _generate(self, request: Generate, stop: CancelToken) -> None:
+    def _generate(self, request: Generate, stream: Stream) -> Done | Cancelled:
         pace = _Pace()
 
         def check(fraction: float) -> None:
-            stop.check()
+            stream.token.check()
             if fraction < 1 and pace.due():
-                self.events.put(PromptProgress(request.request_id, fraction))
+                stream.put(PromptProgress(fraction))
 
         answer = self._loaded.stream(
-            request.turns, request.sampling, continue_answer=request.continue_answer, check=check
+            request.messages, request.sampling, continue_answer=request.continue_answer, check=check
         )
-        self.events.put(
-            Started(request.request_id, answer.prompt_tokens, answer.limit, answer.dropped_rounds)
-        )
-        tokens = _Tokens(request.request_id, self.events)
+        stream.put(Started(answer.prompt_tokens, answer.limit, answer.dropped_rounds))
+        tokens = _Tokens(stream)
         try:
-            for text in answer:
-                tokens.add(text, answer.answer_tokens)
+            for piece in answer:
+                tokens.add(piece, answer.answer_tokens)
         finally:
             tokens.flush()  # also what came before an error
-        if answer.reason == "stopped":
-            self.events.put(Cancelled(request.request_id, answer.stats, answer.text))
-        else:
-            self.events.put(Done(request.request_id, answer.stats, answer.reason, answer.text))
-
-    def _count(self, request: CountTokens) -> None:
-        self.events.put(TokenCount(request.request_id, self._loaded.count_tokens(request.turns)))
+        if answer.reason == "cancelled":
+            return Cancelled(answer.stats)
+        return Done(answer.stats, answer.reason)
 
     @property
     def _loaded(self) -> ChatModel:
         if self._model is None:
-            raise UserError(
+            raise NoModelError(
                 _("No model is loaded. Choose one with /model, or --model when you start glmtui.")
             )
         return self._model
@@ -214,23 +231,26 @@ class _Pace:
 class _Tokens:
     """Puts the tokens of an answer together into few events; the first text goes out at once."""
 
-    def __init__(self, request_id: int, events: queue.SimpleQueue[Event]) -> None:
-        self._request_id = request_id
-        self._events = events
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
         self._pace = _Pace()
         self._text = ""
+        self._thought = False
         self._count = self._told = 0
 
-    def add(self, text: str, count: int) -> None:
-        """Take on `text`, with which the answer has `count` tokens."""
-        self._text += text
+    def add(self, piece: Piece, count: int) -> None:
+        """Take on `piece`, with which the answer has `count` tokens."""
+        if piece.text and piece.thought != self._thought:
+            self.flush()
+            self._thought = piece.thought
+        self._text += piece.text
         self._count = count
         if self._text and self._pace.due():
             self.flush()
 
     def flush(self) -> None:
         if self._text or self._count > self._told:
-            self._events.put(Tokens(self._request_id, self._text, self._count - self._told))
+            self._stream.put(Tokens(self._text, self._count - self._told, self._thought))
             self._text, self._told = "", self._count
 
 
@@ -250,25 +270,14 @@ def free_memory() -> None:
         torch.mps.empty_cache()
 
 
-def _check(request: Load) -> None:
-    from glmtui.engine import preflight as checks
+def _prepare(spec: LocalModel) -> Loader:
+    from glmtui.engine import preflight
 
-    checks.check(request)
+    prepared = preflight.prepare(spec)
 
+    def load(progress: Progress) -> ChatModel:
+        from glmtui.engine import loader
 
-def _load(
-    request: Load, progress: Callable[[Literal["read", "quantize", "compile"], int, int], None]
-) -> ChatModel:
-    from glmtui.engine import loader
+        return loader.load(spec, progress, prepared=prepared)
 
-    return loader.load(
-        request.source,
-        quant=request.quant,
-        device=request.device,
-        gpus=request.gpus,
-        dtype=request.dtype,
-        threads=request.threads,
-        ptuning=request.ptuning,
-        for_chat=True,
-        progress=progress,
-    )
+    return load

@@ -15,7 +15,7 @@ _LENGTH_BYTES = 8
 _LONGEST_HEADER = 100 << 20
 
 
-def check_whole(folder: ModelFolder) -> None:
+def check_complete(folder: ModelFolder) -> None:
     """Look whether every weight file has its end.
 
     What lies between is verified while it is read.

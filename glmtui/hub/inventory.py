@@ -28,7 +28,6 @@ def list_models(device: str = "cpu", device_name: str = "", free_memory: int = 0
     """Look at everything there is; takes some milliseconds a model and no network."""
     here = [_builtin(device), *_cached(device), *_folders(device)]
     return ModelList(
-        request_id=0,
         entries=(*here, *_absent(device, here)),
         device=device,
         device_name=device_name,

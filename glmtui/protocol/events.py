@@ -1,9 +1,9 @@
-"""What an engine tells of a request."""
+"""What an engine tells of one request, in order. The last is one of `End`, of the kind the request names."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from glmtui.protocol.models import FileProgress, ModelEntry, ModelInfo
 from glmtui.protocol.phrases import Phrase
@@ -13,56 +13,56 @@ from glmtui.protocol.phrases import Phrase
 class LoadProgress:
     """Bytes of the checkpoint read (and quantised) so far."""
 
-    request_id: int
     stage: Literal["read", "quantize", "compile"]
     done: int
     total: int
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """The model is ready."""
-
-    request_id: int
-    info: ModelInfo
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Unloaded:
-    """No model is in memory."""
-
-    request_id: int
-
-
-@dataclass(frozen=True, slots=True)
 class Started:
     """The prompt is built and being read."""
 
-    request_id: int
     prompt_tokens: int
     limit: int
     """Prompt and answer together may not pass this, in tokens."""
     dropped_rounds: int
-    """How many of the oldest rounds were left out so that the rest fits."""
+    """How many of the oldest rounds (question and answer) were left out so that the rest fits."""
 
 
 @dataclass(frozen=True, slots=True)
 class PromptProgress:
     """How much of the prompt has been read, 0 to 1."""
 
-    request_id: int
     fraction: float
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """New text of the answer. Appending every `text` gives the whole answer; none is ever taken back."""
+    """New text of the answer, or of the thought before it. Appending every `text` gives the whole of each;
+    none is ever taken back."""
 
-    request_id: int
     text: str
     count: int
     """Tokens generated since the last event (text may lag: half a character is held back)."""
+    thought: bool = False
+    """Whether it is the thought that grows."""
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadProgress:
+    """How far a download is; sent about ten times a second."""
+
+    files: tuple[FileProgress, ...]
+
+    @property
+    def done(self) -> int:
+        """Bytes that have come, those of earlier attempts included."""
+        return sum(file.done for file in self.files)
+
+    @property
+    def total(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,31 +80,34 @@ class Stats:
         return self.answer_tokens / self.answer_seconds if self.answer_seconds > 0 else 0.0
 
 
+# --- ends ---
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The model is ready."""
+
+    info: ModelInfo
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unloaded:
+    """No model is in memory."""
+
+
 @dataclass(frozen=True, slots=True)
 class Done:
     """The answer is complete (``stop``) or the length limit was reached (``length``)."""
 
-    request_id: int
     stats: Stats
     reason: Literal["stop", "length"]
-    text: str
-    """The whole answer, equal to all `Tokens.text` joined."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cancelled:
-    """The person stopped it; what came until then stands."""
-
-    request_id: int
-    stats: Stats | None
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
 class TokenCount:
     """Tokens of the prompt asked about."""
 
-    request_id: int
     tokens: int
 
 
@@ -112,12 +115,11 @@ class TokenCount:
 class ModelList:
     """The models there are: the built-in one, those on this machine, then those that can be downloaded."""
 
-    request_id: int
     entries: tuple[ModelEntry, ...]
     device: str
     device_name: str
     free_memory: int
-    """Bytes on that device, beside the model in memory."""
+    """Bytes on that device, next to the model in memory."""
     free_disk: int
     """Bytes where downloads go."""
     cache: str
@@ -125,57 +127,37 @@ class ModelList:
 
 
 @dataclass(frozen=True, slots=True)
-class DownloadProgress:
-    """How far a download is; sent about ten times a second."""
-
-    request_id: int
-    files: tuple[FileProgress, ...]
-
-    @property
-    def done(self) -> int:
-        """Bytes that have come, those of earlier attempts included."""
-        return sum(file.done for file in self.files)
-
-    @property
-    def total(self) -> int:
-        """Bytes of all files."""
-        return sum(file.size for file in self.files)
-
-
-@dataclass(frozen=True, slots=True)
 class Downloaded:
-    """The model is here, whole and verified."""
+    """The model is here, complete and verified."""
 
-    request_id: int
     source: str
     path: str
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
-    """It did not work; `message` is for people: what, with which file or value, and what to do."""
+class Cancelled:
+    """It was given up; what came until then stands."""
 
-    request_id: int
+    stats: Stats | None = None
+    """Of an answer that had begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """It did not work."""
+
+    code: str
+    """Which kind of failure, for programs (`glmtui.errors`)."""
     phrase: Phrase
+    """What went wrong, with which file or value, and what to do."""
     absent: str | None = None
     """The model to be loaded is not on this machine, but `Download` may get it under this name."""
-    code: str = "failed"
     model_kept: bool = False
     """The model that was in memory before is there still."""
 
 
-Event = (
-    LoadProgress
-    | Loaded
-    | Unloaded
-    | Started
-    | PromptProgress
-    | Tokens
-    | Done
-    | Cancelled
-    | TokenCount
-    | ModelList
-    | DownloadProgress
-    | Downloaded
-    | Failed
-)
+Progress: TypeAlias = LoadProgress | Started | PromptProgress | Tokens | DownloadProgress
+End: TypeAlias = Loaded | Unloaded | Done | TokenCount | ModelList | Downloaded | Cancelled | Failed
+Event: TypeAlias = Progress | End
+ENDS = (Loaded, Unloaded, Done, TokenCount, ModelList, Downloaded, Cancelled, Failed)
+"""For `isinstance`."""

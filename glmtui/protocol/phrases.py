@@ -56,8 +56,9 @@ class Phrase:
         return self.render(English())
 
     def format(self, **fields: object) -> Phrase:
-        """Return the same with (more) values."""
-        return replace(self, fields={**self.fields, **fields})
+        """Return the same with (more) values. Of an error it takes what it says: not its frames."""
+        said = {name: _said(value) for name, value in fields.items()}
+        return replace(self, fields={**self.fields, **said})
 
     def render(self, language: Language) -> str:
         """Return the sentence."""
@@ -85,6 +86,10 @@ class Listing:
         """Return the list."""
         comma = language.gettext("{names}, {name}").format(names="", name="")
         return comma.join(str(_render(item, language)) for item in self.items)
+
+
+def _said(value: object) -> object:
+    return getattr(value, "phrase", None) or str(value) if isinstance(value, BaseException) else value
 
 
 def _render(value: object, language: Language) -> object:

@@ -1,97 +1,77 @@
-"""What can be asked of an engine."""
+"""What can be asked of an engine (`glmtui.protocol.engine.Engine.submit`)."""
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from glmtui.protocol.messages import ChatMessage
-from glmtui.protocol.models import ModelEntry, Quant
-from glmtui.protocol.sampling import Sampling
-
-_request_ids = itertools.count(1)
-
-
-def _next_id() -> int:
-    return next(_request_ids)
+from glmtui.protocol.models import LocalModel, ModelEntry, ModelSpec
+from glmtui.protocol.sampling import DEFAULT_SAMPLING, Sampling
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Load a model, replacing the one in memory (which is let go first)."""
+    """Load a model, replacing the one in memory (which is let go first). Ends with `Loaded`."""
 
-    source: str | None = None
-    """A folder, a hub id or a short name; None: the built-in model."""
-    device: str = "auto"
-    gpus: str | None = None
-    """A number of GPUs to spread it over, or a file that says what goes where."""
-    quant: Quant | None = None
-    """None keeps what the files are."""
-    dtype: str | None = None
-    threads: int | None = None
-    ptuning: str | None = None
-    request_id: int = field(default_factory=_next_id)
+    spec: ModelSpec = field(default_factory=LocalModel)
 
 
 @dataclass(frozen=True, slots=True)
 class Unload:
-    """Let the model go and free its memory."""
-
-    request_id: int = field(default_factory=_next_id)
+    """Let the model go and free its memory. Ends with `Unloaded`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Generate:
-    """Answer `turns`, whose last is the user's (or, with `continue_answer`, the cut-off assistant's)."""
+    """Answer `messages`, whose last is the user's (or, with `continue_answer`, the assistant's own, cut off).
 
-    turns: tuple[ChatMessage, ...]
-    sampling: Sampling = Sampling()  # noqa: RUF009 (frozen)
+    Ends with `Done`.
+    """
+
+    messages: tuple[ChatMessage, ...]
+    sampling: Sampling = DEFAULT_SAMPLING
     continue_answer: bool = False
-    request_id: int = field(default_factory=_next_id)
 
 
 @dataclass(frozen=True, slots=True)
 class CountTokens:
-    """Ask how many tokens the prompt of `turns` has; answered by `TokenCount`."""
+    """Ask how many tokens the prompt of `messages` has. Ends with `TokenCount`."""
 
-    turns: tuple[ChatMessage, ...]
-    request_id: int = field(default_factory=_next_id)
+    messages: tuple[ChatMessage, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ListModels:
-    """Ask which models there are; answered by `ModelList`."""
+    """Ask which models there are. Ends with `ModelList`."""
 
     add: str | None = None
     """A folder to remember first: a model, or a folder of models."""
     device: str = "auto"
     """Where a model would be loaded."""
-    request_id: int = field(default_factory=_next_id)
 
 
 @dataclass(frozen=True, slots=True)
 class RemoveModel:
     """Delete a model from the hub cache, or forget a folder that was added (nothing in it is deleted).
 
-    Answered by `ModelList`.
+    Ends with `ModelList`.
     """
 
     entry: ModelEntry
     device: str = "auto"
-    request_id: int = field(default_factory=_next_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """Fetch a model into the hub cache, beside whatever the model in memory does."""
+    """Fetch a model into the hub cache. Ends with `Downloaded`."""
 
     source: str
     """A short name or a hub id, with ``@revision`` to pin one."""
-    request_id: int = field(default_factory=_next_id)
 
 
-ModelRequest = Load | Unload | Generate | CountTokens
-"""One after another, in the order of their coming."""
-InventoryRequest = ListModels | RemoveModel | Download
-"""At once, each in a thread of its own."""
-Request = ModelRequest | InventoryRequest
+ModelRequest: TypeAlias = Load | Unload | Generate | CountTokens
+"""To the model in memory: one after another, in the order of their coming."""
+InventoryRequest: TypeAlias = ListModels | RemoveModel | Download
+"""About the models there are: at once, next to whatever the model in memory does."""
+Request: TypeAlias = ModelRequest | InventoryRequest

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from glmtui import paths
 from glmtui.atomic import write_atomically
 from glmtui.errors import UserError
+from glmtui.protocol.models import LocalModel
 from glmtui.protocol.phrases import Phrase, _, listing, verbatim
 from glmtui.protocol.sampling import Sampling
 from glmtui.settings.schema import BY_KEY, MODELS_OWN, SCHEMA, SHIPPED_PRESETS, Setting, Value
@@ -168,6 +169,17 @@ class Settings:
             key.partition(".")[2]: self.effective(key, overrides) for key in _SAMPLING_KEYS
         }
         return Sampling(**values)
+
+    def model_spec(self) -> LocalModel:
+        """Return the model to start with, from the section ``model``."""
+        values: dict[str, Any] = {row.name: self[row.key] for row in SCHEMA if row.section == "model"}
+        return LocalModel(**values)
+
+    def override_model(self, spec: LocalModel) -> None:
+        """Use `spec` in this run without saving it."""
+        for row in SCHEMA:
+            if row.section == "model":
+                self.override(row.key, getattr(spec, row.name))
 
     # --- keys ---
 

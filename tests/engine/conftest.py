@@ -74,7 +74,7 @@ def script(text_folder: Path) -> Script:
     folder = ModelFolder.open(text_folder)
 
     def make(text: str, *, max_length: int = 256, on_token: Callable[[], None] = lambda: None) -> ChatModel:
-        info = ModelInfo("scripted", None, "chatglm", 0, "cpu", "", "none", "float32", 0, max_length, False)
+        info = ModelInfo("scripted", None, "chatglm", max_length, supports_system=False, device="cpu")
         config = SimpleNamespace(
             vocab_size=folder.config["vocab_size"],
             num_layers=0,

@@ -10,16 +10,20 @@ import pytest
 from tiny_model import write_tiny_model2
 
 import glmtui
-from glmtui.engine.chat_model import ChatModel
-from glmtui.errors import UserError
+from glmtui.engine.chat_model import Answer, ChatModel
+from glmtui.errors import TooLongError
 from glmtui.protocol.cancellation import OperationCancelled
-from glmtui.protocol.messages import ChatMessage
+from glmtui.protocol.messages import ChatMessage, Text, Thought
 from glmtui.protocol.sampling import Sampling
 
 Script = Callable[..., ChatModel]
 TEXT = "你好,我是一个小模型。\n  1 2 3 🙂 🀄!"
 SHOWN = "你好，我是一个小模型。\n  1 2 3 🙂 🀄!"
 QUESTION = (ChatMessage.of("user", "你好"),)
+
+
+def text_of(answer: Answer) -> str:
+    return "".join(piece.text for piece in answer)
 
 
 def test_chat_returns_answer_and_history_and_leaves_the_callers_alone(script: Script) -> None:
@@ -42,7 +46,8 @@ def test_stream_chat_grows_and_never_takes_back(script: Script) -> None:
 
 def test_answer_says_why_it_ended_and_how_long_it_took(script: Script) -> None:
     answer = script(TEXT).stream(QUESTION)
-    assert "".join(answer) == answer.text == SHOWN
+    assert text_of(answer) == answer.text == SHOWN
+    assert answer.parts == (Text(SHOWN),)
     assert answer.reason == "stop"
     stats = answer.stats
     assert stats.answer_tokens == answer.answer_tokens == len(script(TEXT).tokenizer.encode_text(TEXT))
@@ -70,7 +75,7 @@ def test_oldest_rounds_are_left_out_whole_and_counted(script: Script) -> None:
     answer = model.stream([*turns, ChatMessage.of("user", "最后")])
     assert 0 < answer.dropped_rounds < 40
     assert answer.prompt_tokens <= 256 * 3 // 4
-    assert "".join(answer) == SHOWN
+    assert text_of(answer) == SHOWN
     prompt = model.tokenizer.decode(model.network.prompts[0])
     assert f"user {answer.dropped_rounds - 1}\n" not in prompt
     assert f"user {answer.dropped_rounds}\n" in prompt
@@ -82,11 +87,11 @@ def test_a_long_last_message_may_take_the_answers_room_but_not_all(script: Scrip
     tokens, limit = model.count_tokens([ChatMessage.of("user", long)]), model.limit(model.default_sampling)
     assert limit * 3 // 4 < tokens < limit == 256
     assert model.stream([ChatMessage.of("user", long)]).prompt_tokens == tokens
-    with pytest.raises(UserError, match="255"):
+    with pytest.raises(TooLongError, match="255"):
         model.stream([ChatMessage.of("user", long * 2)])
 
 
-def test_stopping_keeps_what_came(script: Script) -> None:
+def test_cancelling_keeps_what_came(script: Script) -> None:
     steps = 0
 
     def check(_fraction: float) -> None:
@@ -96,8 +101,8 @@ def test_stopping_keeps_what_came(script: Script) -> None:
             raise OperationCancelled
 
     answer = script(TEXT).stream(QUESTION, check=check)
-    text = "".join(answer)
-    assert answer.reason == "stopped"
+    text = text_of(answer)
+    assert answer.reason == "cancelled"
     assert 0 < len(text) < len(SHOWN)
     assert SHOWN.startswith(text)
 
@@ -109,8 +114,50 @@ def test_continuing_keeps_the_white_space_between(script: Script) -> None:
             model.network.says = model.network.says[1:]
         turns = (*QUESTION, ChatMessage.of("assistant", before))
         answer = model.stream(turns, continue_answer=True)
-        assert "".join(answer) == expected
+        assert text_of(answer) == expected
         assert model.tokenizer.decode(model.network.prompts[0]).endswith(before)
+
+
+def test_a_thought_is_told_from_the_answer(script: Script) -> None:
+    answer = script("<think>\n想\n\n</think>\n\n你好 </think>").stream(QUESTION)
+    pieces = list(answer)
+    assert "".join(piece.text for piece in pieces if piece.thought) == "想"
+    assert answer.text == "你好 </think>"
+    assert answer.parts == (Thought("想"), Text("你好 </think>"))
+
+
+def test_python_gets_the_thought_in_the_response(script: Script) -> None:
+    model = script("<think>想</think>你好")
+    response, history = model.chat("你好")
+    assert response == "<think>\n想\n</think>\n\n你好"
+    model.chat("再说", history)
+    prompt = model.tokenizer.decode(max(model.network.prompts, key=len))
+    assert "你好" in prompt
+    assert "想" not in prompt
+    steps = [response for response, _history in model.stream_chat("你好")]
+    assert all(later.startswith(earlier) for earlier, later in pairwise(steps))
+
+
+@pytest.mark.parametrize(
+    ("begun", "told"),
+    [
+        ((Thought("想"),), ("一想", "你好")),  # goes on in the thought
+        ((Thought("想"), Text("")), ("", "一想</think>你好")),
+        ((Thought("想"), Text("好")), ("", "一想</think>你好")),
+        ((), ("", "一想</think>你好")),
+    ],
+)
+def test_an_answer_goes_on_where_it_was(
+    script: Script, begun: tuple[Text | Thought, ...], told: tuple[str, str]
+) -> None:
+    model = script("一想</think>你好")
+    model.network.says = model.network.says[1:]  # the space that the tokenizer puts before every text
+    answer = model.stream((*QUESTION, ChatMessage("assistant", begun)), continue_answer=True)
+    pieces = list(answer)
+    assert tuple("".join(p.text for p in pieces if p.thought is kind) for kind in (True, False)) == told
+    prompt = model.tokenizer.decode(model.network.prompts[0])
+    assert ("<think>" in prompt) is bool(begun)
+    assert ("</think>" in prompt) is (len(begun) == 2)
 
 
 def test_asking_again_reads_nothing_of_the_prompt_again(text_folder: Path) -> None:
@@ -118,14 +165,14 @@ def test_asking_again_reads_nothing_of_the_prompt_again(text_folder: Path) -> No
     model = glmtui.load(str(text_folder), device="cpu", threads=1)
     sampling = Sampling(temperature=0, max_new_tokens=8)
     first = model.stream(QUESTION, sampling)
-    text = "".join(first)
+    text = text_of(first)
     again = model.stream(QUESTION, sampling)
     assert again._generation.cache is not None
     assert again._generation.cache.length == first.prompt_tokens - 1
-    assert "".join(again) == text
+    assert text_of(again) == text
     other = (ChatMessage.of("user", "How do I load a model?"),)
     fresh = glmtui.load(str(text_folder), device="cpu", threads=1)
-    assert "".join(model.stream(other, sampling)) == "".join(fresh.stream(other, sampling))
+    assert text_of(model.stream(other, sampling)) == text_of(fresh.stream(other, sampling))
 
 
 def test_a_causal_model_reads_only_what_is_new(tmp_path: Path) -> None:
@@ -139,7 +186,7 @@ def test_a_causal_model_reads_only_what_is_new(tmp_path: Path) -> None:
         answer = model.stream(turns, sampling)
         cache = answer._generation.cache
         read.append(answer.prompt_tokens - (cache.length if cache else 0))
-        text = "".join(answer)
+        text = text_of(answer)
         tokens = answer._ids
         assert list(model.generate(answer._generation.prompt, max_new_tokens=8)) == tokens
         turns = (*turns, ChatMessage.of("assistant", text))

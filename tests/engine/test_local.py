@@ -1,4 +1,4 @@
-"""The background thread: order of events, stopping at any moment, failures as events, memory let go."""
+"""The local engine: order of events, cancelling at any moment, failures as events, memory let go."""
 
 from __future__ import annotations
 
@@ -8,20 +8,27 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import torch
 from safetensors.torch import save_file
 
+import glmtui
+from glmtui.engine import preflight
 from glmtui.engine.chat_model import ChatModel
-from glmtui.engine.local import Worker
-from glmtui.errors import UserError
+from glmtui.engine.local import THREAD_NAME, LocalEngine
+from glmtui.errors import BadFileError, UserError
+from glmtui.hub import catalog
 from glmtui.hub.model_dir import ModelFolder
+from glmtui.models import chat_tokenizer
 from glmtui.models.checkpoint import expected_shapes, new_network
+from glmtui.protocol.engine import Stream
 from glmtui.protocol.events import (
     Cancelled,
     Done,
@@ -36,76 +43,68 @@ from glmtui.protocol.events import (
     Unloaded,
 )
 from glmtui.protocol.messages import ChatMessage
+from glmtui.protocol.models import LocalModel, RemoteModel
 from glmtui.protocol.requests import CountTokens, Generate, Load, Unload
 from glmtui.protocol.sampling import Sampling
 
 Script = Callable[..., ChatModel]
 Progress = Callable[[str, int, int], None]
+Loader = Callable[[LocalModel, Progress], ChatModel]
+Make = Callable[..., LocalEngine]
+Ready = Callable[[ChatModel], LocalEngine]
 GOLDEN = Path(__file__).parents[1] / "golden"
-FINAL = (Loaded, Unloaded, Done, Cancelled, TokenCount, Failed)
 TEXT = "你好，我是一个小模型。" * 4
 QUESTION = (ChatMessage.of("user", "你好"),)
 
 
-def until_end(worker: Worker, request_id: int) -> list[Event]:
-    """Collect the events of one request up to its last."""
-    events: list[Event] = []
-    while True:
-        event = worker.events.get(timeout=30)
-        assert event.request_id == request_id
-        events.append(event)
-        if isinstance(event, FINAL):
-            return events
+def ask(engine: LocalEngine, **options: Any) -> Stream:
+    return engine.submit(Generate(QUESTION, **options))
 
 
-def ask(worker: Worker, **options: object) -> Generate:
-    request = Generate(QUESTION, **options)
-    worker.submit(request)
-    return request
+def end_of(stream: Stream) -> Event:
+    return list(stream)[-1]
+
+
+def text_of(events: Iterable[Event], *, thought: bool = False) -> str:
+    return "".join(event.text for event in events if isinstance(event, Tokens) and event.thought is thought)
 
 
 @pytest.fixture
-def make_worker() -> Iterator[Callable[..., Worker]]:
-    """Make workers, started; every thread has ended after the test."""
-    workers: list[Worker] = []
+def make_engine() -> Iterator[Make]:
+    """Make engines; every thread has ended after the test."""
+    engines: list[LocalEngine] = []
 
-    def make(load: Callable[[Load, Progress], ChatModel] | None = None) -> Worker:
-        worker = Worker(load)
-        worker.start()
-        workers.append(worker)
-        return worker
+    def make(load: Loader | None = None) -> LocalEngine:
+        engine = LocalEngine(load and (lambda spec: partial(load, spec)))
+        engines.append(engine)
+        return engine
 
     yield make
-    for worker in workers:
-        worker.close()
-        assert worker.join(10)
+    for engine in engines:
+        engine.close()
+        assert engine.join(10)
 
 
 @pytest.fixture
-def ready(make_worker: Callable[..., Worker]) -> Callable[[ChatModel], Worker]:
-    """Make a worker that has loaded a model."""
+def ready(make_engine: Make) -> Ready:
+    """Make an engine that has loaded a model."""
 
-    def make(model: ChatModel) -> Worker:
-        worker = make_worker(lambda _request, _progress: model)
-        load = Load()
-        worker.submit(load)
-        assert isinstance(until_end(worker, load.request_id)[-1], Loaded)
-        return worker
+    def make(model: ChatModel) -> LocalEngine:
+        engine = make_engine(lambda _spec, _progress: model)
+        assert isinstance(end_of(engine.submit(Load())), Loaded)
+        return engine
 
     return make
 
 
-def test_load_reports_bytes_and_generates(make_worker: Callable[..., Worker], text_folder: Path) -> None:
-    worker = make_worker()
-    load = Load(str(text_folder), device="cpu", threads=1)
-    worker.submit(load)
-    *progress, loaded = until_end(worker, load.request_id)
+def test_load_reports_bytes_and_generates(make_engine: Make, text_folder: Path) -> None:
+    engine = make_engine()
+    *progress, loaded = engine.submit(Load(LocalModel(str(text_folder), device="cpu", threads=1)))
     assert isinstance(loaded, Loaded)
     assert loaded.info.name == "tiny"
     assert progress
     assert all(isinstance(event, LoadProgress) and 0 < event.done <= event.total for event in progress)
-    request = ask(worker, sampling=Sampling(temperature=0, max_new_tokens=10))
-    events = until_end(worker, request.request_id)
+    events = list(ask(engine, sampling=Sampling(temperature=0, max_new_tokens=10)))
     started, done = events[0], events[-1]
     assert isinstance(started, Started)
     assert isinstance(done, Done)
@@ -113,36 +112,72 @@ def test_load_reports_bytes_and_generates(make_worker: Callable[..., Worker], te
     assert started.limit == 256
 
 
-def test_events_of_an_answer_join_to_its_text(ready: Callable[[ChatModel], Worker], script: Script) -> None:
+def test_a_load_finds_the_folder_and_reads_the_tokenizer_once(
+    make_engine: Make, text_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def count(*arguments: Any) -> Any:
+            calls.append(name)
+            return function(*arguments)
+
+        return count
+
+    monkeypatch.setattr(catalog, "resolve", counted("folder", catalog.resolve))
+    read = counted("tokenizer", chat_tokenizer.tokenizers.load_tokenizer)
+    monkeypatch.setattr(chat_tokenizer.tokenizers, "load_tokenizer", read)
+    opened = counted("config", ModelFolder.open)
+    monkeypatch.setattr(ModelFolder, "open", opened)
+    engine = make_engine()
+    assert isinstance(end_of(engine.submit(Load(LocalModel(str(text_folder), device="cpu")))), Loaded)
+    assert isinstance(end_of(ask(engine, sampling=Sampling(max_new_tokens=2))), Done)
+    assert sorted(calls) == ["config", "folder", "tokenizer"]
+
+
+def test_no_thread_before_the_first_request(make_engine: Make) -> None:
+    def running() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if thread.name == THREAD_NAME]
+
+    before = running()
+    engine = make_engine()
+    assert running() == before
+    list(engine.submit(Unload()))
+    assert len(running()) == len(before) + 1
+
+
+def test_events_of_an_answer_join_to_its_text(ready: Ready, script: Script) -> None:
     model = script(TEXT)
-    worker = ready(model)
-    request = ask(worker)
-    events = until_end(worker, request.request_id)
+    events = list(ask(ready(model)))
     assert isinstance(events[0], Started)
     tokens = [event for event in events if isinstance(event, Tokens)]
     done = events[-1]
     assert isinstance(done, Done)
     assert done.reason == "stop"
-    assert "".join(event.text for event in tokens) == done.text == TEXT
+    assert text_of(tokens) == TEXT
     assert sum(event.count for event in tokens) == done.stats.answer_tokens == len(model.network.says)
 
 
-def test_first_text_at_once_and_then_at_most_twenty_events_a_second(
-    ready: Callable[[ChatModel], Worker], script: Script
-) -> None:
-    worker = ready(script(TEXT * 3, on_token=lambda: time.sleep(0.002), max_length=4096))
+def test_thought_and_answer_come_apart(ready: Ready, script: Script) -> None:
+    engine = ready(script("<think>\n想 一想 \n</think>\n\n你好"))
+    events = list(ask(engine))
+    assert text_of(events, thought=True) == "想 一想"
+    assert text_of(events) == "你好"
+    kinds = [event.thought for event in events if isinstance(event, Tokens) and event.text]
+    assert kinds == sorted(kinds, reverse=True)
+
+
+def test_first_text_at_once_and_then_at_most_twenty_events_a_second(ready: Ready, script: Script) -> None:
+    engine = ready(script(TEXT * 3, on_token=lambda: time.sleep(0.002), max_length=4096))
     began = time.perf_counter()
-    request = ask(worker)
-    tokens = [event for event in until_end(worker, request.request_id) if isinstance(event, Tokens)]
+    tokens = [event for event in ask(engine) if isinstance(event, Tokens)]
     seconds = time.perf_counter() - began
     assert len(tokens) >= 2
     assert len(tokens) <= 20 * seconds + 2
     assert tokens[0].count <= 3
 
 
-def test_cancel_stops_at_the_next_token_and_keeps_the_text(
-    ready: Callable[[ChatModel], Worker], script: Script
-) -> None:
+def test_cancel_ends_at_the_next_token_and_keeps_the_text(ready: Ready, script: Script) -> None:
     said = threading.Semaphore(0)
     proceed = threading.Semaphore(6)
 
@@ -150,25 +185,24 @@ def test_cancel_stops_at_the_next_token_and_keeps_the_text(
         said.release()
         assert proceed.acquire(timeout=30)
 
-    worker = ready(script(TEXT, on_token=on_token))
-    request = ask(worker)
+    engine = ready(script(TEXT, on_token=on_token))
+    stream = ask(engine)
     for _ in range(7):
         assert said.acquire(timeout=30)
-    worker.cancel(request.request_id)
+    stream.cancel()
     proceed.release(100)
-    events = until_end(worker, request.request_id)
+    events = list(stream)
     cancelled = events[-1]
     assert isinstance(cancelled, Cancelled)
     assert cancelled.stats is not None
     assert cancelled.stats.answer_tokens == 6
-    assert cancelled.text
-    assert TEXT.startswith(cancelled.text)
-    assert "".join(event.text for event in events if isinstance(event, Tokens)) == cancelled.text
+    assert text_of(events)
+    assert TEXT.startswith(text_of(events))
     proceed.release(100)
-    assert isinstance(until_end(worker, ask(worker).request_id)[-1], Done)
+    assert isinstance(end_of(ask(engine)), Done)
 
 
-def test_cancel_between_pieces_of_the_prompt(ready: Callable[[ChatModel], Worker], script: Script) -> None:
+def test_cancel_between_pieces_of_the_prompt(ready: Ready, script: Script) -> None:
     model = script(TEXT)
     forward = model.network
     reading = threading.Event()
@@ -187,156 +221,145 @@ def test_cancel_between_pieces_of_the_prompt(ready: Callable[[ChatModel], Worker
                 time.sleep(0.001)
 
     model.network = Slow()
-    worker = ready(model)
-    request = ask(worker)
+    stream = ask(ready(model))
     assert reading.wait(30)
-    worker.cancel()
-    events = until_end(worker, request.request_id)
+    stream.cancel()
+    events = list(stream)
     assert any(isinstance(event, PromptProgress) and event.fraction == 0.5 for event in events)
     assert isinstance(events[-1], Cancelled)
-    assert events[-1].text == ""
+    assert text_of(events) == ""
 
 
-def test_cancel_between_tensors_and_of_what_waits(make_worker: Callable[..., Worker]) -> None:
+def test_cancel_between_tensors_and_of_what_is_queued(make_engine: Make) -> None:
     reading = threading.Event()
 
-    def load(_request: Load, progress: Progress) -> ChatModel:
+    def load(_spec: LocalModel, progress: Progress) -> ChatModel:
         while True:
             reading.set()
             progress("read", 1, 2)
             time.sleep(0.001)
 
-    worker = make_worker(load)
-    first, second, third = Load(), Load(), Generate(QUESTION)
-    for request in (first, second, third):
-        worker.submit(request)
+    engine = make_engine(load)
+    first, second, third = (engine.submit(request) for request in (Load(), Load(), Generate(QUESTION)))
     assert reading.wait(30)
-    worker.cancel(second.request_id)
-    worker.cancel(first.request_id)
-    assert isinstance(until_end(worker, first.request_id)[-1], Cancelled)
-    assert until_end(worker, second.request_id) == [Cancelled(second.request_id, None, "")]
-    assert isinstance(until_end(worker, third.request_id)[-1], Failed)
+    second.cancel()
+    first.cancel()
+    assert isinstance(end_of(first), Cancelled)
+    assert list(second) == [Cancelled()]
+    assert isinstance(end_of(third), Failed)
 
 
-def test_cancelling_what_has_ended_does_nothing(ready: Callable[[ChatModel], Worker], script: Script) -> None:
-    worker = ready(script(TEXT))
-    request = ask(worker)
-    until_end(worker, request.request_id)
-    worker.cancel(request.request_id)
-    worker.cancel(999_999)
-    assert isinstance(until_end(worker, ask(worker).request_id)[-1], Done)
-
-
-def test_without_a_model_it_says_what_to_do(make_worker: Callable[..., Worker]) -> None:
-    worker = make_worker()
+def test_without_a_model_it_says_so(make_engine: Make) -> None:
+    engine = make_engine()
     for request in (Generate(QUESTION), CountTokens(QUESTION)):
-        worker.submit(request)
-        (failed,) = until_end(worker, request.request_id)
+        (failed,) = engine.submit(request)
         assert isinstance(failed, Failed)
-        assert "/model" in failed.message
+        assert failed.code == "no_model"
+        assert "/model" in str(failed.phrase)
+
+
+def test_a_model_elsewhere_is_for_another_engine(ready: Ready, script: Script) -> None:
+    engine = ready(script(TEXT))
+    (failed,) = engine.submit(Load(RemoteModel("http://localhost:8000/v1", "glm-4-9b")))
+    assert isinstance(failed, Failed)
+    assert (failed.code, failed.model_kept) == ("unavailable", True)
+
+
+class Panic(BaseException):
+    """As what Python code must not catch: Rust's panics are of this kind."""
 
 
 @pytest.mark.parametrize(
-    ("error", "expected"),
+    ("error", "code", "expected"),
     [
-        (UserError("no such thing"), "no such thing"),
-        (MemoryError(), "Not enough memory"),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9"), "Not enough memory"),
-        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "Not enough memory"),
-        (PermissionError(13, "Permission denied", "/some/file"), "/some/file: Permission denied"),
-        (ZeroDivisionError("by zero"), "ZeroDivisionError"),
+        (UserError("no such thing"), "failed", "no such thing"),
+        (BadFileError("no such file"), "bad_file", "no such file"),
+        (MemoryError(), "out_of_memory", "Not enough memory"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9"),
+            "out_of_memory",
+            "Not enough memory",
+        ),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "out_of_memory", "Not enough memory"),
+        (PermissionError(13, "Permission denied", "/some/file"), "failed", "/some/file: Permission denied"),
+        (ZeroDivisionError("by zero"), "unexpected", "ZeroDivisionError"),
+        (Panic("index out of bounds"), "unexpected", "Panic"),
     ],
 )
-def test_every_exception_becomes_a_message_and_the_thread_lives_on(
-    make_worker: Callable[..., Worker],
+def test_every_exception_becomes_an_event_and_the_thread_lives_on(
+    make_engine: Make,
     script: Script,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
-    error: Exception,
+    error: BaseException,
+    code: str,
     expected: str,
 ) -> None:
     monkeypatch.setenv("GLMTUI_HOME", str(tmp_path))
     model, errors = script(TEXT), [error]
 
-    def load(_request: Load, _progress: Progress) -> ChatModel:
+    def load(_spec: LocalModel, _progress: Progress) -> ChatModel:
         if errors:
             raise errors.pop()
         return model
 
-    worker = make_worker(load)
-    first, second = Load(), Load()
-    worker.submit(first)
-    worker.submit(second)
-    (failed,) = until_end(worker, first.request_id)
+    engine = make_engine(load)
+    first, second = engine.submit(Load()), engine.submit(Load())
+    (failed,) = first
     assert isinstance(failed, Failed)
-    assert expected in failed.message
+    assert failed.code == code
+    assert expected in str(failed.phrase)
     log = tmp_path / "state" / "glmtui.log"
-    if isinstance(error, ZeroDivisionError):
-        assert str(log) in failed.message
+    if code == "unexpected":
+        assert str(log) in str(failed.phrase)
         assert "in load" in log.read_text()
     else:
         assert not log.exists()
-    assert isinstance(until_end(worker, second.request_id)[-1], Loaded)
+    assert isinstance(end_of(second), Loaded)
 
 
-def test_a_folder_without_tokenizer_fails_before_it_is_read(make_worker: Callable[..., Worker]) -> None:
-    worker = make_worker()
-    load = Load(str(GOLDEN / "chatglm-fp16-sharded"), device="cpu")
-    worker.submit(load)
-    (failed,) = until_end(worker, load.request_id)
+def test_a_folder_without_tokenizer_fails_before_it_is_read(make_engine: Make) -> None:
+    (failed,) = make_engine().submit(Load(LocalModel(str(GOLDEN / "chatglm-fp16-sharded"), device="cpu")))
     assert isinstance(failed, Failed)
-    assert "ice_text.model" in failed.message
+    assert "ice_text.model" in str(failed.phrase)
 
 
 def test_a_pointer_instead_of_weights_says_what_to_run(
-    make_worker: Callable[..., Worker], text_folder: Path, tmp_path: Path
+    make_engine: Make, text_folder: Path, tmp_path: Path
 ) -> None:
     for name in ("config.json", "ice_text.model"):
         (tmp_path / name).write_bytes((text_folder / name).read_bytes())
     (tmp_path / "model.safetensors").write_text(
         "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
     )
-    worker = make_worker()
-    load = Load(str(tmp_path), device="cpu")
-    worker.submit(load)
-    (failed,) = until_end(worker, load.request_id)
+    (failed,) = make_engine().submit(Load(LocalModel(str(tmp_path), device="cpu")))
     assert isinstance(failed, Failed)
-    assert "git lfs pull" in failed.message
-    assert str(tmp_path / "model.safetensors") in failed.message
+    assert "git lfs pull" in str(failed.phrase)
+    assert str(tmp_path / "model.safetensors") in str(failed.phrase)
 
 
-def test_unload_and_change_let_the_old_model_go(
-    make_worker: Callable[..., Worker], text_folder: Path
-) -> None:
+def test_unload_and_change_let_the_old_model_go(make_engine: Make, text_folder: Path) -> None:
     seen: list[weakref.ref[ChatModel]] = []
     alive_at_load: list[int] = []
 
-    def load(request: Load, _progress: Progress) -> ChatModel:
-        import glmtui
-
+    def load(spec: LocalModel, _progress: Progress) -> ChatModel:
         alive_at_load.append(sum(model() is not None for model in seen))
-        model = glmtui.load(request.source, device="cpu", threads=1)
+        model = glmtui.load(spec.source, device="cpu", threads=1)
         seen.append(weakref.ref(model))
         return model
 
-    worker = make_worker(load)
+    engine = make_engine(load)
     for _ in range(2):
-        request = Load(str(text_folder))
-        worker.submit(request)
-        until_end(worker, request.request_id)
-        until_end(worker, ask(worker, sampling=Sampling(max_new_tokens=2)).request_id)
+        end_of(engine.submit(Load(LocalModel(str(text_folder)))))
+        end_of(ask(engine, sampling=Sampling(max_new_tokens=2)))
     assert alive_at_load == [0, 0]
-    unload = Unload()
-    worker.submit(unload)
-    assert until_end(worker, unload.request_id) == [Unloaded(unload.request_id)]
+    assert list(engine.submit(Unload())) == [Unloaded()]
     gc.collect()
     assert [model() for model in seen] == [None, None]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is comparable on Linux only")
-def test_unload_gives_memory_back_to_the_system(
-    make_worker: Callable[..., Worker], text_folder: Path, tmp_path: Path
-) -> None:
+def test_unload_gives_memory_back_to_the_system(make_engine: Make, text_folder: Path, tmp_path: Path) -> None:
     """Tensors of a few megabytes, as the C library likes to keep them."""
     config = json.loads((text_folder / "config.json").read_text())
     config |= {"hidden_size": 512, "inner_hidden_size": 2048, "num_layers": 8}
@@ -346,28 +369,21 @@ def test_unload_gives_memory_back_to_the_system(
     save_file(
         {name: torch.zeros(shape).half() for name, shape in shapes.items()}, tmp_path / "model.safetensors"
     )
-    worker = make_worker()
-    load, unload = Load(str(tmp_path), device="cpu"), Unload()
-    worker.submit(load)
-    loaded = until_end(worker, load.request_id)[-1]
+    engine = make_engine()
+    loaded = end_of(engine.submit(Load(LocalModel(str(tmp_path), device="cpu"))))
     assert isinstance(loaded, Loaded)
     resident = psutil.Process().memory_info().rss
-    worker.submit(unload)
-    until_end(worker, unload.request_id)
+    end_of(engine.submit(Unload()))
     assert resident - psutil.Process().memory_info().rss > 0.8 * loaded.info.memory_bytes
 
 
-def test_count_tokens(ready: Callable[[ChatModel], Worker], script: Script) -> None:
+def test_count_tokens(ready: Ready, script: Script) -> None:
     model = script(TEXT)
-    worker = ready(model)
-    request = CountTokens(QUESTION)
-    worker.submit(request)
-    assert until_end(worker, request.request_id) == [
-        TokenCount(request.request_id, len(model.tokenizer.encode("你好")))
-    ]
+    stream = ready(model).submit(CountTokens(QUESTION))
+    assert list(stream) == [TokenCount(len(model.tokenizer.encode("你好")))]
 
 
-def test_submit_cancel_and_close_never_wait(ready: Callable[[ChatModel], Worker], script: Script) -> None:
+def test_submit_cancel_and_close_never_wait(ready: Ready, script: Script) -> None:
     proceed = threading.Event()
     started = threading.Event()
 
@@ -375,16 +391,23 @@ def test_submit_cancel_and_close_never_wait(ready: Callable[[ChatModel], Worker]
         started.set()
         assert proceed.wait(30)
 
-    worker = ready(script(TEXT, on_token=on_token))
-    request = ask(worker)
+    engine = ready(script(TEXT, on_token=on_token))
+    running = ask(engine)
     assert started.wait(30)
     began = time.perf_counter()
-    ask(worker)
-    worker.cancel(request.request_id)
-    worker.close()
+    queued = ask(engine)
+    running.cancel()
+    engine.close()
+    late = ask(engine)
+    assert list(late) == [Cancelled()]
     assert time.perf_counter() - began < 0.1
-    assert not worker.join(0)
+    assert not engine.join(0)
     proceed.set()
-    assert worker.join(10)
-    ends = [worker.events.get_nowait() for _ in range(worker.events.qsize())]
-    assert [type(event) for event in ends if isinstance(event, FINAL)] == [Cancelled, Cancelled]
+    assert engine.join(10)
+    assert [type(end_of(stream)) for stream in (running, queued)] == [Cancelled, Cancelled]
+
+
+def test_preflight_reads_the_tokenizer_of_the_built_in_model_too() -> None:
+    prepared = preflight.prepare(LocalModel())
+    assert prepared.tokenizer is not None
+    assert prepared.folder.path == catalog.BUILTIN

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from glmtui.errors import UserError
+from glmtui import reasoning
+from glmtui.errors import TooLongError, UserError
 from glmtui.hub.model_dir import Family
 from glmtui.models.chat_formats.responses import ResponseStream
 from glmtui.models.chat_formats.tools import chatglm3_tools, glm4_tools
@@ -36,28 +37,33 @@ class Prompt:
 class Held:
     """What a key/value cache holds after an answer: the conversation, and the very tokens of it."""
 
-    turns: tuple[ChatMessage, ...]
-    """All turns up to and with the answer, the left out ones too."""
+    messages: tuple[ChatMessage, ...]
+    """All up to and with the answer, the left out ones too; none where they do not say all that `ids` do."""
     ids: list[int]
     """Prompt and answer as generated, without the stop token."""
     dropped_rounds: int = 0
+
+    def continued_by(self, messages: Sequence[ChatMessage]) -> bool:
+        """Whether `messages` begin with all that is here, and go on."""
+        count = len(self.messages)
+        return 0 < count < len(messages) and tuple(messages[:count]) == self.messages
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
     """A question, with its answer where there is one, and what a tool said in between (ChatGLM3)."""
 
-    turns: tuple[ChatMessage, ...] = ()
+    messages: tuple[ChatMessage, ...] = ()
 
     @property
     def question(self) -> str:
         """What was asked. A question that was never answered is asked along with the next."""
-        return "\n".join(turn.text for turn in self.turns if turn.role in ("user", "tool"))
+        return "\n".join(message.text for message in self.messages if message.role in ("user", "tool"))
 
     @property
     def answer(self) -> str:
         """What was answered; empty if nothing was yet."""
-        return "\n".join(turn.text for turn in self.turns if turn.role == "assistant")
+        return "\n".join(message.text for message in self.messages if message.role == "assistant")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +76,19 @@ class Dialogue:
     last: Round
 
     @classmethod
-    def of(cls, turns: Iterable[ChatMessage]) -> Dialogue:
-        """Cut `turns`. A round starts where the user speaks after an answer."""
+    def of(cls, messages: Iterable[ChatMessage]) -> Dialogue:
+        """Cut `messages`. A round starts where the user speaks after an answer."""
         systems: list[str] = []
         rounds: list[list[ChatMessage]] = [[]]
-        for turn in turns:
-            if turn.role == "system":
-                systems.append(turn.text)
+        for message in messages:
+            if message.role == "system":
+                systems.append(message.text)
                 continue
-            if turn.role == "user" and rounds[-1] and rounds[-1][-1].role == "assistant":
+            if message.role == "user" and rounds[-1] and rounds[-1][-1].role == "assistant":
                 rounds.append([])
-            rounds[-1].append(turn)
+            rounds[-1].append(message)
+        if rounds[-1] and rounds[-1][-1].role == "assistant":  # to be gone on with, with its thought
+            rounds[-1][-1] = ChatMessage.of("assistant", reasoning.written(rounds[-1][-1].parts))
         *earlier, last = (Round(tuple(each)) for each in rounds)
         return cls(tuple(filter(None, systems)), tuple(earlier), last)
 
@@ -97,6 +105,15 @@ class Dialogue:
     def question(self) -> str:
         """What is asked now, for families without system messages: the system's text stands before it."""
         return "\n".join(filter(None, (self.system, self.last.question)))
+
+
+def messages_of(query: str, history: Iterable[tuple[str, str]] = (), system: str = "") -> list[ChatMessage]:
+    """Return the messages of a conversation given as pairs of question and answer, with its last question."""
+    messages = [ChatMessage.of("system", system)] if system else []
+    for question, answer in history:
+        messages.append(ChatMessage.of("user", question))
+        messages.append(ChatMessage("assistant", reasoning.parts_of(answer)))
+    return [*messages, ChatMessage.of("user", query)]
 
 
 class ChatFormat(ABC):
@@ -138,29 +155,29 @@ class ChatFormat(ABC):
         raise UserError(_("This model was not trained to call tools. ChatGLM3-6B and GLM-4-9B were."))
 
     def follow(self, rounds: int, new: Sequence[ChatMessage]) -> list[int] | None:
-        """Return the ids that `new` turns add behind `rounds` rounds in the cache; None if they cannot."""
+        """Return the ids that `new` messages add behind `rounds` rounds in the cache; None if they cannot."""
         return None
 
-    def fit(self, turns: Sequence[ChatMessage], limit: int, held: Held | None = None) -> Prompt:
-        """Write `turns` in at most `limit` tokens, leaving out the oldest rounds whole.
+    def fit(self, messages: Sequence[ChatMessage], limit: int, held: Held | None = None) -> Prompt:
+        """Write `messages` in at most `limit` tokens, leaving out the oldest rounds whole.
 
-        Where `turns` goes on from what is `held`, so does the prompt, token for token, and only its end is
+        Where `messages` goes on from what is `held`, so does the prompt, token for token, and only its end is
         new: text that is encoded again may come out as other tokens than the model generated.
 
         Raises:
             UserError: the last question alone is longer than that. It is not cut: half a question gets an
                 answer that looks right and is not.
         """
-        if held is not None and (prompt := self._go_on(turns, held)) and len(prompt.ids) <= limit:
+        if held is not None and (prompt := self._go_on(messages, held)) and len(prompt.ids) <= limit:
             return prompt
-        dialogue = Dialogue.of(turns)
+        dialogue = Dialogue.of(messages)
         ids = self.write(dialogue.newest(0))
         if len(ids) > limit:
-            message = _(
+            phrase = _(
                 "The message is {count} tokens long and only {limit} fit. Shorten it, or raise the length "
                 "limit (max_length)."
             )
-            raise UserError(message.format(count=len(ids), limit=limit))
+            raise TooLongError(phrase.format(count=len(ids), limit=limit))
         # A round's cost alone may be off by a token at each end, so count generously, then write to be sure.
         kept, used = 0, len(ids)
         for each in reversed(dialogue.rounds):
@@ -174,10 +191,7 @@ class ChatFormat(ABC):
 
     def encode_chat(self, query: str, history: Iterable[tuple[str, str]] = ()) -> list[int]:
         """Return the ids of a prompt for `query` after `history`, pairs of question and answer."""
-        turns = []
-        for question, answer in history:
-            turns += [ChatMessage.of("user", question), ChatMessage.of("assistant", answer)]
-        return self.write(Dialogue.of([*turns, ChatMessage.of("user", query)]))
+        return self.write(Dialogue.of(messages_of(query, history)))
 
     def process_response(self, text: str) -> str:
         """Post-process a whole answer."""
@@ -192,12 +206,11 @@ class ChatFormat(ABC):
         """Return the decoder of one answer's tokens, or of those that go on `after` a part of it."""
         return self._tokenizer.stream(goes_on=bool(after))
 
-    def _go_on(self, turns: Sequence[ChatMessage], held: Held) -> Prompt | None:
-        count = len(held.turns)
-        if len(turns) <= count or tuple(turns[:count]) != held.turns:
+    def _go_on(self, messages: Sequence[ChatMessage], held: Held) -> Prompt | None:
+        if not held.continued_by(messages):
             return None
-        dialogue = Dialogue.of(held.turns)
-        added = self.follow(len(dialogue.rounds) + 1 - held.dropped_rounds, turns[count:])
+        dialogue = Dialogue.of(held.messages)
+        added = self.follow(len(dialogue.rounds) + 1 - held.dropped_rounds, messages[len(held.messages) :])
         return None if added is None else Prompt(held.ids + added, held.dropped_rounds)
 
     def _cost(self, each: Round) -> int:
@@ -256,7 +269,7 @@ class SpacedRounds(ChatFormat):
 
     def follow(self, rounds: int, new: Sequence[ChatMessage]) -> list[int] | None:
         """Return the next round's ids, less the space that encoding puts before a whole text."""
-        if any(turn.role != "user" for turn in new):
+        if any(message.role != "user" for message in new):
             return None
         question = Round(tuple(new)).question
         return self._tokenizer.encode_text(f"\n\n[Round {rounds + 1}]\n\n问：{question}\n\n答：")[1:]
@@ -298,20 +311,22 @@ class Roles(ChatFormat):
         ids = [*self._tokenizer.prefix_ids]
         for system in dialogue.systems:
             ids += self._message("system", "", system)
-        turns = [turn for each in (*dialogue.rounds, dialogue.last) for turn in each.turns]
-        for turn, follower in zip(turns, [*turns[1:], None], strict=True):
-            calls_tool = turn.role == "assistant" and follower is not None and follower.role == "tool"
-            metadata, text = turn.text.split("\n", 1) if calls_tool and "\n" in turn.text else ("", turn.text)
-            ids += self._message(turn.role, metadata, text)
-        if not turns or turns[-1].role != "assistant":
+        messages = [message for each in (*dialogue.rounds, dialogue.last) for message in each.messages]
+        for message, follower in zip(messages, [*messages[1:], None], strict=True):
+            calls_tool = message.role == "assistant" and follower is not None and follower.role == "tool"
+            metadata, text = (
+                message.text.split("\n", 1) if calls_tool and "\n" in message.text else ("", message.text)
+            )
+            ids += self._message(message.role, metadata, text)
+        if not messages or messages[-1].role != "assistant":
             ids.append(self._role("assistant"))
         return ids
 
     def follow(self, rounds: int, new: Sequence[ChatMessage]) -> list[int] | None:
         """Return the new messages' ids and ``<|assistant|>``."""
-        if any(turn.role not in ("user", "tool") for turn in new):
+        if any(message.role not in ("user", "tool") for message in new):
             return None
-        ids = [token for turn in new for token in self._message(turn.role, "", turn.text)]
+        ids = [token for message in new for token in self._message(message.role, "", message.text)]
         return [*ids, self._role("assistant")]
 
     def _message(self, role: str, metadata: str, text: str) -> list[int]:

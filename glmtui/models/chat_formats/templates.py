@@ -10,7 +10,7 @@ from glmtui.models.chat_formats.formats import ChatFormat, Completion, Dialogue,
 from glmtui.models.chat_formats.responses import ResponseStream
 from glmtui.models.tokenizers.chatglm import Tokenizer
 from glmtui.models.tokenizers.glm_hf import GLMStream, GLMTokenizer
-from glmtui.protocol.messages import ChatMessage
+from glmtui.protocol.messages import ChatMessage, thought_of
 
 _OBSERVATION = re.compile(r"""['"]observation['"]""")
 
@@ -38,11 +38,11 @@ class Template(ChatFormat):
 
     def write(self, dialogue: Dialogue) -> list[int]:
         """Return the ids of the rendered template, and what is there of the answer."""
-        turns = [turn for each in (*dialogue.rounds, dialogue.last) for turn in each.turns]
+        messages = [message for each in (*dialogue.rounds, dialogue.last) for message in each.messages]
         begun = ""
-        if turns and turns[-1].role == "assistant" and dialogue.last.turns:
-            begun = turns.pop().text
-        prompt = self._glm.render(self._messages(dialogue.system, turns), asks=True)
+        if messages and messages[-1].role == "assistant" and dialogue.last.messages:
+            begun = messages.pop().text
+        prompt = self._glm.render(self._messages(dialogue.system, messages), asks=True)
         ids = self._glm.encode_prompt(prompt)
         if begun:
             ids += self._glm.encode_text(begun.removeprefix(self._opening))
@@ -56,37 +56,32 @@ class Template(ChatFormat):
         """Return the decoder of one answer's tokens."""
         return self._glm.stream()
 
-    def _go_on(self, turns: Sequence[ChatMessage], held: Held) -> Prompt | None:
+    def _go_on(self, messages: Sequence[ChatMessage], held: Held) -> Prompt | None:
         """Add what the template writes behind the last answer, if it repeats that as it was generated."""
-        count = len(held.turns)
-        if len(turns) <= count or tuple(turns[:count]) != held.turns or turns[-1].role == "assistant":
+        if not held.continued_by(messages) or messages[-1].role == "assistant":
             return None
-        *before, answer = held.turns
+        *before, answer = held.messages
         asked = self._render(before, asks=True)
-        answered = self._render(held.turns, asks=False)
-        whole = self._render(turns, asks=True)
+        answered = self._render(held.messages, asks=False)
+        whole = self._render(messages, asks=True)
         if answered != asked + self._glm.shield(answer.text) or not whole.startswith(answered):
             return None
         return Prompt(held.ids + self._glm.encode_prompt(whole[len(answered) :]), held.dropped_rounds)
 
-    def _render(self, turns: Sequence[ChatMessage], *, asks: bool) -> str:
-        system = "\n".join(turn.text for turn in turns if turn.role == "system")
-        spoken = [turn for turn in turns if turn.role != "system"]
+    def _render(self, messages: Sequence[ChatMessage], *, asks: bool) -> str:
+        system = "\n".join(message.text for message in messages if message.role == "system")
+        spoken = [message for message in messages if message.role != "system"]
         return self._glm.render(self._messages(system, spoken), asks=asks)
 
-    def _messages(self, system: str, turns: Sequence[ChatMessage]) -> list[dict[str, str]]:
+    def _messages(self, system: str, messages: Sequence[ChatMessage]) -> list[dict[str, str]]:
         shield = self._glm.shield
-        messages = [{"role": "system", "content": shield(system)}] if system else []
-        for turn in turns:
-            if turn.role == "assistant":
-                thought, answer, _thinking = reasoning.split(turn.text)
-                messages.append({"role": "assistant", "content": shield(answer)})
-                if thought:
-                    messages[-1]["reasoning_content"] = shield(thought)
-            else:
-                role = self._tool_role if turn.role == "tool" else turn.role
-                messages.append({"role": role, "content": shield(turn.text)})
-        return messages
+        written = [{"role": "system", "content": shield(system)}] if system else []
+        for message in messages:
+            role = self._tool_role if message.role == "tool" else message.role
+            written.append({"role": role, "content": shield(message.text)})
+            if thought := thought_of(message.parts):
+                written[-1]["reasoning_content"] = shield(thought)
+        return written
 
 
 def template_format(tokenizer: Tokenizer) -> ChatFormat:
