@@ -90,7 +90,7 @@ def run(args: Namespace) -> int:
         latest=args.goes_on,
         save=bool(settings["ui.save_asked"]) and not args.no_save,
     )
-    return asking.answer(question, system=args.system, source=spec.source)
+    return asking.answer(question, system=args.system)
 
 
 def read_question(words: list[str], files: list[Path], stream: TextIO) -> str:

@@ -19,7 +19,6 @@ from glmtui.session.slash.registry import COMMANDS
 
 if TYPE_CHECKING:
     from glmtui.chat.tree import Message
-    from glmtui.protocol.models import LocalModel
     from glmtui.session.events import Kind, SessionEvent, SessionState
     from glmtui.session.ui import View
     from glmtui.settings.settings import Settings
@@ -101,8 +100,8 @@ class Asking:
         if conversation is not None:
             self._session.begin_in(conversation)
 
-    def answer(self, question: str, *, system: str, spec: LocalModel) -> int:
-        """Write the answer to `question` by the model `spec`; return the exit code.
+    def answer(self, question: str, *, system: str) -> int:
+        """Write the answer to `question`; return the exit code.
 
         Raises:
             UserError: the model could not be loaded or did not answer.
@@ -115,7 +114,7 @@ class Asking:
             self._settings.override("generation.system_prompt", system)
         driver = Driver(session)
         try:
-            session.load(spec)
+            session.load()
             interrupted = driver.run(session.send(question))
         except KeyboardInterrupt:
             interrupted = True

@@ -29,16 +29,16 @@ async def measure(folder: str, quant: str) -> None:
     app = GlmTui(AppOptions(model=folder, quant=quant))
     async with app.run_test(size=(120, 36)) as pilot:
         began = time.perf_counter()
-        await wait_until(pilot, lambda: app.controller.status.activity == "ready", 600)
+        await wait_until(pilot, lambda: app.session.state.activity == "ready", 600)
         print(f"ready after {time.perf_counter() - began:.1f} s, load average {os.getloadavg()[0]:.1f}")
         await sample(app, 3, "idle")
         app.chat.composer.text = ""
-        await app.controller.submit("请详细介绍一下大型语言模型的量化。" * 12)
-        await wait_until(pilot, lambda: app.controller.status.activity == "reading", 60)
+        await app.session.submit("请详细介绍一下大型语言模型的量化。" * 12)
+        await wait_until(pilot, lambda: app.session.state.activity == "reading", 60)
         await sample(app, 4, "prompt")
-        await wait_until(pilot, lambda: app.controller.status.activity == "answering", 120)
+        await wait_until(pilot, lambda: app.session.state.activity == "answering", 120)
         await sample(app, SECONDS, "answer")
-        print(f"{app.controller.status.tokens_per_second or 0:.1f} tokens/s")
+        print(f"{app.session.state.tokens_per_second or 0:.1f} tokens/s")
 
 
 def main() -> None:

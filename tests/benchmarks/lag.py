@@ -2,7 +2,7 @@
 
 Prints p50, p95 and p99 of how late the event loop wakes up (above about 100 ms at p95 is visible), of the
 time from a key press to the composer holding it, and the CPU time of the interface for each token. "of it
-work" is CPU time of the interface between two wake-ups, which other programs do not add to. The worker is a
+work" is CPU time of the interface between two wake-ups, which other programs do not add to. The engine is a
 thread that sends a Chinese list with code at the given speed; no model runs.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from scripted_worker import NANO, ScriptedWorker
+from scripted_engine import NANO, ScriptedEngine
 from textual import events
 from tui.app_support import wait_until
 
@@ -37,7 +37,7 @@ CODE = "\n".join(f"value_{number} = compute(scale={number})" for number in range
 ANSWER = f"{LIST}\n\n```python\n{CODE}\n```\n\n"
 
 
-class StreamingWorker(ScriptedWorker):
+class StreamingWorker(ScriptedEngine):
     """Sends two characters at a time, as a model does."""
 
     def __init__(self, speed: float) -> None:
@@ -103,25 +103,25 @@ async def sample(app: GlmTui, seconds: float, name: str = "") -> None:
 
 async def measure(messages: int, speed: float) -> None:
     """Stream into a conversation of `messages` messages."""
-    worker = StreamingWorker(speed)
-    app = GlmTui(AppOptions(), worker=worker)
+    engine = StreamingWorker(speed)
+    app = GlmTui(AppOptions(), engine=engine)
     for number in range(messages // 2):
         _fill(app, number)
     async with app.run_test(size=(120, 36)) as pilot:
-        await wait_until(pilot, lambda: app.controller.status.activity == "ready")
-        await app.controller.attach()
+        await wait_until(pilot, lambda: app.session.state.activity == "ready")
+        await app.session.attach()
         await pilot.pause()
-        await app.controller.submit("请列出要点")
+        await app.session.submit("请列出要点")
         cpu = time.process_time()
         print(f"{messages} messages, load average {os.getloadavg()[0]:.1f}")
         await sample(app, SECONDS - 1)
         spent = time.process_time() - cpu
-        each = spent / max(worker.sent, 1) * 1000
-        print(f"{'CPU per token':22} {each:6.2f} ms for {worker.sent}, the probe and the keys included")
+        each = spent / max(engine.sent, 1) * 1000
+        print(f"{'CPU per token':22} {each:6.2f} ms for {engine.sent}, the probe and the keys included")
 
 
 def _fill(app: GlmTui, number: int) -> None:
-    conversation = app.controller.conversation
+    conversation = app.session.conversation
     conversation.append("user", f"问题 {number}：怎样量化模型？")
     conversation.append("assistant", f"回答 {number}：\n\n- 先下载\n- 再用 `/quant 4`\n")
 

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import psutil
 from textual.pilot import Pilot
-from tui.app_support import ScriptedWorker, settled, wait_until
+from tui.app_support import ScriptedEngine, settled, wait_until
 from tui_helpers import screen_text
 
 from glmtui.chat.conversation import Conversation
@@ -73,17 +73,17 @@ def in_view(transcript: Transcript) -> bool:
 async def measure(path: Path, messages: int, runs: int) -> None:
     """Print the figures."""
     process = psutil.Process()
-    app = GlmTui(AppOptions(), worker=ScriptedWorker())
+    app = GlmTui(AppOptions(), engine=ScriptedEngine())
     async with app.run_test(size=(120, 36)) as pilot:
-        await wait_until(pilot, lambda: app.controller.status.activity == "ready")
+        await wait_until(pilot, lambda: app.session.state.activity == "ready")
         await settled(pilot)
         empty = process.memory_info().rss
         transcript, opened, jumps = app.chat.transcript, [], []
         for _run in range(runs):
-            await app.controller.new()
+            await app.session.new()
             await settled(pilot)
             start = time.perf_counter()
-            await app.controller.open(Conversation.open(path))
+            await app.session.open(Conversation.open(path))
             await painted(pilot, lambda: in_view(transcript) and f"{messages // 2 - 1}" in screen_text(app))
             opened.append(time.perf_counter() - start)
             await settled(pilot)

@@ -111,12 +111,12 @@ def test_a_killed_app_keeps_what_was_said(start: Start, tmp_path: Path) -> None:
 ENDLESS = """
 import sys, threading, time
 from pathlib import Path
-from scripted_worker import ScriptedWorker
+from scripted_engine import ScriptedEngine
 from glmtui.engine.events import Generate, Started, Tokens
 from glmtui.options import AppOptions
 from glmtui.tui.app import GlmTui
 
-class Endless(ScriptedWorker):
+class Endless(ScriptedEngine):
     def submit(self, request):
         if isinstance(request, Generate):
             threading.Thread(target=self.stream, args=(request,), daemon=True).start()
@@ -130,7 +130,7 @@ class Endless(ScriptedWorker):
             time.sleep(0.03)
 
 path = Path(sys.argv[1]) if len(sys.argv) > 1 else None
-GlmTui(AppOptions(conversation=path), worker=Endless()).run()
+GlmTui(AppOptions(conversation=path), engine=Endless()).run()
 """
 """The app with a model that never comes to an end."""
 

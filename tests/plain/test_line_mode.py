@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from scripted_worker import ScriptedWorker
+from scripted_engine import ScriptedEngine
 
 from glmtui import i18n
 from glmtui.chat.conversation import Conversation
@@ -55,12 +55,12 @@ class Typist:
         pass
 
 
-def chat(script: str | Typist, *answers: str, worker: ScriptedWorker | None = None) -> tuple[int, str, str]:
+def chat(script: str | Typist, *answers: str, engine: ScriptedEngine | None = None) -> tuple[int, str, str]:
     """Run a script, or what somebody types; return the exit code, the output, the notices."""
     output, errors = io.StringIO(), io.StringIO()
     reader = StreamReader(io.StringIO(script), output) if isinstance(script, str) else script
-    worker = worker or ScriptedWorker(*answers)
-    code = LineMode(AppOptions(), Settings.load(), reader, output, errors, lambda: worker).run()
+    engine = engine or ScriptedEngine(*answers)
+    code = LineMode(AppOptions(), Settings.load(), reader, output, errors, lambda: engine).run()
     return code, output.getvalue(), errors.getvalue()
 
 
@@ -78,9 +78,9 @@ def test_a_script_is_answered_and_saved_as_in_the_app() -> None:
 
 
 def test_a_block_is_one_message() -> None:
-    worker = ScriptedWorker("ok")
-    chat('"""\nfirst\n\n  second\n"""\n', worker=worker)
-    assert [turn.text for turn in worker.generated[0].turns] == ["first\n\n  second"]
+    engine = ScriptedEngine("ok")
+    chat('"""\nfirst\n\n  second\n"""\n', engine=engine)
+    assert [message.text for message in engine.generated[0].messages] == ["first\n\n  second"]
 
 
 @pytest.mark.parametrize(
@@ -108,10 +108,10 @@ def test_errors_are_lines_and_the_exit_code_of_a_script() -> None:
 
 
 def test_no_model_fails_the_script_and_keeps_the_message() -> None:
-    worker = ScriptedWorker()
-    worker.fail = "The folder is empty."
+    engine = ScriptedEngine()
+    engine.fail = "The folder is empty."
     typist = Typist("hello")
-    code, _output, errors = chat(typist, worker=worker)
+    code, _output, errors = chat(typist, engine=engine)
     assert code == 0
     assert "Error: The folder is empty." in errors
     assert typist.offered == ["", "hello"], "what could not be sent is there to be sent again"
@@ -155,8 +155,8 @@ def test_conversations_are_listed_found_and_opened_by_number() -> None:
 
 
 def test_regenerate_continue_edit_and_undo_work_on_the_tree() -> None:
-    worker = ScriptedWorker("first answer", "second answer")
-    _code, output, _errors = chat("question\n/regenerate\n/edit\nother question\n", worker=worker)
+    engine = ScriptedEngine("first answer", "second answer")
+    _code, output, _errors = chat("question\n/regenerate\n/edit\nother question\n", engine=engine)
     assert "takes the place of your last one" in output
     (summary,) = Library().list()
     conversation = Conversation.open(summary.path)
@@ -174,28 +174,28 @@ def test_what_goes_to_the_trash_comes_back_with_undo_and_no_key_is_named() -> No
 
 
 def test_settings_are_listed_and_changed_and_a_model_is_loaded_anew(home: Path) -> None:
-    worker = ScriptedWorker("ok")
-    _code, output, errors = chat("/set generation.top_k 3\n/settings\n/quant 4\nhello\n", worker=worker)
+    engine = ScriptedEngine("ok")
+    _code, output, errors = chat("/set generation.top_k 3\n/settings\n/quant 4\nhello\n", engine=engine)
     assert "generation.top_k = 3" in output
     assert "ready (CPU, INT4)" in errors
-    assert worker.loads[-1].quant == "4"
-    assert worker.generated[0].sampling.top_k == 3
+    assert engine.loads[-1].quant == "4"
+    assert engine.generated[0].sampling.top_k == 3
     assert "top_k = 3" in (home / "config" / "config.toml").read_text()
 
 
 def test_a_cut_off_answer_is_told_and_continued() -> None:
-    worker = ScriptedWorker("half and half", hold=True)
-    submit = worker.submit
+    engine = ScriptedEngine("half and half", hold=True)
+    submit = engine.submit
 
     def interrupt(request: object) -> None:  # as Ctrl-C while the answer comes
         import signal
 
         submit(request)  # type: ignore[arg-type]
-        if worker.generated:
+        if engine.generated:
             signal.raise_signal(signal.SIGINT)
 
-    worker.submit = interrupt  # type: ignore[method-assign, assignment]
-    code, output, errors = chat(Typist("question"), worker=worker)
+    engine.submit = interrupt  # type: ignore[method-assign, assignment]
+    code, output, errors = chat(Typist("question"), engine=engine)
     assert code == 0
     assert "Stopped. /continue goes on" in errors
     assert "half a" in output
@@ -238,17 +238,17 @@ def test_what_waits_from_the_app_is_told_listed_cancelled_and_sent() -> None:
     conversation.append("user", "hi")
     conversation.append("assistant", "hello")
     WaitingTexts().set(conversation.id, [WaitingText("one"), WaitingText("two\nlines"), WaitingText("three")])
-    worker = ScriptedWorker("1", "2")
+    engine = ScriptedEngine("1", "2")
     script = (
         f"/queue\n/load {conversation.path}\n/queue\n/queue cancel 2\n/queue cancel 9\n/queue send\n/queue\n"
     )
-    code, output, errors = chat(script, worker=worker)
+    code, output, errors = chat(script, engine=engine)
     assert code == 1, "three of the lines made no sense"
     assert "3 messages wait to be sent: /queue" in output
     assert "2. held: two lines" in output
     assert errors.count("No message waits in this conversation.") == 2
     assert "for example: /queue cancel 1" in errors
-    assert [request.turns[-1].text for request in worker.generated] == ["one", "three"]
+    assert [request.turns[-1].text for request in engine.generated] == ["one", "three"]
     assert WaitingTexts().get(conversation.id) == []
 
 
@@ -300,7 +300,7 @@ def test_colour_is_shown_where_it_is_wanted(
     settings = Settings.load()
     settings.set("ui.plain_color", setting)
     reader = Typist("hi", "/nonsense")
-    LineMode(AppOptions(color=choice), settings, reader, output, errors, lambda: ScriptedWorker("Yo.")).run()
+    LineMode(AppOptions(color=choice), settings, reader, output, errors, lambda: ScriptedEngine("Yo.")).run()
     assert ("\x1b[1;32mnano:\x1b[0m Yo." in output.getvalue()) is colored
     assert ("\x1b[1;31mError:\x1b[0m" in errors.getvalue()) is colored
     assert colored or "\x1b" not in output.getvalue() + errors.getvalue()

@@ -1,4 +1,4 @@
-"""The app around a worker that does what the test says."""
+"""The app around a engine that does what the test says."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from scripted_worker import ScriptedWorker
+from scripted_engine import ScriptedEngine
 from textual.app import App
 from textual.content import Content
 from textual.pilot import Pilot
@@ -35,20 +35,20 @@ def app_of(pilot: Pilot[Any]) -> GlmTui:
 
 @asynccontextmanager
 async def running(
-    worker: ScriptedWorker | None = None,
+    engine: ScriptedEngine | None = None,
     options: AppOptions = AppOptions(),  # noqa: B008 (frozen)
     size: tuple[int, int] = (120, 36),
     *,
     notifications: bool = False,
-) -> AsyncIterator[tuple[Pilot[None], GlmTui, ScriptedWorker]]:
-    """Run the app until the model is loaded (or half loaded, if the worker holds it)."""
-    worker = worker or ScriptedWorker()
-    app = GlmTui(options, worker=worker)
+) -> AsyncIterator[tuple[Pilot[None], GlmTui, ScriptedEngine]]:
+    """Run the app until the model is loaded (or half loaded, if the engine holds it)."""
+    engine = engine or ScriptedEngine()
+    app = GlmTui(options, engine=engine)
     async with app.run_test(size=size, notifications=notifications) as pilot:
-        expected = ("loading",) if worker.hold_load else ("ready", "none")
-        await wait_until(pilot, lambda: app.controller.status.activity in expected)
+        expected = ("loading",) if engine.hold_load else ("ready", "none")
+        await wait_until(pilot, lambda: app.session.state.activity in expected)
         await settled(pilot)
-        yield pilot, app, worker
+        yield pilot, app, engine
 
 
 async def settled(pilot: Pilot[None]) -> None:
@@ -90,6 +90,6 @@ def text_of(rendered: object) -> str:
 
 def saved(app: GlmTui) -> Conversation:
     """The open conversation as its file has it."""
-    path = app.controller.conversation.path
+    path = app.session.conversation.path
     assert path is not None
     return Conversation.open(path)

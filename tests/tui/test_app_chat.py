@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from textual import events
 from tui.app_support import (
-    ScriptedWorker,
+    ScriptedEngine,
     app_of,
     running,
     saved,
@@ -28,7 +28,7 @@ from glmtui.tui.app import GlmTui
 
 
 async def test_it_opens_with_the_built_in_model_and_says_so() -> None:
-    async with running() as (_pilot, app, _worker):
+    async with running() as (_pilot, app, _engine):
         text = visible_text(app.screen)
         assert "nano (built in)" in text
         assert "demo model" in text
@@ -37,7 +37,7 @@ async def test_it_opens_with_the_built_in_model_and_says_so() -> None:
 
 
 async def test_a_message_is_answered_and_saved() -> None:
-    async with running(ScriptedWorker("你好，我是 **nano**。")) as (pilot, app, worker):
+    async with running(ScriptedEngine("你好，我是 **nano**。")) as (pilot, app, engine):
         await send(pilot, "你好")
         await wait_until(pilot, lambda: saved(app).branch()[-1].state == "done")
         question, answer = saved(app).branch()
@@ -46,31 +46,31 @@ async def test_a_message_is_answered_and_saved() -> None:
         assert answer.meta["model"] == "nano"
         assert answer.meta["tokens"] == 2
         assert "你好，我是 nano。" in visible_text(app.chat.transcript)
-        assert [turn.text for turn in worker.generated[0].turns] == ["你好"]
+        assert [message.text for message in engine.generated[0].messages] == ["你好"]
 
 
 async def test_the_message_is_on_disk_before_anything_is_generated() -> None:
     found = []
 
-    class Worker(ScriptedWorker):
+    class Engine(ScriptedEngine):
         def submit(self, request: object) -> None:
             if type(request).__name__ == "Generate":
                 found.extend(saved(app).turns())
             super().submit(request)  # type: ignore[arg-type]
 
-    async with running(Worker()) as (pilot, app, _worker):
+    async with running(Engine()) as (pilot, app, _engine):
         await send(pilot, "Keep this")
         await wait_until(pilot, lambda: bool(found))
         assert found == [("user", "Keep this")]
 
 
 async def test_escape_stops_and_keeps_what_came() -> None:
-    async with running(ScriptedWorker("half and half", hold=True)) as (pilot, app, _worker):
+    async with running(ScriptedEngine("half and half", hold=True)) as (pilot, app, _engine):
         await send(pilot, "Go")
-        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
+        await wait_until(pilot, lambda: app.session.state.activity == "answering")
         assert "Esc stop" in visible_text(app.chat.hints)
         await pilot.press("escape")
-        await wait_until(pilot, lambda: app.controller.answer is None)
+        await wait_until(pilot, lambda: app.session.answer is None)
         answer = saved(app).branch()[-1]
         assert (answer.text, answer.state) == ("half a", "stopped")
         assert "half a" in visible_text(app.chat.transcript)
@@ -81,9 +81,9 @@ async def test_partial_answers_are_saved_while_they_come(monkeypatch: object) ->
 
     Answer.CHECKPOINT_SECONDS, before = 0.0, Answer.CHECKPOINT_SECONDS
     try:
-        async with running(ScriptedWorker("first second", hold=True)) as (pilot, app, _worker):
+        async with running(ScriptedEngine("first second", hold=True)) as (pilot, app, _engine):
             await send(pilot, "Go")
-            await wait_until(pilot, lambda: app.controller.status.activity == "answering")
+            await wait_until(pilot, lambda: app.session.state.activity == "answering")
             answer = saved(app).branch()[-1]
             assert (answer.text, answer.state) == ("first ", "partial")
     finally:
@@ -91,169 +91,169 @@ async def test_partial_answers_are_saved_while_they_come(monkeypatch: object) ->
 
 
 async def test_what_is_sent_while_it_answers_waits_and_can_be_taken_back() -> None:
-    async with running(ScriptedWorker("One.", "Two.", hold=True)) as (pilot, app, worker):
+    async with running(ScriptedEngine("One.", "Two.", hold=True)) as (pilot, app, engine):
         await send(pilot, "first")
-        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
+        await wait_until(pilot, lambda: app.session.state.activity == "answering")
         await send(pilot, "second")
         await send(pilot, "third")
         assert "second" in visible_text(app.chat.queue_strip)
         await pilot.press("alt+up")
         assert app.chat.composer.text == "third"
-        assert [item.text for item in app.controller.waiting] == ["second"]
-        worker.finish()
-        await wait_until(pilot, lambda: len(worker.generated) == 2)
-        worker.finish()
-        await wait_until(pilot, lambda: app.controller.answer is None)
+        assert [item.text for item in app.session.queued] == ["second"]
+        engine.finish()
+        await wait_until(pilot, lambda: len(engine.generated) == 2)
+        engine.finish()
+        await wait_until(pilot, lambda: app.session.answer is None)
         assert [text for _role, text in saved(app).turns()] == ["first", "One.", "second", "Two."]
 
 
 async def test_leaving_while_a_message_is_being_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with running(ScriptedWorker("One.")) as (pilot, app, worker):
+    async with running(ScriptedEngine("One.")) as (pilot, app, engine):
         begin = app.chat.begin_answer
 
         async def begin_and_leave(message: Message) -> object:
-            app.controller.close()
+            app.session.close()
             return await begin(message)
 
         monkeypatch.setattr(app.chat, "begin_answer", begin_and_leave)
         await send(pilot, "first")
-        assert worker.generated == []
+        assert engine.generated == []
         assert saved(app).branch()[0].text == "first"
 
 
 async def test_a_message_written_while_the_model_loads_is_answered_then() -> None:
-    async with running(ScriptedWorker("Here.", hold_load=True)) as (pilot, app, worker):
+    async with running(ScriptedEngine("Here.", hold_load=True)) as (pilot, app, engine):
         assert "Loading" in visible_text(app.chat.status_line)
         await send(pilot, "early")
         assert saved(app).turns() == (("user", "early"),)
-        worker.finish_load()
+        engine.finish_load()
         await wait_until(pilot, lambda: "Here." in visible_text(app.chat.transcript))
 
 
 async def test_a_load_that_fails_says_what_to_do_and_the_app_goes_on() -> None:
-    worker = ScriptedWorker("Fine.", hold_load=True)
-    worker.fail = "There is no folder /nowhere."
-    async with running(worker, AppOptions(model="/nowhere")) as (pilot, app, _worker):
-        worker.finish_load()
-        await wait_until(pilot, lambda: app.controller.status.activity == "none")
+    engine = ScriptedEngine("Fine.", hold_load=True)
+    engine.fail = "There is no folder /nowhere."
+    async with running(engine, AppOptions(model="/nowhere")) as (pilot, app, _engine):
+        engine.finish_load()
+        await wait_until(pilot, lambda: app.session.state.activity == "none")
         await settled(pilot)
         text = visible_text(app.chat.transcript)
         assert "There is no folder /nowhere." in text
         assert "/model nano" in text
         await send(pilot, "hello?")
         assert app.chat.composer.text == "hello?", "what cannot be answered stays in the composer"
-        worker.hold_load = False
+        engine.hold_load = False
         await send(pilot, "/model nano")
-        await wait_until(pilot, lambda: app.controller.status.activity == "ready")
+        await wait_until(pilot, lambda: app.session.state.activity == "ready")
         await send(pilot, "hello?")
         await wait_until(pilot, lambda: "Fine." in visible_text(app.chat.transcript))
 
 
 async def test_a_failed_answer_is_explained_and_kept() -> None:
-    worker = ScriptedWorker("never seen", hold=True)
-    async with running(worker) as (pilot, app, _worker):
+    engine = ScriptedEngine("never seen", hold=True)
+    async with running(engine) as (pilot, app, _engine):
         await send(pilot, "Go")
-        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
-        worker.fail = "The device is out of memory. Try /quant 4."
-        worker.finish()
-        await wait_until(pilot, lambda: app.controller.answer is None)
+        await wait_until(pilot, lambda: app.session.state.activity == "answering")
+        engine.fail = "The device is out of memory. Try /quant 4."
+        engine.finish()
+        await wait_until(pilot, lambda: app.session.answer is None)
         await settled(pilot)
         assert "Try /quant 4" in visible_text(app.chat.transcript)
         assert saved(app).branch()[-1].state == "failed"
-        assert app.controller.status.activity == "ready"
+        assert app.session.state.activity == "ready"
 
 
 async def test_rounds_that_no_longer_fit_are_told() -> None:
-    worker = ScriptedWorker()
-    worker.dropped_rounds = 3
-    async with running(worker) as (pilot, app, _worker):
+    engine = ScriptedEngine()
+    engine.dropped_rounds = 3
+    async with running(engine) as (pilot, app, _engine):
         await send(pilot, "Go")
         await wait_until(pilot, lambda: "3 oldest rounds" in visible_text(app.chat.transcript))
 
 
 async def test_regenerating_makes_another_version() -> None:
-    async with running(ScriptedWorker("First.", "Second.")) as (pilot, app, _worker):
+    async with running(ScriptedEngine("First.", "Second.")) as (pilot, app, _engine):
         await send(pilot, "Go")
         await wait_until(pilot, lambda: "First." in visible_text(app.chat.transcript))
-        await wait_until(pilot, lambda: app.controller.answer is None)
+        await wait_until(pilot, lambda: app.session.answer is None)
         await send(pilot, "/regenerate")
         await wait_until(pilot, lambda: "Second." in visible_text(app.chat.transcript))
-        await wait_until(pilot, lambda: app.controller.answer is None)
+        await wait_until(pilot, lambda: app.session.answer is None)
         assert "First." not in visible_text(app.chat.transcript)
         conversation = saved(app)
         assert [m.text for m in conversation.siblings(conversation.branch()[-1].id)] == ["First.", "Second."]
 
 
 async def test_an_edited_message_makes_a_branch() -> None:
-    async with running(ScriptedWorker("To A.", "To B.")) as (pilot, app, worker):
+    async with running(ScriptedEngine("To A.", "To B.")) as (pilot, app, engine):
         await send(pilot, "question A")
         await wait_until(pilot, lambda: "To A." in visible_text(app.chat.transcript))
-        await wait_until(pilot, lambda: app.controller.answer is None)
+        await wait_until(pilot, lambda: app.session.answer is None)
         await send(pilot, "/edit")
         assert app.chat.composer.text == "question A"
         await send(pilot, "question B")
         await wait_until(pilot, lambda: "To B." in visible_text(app.chat.transcript))
         assert "question A" not in visible_text(app.chat.transcript)
-        assert [turn.text for turn in worker.generated[-1].turns] == ["question B"]
+        assert [message.text for message in engine.generated[-1].messages] == ["question B"]
 
 
 async def test_continuing_an_answer_keeps_what_was_there() -> None:
-    async with running(ScriptedWorker("one two ", "three four", hold=True)) as (pilot, app, worker):
+    async with running(ScriptedEngine("one two ", "three four", hold=True)) as (pilot, app, engine):
         await send(pilot, "Count")
-        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
+        await wait_until(pilot, lambda: app.session.state.activity == "answering")
         await pilot.press("escape")
-        await wait_until(pilot, lambda: app.controller.answer is None)
-        worker.answers, worker.hold = ["two three"], False
+        await wait_until(pilot, lambda: app.session.answer is None)
+        engine.answers, engine.hold = ["two three"], False
         await send(pilot, "/continue")
         await wait_until(pilot, lambda: saved(app).branch()[-1].state == "done")
         assert saved(app).branch()[-1].text == "one two three"
-        assert worker.generated[-1].continue_answer
+        assert engine.generated[-1].continue_answer
         await wait_until(pilot, lambda: "nano · 3 tokens ·" in visible_text(app.chat.transcript))
 
 
 async def test_an_answer_goes_on_in_its_own_conversation() -> None:
-    async with running(ScriptedWorker("Here it is.", hold=True)) as (pilot, app, worker):
+    async with running(ScriptedEngine("Here it is.", hold=True)) as (pilot, app, engine):
         await send(pilot, "Go")
-        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
-        first = app.controller.conversation
+        await wait_until(pilot, lambda: app.session.state.activity == "answering")
+        first = app.session.conversation
         await pilot.press("ctrl+n")
-        await wait_until(pilot, lambda: app.controller.conversation is not first)
+        await wait_until(pilot, lambda: app.session.conversation is not first)
         assert "Here" not in visible_text(app.chat.transcript)
-        worker.finish()
-        await wait_until(pilot, lambda: app.controller.answer is None)
+        engine.finish()
+        await wait_until(pilot, lambda: app.session.answer is None)
         assert first.branch()[-1].text == "Here it is."
-        assert app.controller.conversation.messages == {}
+        assert app.session.conversation.messages == {}
 
 
 async def test_coming_back_to_a_running_answer_shows_it_grow() -> None:
-    async with running(ScriptedWorker("Here it is.", hold=True)) as (pilot, app, worker):
+    async with running(ScriptedEngine("Here it is.", hold=True)) as (pilot, app, engine):
         await send(pilot, "Go")
-        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
-        first = app.controller.conversation
+        await wait_until(pilot, lambda: app.session.state.activity == "answering")
+        first = app.session.conversation
         await pilot.press("ctrl+n")
-        await wait_until(pilot, lambda: app.controller.conversation is not first)
-        await app.desk.open(first.id)
-        assert app.controller.conversation is first
+        await wait_until(pilot, lambda: app.session.conversation is not first)
+        await app.session.open(first.id)
+        assert app.session.conversation is first
         await wait_until(pilot, lambda: "Here" in visible_text(app.chat.transcript))
-        worker.finish()
+        engine.finish()
         await wait_until(pilot, lambda: "Here it is." in visible_text(app.chat.transcript))
 
 
 async def test_what_came_already_is_shown_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Answer, "CHECKPOINT_SECONDS", 0.0)  # all that came is in the file at once
-    async with running(ScriptedWorker("One two. Three four.", hold=True)) as (pilot, app, _worker):
+    async with running(ScriptedEngine("One two. Three four.", hold=True)) as (pilot, app, _engine):
         await send(pilot, "Go")
         await wait_until(pilot, lambda: "One two." in visible_text(app.chat.transcript))
-        await app.controller.attach()
+        await app.session.attach()
         await wait_until(pilot, lambda: "One two." in visible_text(app.chat.transcript))
         assert visible_text(app.chat.transcript).count("One two.") == 1
         await pilot.press("escape")
-        await wait_until(pilot, lambda: not app.controller.busy)
+        await wait_until(pilot, lambda: not app.session.busy)
         await send(pilot, "/continue")
         await wait_until(pilot, lambda: visible_text(app.chat.transcript).count("One two.") == 2)
         await settled(pilot)
-        assert app.controller.answer is not None
-        assert app.controller.answer.text == "One two. TOne two. T", "what there was, and half of what comes"
+        assert app.session.answer is not None
+        assert app.session.answer.text == "One two. TOne two. T", "what there was, and half of what comes"
         assert visible_text(app.chat.transcript).count("One two.") == 2
 
 
@@ -261,7 +261,7 @@ async def test_what_came_already_is_shown_once(monkeypatch: pytest.MonkeyPatch) 
 async def test_a_long_answer_calls_who_looks_elsewhere(
     kind: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         written: list[str] = []
         monkeypatch.setattr(app._driver, "write", written.append)
         monkeypatch.setattr(app, "bell", lambda: written.append("bell"))
@@ -277,15 +277,15 @@ async def test_a_long_answer_calls_who_looks_elsewhere(
 
 
 async def test_quitting_keeps_the_answer_and_the_draft(home: Path) -> None:
-    worker = ScriptedWorker("half and half", hold=True)
-    async with running(worker) as (pilot, app, _worker):
+    engine = ScriptedEngine("half and half", hold=True)
+    async with running(engine) as (pilot, app, _engine):
         await send(pilot, "Go")
-        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
+        await wait_until(pilot, lambda: app.session.state.activity == "answering")
         app.chat.composer.text = "not sent yet"
         await pilot.press("ctrl+q")
-    assert worker.closed
+    assert engine.closed
     assert saved(app).branch()[-1].text == "half a"
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         assert "half a" in visible_text(app_of(pilot).chat.transcript)
         assert app.chat.composer.text == "not sent yet"
         assert app.chat.composer.history == ["Go"]
@@ -293,19 +293,19 @@ async def test_quitting_keeps_the_answer_and_the_draft(home: Path) -> None:
 
 async def test_the_conversation_of_the_command_line_is_made(tmp_path: Path) -> None:
     path = tmp_path / "talk.jsonl"
-    async with running(options=AppOptions(conversation=path)) as (pilot, app, _worker):
+    async with running(options=AppOptions(conversation=path)) as (pilot, app, _engine):
         assert not path.exists()
         await send(pilot, "Go")
-        await wait_until(pilot, lambda: app.controller.answer is None and path.exists())
+        await wait_until(pilot, lambda: app.session.answer is None and path.exists())
     assert "Go" in path.read_text("utf-8")
 
 
 async def test_that_nothing_can_be_saved_is_said_once_until_it_is_another_fault() -> None:
-    async with running(ScriptedWorker(*["Yes."] * 4), size=(120, 90)) as (pilot, app, _worker):
+    async with running(ScriptedEngine(*["Yes."] * 4), size=(120, 90)) as (pilot, app, _engine):
 
         async def ask(text: str) -> int:
             await send(pilot, text)
-            await wait_until(pilot, lambda: app.controller.answer is None)
+            await wait_until(pilot, lambda: app.session.answer is None)
             await settled(pilot)
             return visible_text(app.chat.transcript).count("could not be saved")
 
@@ -315,7 +315,7 @@ async def test_that_nothing_can_be_saved_is_said_once_until_it_is_another_fault(
         app.library.folder.unlink()
         assert await ask("third") == 1
         assert [message.text for message in saved(app).branch()[::2]] == ["first", "second", "third"]
-        path = app.controller.conversation.path
+        path = app.session.conversation.path
         assert path is not None
         path.rename(path.with_suffix(".moved"))
         path.mkdir()
@@ -323,11 +323,11 @@ async def test_that_nothing_can_be_saved_is_said_once_until_it_is_another_fault(
 
 
 async def test_what_another_program_writes_leaves_what_is_read_where_it_is() -> None:
-    async with running() as (pilot, app, _worker):
-        transcript, conversation = app.chat.transcript, app.controller.conversation
+    async with running() as (pilot, app, _engine):
+        transcript, conversation = app.chat.transcript, app.session.conversation
         for number in range(30):
             conversation.append("user", f"question {number}\n\nof three lines")
-        await app.controller.attach()
+        await app.session.attach()
         await settled(pilot)
 
         def read() -> list[str]:
@@ -336,13 +336,13 @@ async def test_what_another_program_writes_leaves_what_is_read_where_it_is() -> 
 
         async def elsewhere(change: Callable[[Conversation], object]) -> None:
             change(saved(app))
-            await app.desk.take_in()
+            await app.session.reread()
             await settled(pilot)
 
         assert "question 29" in "".join(read())
         await elsewhere(lambda other: other.append("assistant", "from elsewhere"))
         assert "from elsewhere" in "".join(read()), "who is at the end stays there"
-        app.chat.notice("a notice")
+        app.session.notice("a notice")
         await settled(pilot)
         await pilot.press("pageup", "pageup")
         await settled(pilot)
@@ -376,36 +376,36 @@ async def test_the_tokens_of_a_draft_are_told_from_the_start_and_after_every_ans
     def shown(app: GlmTui) -> str:
         return str(app.chat.composer.prompt.border_subtitle)
 
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         app.chat.composer.text = "to be continued"
         await wait_until(pilot, lambda: "15 tokens of" in shown(app))
     told.clear()
-    worker = ScriptedWorker(hold=True, hold_load=True)
-    async with running(worker) as (pilot, app, _worker):
+    engine = ScriptedEngine(hold=True, hold_load=True)
+    async with running(engine) as (pilot, app, _engine):
         await wait_until(pilot, lambda: "to be continued" in told)
-        worker.finish_load()
+        engine.finish_load()
         await wait_until(pilot, lambda: "15 tokens of" in shown(app))
         await send(pilot, "question")
-        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
+        await wait_until(pilot, lambda: app.session.state.activity == "answering")
         app.chat.composer.text = "meanwhile"
         await wait_until(pilot, lambda: "meanwhile" in told)
-        worker.finish()
+        engine.finish()
         await wait_until(pilot, lambda: "9 tokens of" in shown(app))
 
 
 async def test_the_language_may_change_while_an_answer_begins() -> None:
-    worker = ScriptedWorker("one", "two", hold=True)
-    async with running(worker) as (pilot, app, _worker):
+    engine = ScriptedEngine("one", "two", hold=True)
+    async with running(engine) as (pilot, app, _engine):
         await send(pilot, "question")
-        worker.finish()
-        await wait_until(pilot, lambda: app.controller.answer is None)
+        engine.finish()
+        await wait_until(pilot, lambda: app.session.answer is None)
         change = asyncio.create_task(app.change_setting("ui.language", "zh_CN"))
         former = app.chat.transcript
         while app.chat.transcript is former:  # the new one is not there yet
             await asyncio.sleep(0)
-        app.chat.notice("by the way")
-        await asyncio.gather(change, app.controller.regenerate())
-        await wait_until(pilot, lambda: len(worker.generated) == 2)
-        worker.finish()
+        app.session.notice("by the way")
+        await asyncio.gather(change, app.session.regenerate())
+        await wait_until(pilot, lambda: len(engine.generated) == 2)
+        engine.finish()
         await wait_until(pilot, lambda: "two" in visible_text(app.chat.transcript))
         assert "question" in visible_text(app.chat.transcript)

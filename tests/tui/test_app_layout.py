@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 from textual.widget import Widget
-from tui.app_support import ScriptedWorker, running, screen_lines, send, settled, visible_text, wait_until
+from tui.app_support import ScriptedEngine, running, screen_lines, send, settled, visible_text, wait_until
 
 from glmtui.session import keys
 from glmtui.tui.screens.help import HelpScreen
 
 
 async def test_a_small_window_shows_the_chat_alone_and_panes_over_it() -> None:
-    async with running(size=(80, 24)) as (pilot, app, _worker):
+    async with running(size=(80, 24)) as (pilot, app, _engine):
         chat = app.chat
         assert not chat.history.display
         assert not chat.settings_pane.display
@@ -33,7 +33,7 @@ async def test_a_small_window_shows_the_chat_alone_and_panes_over_it() -> None:
 
 
 async def test_a_tiny_window_shows_what_is_written() -> None:
-    async with running(ScriptedWorker("Yes."), size=(20, 5)) as (pilot, app, _worker):
+    async with running(ScriptedEngine("Yes."), size=(20, 5)) as (pilot, app, _engine):
         await pilot.press(*"hi")
         await settled(pilot)
         assert any("hi" in line for line in screen_lines(app))
@@ -45,7 +45,7 @@ async def test_a_tiny_window_shows_what_is_written() -> None:
 
 
 async def test_a_tiny_window_shows_as_much_help_as_fits_and_the_rest_by_scrolling() -> None:
-    async with running(size=(20, 5)) as (pilot, app, _worker):
+    async with running(size=(20, 5)) as (pilot, app, _engine):
         await pilot.press("f1")
         await settled(pilot)
         assert "Key: Enter" in "".join(screen_lines(app))
@@ -57,25 +57,25 @@ async def test_a_tiny_window_shows_as_much_help_as_fits_and_the_rest_by_scrollin
 
 
 async def test_a_large_window_keeps_lines_readable() -> None:
-    async with running(size=(200, 50)) as (pilot, app, _worker):
+    async with running(size=(200, 50)) as (pilot, app, _engine):
         await send(pilot, "word " * 100)
         assert app.chat.transcript.content_size.width <= 100
         assert app.chat.history.display
 
 
 async def test_panes_stay_as_they_were_left() -> None:
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         await pilot.press("ctrl+b", "f3")
         await settled(pilot)
         assert not app.chat.history.display
         assert app.chat.settings_pane.display
-    async with running() as (_pilot, app, _worker):
+    async with running() as (_pilot, app, _engine):
         assert not app.chat.history.display
         assert app.chat.settings_pane.display
 
 
 async def test_resizing_hides_and_brings_back_the_panes() -> None:
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         await pilot.resize_terminal(80, 24)
         await settled(pilot)
         assert not app.chat.history.display
@@ -85,7 +85,7 @@ async def test_resizing_hides_and_brings_back_the_panes() -> None:
 
 
 async def test_f6_goes_round_the_panes() -> None:
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         seen = []
         for _turn in range(3):
             await pilot.press("f6")
@@ -95,7 +95,7 @@ async def test_f6_goes_round_the_panes() -> None:
 
 
 async def test_f1_shows_the_keys_of_where_one_is() -> None:
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         app.chat.history.list.focus()
         await pilot.press("f1")
         await wait_until(pilot, lambda: isinstance(app.screen, HelpScreen))
@@ -105,37 +105,37 @@ async def test_f1_shows_the_keys_of_where_one_is() -> None:
 
 
 async def test_escape_leaves_a_pane_before_it_stops_a_load() -> None:
-    async with running(ScriptedWorker(hold_load=True)) as (pilot, app, _worker):
+    async with running(ScriptedEngine(hold_load=True)) as (pilot, app, _engine):
         app.chat.history.list.focus()
         await pilot.press("escape")
         assert app.chat.composer.prompt.has_focus
-        assert app.controller.link.loading
+        assert app.session.link.loading
         await pilot.press("escape")
-        await wait_until(pilot, lambda: app.controller.status.activity == "none")
+        await wait_until(pilot, lambda: app.session.state.activity == "none")
         await wait_until(pilot, lambda: "was stopped" in visible_text(app.chat.transcript))
 
 
 async def test_ctrl_c_stops_then_quits() -> None:
-    worker = ScriptedWorker(hold=True)
-    async with running(worker) as (pilot, app, _worker):
+    engine = ScriptedEngine(hold=True)
+    async with running(engine) as (pilot, app, _engine):
         await send(pilot, "Go")
-        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
+        await wait_until(pilot, lambda: app.session.state.activity == "answering")
         await pilot.press("ctrl+c")
-        await wait_until(pilot, lambda: app.controller.answer is None)
-        assert not worker.closed
+        await wait_until(pilot, lambda: app.session.answer is None)
+        assert not engine.closed
         await pilot.press("ctrl+c")
-        await wait_until(pilot, lambda: worker.closed)
+        await wait_until(pilot, lambda: engine.closed)
 
 
 async def test_a_suggestion_is_sent_by_a_click() -> None:
-    async with running() as (pilot, _app, worker):
+    async with running() as (pilot, _app, engine):
         await pilot.click("Suggestion")
-        await wait_until(pilot, lambda: bool(worker.generated))
-        assert worker.generated[0].turns[0].text == "你好"
+        await wait_until(pilot, lambda: bool(engine.generated))
+        assert engine.generated[0].messages[0].text == "你好"
 
 
 async def test_hints_can_be_clicked() -> None:
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         text = visible_text(app.chat.hints)
         at = text.index("F3") + app.chat.hints.styles.padding.left - (len(text) - len(text.lstrip()))
         await pilot.click("#hints", offset=(at, 0))
@@ -150,7 +150,7 @@ async def test_a_key_can_be_bound_elsewhere(home: Path) -> None:
     path = home / "config" / "config.toml"
     path.parent.mkdir(parents=True)
     path.write_text('[keys]\n"app.settings" = "f8"\n', "utf-8")
-    async with running(size=(160, 36)) as (pilot, app, _worker):
+    async with running(size=(160, 36)) as (pilot, app, _engine):
         await pilot.press("f3")
         assert not app.chat.settings_pane.display
         await pilot.press("f8")
@@ -163,7 +163,7 @@ async def test_keys_that_clash_are_named(home: Path) -> None:
     path = home / "config" / "config.toml"
     path.parent.mkdir(parents=True)
     path.write_text('[keys]\n"app.settings" = "f1"\n"app.setings" = "f9"\n', "utf-8")
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         await wait_until(pilot, lambda: "F1 is bound to both" in visible_text(app.chat.transcript))
         assert "Did you mean app.settings?" in visible_text(app.chat.transcript)
 
@@ -188,7 +188,7 @@ def test_the_table_for_people_has_every_key() -> None:
 
 
 async def test_every_binding_of_the_app_is_in_the_table() -> None:
-    async with running(size=(140, 50)) as (pilot, app, _worker):
+    async with running(size=(140, 50)) as (pilot, app, _engine):
         await pilot.press("f3")
         await settled(pilot)
         nodes = list(app.screen.walk_children(Widget))
@@ -203,7 +203,7 @@ async def test_every_binding_of_the_app_is_in_the_table() -> None:
 
 
 async def test_what_is_said_in_passing_covers_nothing_that_is_written() -> None:
-    async with running(size=(80, 24), notifications=True) as (pilot, app, _worker):
+    async with running(size=(80, 24), notifications=True) as (pilot, app, _engine):
         await pilot.press(*"ab", "ctrl+j", *"c", "alt+e")
         await wait_until(pilot, lambda: any("Nothing is folded" in line for line in screen_lines(app)))
         said = next(y for y, line in enumerate(screen_lines(app)) if "Nothing is folded" in line)
@@ -218,12 +218,12 @@ async def test_what_is_said_in_passing_covers_nothing_that_is_written() -> None:
 
 
 async def test_the_hints_say_what_the_keys_do() -> None:
-    worker = ScriptedWorker(hold=True)
-    async with running(worker) as (pilot, app, _worker):
+    engine = ScriptedEngine(hold=True)
+    async with running(engine) as (pilot, app, _engine):
         assert "Ctrl+J new line" in visible_text(app.chat.hints)
-        app.preferences.bind("composer.enter", "f9")
+        app.session.preferences.bind("composer.enter", "f9")
         await wait_until(pilot, lambda: "F9 sends, Ctrl+J new line" in "\n".join(screen_lines(app)))
-        app.preferences.bind("composer.enter", None)
+        app.session.preferences.bind("composer.enter", None)
         await app.change_setting("ui.send_key", "ctrl+enter")
         await wait_until(pilot, lambda: "Ctrl+J send" in visible_text(app.chat.hints))
         await app.change_setting("ui.send_key", "enter")

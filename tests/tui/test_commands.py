@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from textual.widgets import Input, OptionList
-from tui.app_support import ScriptedWorker, running, saved, send, visible_text, wait_until
+from tui.app_support import ScriptedEngine, running, saved, send, visible_text, wait_until
 
 from glmtui.session.own_settings import own
 from glmtui.tui.screens.prompt import PromptScreen
@@ -15,15 +15,15 @@ from glmtui.tui.screens.themes import ThemeScreen
 
 
 async def test_an_unknown_command_stays_in_the_composer_and_is_explained() -> None:
-    async with running() as (pilot, app, worker):
+    async with running() as (pilot, app, engine):
         await send(pilot, "/qant 4")
         assert "Did you mean /quant?" in visible_text(app.chat.transcript)
         assert app.chat.composer.text == "/qant 4"
-        assert worker.generated == []
+        assert engine.generated == []
 
 
 async def test_help_lists_the_commands() -> None:
-    async with running(size=(120, 60)) as (pilot, app, _worker):
+    async with running(size=(120, 60)) as (pilot, app, _engine):
         await send(pilot, "/help")
         await wait_until(pilot, lambda: "/regenerate" in visible_text(app.screen))
         await pilot.press("escape")
@@ -34,54 +34,54 @@ async def test_help_lists_the_commands() -> None:
 
 @pytest.mark.parametrize("text", ["/new", "/clear", "clear"])
 async def test_new_and_clear_begin_anew_and_keep_the_old_one(text: str) -> None:
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         await send(pilot, "Go")
-        await wait_until(pilot, lambda: app.controller.answer is None)
-        old = app.controller.conversation
+        await wait_until(pilot, lambda: app.session.answer is None)
+        old = app.session.conversation
         await send(pilot, text)
-        await wait_until(pilot, lambda: app.controller.conversation is not old)
+        await wait_until(pilot, lambda: app.session.conversation is not old)
         assert "Go" not in visible_text(app.chat.transcript)
         await wait_until(pilot, lambda: "Go" in visible_text(app.chat.history))
 
 
 async def test_stop_as_a_word_stops_the_answer() -> None:
-    async with running(ScriptedWorker(hold=True)) as (pilot, app, _worker):
+    async with running(ScriptedEngine(hold=True)) as (pilot, app, _engine):
         await send(pilot, "Go")
-        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
+        await wait_until(pilot, lambda: app.session.state.activity == "answering")
         await send(pilot, "stop")
-        await wait_until(pilot, lambda: app.controller.answer is None)
+        await wait_until(pilot, lambda: app.session.answer is None)
         assert saved(app).branch()[-1].state == "stopped"
 
 
 async def test_quant_device_threads_and_model_load_again_and_keep_the_conversation(tmp_path: Path) -> None:
-    async with running() as (pilot, app, worker):
+    async with running() as (pilot, app, engine):
         await send(pilot, "Go")
-        await wait_until(pilot, lambda: app.controller.answer is None)
+        await wait_until(pilot, lambda: app.session.answer is None)
         await send(pilot, "/quant 4")
         await wait_until(pilot, lambda: "INT4" in visible_text(app.chat.status_line))
         await send(pilot, "/device cpu")
         await send(pilot, "/threads 2")
         await send(pilot, f"/model {tmp_path}")
         await wait_until(pilot, lambda: tmp_path.name in visible_text(app.chat.status_line))
-        last = worker.loads[-1]
+        last = engine.loads[-1]
         assert (last.source, last.quant, last.device, last.threads) == (str(tmp_path), "4", "cpu", 2)
         assert "Go" in visible_text(app.chat.transcript)
         assert app.settings["model.quant"] == "4"
 
 
 async def test_a_wrong_argument_says_what_is_allowed() -> None:
-    async with running() as (pilot, app, worker):
+    async with running() as (pilot, app, engine):
         await send(pilot, "/quant 5")
         await wait_until(pilot, lambda: "none, 8, 4" in visible_text(app.chat.transcript))
         await send(pilot, "/quant")
         await wait_until(pilot, lambda: "/quant 4|8|none" in visible_text(app.chat.transcript))
-        assert len(worker.loads) == 1
+        assert len(engine.loads) == 1
 
 
 async def test_save_and_load(tmp_path: Path) -> None:
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         await send(pilot, "Keep me")
-        await wait_until(pilot, lambda: app.controller.answer is None)
+        await wait_until(pilot, lambda: app.session.answer is None)
         await send(pilot, f"/save {tmp_path / 'copy'}")
         assert "Keep me" in (tmp_path / "copy.jsonl").read_text("utf-8")
         await send(pilot, "/new")
@@ -92,7 +92,7 @@ async def test_save_and_load(tmp_path: Path) -> None:
 
 
 async def test_theme_by_name_and_by_preview() -> None:
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         await send(pilot, "/theme midnight")
         assert app.theme == "midnight"
         assert app.settings["ui.theme"] == "midnight"
@@ -113,9 +113,9 @@ async def test_theme_by_name_and_by_preview() -> None:
 
 
 async def test_rename_asks_when_no_title_is_given() -> None:
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         await send(pilot, "Go")
-        await wait_until(pilot, lambda: app.controller.answer is None)
+        await wait_until(pilot, lambda: app.session.answer is None)
         await send(pilot, "/rename 我的标题")
         assert "我的标题" in visible_text(app.chat.title_bar)
         await send_without_waiting(pilot, app, "/rename")
@@ -127,9 +127,9 @@ async def test_rename_asks_when_no_title_is_given() -> None:
 
 
 async def test_delete_and_undo() -> None:
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         await send(pilot, "Go")
-        await wait_until(pilot, lambda: app.controller.answer is None)
+        await wait_until(pilot, lambda: app.session.answer is None)
         path = saved(app).path
         assert path is not None
         await send(pilot, "/delete")
@@ -141,9 +141,9 @@ async def test_delete_and_undo() -> None:
 
 
 async def test_language_changes_at_once_and_keeps_the_conversation() -> None:
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         await send(pilot, "Go")
-        await wait_until(pilot, lambda: app.controller.answer is None)
+        await wait_until(pilot, lambda: app.session.answer is None)
         before = app.chat.composer
         await send(pilot, "/language zh_CN")
         await wait_until(
@@ -155,7 +155,7 @@ async def test_language_changes_at_once_and_keeps_the_conversation() -> None:
 
 
 async def test_set_system_and_preset() -> None:
-    async with running() as (pilot, app, worker):
+    async with running() as (pilot, app, engine):
         await send(pilot, "/set generation.temperature 0.3")
         await send(pilot, "/preset save calm")
         await send(pilot, "/set generation.temperature 1.2")
@@ -164,17 +164,17 @@ async def test_set_system_and_preset() -> None:
         await send(pilot, "/system Be brief.")
         assert own(app)["generation.system_prompt"] == "Be brief."
         await send(pilot, "Go")
-        await wait_until(pilot, lambda: bool(worker.generated))
-        assert worker.generated[0].sampling.temperature == 0.3
-        assert worker.generated[0].turns[0].role == "user", "nano has no system prompt"
+        await wait_until(pilot, lambda: bool(engine.generated))
+        assert engine.generated[0].sampling.temperature == 0.3
+        assert engine.generated[0].messages[0].role == "user", "nano has no system prompt"
 
 
 async def test_copy_takes_the_answer_or_its_code() -> None:
-    async with running(ScriptedWorker("Here:\n\n```python\nprint(1)\n```\n")) as (pilot, app, _worker):
+    async with running(ScriptedEngine("Here:\n\n```python\nprint(1)\n```\n")) as (pilot, app, _engine):
         await send(pilot, "/copy")
         await wait_until(pilot, lambda: "no answer to copy" in visible_text(app.chat.transcript))
         await send(pilot, "Go")
-        await wait_until(pilot, lambda: app.controller.answer is None)
+        await wait_until(pilot, lambda: app.session.answer is None)
         await send(pilot, "/copy code")
         assert app.clipboard == "print(1)"
         await send(pilot, "/copy")
@@ -182,11 +182,11 @@ async def test_copy_takes_the_answer_or_its_code() -> None:
 
 
 async def test_stats_and_keys_are_shown() -> None:
-    async with running(size=(120, 50)) as (pilot, app, _worker):
+    async with running(size=(120, 50)) as (pilot, app, _engine):
         await send(pilot, "/stats")
         await wait_until(pilot, lambda: "7.0 M" in visible_text(app.chat.transcript))
         await send(pilot, "one")
-        await wait_until(pilot, lambda: app.controller.status.activity == "ready" and app.controller.stats)
+        await wait_until(pilot, lambda: app.session.state.activity == "ready" and app.session.stats)
         await send(pilot, "/regenerate")
         await wait_until(pilot, lambda: "version 2 of 2" in visible_text(app.chat.transcript))
         await send(pilot, "/stats")
@@ -199,9 +199,9 @@ async def test_stats_and_keys_are_shown() -> None:
 
 
 async def test_export_and_import(tmp_path: Path) -> None:
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         await send(pilot, "Keep me")
-        await wait_until(pilot, lambda: app.controller.answer is None)
+        await wait_until(pilot, lambda: app.session.answer is None)
         for kind in ("md", "json", "html", "txt"):
             path = tmp_path / f"out.{kind}"
             await send(pilot, f"/export {kind} {path}")
@@ -213,14 +213,14 @@ async def test_export_and_import(tmp_path: Path) -> None:
 
 
 async def test_quit_as_a_command() -> None:
-    async with running() as (pilot, app, worker):
+    async with running() as (pilot, app, engine):
         app.submit("/quit")
-        await wait_until(pilot, lambda: worker.closed)
+        await wait_until(pilot, lambda: engine.closed)
     assert app.return_code == 0
 
 
 async def test_completion_offers_commands_and_arguments() -> None:
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         await pilot.press(*"/qu")
         await pilot.pause()
         offered = [offer.text.strip() for offer in app.chat.composer.popup.offers]
@@ -231,7 +231,7 @@ async def test_completion_offers_commands_and_arguments() -> None:
 
 
 async def test_the_palette_finds_commands_by_what_they_do() -> None:
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         await pilot.press("ctrl+p")
         await wait_until(pilot, lambda: bool(app.screen.query("CommandList")))
         await pilot.press(*"midnight")

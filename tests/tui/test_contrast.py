@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from rich.style import Style
 from textual.color import Color
-from tui.app_support import ScriptedWorker, running, send, settled, wait_until
+from tui.app_support import ScriptedEngine, running, send, settled, wait_until
 from tui.test_themes import contrast
 
 from glmtui.chat.library import Library
@@ -64,7 +64,7 @@ async def test_what_is_written_can_be_read(name: str) -> None:
     for question in ("First question", "量化的问题"):
         Library().create().append("user", question)
     weak: set[str] = set()
-    async with running(ScriptedWorker(ANSWER), AppOptions(theme=name), (200, 60)) as (pilot, app, _worker):
+    async with running(ScriptedEngine(ANSWER), AppOptions(theme=name), (200, 60)) as (pilot, app, _engine):
 
         async def look(where: str) -> None:
             await settled(pilot)
@@ -72,7 +72,7 @@ async def test_what_is_written_can_be_read(name: str) -> None:
 
         await look("welcome")
         await send(pilot, "Ask")
-        await wait_until(pilot, lambda: app.controller.answer is None)
+        await wait_until(pilot, lambda: app.session.answer is None)
         await look("conversation")
         app.chat.transcript.focus()
         await pilot.press("k")
@@ -92,8 +92,8 @@ async def test_what_is_written_can_be_read(name: str) -> None:
         app.chat.history.list.focus()
         await pilot.press("down")
         await look("search")
-        app.chat.notice("Something to know", "warning")
-        app.chat.notice("Something wrong", "error")
+        app.session.notice("Something to know", "warning")
+        app.session.notice("Something wrong", "error")
         app.say("Said for a moment")
         app.chat.composer.focus()
         await pilot.press("/", "s")

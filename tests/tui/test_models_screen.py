@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 from textual.widgets import Static
-from tui.app_support import ScriptedWorker, app_of, running, send, visible_text, wait_until
+from tui.app_support import ScriptedEngine, app_of, running, send, visible_text, wait_until
 from tui.some_models import GB, MODELS
 
 from glmtui.protocol.events import Downloaded, DownloadProgress, Failed
@@ -17,10 +17,10 @@ from glmtui.settings.settings import Settings
 from glmtui.tui.screens.models import ModelsScreen
 
 
-def worker_with_models(*answers: str) -> ScriptedWorker:
-    worker = ScriptedWorker(*answers)
-    worker.models = MODELS
-    return worker
+def worker_with_models(*answers: str) -> ScriptedEngine:
+    engine = ScriptedEngine(*answers)
+    engine.models = MODELS
+    return engine
 
 
 def screen(pilot: Pilot[None]) -> ModelsScreen:
@@ -48,7 +48,7 @@ async def go_to(pilot: Pilot[None], name: str) -> None:
 
 
 async def test_it_says_what_each_model_needs_and_what_fits() -> None:
-    async with running(worker_with_models()) as (pilot, _app, _worker):
+    async with running(worker_with_models()) as (pilot, _app, _engine):
         await opened(pilot)
         lines = text(pilot).splitlines()
         row = next(line for line in lines if " chatglm-6b " in line)
@@ -63,7 +63,7 @@ async def test_it_says_what_each_model_needs_and_what_fits() -> None:
 
 @pytest.mark.parametrize("size", [(80, 24), (200, 50)])
 async def test_it_fits_any_window(size: tuple[int, int]) -> None:
-    async with running(worker_with_models(), size=size) as (pilot, _app, _worker):
+    async with running(worker_with_models(), size=size) as (pilot, _app, _engine):
         await opened(pilot)
         assert "13.4 GB" in text(pilot)
         for static in screen(pilot).query(Static):
@@ -72,7 +72,7 @@ async def test_it_fits_any_window(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("line", ["/models", "/model"])
 async def test_commands_open_it(line: str) -> None:
-    async with running(worker_with_models()) as (pilot, _app, _worker):
+    async with running(worker_with_models()) as (pilot, _app, _engine):
         await send(pilot, line)
         await wait_until(pilot, lambda: isinstance(pilot.app.screen, ModelsScreen))
         await pilot.press("escape")
@@ -80,104 +80,104 @@ async def test_commands_open_it(line: str) -> None:
 
 
 async def test_a_model_that_is_here_is_loaded() -> None:
-    async with running(worker_with_models()) as (pilot, app, worker):
+    async with running(worker_with_models()) as (pilot, app, engine):
         await opened(pilot)
         await go_to(pilot, "chatglm2-6b-int4")
         await pilot.press("enter")
-        await wait_until(pilot, lambda: len(worker.loads) == 2)
-        assert worker.loads[-1].source == "chatglm2-6b-int4"
+        await wait_until(pilot, lambda: len(engine.loads) == 2)
+        assert engine.loads[-1].source == "chatglm2-6b-int4"
         assert app.screen is app.chat
         assert Settings.load()["model.source"] == "chatglm2-6b-int4"
 
 
 async def test_one_that_is_broken_says_why_and_stays() -> None:
-    async with running(worker_with_models()) as (pilot, _app, worker):
+    async with running(worker_with_models()) as (pilot, _app, engine):
         await opened(pilot)
         await go_to(pilot, "broken")
         await pilot.press("enter")
         await wait_until(pilot, lambda: "config.json cannot be read" in text(pilot))
-        assert len(worker.loads) == 1
+        assert len(engine.loads) == 1
 
 
 async def test_downloading_asks_first_shows_every_file_and_says_when_it_is_here() -> None:
-    async with running(worker_with_models()) as (pilot, app, worker):
+    async with running(worker_with_models()) as (pilot, app, engine):
         await opened(pilot)
         await go_to(pilot, "chatglm-6b")
         await pilot.press("enter")
         await wait_until(pilot, lambda: "Download chatglm-6b (≈ 13.4 GB)" in text(pilot))
         assert "50.0 GB are free" in text(pilot)
-        assert worker.download is None, "no network unless asked"
+        assert engine.download is None, "no network unless asked"
         await pilot.press("escape")
-        assert worker.download is None
+        assert engine.download is None
         await pilot.press("enter", "enter")
-        await wait_until(pilot, lambda: worker.download is not None)
-        assert worker.download is not None
-        request = worker.download.request_id
+        await wait_until(pilot, lambda: engine.download is not None)
+        assert engine.download is not None
+        request = engine.download.request_id
         files = (FileProgress("config.json", 700, 700), FileProgress("model-1.bin", 3 * GB, 9 * GB))
-        worker.events.put(DownloadProgress(request, files))
+        engine.events.put(DownloadProgress(request, files))
         await wait_until(pilot, lambda: "model-1.bin" in text(pilot))
         assert "33%  3.0 GB / 9.0 GB" in text(pilot)
         await pilot.press("q")
         assert app.screen is app.chat, "it goes on without the list"
         assert "↓ chatglm-6b 33%" in visible_text(app.chat.status_line)
-        worker.events.put(Downloaded(request, "chatglm-6b", "/cache/x"))
+        engine.events.put(Downloaded(request, "chatglm-6b", "/cache/x"))
         await wait_until(pilot, lambda: "/model chatglm-6b loads it" in visible_text(app.chat.transcript))
         assert "↓" not in visible_text(app.chat.status_line)
 
 
 async def test_escape_stops_the_download_and_the_list_stays() -> None:
-    async with running(worker_with_models()) as (pilot, _app, worker):
+    async with running(worker_with_models()) as (pilot, _app, engine):
         await opened(pilot)
         await go_to(pilot, "chatglm-6b")
         await pilot.press("enter", "enter")
         await wait_until(pilot, lambda: "Asking the hub" in text(pilot))
         await pilot.press("escape")
         await wait_until(pilot, lambda: "was stopped. What has come is kept" in text(pilot))
-        assert worker.download is None
+        assert engine.download is None
         assert isinstance(pilot.app.screen, ModelsScreen)
 
 
 async def test_a_download_that_fails_says_what_to_do() -> None:
-    async with running(worker_with_models()) as (pilot, app, worker):
+    async with running(worker_with_models()) as (pilot, app, engine):
         await opened(pilot)
         await go_to(pilot, "chatglm-6b")
         await pilot.press("enter", "enter")
-        await wait_until(pilot, lambda: worker.download is not None)
-        assert worker.download is not None
-        worker.events.put(Failed(worker.download.request_id, "No connection to the hub."))
+        await wait_until(pilot, lambda: engine.download is not None)
+        assert engine.download is not None
+        engine.events.put(Failed(engine.download.request_id, "No connection to the hub."))
         await wait_until(pilot, lambda: "No connection to the hub." in text(pilot))
-        assert app.shelf.download is None
-        assert app.controller.status.activity == "ready"
+        assert app.session.models.download is None
+        assert app.session.state.activity == "ready"
 
 
 async def test_a_name_that_is_not_here_is_offered_and_nothing_else_changes() -> None:
-    async with running(worker_with_models()) as (pilot, app, worker):
-        worker.fail, worker.absent, worker.keeps = "chatglm-6b is not on this machine.", "chatglm-6b", True
+    async with running(worker_with_models()) as (pilot, app, engine):
+        engine.fail, engine.absent, engine.keeps = "chatglm-6b is not on this machine.", "chatglm-6b", True
         await send(pilot, "/model chatglm-6b")
         await wait_until(pilot, lambda: isinstance(pilot.app.screen, ModelsScreen))
         await wait_until(pilot, lambda: "Download chatglm-6b" in text(pilot))
         assert Settings.load()["model.source"] is None
-        assert app.controller.status.activity == "ready"
+        assert app.session.state.activity == "ready"
         await pilot.press("enter")
-        await wait_until(pilot, lambda: worker.download is not None)
-        assert worker.download is not None
-        assert worker.download.source == "chatglm-6b"
+        await wait_until(pilot, lambda: engine.download is not None)
+        assert engine.download is not None
+        assert engine.download.source == "chatglm-6b"
 
 
 async def test_a_hub_id_outside_the_catalogue_is_offered_too() -> None:
-    async with running(worker_with_models()) as (pilot, _app, worker):
-        worker.fail, worker.absent, worker.keeps = "not here", "someone/tuned@v2", True
+    async with running(worker_with_models()) as (pilot, _app, engine):
+        engine.fail, engine.absent, engine.keeps = "not here", "someone/tuned@v2", True
         await send(pilot, "/model someone/tuned@v2")
         await wait_until(pilot, lambda: isinstance(pilot.app.screen, ModelsScreen))
         await wait_until(
             pilot, lambda: "Download someone/tuned@v2 (its size is not known yet)" in text(pilot)
         )
         await pilot.press("enter")
-        await wait_until(pilot, lambda: worker.download is not None)
+        await wait_until(pilot, lambda: engine.download is not None)
 
 
 async def test_deleting_asks_first() -> None:
-    async with running(worker_with_models()) as (pilot, _app, worker):
+    async with running(worker_with_models()) as (pilot, _app, engine):
         await opened(pilot)
         await pilot.press("delete")  # nano cannot be
         assert "Delete" not in text(pilot)
@@ -185,27 +185,27 @@ async def test_deleting_asks_first() -> None:
         await pilot.press("delete")
         await wait_until(pilot, lambda: "Delete chatglm2-6b-int4 from the disk (3.9 GB)?" in text(pilot))
         await pilot.press("escape", "delete", "enter")
-        await wait_until(pilot, lambda: isinstance(worker.requests[-1], RemoveModel))
+        await wait_until(pilot, lambda: isinstance(engine.requests[-1], RemoveModel))
 
 
 async def test_a_folder_is_added() -> None:
-    async with running(worker_with_models()) as (pilot, _app, worker):
+    async with running(worker_with_models()) as (pilot, _app, engine):
         await opened(pilot)
         await pilot.press("a")
         await wait_until(pilot, lambda: "Folder of a model" in text(pilot))
         await pilot.press(*"/models", "enter")
         await wait_until(
-            pilot, lambda: any(isinstance(r, ListModels) and r.add == "/models" for r in worker.requests)
+            pilot, lambda: any(isinstance(r, ListModels) and r.add == "/models" for r in engine.requests)
         )
 
 
 async def test_a_load_that_fails_late_goes_back_to_the_model_before(tmp_path: Path) -> None:
-    async with running(worker_with_models("Still here.")) as (pilot, app, worker):
-        worker.fail = "model-2.bin is damaged."
+    async with running(worker_with_models("Still here.")) as (pilot, app, engine):
+        engine.fail = "model-2.bin is damaged."
         await send(pilot, f"/model {tmp_path}")
-        await wait_until(pilot, lambda: len(worker.loads) == 3)
-        assert worker.loads[-1].source is None
-        await wait_until(pilot, lambda: app.controller.status.activity == "ready")
+        await wait_until(pilot, lambda: len(engine.loads) == 3)
+        assert engine.loads[-1].source is None
+        await wait_until(pilot, lambda: app.session.state.activity == "ready")
         assert "model-2.bin is damaged." in visible_text(app.chat.transcript)
         assert Settings.load()["model.source"] is None
         await send(pilot, "hello?")
@@ -213,26 +213,26 @@ async def test_a_load_that_fails_late_goes_back_to_the_model_before(tmp_path: Pa
 
 
 async def test_going_back_is_tried_once() -> None:
-    async with running(worker_with_models()) as (pilot, app, worker):
-        worker.fail = "damaged"
-        worker.hold_load = True
+    async with running(worker_with_models()) as (pilot, app, engine):
+        engine.fail = "damaged"
+        engine.hold_load = True
         await send(pilot, "/model /x")
-        worker.finish_load()
-        await wait_until(pilot, lambda: len(worker.loads) == 3)
-        worker.fail = "damaged too"
-        worker.finish_load()
-        await wait_until(pilot, lambda: app.controller.status.activity == "none")
-        assert len(worker.loads) == 3
+        engine.finish_load()
+        await wait_until(pilot, lambda: len(engine.loads) == 3)
+        engine.fail = "damaged too"
+        engine.finish_load()
+        await wait_until(pilot, lambda: app.session.state.activity == "none")
+        assert len(engine.loads) == 3
 
 
 async def test_what_was_still_on_its_way_is_gone_back_to() -> None:
-    worker = worker_with_models()
-    worker.hold_load = True
-    async with running(worker) as (pilot, app, _worker):
-        worker.fail = "/x is no model."
+    engine = worker_with_models()
+    engine.hold_load = True
+    async with running(engine) as (pilot, app, _engine):
+        engine.fail = "/x is no model."
         await send(pilot, "/model /x")
-        worker.finish_load()
-        await wait_until(pilot, lambda: len(worker.loads) == 3)
-        assert worker.loads[-1].source is None
-        worker.finish_load()
-        await wait_until(pilot, lambda: app.controller.status.activity == "ready")
+        engine.finish_load()
+        await wait_until(pilot, lambda: len(engine.loads) == 3)
+        assert engine.loads[-1].source is None
+        engine.finish_load()
+        await wait_until(pilot, lambda: app.session.state.activity == "ready")

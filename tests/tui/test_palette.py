@@ -9,7 +9,7 @@ from glmtui.tui.palette import CommandProvider
 
 
 async def test_brackets_are_text_not_markup() -> None:
-    async with running() as (_pilot, app, _worker):
+    async with running() as (_pilot, app, _engine):
         provider = CommandProvider(app.screen)
         offered = [hit.prompt async for hit in provider.discover()]
         found = [hit async for hit in provider.search("copy")]

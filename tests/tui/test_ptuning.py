@@ -57,24 +57,24 @@ async def test_a_prefix_goes_on_and_off_and_a_wrong_one_changes_nothing(folder: 
     prefix = GOLDEN / NAME
     plain, tuned = answer(folder, None), answer(folder, prefix)
     assert plain != tuned
-    app = GlmTui(AppOptions(model=str(folder), device="cpu", threads=1, language="en"), worker=Worker())
+    app = GlmTui(AppOptions(model=str(folder), device="cpu", threads=1, language="en"), engine=Engine())
     async with app.run_test(size=(120, 36)) as pilot:
-        await wait_until(pilot, lambda: app.controller.status.activity == "ready", 60)
+        await wait_until(pilot, lambda: app.session.state.activity == "ready", 60)
         for name, value in GREEDY.items():
             await send(pilot, f"/set {name} {value}")
 
         async def ask() -> str:
-            await wait_until(pilot, lambda: app.controller.status.activity == "ready")
+            await wait_until(pilot, lambda: app.session.state.activity == "ready")
             await send(pilot, "/new")
             await send(pilot, QUESTION)
-            await wait_until(pilot, lambda: len(app.controller.conversation.branch()) == 2)
-            await wait_until(pilot, lambda: not app.controller.busy)
-            return app.controller.conversation.branch()[-1].text
+            await wait_until(pilot, lambda: len(app.session.conversation.branch()) == 2)
+            await wait_until(pilot, lambda: not app.session.busy)
+            return app.session.conversation.branch()[-1].text
 
         async def load(argument: str) -> None:
-            loaded = app.controller.status.info
+            loaded = app.session.state.info
             await send(pilot, f"/ptuning {argument}")
-            await wait_until(pilot, lambda: app.controller.status.info not in (None, loaded))
+            await wait_until(pilot, lambda: app.session.state.info not in (None, loaded))
 
         assert await ask() == plain
         await load(str(prefix))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
-from tui.app_support import ScriptedWorker, app_of, send, settled, visible_text, wait_until
+from tui.app_support import ScriptedEngine, app_of, send, settled, visible_text, wait_until
 from tui.some_models import MODELS
 
 from glmtui.chat.library import Library
@@ -89,10 +89,10 @@ def look(app: GlmTui, then: Before | None = None, *, hold_load: bool = False) ->
 
     async def before(pilot: Pilot[None]) -> None:
         wanted = "loading" if hold_load else "ready"
-        await wait_until(pilot, lambda: app.controller.status.activity == wanted)
+        await wait_until(pilot, lambda: app.session.state.activity == wanted)
         await settled(pilot)
-        if app.controller.conversation.messages:
-            await wait_until(pilot, lambda: app.controller.status.used > 0)
+        if app.session.conversation.messages:
+            await wait_until(pilot, lambda: app.session.state.used > 0)
             await wait_until(
                 pilot, lambda: "▌" in visible_text(app.chat.history) or not app.chat.history.display
             )
@@ -104,8 +104,8 @@ def look(app: GlmTui, then: Before | None = None, *, hold_load: bool = False) ->
     return before
 
 
-def make(path: Path | None = None, worker: ScriptedWorker | None = None, **options: str) -> GlmTui:
-    return GlmTui(AppOptions(conversation=path, **options), worker=worker or ScriptedWorker())  # type: ignore[arg-type]
+def make(path: Path | None = None, engine: ScriptedEngine | None = None, **options: str) -> GlmTui:
+    return GlmTui(AppOptions(conversation=path, **options), engine=engine or ScriptedEngine())  # type: ignore[arg-type]
 
 
 def test_welcome(snap_compare: Compare) -> None:
@@ -156,22 +156,22 @@ def test_chinese_interface(snap_compare: Compare) -> None:
 
 
 def test_loading(snap_compare: Compare) -> None:
-    app = make(worker=ScriptedWorker(hold_load=True), model="/models/chatglm-6b")
-    app.chat.status_line._clock = lambda: app.controller.status.since + 12
+    app = make(engine=ScriptedEngine(hold_load=True), model="/models/chatglm-6b")
+    app.chat.status_line._clock = lambda: app.session.state.since + 12
 
     async def half_way(_pilot: Pilot[None]) -> None:
-        app.controller.status.begun = 0
+        app.session.state.begun = 0
 
     assert snap_compare(app, terminal_size=(120, 36), run_before=look(app, half_way, hold_load=True))
 
 
 def test_answering_with_a_message_waiting(snap_compare: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("glmtui.tui.transcript.message.show_time", lambda *_times: "12:00")
-    app = make(worker=ScriptedWorker(ANSWER, hold=True))
+    app = make(engine=ScriptedEngine(ANSWER, hold=True))
 
     async def then(pilot: Pilot[None]) -> None:
         await send(pilot, "INT4 量化以后，内存会减少多少？")
-        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
+        await wait_until(pilot, lambda: app.session.state.activity == "answering")
         await send(pilot, "那 INT8 呢？")
         await wait_until(pilot, lambda: "压缩到" in visible_text(app.chat.transcript))
 
@@ -196,9 +196,9 @@ def test_theme_chooser(snap_compare: Compare, conversation: Path) -> None:
 
 
 def test_models(snap_compare: Compare) -> None:
-    worker = ScriptedWorker()
-    worker.models = MODELS
-    app = make(worker=worker)
+    engine = ScriptedEngine()
+    engine.models = MODELS
+    app = make(engine=engine)
 
     async def then(pilot: Pilot[None]) -> None:
         await pilot.press("f5")
@@ -208,20 +208,20 @@ def test_models(snap_compare: Compare) -> None:
 
 
 def test_downloading_in_a_small_window_in_chinese(snap_compare: Compare) -> None:
-    worker = ScriptedWorker()
-    worker.models = MODELS
-    app = make(worker=worker, language="zh_CN", theme="glmtui-light")
+    engine = ScriptedEngine()
+    engine.models = MODELS
+    app = make(engine=engine, language="zh_CN", theme="glmtui-light")
 
     async def then(pilot: Pilot[None]) -> None:
         app.show_models("chatglm-6b")
         await wait_until(pilot, lambda: "13.4 GB" in visible_text(app.screen))
         await pilot.pause()
         await pilot.press("enter")
-        await wait_until(pilot, lambda: worker.download is not None)
-        assert worker.download is not None
+        await wait_until(pilot, lambda: engine.download is not None)
+        assert engine.download is not None
         files = (FileProgress("config.json", 700, 700), FileProgress("ice_text.model", 2_000_000, 2_700_000))
         files += (FileProgress("pytorch_model-00001-of-00008.bin", 600_000_000, 1_740_000_000),)
-        worker.events.put(DownloadProgress(worker.download.request_id, files))
+        engine.events.put(DownloadProgress(engine.download.request_id, files))
         await wait_until(pilot, lambda: "00001-of" in visible_text(app.screen))
 
     assert snap_compare(app, terminal_size=(80, 24), run_before=look(app, then))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from textual.color import Color
-from tui.app_support import ScriptedWorker, running, send, visible_text, wait_until
+from tui.app_support import ScriptedEngine, running, send, visible_text, wait_until
 
 from glmtui import paths
 from glmtui.tui import themes
@@ -94,7 +94,7 @@ def test_saving_a_theme_changes_the_stamp(tmp_path: Path) -> None:
 
 
 async def test_the_app_can_wear_every_theme() -> None:
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         for name in app.themes.files:
             app.theme = name
             await pilot.pause()
@@ -106,7 +106,7 @@ async def test_a_theme_is_reloaded_when_it_is_saved() -> None:
     folder.mkdir(parents=True)
     mine = folder / "mine.toml"
     mine.write_text('primary = "#ff0000"\n', encoding="utf-8")
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         await app.change_setting("ui.theme", "mine")
         mine.write_text('primary = "#00ff00"\n', encoding="utf-8")
         os.utime(mine, ns=(1, 1))
@@ -117,10 +117,10 @@ async def test_a_theme_is_reloaded_when_it_is_saved() -> None:
 
 async def test_no_color_leaves_no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
-    async with running(ScriptedWorker("# Title\n\n1. `code` and [link](https://example.org)")) as (
+    async with running(ScriptedEngine("# Title\n\n1. `code` and [link](https://example.org)")) as (
         pilot,
         app,
-        _worker,
+        _engine,
     ):
         await send(pilot, "hello")
         await wait_until(pilot, lambda: "Title" in visible_text(app.chat.transcript))

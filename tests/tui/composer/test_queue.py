@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from scripted_worker import ScriptedWorker
+from scripted_engine import ScriptedEngine
 from textual.pilot import Pilot
 from tui.app_support import running, saved, send, settled, visible_text, wait_until
 
@@ -20,23 +20,23 @@ from glmtui.tui.app import GlmTui
 async def waiting(
     *texts: str,
     size: tuple[int, int] = (120, 36),
-) -> AsyncIterator[tuple[Pilot[None], GlmTui, ScriptedWorker]]:
+) -> AsyncIterator[tuple[Pilot[None], GlmTui, ScriptedEngine]]:
     """Run the app while one message is being answered and `texts` wait."""
-    worker = ScriptedWorker(*(f"Answer {n}." for n in range(len(texts) + 1)), hold=True)
-    async with running(worker, size=size) as (pilot, app, _worker):
+    engine = ScriptedEngine(*(f"Answer {n}." for n in range(len(texts) + 1)), hold=True)
+    async with running(engine, size=size) as (pilot, app, _engine):
         await send(pilot, "first")
-        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
+        await wait_until(pilot, lambda: app.session.state.activity == "answering")
         for text in texts:
             await send(pilot, text)
-        yield pilot, app, worker
+        yield pilot, app, engine
 
 
 def texts(app: GlmTui) -> list[str]:
-    return [item.text for item in app.controller.waiting]
+    return [item.text for item in app.session.queued]
 
 
 async def test_a_few_are_seen_and_all_of_them_with_a_key() -> None:
-    async with waiting(*(f"number {n}" for n in range(9))) as (pilot, app, _worker):
+    async with waiting(*(f"number {n}" for n in range(9))) as (pilot, app, _engine):
         strip = app.chat.queue_strip
         assert "number 1" in visible_text(strip)
         assert "… 7 more" in visible_text(strip)
@@ -47,11 +47,11 @@ async def test_a_few_are_seen_and_all_of_them_with_a_key() -> None:
         assert [n for n in range(9) if f"number {n}" not in shown] == [], shown
         await pilot.press("escape")
         assert app.chat.scope() == "composer"
-        assert app.controller.answer is not None, "only the queue was left, nothing was stopped"
+        assert app.session.answer is not None, "only the queue was left, nothing was stopped"
 
 
 async def test_more_than_fit_scroll() -> None:
-    async with waiting(*(f"number {n}." for n in range(20)), size=(80, 24)) as (pilot, app, _worker):
+    async with waiting(*(f"number {n}." for n in range(20)), size=(80, 24)) as (pilot, app, _engine):
         await pilot.press("f7", *["down"] * 19)
         await settled(pilot)
         assert "number 19." in visible_text(app.chat.queue_strip)
@@ -59,7 +59,7 @@ async def test_more_than_fit_scroll() -> None:
 
 
 async def test_walk_move_and_cancel() -> None:
-    async with waiting("one", "two", "three") as (pilot, app, worker):
+    async with waiting("one", "two", "three") as (pilot, app, engine):
         await pilot.press("f7", "down", "down", "K")
         assert texts(app) == ["one", "three", "two"]
         await pilot.press("K", "K")
@@ -69,13 +69,13 @@ async def test_walk_move_and_cancel() -> None:
         await pilot.press("u")
         await settled(pilot)
         assert texts(app) == ["three", "one", "two"]
-        worker.finish()
-        await wait_until(pilot, lambda: len(worker.generated) == 2)
-        assert worker.generated[-1].turns[-1].text == "three"
+        engine.finish()
+        await wait_until(pilot, lambda: len(engine.generated) == 2)
+        assert engine.generated[-1].messages[-1].text == "three"
 
 
 async def test_a_message_that_is_changed_keeps_its_place() -> None:
-    async with waiting("one", "two", "three") as (pilot, app, _worker):
+    async with waiting("one", "two", "three") as (pilot, app, _engine):
         await pilot.press("f7", "down", "enter")
         assert app.chat.composer.text == "two"
         assert texts(app) == ["one", "three"]
@@ -85,7 +85,7 @@ async def test_a_message_that_is_changed_keeps_its_place() -> None:
 
 
 async def test_the_mouse_edits_moves_and_cancels() -> None:
-    async with waiting("one", "two", "three") as (pilot, app, _worker):
+    async with waiting("one", "two", "three") as (pilot, app, _engine):
         strip = app.chat.queue_strip
         end = strip.styles.padding.left + strip.content_size.width
         await pilot.click(strip, offset=(end - 3, 1))
@@ -101,7 +101,7 @@ async def test_the_mouse_edits_moves_and_cancels() -> None:
 
 
 async def test_the_last_one_cancelled_gives_the_composer_the_focus() -> None:
-    async with waiting("one") as (pilot, app, _worker):
+    async with waiting("one") as (pilot, app, _engine):
         await pilot.press("f7", "d")
         await settled(pilot)
         assert not app.chat.queue_strip.display
@@ -109,110 +109,110 @@ async def test_the_last_one_cancelled_gives_the_composer_the_focus() -> None:
 
 
 async def test_stopping_holds_what_waits_until_it_is_sent() -> None:
-    async with waiting("one", "two", "three") as (pilot, app, worker):
+    async with waiting("one", "two", "three") as (pilot, app, engine):
         await pilot.press("escape")
-        await wait_until(pilot, lambda: app.controller.answer is None)
+        await wait_until(pilot, lambda: app.session.answer is None)
         await settled(pilot)
         assert texts(app) == ["one", "two", "three"]
         assert visible_text(app.chat.queue_strip).count("held") == 3
-        assert len(worker.generated) == 1
+        assert len(engine.generated) == 1
         await send(pilot, "another")
-        worker.finish()
-        await wait_until(pilot, lambda: app.controller.answer is None)
-        assert len(worker.generated) == 2, "what is held stays so"
+        engine.finish()
+        await wait_until(pilot, lambda: app.session.answer is None)
+        assert len(engine.generated) == 2, "what is held stays so"
         await pilot.press("f7", "down", "s")
-        await wait_until(pilot, lambda: len(worker.generated) == 3)
-        assert worker.generated[-1].turns[-1].text == "two"
-        worker.finish()
-        await wait_until(pilot, lambda: app.controller.answer is None)
+        await wait_until(pilot, lambda: len(engine.generated) == 3)
+        assert engine.generated[-1].messages[-1].text == "two"
+        engine.finish()
+        await wait_until(pilot, lambda: app.session.answer is None)
         await pilot.press("S")
         for count in (4, 5):
-            await wait_until(pilot, lambda count=count: len(worker.generated) == count)
-            worker.finish()
-        await wait_until(pilot, lambda: app.controller.answer is None)
+            await wait_until(pilot, lambda count=count: len(engine.generated) == count)
+            engine.finish()
+        await wait_until(pilot, lambda: app.session.answer is None)
         said = [text for role, text in saved(app).turns() if role == "user"]
         assert said == ["first", "another", "two", "one", "three"]
 
 
 async def test_a_failed_answer_holds_what_waits() -> None:
-    async with waiting("one") as (pilot, app, worker):
-        worker.fail = "Out of memory."
-        worker.finish()
-        await wait_until(pilot, lambda: app.controller.answer is None)
+    async with waiting("one") as (pilot, app, engine):
+        engine.fail = "Out of memory."
+        engine.finish()
+        await wait_until(pilot, lambda: app.session.answer is None)
         await settled(pilot)
         assert "held" in visible_text(app.chat.queue_strip)
-        assert len(worker.generated) == 1
+        assert len(engine.generated) == 1
 
 
 async def test_what_waits_is_there_one_by_one_after_a_restart() -> None:
-    async with waiting("one\nline", "two") as (pilot, app, _worker):
+    async with waiting("one\nline", "two") as (pilot, app, _engine):
         await pilot.press(*"draft")
-        await wait_until(pilot, lambda: "draft" in Drafts().get(app.controller.conversation.id))
-        again = AppOptions(conversation=app.controller.conversation.path)
+        await wait_until(pilot, lambda: "draft" in Drafts().get(app.session.conversation.id))
+        again = AppOptions(conversation=app.session.conversation.path)
     for _time in range(2):
-        async with running(options=again) as (pilot, app, worker):
+        async with running(options=again) as (pilot, app, engine):
             await settled(pilot)
             assert texts(app) == ["one\nline", "two"]
             assert app.chat.composer.text == "draft"
             assert "held one line" in visible_text(app.chat.queue_strip)
-            assert worker.generated == []
-    async with running(options=again) as (pilot, app, worker):
+            assert engine.generated == []
+    async with running(options=again) as (pilot, app, engine):
         await pilot.press("f7", "S")
-        await wait_until(pilot, lambda: len(worker.generated) == 2)
-        await wait_until(pilot, lambda: not app.controller.busy)
+        await wait_until(pilot, lambda: len(engine.generated) == 2)
+        await wait_until(pilot, lambda: not app.session.busy)
         assert not app.chat.queue_strip.display
-    async with running(options=again) as (pilot, app, _worker):
+    async with running(options=again) as (pilot, app, _engine):
         assert texts(app) == []
 
 
 async def test_a_waiting_version_stays_a_version() -> None:
-    async with waiting() as (pilot, app, worker):
-        first = app.controller.conversation.branch()[0].id
+    async with waiting() as (pilot, app, engine):
+        first = app.session.conversation.branch()[0].id
         app.chat.edit(first)
         await pilot.press("!", "enter")
         await settled(pilot)
         app.chat.edit(first)  # begun, but not what is sent next
-        worker.finish()
-        await wait_until(pilot, lambda: len(worker.generated) == 2)
-        assert [turn.text for turn in worker.generated[-1].turns] == ["first!"]
-        assert app.controller.editing == first
+        engine.finish()
+        await wait_until(pilot, lambda: len(engine.generated) == 2)
+        assert [message.text for message in engine.generated[-1].messages] == ["first!"]
+        assert app.session.state.editing == first
 
 
 async def test_what_waits_elsewhere_is_shown_there_and_sent_there() -> None:
-    async with waiting() as (pilot, app, worker):
-        asked = app.controller.conversation
+    async with waiting() as (pilot, app, engine):
+        asked = app.session.conversation
         await pilot.press("ctrl+n")
         await settled(pilot)
         await send(pilot, "other")
-        other = app.controller.conversation
-        await app.desk.open_file(asked.path)  # type: ignore[arg-type]
+        other = app.session.conversation
+        await app.session.open_file(asked.path)  # type: ignore[arg-type]
         await settled(pilot)
         assert not app.chat.queue_strip.display
-        worker.finish()
-        await wait_until(pilot, lambda: len(worker.generated) == 2)
-        assert [turn.text for turn in worker.generated[-1].turns] == ["other"]
+        engine.finish()
+        await wait_until(pilot, lambda: len(engine.generated) == 2)
+        assert [message.text for message in engine.generated[-1].messages] == ["other"]
         assert [message.text for message in other.branch()] == ["other", ""]
 
 
 async def test_a_conversation_in_which_messages_wait_is_not_deleted() -> None:
-    async with waiting("one") as (pilot, app, _worker):
+    async with waiting("one") as (pilot, app, _engine):
         await pilot.press("escape")
-        await wait_until(pilot, lambda: app.controller.answer is None)
+        await wait_until(pilot, lambda: app.session.answer is None)
         await send(pilot, "/delete")
         await wait_until(pilot, lambda: "send or cancel them first" in visible_text(app.chat.transcript))
         assert app.library.list()
 
 
 async def test_an_edit_goes_on_when_another_program_writes_to_the_conversation() -> None:
-    async with waiting() as (pilot, app, worker):
-        worker.finish()
-        await wait_until(pilot, lambda: not app.controller.busy)
-        first = app.controller.conversation.branch()[0].id
+    async with waiting() as (pilot, app, engine):
+        engine.finish()
+        await wait_until(pilot, lambda: not app.session.busy)
+        first = app.session.conversation.branch()[0].id
         app.chat.edit(first)
         saved(app).append("user", "from elsewhere")
-        await app.desk.take_in()
+        await app.session.reread()
         await wait_until(pilot, lambda: "from elsewhere" in visible_text(app.chat.transcript))
-        assert app.controller.editing == first
+        assert app.session.state.editing == first
 
 
 def test_only_one_of_two_running_programs_has_what_waits(home: object) -> None:

@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 import pytest
 from rich.cells import cell_len
 from textual.widgets import Input
-from tui.app_support import ScriptedWorker, running, send, settled, visible_text, wait_until
+from tui.app_support import ScriptedEngine, running, send, settled, visible_text, wait_until
 
 from glmtui.chat.library import Library
 from glmtui.tui.history.history import HistoryPane
@@ -58,7 +58,7 @@ def write(*questions: str, days: int = 0) -> list[str]:
 async def test_conversations_are_grouped_by_day_newest_first() -> None:
     write("old one", days=1)
     write("first", "second")
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         await wait_until(pilot, lambda: "second" in visible_text(app.chat.history))
         lines = [line.strip() for line in visible_text(app.chat.history.list).split("\n")]
         assert lines == ["Today", "second", "first", "Yesterday", "old one"]
@@ -66,7 +66,7 @@ async def test_conversations_are_grouped_by_day_newest_first() -> None:
 
 async def test_open_with_the_arrow_keys_and_mark_it() -> None:
     write("first", "second")
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         await wait_until(pilot, lambda: "second" in visible_text(app.chat.history))
         app.chat.history.list.focus()
         await pilot.press("down", "down", "enter")
@@ -77,7 +77,7 @@ async def test_open_with_the_arrow_keys_and_mark_it() -> None:
 
 async def test_search_finds_text_and_opens_it() -> None:
     write("怎样量化模型？", "something else")
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         await pilot.press("ctrl+o")
         assert app.chat.history.search.has_focus
         app.chat.history.search.value = "量化"
@@ -92,7 +92,7 @@ async def test_search_finds_text_and_opens_it() -> None:
 
 async def test_what_was_found_is_pinned_and_then_deleted() -> None:
     write("怎样量化模型？", "something else")
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         await pilot.press("ctrl+o")
         app.chat.history.search.value = "量化"
         await wait_until(pilot, lambda: "something else" not in visible_text(app.chat.history.list))
@@ -104,7 +104,7 @@ async def test_what_was_found_is_pinned_and_then_deleted() -> None:
 
 async def test_rename_delete_and_undo() -> None:
     write("first")
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         await wait_until(pilot, lambda: "first" in visible_text(app.chat.history))
         app.chat.history.list.focus()
         await pilot.press("down", "r")
@@ -122,7 +122,7 @@ async def test_rename_delete_and_undo() -> None:
 
 async def test_a_key_that_comes_twice_closes_a_dialog_once() -> None:
     write("first")
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         await wait_until(pilot, lambda: "first" in visible_text(app.chat.history))
         app.chat.history.list.focus()
         await pilot.press("down", "r")
@@ -136,9 +136,9 @@ async def test_a_key_that_comes_twice_closes_a_dialog_once() -> None:
 
 
 async def test_a_conversation_that_is_answered_cannot_be_deleted() -> None:
-    async with running(ScriptedWorker(hold=True)) as (pilot, app, _worker):
+    async with running(ScriptedEngine(hold=True)) as (pilot, app, _engine):
         await send(pilot, "Go")
-        await wait_until(pilot, lambda: app.controller.status.activity == "answering")
+        await wait_until(pilot, lambda: app.session.state.activity == "answering")
         await send(pilot, "/delete")
         await wait_until(pilot, lambda: "is being answered" in visible_text(app.chat.transcript))
         assert len(Library().list()) == 1
@@ -147,7 +147,7 @@ async def test_a_conversation_that_is_answered_cannot_be_deleted() -> None:
 async def test_pinned_conversations_come_first() -> None:
     first, _second = write("first", "second")
     Library().pin(first)
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         await wait_until(pilot, lambda: "Pinned" in visible_text(app.chat.history))
         lines = [line.strip() for line in visible_text(app.chat.history.list).split("\n")]
         assert lines == ["Pinned", "first", "Today", "second"]
@@ -156,7 +156,7 @@ async def test_pinned_conversations_come_first() -> None:
 async def test_more_appear_on_the_way_down(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HistoryPane, "STEP", 30)
     write(*(f"number {index}" for index in range(70)))
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         options = app.chat.history.list
         await wait_until(pilot, lambda: options.option_count == 31)
         options.focus()
@@ -168,20 +168,20 @@ async def test_more_appear_on_the_way_down(monkeypatch: pytest.MonkeyPatch) -> N
 
 async def test_markup_and_escapes_in_titles_are_text() -> None:
     write("[red]not red[/red] \x1b[31m")
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         await wait_until(pilot, lambda: "[red]not red[/red]" in visible_text(app.chat.history))
 
 
 async def test_what_appears_in_the_folder_appears_in_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HistoryPane, "LOOK_AGAIN", 0.05)
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         write("from elsewhere")
         await wait_until(pilot, lambda: "from elsewhere" in visible_text(app.chat.history))
 
 
 async def test_pin_from_the_list() -> None:
     write("first", "second")
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         await wait_until(pilot, lambda: "second" in visible_text(app.chat.history))
         app.chat.history.list.focus()
         await pilot.press("down", "down", "p")
@@ -199,7 +199,7 @@ async def test_only_the_conversations_of_one_model() -> None:
         conversation = library.create()
         conversation.append("user", f"Asked of {model}")
         conversation.append("assistant", "An answer", meta={"model": model})
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         await wait_until(pilot, lambda: "Asked of nano" in visible_text(app.chat.history.list))
         app.chat.history.list.focus()
         await pilot.press("m")
@@ -221,7 +221,7 @@ async def test_only_the_conversations_of_one_model() -> None:
 async def test_the_trash_is_shown_and_a_conversation_brought_back() -> None:
     first, _second = write("first", "second")
     Library().trash(first)
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         await send(pilot, "/trash")
         await wait_until(pilot, lambda: "Trash" in visible_text(app.chat.history))
         await wait_until(pilot, lambda: "first" in visible_text(app.chat.history.list))
@@ -235,7 +235,7 @@ async def test_the_trash_is_shown_and_a_conversation_brought_back() -> None:
 
 async def test_changes_by_others_appear() -> None:
     (written,) = write("first")
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         await wait_until(pilot, lambda: "first" in visible_text(app.chat.history))
         app.chat.history.list.focus()
         await pilot.press("down", "enter")
@@ -262,26 +262,26 @@ def test_a_find_shows_the_words_however_far_along_the_line() -> None:
 
 
 async def test_a_find_whose_message_is_gone_opens_its_conversation() -> None:
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         await send(pilot, "question")
-        await wait_until(pilot, lambda: app.controller.answer is None)
-        conversation, message = app.controller.conversation, app.controller.conversation.branch()[0]
-        await app.controller.delete(message.id)
-        await app.controller.new()
-        app.do(app.desk.open(conversation.id, message.id))
-        await wait_until(pilot, lambda: app.controller.conversation.id == conversation.id)
-        assert app.controller.conversation.branch() == []
+        await wait_until(pilot, lambda: app.session.answer is None)
+        conversation, message = app.session.conversation, app.session.conversation.branch()[0]
+        await app.session.delete(message.id)
+        await app.session.new()
+        app.do(app.session.open(conversation.id, message.id))
+        await wait_until(pilot, lambda: app.session.conversation.id == conversation.id)
+        assert app.session.conversation.branch() == []
 
 
 async def test_a_find_can_be_opened_while_the_list_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, go_on = threading.Event(), threading.Event()
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         await send(pilot, "question")
-        await wait_until(pilot, lambda: app.controller.answer is None)
-        conversation, pane = app.controller.conversation, app.chat.history
+        await wait_until(pilot, lambda: app.session.answer is None)
+        conversation, pane = app.session.conversation, app.chat.history
         pane.search.value = "question"
         await wait_until(pilot, lambda: pane.list.option_count > 0 and pane.list.options[0].id == "hit-0")
-        await app.controller.new()
+        await app.session.new()
         await settled(pilot)
         list_now = app.library.list
 
@@ -297,12 +297,12 @@ async def test_a_find_can_be_opened_while_the_list_is_read_again(monkeypatch: py
         pane.list.action_select()
         await pilot.pause()
         go_on.set()
-        await wait_until(pilot, lambda: app.controller.conversation.id == conversation.id)
+        await wait_until(pilot, lambda: app.session.conversation.id == conversation.id)
 
 
 async def test_walking_through_what_was_found_lists_nothing_else_and_escape_lists_all_again() -> None:
     write("apple one", "apple two", "cherry")
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         await wait_until(pilot, lambda: "cherry" in visible_text(app.chat.history))
         await pilot.press("ctrl+o", *"apple")
         await wait_until(pilot, lambda: "Found" in visible_text(app.chat.history))
@@ -310,7 +310,7 @@ async def test_walking_through_what_was_found_lists_nothing_else_and_escape_list
         await pilot.press("enter", "end", "home")
         assert "cherry" not in visible_text(app.chat.history)
         await pilot.press("enter")
-        await wait_until(pilot, lambda: app.controller.conversation.title == "apple two")
+        await wait_until(pilot, lambda: app.session.conversation.title == "apple two")
         await pilot.press("ctrl+o", "escape")
         await wait_until(pilot, lambda: "cherry" in visible_text(app.chat.history))
         assert app.chat.history.search.has_focus

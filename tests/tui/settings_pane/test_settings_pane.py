@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tui.app_support import ScriptedWorker, running, saved, send, settled, visible_text, wait_until
+from tui.app_support import ScriptedEngine, running, saved, send, settled, visible_text, wait_until
 
 from glmtui.protocol.sampling import Sampling
 from glmtui.session.own_settings import own
@@ -39,7 +39,7 @@ def test_one_step(key: str, value: Value, direction: int, expected: Value) -> No
 
 
 async def test_every_setting_has_a_row_and_a_line_of_help() -> None:
-    async with running(size=(140, 50)) as (pilot, app, _worker):
+    async with running(size=(140, 50)) as (pilot, app, _engine):
         await pilot.press("f3")
         await settled(pilot)
         rows = list(app.chat.settings_pane.query(SettingRow))
@@ -52,7 +52,7 @@ async def test_every_setting_has_a_row_and_a_line_of_help() -> None:
 
 
 async def test_arrow_keys_change_apply_and_save() -> None:
-    async with running(size=(140, 50)) as (pilot, app, _worker):
+    async with running(size=(140, 50)) as (pilot, app, _engine):
         await pilot.press("f3")
         app.chat.settings_pane.focus_row("generation.temperature")
         await pilot.press("left")
@@ -66,10 +66,10 @@ async def test_arrow_keys_change_apply_and_save() -> None:
 
 
 async def test_the_models_own_values_are_shown_and_used_until_others_are_set() -> None:
-    worker = ScriptedWorker("One.", "Two.")
+    engine = ScriptedEngine("One.", "Two.")
     own = Sampling(32_768, temperature=0.6, top_k=40)
-    worker.info = replace(worker.info, max_length=131_072, sampling=own)
-    async with running(worker, size=(160, 60)) as (pilot, app, _worker):
+    engine.info = replace(engine.info, max_length=131_072, sampling=own)
+    async with running(engine, size=(160, 60)) as (pilot, app, _engine):
         await pilot.press("f3")
         app.chat.settings_pane.focus_row("generation.max_length")
         await wait_until(pilot, lambda: "0 / 32,76" in visible_text(app.chat.status_line))
@@ -84,11 +84,11 @@ async def test_the_models_own_values_are_shown_and_used_until_others_are_set() -
         assert "Default: 32768" in visible_text(app.chat.settings_pane)
         app.chat.composer.focus()
         await send(pilot, "Go")
-        assert worker.generated[-1].sampling == Sampling(200_000, temperature=0.6, top_k=3)
+        assert engine.generated[-1].sampling == Sampling(200_000, temperature=0.6, top_k=3)
 
 
 async def test_a_typed_value_is_checked() -> None:
-    async with running(size=(140, 50)) as (pilot, app, _worker):
+    async with running(size=(140, 50)) as (pilot, app, _engine):
         await pilot.press("f3")
         app.chat.settings_pane.focus_row("generation.seed")
         await pilot.press("enter", *"forty", "enter")
@@ -104,12 +104,12 @@ async def test_a_typed_value_is_checked() -> None:
 
 
 async def test_a_model_setting_loads_the_model_again() -> None:
-    async with running(size=(140, 50)) as (pilot, app, worker):
+    async with running(size=(140, 50)) as (pilot, app, engine):
         await pilot.press("f3")
         app.chat.settings_pane.focus_row("model.quant")
         await pilot.press("left")
         await wait_until(pilot, lambda: "INT4" in visible_text(app.chat.status_line))
-        assert worker.loads[-1].quant == "4"
+        assert engine.loads[-1].quant == "4"
 
 
 async def test_wrong_values_in_the_file_are_named_and_left_alone(home: Path) -> None:
@@ -117,7 +117,7 @@ async def test_wrong_values_in_the_file_are_named_and_left_alone(home: Path) -> 
     path.parent.mkdir(parents=True)
     text = '# mine\n[generation]\ntemperature = "hot"\n[ui]\ntheme = "nowhere"\n'
     path.write_text(text, "utf-8")
-    async with running() as (pilot, app, _worker):
+    async with running() as (pilot, app, _engine):
         await wait_until(pilot, lambda: "generation.temperature" in visible_text(app.chat.transcript))
         assert "nowhere" in visible_text(app.chat.transcript)
         assert app.settings["generation.temperature"] == 0.95
@@ -125,7 +125,7 @@ async def test_wrong_values_in_the_file_are_named_and_left_alone(home: Path) -> 
 
 
 async def test_a_conversation_has_values_of_its_own() -> None:
-    async with running(ScriptedWorker("One.", "Two."), size=(140, 50)) as (pilot, app, worker):
+    async with running(ScriptedEngine("One.", "Two."), size=(140, 50)) as (pilot, app, engine):
         await send(pilot, "Go")
         await pilot.press("f3")
         app.chat.settings_pane.focus_row("generation.temperature")
@@ -138,15 +138,15 @@ async def test_a_conversation_has_values_of_its_own() -> None:
         assert Settings.load().is_default("generation.temperature")
         app.chat.composer.focus()
         await send(pilot, "Again")
-        assert worker.generated[-1].sampling.temperature == 0.9
+        assert engine.generated[-1].sampling.temperature == 0.9
         await send(pilot, "/new")
         assert "◆" not in visible_text(app.chat.settings_pane)
         await send(pilot, "Elsewhere")
-        assert worker.generated[-1].sampling.temperature == 0.95
+        assert engine.generated[-1].sampling.temperature == 0.95
 
 
 async def test_own_values_go_back_to_those_of_all_conversations() -> None:
-    async with running(size=(140, 50)) as (pilot, app, _worker):
+    async with running(size=(140, 50)) as (pilot, app, _engine):
         await send(pilot, "Go")
         await send(pilot, "/set here temperature 0.2")
         await send(pilot, "/set here top_k 3")
@@ -163,7 +163,7 @@ async def test_own_values_go_back_to_those_of_all_conversations() -> None:
 
 
 async def test_a_conversation_may_have_no_value_where_all_others_have_one() -> None:
-    async with running(size=(140, 50)) as (pilot, app, worker):
+    async with running(size=(140, 50)) as (pilot, app, engine):
         await send(pilot, "/set seed 7")
         await send(pilot, "/set max_new_tokens 9")
         await send(pilot, "Go")
@@ -177,21 +177,21 @@ async def test_a_conversation_may_have_no_value_where_all_others_have_one() -> N
         assert "◆ Longest answer" in pane
         app.chat.composer.focus()
         await send(pilot, "Again")
-        assert (worker.generated[-1].sampling.seed, worker.generated[-1].sampling.max_new_tokens) == (
+        assert (engine.generated[-1].sampling.seed, engine.generated[-1].sampling.max_new_tokens) == (
             None,
             None,
         )
-        await app.desk.open_file(app.controller.conversation.path)  # type: ignore[arg-type]
+        await app.session.open_file(app.session.conversation.path)  # type: ignore[arg-type]
         assert own(app) == {"generation.seed": None, "generation.max_new_tokens": None}
         await send(pilot, "/set here seed default")
         await send(pilot, "/new")
         await send(pilot, "Elsewhere")
-        sampling = worker.generated[-1].sampling
+        sampling = engine.generated[-1].sampling
         assert (sampling.seed, sampling.max_new_tokens) == (7, 9)
 
 
 async def test_a_preset_is_taken_with_the_arrow_keys_and_from_the_list() -> None:
-    async with running(size=(140, 50)) as (pilot, app, _worker):
+    async with running(size=(140, 50)) as (pilot, app, _engine):
         await pilot.press("f3")
         app.chat.settings_pane.query_one(PresetRow).focus()
         await pilot.pause()
@@ -222,7 +222,7 @@ async def test_a_preset_is_taken_with_the_arrow_keys_and_from_the_list() -> None
 
 
 async def test_keys_are_bound_in_the_list_and_clashes_named() -> None:
-    async with running(size=(120, 40)) as (pilot, app, _worker):
+    async with running(size=(120, 40)) as (pilot, app, _engine):
         await send(pilot, "/keys")
         await wait_until(pilot, lambda: isinstance(app.screen, KeysScreen))
         await pilot.press("down", "down", "enter", "ctrl+b")
@@ -233,9 +233,9 @@ async def test_keys_are_bound_in_the_list_and_clashes_named() -> None:
         assert "is bound to both" not in visible_text(app.screen)
         await pilot.press("enter", "escape", "escape")
         await settled(pilot)
-        old = app.controller.conversation
+        old = app.session.conversation
         await pilot.press("f9")
-        await wait_until(pilot, lambda: app.controller.conversation is not old)
+        await wait_until(pilot, lambda: app.session.conversation is not old)
         await send(pilot, "/keys")
         await wait_until(pilot, lambda: isinstance(app.screen, KeysScreen))
         await pilot.press("down", "down", "delete")
@@ -244,7 +244,7 @@ async def test_keys_are_bound_in_the_list_and_clashes_named() -> None:
 
 async def test_edits_of_the_file_are_taken_in_while_the_app_runs(home: Path) -> None:
     path = home / "config" / "config.toml"
-    async with running(size=(140, 50)) as (pilot, app, worker):
+    async with running(size=(140, 50)) as (pilot, app, engine):
         await pilot.press("f3")
         await settled(pilot)
         path.write_text(
@@ -254,7 +254,7 @@ async def test_edits_of_the_file_are_taken_in_while_the_app_runs(home: Path) -> 
         )
         await wait_until(pilot, lambda: app.theme == "mist")
         await wait_until(pilot, lambda: "0.3" in visible_text(app.chat.settings_pane))
-        await wait_until(pilot, lambda: worker.loads[-1].quant == "8")
+        await wait_until(pilot, lambda: engine.loads[-1].quant == "8")
         await wait_until(pilot, lambda: "generation.top_k" in visible_text(app.chat.transcript))
         app.chat.settings_pane.focus_row("generation.temperature")
         await pilot.press("left")
@@ -262,6 +262,6 @@ async def test_edits_of_the_file_are_taken_in_while_the_app_runs(home: Path) -> 
         assert "# mine" in path.read_text("utf-8")
         assert 'top_k = "many"' in path.read_text("utf-8")
         assert Settings.load()["generation.temperature"] == 0.25
-        old = app.controller.conversation
+        old = app.session.conversation
         await pilot.press("f9")
-        await wait_until(pilot, lambda: app.controller.conversation is not old)
+        await wait_until(pilot, lambda: app.session.conversation is not old)

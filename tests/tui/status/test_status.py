@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from scripted_worker import NANO, ScriptedWorker
+from scripted_engine import NANO, ScriptedEngine
 from tui.app_support import running, visible_text, wait_until
 
 from glmtui.engine.usage import Usage
@@ -16,7 +16,7 @@ from glmtui.tui.status.line import StatusLine
 
 
 async def test_memory_of_the_process_and_the_device() -> None:
-    async with running(size=(160, 36)) as (pilot, app, _worker):
+    async with running(size=(160, 36)) as (pilot, app, _engine):
         line = app.chat.status_line
         await wait_until(pilot, lambda: "memory" in visible_text(line))
         gpu = replace(NANO, name="chatglm-6b", builtin=False, device="cuda")
@@ -31,7 +31,7 @@ async def test_memory_of_the_process_and_the_device() -> None:
 
 @pytest.mark.parametrize(("width", "shown"), [(60, False), (160, True)])
 async def test_what_matters_least_gives_way_in_a_small_window(width: int, shown: bool) -> None:
-    async with running(size=(width, 24)) as (pilot, app, _worker):
+    async with running(size=(width, 24)) as (pilot, app, _engine):
         app.chat.status_line.show_usage(Usage(2_500_000_000, 6_200_000_000))
         await pilot.pause()
         text = visible_text(app.chat.status_line)
@@ -40,34 +40,34 @@ async def test_what_matters_least_gives_way_in_a_small_window(width: int, shown:
 
 
 async def test_bytes_and_time_left_of_a_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with running(ScriptedWorker(hold_load=True), size=(140, 36)) as (pilot, app, _worker):
-        monkeypatch.setattr(app.chat.status_line, "_clock", lambda: app.controller.status.since + 12)
+    async with running(ScriptedEngine(hold_load=True), size=(140, 36)) as (pilot, app, _engine):
+        monkeypatch.setattr(app.chat.status_line, "_clock", lambda: app.session.state.since + 12)
         await wait_until(pilot, lambda: "50%  5.0 GB / 10.0 GB" in visible_text(app.chat.status_line))
-        app.controller.status.begun = 2_500_000_000
+        app.session.state.begun = 2_500_000_000
         wanted = "50%  5.0 GB / 10.0 GB  0:24 left"
         await wait_until(pilot, lambda: wanted in visible_text(app.chat.status_line))
 
 
 async def test_before_the_first_bytes_of_a_load_a_bar_says_that_something_goes_on() -> None:
-    class Importing(ScriptedWorker):
+    class Importing(ScriptedEngine):
         """Says nothing of a load yet."""
 
         def submit(self, request: Request) -> None:
             self.requests.append(request)
 
-    async with running(Importing(hold_load=True)) as (pilot, app, worker):
+    async with running(Importing(hold_load=True)) as (pilot, app, engine):
         line = app.chat.status_line
         await wait_until(pilot, lambda: f"Preparing nano  {'━' * 16}" in visible_text(line))
         assert "%" not in visible_text(line), "nobody knows yet"
         assert "Loading" not in visible_text(line)
         drawn = line.render().spans
         await wait_until(pilot, lambda: line.render().spans != drawn)
-        worker.events.put(LoadProgress(worker.requests[0].request_id, "read", 1, 4))
+        engine.events.put(LoadProgress(engine.requests[0].request_id, "read", 1, 4))
         await wait_until(pilot, lambda: f"Loading nano  {'━' * 16}  25%" in visible_text(line))
 
 
 def test_each_stage_of_a_load_is_timed_on_its_own() -> None:
-    link = ModelLink(ScriptedWorker)
+    link = ModelLink(ScriptedEngine)
     link.status = ChatStatus("loading", since=0.0)
     for stage, done, begun in (("read", 1, 1), ("read", 2, 1), ("quantize", 3, 3), ("quantize", 5, 3)):
         before = link.status.since

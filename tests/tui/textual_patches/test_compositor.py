@@ -73,6 +73,6 @@ async def test_titles_are_whole_in_the_history_over_the_chat(title: str) -> None
     conversation = Library().create()
     conversation.append("user", title)
     conversation.append("assistant", "# 标题\n\n- 一\n- 二\n\n```python\nprint(1)\n```")
-    async with running(size=(80, 24)) as (pilot, app, _worker):
+    async with running(size=(80, 24)) as (pilot, app, _engine):
         await pilot.press("f2")
         await wait_until(pilot, lambda: any(title in line for line in screen_lines(app)))

@@ -8,7 +8,7 @@ import pytest
 from rich.cells import cell_len
 from textual import events
 from textual.pilot import Pilot
-from tui.app_support import ScriptedWorker, running, saved, send, settled, wait_until
+from tui.app_support import ScriptedEngine, running, saved, send, settled, wait_until
 from tui_helpers import screen_text
 
 from glmtui.tui.app import GlmTui
@@ -56,7 +56,7 @@ async def press(pilot: Pilot[None], keys: Sequence[str]) -> None:
 
 
 async def test_a_clicked_link_is_shown_and_opened_only_when_one_says_so(opened: list[str]) -> None:
-    async with running(ScriptedWorker("见[说明](https://example.org/a?b=1)。")) as (pilot, app, _worker):
+    async with running(ScriptedEngine("见[说明](https://example.org/a?b=1)。")) as (pilot, app, _engine):
         await send(pilot, "?")
         await wait_until(pilot, lambda: "说明" in screen_text(app))
         x, y = place_of(app, "说明")
@@ -73,7 +73,7 @@ async def test_a_clicked_link_is_shown_and_opened_only_when_one_says_so(opened: 
 
 async def test_links_are_reached_by_key_and_copied(opened: list[str], copied: list[str]) -> None:
     answer = "https://a.b/c 和 [x](https://d.e) 和 https://a.b/c 和 [y](ftp://f.g)"
-    async with running(ScriptedWorker(answer)) as (pilot, app, _worker):
+    async with running(ScriptedEngine(answer)) as (pilot, app, _engine):
         await send(pilot, "?")
         app.chat.transcript.focus()
         await press(pilot, ["x"])
@@ -87,7 +87,7 @@ async def test_links_are_reached_by_key_and_copied(opened: list[str], copied: li
 
 
 async def test_what_is_selected_with_the_mouse_is_copied_by_ctrl_c(copied: list[str]) -> None:
-    async with running(ScriptedWorker("第一段中文文字\n\n- 第二段")) as (pilot, app, worker):
+    async with running(ScriptedEngine("第一段中文文字\n\n- 第二段")) as (pilot, app, engine):
         await send(pilot, "?")
         await wait_until(pilot, lambda: "第二段" in screen_text(app))
         x, y = place_of(app, "第一段")
@@ -95,12 +95,12 @@ async def test_what_is_selected_with_the_mouse_is_copied_by_ctrl_c(copied: list[
         app.chat.composer.focus()
         await press(pilot, ["ctrl+c"])
         assert copied == ["一段中文"]
-        assert worker.generated
+        assert engine.generated
 
 
 async def test_from_the_composer_pages_are_read_and_the_end_is_reached() -> None:
     answer = "\n\n".join(f"段落 {number}" for number in range(60))
-    async with running(ScriptedWorker(answer)) as (pilot, app, _worker):
+    async with running(ScriptedEngine(answer)) as (pilot, app, _engine):
         await send(pilot, "?")
         await wait_until(pilot, lambda: "段落 59" in screen_text(app))
         app.chat.composer.focus()
@@ -112,7 +112,7 @@ async def test_from_the_composer_pages_are_read_and_the_end_is_reached() -> None
 
 
 async def test_words_of_the_chosen_message_act_on_it() -> None:
-    async with running(ScriptedWorker("一", "二", "三")) as (pilot, app, _worker):
+    async with running(ScriptedEngine("一", "二", "三")) as (pilot, app, _engine):
         await send(pilot, "question")
         await pilot.click(offset=place_of(app, "question"))
         await wait_until(pilot, lambda: "copy  edit  delete" in screen_text(app))
@@ -127,26 +127,26 @@ async def test_words_of_the_chosen_message_act_on_it() -> None:
 
 
 async def test_a_cut_answer_offers_to_go_on() -> None:
-    worker = ScriptedWorker("one two three four", hold=True)
-    async with running(worker) as (pilot, app, _worker):
+    engine = ScriptedEngine("one two three four", hold=True)
+    async with running(engine) as (pilot, app, _engine):
         await send(pilot, "?")
         await wait_until(pilot, lambda: "one two" in screen_text(app))
         await press(pilot, ["escape"])
         await wait_until(pilot, lambda: "stopped · /continue" in screen_text(app))
         x, y = place_of(app, "/continue")
         await pilot.click(offset=(x + 1, y))
-        await wait_until(pilot, lambda: len(worker.generated) == 2)
-        assert worker.generated[1].continue_answer
-        worker.finish()
+        await wait_until(pilot, lambda: len(engine.generated) == 2)
+        assert engine.generated[1].continue_answer
+        engine.finish()
         await wait_until(pilot, lambda: "/continue" not in screen_text(app))
 
 
 async def test_a_deleted_message_is_brought_back_by_a_key() -> None:
-    async with running(ScriptedWorker("answer")) as (pilot, app, _worker):
+    async with running(ScriptedEngine("answer")) as (pilot, app, _engine):
         await send(pilot, "question")
         app.chat.transcript.focus()
         await press(pilot, ["k", "d"])
-        await wait_until(pilot, lambda: not app.controller.conversation.branch())
+        await wait_until(pilot, lambda: not app.session.conversation.branch())
         app.chat.transcript.focus()
         await press(pilot, ["u"])
         await wait_until(pilot, lambda: "question" in screen_text(app))
@@ -154,7 +154,7 @@ async def test_a_deleted_message_is_brought_back_by_a_key() -> None:
 
 
 async def test_to_edit_an_answer_is_to_edit_what_it_answers() -> None:
-    async with running(ScriptedWorker("answer")) as (pilot, app, _worker):
+    async with running(ScriptedEngine("answer")) as (pilot, app, _engine):
         await send(pilot, "question")
         app.chat.transcript.focus()
         await press(pilot, ["G", "k", "j", "e"])
@@ -162,17 +162,17 @@ async def test_to_edit_an_answer_is_to_edit_what_it_answers() -> None:
 
 
 async def test_a_key_pressed_twice_acts_once() -> None:
-    async with running(ScriptedWorker("first", "second")) as (pilot, app, _worker):
+    async with running(ScriptedEngine("first", "second")) as (pilot, app, _engine):
         await send(pilot, "?")
-        await wait_until(pilot, lambda: app.controller.answer is None)
-        await app.controller.regenerate()
-        await wait_until(pilot, lambda: app.controller.answer is None)
-        chosen = app.controller.conversation.branch()[-1]
+        await wait_until(pilot, lambda: app.session.answer is None)
+        await app.session.regenerate()
+        await wait_until(pilot, lambda: app.session.answer is None)
+        chosen = app.session.conversation.branch()[-1]
         for action in ("delete", "delete", "previous_branch"):
             app.chat.transcript.post_message(
                 Transcript.MessageAction(app.chat.transcript, chosen.id, action, "")
             )
         await settled(pilot)
-        assert [message.text for message in app.controller.conversation.branch()] == ["?", "first"]
-        assert await app.controller.undo() == "The message is back."
-        assert await app.controller.undo() is None
+        assert [message.text for message in app.session.conversation.branch()] == ["?", "first"]
+        assert await app.session.undo() == "The message is back."
+        assert await app.session.undo() is None

@@ -1,0 +1,128 @@
+"""A session around an engine that does what the test says, without a screen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from scripted_engine import ScriptedEngine
+
+from glmtui import i18n
+from glmtui.chat.conversation import Conversation
+from glmtui.chat.library import Library
+from glmtui.session.chat_session import ChatSession
+from glmtui.session.events import Kind, Noticed, SessionEvent
+from glmtui.session.slash.registry import COMMANDS
+from glmtui.session.ui import View
+from glmtui.settings.settings import Settings
+
+
+class FakeUi:
+    """Remembers what it was asked for."""
+
+    has_keys = True
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.shown: list[tuple[View, str]] = []
+        self.copied: list[str] = []
+        self.answers: list[str | None] = []
+        """What the person says when asked, in turn."""
+        self.text = ""
+        self.left = False
+
+    def say(self, text: str, kind: Kind = "info", *, markdown: bool = False) -> None:
+        self.said.append(text)
+
+    async def ask(self, title: str, value: str = "") -> str | None:
+        return self.answers.pop(0) if self.answers else None
+
+    async def show(self, view: View, argument: str = "") -> None:
+        self.shown.append((view, argument))
+
+    def copy(self, text: str) -> None:
+        self.copied.append(text)
+
+    def draft(self) -> str:
+        return self.text
+
+    def put_draft(self, text: str) -> None:
+        self.text = text
+
+    def quit(self) -> None:
+        self.left = True
+
+
+class Chat(ChatSession):
+    """A session with what its tests look at."""
+
+    def __init__(self, engine: ScriptedEngine) -> None:
+        self.engine = engine
+        self.fake_ui = FakeUi()
+        self.told: list[SessionEvent] = []
+        super().__init__(lambda: engine, Library(), Settings.load(), self.fake_ui, COMMANDS)
+        self.subscribe(self.told.append)
+
+    def notices(self, kind: Kind | None = None) -> list[str]:
+        return [e.text for e in self.told if isinstance(e, Noticed) and kind in (None, e.kind)]
+
+    def of(self, kind: type[SessionEvent]) -> list[SessionEvent]:
+        return [event for event in self.told if isinstance(event, kind)]
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Poll until something is so."""
+        for _attempt in range(2000):
+            await self.poll()
+            if condition():
+                return
+            await asyncio.sleep(0)
+        raise AssertionError("it did not happen")
+
+    async def idle(self) -> None:
+        await self.until(lambda: not self.busy)
+
+    def saved(self) -> Conversation:
+        """The open conversation as its file has it."""
+        assert self.conversation.path is not None
+        return Conversation.open(self.conversation.path)
+
+    def texts(self) -> list[tuple[str, str]]:
+        """Role and text of what is on disk."""
+        return [(message.role, message.text) for message in self.saved().branch()]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Settings, conversations and state of this test."""
+    for name in ("LC_ALL", "LC_MESSAGES", "LANGUAGE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    monkeypatch.setenv("GLMTUI_HOME", str(tmp_path / "home"))
+    i18n.use("en")
+    yield tmp_path / "home"
+    i18n.use("en")
+
+
+@pytest.fixture
+def make() -> Callable[..., Chat]:
+    """Make a session around an engine, by default one that answers at once."""
+
+    def make(*answers: str, hold: bool = False, hold_load: bool = False) -> Chat:
+        return Chat(ScriptedEngine(*answers, hold=hold, hold_load=hold_load))
+
+    return make
+
+
+@pytest.fixture
+async def chat(make: Callable[..., Chat]) -> Chat:
+    """A session whose model is loaded."""
+    return await ready(make())
+
+
+async def ready(chat: Chat) -> Chat:
+    """Load the model."""
+    chat.load()
+    await chat.until(lambda: chat.state.activity in ("ready", "none"))
+    return chat
