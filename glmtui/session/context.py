@@ -26,7 +26,7 @@ class Context:
 
     def turns(self, conversation: Conversation) -> tuple[ChatMessage, ...]:
         """Return the messages to send, behind the system prompt where the model has one."""
-        turns = [ChatMessage.of(role, text) for role, text in conversation.turns()]
+        turns = list(conversation.messages_for_model())
         own = conversation.settings
         system = str(self._settings.effective("generation.system_prompt", own) or "").strip()
         info = self._link.status.info

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from glmtui import paths
 from glmtui.atomic import write_atomically
 from glmtui.chat.conversation import Conversation
-from glmtui.chat.state_log import Drafts, PromptHistory, WaitingText, WaitingTexts
+from glmtui.chat.state_log import Drafts, PromptHistory, QueuedMessage, QueuedMessages
 from glmtui.errors import UserError
 from glmtui.i18n import _, tell
 from glmtui.session.message_queue import Waiting
@@ -27,7 +27,7 @@ class Desk:
         self._last = paths.state_dir() / "last-conversation"
         self.prompts = PromptHistory()
         self.drafts = Drafts()
-        self._waiting: WaitingTexts | None = None
+        self._waiting: QueuedMessages | None = None
         self._waiting_ids: set[str] = set()
         self._unreadable: Conversation | None = None
         self._remembered: str | None = None
@@ -175,9 +175,9 @@ class Desk:
 
     def keep_waiting(self) -> None:
         """Remember what waits for an answer to end, so that it is not lost if the program ends before."""
-        waiting: dict[str, list[WaitingText]] = {}
+        waiting: dict[str, list[QueuedMessage]] = {}
         for item in self._app.controller.queue:
-            waiting.setdefault(_draft_id(item.conversation), []).append(WaitingText(item.text, item.edits))
+            waiting.setdefault(_draft_id(item.conversation), []).append(QueuedMessage.of(item.text, item.edits))
         for key in self._waiting_ids | waiting.keys():
             self._waiting_texts.set(key, waiting.get(key, ()))
         self._waiting_ids = set(waiting)
@@ -196,9 +196,9 @@ class Desk:
         controller.view.status_changed()
 
     @property
-    def _waiting_texts(self) -> WaitingTexts:
+    def _waiting_texts(self) -> QueuedMessages:
         if self._waiting is None:
-            self._waiting = WaitingTexts()
+            self._waiting = QueuedMessages()
         return self._waiting
 
     @property

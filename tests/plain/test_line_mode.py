@@ -13,7 +13,7 @@ from scripted_worker import ScriptedWorker
 from glmtui import i18n
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.library import Library
-from glmtui.chat.state_log import Drafts, WaitingText, WaitingTexts
+from glmtui.chat.state_log import Drafts, QueuedMessage, QueuedMessages
 from glmtui.plain.line_mode import LineMode
 from glmtui.plain.printer import unmarked
 from glmtui.plain.reader import Offers, StreamReader, read_message
@@ -237,7 +237,9 @@ def test_what_waits_from_the_app_is_told_listed_cancelled_and_sent() -> None:
     conversation = Library().create()
     conversation.append("user", "hi")
     conversation.append("assistant", "hello")
-    WaitingTexts().set(conversation.id, [WaitingText("one"), WaitingText("two\nlines"), WaitingText("three")])
+    QueuedMessages().set(
+        conversation.id, [QueuedMessage.of("one"), QueuedMessage.of("two\nlines"), QueuedMessage.of("three")]
+    )
     worker = ScriptedWorker("1", "2")
     script = (
         f"/queue\n/load {conversation.path}\n/queue\n/queue cancel 2\n/queue cancel 9\n/queue send\n/queue\n"
@@ -249,7 +251,7 @@ def test_what_waits_from_the_app_is_told_listed_cancelled_and_sent() -> None:
     assert errors.count("No message waits in this conversation.") == 2
     assert "for example: /queue cancel 1" in errors
     assert [request.turns[-1].text for request in worker.generated] == ["one", "three"]
-    assert WaitingTexts().get(conversation.id) == []
+    assert QueuedMessages().get(conversation.id) == []
 
 
 def test_the_trash_the_presets_and_the_models_are_listed_and_used_by_name_or_number() -> None:
