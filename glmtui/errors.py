@@ -44,6 +44,12 @@ class BadFileError(UserError):
     code = "bad_file"
 
 
+class NewerFormatError(UserError):
+    """A newer glmtui wrote the file, so it is only read here."""
+
+    code = "newer_format"
+
+
 class BadValueError(UserError):
     """A value is not allowed."""
 

@@ -68,4 +68,4 @@ def _dialogue(count: int, text: Callable[[int], str]) -> Iterator[Message]:
         role = "assistant" if number % 2 else "user"
         parent = f"m{number - 1}" if number else None
         meta = {"model": "nano", "quant": "8", "tokens": 42, "tokens_per_second": 31.4} if number % 2 else {}
-        yield Message(f"m{number}", parent, role, text(number), NOON, meta=meta)
+        yield Message.of(f"m{number}", parent, role, text(number), NOON, meta=meta)

@@ -10,9 +10,24 @@ from pathlib import Path
 from types import EllipsisType, MappingProxyType
 from typing import Any
 
+from glmtui.chat.attachments import Attachments
 from glmtui.chat.files import ConversationFile, Record
+from glmtui.chat.parts import clean, clean_part, encode_parts, parts_of_text, with_text
 from glmtui.chat.titles import make_title
-from glmtui.chat.tree import VERSION, Message, Role, State, Tree, clean, parse_time
+from glmtui.chat.tree import VERSION, Message, State, Tree, parse_time
+from glmtui.errors import NewerFormatError
+from glmtui.protocol.messages import (
+    Attachment,
+    ChatMessage,
+    Image,
+    Part,
+    Role,
+    Source,
+    Text,
+    Thought,
+    text_of,
+)
+from glmtui.protocol.phrases import _
 
 __all__ = ["Conversation", "Message", "Role", "State"]
 
@@ -26,6 +41,8 @@ class Conversation:
 
     Another process may work on the same file: both append, nobody's records are lost, and this object takes
     the other's in when it next writes or when `refresh` is called.
+
+    A file of a newer format is only read: what would change it raises `NewerFormatError`.
     """
 
     def __init__(
@@ -38,10 +55,11 @@ class Conversation:
         self._unsaved: list[Record] = []
         self.damaged: tuple[int, ...] = ()
         """Lines of the file that could not be read."""
+        self._memory = Attachments(None)
         self._commit(
             {
                 "type": "conversation",
-                "version": VERSION,
+                "version": 1,
                 "id": secrets.token_hex(8),
                 "created": (created or _now()).isoformat(timespec="seconds"),
             }
@@ -71,11 +89,16 @@ class Conversation:
     @classmethod
     def from_records(cls, records: Sequence[Record]) -> Conversation:
         """Make a conversation in memory from records that came from elsewhere; its id is a new one."""
-        kept = [record for record in records if record.get("type") != "conversation"]
         times = (parse_time(record.get("created") or record.get("time")) for record in records)
         conversation = cls(created=next(filter(None, times), None))
-        for record in kept:
-            conversation._commit(record)
+        headers = [record.get("version") for record in records if record.get("type") == "conversation"]
+        needed = VERSION if any(map(_needs_parts, records)) else 1
+        version = max([needed, *(version for version in headers if isinstance(version, int))])
+        if version > 1:
+            conversation._apply({"type": "conversation", "version": version})
+        for record in records:
+            if record.get("type") != "conversation":
+                conversation._apply(record)
         return conversation
 
     # --- reading ---
@@ -128,8 +151,16 @@ class Conversation:
 
     @property
     def newer_format(self) -> bool:
-        """Whether a newer glmtui wrote to the file: some of it may not show here, all of it is kept."""
+        """Whether a newer glmtui wrote to the file: some of it may not show here, and nothing is changed."""
         return self._tree.version > VERSION
+
+    @property
+    def attachments(self) -> Attachments:
+        """The blobs of this conversation: next to its file, in memory where it has none.
+
+        What a message refers to is put there first.
+        """
+        return Attachments.next_to(self._file.folder / "_") if self._file else self._memory
 
     @property
     def unsaved(self) -> bool:
@@ -148,21 +179,25 @@ class Conversation:
         """Whether the message is hidden because it or one before it was deleted, or is not there at all."""
         return not self._tree.visible(message_id)
 
-    def turns(self) -> tuple[tuple[Role, str], ...]:
-        """The branch as the model is to see it: (role, text) pairs.
+    def messages_for_model(self) -> tuple[ChatMessage, ...]:
+        """The branch as the model is to see it; whoever builds the prompt leaves out the thoughts.
 
-        Empty messages are left out; of what then has the same role twice in a row (a question whose
-        answer failed or was stopped at once, asked again) the texts are joined, so that roles alternate.
+        Messages that say nothing are left out; of what then has the same role twice in a row (a question
+        whose answer failed or was stopped at once, asked again) the parts are joined, so that roles
+        alternate. Each message of a tool stays on its own. A thought without an answer is kept at the end
+        only, where it may be continued.
         """
-        turns: list[tuple[Role, str]] = []
-        for message in self.branch():
-            if not message.text.strip():
+        branch = self.branch()
+        messages: list[ChatMessage] = []
+        for message in branch:
+            parts = message.parts
+            if not _says_something(parts) and not (message is branch[-1] and message.thought):
                 continue
-            if turns and turns[-1][0] == message.role:
-                turns[-1] = (message.role, f"{turns[-1][1]}\n{message.text}")
-            else:
-                turns.append((message.role, message.text))
-        return tuple(turns)
+            if messages and messages[-1].role == message.role != "tool":
+                before = messages.pop().parts
+                parts = _join(before, parts) if text_of(before) and message.text else before + parts
+            messages.append(ChatMessage(message.role, parts))
+        return tuple(messages)
 
     def records(self) -> list[Record]:
         """All records that give this conversation, also those unknown here: what a fresh file of it holds.
@@ -184,7 +219,7 @@ class Conversation:
     def append(
         self,
         role: Role,
-        text: str,
+        content: str | Sequence[Part],
         *,
         parent: str | EllipsisType | None = ...,
         state: State = "done",
@@ -193,7 +228,8 @@ class Conversation:
     ) -> Message:
         """Add a message after `parent` (by default the end of the branch; None begins anew) and go there.
 
-        To edit a message is to append another after the same parent; so is to answer again.
+        To edit a message is to append another after the same parent; so is to answer again. A string is the
+        text; of an assistant it may begin with a thought in ``<think>…</think>``, which becomes a part.
         """
         after = self.leaf if isinstance(parent, EllipsisType) else parent
         if after is not None and after not in self.messages:
@@ -206,7 +242,7 @@ class Conversation:
             "id": message_id,
             "parent": after,
             "role": role,
-            "text": clean(text),
+            **encode_parts(role, _parts(role, content)),
             "time": (time or _now()).isoformat(timespec="milliseconds"),
         }
         if state != "done":
@@ -216,24 +252,35 @@ class Conversation:
         self._commit(record)
         return self.messages[message_id]
 
-    def edit(self, message_id: str, text: str) -> Message:
-        """Add another version of a message, beside it, and go there."""
+    def edit(self, message_id: str, content: str | Sequence[Part]) -> Message:
+        """Add another version of a message next to it and go there; a string changes its text alone."""
         message = self.messages[message_id]
-        return self.append(message.role, text, parent=message.parent)
+        if isinstance(content, str):
+            content = with_text(message.parts, content)
+        return self.append(message.role, content, parent=message.parent)
 
-    def extend(self, message_id: str, text: str) -> None:
-        """Note that the partial answer grew by `text`: at most this much more is lost by a crash."""
-        at = len(self.messages[message_id].text)
-        self._commit({"type": "extend", "id": message_id, "at": at, "text": clean(text)})
+    def extend(self, message_id: str, text: str, *, thought: bool = False) -> None:
+        """Note that the partial answer, or its thought, grew by `text`: a crash loses only what is newer."""
+        record: Record = {
+            "type": "extend",
+            "id": message_id,
+            "at": self._tree.length(message_id, thought=thought),
+        }
+        self._commit({**record, **({"part": "thought"} if thought else {}), "text": clean(text)})
 
     def finish(
-        self, message_id: str, text: str, state: State = "done", meta: Mapping[str, Any] | None = None
+        self,
+        message_id: str,
+        content: str | Sequence[Part],
+        state: State = "done",
+        meta: Mapping[str, Any] | None = None,
     ) -> Message:
-        """Give an answer its whole text and final state; `meta` is added to what it has."""
-        record: Record = {"type": "finish", "id": message_id, "text": clean(text), "state": state}
+        """Give an answer its complete content (as in `append`) and final state; `meta` is added to it."""
+        role = self.messages[message_id].role
+        record: Record = {"type": "finish", "id": message_id, **encode_parts(role, _parts(role, content))}
+        record["state"] = state
         if meta:
             record["meta"] = dict(meta)
-        _ = self.messages[message_id]
         self._commit(record)
         return self.messages[message_id]
 
@@ -265,10 +312,16 @@ class Conversation:
         self._commit({"type": "settings", "values": dict(values)})
 
     def keep_in(self, folder: Path) -> None:
-        """Give a conversation that is only in memory a file in `folder`."""
+        """Give a conversation that is only in memory a file in `folder`, and its attachments a place."""
         self._file = ConversationFile(folder=folder)
+        self.attachments.copy(self.digests(), self._memory)
         self._unsaved = self.records()
         self.flush()
+
+    def digests(self) -> set[str]:
+        """The attachments and images that its messages name, deleted ones too."""
+        parts = (part for message in self.messages.values() for part in message.parts)
+        return {part.sha256 for part in parts if isinstance(part, Attachment | Image) and part.sha256}
 
     def flush(self) -> None:
         """Write what could not be written before. A new conversation waits for its first message."""
@@ -298,14 +351,26 @@ class Conversation:
 
     @property
     def _is_new(self) -> bool:
-        return bool(self._unsaved) and self._unsaved[0]["type"] == "conversation"
+        return bool(self._unsaved) and "created" in self._unsaved[0]
 
     def _commit(self, record: Record) -> None:
+        if self.newer_format:
+            raise NewerFormatError(
+                _(
+                    "{path} was written by a newer glmtui and can only be read here. Update glmtui to change "
+                    "it, or export it as JSON and import that: a copy with what this glmtui can read."
+                ).format(path=self.path or self.title)
+            )
+        if self._tree.version < VERSION and _needs_parts(record):
+            self._apply({"type": "conversation", "version": VERSION})
+        self._apply(record)
+        self.flush()
+
+    def _apply(self, record: Record) -> None:
         self._tree.apply(record)
         self._records.append(record)
         if self._file is not None:
             self._unsaved.append(record)
-            self.flush()
 
     def _read(self) -> None:
         assert self._file is not None
@@ -317,6 +382,33 @@ class Conversation:
     def _require_visible(self, message_id: str) -> None:
         if not self._tree.visible(message_id):
             raise KeyError(message_id)
+
+
+def _parts(role: Role, content: str | Sequence[Part]) -> tuple[Part, ...]:
+    if isinstance(content, str):
+        return parts_of_text(role, clean(content))
+    return tuple(clean_part(part) for part in content if not isinstance(part, Text | Thought) or part.text)
+
+
+def _needs_parts(record: Record) -> bool:
+    """Whether version 1 would not show all of a record."""
+    return "parts" in record or "part" in record or record.get("role") == "tool"
+
+
+def _says_something(parts: Sequence[Part]) -> bool:
+    return any(
+        part.text.strip() if isinstance(part, Text) else not isinstance(part, Thought | Source)
+        for part in parts
+    )
+
+
+def _join(before: tuple[Part, ...], after: tuple[Part, ...]) -> tuple[Part, ...]:
+    """Put the parts of two messages together, with a line break where the text of the second begins."""
+    place = next(number for number, part in enumerate(after) if isinstance(part, Text))
+    text = "\n" + text_of(after[place : place + 1])
+    if place == 0 and isinstance(before[-1], Text):
+        return (*before[:-1], Text(before[-1].text + text), *after[1:])
+    return (*before, *after[:place], Text(text), *after[place + 1 :])
 
 
 def _now() -> datetime:

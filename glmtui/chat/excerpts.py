@@ -32,7 +32,7 @@ def matching_lines(path: Path, ids: Sequence[str], word: bytes) -> Iterator[tupl
         if not message_id:
             yield None, ""
         elif message_id in messages:
-            for line in messages[message_id].text.split("\n"):
+            for line in messages[message_id].searchable.split("\n"):
                 folded = fold(line)
                 if (at := folded.find(word)) >= 0:
                     start = len(folded[:at].decode("utf-8", "ignore"))
@@ -42,12 +42,12 @@ def matching_lines(path: Path, ids: Sequence[str], word: bytes) -> Iterator[tupl
 
 def _lines_with(data: bytes, ids: Sequence[str]) -> bytes:
     """Return the lines of `data` in which one of `ids` stands, in order."""
-    wanted = re.compile(
+    naming = re.compile(
         b"|".join(re.escape(message_id.encode()) for message_id in ids if message_id) or b"(?!)"
     )
     lines = []
     position = 0
-    while match := wanted.search(data, position):
+    while match := naming.search(data, position):
         start = data.rfind(b"\n", 0, match.start()) + 1
         position = data.find(b"\n", match.end())
         position = len(data) if position < 0 else position

@@ -89,6 +89,13 @@ class ConversationFile:
         self._seen: tuple[int, int, int] | None = None
         """Inode, size and time of change when this object last read or wrote the file."""
 
+    @property
+    def folder(self) -> Path:
+        """Where it is, or will be."""
+        folder = self.path.parent if self.path is not None else self._folder
+        assert folder is not None
+        return folder
+
     def read(self) -> Contents:
         """Read all records.
 

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from glmtui import paths
 from glmtui.atomic import sync_directory, write_atomically
+from glmtui.chat.attachments import FOLDER, KEPT, Attachments
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.excerpts import matching_lines
-from glmtui.chat.files import SUFFIX, TRASH, ConversationFile, Record, encode
+from glmtui.chat.files import SUFFIX, TRASH, encode
 from glmtui.chat.search_index import Entry, Index, fold, make_entry
 from glmtui.chat.titles import title_of_name
 from glmtui.errors import UserError
@@ -196,13 +197,14 @@ class Library:
         return Conversation.open(Path(path_or_id))
 
     def save_as(self, conversation: Conversation, path: Path, *, overwrite: bool = False) -> None:
-        """Write a copy of `conversation` to `path`.
+        """Write a copy of `conversation` to `path`, and of its attachments next to it.
 
         Raises:
             UserError: a file is there already and `overwrite` is not set, or it cannot be written.
         """
         if os.path.exists(path) and not overwrite:
             raise UserError(_("{path} exists already; choose another name.").format(path=path))
+        Attachments.next_to(path).copy(conversation.digests(), conversation.attachments)
         try:
             write_atomically(path, encode(conversation.records()))
         except OSError as error:
@@ -217,11 +219,11 @@ class Library:
 
         For a conversation that is open, `Conversation.rename` does the same.
         """
-        self._append(conversation_id, {"type": "title", "title": " ".join(title.split()) or None})
+        self.open(self.find(conversation_id).path).rename(title)
 
     def pin(self, conversation_id: str, pinned: bool = True) -> None:
         """Keep a conversation at the top of the list, or no longer."""
-        self._append(conversation_id, {"type": "pin", "pinned": pinned})
+        self.open(self.find(conversation_id).path).pin(pinned)
 
     def trash(self, conversation_id: str) -> None:
         """Move a conversation to the trash. Where it is open, it goes on there: `restore` brings back all."""
@@ -258,9 +260,18 @@ class Library:
                 with contextlib.suppress(OSError):
                     (self.folder / TRASH / name).unlink()
                     count += 1
+        self.collect_attachments()
         return count
 
+    def collect_attachments(self, *, older_than: float = KEPT) -> int:
+        """Remove the attachments (older than so many seconds) that no conversation names; return how many."""
+        return Attachments(self.folder / FOLDER).collect(self._files, older_than=older_than)
+
     # --- inside ---
+
+    def _files(self) -> Iterator[Path]:
+        for folder in (self.folder, self.folder / TRASH):
+            yield from [folder / name for name, _status in _conversation_files(folder)]
 
     def _opened(self) -> Index:
         if self._index is None:
@@ -338,13 +349,6 @@ class Library:
             model=entry.model,
             pinned=entry.pinned,
         )
-
-    def _append(self, conversation_id: str, record: Record) -> None:
-        path = self.find(conversation_id).path
-        try:
-            ConversationFile(path).append([record])
-        except FileNotFoundError as error:
-            raise UserError(_("There is no conversation file {path}.").format(path=path)) from error
 
     def _move(self, source: Path, target: Path) -> None:
         try:

@@ -75,7 +75,7 @@ def make_entry(name: str, mtime: int, size: int, data: bytes) -> Entry:
         name_of_model = message.meta.get("model")
         if isinstance(name_of_model, str):
             model = name_of_model
-        text += (_BEFORE_ID, message.id.encode("utf-8", "replace"), _BEFORE_TEXT, fold(message.text))
+        text += (_BEFORE_ID, message.id.encode("utf-8", "replace"), _BEFORE_TEXT, fold(message.searchable))
     joined = b"".join(text)
     return Entry(
         name=name,
@@ -115,7 +115,7 @@ class Index:
 
     @property
     def unsaved_bytes(self) -> int:
-        """How much text waits for `save`."""
+        """How much text is not in the cache yet."""
         return sum(self.entries[name].length for name in self._unsaved)
 
     def put(self, entry: Entry) -> None:
@@ -125,7 +125,7 @@ class Index:
         self._unsaved.add(entry.name)
 
     def remove(self, name: str) -> None:
-        """Forget a file that changed or is gone; its text lies about unused until the next generation."""
+        """Forget a file that changed or is gone; its text stays unused until the next generation."""
         entry = self.entries.pop(name, None)
         if entry is not None and entry.text is None:
             self._garbage += entry.length

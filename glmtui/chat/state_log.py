@@ -1,4 +1,4 @@
-"""What the composer remembers: the prompts that were sent, those that wait, and drafts.
+"""What is remembered between two runs: the prompts that were sent, the queued messages, and drafts.
 
 Append-only JSON Lines files in the state directory, which several running glmtui may share; the last record
 of a prompt or a conversation counts. They are rewritten when they have grown to a multiple of what
@@ -17,7 +17,8 @@ from glmtui import paths
 from glmtui.atomic import write_atomically
 from glmtui.chat.files import Record, encode, parse
 from glmtui.chat.locking import locked
-from glmtui.chat.tree import clean
+from glmtui.chat.parts import clean, clean_part, decode_parts, encode_parts
+from glmtui.protocol.messages import Part, Text, text_of
 
 LONGEST = 100_000
 """Characters; a longer prompt (a pasted book) is not kept."""
@@ -70,41 +71,60 @@ class Drafts:
         self._file.set(conversation_id, clean(text) if text.strip() else "")
 
 
-@dataclass(frozen=True)
-class WaitingText:
+@dataclass(frozen=True, slots=True)
+class QueuedMessage:
     """A message that was not sent yet because others were before it."""
 
-    text: str
+    parts: tuple[Part, ...]
     edits: str | None = None
     """Id of the message whose new version it is."""
 
+    @classmethod
+    def of(cls, text: str, edits: str | None = None) -> QueuedMessage:
+        """Return a message of text alone."""
+        return cls((Text(text),), edits)
 
-class WaitingTexts:
-    """The messages that wait in each conversation, by its id, so that a program that ends loses none.
+    @property
+    def text(self) -> str:
+        """The text parts, joined."""
+        return text_of(self.parts)
+
+
+class QueuedMessages:
+    """The queued messages of each conversation, by its id, so that a program that ends loses none.
 
     Those of a glmtui that still runs are its own: another one does not see them.
     """
 
     def __init__(self, path: Path | None = None, *, most: int = 200) -> None:
-        self._file = _ByConversation(path or paths.state_dir() / "waiting.jsonl", "waiting", most)
+        self._file = _ByConversation(
+            path or paths.state_dir() / "waiting.jsonl", "waiting", most, durable=True
+        )
         self._owner = _process()
 
-    def get(self, conversation_id: str) -> list[WaitingText]:
-        """Return what an earlier glmtui left waiting in a conversation, in its order."""
+    def get(self, conversation_id: str) -> list[QueuedMessage]:
+        """Return what an earlier glmtui left in the queue of a conversation, in its order."""
         found = self._file.get(conversation_id)
         if not isinstance(found, dict) or _runs(found.get("process")):
             return []
         items = found.get("items")
         return [
-            WaitingText(item["text"], edits if isinstance(edits := item.get("edits"), str) else None)
+            QueuedMessage(
+                decode_parts("user", item["text"], item.get("parts"))[0],
+                edits if isinstance(edits := item.get("edits"), str) else None,
+            )
             for item in (items if isinstance(items, list) else ())
             if isinstance(item, dict) and isinstance(item.get("text"), str)
         ]
 
-    def set(self, conversation_id: str, waiting: Sequence[WaitingText]) -> None:
-        """Remember what waits in a conversation."""
+    def set(self, conversation_id: str, queued: Sequence[QueuedMessage]) -> None:
+        """Remember the queue of a conversation; it is on disk, synced, when this returns."""
         items = [
-            {"text": clean(item.text), **({"edits": item.edits} if item.edits else {})} for item in waiting
+            {
+                **encode_parts("user", [clean_part(part) for part in item.parts]),
+                **({"edits": item.edits} if item.edits else {}),
+            }
+            for item in queued
         ]
         self._file.set(conversation_id, {"process": self._owner, "items": items} if items else "")
 
@@ -112,8 +132,8 @@ class WaitingTexts:
 class _ByConversation:
     """A log whose latest record of each conversation counts; `field` holds a value, a false one is none."""
 
-    def __init__(self, path: Path, field: str, most: int) -> None:
-        self._log = _Log(path)
+    def __init__(self, path: Path, field: str, most: int, *, durable: bool = False) -> None:
+        self._log = _Log(path, durable=durable)
         self._field = field
         self._most = most
         self._values = self._latest(self._log.read())
@@ -133,7 +153,7 @@ class _ByConversation:
         count, large = self._log.append(record), LARGEST + 2 * len(encode([record]))
         if count > self._most * _SLACK or self._log.nbytes > large:
             latest = self._latest(self._log.read())
-            self._log.rewrite([{"id": id_, self._field: held} for id_, held in latest.items()])
+            self._log.rewrite([{"id": id_, self._field: kept} for id_, kept in latest.items()])
 
     def _latest(self, records: Sequence[Record]) -> dict[str, object]:
         latest: dict[str, object] = {}
@@ -165,10 +185,12 @@ def _runs(process: object) -> bool:
 
 
 class _Log:
-    """An append-only file of records that only makes life nicer, so what goes wrong with it is let go."""
+    """An append-only file of records that is a convenience, so errors with it are passed over."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, durable: bool = False) -> None:
         self._path = path
+        self._durable = durable
+        """Whether each record is synced before `append` returns."""
         self._count: int | None = None
         self._seen = 0
         """Bytes of the file as it was last read, and written without anything of others' in it."""
@@ -206,6 +228,8 @@ class _Log:
             with self._path.open("ab") as file, locked(file.fileno()):
                 file.write(line)
                 file.flush()
+                if self._durable:
+                    os.fsync(file.fileno())
             self._seen += len(line)
         return self._count
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from glmtui.chat.tree import Tree
-from glmtui.reasoning import answer_of
+from glmtui.chat.tree import Message, Tree
+from glmtui.protocol.messages import Attachment, Image
 
 LENGTH = 60
 """Characters a made title has at most; lists cut it further to their width."""
@@ -24,14 +22,19 @@ def make_title(tree: Tree) -> str:
         if not tree.visible(message.id):
             continue
         if message.role == "user" and not question:
-            question = first_line(message.text)
+            question = first_line(message.text) or _first_name(message)
         elif message.role == "assistant" and question and not answer:
-            answer = first_line(answer_of(message.text))
+            answer = first_line(message.text)
         if len(question) >= _SHORT or answer:
             break
     if answer and len(question) < _SHORT:
         question = f"{question} · {answer}"
     return shorten(question)
+
+
+def _first_name(message: Message) -> str:
+    names = (part.name for part in message.parts if isinstance(part, Attachment | Image))
+    return next((name for name in names if name), "")
 
 
 def first_line(text: str) -> str:

@@ -4,12 +4,14 @@ A tree is made by applying *records* in order, and changes only so: the same fun
 just now and a file read back, so both give the same tree. The records, one JSON object each:
 
 ``{"type": "conversation", "version", "id", "created"}``
-    The header, the first line of a file.
-``{"type": "message", "id", "parent", "role", "text", "time", "state", "meta"}``
-    A new message; it becomes the end of the branch. Without ``state`` it is ``done``.
-``{"type": "extend", "id", "at", "text"}``
-    An answer grew: ``text`` follows its first ``at`` characters.
-``{"type": "finish", "id", "text", "state", "meta"}``
+    The header, the first line of a file. Another one later on may raise the version.
+``{"type": "message", "id", "parent", "role", "text", "parts", "time", "state", "meta"}``
+    A new message; it becomes the end of the branch. Without ``state`` it is ``done``. ``parts`` are there
+    where there is more than text (`glmtui.chat.parts`).
+``{"type": "extend", "id", "at", "text", "part"}``
+    An answer grew: ``text`` follows the first ``at`` characters of its text, or of its thought where ``part``
+    is ``thought``.
+``{"type": "finish", "id", "text", "parts", "state", "meta"}``
     An answer is as complete as it will be; ``meta`` is added to what it has.
 ``{"type": "select", "id"}``
     Read the branch that leads to this message and on from there.
@@ -22,6 +24,8 @@ just now and a file read back, so both give the same tree. The records, one JSON
 ``{"type": "settings", "values"}``
     Settings of this conversation alone, by full key; null removes one.
 
+The version is the lowest that shows all that is in the file: 1 for text, 2 for parts and messages of tools.
+
 Applying never fails. People edit these files: an unknown type or key is passed over, a message without id,
 parent or time gets a fitting one, a parent that does not exist is taken to be the message before, a second
 message with the same id is kept under a new one.
@@ -29,22 +33,41 @@ message with the same id is kept under a new one.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from types import MappingProxyType
 from typing import Any, Literal, cast, get_args
 
-Role = Literal["system", "user", "assistant"]
+from glmtui.chat.parts import (
+    PartRecord,
+    clean,
+    decode_parts,
+    may_think,
+    parts_of_text,
+    with_text,
+    with_thought,
+)
+from glmtui.protocol.messages import (
+    Attachment,
+    Image,
+    Part,
+    Role,
+    Text,
+    Thought,
+    ToolResult,
+    text_of,
+    thought_of,
+)
+
 State = Literal["done", "partial", "stopped", "failed", "length"]
-VERSION = 1
-"""Of the file format. Readers take what they know of a higher one."""
+VERSION = 2
+"""Of the file format. Readers take what they know of a higher one, and write nothing to it."""
 
 _ROLES: tuple[str, ...] = get_args(Role)
 _STATES: tuple[str, ...] = get_args(State)
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_SURROGATES = re.compile("[\ud800-\udfff]")
+_NO_META: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +77,7 @@ class Message:
     id: str
     parent: str | None
     role: Role
-    text: str
+    parts: tuple[Part, ...]
     time: datetime
     """When it was begun, with its time zone."""
     state: State = "done"
@@ -62,6 +85,34 @@ class Message:
     ``length``: cut at the limit; ``failed``: `meta` has the ``error``."""
     meta: Mapping[str, Any] = field(default_factory=dict)
     """model, quant, device, tokens, tokens_per_second, …"""
+    unread: tuple[PartRecord, ...] = ()
+    """Records of parts that are of no known type, or wrong; they are kept."""
+
+    @classmethod
+    def of(cls, id_: str, parent: str | None, role: Role, text: str, time: datetime, **more: Any) -> Message:
+        """Return a message of text alone."""
+        return cls(id_, parent, role, (Text(text),) if text else (), time, **more)
+
+    @property
+    def text(self) -> str:
+        """What is meant for the reader: the text parts, joined."""
+        return text_of(self.parts)
+
+    @property
+    def thought(self) -> str:
+        """What the model thought before it answered."""
+        return thought_of(self.parts)
+
+    @property
+    def searchable(self) -> str:
+        """The text, and behind it what else a search finds: thoughts, names of files, results of tools."""
+        more = []
+        for part in self.parts:
+            if isinstance(part, Thought | ToolResult):
+                more.append(part.text)
+            elif isinstance(part, Attachment | Image):
+                more.append(part.name)
+        return "\n".join([self.text, *more]) if more else self.text
 
 
 class Tree:
@@ -70,7 +121,7 @@ class Tree:
     def __init__(self, records: Iterable[Mapping[str, Any]] = ()) -> None:
         self.id: str | None = None
         self.created: datetime | None = None
-        self.version = VERSION
+        self.version = 1
         self.given_title: str | None = None
         self.pinned = False
         self.settings: dict[str, Any] = {}
@@ -84,6 +135,8 @@ class Tree:
         self._touched: dict[str, int] = {}
         """When each message was last made or selected: `select` goes on along the latest."""
         self._clock = 0
+        self._raw: dict[str, str] = {}
+        """Texts of version 1 that begin with a thought, as they were written, while they grow."""
         self._last: str | None = None
         for record in records:
             self.apply(record)
@@ -96,10 +149,7 @@ class Tree:
             case {"type": "message"} | {"role": _, "text": _}:
                 self._message(record)
             case {"type": "extend", "id": str(id_), "text": str(text)} if id_ in self.messages:
-                message = self.messages[id_]
-                at = record.get("at")
-                head = message.text[:at] if isinstance(at, int) and at >= 0 else message.text
-                self.messages[id_] = replace(message, text=head + clean(text))
+                self._extend(self.messages[id_], clean(text), record)
             case {"type": "finish", "id": str(id_)} if id_ in self.messages:
                 self._finish(self.messages[id_], record)
             case {"type": "select", "id": str(id_)} if self.visible(id_):
@@ -151,8 +201,10 @@ class Tree:
 
     def _message(self, record: Mapping[str, Any]) -> None:
         role, text, state, meta = (record.get(key) for key in ("role", "text", "state", "meta"))
-        if not isinstance(text, str) or role not in _ROLES:
+        if role not in _ROLES or not isinstance(text, str):
             return
+        role = cast(Role, role)
+        parts, unread = decode_parts(role, text, record.get("parts"))
         given = record.get("id")
         previous = self.messages[self._last] if self._last is not None else None
         parent = record.get("parent", self._last)
@@ -161,11 +213,12 @@ class Tree:
         message = Message(
             id=given if isinstance(given, str) and given else f"message-{len(self.messages) + 1}",
             parent=parent,
-            role=cast(Role, role),
-            text=clean(text),
+            role=role,
+            parts=parts,
             time=parse_time(record.get("time")) or (previous.time if previous else self.created or _LONG_AGO),
             state=cast(State, state) if state in _STATES else "done",
-            meta=MappingProxyType(dict(meta)) if isinstance(meta, dict) else MappingProxyType({}),
+            meta=MappingProxyType(dict(meta)) if isinstance(meta, dict) else _NO_META,
+            unread=unread,
         )
         known = self.messages.get(message.id)
         if known is not None and (known.parent, known.role, known.time) == (parent, role, message.time):
@@ -173,6 +226,8 @@ class Tree:
         if known is not None:
             message = replace(message, id=self._free_id(message.id))
         self.messages[message.id] = message
+        if message.state == "partial" and may_think(text) and not isinstance(record.get("parts"), list):
+            self._raw[message.id] = clean(text)
         self._children.setdefault(parent, []).append(message.id)
         self._last = message.id
         for ancestor in [m.id for m in self.path(parent)] if parent in self._hidden else ():
@@ -187,11 +242,36 @@ class Tree:
             number += 1
         return f"{taken}-{number}"
 
+    def length(self, message_id: str, *, thought: bool) -> int:
+        """Where the next ``extend`` of a message begins."""
+        message = self.messages[message_id]
+        return len(message.thought if thought else self._raw.get(message_id, message.text))
+
+    def _extend(self, message: Message, text: str, record: Mapping[str, Any]) -> None:
+        thinks = record.get("part") == "thought"
+        before = message.thought if thinks else self._raw.get(message.id, message.text)
+        at = record.get("at")
+        grown = (before[:at] if isinstance(at, int) and at >= 0 else before) + text
+        if thinks:
+            parts = with_thought(message.parts, grown)
+        elif (message.id in self._raw or not message.thought) and may_think(grown):
+            self._raw[message.id] = grown
+            parts = parts_of_text(message.role, grown)
+        else:
+            self._raw.pop(message.id, None)
+            parts = with_text(message.parts, grown)
+        self.messages[message.id] = replace(message, parts=parts)
+
     def _finish(self, message: Message, record: Mapping[str, Any]) -> None:
         text, state, meta = (record.get(key) for key in ("text", "state", "meta"))
+        parts, unread = message.parts, message.unread
+        if isinstance(text, str):
+            parts, unread = decode_parts(message.role, text, record.get("parts"))
+        self._raw.pop(message.id, None)
         self.messages[message.id] = replace(
             message,
-            text=clean(text) if isinstance(text, str) else message.text,
+            parts=parts,
+            unread=unread,
             state=cast(State, state) if state in _STATES else "done",
             meta=MappingProxyType({**message.meta, **meta}) if isinstance(meta, dict) else message.meta,
         )
@@ -233,17 +313,12 @@ class Tree:
     def _subtree(self, message_id: str) -> set[str]:
         """`message_id` and all below it, except what was deleted on its own."""
         found: set[str] = set()
-        waiting = [message_id]
-        while waiting:
-            current = waiting.pop()
+        pending = [message_id]
+        while pending:
+            current = pending.pop()
             found.add(current)
-            waiting += (child for child in self._children.get(current, ()) if child not in self._deleted)
+            pending += (child for child in self._children.get(current, ()) if child not in self._deleted)
         return found
-
-
-def clean(text: str) -> str:
-    """Replace lone surrogates, which no file and no terminal can hold."""
-    return _SURROGATES.sub("\ufffd", text) if not text.isascii() else text
 
 
 def parse_time(value: object) -> datetime | None:

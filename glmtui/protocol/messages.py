@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -27,6 +28,7 @@ class Image:
     """A picture, by the digest of its file."""
 
     sha256: str
+    """Empty where its bytes are not at hand: an import may only tell its name."""
     media_type: str
     """``image/png`` …"""
     name: str = ""
@@ -96,15 +98,15 @@ class ChatMessage:
 
     @property
     def text(self) -> str:
-        """The text parts, joined; a tool's message is its results."""
-        return text_of(self.parts)
+        """The text parts, joined; of tools what they gave back."""
+        return "".join(part.text for part in self.parts if isinstance(part, Text | ToolResult))
 
 
-def text_of(parts: tuple[Part, ...]) -> str:
-    """Join the text in `parts`: what a reader sees, and of tools what they gave back."""
-    return "".join(part.text for part in parts if isinstance(part, Text | ToolResult))
+def text_of(parts: Iterable[Part]) -> str:
+    """Join the text in `parts` that is meant for the reader."""
+    return "".join(part.text for part in parts if isinstance(part, Text))
 
 
-def thought_of(parts: tuple[Part, ...]) -> str:
+def thought_of(parts: Iterable[Part]) -> str:
     """Join the thoughts in `parts`."""
     return "".join(part.text for part in parts if isinstance(part, Thought))

@@ -91,7 +91,7 @@ async def measure(name: str, text: str, rate: int, messages: int, keys: bool) ->
         await asyncio.sleep(1)
         idle = time.process_time() - start
 
-        view = await transcript.begin_answer(Message("answer", None, "assistant", "", NOON, state="partial"))
+        view = await transcript.begin_answer(Message.of("answer", None, "assistant", "", NOON, state="partial"))
         tokens = [text[at : at + TOKEN] for at in range(0, len(text), TOKEN)]
         lags: list[float] = []
         echoes: list[float] = []
@@ -103,7 +103,7 @@ async def measure(name: str, text: str, rate: int, messages: int, keys: bool) ->
         for number, token in enumerate(tokens, 1):
             view.append(token)
             await asyncio.sleep(max(clock + number / rate - time.perf_counter(), 0))
-        await view.finish(Message("answer", None, "assistant", text, NOON))
+        await view.finish(Message.of("answer", None, "assistant", text, NOON))
         seconds = time.perf_counter() - clock
         used = time.process_time() - cpu - idle * seconds
         stop.set()

@@ -18,6 +18,10 @@ def texts(conversation: Conversation) -> list[str]:
     return [message.text for message in conversation.branch()]
 
 
+def said(conversation: Conversation) -> list[tuple[str, str]]:
+    return [(message.role, message.text) for message in conversation.messages_for_model()]
+
+
 def state(conversation: Conversation) -> object:
     """Everything a person can see of a conversation."""
     return (
@@ -45,7 +49,7 @@ def test_a_linear_conversation_is_its_branch() -> None:
     assert (question.parent, answer.parent) == (None, question.id)
     assert answer.meta["model"] == "nano"
     assert answer.time.tzinfo is not None
-    assert conversation.turns() == (("user", "你好"), ("assistant", "你好！"))
+    assert said(conversation) == [("user", "你好"), ("assistant", "你好！")]
 
 
 def test_editing_and_answering_again_make_branches_to_move_between() -> None:
@@ -125,13 +129,13 @@ def test_an_answer_below_a_message_another_process_deleted_is_seen() -> None:
     assert texts(conversation) == ["q", "late answer"]
 
 
-def test_turns_alternate_and_leave_out_what_is_empty() -> None:
+def test_for_the_model_roles_alternate_and_what_is_empty_is_left_out() -> None:
     conversation = Conversation()
     conversation.append("user", "first try")
     conversation.append("assistant", "", state="stopped")
     conversation.append("user", "second try")
     conversation.append("assistant", "", state="partial")
-    assert conversation.turns() == (("user", "first try\nsecond try"),)
+    assert said(conversation) == [("user", "first try\nsecond try")]
 
 
 @pytest.mark.parametrize("change", ["select", "delete"])
@@ -290,7 +294,7 @@ def test_a_hand_written_file_needs_only_roles_and_texts(tmp_path: Path) -> None:
     path = tmp_path / "c.jsonl"
     path.write_text('{"role": "user", "text": "问"}\n\n{"role": "assistant", "text": "答"}', encoding="utf-8")
     conversation = Conversation.open(path)
-    assert conversation.turns() == (("user", "问"), ("assistant", "答"))
+    assert said(conversation) == [("user", "问"), ("assistant", "答")]
     conversation.append("user", "再问")
     assert texts(Conversation.open(path)) == ["问", "答", "再问"]
 

@@ -77,7 +77,7 @@ async def test_any_text_can_be_read_and_written() -> None:
         texts = ["\n".join(lines(8, 100 + number)) for number in range(24)]
         await transcript.show(
             [
-                Message(str(n), None, "assistant" if n % 2 else "user", text, NOON)
+                Message.of(str(n), None, "assistant" if n % 2 else "user", text, NOON)
                 for n, text in enumerate(texts)
             ]
         )
@@ -109,7 +109,7 @@ async def test_a_hundred_thousand_lines_are_scrolled_through_and_pasted() -> Non
     every = list(lines(100_000, 7))
     texts = ["\n".join(every[at : at + 500]) for at in range(0, len(every), 500)]
     roles = ["assistant", "user", "user", "user"]
-    messages = [Message(str(n), None, roles[n % 4], text, NOON) for n, text in enumerate(texts)]  # type: ignore[arg-type]
+    messages = [Message.of(str(n), None, roles[n % 4], text, NOON) for n, text in enumerate(texts)]  # type: ignore[arg-type]
     transcript, composer = Transcript(), Composer()
     async with Host(transcript, composer).run_test(size=(60, 30)) as pilot:
         await transcript.show(messages)

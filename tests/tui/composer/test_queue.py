@@ -11,7 +11,7 @@ from scripted_engine import ScriptedEngine
 from textual.pilot import Pilot
 from tui.app_support import running, saved, send, settled, visible_text, wait_until
 
-from glmtui.chat.state_log import Drafts, WaitingText, WaitingTexts
+from glmtui.chat.state_log import Drafts, QueuedMessage, QueuedMessages
 from glmtui.session.options import AppOptions
 from glmtui.tui.app import GlmTui
 
@@ -216,13 +216,13 @@ async def test_an_edit_goes_on_when_another_program_writes_to_the_conversation()
 
 
 def test_only_one_of_two_running_programs_has_what_waits(home: object) -> None:
-    mine, other = WaitingTexts(), WaitingTexts()
+    mine, other = QueuedMessages(), QueuedMessages()
     other._owner = [os.getppid(), _since(os.getppid())]
-    other.set("c", [WaitingText("theirs")])
+    other.set("c", [QueuedMessage.of("theirs")])
     assert mine.get("c") == []
     other._owner = [os.getppid(), 1.0]  # a process that is gone; its number is another's now
-    other.set("c", [WaitingText("theirs", "m1"), WaitingText("more")])
-    assert mine.get("c") == [WaitingText("theirs", "m1"), WaitingText("more")]
+    other.set("c", [QueuedMessage.of("theirs", "m1"), QueuedMessage.of("more")])
+    assert mine.get("c") == [QueuedMessage.of("theirs", "m1"), QueuedMessage.of("more")]
 
 
 def _since(pid: int) -> float:
@@ -233,6 +233,6 @@ def _since(pid: int) -> float:
 
 @pytest.mark.parametrize("record", ["x", [1], {"process": 3, "items": "no"}, {"items": [1, {"text": 2}]}])
 def test_a_damaged_file_of_waiting_messages_is_no_trouble(record: object) -> None:
-    texts = WaitingTexts()
+    texts = QueuedMessages()
     texts._file.set("c", record)
-    assert WaitingTexts().get("c") == []
+    assert QueuedMessages().get("c") == []

@@ -100,7 +100,7 @@ async def test_versions_are_counted() -> None:
 
 
 async def test_what_people_wrote_is_shown_as_they_wrote_it() -> None:
-    message = Message("a", None, "user", "# no *heading*\n[b]no markup[/b]\x1b[31m", NOON)
+    message = Message.of("a", None, "user", "# no *heading*\n[b]no markup[/b]\x1b[31m", NOON)
     async with running([message]) as (pilot, _transcript):
         assert "# no *heading*" in screen_text(pilot.app)
         assert "[b]no markup[/b]" in screen_text(pilot.app)
@@ -151,7 +151,7 @@ async def test_resizing_keeps_the_place() -> None:
 
 async def test_show_replaces_everything() -> None:
     async with running(dialogue(50)) as (pilot, transcript):
-        await transcript.show([Message("x", None, "user", "only this", NOON)])
+        await transcript.show([Message.of("x", None, "user", "only this", NOON)])
         await settled(pilot, transcript)
         assert "only this" in screen_text(pilot.app)
         assert "message number" not in screen_text(pilot.app)
@@ -166,7 +166,7 @@ async def test_show_replaces_everything() -> None:
 
 async def test_it_follows_the_end_until_one_scrolls_up_and_again_at_the_end() -> None:
     async with running(dialogue(20)) as (pilot, transcript):
-        view = await transcript.begin_answer(Message("a", None, "assistant", "", NOON, state="partial"))
+        view = await transcript.begin_answer(Message.of("a", None, "assistant", "", NOON, state="partial"))
         for number in range(30):
             view.append(f"第 {number} 行\n\n")
         await wait_until(pilot, lambda: "第 28 行" in screen_text(pilot.app))
@@ -216,7 +216,7 @@ async def test_a_click_on_the_mark_goes_to_the_end() -> None:
     async with running(dialogue(40)) as (pilot, transcript):
         transcript.scroll_to(y=0, animate=False, immediate=True)
         await settled(pilot, transcript)
-        await transcript.begin_answer(Message("a", None, "assistant", "", NOON))
+        await transcript.begin_answer(Message.of("a", None, "assistant", "", NOON))
         await wait_until(pilot, lambda: transcript.mark.has_class("-on") and transcript.mark.region.height)
         await pilot.click(transcript.mark)
         await wait_until(pilot, lambda: transcript.following and not transcript.below)
@@ -227,7 +227,7 @@ async def test_a_click_on_the_mark_goes_to_the_end() -> None:
 
 async def test_an_answer_grows_and_finishes() -> None:
     async with running(dialogue(1)) as (pilot, transcript):
-        started = Message("a", "m0", "assistant", "", NOON, state="partial")
+        started = Message.of("a", "m0", "assistant", "", NOON, state="partial")
         view = await transcript.begin_answer(started)
         for piece in ["1. **一", "**\n2", ". 二"]:
             view.append(piece)
@@ -241,7 +241,7 @@ async def test_an_answer_grows_and_finishes() -> None:
 
 async def test_finishing_shows_the_kept_text_where_the_stream_was_another() -> None:
     async with running(dialogue(1)) as (pilot, transcript):
-        started = Message("a", "m0", "assistant", "", NOON, state="partial")
+        started = Message.of("a", "m0", "assistant", "", NOON, state="partial")
         view = await transcript.begin_answer(started)
         view.append("half of")
         await view.finish(replace(started, text="all of it", state="done"))
@@ -250,7 +250,7 @@ async def test_finishing_shows_the_kept_text_where_the_stream_was_another() -> N
 
 
 async def test_continuing_an_answer_goes_on_in_its_place() -> None:
-    messages = [*dialogue(1), Message("a", "m0", "assistant", "```py\nx = 1\n", NOON, state="stopped")]
+    messages = [*dialogue(1), Message.of("a", "m0", "assistant", "```py\nx = 1\n", NOON, state="stopped")]
     async with running(messages) as (pilot, transcript):
         view = await transcript.begin_answer(replace(messages[1], state="partial"))
         view.append("y = 2\n```\n后面")
@@ -265,7 +265,7 @@ async def test_continuing_an_answer_goes_on_in_its_place() -> None:
 
 async def test_an_answer_may_end_after_another_conversation_was_opened() -> None:
     async with running(dialogue(1)) as (pilot, transcript):
-        started = Message("a", "m0", "assistant", "", NOON, state="partial")
+        started = Message.of("a", "m0", "assistant", "", NOON, state="partial")
         view = await transcript.begin_answer(started)
         await transcript.show(dialogue(1, text=lambda _number: "another"))
         view.append("late")
@@ -340,7 +340,7 @@ async def test_keys_choose_messages_and_ask_for_actions() -> None:
 
 async def test_code_blocks_are_copied_one_after_the_other() -> None:
     text = "```py\nfirst\n```\n\n```\nsecond\n```"
-    async with running([Message("a", None, "assistant", text, NOON)]) as (pilot, transcript):
+    async with running([Message.of("a", None, "assistant", text, NOON)]) as (pilot, transcript):
         transcript.focus()
         await pilot.press("b", "b", "b")
         await pilot.pause()
@@ -359,8 +359,8 @@ async def test_a_message_without_code_says_so() -> None:
 
 
 async def test_a_message_longer_than_the_view_is_read_through() -> None:
-    messages = [Message("a", None, "user", "q", NOON), Message("b", "a", "assistant", LONG, NOON)]
-    messages.append(Message("c", "b", "user", "next", NOON))
+    messages = [Message.of("a", None, "user", "q", NOON), Message.of("b", "a", "assistant", LONG, NOON)]
+    messages.append(Message.of("c", "b", "user", "next", NOON))
     async with running(messages) as (pilot, transcript):
         transcript.focus()
         await pilot.press("g", "j")
@@ -383,7 +383,7 @@ async def test_a_click_chooses() -> None:
 
 
 async def test_a_clicked_link_is_asked_about() -> None:
-    async with running([Message("a", None, "assistant", "https://a.b/c", NOON)]) as (pilot, _transcript):
+    async with running([Message.of("a", None, "assistant", "https://a.b/c", NOON)]) as (pilot, _transcript):
         await pilot.click(Transcript, offset=(6, 1))
         await wait_until(pilot, lambda: kept(pilot, Transcript.LinkWanted))
         assert [event.links for event in kept(pilot, Transcript.LinkWanted)] == [["https://a.b/c"]]

@@ -1,0 +1,187 @@
+"""The parts of a message as records, and as texts that are split, joined and replaced.
+
+In a file a message has its readable ``text``. ``parts`` are there only where there is more than that: a list
+of objects, each with its ``type`` and the fields of the class in `glmtui.protocol.messages`; what is empty is
+left out. A ``{"type": "text"}`` without its own text stands for the ``text`` of the record. A person may edit
+that: where the texts of the parts say something else, it is right and they are not.
+
+Version 1 wrote what an assistant thought into the text: ``<think>…</think>``, then the answer. It is read as
+a `Thought` and a `Text`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from glmtui.protocol.messages import (
+    Attachment,
+    Image,
+    Part,
+    Role,
+    Source,
+    Text,
+    Thought,
+    ToolCall,
+    ToolResult,
+    text_of,
+)
+
+PartRecord = dict[str, Any]
+
+_TYPES: dict[str, type[Part]] = {
+    "text": Text,
+    "thought": Thought,
+    "image": Image,
+    "attachment": Attachment,
+    "source": Source,
+    "tool_call": ToolCall,
+    "tool_result": ToolResult,
+}
+_NAMES = {kind: name for name, kind in _TYPES.items()}
+_FIELDS = {kind: dataclasses.fields(kind) for kind in _NAMES}
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_OPEN, _CLOSE = "<think>", "</think>"
+
+
+def clean(text: str) -> str:
+    """Replace lone surrogates, which no file and no terminal can hold."""
+    return _SURROGATES.sub("\ufffd", text) if not text.isascii() else text
+
+
+def is_digest(value: str) -> bool:
+    """Whether `value` can be the SHA-256 of a blob, so that it is safe as a file's name."""
+    return _DIGEST.fullmatch(value) is not None
+
+
+def clean_part(part: Part) -> Part:
+    """Return `part` with its strings as a file can hold them."""
+    values = {field.name: getattr(part, field.name) for field in _FIELDS[type(part)]}
+    return type(part)(**{name: clean(v) if isinstance(v, str) else v for name, v in values.items()})
+
+
+# --- records ---
+
+
+def encode_parts(role: Role, parts: Sequence[Part], unread: Iterable[PartRecord] = ()) -> PartRecord:
+    """Return the keys ``text`` and, where that is not all, ``parts`` of a record."""
+    text = text_of(parts)
+    if parts_of_text(role, text) == tuple(parts) and not unread:
+        return {"text": text}
+    texts = [part for part in parts if isinstance(part, Text)]
+    records = [_encode(part, is_all=len(texts) == 1) for part in parts]
+    return {"text": text, "parts": [*records, *unread]}
+
+
+def _encode(part: Part, *, is_all: bool) -> PartRecord:
+    record: PartRecord = {"type": _NAMES[type(part)]}
+    if is_all and isinstance(part, Text):
+        return record
+    for field in _FIELDS[type(part)]:
+        value = getattr(part, field.name)
+        if value != field.default:
+            record[field.name] = value
+    return record
+
+
+def decode_parts(role: Role, text: str, records: object) -> tuple[tuple[Part, ...], tuple[PartRecord, ...]]:
+    """Read the ``text`` and the ``parts`` of a record.
+
+    Returns:
+        The parts, and the records among them that are of no known type, or wrong.
+    """
+    text = clean(text)
+    if not isinstance(records, list):
+        return parts_of_text(role, text), ()
+    parts: list[Part] = []
+    unread: list[PartRecord] = []
+    for record in records:
+        if not isinstance(record, dict):
+            continue
+        if record.get("type") == "text" and "text" not in record:
+            record = {"type": "text", "text": text}
+        part = _decode(record)
+        if part is None:
+            unread.append(record)
+        else:
+            parts.append(part)
+    if text_of(parts) != text:
+        parts = list(with_text(parts, text))
+    return tuple(parts), tuple(unread)
+
+
+def _decode(record: Mapping[str, Any]) -> Part | None:
+    """Read one part; None where its type is not known or one of its fields is not what it should be."""
+    name = record.get("type")
+    kind = _TYPES.get(name) if isinstance(name, str) else None
+    if kind is None:
+        return None
+    values: dict[str, str | int] = {}
+    for field in _FIELDS[kind]:
+        value = record.get(field.name, field.default)
+        if field.type == "int":
+            if type(value) is not int or value < 0:
+                return None
+            values[field.name] = value
+        elif isinstance(value, str):
+            values[field.name] = clean(value)
+        else:
+            return None
+    digest = values.get("sha256")
+    if isinstance(digest, str) and not is_digest(digest) and (digest or kind is not Image):
+        return None
+    return kind(**values)  # type: ignore[arg-type]  # checked above, field by field
+
+
+# --- texts ---
+
+
+def parts_of_text(role: Role, text: str) -> tuple[Part, ...]:
+    """Return the parts of a message that has only `text`; an assistant's may begin with a thought."""
+    if role != "assistant" or not may_think(text):
+        return (Text(text),) if text else ()
+    thought, closed, answer = text.lstrip()[len(_OPEN) :].partition(_CLOSE)
+    if not closed:
+        thought, answer = _without_beginning_of(_CLOSE, thought), ""
+    parts: list[Part] = []
+    if thought := thought.strip():
+        parts.append(Thought(thought))
+    if answer := answer.lstrip():
+        parts.append(Text(answer))
+    return tuple(parts)
+
+
+def may_think(text: str) -> bool:
+    """Whether a text of version 1 begins with a thought, or with as much of its mark as there is yet."""
+    start = text.lstrip()
+    return start.startswith(_OPEN) or (bool(start) and _OPEN.startswith(start))
+
+
+def _without_beginning_of(mark: str, text: str) -> str:
+    """Return `text` without the part of `mark` that it may end with."""
+    for length in range(len(mark) - 1, 0, -1):
+        if text.endswith(mark[:length]):
+            return text[:-length]
+    return text
+
+
+def with_text(parts: Sequence[Part], text: str) -> tuple[Part, ...]:
+    """Return `parts` with `text` as their only text: where the first was, else behind the thoughts."""
+    thoughts = next((n for n, part in enumerate(parts) if not isinstance(part, Thought)), len(parts))
+    return _with_one(parts, Text, text, thoughts)
+
+
+def with_thought(parts: Sequence[Part], thought: str) -> tuple[Part, ...]:
+    """Return `parts` with `thought` as their only thought: where the first was, else at the beginning."""
+    return _with_one(parts, Thought, thought, 0)
+
+
+def _with_one(
+    parts: Sequence[Part], kind: type[Text] | type[Thought], text: str, place: int
+) -> tuple[Part, ...]:
+    place = next((n for n, part in enumerate(parts) if isinstance(part, kind)), place)
+    new = (kind(text),) if text else ()
+    return (*parts[:place], *new, *(part for part in parts[place:] if not isinstance(part, kind)))
