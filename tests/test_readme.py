@@ -9,10 +9,10 @@ import pytest
 
 from glmtui import i18n
 from glmtui.session import keys
-from glmtui.session.slash import registry as commands
+from glmtui.session.slash.registry import COMMANDS
 
 README = Path(__file__).resolve().parents[1] / "README.md"
-TABLES = {"commands": commands.markdown_table, "keys": keys.markdown_table}
+TABLES = {"commands": COMMANDS.markdown, "keys": keys.markdown_table}
 LANGUAGES = {"": "en", " zh_CN": "zh_CN"}
 
 

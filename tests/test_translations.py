@@ -26,7 +26,7 @@ from babel.messages.pofile import read_po, write_po
 from glmtui import i18n
 from glmtui.hub.catalog import KNOWN
 from glmtui.session import keys
-from glmtui.session.slash import registry as commands
+from glmtui.session.slash.registry import COMMANDS
 from glmtui.settings.settings import SCHEMA
 from glmtui.tui import themes
 
@@ -212,7 +212,7 @@ def test_tables_hold_messages() -> None:
     """What is translated where it is used must have been marked where it stands."""
     marked = {message.id for message in collect("zh_CN")}
     shown = {s for setting in SCHEMA for s in (setting.title, setting.help)}
-    shown |= {command.help for command in commands.COMMANDS} | {key.help for key in keys.KEYS}
+    shown |= {command.help for command in COMMANDS} | {key.help for key in keys.KEYS}
     shown |= {key.hint for key in keys.KEYS if key.hint} | set(keys.SCOPES.values())
     shown |= {model.licence for model in KNOWN}
     assert shown - marked == set()

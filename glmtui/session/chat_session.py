@@ -210,9 +210,7 @@ class ChatSession:
             self.answer.stream.cancel()
         self._counter.cancel()
         self._loader.load(chosen)
-        self._update(
-            **_nothing_runs(), activity="loading", info=None, loading=chosen.name, since=time.monotonic()
-        )
+        self._begin_state(activity="loading", loading=chosen.name, since=time.monotonic())
 
     def measure(self) -> None:
         """Count the tokens of the conversation and of the draft; the state has the figures later."""
@@ -517,7 +515,7 @@ class ChatSession:
     async def _on_loaded(self, event: Loaded) -> None:
         info = event.info
         self._loader.loaded(info)
-        self._update(**_nothing_runs(), activity="ready", info=info)
+        self._begin_state(activity="ready", info=info)
         self.settings.follow(info)
         self._publish(told.ModelChanged(info))
         if info.note:
@@ -533,7 +531,7 @@ class ChatSession:
         name, self._pending = self.state.loading, None
         failed = event if isinstance(event, Failed) else None
         former, kept = self._loader.failed(failed)
-        self._update(**_nothing_runs(), activity="ready" if kept else "none", info=kept, loading="")
+        self._begin_state(activity="ready" if kept else "none", info=kept)
         if failed is None:
             self.notice(_("Loading {name} was stopped.").format(name=name))
         else:
@@ -770,8 +768,15 @@ class ChatSession:
     def _tell_conversation(self) -> None:
         self._publish(told.ConversationChanged(self.conversation.id, self.conversation.title))
 
+    def _begin_state(self, **values: Any) -> None:
+        """Let nothing of the former answer or load be shown any more."""
+        kept = {name: getattr(self.state, name) for name in ("queued", "editing", "download")}
+        self._set_state(SessionState(**kept, **values))
+
     def _update(self, **changes: Any) -> None:
-        state = replace(self.state, **changes)
+        self._set_state(replace(self.state, **changes))
+
+    def _set_state(self, state: SessionState) -> None:
         if state != self.state:
             self.state = state
             self._publish(told.StateChanged(state))
@@ -806,24 +811,6 @@ class ChatSession:
     def _say_if_it_waits(self) -> None:
         if self.state.info is None:
             self.notice(_("The answer comes as soon as the model is loaded."))
-
-
-def _nothing_runs() -> dict[str, Any]:
-    """Return the fields of a state in which neither an answer nor a load has begun."""
-    fresh = SessionState()
-    names = (
-        "stage",
-        "done",
-        "total",
-        "since",
-        "begun",
-        "fraction",
-        "tokens_per_second",
-        "used",
-        "draft",
-        "limit",
-    )
-    return {name: getattr(fresh, name) for name in names}
 
 
 def _no_model() -> str:

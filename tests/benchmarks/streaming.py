@@ -91,7 +91,9 @@ async def measure(name: str, text: str, rate: int, messages: int, keys: bool) ->
         await asyncio.sleep(1)
         idle = time.process_time() - start
 
-        view = await transcript.begin_answer(Message.of("answer", None, "assistant", "", NOON, state="partial"))
+        view = await transcript.begin_answer(
+            Message.of("answer", None, "assistant", "", NOON, state="partial")
+        )
         tokens = [text[at : at + TOKEN] for at in range(0, len(text), TOKEN)]
         lags: list[float] = []
         echoes: list[float] = []

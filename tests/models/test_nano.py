@@ -16,7 +16,7 @@ from glmtui.models.nano import corpus as tables
 from glmtui.models.nano.corpus import Corpus, heldout, normalised, parse
 from glmtui.models.nano.train import read_legs
 from glmtui.session import keys
-from glmtui.session.slash import registry as commands
+from glmtui.session.slash.registry import COMMANDS
 
 NANO = Path(tables.__file__).parent
 
@@ -144,7 +144,7 @@ def named_in_the_dialogues() -> str:
 def test_every_slash_command_it_names_exists():
     named = set(re.findall(r"(?<=`)/(\w+)", named_in_the_dialogues()))
     assert len(named) > 20
-    assert named <= set(commands.BY_NAME)
+    assert named <= set(COMMANDS.by_name)
 
 
 def test_every_key_it_names_is_bound(corpus: Corpus):

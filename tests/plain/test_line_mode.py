@@ -18,7 +18,7 @@ from glmtui.plain.line_mode import LineMode
 from glmtui.plain.printer import unmarked
 from glmtui.plain.reader import Offers, StreamReader, read_message
 from glmtui.session.options import AppOptions
-from glmtui.session.slash import registry as commands
+from glmtui.session.slash.registry import COMMANDS
 from glmtui.settings.settings import Settings
 
 
@@ -120,7 +120,7 @@ def test_no_model_fails_the_script_and_keeps_the_message() -> None:
 
 def test_help_lists_all_commands() -> None:
     output = chat("/help\n")[1]
-    for command in commands.COMMANDS:
+    for command in COMMANDS:
         assert f"\n{command.usage}: " in output, command.name
 
 

@@ -116,7 +116,12 @@ async def test_what_comes_during_an_answer_is_queued_on_disk_at_once(make: Make)
     await chat.until(lambda: len(chat.engine.generated) == 2)
     chat.engine.finish()
     await chat.idle()
-    assert chat.texts() == [("user", "first"), ("assistant", "One."), ("user", "second"), ("assistant", "Two.")]
+    assert chat.texts() == [
+        ("user", "first"),
+        ("assistant", "One."),
+        ("user", "second"),
+        ("assistant", "Two."),
+    ]
 
 
 async def test_a_queued_message_keeps_its_place_when_it_is_changed(make: Make) -> None:
@@ -185,7 +190,10 @@ async def test_a_load_that_fails_goes_back_to_the_model_before(make: Make) -> No
 
 async def test_a_new_option_of_loading_reaches_the_engine(chat: Chat) -> None:
     await chat.enter("/quant 4")
-    assert [request.spec.quant for request in chat.engine.requests if isinstance(request, Load)] == [None, "4"]
+    assert [request.spec.quant for request in chat.engine.requests if isinstance(request, Load)] == [
+        None,
+        "4",
+    ]
 
 
 async def test_regenerate_and_versions(make: Make) -> None:
@@ -194,7 +202,10 @@ async def test_regenerate_and_versions(make: Make) -> None:
     await chat.idle()
     await chat.enter("/regenerate")
     await chat.idle()
-    assert [message.text for message in chat.saved().siblings(chat.conversation.branch()[-1].id)] == ["One.", "Two."]
+    assert [message.text for message in chat.saved().siblings(chat.conversation.branch()[-1].id)] == [
+        "One.",
+        "Two.",
+    ]
     answer = chat.conversation.branch()[-1]
     await chat.select_version(answer.id, -1)
     assert chat.saved().branch()[-1].text == "One."
@@ -248,7 +259,9 @@ async def test_attached_files_keep_their_origin_and_reach_the_model(make: Make, 
 
 async def test_an_edited_message_keeps_the_files_it_still_names(make: Make) -> None:
     chat = await ready(make("One.", "Two.", "Three."))
-    await chat.enter("See @a.txt and @b.txt", [AttachedFile("a.txt", "/a.txt", "A"), AttachedFile("b.txt", "/b.txt", "B")])
+    await chat.enter(
+        "See @a.txt and @b.txt", [AttachedFile("a.txt", "/a.txt", "A"), AttachedFile("b.txt", "/b.txt", "B")]
+    )
     await chat.idle()
     chat.edit(chat.conversation.branch()[0].id)
     await chat.enter("Only @b.txt now")

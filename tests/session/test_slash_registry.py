@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from glmtui.session.slash import registry as commands
+from glmtui.session.slash.registry import COMMANDS
 
 
 def test_names_and_words_are_unique() -> None:
-    names = [name for command in commands.COMMANDS for name in (command.name, *command.aliases)]
+    names = [name for command in COMMANDS for name in (command.name, *command.aliases)]
     assert len(names) == len(set(names))
-    assert set(commands.BY_WORD) == {"clear", "stop"}
+    assert set(COMMANDS.by_word) == {"clear", "stop"}
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_names_and_words_are_unique() -> None:
     ],
 )
 def test_lines_that_are_commands(text: str, name: str, argument: str) -> None:
-    line = commands.parse(text)
+    line = COMMANDS.parse(text)
     assert line is not None
     assert line.command is not None
     assert (line.command.name, line.argument) == (name, argument)
@@ -37,23 +37,23 @@ def test_lines_that_are_commands(text: str, name: str, argument: str) -> None:
     "text", ["clear the table", "你好", "//new is a command", "/usr/bin/env what?", "a /new"]
 )
 def test_lines_that_are_messages(text: str) -> None:
-    assert commands.parse(text) is None
+    assert COMMANDS.parse(text) is None
 
 
 def test_two_slashes_send_one() -> None:
-    assert commands.message("//new is a command") == "/new is a command"
-    assert commands.message("你好") == "你好"
+    assert COMMANDS.message("//new is a command") == "/new is a command"
+    assert COMMANDS.message("你好") == "你好"
 
 
 @pytest.mark.parametrize(
     ("typed", "near"), [("qant", "quant"), ("hlep", "help"), ("mod", "model"), ("exprt", "export")]
 )
 def test_unknown_commands_offer_what_is_near(typed: str, near: str) -> None:
-    assert near in commands.nearest(typed)
-    assert f"/{near}" in commands.unknown(typed)
+    assert near in COMMANDS.nearest(typed)
+    assert f"/{near}" in COMMANDS.unknown(typed)
 
 
 def test_the_table_for_people_has_every_command() -> None:
-    table = commands.markdown_table()
-    assert all(f"`/{command.name}" in table for command in commands.COMMANDS)
+    table = COMMANDS.markdown()
+    assert all(f"`/{command.name}" in table for command in COMMANDS)
     assert len({line.count("|") - line.count("\\|") for line in table.split("\n")}) == 1
