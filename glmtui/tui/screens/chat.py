@@ -239,7 +239,7 @@ class ChatScreen(PaneScreen):
                 self._set_empty(False)
                 self._answer = await transcript.begin_answer(event.message, branches=event.versions)
             case told.AnswerGrew() if self._answer is not None:
-                self._answer.append(event.text, thought=event.thought)
+                self._answer.append(event.text)  # TEMP
             case told.AnswerEnded():
                 if event.shown and self._answer is not None:
                     await self._answer.finish(event.message)
