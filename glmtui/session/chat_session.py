@@ -231,6 +231,10 @@ class ChatSession:
         self._edit(None)
         with self._scopes() as scope:
             async with self._lock:
+                if conversation.newer_format:
+                    self.ui.put_draft(text)
+                    self.notice(_only_read(), "error")
+                    return
                 parts = self._parts(conversation, text, attached, kept)
                 if self.state.activity == "none":
                     self._edit(edits, place, parts)
@@ -248,7 +252,7 @@ class ChatSession:
         """Answer again: the answer `message_id`, or the last one. The old answer stays as another version."""
         with self._scopes() as scope:
             async with self._lock:
-                if self._refuse_while_busy() or self._refuse_without_model():
+                if self._refuse_changes() or self._refuse_without_model():
                     return
                 branch = self.conversation.branch()
                 ids = [message.id for message in branch]
@@ -265,7 +269,7 @@ class ChatSession:
         """Let the model continue an answer that was cancelled or cut."""
         with self._scopes() as scope:
             async with self._lock:
-                if self._refuse_while_busy() or self._refuse_without_model():
+                if self._refuse_changes() or self._refuse_without_model():
                     return
                 branch = self.conversation.branch()
                 if not branch or branch[-1].role != "assistant" or not branch[-1].parts:
@@ -448,7 +452,7 @@ class ChatSession:
     async def select(self, message_id: str) -> None:
         """Go to the branch with this message."""
         async with self._lock:
-            if self._refuse_while_busy() or self.conversation.is_deleted(message_id):
+            if self._refuse_changes() or self.conversation.is_deleted(message_id):
                 return
             with self._saving():
                 self.conversation.select(message_id)
@@ -467,7 +471,7 @@ class ChatSession:
         """Hide a message and what follows it; `undo` brings it back."""
         async with self._lock:
             conversation = self.conversation
-            if self._refuse_while_busy() or conversation.is_deleted(message_id):
+            if self._refuse_changes() or conversation.is_deleted(message_id):
                 return
             with self._saving():
                 conversation.delete(message_id)
@@ -693,6 +697,8 @@ class ChatSession:
                 self._counter.used = 0
                 self._update(used=0)
             self.conversation = wanted
+            if wanted.newer_format and not changed:
+                self.notice(_only_read(), "warning")
             self._show(changed=changed and not chosen, opened=chosen, focus=focus)
 
     def _show(self, *, changed: bool = False, opened: bool = False, focus: str | None = None) -> None:
@@ -797,10 +803,14 @@ class ChatSession:
             self.notice(fault, "error")
         self._fault = fault
 
-    def _refuse_while_busy(self) -> bool:
-        if self.answer is not None:
+    def _refuse_changes(self) -> bool:
+        if self.conversation.newer_format:
+            self.notice(_only_read(), "error")
+        elif self.answer is not None:
             self.notice(_("An answer is being written. Esc stops it."), "warning")
-        return self.answer is not None
+        else:
+            return False
+        return True
 
     def _refuse_without_model(self) -> bool:
         absent = self.state.activity == "none"
@@ -816,6 +826,14 @@ class ChatSession:
 def _no_model() -> str:
     """Say that there is none, and how to get one."""
     return _("No model is loaded. /model nano loads the small built-in one, /model FOLDER another.")
+
+
+def _only_read() -> str:
+    """Say that a newer glmtui wrote to the open conversation."""
+    return _(
+        "A newer glmtui wrote to this conversation: some of it may not be shown here, and it can only be read. "
+        "Update glmtui, or write in a new conversation."
+    )
 
 
 def _outgrown(dropped: int) -> str:

@@ -388,3 +388,21 @@ async def test_one_message_through_the_session_is_quick(make: Make) -> None:
         times.append(perf_counter() - start)
     print(f"one message through the session: median {sorted(times)[4] * 1000:.1f} ms with fsync")
     assert len(chat.texts()) == 20
+
+
+async def test_a_conversation_of_a_newer_version_is_only_read(make: Make, tmp_path: Path) -> None:
+    path = tmp_path / "newer.jsonl"
+    header = '{"type": "conversation", "version": 99, "id": "abc", "created": "2026-01-01T00:00:00Z"}'
+    message = '{"type": "message", "id": "m1", "parent": null, "role": "user", "text": "hi"}'
+    path.write_text(f"{header}\n{message}\n", encoding="utf-8")
+    before = path.read_bytes()
+    chat = await ready(make())
+    await chat.open_file(path)
+    assert len(chat.notices("warning")) == 1
+    await chat.enter("hello")
+    assert chat.fake_ui.text == "hello", "what was written comes back"
+    for command in ("/regenerate", "/rename x", "/pin", "/set here temperature 0.1"):
+        await chat.enter(command)
+    await chat.delete("m1")
+    assert path.read_bytes() == before
+    assert [message.text for message in chat.conversation.branch()] == ["hi"]
