@@ -22,4 +22,4 @@ def test_a_cell_has_its_width(text: str, width: int, right: bool, shown: str) ->
 
 def test_a_table_counts_a_hanzi_twice_and_a_mark_not_at_all() -> None:
     rows = [("模型", "8 位"), ("nano [b]", "1.5"), ("e\u0301", "")]
-    assert table(rows, right=(1,)) == ["模型       8 位", "nano [b]   1.5", "e\u0301"]
+    assert table(rows, right=(1,)) == ["模型      8 位", "nano [b]   1.5", "e\u0301"]
