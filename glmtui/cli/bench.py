@@ -9,10 +9,10 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING, Any
 
 from glmtui.cli.options import add_model_options, positive, read_model_options
-from glmtui.cli.subcommands import cells
 from glmtui.errors import UsageError
 from glmtui.i18n import _
 from glmtui.settings.settings import Settings
+from glmtui.text.columns import table
 
 if TYPE_CHECKING:
     from glmtui.cli.subcommands import Subparsers
@@ -170,9 +170,7 @@ def lines(result: dict[str, Any]) -> list[str]:
         )
         for each in result.get("rounds", ())
     ]
-    width = max(cells(title) for title, _value in rows) + 2
-    laid_out = [title + " " * (width - cells(title)) + value for title, value in rows]
-    return [*laid_out, *_remarks(result)]
+    return [*table(rows), *_remarks(result)]
 
 
 def _remarks(result: dict[str, Any]) -> list[str]:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from glmtui import paths
 from glmtui.cli.options import add_model_options, read_model_options
-from glmtui.cli.subcommands import cells
 from glmtui.errors import UserError
 from glmtui.i18n import N_, _, ngettext, tell
 from glmtui.settings.settings import Settings
+from glmtui.text.columns import table
+from glmtui.text.units import size
 from glmtui.version import __version__
 
 if TYPE_CHECKING:
@@ -109,17 +110,11 @@ def examine(args: Namespace, settings: Settings) -> Report:
 def lines(report: Report) -> list[str]:
     """Lay the report out for people."""
 
-    def row(title: str, *values: object) -> str:
-        return (
-            title
-            + " " * (14 - cells(title))
-            + " · ".join(str(value) for value in values if value not in (None, "", []))
-        )
+    def row(title: str, *values: object) -> tuple[str, str]:
+        return title, " · ".join(str(value) for value in values if value not in (None, "", []))
 
-    def size(memory: Report) -> str:
-        return _("{free} free of {total}").format(
-            free=_gigabytes(memory["free"]), total=_gigabytes(memory["total"])
-        )
+    def memory(memory: Report) -> str:
+        return _("{free} free of {total}").format(free=size(memory["free"]), total=size(memory["total"]))
 
     cpu, use = report["cpu"], report["use"]
     versions = [f"{name} {version or _('missing')}" for name, version in report["packages"].items()]
@@ -135,7 +130,7 @@ def lines(report: Report) -> list[str]:
             _("{count} cores").format(count=cpu["cores"]),
             " ".join(cpu["features"]),
         ),
-        row(_("memory"), size(report["memory"])),
+        row(_("memory"), memory(report["memory"])),
     ]
     for device in report["devices"]:
         mark = "✓" if device["available"] else "✗"
@@ -143,7 +138,7 @@ def lines(report: Report) -> list[str]:
             row(
                 f"{mark} {device['device']}",
                 device["name"],
-                size(device["memory"]) if device["available"] else "",
+                memory(device["memory"]) if device["available"] else "",
                 device["reason"],
             )
         )
@@ -152,17 +147,16 @@ def lines(report: Report) -> list[str]:
     result.append(row(_("kernels"), kernels["implementation"], openmp, kernels["reason"]))
     result.append(row(_("compilers"), *kernels["compilers"] or [_("none found")]))
     result += [
-        row(_("downloaded"), model["name"], _gigabytes(model["bytes"]), model["path"])
-        for model in report["models"]
+        row(_("downloaded"), model["name"], size(model["bytes"]), model["path"]) for model in report["models"]
     ]
     result += [
-        row(_("quantised"), model["source"], f"int{model['bits']}", _gigabytes(model["bytes"]), model["path"])
+        row(_("quantised"), model["source"], f"int{model['bits']}", size(model["bytes"]), model["path"])
         for model in report["quantized"]
     ]
     result += [row(_(title), path) for title, path in report["paths"].items()]
     if report["settings"] != "ok":
         result += [row(_("settings"), problem) for problem in report["settings"]]
-    result.append("")
+    result.append(row(""))
     if use["ok"]:
         threads = ngettext("{count} thread", "{count} threads", use["threads"]).format(count=use["threads"])
         values = (
@@ -176,7 +170,7 @@ def lines(report: Report) -> list[str]:
     else:
         result.append(row(_("cannot use"), use["model"]))
     result += [row("", note) for note in use["notes"]]
-    return result
+    return table(result)
 
 
 def _devices() -> list[Report]:
@@ -264,7 +258,7 @@ def _use(args: Namespace, settings: Settings) -> Report:
         "notes": [
             _("{device}, because {reason}").format(device=plan.place.kind, reason=reason),
             _("about {needed} of memory with {count} tokens of context").format(
-                needed=_gigabytes(plan.needed), count=f"{fit.ESTIMATED_CONTEXT:,}"
+                needed=size(plan.needed), count=f"{fit.ESTIMATED_CONTEXT:,}"
             ),
         ],
     }
@@ -277,7 +271,3 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.1f} GB"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from glmtui import i18n
 from glmtui.cli import ask, bench, completion, doctor, models, quantize
-from glmtui.cli.argparse_words import translate_argparse
+from glmtui.cli.argparse_gettext import translate_argparse
 from glmtui.cli.options import add_model_options, pinned
 from glmtui.cli.subcommands import Command
 from glmtui.errors import UsageError, UserError

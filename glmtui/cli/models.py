@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glmtui import paths
-from glmtui.cli.subcommands import cells
 from glmtui.errors import ModelNotHereError, UserError
 from glmtui.i18n import _, tell
+from glmtui.text.columns import table
+from glmtui.text.units import duration, parameters, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,9 +97,9 @@ def lines(found: ModelList, width: int = 1000) -> list[str]:
     result += ["", _("To download: glmtui models download NAME"), *laid[1 + len(here) :], ""]
     result.append(
         _("✓ fits into the {free} of memory that are free on {device}; {disk} are free in {cache}.").format(
-            free=_gigabytes(found.free_memory),
+            free=size(found.free_memory),
             device=found.device_name,
-            disk=_gigabytes(found.free_disk),
+            disk=size(found.free_disk),
             cache=found.cache,
         )
     )
@@ -110,19 +111,15 @@ def lines(found: ModelList, width: int = 1000) -> list[str]:
     return result
 
 
-def _laid(table: list[tuple[str, ...]], width: int) -> list[str]:
-    """Return the lines of `table`; where these are too long, without the format, then without parameters."""
-    lines: list[str] = []
-    for left_out in ((), (2,), (1, 2)):
-        if left_out:
-            head = list(table[0])
-            head[4] = _("memory")
-            table = [tuple(head), *table[1:]]
-        kept = [column for column in range(len(table[0])) if column not in left_out]
-        widths = {column: max(cells(row[column]) for row in table) for column in kept}
-        lines = ["  ".join(_pad(row[at], widths[at], at) for at in kept) for row in table]
-        if cells(lines[0]) <= width:
-            break
+def _laid(rows: list[tuple[str, ...]], width: int) -> list[str]:
+    """Return the lines of a table; where these are too long, without the format, then without parameters."""
+    from rich.cells import cell_len
+
+    lines = table(rows, right=(1, 3, 4, 5, 6))
+    rows[0] = (*rows[0][:4], _("memory"), *rows[0][5:])
+    for kept in ((0, 1, 3, 4, 5, 6), (0, 3, 4, 5, 6)):
+        if max(map(cell_len, lines)) > width:
+            lines = table([[row[at] for at in kept] for row in rows], right=range(1, 6))
     return lines
 
 
@@ -133,32 +130,20 @@ def _row(entry: ModelEntry, free: int) -> tuple[str, ...]:
     def memory(bytes_needed: int | None) -> str:
         if bytes_needed is None:
             return "–"
-        return f"{_gigabytes(bytes_needed)} {'✓' if bytes_needed <= free else '✗'}"
+        return f"{size(bytes_needed)} {'✓' if bytes_needed <= free else '✗'}"
 
-    size = _gigabytes(entry.file_bytes) if entry.file_bytes else "–"
+    files = size(entry.file_bytes) if entry.file_bytes else "–"
     if entry.place == "absent" and entry.part_bytes:
-        size = _("{done} of {size}").format(done=_gigabytes(entry.part_bytes), size=size)
+        files = _("{done} of {size}").format(done=size(entry.part_bytes), size=files)
     return (
         f"  {entry.name}",
-        count(entry.parameters),
+        parameters(entry.parameters) or "–",
         entry.format,
-        size,
+        files,
         memory(as_it_is),
         memory(needs.get("8")),
         memory(needs.get("4")),
     )
-
-
-def count(parameters: int) -> str:
-    """Write a number of parameters as people do: ``6.2 B``."""
-    if not parameters:
-        return "–"
-    return f"{parameters / 1e9:.1f} B" if parameters >= 1e9 else f"{parameters / 1e6:.1f} M"
-
-
-def _pad(text: str, width: int, column: int) -> str:
-    space = " " * (width - cells(text))
-    return text + space if column in (0, 2) else space + text
 
 
 # --- downloading ---
@@ -201,11 +186,11 @@ def download(source: str, *, yes: bool) -> int:
     downloads.check_room(listing)
     if asks:
         question = _("Download {size} of {hub_id} from {server} into {folder} ({free} free)?").format(
-            size=_gigabytes(missing),
+            size=size(missing),
             hub_id=listing.hub_id,
             server=listing.endpoint,
             folder=hub_cache.folder(),
-            free=_gigabytes(hub_cache.free_bytes()),
+            free=size(hub_cache.free_bytes()),
         )
         if known := catalog.find(source):
             question = f"{tell(known.licence)}\n{question}"
@@ -248,8 +233,7 @@ class Bars:
         rows = [f"{self._bar(file.done, file.size)}  {file.name}" for file in under_way]
         rest = f"  {speed / 1e6:.1f} MB/s"
         if speed:
-            minutes, seconds = divmod(round((total - done) / speed), 60)
-            rest += "  " + _("{time} left").format(time=f"{minutes}:{seconds:02}")
+            rest += "  " + _("{time} left").format(time=duration((total - done) / speed))
         self._draw([*rows, self._bar(done, total) + rest])
 
     def _bar(self, done: int, total: int) -> str:
@@ -299,7 +283,7 @@ def _remove(name: str, *, yes: bool) -> int:
 
         question = _("Delete {name} ({size}) from {folder}?").format(
             name=entry.hub_id,
-            size=_gigabytes(hub_cache.size_of(entry.hub_id)),
+            size=size(hub_cache.size_of(entry.hub_id)),
             folder=hub_cache.repository(entry.hub_id),
         )
         if not yes and not (sys.stdin.isatty() and sys.stderr.isatty()):
@@ -310,7 +294,7 @@ def _remove(name: str, *, yes: bool) -> int:
     if entry.place == "folder":
         say(_("{path} is no longer on the list; its files stay.").format(path=entry.path))
     else:
-        say(_("{size} were freed.").format(size=_gigabytes(freed)))
+        say(_("{size} were freed.").format(size=size(freed)))
     return 0
 
 
@@ -340,7 +324,3 @@ def confirmed(question: str) -> bool:
 def say(text: str) -> None:
     """Write a line of the result."""
     print(text)  # noqa: T201
-
-
-def _gigabytes(number: int) -> str:
-    return f"{number / 1e9:.1f} GB" if number >= 50_000_000 else f"{number / 1e6:.1f} MB"

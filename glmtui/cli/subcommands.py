@@ -5,7 +5,6 @@ Their modules import nothing heavy at the top; what they need is imported in `ru
 
 from __future__ import annotations
 
-import unicodedata
 from argparse import ArgumentParser, Namespace, _SubParsersAction
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,8 +24,3 @@ class Command(Protocol):
 
     def run(self, args: Namespace) -> int:
         """Do it; return the exit code. Failures are raised as `glmtui.errors.UserError`."""
-
-
-def cells(text: str) -> int:
-    """Return how many columns of a terminal `text` takes: two for a hanzi."""
-    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)

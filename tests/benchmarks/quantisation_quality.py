@@ -1,6 +1,6 @@
 """What quantisation costs in quality: nano's own answers to its held-out questions, against float32.
 
-    python tests/benchmarks/quantisation_quality.py
+    PYTHONPATH=tools python tests/benchmarks/quantisation_quality.py
 
 Prints perplexity and mean Kullback-Leibler divergence (nats per token) over the tokens of the right answers,
 as the table of the README. Of the output layer, which lies in two planes, no larger a part is exact than in a
@@ -14,13 +14,13 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from nano.corpus import heldout
+from nano.evaluate import Grader
+from nano.train import FOLDER
 from torch import nn
 
 from glmtui.hub.model_dir import ModelFolder
 from glmtui.models.checkpoint import QUANTIZED, expected_shapes, new_network, read_network
-from glmtui.models.nano.corpus import heldout
-from glmtui.models.nano.evaluate import Grader
-from glmtui.models.nano.train import FOLDER
 from glmtui.quant import formats, linear
 from glmtui.quant.formats import Bits
 from glmtui.quant.load import Scheme, read_into

@@ -24,11 +24,11 @@ ENV = {"LC_ALL": "C.UTF-8", "TERM": "xterm"}
 @pytest.fixture
 def scripts(tmp_path: Path) -> dict[str, Path]:
     """The script of every shell, in a file."""
-    levels = list(completion.describe(cli.build_parser(), ["nano", "chatglm-6b"]))
     paths = {}
     for shell in completion.SHELLS:
         paths[shell] = tmp_path / f"completion.{shell}"
-        paths[shell].write_text(getattr(completion, shell)(levels), encoding="utf-8")
+        script = completion.script(cli.build_parser(), shell, ["nano", "chatglm-6b"])
+        paths[shell].write_text(script, encoding="utf-8")
     (tmp_path / "notes 笔记.txt").touch()
     return paths
 
@@ -52,6 +52,12 @@ CASES = [
     ("glmtui models download chat", "chatglm-6b"),
     ("glmtui completion fi", "fish"),
     ("glmtui --conversation not", "notes"),
+    ("glmtui --conversation=not", "notes"),
+    ("glmtui --model not", "notes"),
+    ("glmtui ask --model=chat", "chatglm-6b"),
+    ("glmtui bench --json --random-weights chat", "chatglm-6b"),
+    ("glmtui --quant 4 models --js", "--json"),
+    ("glmtui quantize not", "notes"),
 ]
 
 
@@ -92,7 +98,7 @@ def test_tab_completes_in_a_terminal(scripts: dict[str, Path], shell: str) -> No
     try:
         terminal.wait("ready>")
         terminal.type("autoload -Uz compinit && compinit -u -D; " if shell == "zsh" else "")
-        terminal.type(f"source ./completion.{shell}; clear; echo loaded\r")
+        terminal.type(f'eval "$(cat ./completion.{shell})"; clear; echo loaded\r')
         terminal.wait(lambda text: text.strip().startswith("loaded"))
         terminal.type("glmtui a\t--conti\t--quant n\t")
         terminal.wait("glmtui ask --continue --quant none")
@@ -100,6 +106,8 @@ def test_tab_completes_in_a_terminal(scripts: dict[str, Path], shell: str) -> No
         terminal.wait("notes\\ 笔记.txt")
         terminal.type("\x15glmtui mod\tdown\tchat\t")
         terminal.wait("glmtui models download chatglm-6b")
+        terminal.type("\x15glmtui --device=cud\t--conversation=not\t")
+        terminal.wait("glmtui --device=cuda --conversation=notes\\ 笔记.txt")
     finally:
         terminal.close()
 
@@ -112,12 +120,18 @@ def test_the_script_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_option_of_every_command_is_in_every_script(scripts: dict[str, Path]) -> None:
-    for level in completion.describe(cli.build_parser(), []):
-        for option in level.options:
-            for name in option.names:
-                for shell, path in scripts.items():
-                    bare = name.lstrip("-") if shell == "fish" else name
-                    assert bare in path.read_text("utf-8")
+    texts = {shell: path.read_text("utf-8") for shell, path in scripts.items()}
+    names = {name for action in completion.actions(cli.build_parser()) for name in action.option_strings}
+    assert {"--model", "--language", "--random-weights", "-y"} <= names
+    for name in names:
+        for shell, text in texts.items():
+            assert (name.lstrip("-") if shell == "fish" else name) in text
+
+
+def test_the_help_of_options_is_in_the_interfaces_language(in_english: None) -> None:
+    i18n.use("zh_CN")
+    for shell in ("zsh", "fish"):
+        assert "界面语言" in completion.script(cli.build_parser(), shell, [])
 
 
 # --- argparse's own words ---

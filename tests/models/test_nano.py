@@ -3,22 +3,19 @@
 import re
 from argparse import _SubParsersAction
 from itertools import islice
-from pathlib import Path
 
 import pytest
 import torch
+from nano import corpus as tables
+from nano.corpus import Corpus, heldout, normalised, parse
+from nano.train import FOLDER, read_legs
 
 import glmtui
 from glmtui.cli.main import build_parser
 from glmtui.engine.chat_model import ChatModel
 from glmtui.models.chat_formats.responses import process_response
-from glmtui.models.nano import corpus as tables
-from glmtui.models.nano.corpus import Corpus, heldout, normalised, parse
-from glmtui.models.nano.train import read_legs
 from glmtui.session import keys
 from glmtui.session.slash.registry import COMMANDS
-
-NANO = Path(tables.__file__).parent
 
 QUESTIONS = [
     ("en", "hello", "Hello"),
@@ -56,7 +53,7 @@ def nano() -> ChatModel:
 
 def test_is_small(nano: ChatModel):
     assert 5e6 <= nano.info.parameters <= 10e6
-    assert (NANO / "model.safetensors").stat().st_size <= 20e6
+    assert (FOLDER / "model.safetensors").stat().st_size <= 20e6
 
 
 @pytest.mark.parametrize(("language", "intent", "question"), QUESTIONS)
@@ -133,7 +130,7 @@ def test_a_template_with_an_open_bracket_is_refused():
 
 
 def test_it_is_written_down_how_the_weights_were_trained():
-    legs = read_legs(NANO)
+    legs = read_legs(FOLDER)
     assert all(leg["examples"] > 10_000 and leg["seed"] for leg in legs)
 
 

@@ -1,4 +1,4 @@
-"""Trains nano: ``python -m glmtui.models.nano.train``. See the package's docstring for how long and how well.
+"""Trains nano: ``python -m nano.train``. See the package's docstring for how long and how well.
 
 The network is `glmtui.models.chatglm.ChatGLM` itself, run over padded batches. Only answers count in the
 loss. Most answers are cut short: which answer is meant shows in its first words, the rest is learnt by heart
@@ -32,9 +32,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from glmtui import host
 from glmtui.models.chat_formats.formats import Dialogue, Rounds
 from glmtui.models.chatglm import ALPHA, Block, ChatGLM, ChatGLMConfig, Piece, rotary
-from glmtui.models.nano.corpus import Corpus, Example
+from nano.corpus import Corpus, Example
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).resolve().parents[2] / "glmtui" / "models" / "nano"
+"""The model folder that the package ships."""
 SEED = 7
 OPENING_TOKENS = 8
 """Length of an answer cut short."""
@@ -232,7 +233,7 @@ def train(rank: int, options: Options, rendezvous: str) -> None:
             "tokens_per_second": round(tokens / seconds),
         }
         legs = [*(read_legs(options.start) if options.start else []), leg]
-        (options.output / "training.json").write_text(json.dumps(legs, indent=2) + "\n", encoding="utf-8")
+        record(options.output).write_text(json.dumps(legs, indent=2) + "\n", encoding="utf-8")
     dist.destroy_process_group()
 
 
@@ -272,12 +273,17 @@ def average_weights(folders: list[Path], output: Path) -> None:
     }
     output.mkdir(parents=True, exist_ok=True)
     save_file(tensors, output / "model.safetensors", metadata={"format": "pt"})
-    shutil.copyfile(folders[-1] / "training.json", output / "training.json")
+    shutil.copyfile(record(folders[-1]), record(output))
+
+
+def record(folder: Path) -> Path:
+    """Return the file that says how the weights in `folder` were trained; for those shipped it is here."""
+    return (Path(__file__).parent if folder == FOLDER else folder) / "training.json"
 
 
 def read_legs(folder: Path) -> list[dict[str, Any]]:
     """Return how the weights in `folder` were trained: one entry a run, each going on from the last."""
-    legs: list[dict[str, Any]] = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    legs: list[dict[str, Any]] = json.loads(record(folder).read_text(encoding="utf-8"))
     return legs
 
 

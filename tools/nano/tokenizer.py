@@ -1,4 +1,4 @@
-"""Trains nano's sentencepiece model: ``python -m glmtui.models.nano.tokenizer``.
+"""Trains nano's sentencepiece model: ``python -m nano.tokenizer``.
 
 The layout is that of ChatGLM-6B's: unigram with byte fallback; pieces for newline, tab and runs of blanks;
 control pieces for the masks and for the start and end of an answer, under the published names.
@@ -12,9 +12,9 @@ from pathlib import Path
 
 import sentencepiece as spm
 
-from glmtui.models.nano.corpus import Corpus, texts
+from nano.corpus import Corpus, texts
+from nano.train import FOLDER
 
-FOLDER = Path(__file__).parent
 VOCABULARY = 5120
 BLANKS = 80
 SEED = 1

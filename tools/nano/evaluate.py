@@ -1,4 +1,4 @@
-"""Grades nano on the held-out questions: ``python -m glmtui.models.nano.evaluate``.
+"""Grades nano on the held-out questions: ``python -m nano.evaluate``.
 
 A question counts as right if the greedy answer is, word for word, the one its intent has in the tables.
 Questions whose text occurs in the training data (drawn again here by seed) do not count at all, and those
@@ -19,9 +19,9 @@ from safetensors.torch import load_file
 
 from glmtui.models.chat_formats.formats import Dialogue, Rounds
 from glmtui.models.chatglm import ChatGLM, ChatGLMConfig
-from glmtui.models.nano.corpus import LANGUAGES, Corpus, Example, heldout, normalised
-from glmtui.models.nano.train import FOLDER, read_legs
 from glmtui.models.tokenizers.chatglm import ChatGLMTokenizer, load_tokenizer
+from nano.corpus import LANGUAGES, Corpus, Example, heldout, normalised
+from nano.train import FOLDER, read_legs
 
 CLOSE = 0.8
 """Shared words of two questions, of all their words, from which on they count as close."""
