@@ -11,8 +11,8 @@ class UserError(Exception):
     """What went wrong, with which file or value, and what to do.
 
     It has no language yet: ``raise NotFoundError(_("There is no {path}.").format(path=path))`` with the ``_``
-    of `glmtui.protocol.phrases`. Whoever shows it says it in the reader's (`glmtui.i18n.tell`): the command line
-    on standard error (exit code 1), the app in the transcript. As a string it is English.
+    of `glmtui.protocol.phrases`. Whoever shows it says it in the reader's (`glmtui.i18n.tell`): the command
+    line on standard error (exit code 1), the app in the transcript. As a string it is English.
     """
 
     code: ClassVar[str] = "failed"

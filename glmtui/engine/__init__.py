@@ -1,1 +1,1 @@
-"""Runs a model: devices, loading, generation, and the worker thread that does it in the background."""
+"""Runs models: devices, loading, generation, and the thread that does it in the background."""

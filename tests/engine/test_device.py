@@ -13,6 +13,7 @@ from glmtui.engine import loader, nvidia
 from glmtui.engine.nvidia import Card
 from glmtui.errors import UserError
 from glmtui.host import Memory
+from glmtui.protocol.models import LocalModel
 
 GIB = 1 << 30
 ADA = Card("NVIDIA GeForce RTX 4090", 560, (8, 9))
@@ -151,5 +152,5 @@ def test_bfloat16_is_refused_where_the_card_lacks_it(monkeypatch: pytest.MonkeyP
     turing = devices.Device("cuda", "Tesla T4", True, "", Memory(15 * GIB, 16 * GIB), bfloat16=False)
     monkeypatch.setattr(devices, "choose", lambda _wanted: turing)
     with pytest.raises(UserError, match="Tesla T4 does not compute with bfloat16"):
-        loader.plan(dtype="bfloat16")
+        loader.plan(LocalModel(dtype="bfloat16"))
     assert loader.plan().dtype == torch.float16

@@ -19,6 +19,7 @@ from glmtui.engine.device_map import Placement, layers_name
 from glmtui.errors import UserError
 from glmtui.host import Memory
 from glmtui.hub.model_dir import ModelFolder
+from glmtui.protocol.models import LocalModel
 from glmtui.quant.linear import QuantizedLinear
 
 GIB = 1 << 30
@@ -75,7 +76,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_says_what_goes_where(path: Path, tmp_path: Path) -> None:
     content = {**dict.fromkeys(ENDS[path], 0), f"{LAYERS[path]}.0": 0, f"{LAYERS[path]}.1": "cuda:1"}
     content |= {"transformer.rotary_pos_emb": 0}
-    plan = loader.plan(str(path), gpus=write_map(tmp_path / "map.json", content))
+    plan = loader.plan(LocalModel(str(path), gpus=write_map(tmp_path / "map.json", content)))
     assert [plan.placement.of(f"{LAYERS[path]}.{layer}.mlp") for layer in range(2)] == gpus(2)
     assert {plan.placement.of(f"{name}.weight") for name in ENDS[path]} == {"cuda:0"}
 
@@ -95,21 +96,21 @@ def test_a_file_says_what_goes_where(path: Path, tmp_path: Path) -> None:
 def test_a_wrong_file_is_named(content: object, words: str, tmp_path: Path) -> None:
     folder = GOLDEN / "chatglm-ptuning"
     with pytest.raises(UserError, match=words) as raised:
-        loader.plan(str(folder), gpus=write_map(tmp_path / "map.json", content))
+        loader.plan(LocalModel(str(folder), gpus=write_map(tmp_path / "map.json", content)))
     assert "map.json" in str(raised.value)
 
 
 @pytest.mark.usefixtures("two_gpus")
 def test_more_gpus_than_there_are() -> None:
     with pytest.raises(UserError, match="There are 2 GPUs, not 3"):
-        loader.plan(str(FIRST), gpus=3)
+        loader.plan(LocalModel(str(FIRST), gpus="3"))
     with pytest.raises(UserError, match=r"no-such-map\.json"):
-        loader.plan(str(FIRST), gpus="no-such-map.json")
+        loader.plan(LocalModel(str(FIRST), gpus="no-such-map.json"))
 
 
 def test_gpus_are_for_cuda() -> None:
     with pytest.raises(UserError, match=r"--gpus is for CUDA"):
-        loader.plan(str(FIRST), device="cpu", gpus=2)
+        loader.plan(LocalModel(str(FIRST), device="cpu", gpus="2"))
 
 
 def test_what_fits_is_reckoned_for_each_gpu() -> None:
@@ -153,7 +154,7 @@ def test_the_same_numbers_come_out(name: str) -> None:
     ("name", "quant"), [(FIRST.name, "8"), (SECOND.name, "4"), ("chatglm-int4", "4"), ("chatglm2-int8", "8")]
 )
 def test_quantised_layers_are_read_to_where_they_belong(name: str, quant: Any) -> None:
-    plan = loader.plan(str(GOLDEN / name), device="cpu", dtype="float32", quant=quant)
+    plan = loader.plan(LocalModel(str(GOLDEN / name), device="cpu", dtype="float32", quant=quant))
     layers = layers_name(plan.folder)
     network = loader.read(replace(plan, placement=Placement({"": "cpu", f"{layers}.1": "meta"})))
     linear = [module for module in network.modules() if isinstance(module, QuantizedLinear)]

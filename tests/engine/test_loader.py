@@ -12,12 +12,13 @@ import torch
 
 import glmtui
 from glmtui.engine import device as devices
-from glmtui.engine import loader
+from glmtui.engine import loader, preflight
 from glmtui.engine.device_map import Placement
-from glmtui.errors import OutOfMemoryError, UserError
+from glmtui.errors import BadValueError, NotFoundError, OutOfMemoryError, UserError
 from glmtui.host import Memory
 from glmtui.hub.model_dir import ModelFolder
 from glmtui.protocol.cancellation import OperationCancelled
+from glmtui.protocol.models import LocalModel
 
 torch.set_num_threads(1)
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -123,16 +124,18 @@ def test_a_model_too_big_is_refused_before_reading_with_what_would_fit(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "error", "message"),
     [
-        ({"device": "tpu"}, "'tpu'.*auto, cuda, mps, cpu"),
-        ({"quant": "5"}, "'5'.*none, 8, 4"),
-        ({"dtype": "int3"}, "'int3'.*float32"),
-        ({"source": "/no/such/folder"}, "/no/such/folder"),
+        ({"device": "tpu"}, BadValueError, "'tpu'.*auto, cuda, mps, cpu"),
+        ({"quant": "5"}, BadValueError, "'5'.*none, 8, 4"),
+        ({"dtype": "int3"}, BadValueError, "'int3'.*float32"),
+        ({"source": "/no/such/folder"}, NotFoundError, "/no/such/folder"),
     ],
 )
-def test_wrong_values_are_named_with_the_choices(options: dict[str, str], message: str) -> None:
-    with pytest.raises(UserError, match=message):
+def test_wrong_values_are_named_with_the_choices(
+    options: dict[str, str], error: type[UserError], message: str
+) -> None:
+    with pytest.raises(error, match=message):
         glmtui.load(**{"source": str(GOLDEN / FLOAT[0]), "device": "cpu", **options})
 
 
@@ -141,4 +144,10 @@ def test_a_folder_without_tokenizer_names_the_file_when_text_is_needed() -> None
     with pytest.raises(UserError, match=r"ice_text\.model"):
         model.chat("你好")
     with pytest.raises(UserError, match=r"ice_text\.model"):
-        loader.load(str(GOLDEN / FLOAT[0]), device="cpu", for_chat=True)
+        preflight.prepare(LocalModel(str(GOLDEN / FLOAT[0]), device="cpu"))
+
+
+def test_python_may_give_numbers_paths_and_torchs_own_types() -> None:
+    model = glmtui.load(GOLDEN / FLOAT[0], quant=4, device="cpu", dtype=torch.float32, threads=1)
+    assert (model.info.quant, model.info.dtype) == ("4", "float32")
+    assert model.info.source == str(GOLDEN / FLOAT[0])

@@ -1,4 +1,4 @@
-"""Listing, downloading and removing models beside the model in memory, by requests and events."""
+"""Listing, downloading and removing models next to the model in memory, by requests and events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from golden_data import GOLDEN
 from hub_server import HubServer
 
 from glmtui.engine.chat_model import ChatModel
-from glmtui.engine.local import Worker
+from glmtui.engine.local import LocalEngine
 from glmtui.hub import cache as hub_cache
 from glmtui.hub import client as hub
 from glmtui.protocol.events import (
@@ -26,7 +26,7 @@ from glmtui.protocol.events import (
     ModelList,
 )
 from glmtui.protocol.messages import ChatMessage
-from glmtui.protocol.models import ModelEntry
+from glmtui.protocol.models import LocalModel, ModelEntry
 from glmtui.protocol.requests import Download, Generate, ListModels, Load, RemoveModel, Request
 
 NAME = "chatglm2-6b-int4"
@@ -48,27 +48,16 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
 
 
 @pytest.fixture
-def worker() -> Iterator[Worker]:
-    worker = Worker()
-    worker.start()
-    yield worker
-    worker.close()
-    assert worker.join(10)
+def engine() -> Iterator[LocalEngine]:
+    engine = LocalEngine()
+    yield engine
+    engine.close()
+    assert engine.join(10)
 
 
-def result(worker: Worker, request: Request) -> list[Event]:
+def result(engine: LocalEngine, request: Request) -> list[Event]:
     """Submit; return the request's events up to its last."""
-    worker.submit(request)
-    return rest(worker, request)
-
-
-def rest(worker: Worker, request: Request) -> list[Event]:
-    events: list[Event] = []
-    while not events or isinstance(events[-1], DownloadProgress):
-        event = worker.events.get(timeout=30)
-        if event.request_id == request.request_id:
-            events.append(event)
-    return events
+    return list(engine.submit(request))
 
 
 def entry(events: list[Event], source: str) -> ModelEntry:
@@ -76,91 +65,86 @@ def entry(events: list[Event], source: str) -> ModelEntry:
     return next(entry for entry in events[-1].entries if entry.source == source)
 
 
-def test_a_download_tells_of_every_file_and_changes_the_list(worker: Worker, server: HubServer) -> None:
-    assert entry(result(worker, ListModels()), NAME).place == "absent"
-    *progress, downloaded = result(worker, Download(NAME))
+def test_a_download_tells_of_every_file_and_changes_the_list(engine: LocalEngine, server: HubServer) -> None:
+    assert entry(result(engine, ListModels()), NAME).place == "absent"
+    *progress, downloaded = result(engine, Download(NAME))
     assert isinstance(downloaded, Downloaded)
     assert all(isinstance(event, DownloadProgress) for event in progress)
     last = progress[-1]
     assert isinstance(last, DownloadProgress)
     assert last.done == last.total
     assert "pytorch_model.bin" in {file.name for file in last.files}
-    here = entry(result(worker, ListModels()), NAME)
+    here = entry(result(engine, ListModels()), NAME)
     assert (here.place, here.path, here.format) == ("hub", downloaded.path, "INT4 bin")
     assert [quant for quant, _needed in here.needs] == ["4"]
-    removed = result(worker, RemoveModel(here))
+    removed = result(engine, RemoveModel(here))
     assert entry(removed, NAME).place == "absent"
     assert not Path(downloaded.path).exists()
 
 
-def test_a_download_stops_at_once_and_answers_go_on_beside_it(server: HubServer, script: Script) -> None:
+def test_a_download_is_cancelled_at_once_and_answers_go_on_next_to_it(
+    server: HubServer, script: Script
+) -> None:
     server.hold_after = 1000
-    worker = Worker(lambda _request, _progress: script("好" * 50))
-    worker.start()
-    load, download = Load(), Download(NAME)
-    worker.submit(load)
-    worker.submit(download)
+    engine = LocalEngine(lambda _spec: lambda _progress: script("好" * 50))
+    load, download = engine.submit(Load()), engine.submit(Download(NAME))
     assert server.held.wait(10)
     deadline = time.monotonic() + 10
     while not hub_cache.size_of(f"zai-org/{NAME}"):
         assert time.monotonic() < deadline
-    generate = Generate((ChatMessage.of("user", "hi"),))
-    worker.submit(generate)
-    seen: list[Event] = []
-    while not any(isinstance(event, Done) for event in seen):
-        seen.append(worker.events.get(timeout=30))
-    assert any(isinstance(event, Loaded) for event in seen)
-    worker.cancel()  # whatever the model does; the download goes on
-    worker.cancel(download.request_id)
-    assert isinstance(rest(worker, download)[-1], Cancelled)
+    answer = engine.submit(Generate((ChatMessage.of("user", "hi"),)))
+    assert isinstance(list(load)[-1], Loaded)
+    assert isinstance(list(answer)[-1], Done)
+    assert not any(isinstance(event, Downloaded | Cancelled) for event in download.drain())
+    download.cancel()
+    assert isinstance(list(download)[-1], Cancelled)
     assert not server.release.is_set(), "it was held all the time"
-    partial_entry = entry(result(worker, ListModels()), NAME)
+    partial_entry = entry(result(engine, ListModels()), NAME)
     assert partial_entry.part_bytes > 0
-    worker.close()
-    assert worker.join(10)
+    engine.close()
+    assert engine.join(10)
 
 
-def test_what_goes_wrong_is_one_line(worker: Worker, server: HubServer) -> None:
+def test_what_goes_wrong_is_one_line(engine: LocalEngine, server: HubServer) -> None:
     server.corrupt.add("pytorch_model.bin")
-    failed = result(worker, Download(NAME))[-1]
+    failed = result(engine, Download(NAME))[-1]
     assert isinstance(failed, Failed)
-    assert "pytorch_model.bin" in failed.message
-    assert "damaged" in failed.message
+    assert "pytorch_model.bin" in str(failed.phrase)
+    assert "damaged" in str(failed.phrase)
 
 
-def test_a_model_that_is_not_here_says_that_it_can_be_had(worker: Worker) -> None:
-    failed = result(worker, Load(NAME))[-1]
+def test_a_model_that_is_not_here_says_that_it_can_be_had(engine: LocalEngine) -> None:
+    failed = result(engine, Load(LocalModel(NAME)))[-1]
     assert isinstance(failed, Failed)
     assert failed.absent == NAME
+    assert failed.code == "model_not_here"
     assert not failed.model_kept
 
 
-def test_a_bad_model_leaves_the_one_in_memory(tmp_path: Path, text_folder: Path, worker: Worker) -> None:
-    load = Load(str(text_folder), device="cpu", threads=1)
-    worker.submit(load)
-    while not isinstance(worker.events.get(timeout=30), Loaded):
-        pass
-    failed = result(worker, Load(str(tmp_path)))[-1]
+def test_a_bad_model_leaves_the_one_in_memory(tmp_path: Path, text_folder: Path, engine: LocalEngine) -> None:
+    load = Load(LocalModel(str(text_folder), device="cpu", threads=1))
+    assert isinstance(result(engine, load)[-1], Loaded)
+    failed = result(engine, Load(LocalModel(str(tmp_path))))[-1]
     assert isinstance(failed, Failed)
     assert failed.model_kept
     assert failed.absent is None
 
 
-def test_a_folder_is_added_and_forgotten(tmp_path: Path, text_folder: Path, worker: Worker) -> None:
-    added = result(worker, ListModels(add=str(text_folder)))
+def test_a_folder_is_added_and_forgotten(tmp_path: Path, text_folder: Path, engine: LocalEngine) -> None:
+    added = result(engine, ListModels(add=str(text_folder)))
     mine = entry(added, str(text_folder))
-    assert (mine.place, mine.problem, mine.quant) == ("folder", "", "none")
+    assert (mine.place, bool(mine.problem), mine.quant) == ("folder", False, "none")
     assert [quant for quant, _needed in mine.needs] == ["none", "8", "4"]
-    again = result(worker, ListModels(add=str(tmp_path)))[-1]
+    again = result(engine, ListModels(add=str(tmp_path)))[-1]
     assert isinstance(again, Failed)
-    forgotten = result(worker, RemoveModel(mine))[-1]
+    forgotten = result(engine, RemoveModel(mine))[-1]
     assert isinstance(forgotten, ModelList)
     assert str(text_folder) not in [entry.source for entry in forgotten.entries]
     assert (text_folder / "config.json").exists()
 
 
-def test_nano_stays(worker: Worker) -> None:
-    nano = entry(result(worker, ListModels()), None)  # type: ignore[arg-type]
-    failed = result(worker, RemoveModel(nano))[-1]
+def test_nano_stays(engine: LocalEngine) -> None:
+    nano = entry(result(engine, ListModels()), None)  # type: ignore[arg-type]
+    failed = result(engine, RemoveModel(nano))[-1]
     assert isinstance(failed, Failed)
-    assert "nano" in failed.message
+    assert "nano" in str(failed.phrase)

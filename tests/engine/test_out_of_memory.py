@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,10 +13,11 @@ import torch
 import glmtui
 from glmtui.engine import loader
 from glmtui.engine.chat_model import ChatModel
-from glmtui.engine.local import Worker
+from glmtui.engine.local import LocalEngine
 from glmtui.errors import OutOfMemoryError
 from glmtui.protocol.events import Done, Event, Failed, Loaded, Tokens
 from glmtui.protocol.messages import ChatMessage
+from glmtui.protocol.models import LocalModel
 from glmtui.protocol.requests import Generate, Load
 from glmtui.protocol.sampling import Sampling
 
@@ -25,22 +25,15 @@ QUESTION = (ChatMessage.of("user", "你好"),)
 
 
 @pytest.fixture
-def worker() -> Iterator[Worker]:
-    worker = Worker()
-    worker.start()
-    yield worker
-    worker.close()
-    assert worker.join(30)
+def engine() -> Iterator[LocalEngine]:
+    engine = LocalEngine()
+    yield engine
+    engine.close()
+    assert engine.join(30)
 
 
-def run(worker: Worker, request: Load | Generate) -> list[Event]:
-    worker.submit(request)
-    events, end = [], time.monotonic() + 60
-    while time.monotonic() < end:
-        events.append(worker.events.get(timeout=60))
-        if isinstance(events[-1], Done | Failed | Loaded):
-            break
-    return events
+def load(engine: LocalEngine, folder: Path) -> Event:
+    return list(engine.submit(Load(LocalModel(str(folder), device="cpu", threads=1))))[-1]
 
 
 class Failing:
@@ -75,41 +68,41 @@ class Failing:
     ids=["cuda", "mps", "cpu", "python"],
 )
 def test_an_answer_that_runs_out_says_what_would_fit_and_the_next_one_comes(
-    worker: Worker, text_folder: Path, monkeypatch: pytest.MonkeyPatch, error: Callable[[], Exception]
+    engine: LocalEngine, text_folder: Path, monkeypatch: pytest.MonkeyPatch, error: Callable[[], Exception]
 ) -> None:
     models: list[ChatModel] = []
-    load = loader.load
+    original = loader.load
     monkeypatch.setattr(
-        loader, "load", lambda *given, **options: models.append(load(*given, **options)) or models[-1]
+        loader, "load", lambda *given, **options: models.append(original(*given, **options)) or models[-1]
     )
-    assert isinstance(run(worker, Load(str(text_folder), device="cpu", threads=1))[-1], Loaded)
+    assert isinstance(load(engine, text_folder), Loaded)
     failing = Failing(models[0].network, 4, error)
     sampling = Sampling(max_new_tokens=8, temperature=0)
-    events = run(worker, Generate(QUESTION, sampling))
+    events = list(engine.submit(Generate(QUESTION, sampling)))
     failed = events[-1]
     assert isinstance(failed, Failed)
-    assert "ran out of memory with a conversation of" in failed.message
-    assert "/quant 8 frees" in failed.message
-    assert "/quant 4 frees" in failed.message
-    assert "/new" in failed.message
+    assert "ran out of memory with a conversation of" in str(failed.phrase)
+    assert "/quant 8 frees" in str(failed.phrase)
+    assert "/quant 4 frees" in str(failed.phrase)
+    assert "/new" in str(failed.phrase)
     assert failed.model_kept
     assert sum(event.count for event in events if isinstance(event, Tokens)) == 3
     gc.collect()
     assert [tensor() for tensor in failing.held] == [None]
     assert models[0]._kept is None
-    assert isinstance(run(worker, Generate(QUESTION, sampling))[-1], Done)
+    assert isinstance(list(engine.submit(Generate(QUESTION, sampling)))[-1], Done)
 
 
 def test_long_conversations_are_told_how_long_would_do(text_folder: Path) -> None:
     model = glmtui.load(str(text_folder), device="cpu", threads=1, quant=4)
-    message = model.too_long(2100)
+    message = str(model.too_long(2100))
     assert "/set generation.max_length 1024" in message
     assert "/quant" not in message
-    assert "max_length" not in model.too_long(300)
+    assert "max_length" not in str(model.too_long(300))
 
 
 def test_a_load_that_runs_out_says_what_would_fit_and_lets_go(
-    worker: Worker, text_folder: Path, monkeypatch: pytest.MonkeyPatch
+    engine: LocalEngine, text_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     placed: list[weakref.ref[torch.Tensor]] = []
     assign = loader.assign
@@ -122,14 +115,16 @@ def test_a_load_that_runs_out_says_what_would_fit_and_lets_go(
 
     with monkeypatch.context() as patch:
         patch.setattr(loader, "assign", full)
-        failed = run(worker, Load(str(text_folder), device="cpu", threads=1))[-1]
+        failed = load(engine, text_folder)
     assert isinstance(failed, Failed)
-    assert "ran out of memory while" in failed.message
-    assert str(text_folder) in failed.message
-    assert "This would fit: --quant 8" in failed.message
+    assert failed.code == "out_of_memory"
+    assert not failed.model_kept
+    assert "ran out of memory while" in str(failed.phrase)
+    assert str(text_folder) in str(failed.phrase)
+    assert "This would fit: --quant 8" in str(failed.phrase)
     gc.collect()
     assert [tensor() for tensor in placed] == [None] * 3
-    assert isinstance(run(worker, Load(str(text_folder), device="cpu", threads=1))[-1], Loaded)
+    assert isinstance(load(engine, text_folder), Loaded)
 
 
 def test_python_gets_the_same_error(text_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

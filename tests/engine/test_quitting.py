@@ -12,24 +12,27 @@ from tiny_model import write_tiny_model
 
 QUIT = """
 import sys, threading, time
-from glmtui.cli import leave
-from glmtui.engine.events import *
-from glmtui.engine.worker import Worker
+from glmtui.cli.main import leave
+from glmtui.engine.local import LocalEngine
+from glmtui.protocol.events import Loaded, PromptProgress, Started, Tokens
+from glmtui.protocol.messages import ChatMessage
+from glmtui.protocol.models import LocalModel
+from glmtui.protocol.requests import Generate, Load
+from glmtui.protocol.sampling import Sampling
 
-worker = Worker()
-worker.start()
-worker.submit(Load({folder!r}, device="cpu", threads=2))
+engine = LocalEngine()
+loading = engine.submit(Load(LocalModel({folder!r}, device="cpu", threads=2)))
 moment = {moment!r}
 if moment == "import":
     while "torch" not in sys.modules:
         time.sleep(0.001)
 else:
-    while not isinstance(worker.events.get(), Loaded):
-        pass
+    assert isinstance(list(loading)[-1], Loaded)
 if moment == "generate":
-    worker.submit(Generate((Turn("user", "hi"),), Sampling(max_length=10**6)))
+    question = (ChatMessage.of("user", "hi"),)
+    events = iter(engine.submit(Generate(question, Sampling(max_length=10**6))))
     for _ in range(20):
-        event = worker.events.get()
+        event = next(events)
         assert isinstance(event, Started | PromptProgress | Tokens), event
 if moment == "load":
     from glmtui.engine import loader
@@ -38,9 +41,9 @@ if moment == "load":
         reading.set()
         time.sleep(60)
     loader.assign = slow
-    worker.submit(Load({folder!r}, device="cpu"))
+    engine.submit(Load(LocalModel({folder!r}, device="cpu")))
     reading.wait()
-worker.close()
+engine.close()
 print("quit", time.time(), flush=True)
 leave({code})
 sys.exit({code})

@@ -7,7 +7,7 @@ from golden_data import GOLDEN
 
 from glmtui.engine import loader
 from glmtui.hub import inventory as shelf
-from glmtui.protocol.models import Quant
+from glmtui.protocol.models import LocalModel, Quant
 
 
 @pytest.mark.parametrize("name", ["chatglm-fp16-sharded", "chatglm2-fp16-sharded", "chatglm2-int4"])
@@ -15,7 +15,7 @@ from glmtui.protocol.models import Quant
 def test_the_estimate_is_the_loaders(name: str, quant: Quant) -> None:
     needs = dict(shelf.examine(GOLDEN / name).needs)
     if quant in needs:
-        plan = loader.plan(str(GOLDEN / name), quant=quant, device="cpu")
+        plan = loader.plan(LocalModel(str(GOLDEN / name), quant=quant, device="cpu"))
         assert needs[quant] == plan.needed
     else:
         assert name.endswith("int4")
