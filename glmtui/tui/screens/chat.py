@@ -14,6 +14,7 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widgets._toast import ToastRack
 
+from glmtui import reasoning
 from glmtui.i18n import _
 from glmtui.session import keys
 from glmtui.session.own_settings import own
@@ -31,6 +32,7 @@ from glmtui.tui.settings_pane.rows import PresetRow, Row, SettingRow
 from glmtui.tui.status.bars import KeyHints, TitleBar
 from glmtui.tui.status.line import StatusLine
 from glmtui.tui.textual_patches.compositor import WholeGlyphs
+from glmtui.tui.transcript.message import AnswerEntry, said
 from glmtui.tui.transcript.transcript import Transcript
 from glmtui.tui.transcript.welcome import Suggestion, Welcome
 
@@ -53,6 +55,24 @@ class ChatColumn(Vertical):
         for child in self.children:
             if child.styles.padding != (0, side, 0, side):
                 child.styles.padding = (0, side)
+
+
+class _Answer:
+    """Tells the thought from the answer in what the engine streams as one text."""
+
+    def __init__(self, entry: AnswerEntry) -> None:
+        self._entry = entry
+        self._came, self._thought, self._text = entry.message.text, *said(entry.message)
+
+    def append(self, text: str) -> None:
+        self._came += text
+        thought, text, _thinking = reasoning.split(self._came)
+        self._entry.append(thought[len(self._thought) :], thought=True)
+        self._entry.append(text[len(self._text) :])
+        self._thought, self._text = thought, text
+
+    async def finish(self, message: Message) -> None:
+        self._entry.finish(message)
 
 
 class ChatScreen(PaneScreen):
@@ -194,22 +214,22 @@ class ChatScreen(PaneScreen):
     async def show(self, messages: Sequence[Message]) -> None:
         """Show a conversation."""
         self._set_empty(not messages)
-        await self.transcript.show(messages, branches=self._branches(messages))
+        self.transcript.show(messages, branches=self._branches(messages))
 
     async def show_changes(self, messages: Sequence[Message]) -> None:
         """Show what others changed in the conversation."""
         self._set_empty(not messages)
-        await self.transcript.show_changes(messages, branches=self._branches(messages))
+        self.transcript.show_changes(messages, branches=self._branches(messages))
 
     async def add(self, message: Message) -> None:
         """Show one more message."""
         self._set_empty(False)
-        await self.transcript.add(message, branches=self._branches([message]))
+        self.transcript.add(message, branches=self._branches([message]))
 
     async def begin_answer(self, message: Message) -> AnswerHandle:
         """Show an answer that will grow."""
         self._set_empty(False)
-        return await self.transcript.begin_answer(message, branches=self._branches([message]))
+        return _Answer(self.transcript.begin_answer(message, branches=self._branches([message])))
 
     def _branches(self, messages: Sequence[Message]) -> dict[str, tuple[int, int]]:
         """Which version each message is, of how many, where it has several."""
@@ -225,7 +245,7 @@ class ChatScreen(PaneScreen):
 
     def go_to(self, message_id: str) -> None:
         """Bring a message into view."""
-        self.call_after_refresh(self.transcript.go_to, message_id)
+        self.transcript.go_to(message_id)
 
     def notice(self, text: str, kind: Kind = "info") -> None:
         """Say something of the app's own in the transcript."""
