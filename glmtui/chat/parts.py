@@ -59,8 +59,8 @@ def is_digest(value: str) -> bool:
 
 def clean_part(part: Part) -> Part:
     """Return `part` with its strings as a file can hold them."""
-    values = {field.name: getattr(part, field.name) for field in _FIELDS[type(part)]}
-    return type(part)(**{name: clean(v) if isinstance(v, str) else v for name, v in values.items()})
+    values: dict[str, Any] = {field.name: getattr(part, field.name) for field in _FIELDS[type(part)]}
+    return dataclasses.replace(part, **{name: clean(v) for name, v in values.items() if isinstance(v, str)})
 
 
 # --- records ---

@@ -63,11 +63,10 @@ async def painted(pilot: Pilot[None], ready: Callable[[], bool]) -> None:
 
 
 def in_view(transcript: Transcript) -> bool:
-    """Whether all that is seen is mounted, laid out and painted."""
-    near = transcript.column.near(transcript.scroll_y, transcript.view_height, 0)
-    views = [transcript.column.entries[index].view for index in near]
-    drawn = all(view is not None and view.region.height for view in views)
-    return drawn and not transcript._asked and not transcript.screen._dirty_widgets
+    """Whether all that is seen is laid out and painted."""
+    near = transcript.column.near(transcript.scroll_y, transcript.view_height)
+    drawn = all(transcript.column.entries[index].measured for index in near)
+    return drawn and not transcript._repaint_required and not transcript.screen._dirty_widgets
 
 
 async def measure(path: Path, messages: int, runs: int) -> None:

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from textual import events
 from textual.pilot import Pilot
-from tui_helpers import NOON, Host, dialogue, wait_until
+from tui_helpers import NOON, Host, dialogue
 
 from glmtui.chat.conversation import Message
 from glmtui.tui.composer.composer import Composer
@@ -83,17 +83,15 @@ async def measure(name: str, text: str, rate: int, messages: int, keys: bool) ->
     transcript, composer = Transcript(), Composer()
     app = Host(transcript, composer)
     async with app.run_test(size=(120, 36)) as pilot:
-        await transcript.show(dialogue(messages))
-        await wait_until(pilot, lambda: not transcript._asked)
+        transcript.show(dialogue(messages))
+        await pilot.pause()
         composer.focus()
         await asyncio.sleep(0.5)
         start = time.process_time()
         await asyncio.sleep(1)
         idle = time.process_time() - start
 
-        view = await transcript.begin_answer(
-            Message.of("answer", None, "assistant", "", NOON, state="partial")
-        )
+        view = transcript.begin_answer(Message.of("answer", None, "assistant", "", NOON, state="partial"))
         tokens = [text[at : at + TOKEN] for at in range(0, len(text), TOKEN)]
         lags: list[float] = []
         echoes: list[float] = []
@@ -105,7 +103,7 @@ async def measure(name: str, text: str, rate: int, messages: int, keys: bool) ->
         for number, token in enumerate(tokens, 1):
             view.append(token)
             await asyncio.sleep(max(clock + number / rate - time.perf_counter(), 0))
-        await view.finish(Message.of("answer", None, "assistant", text, NOON))
+        view.finish(Message.of("answer", None, "assistant", text, NOON))
         seconds = time.perf_counter() - clock
         used = time.process_time() - cpu - idle * seconds
         stop.set()

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from glmtui.session.answer import Answer
+from glmtui.session.controller import ChatController
 from textual import events
 from tui.app_support import (
     ScriptedEngine,
@@ -21,8 +23,6 @@ from tui.app_support import (
 )
 
 from glmtui.chat.conversation import Conversation, Message
-from glmtui.session.answer import Answer
-from glmtui.session.controller import ChatController
 from glmtui.session.options import AppOptions
 from glmtui.tui.app import GlmTui
 

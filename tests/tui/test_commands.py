@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from glmtui.session.own_settings import own
 from textual.widgets import Input, OptionList
 from tui.app_support import ScriptedEngine, running, saved, send, visible_text, wait_until
 
-from glmtui.session.own_settings import own
 from glmtui.tui.screens.prompt import PromptScreen
 from glmtui.tui.screens.themes import ThemeScreen
 

@@ -13,7 +13,6 @@ from golden_data import GOLDEN, check_golden
 from tui.app_support import send, settled, visible_text, wait_until
 
 import glmtui
-from glmtui.engine.local import Worker
 from glmtui.session.options import AppOptions
 from glmtui.tui.app import GlmTui
 

@@ -75,7 +75,7 @@ async def test_any_text_can_be_read_and_written() -> None:
     transcript, composer = Transcript(), Composer()
     async with Host(transcript, composer).run_test(size=(60, 30)) as pilot:
         texts = ["\n".join(lines(8, 100 + number)) for number in range(24)]
-        await transcript.show(
+        transcript.show(
             [
                 Message.of(str(n), None, "assistant" if n % 2 else "user", text, NOON)
                 for n, text in enumerate(texts)
@@ -112,7 +112,7 @@ async def test_a_hundred_thousand_lines_are_scrolled_through_and_pasted() -> Non
     messages = [Message.of(str(n), None, roles[n % 4], text, NOON) for n, text in enumerate(texts)]  # type: ignore[arg-type]
     transcript, composer = Transcript(), Composer()
     async with Host(transcript, composer).run_test(size=(60, 30)) as pilot:
-        await transcript.show(messages)
+        transcript.show(messages)
         for number in range(0, len(messages), 20):
             assert transcript.go_to(str(number))
             await pilot.pause()

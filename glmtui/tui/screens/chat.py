@@ -11,7 +11,6 @@ from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.message import Message as TextualMessage
 from textual.timer import Timer
 from textual.widgets._toast import ToastRack
 
@@ -31,7 +30,7 @@ from glmtui.tui.settings_pane.rows import PresetRow, Row, SettingRow
 from glmtui.tui.status.bars import KeyHints, TitleBar
 from glmtui.tui.status.line import StatusLine
 from glmtui.tui.textual_patches.compositor import WholeGlyphs
-from glmtui.tui.transcript.message import AnswerView
+from glmtui.tui.transcript.message import AnswerEntry
 from glmtui.tui.transcript.transcript import Transcript
 from glmtui.tui.transcript.welcome import Suggestion, Welcome
 
@@ -65,13 +64,6 @@ class ChatScreen(PaneScreen):
     AUTO_FOCUS = "Prompt"
     app: SessionApp
 
-    class SessionNews(TextualMessage):
-        """The session told something that takes its turn with what the transcript is doing."""
-
-        def __init__(self, event: SessionEvent) -> None:
-            super().__init__()
-            self.event = event
-
     def __init__(self, settings: Settings, library: Library) -> None:
         super().__init__()
         self._compositor = WholeGlyphs()
@@ -79,7 +71,7 @@ class ChatScreen(PaneScreen):
         self._finder = mentions.FileFinder()
         self._library = library
         self._state = SessionState()
-        self._answer: AnswerView | None = None
+        self._answer: AnswerEntry | None = None
         self._build(settings)
 
     def _build(self, settings: Settings) -> None:
@@ -200,7 +192,7 @@ class ChatScreen(PaneScreen):
     # --- what the session tells ---
 
     def on_session_event(self, event: SessionEvent) -> None:
-        """Show it: what is not about the messages at once."""
+        """Show it."""
         match event:
             case told.StateChanged():
                 self._state = event.state
@@ -213,47 +205,38 @@ class ChatScreen(PaneScreen):
                 self.history.current = event.id
                 self.history.reload()
                 self._count_later()  # there is more or less room now for what is being written
-            case told.ModelsChanged() | told.LoadRefused():
-                pass
-            case _:
-                self.post_message(self.SessionNews(event))
-
-    @on(SessionNews)
-    async def _show_news(self, news: SessionNews) -> None:
-        transcript, event = self.transcript, news.event
-        match event:
             case told.ConversationShown():
                 self._answer = None
                 self._set_empty(not event.messages)
-                show = transcript.show_changes if event.changed else transcript.show
-                await show(event.messages, branches=event.versions)
+                show = self.transcript.show_changes if event.changed else self.transcript.show
+                show(event.messages, branches=event.versions)
                 if event.opened:
                     self.close_overlays()
                     self.composer.focus()
                 if event.focus:
-                    self.call_after_refresh(transcript.go_to, event.focus)
+                    self.transcript.go_to(event.focus)
             case told.MessageAdded():
                 self._set_empty(False)
-                await transcript.add(event.message, branches=event.versions)
+                self.transcript.add(event.message, branches=event.versions)
             case told.AnswerBegun():
                 self._set_empty(False)
-                self._answer = await transcript.begin_answer(event.message, branches=event.versions)
+                self._answer = self.transcript.begin_answer(event.message, branches=event.versions)
             case told.AnswerGrew() if self._answer is not None:
-                self._answer.append(event.text)  # TEMP
+                self._answer.append(event.text, thought=event.thought)
             case told.AnswerEnded():
                 if event.shown and self._answer is not None:
-                    await self._answer.finish(event.message)
+                    self._answer.finish(event.message)
                     self._answer = None
                 if event.message.state in ("done", "length"):
                     self.app.call_back(event.seconds)
             case told.Noticed():
                 self._set_empty(False)
-                await transcript.notice(event.text, event.kind)
+                self.transcript.notice(event.text, event.kind)
 
     def say_markdown(self, text: str) -> None:
         """Show a longer text of the app's own."""
         self._set_empty(False)
-        self.call_later(self.transcript.notice_markdown, text)
+        self.transcript.notice_markdown(text)
 
     def _show_state(self) -> None:
         """Draw the status, the queue and the hints."""

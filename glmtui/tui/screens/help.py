@@ -35,15 +35,13 @@ class HelpScreen(Dialog[None]):
 
     def compose(self) -> ComposeResult:
         """The tables as Markdown."""
-        from glmtui.tui.transcript.lines_view import TextScroll
-        from glmtui.tui.transcript.markdown import ChatMarkdown
+        from glmtui.tui.transcript.text_scroll import MarkdownScroll
 
         with Vertical(classes="dialog -tall"):
             where = _("Commands") if self._first == "commands" else _(SCOPES[self._scope])
             title = _("Help: {where}").format(where=where)
             yield Static(title, classes="dialog-title", markup=False)
-            with TextScroll(id="help-text"):
-                yield ChatMarkdown(self._text())
+            yield MarkdownScroll(self._text(), id="help-text")
             yield Static(_("↑ ↓ scroll · Esc closes"), classes="dialog-keys", markup=False)
 
     def on_mount(self) -> None:

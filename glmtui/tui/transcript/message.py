@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from time import monotonic, thread_time
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from textual import events
 from textual.content import Content
-from textual.message import Message
 from textual.style import Style
 from textual.timer import Timer
 
-from glmtui import reasoning
-from glmtui.i18n import N_, _, ngettext
+from glmtui.errors import UserError
+from glmtui.i18n import N_, _, ngettext, tell
+from glmtui.protocol.messages import Attachment, Image, Part, Source, ToolCall, ToolResult
 from glmtui.text.clean import clean, one_line
-from glmtui.tui.transcript.entries import Entry
-from glmtui.tui.transcript.lines_view import LinesView, Palette
+from glmtui.text.units import size
+from glmtui.tui.transcript.column import Entry
 from glmtui.tui.transcript.typeset.blocks import Block, stack
 from glmtui.tui.transcript.typeset.growing import GrowingMarkdown, whole
-from glmtui.tui.transcript.typeset.lines import Line, wrap
+from glmtui.tui.transcript.typeset.lines import EMPTY, Line, wrap
 
 if TYPE_CHECKING:
-    from glmtui.chat.conversation import Message as ChatMessage
+    from glmtui.chat.conversation import Message
+    from glmtui.tui.transcript.text_scroll import TextScroll
 
+Contents = Callable[[Attachment], str]
+"""Returns the text of an attachment; raises `UserError` where it cannot be read."""
 Action = Literal[
     "copy",
     "copy_code",
@@ -39,14 +41,14 @@ Action = Literal[
     "next_branch",
 ]
 """What can be done with a message."""
-ROLES = {"user": N_("You"), "assistant": "ChatGLM", "system": N_("System")}
+ROLES = {"user": N_("You"), "assistant": "ChatGLM", "system": N_("System"), "tool": N_("Tool")}
 STATES = {
     "partial": N_("not finished"),
     "stopped": N_("stopped"),
     "failed": N_("failed"),
     "length": N_("cut off at the length limit"),
 }
-"""States that are said in words; a message that is ``done`` says nothing."""
+"""States that are named; a message that is ``done`` says nothing."""
 QUANTS = {"8": "INT8", "4": "INT4"}
 RATE = 10
 """How often a growing answer is drawn, a second. Each drawing costs about the same however much is new."""
@@ -63,7 +65,7 @@ def show_time(time: datetime, now: datetime | None = None) -> str:
     return f"{local:%H:%M}" if local.date() == today.date() else f"{local:%Y-%m-%d %H:%M}"
 
 
-def figures(message: ChatMessage) -> list[str]:
+def figures(message: Message) -> list[str]:
     """Return what is known about how an answer was made: model, quantisation, tokens, speed."""
     meta = message.meta
     parts = [one_line(str(meta[key])) for key in ("model",) if meta.get(key)]
@@ -78,29 +80,25 @@ def figures(message: ChatMessage) -> list[str]:
     return parts
 
 
-class EntryView(LinesView):
-    """Base of all that stands in the transcript: lines behind a bar."""
-
-    DEFAULT_CSS = """
-    EntryView { margin: 0 0 1 0; }
-    """
-    LEFT = 2
-    RIGHT = 1
-    bar = ("▌", "$foreground 30%", "ansi_bright_black")
-    """The bar, its style, and its style in themes of 16 colours."""
-
-    def __init__(self, entry: Entry) -> None:
-        super().__init__()
-        self.entry = entry
-
-    def left_edge(self, palette: Palette) -> tuple[str, Style]:
-        """The bar, which tells one entry from the next."""
-        bar, style, ansi = self.bar
-        return f"{bar} ", palette(ansi if self.app.native_ansi_color else style)
+ACTION = "act"
+"""Key of the meta data under a word that can be clicked."""
+FOLD = "fold"
+"""Key of the meta data under a line that opens something: the number of the fold in its message."""
+THOUGHT = -1
+"""The number of the thought; the other folds have the numbers of their parts."""
 
 
-class MessageView(EntryView):
-    """A message: who and when, the text, how it was made."""
+def _button(text: str, action: Action) -> Content:
+    return Content.styled(text, "$text-muted underline").stylize(Style.from_meta({ACTION: action}))
+
+
+def said(message: Message) -> tuple[str, str]:
+    """Return what the model thought and what the message says."""
+    return message.thought, message.text
+
+
+class MessageEntry(Entry):
+    """A message: who and when, the text and what belongs to it, how it was made."""
 
     BARS: ClassVar[Mapping[str, tuple[str, str, str]]] = {
         "user": ("▌", "$primary", "ansi_cyan"),
@@ -108,51 +106,37 @@ class MessageView(EntryView):
     }
     CHOSEN = ("█", "$accent", "ansi_yellow")
 
-    @dataclass
-    class Clicked(Message):
-        """The message was clicked on."""
-
-        message_id: str
-
-    @dataclass
-    class ActionClicked(Message):
-        """A word was clicked that stands for something to do with the message."""
-
-        message_id: str
-        action: Action
-
-    def __init__(self, entry: Entry) -> None:
-        assert entry.message is not None
-        super().__init__(entry)
+    def __init__(
+        self, message: Message, branch: tuple[int, int] = (1, 1), contents: Contents | None = None
+    ) -> None:
+        super().__init__(message.text)
+        self.message = message
+        self.branch = branch
+        """Which of how many versions it is."""
+        self.last = False
+        """Whether it is the last message."""
         self.chosen = False
         """Whether keys act on it."""
-        self.unfolded = False
-        """Whether what the model thought is shown."""
+        self.unfolded: set[int] = set()
+        """The folds that are open."""
+        self._contents = contents
         self._blocks: list[Block] | None = None
-
-    @property
-    def message(self) -> ChatMessage:
-        """The message as it is now."""
-        assert self.entry.message is not None
-        return self.entry.message
 
     @property
     def bar(self) -> tuple[str, str, str]:  # type: ignore[override]
         """By who wrote it, or because it is chosen."""
-        return self.CHOSEN if self.chosen else self.BARS.get(self.message.role, EntryView.bar)
+        return self.CHOSEN if self.chosen else self.BARS.get(self.message.role) or super().bar  # type: ignore
 
-    def choose(self, chosen: bool) -> None:
-        """Mark it as the one that keys act on, or no longer."""
-        if chosen != self.chosen:
-            self.chosen = chosen
-            self.lines_changed()
-            self.refresh()
+    def release(self) -> None:
+        """Drop the lines and the blocks they are made of."""
+        super().release()
+        self._blocks = None
 
-    def show_message(self, text_changed: bool) -> None:
-        """Show the message as it is now."""
-        if text_changed:
+    def show(self, message: Message, branch: tuple[int, int]) -> None:
+        """Show another state of the message."""
+        if message.text != self.message.text:
             self._blocks = None
-        self.lines_changed()
+        self.message, self.text, self.branch = message, message.text, branch
 
     def make_lines(self, width: int) -> list[Line]:
         """Head, text, foot."""
@@ -163,12 +147,16 @@ class MessageView(EntryView):
 
     def body(self, width: int) -> list[Line]:
         """What people wrote is shown as they wrote it; answers are Markdown."""
+        thought, text = said(self.message)
         if self.message.role == "user":
-            return wrap(Content(clean(self.message.text).rstrip()), width)
-        thought, answer, thinking = reasoning.split(self.message.text)
-        if self._blocks is None:
-            self._blocks = whole(answer)
-        return [*self.thought(thought, thinking, width), *stack(self._blocks, width)]
+            lines = wrap(Content(clean(self.message.text).rstrip()), width)
+        else:
+            if self._blocks is None:
+                self._blocks = whole(text)
+            lines = [*self.thought(thought, not text, width), *stack(self._blocks, width)]
+        return lines + self.parts(width)
+
+    # --- what can be folded ---
 
     def thought(self, text: str, thinking: bool, width: int) -> list[Line]:
         """What the model thought before it answered: a line that opens, and what is folded behind it."""
@@ -176,36 +164,70 @@ class MessageView(EntryView):
             return []
         text = clean(text)
         count = text.count("\n") + 1
-        words = ngettext("{n} line", "{n} lines", count).format(n=count)
-        label = f"{'▾' if self.unfolded else '▸'} {_('Thinking') if thinking else _('Thought')} · {words}"
-        head = Content.styled(label, "$text-muted").stylize(Style.from_meta({ACTION: "unfold"}))
+        lines = ngettext("{n} line", "{n} lines", count).format(n=count)
+        label = f"{_('Thinking') if thinking else _('Thought')} · {lines}"
+        made = self._fold(THOUGHT, label, lambda: text, width)
+        return made if thinking and THOUGHT not in self.unfolded else [*made, Line(EMPTY)]
+
+    def parts(self, width: int) -> list[Line]:
+        """What belongs to the message besides its text: one line for each, which opens."""
+        lines: list[Line] = []
+        for number, label, text in self._folds():
+            lines += self._fold(number, label, text, width)
+        return lines
+
+    def _folds(self) -> Iterator[tuple[int, str, Callable[[], str] | None]]:
+        """Yield number, label and content of what belongs to the message."""
+        parts: Sequence[Part] = getattr(self.message, "parts", ())
+        for number, part in enumerate(parts):
+            match part:
+                case Attachment():
+                    read = partial(self._contents, part) if self._contents else None
+                    yield number, f"{one_line(part.name)} · {size(part.size)}", read
+                case Image():
+                    yield number, f"[{_('image')}] {one_line(part.name) or part.media_type}", None
+                case Source():
+                    about = " · ".join(filter(None, map(one_line, (part.title, part.place, part.origin))))
+                    yield number, f"[{part.number}] {about}", partial(str, part.text)
+                case ToolCall():
+                    label = _("calls {name}").format(name=one_line(part.name))
+                    yield number, label, partial(str, part.arguments)
+                case ToolResult():
+                    label = _("result of {name}").format(name=one_line(part.name or part.call_id))
+                    yield number, label, partial(str, part.text)
+
+    def _fold(self, number: int, label: str, text: Callable[[], str] | None, width: int) -> list[Line]:
+        opened = number in self.unfolded and text is not None
+        mark = "  " if text is None else "▾ " if opened else "▸ "
+        head = Content.styled(mark + label, "$text-muted").truncate(width, ellipsis=True)
+        if text is not None:
+            head = head.stylize(Style.from_meta({FOLD: number}))
         lines = [Line(head, start=len(head))]
-        if self.unfolded:
-            lines += [
-                line.behind(Content("  ")) for line in wrap(Content.styled(text, "$text-muted"), width - 2)
-            ]
-        return [*lines, Line(Content(""))] if self.unfolded or not thinking else lines
+        if opened and text is not None:
+            try:
+                inside = Content.styled(clean(text()), "$text-muted")
+            except UserError as error:
+                inside = Content.styled(tell(error), "$text-error")
+            lines += [line.behind(Content("  ")) for line in wrap(inside, max(width - 2, 1))]
+        return lines
 
-    def unfold(self) -> None:
-        """Show what the model thought, or fold it again."""
-        self.unfolded = not self.unfolded
-        self.lines_changed()
-
-    def on_click(self, event: events.Click) -> None:
-        """Tell the transcript."""
-        if action := event.style.meta.get(ACTION):
-            event.stop()
-            self.post_message(self.ActionClicked(self.message.id, action))
+    def unfold(self, number: int | None = None) -> None:
+        """Open a fold, or close it; without a number, all that the message has."""
+        every = {fold for fold, _label, text in self._folds() if text} | {THOUGHT}
+        if number is not None:
+            self.unfolded ^= {number}
         else:
-            self.post_message(self.Clicked(self.message.id))
+            self.unfolded = set() if self.unfolded else every
+
+    # --- head and foot ---
 
     def head(self, width: int) -> Content:
         """Who and when, which version; of the chosen one also what can be done with it."""
         message = self.message
         colour = {"user": "$text-primary", "assistant": "$text-secondary"}.get(message.role, "$text-muted")
-        word = ROLES.get(message.role, message.role)
-        head = Content.assemble((_(word), f"bold {colour}"), "  ", (show_time(message.time), "$text-muted"))
-        number, count = self.entry.branch
+        role = ROLES.get(message.role, message.role)
+        head = Content.assemble((_(role), f"bold {colour}"), "  ", (show_time(message.time), "$text-muted"))
+        number, count = self.branch
         if count > 1:
             versions = _("version {number} of {count}").format(number=number, count=count)
             before, after = _button("‹", "previous_branch"), _button("›", "next_branch")
@@ -224,39 +246,38 @@ class MessageView(EntryView):
         return [(N_("copy"), "copy"), *own, (N_("delete"), "delete")]
 
     def foot(self) -> Content:
-        """What is known about the message; a state that is not good in a colour, and always in words."""
+        """What is known about the message; a state that is not good in a colour, and always named."""
         message = self.message
         if message.role != "assistant":
-            return Content("")
+            return EMPTY
         parts = [Content.styled(part, "$text-muted") for part in figures(message)]
         if state := STATES.get(message.state):
-            words = _(state)
+            text = _(state)
             if message.state == "failed" and (error := message.meta.get("error")):
-                words = f"{words}: {one_line(str(error))}"
+                text = f"{text}: {one_line(str(error))}"
             style = "$text-error" if message.state == "failed" else "$text-warning"
-            parts.append(Content.styled(words, style))
-            if self.entry.last and message.text:
+            parts.append(Content.styled(text, style))
+            if self.last and message.text:
                 parts.append(_button("/continue", "continue"))
         return Content.styled(" · ", "$text-muted").join(parts)
 
 
-ACTION = "act"
-"""Key of the meta data under a word that can be clicked."""
-
-
-def _button(text: str, action: Action) -> Content:
-    return Content.styled(text, "$text-muted underline").stylize(Style.from_meta({ACTION: action}))
-
-
-class AnswerView(MessageView):
+class AnswerEntry(MessageEntry):
     """An answer that is being written. `append` may be called as often as tokens come."""
 
-    def __init__(self, entry: Entry) -> None:
-        super().__init__(entry)
+    def __init__(
+        self,
+        message: Message,
+        owner: TextScroll,
+        branch: tuple[int, int] = (1, 1),
+        contents: Contents | None = None,
+    ) -> None:
+        super().__init__(message, branch, contents)
+        self._owner = owner
+        self._thought, text = said(message)
         self._growing = GrowingMarkdown()
-        self._came = ""
-        self._answer = ""  # what of that the blocks are made of
-        self._waiting: list[str] = [entry.message.text] if entry.message and entry.message.text else []
+        self._growing.add(text)
+        self._pending: list[tuple[str, bool]] = []
         self._drawn = 0.0
         self._worked = 0.0
         self._timer: Timer | None = None
@@ -266,85 +287,85 @@ class AnswerView(MessageView):
         """As far as it has come."""
         if self._finished:
             return super().body(width)
-        thought, _answer, thinking = reasoning.split(self._came)
-        return [*self.thought(thought, thinking, width), *stack(self._growing.blocks, width)]
+        blocks = self._growing.blocks
+        return [*self.thought(self._thought.strip(), not blocks, width), *stack(blocks, width)]
 
     def foot(self) -> Content:
         """Say that more is to come."""
         return super().foot() if self._finished else Content.styled("…", "$text-muted")
 
-    def on_mount(self) -> None:
-        """Draw what came before there was a widget."""
-        self._schedule()
+    def release(self) -> None:
+        """Drop the lines; while it grows, not what it grows from."""
+        self.changed()
+        if self._finished:
+            super().release()
 
-    def append(self, text: str) -> None:
-        """Add streamed text; it is drawn within a tenth of a second, or when `SHARE` allows."""
-        self._waiting.append(text)
-        self._schedule()
+    def append(self, text: str, *, thought: bool = False) -> None:
+        """Add streamed text to the answer, or to the thought before it.
 
-    def _schedule(self) -> None:
-        if self._timer is None and self._waiting and self.is_running:
+        It is drawn within a tenth of a second, or when `SHARE` allows.
+        """
+        if text:
+            self._pending.append((text, thought))
+            self.schedule()
+
+    def schedule(self) -> None:
+        """Draw soon what has come."""
+        if self._timer is None and self._pending and self._owner.is_running:
             delay = max(1 / RATE - (monotonic() - self._drawn), 0.001)
-            self._timer = self.set_timer(delay, self._show_more)
+            self._timer = self._owner.set_timer(delay, self._show_more)
 
     def _show_more(self) -> None:
         cost = thread_time() - self._worked  # of the drawing before, its layout and its painting
-        wait = min(cost / SHARE, SLOWEST) - (monotonic() - self._drawn)
-        if self._worked and wait > 0.01:
-            self._timer = self.set_timer(wait, self._show_more)
+        pause = min(cost / SHARE, SLOWEST) - (monotonic() - self._drawn)
+        if self._worked and pause > 0.01:
+            self._timer = self._owner.set_timer(pause, self._show_more)
             return
         self._timer, self._drawn, self._worked = None, monotonic(), thread_time()
         if self._take():
-            self.lines_changed()
+            self._owner.entry_changed(self, news=True)
 
     def _take(self) -> bool:
-        """Take in what waits; return whether that changes what is seen."""
-        text = "".join(self._waiting)
-        self._waiting.clear()
-        self.entry.text += text
-        self._came += text
-        thought, answer, _thinking = reasoning.split(self._came)
-        new, self._answer = answer[len(self._answer) :], answer
-        return self._growing.add(new) or bool(thought and not answer)
+        """Take in what is pending; return whether that changes what is seen."""
+        thought = "".join(text for text, is_thought in self._pending if is_thought)
+        answer = "".join(text for text, is_thought in self._pending if not is_thought)
+        self._pending.clear()
+        self._thought += thought
+        self.text += thought + answer
+        return self._growing.add(answer) or bool(thought)
 
-    async def finish(self, message: ChatMessage) -> None:
-        """Show the answer as it is now kept: the same text, its state and its figures."""
+    def finish(self, message: Message) -> None:
+        """Show the answer as it is stored now: the same text, its state and its figures."""
         if self._timer is not None:
             self._timer.stop()
             self._timer = None
         self._take()
         self._growing.finish()
         self._finished = True
-        self.entry.message = message
-        self.entry.text = message.text
-        self.entry.pinned = False
-        same = self._growing.text == clean(reasoning.split(message.text).answer)
+        self.message, self.text = message, message.text
+        same = self._growing.text == clean(said(message)[1])
         self._blocks = self._growing.blocks if same else None
-        self.lines_changed()
+        self._owner.entry_changed(self, news=True)
 
 
-class Notice(EntryView):
-    """A word of the app's own: never part of the conversation, never in the prompt."""
+class NoticeEntry(Entry):
+    """Something the app itself says: never part of the conversation, never in the prompt."""
 
     BARS: ClassVar[Mapping[str, tuple[str, str, str]]] = {
         "warning": ("▌", "$warning", "ansi_yellow"),
         "error": ("▌", "$error", "ansi_red"),
     }
 
-    def __init__(self, entry: Entry) -> None:
-        super().__init__(entry)
-        self.bar = self.BARS.get(entry.kind, EntryView.bar)
+    def __init__(self, text: str, kind: str = "info") -> None:
+        super().__init__(text)
+        self.kind = kind
+        self.bar = self.BARS.get(kind, Entry.bar)
 
     def make_lines(self, width: int) -> list[Line]:
         """The text, behind a word where it matters."""
-        text = clean(self.entry.text).strip()
-        if self.entry.kind == "markdown":
+        text = clean(self.text).strip()
+        if self.kind == "markdown":
             return stack(whole(text), width)
-        word = {"warning": _("Note"), "error": _("Error")}.get(self.entry.kind)
-        style = {"warning": "$text-warning", "error": "$text-error"}.get(self.entry.kind, "$text-muted")
+        word = {"warning": _("Note"), "error": _("Error")}.get(self.kind)
+        style = {"warning": "$text-warning", "error": "$text-error"}.get(self.kind, "$text-muted")
         return wrap(Content.assemble((f"{word}  ", f"bold {style}") if word else "", (text, style)), width)
-
-
-def make_view(entry: Entry) -> EntryView:
-    """Return the widget for an entry."""
-    return Notice(entry) if entry.message is None else MessageView(entry)

@@ -6,18 +6,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from textual import on
+from textual import events, on
 from textual.binding import BindingType
 from textual.message import Message as TextualMessage
 from textual.reactive import var
 
 from glmtui.i18n import _
-from glmtui.reasoning import answer_of
 from glmtui.tui.bindings import bindings
-from glmtui.tui.transcript.column_view import ColumnView
-from glmtui.tui.transcript.entries import Entry
-from glmtui.tui.transcript.lines_view import LinesView
-from glmtui.tui.transcript.message import Action, AnswerView, EntryView, MessageView, make_view
+from glmtui.tui.transcript.column import Entry
+from glmtui.tui.transcript.message import (
+    ACTION,
+    FOLD,
+    Action,
+    AnswerEntry,
+    Contents,
+    MessageEntry,
+    NoticeEntry,
+    said,
+)
+from glmtui.tui.transcript.text_scroll import TextScroll
 
 if TYPE_CHECKING:
     from glmtui.chat.conversation import Message
@@ -27,7 +34,7 @@ Branches = Mapping[str, tuple[int, int]]
 """For messages that have other versions: which one this is (from 1), of how many."""
 
 
-class Transcript(ColumnView):
+class Transcript(TextScroll):
     """Messages and notices, oldest first. With the focus, keys choose a message and act on it."""
 
     DEFAULT_CSS = """
@@ -68,91 +75,95 @@ class Transcript(ColumnView):
             """The transcript, for `on`."""
             return self.transcript
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
-        super().__init__(make_view, id=id)
-        self._by_id: dict[str, Entry] = {}
+    def __init__(self, contents: Contents | None = None, *, id: str | None = None) -> None:  # noqa: A002
+        """Begin with an empty transcript; `contents` reads the attachments that are opened."""
+        super().__init__(id=id)
+        self.following = True
+        self._contents = contents
+        self._by_id: dict[str, MessageEntry] = {}
+        self._last: MessageEntry | None = None
         self._code_at: tuple[str, int] = ("", 0)
 
     # --- what the app asks for ---
 
-    async def show(self, messages: Sequence[Message], *, branches: Branches | None = None) -> None:
+    def show(self, messages: Sequence[Message], *, branches: Branches | None = None) -> None:
         """Replace everything by these messages and go to the end."""
-        entries = [_entry(message, branches) for message in messages]
         self.selected = None
-        self._by_id = {entry.message.id: entry for entry in entries if entry.message}
-        if entries:
-            entries[-1].last = True
-        await self.append_entries(entries, clear=True, follow=True)
+        self._by_id = {message.id: self._entry(message, branches) for message in messages}
+        self.clear_entries()
+        self._mark_last(messages)
+        self.append_entries(self._by_id.values(), follow=True)
 
-    async def show_changes(self, messages: Sequence[Message], *, branches: Branches | None = None) -> None:
+    def show_changes(self, messages: Sequence[Message], *, branches: Branches | None = None) -> None:
         """Show another branch of what is here: what both begin with stays, and so does what is read."""
         for message_id in self._by_id.keys() - {message.id for message in messages}:
-            await self.remove_message(message_id)
-        entries = [_entry(message, branches) for message in messages if message.id not in self._by_id]
-        for message in messages[: len(messages) - len(entries)]:
-            await self.replace(message, branches=branches)
-        self._by_id |= {entry.message.id: entry for entry in entries if entry.message}
-        await self.append_entries(entries, follow=self.following)
-        self._no_longer_last()
-        if messages:
-            self._set_last(self._by_id[messages[-1].id], True)
+            self.remove_message(message_id)
+        new = {
+            message.id: self._entry(message, branches)
+            for message in messages
+            if message.id not in self._by_id
+        }
+        for message in messages[: len(messages) - len(new)]:
+            self.replace(message, branches=branches)
+        self._by_id |= new
+        self._mark_last(messages)
+        if new:
+            self.append_entries(new.values(), follow=self.following)
 
-    async def add(self, message: Message, *, branches: Branches | None = None) -> MessageView:
+    def add(self, message: Message, *, branches: Branches | None = None) -> None:
         """Add a message at the end and go there."""
-        entry = self._by_id[message.id] = self._new_last(message, branches)
-        await self.append_entries([entry], follow=True)
-        assert isinstance(entry.view, MessageView)
-        return entry.view
+        self._append(self._entry(message, branches), follow=True)
 
-    async def begin_answer(self, message: Message, *, branches: Branches | None = None) -> AnswerView:
-        """Add an answer that is about to be written, or go on with the one that has this id."""
-        await self.remove_message(message.id)
-        entry = self._by_id[message.id] = self._new_last(message, branches)
-        entry.pinned = True
-        entry.view = view = AnswerView(entry)
-        await self.append_entries([entry], follow=self.following)
-        return view
-
-    def _new_last(self, message: Message, branches: Branches | None) -> Entry:
-        self._no_longer_last()
-        entry = _entry(message, branches)
-        entry.last = True
+    def begin_answer(self, message: Message, *, branches: Branches | None = None) -> AnswerEntry:
+        """Add an answer that is about to be written, or continue the one that has this id."""
+        self.remove_message(message.id)
+        entry = AnswerEntry(message, self, (branches or {}).get(message.id, (1, 1)), self._contents)
+        self._append(entry, follow=self.following)
         return entry
 
-    def _no_longer_last(self) -> None:
-        if entry := next((entry for entry in reversed(self.column.entries) if entry.last), None):
-            self._set_last(entry, False)
-
-    def _set_last(self, entry: Entry, last: bool) -> None:
-        entry.last = last
-        if isinstance(entry.view, MessageView):
-            entry.view.lines_changed()
-
-    async def replace(self, message: Message, *, branches: Branches | None = None) -> None:
+    def replace(self, message: Message, *, branches: Branches | None = None) -> None:
         """Show another state of a message that is here."""
-        entry = self._by_id.get(message.id)
-        if entry is None:
-            return
-        changed = message.text != entry.text
-        entry.message, entry.text = message, message.text
-        entry.branch = (branches or {}).get(message.id, (1, 1))
-        if isinstance(entry.view, MessageView):
-            entry.view.show_message(changed)
+        if entry := self._by_id.get(message.id):
+            entry.show(message, (branches or {}).get(message.id, (1, 1)))
+            self.entry_changed(entry)
 
-    async def remove_message(self, message_id: str) -> None:
+    def remove_message(self, message_id: str) -> None:
         """Take a message out."""
         if entry := self._by_id.pop(message_id, None):
             if self.selected == message_id:
                 self.selected = None
-            await self.remove_entry(entry)
+            self.remove_entry(entry)
 
-    async def notice(self, text: str, kind: NoticeKind = "info") -> None:
+    def notice(self, text: str, kind: NoticeKind = "info") -> None:
         """Add a line of the app's own and go there."""
-        await self.append_entries([Entry(text, kind=kind)], follow=True)
+        self.append_entries([NoticeEntry(text, kind)], follow=True)
 
-    async def notice_markdown(self, text: str) -> None:
+    def notice_markdown(self, text: str) -> None:
         """Add a longer text of the app's own, such as the help, and go there."""
-        await self.append_entries([Entry(text, kind="markdown")], follow=True)
+        self.append_entries([NoticeEntry(text, "markdown")], follow=True)
+
+    def _entry(self, message: Message, branches: Branches | None) -> MessageEntry:
+        return MessageEntry(message, (branches or {}).get(message.id, (1, 1)), self._contents)
+
+    def _append(self, entry: MessageEntry, *, follow: bool) -> None:
+        self._by_id[entry.message.id] = entry
+        self._mark_last([entry.message])
+        self.append_entries([entry], follow=follow)
+
+    def _mark_last(self, messages: Sequence[Message]) -> None:
+        """Only the last message offers to continue it."""
+        last = self._by_id[messages[-1].id] if messages else None
+        for entry in (self._last, last):
+            if entry and entry.last != (entry is last):
+                entry.last = entry is last
+                self.entry_changed(entry)
+        self._last = last
+
+    def on_mount(self) -> None:
+        """Draw what came before."""
+        self.update()
+        if isinstance(self._last, AnswerEntry):
+            self._last.schedule()
 
     def go_to(self, message_id: str) -> bool:
         """Choose a message and bring its top into view; False if it is not here."""
@@ -166,14 +177,17 @@ class Transcript(ColumnView):
     # --- choosing ---
 
     def watch_selected(self, old: str | None, new: str | None) -> None:
-        """Mark what is chosen."""
+        """Mark the chosen message."""
         for message_id in (old, new):
             if message_id and (entry := self._by_id.get(message_id)):
                 self._mark(entry)
 
-    def _mark(self, entry: Entry) -> None:
-        if isinstance(entry.view, MessageView) and entry.message:
-            entry.view.choose(self.has_focus and entry.message.id == self.selected)
+    def _mark(self, entry: MessageEntry) -> None:
+        chosen = self.has_focus and entry.message.id == self.selected
+        if chosen != entry.chosen:
+            entry.chosen = chosen
+            self.entry_changed(entry)
+            self.refresh()  # the bar beside every line
 
     def watch_has_focus(self, has_focus: bool) -> None:
         """Choose the last message in view, unless one is chosen; it is marked while keys act on it."""
@@ -184,17 +198,13 @@ class Transcript(ColumnView):
             self._mark(entry)
 
     def _choose_last_seen(self) -> None:
-        seen = self.column.entries[: self.column.at(self.scroll_y + self.view_height - 1) + 1]
-        self.selected = next((entry.message.id for entry in reversed(seen) if entry.message), None)
+        self.selected = self._last_before(self.column.at(self.scroll_y + self.view_height - 1))
 
-    def view_made(self, view: EntryView) -> None:
-        """A view came back; it may be the chosen one's."""
-        self._mark(view.entry)
-
-    @on(MessageView.Clicked)
-    def _message_clicked(self, event: MessageView.Clicked) -> None:
-        event.stop()
-        self.selected = event.message_id
+    def _last_before(self, index: int | None = None) -> str | None:
+        """Return the id of the last message up to an index of the column, or of all."""
+        before = self.column.entries[: None if index is None else index + 1]
+        entries = (entry for entry in reversed(before) if isinstance(entry, MessageEntry))
+        return next((entry.message.id for entry in entries), None)
 
     def action_choose(self, by: int) -> None:
         """Choose the message before or after; in one longer than the view, scroll through it first."""
@@ -206,16 +216,15 @@ class Transcript(ColumnView):
             return
         column = self.column.entries
         index = entry.index + by
-        while 0 <= index < len(column) and column[index].message is None:
+        while 0 <= index < len(column):
+            if isinstance(found := column[index], MessageEntry):
+                self.selected = found.message.id
+                self.column.measure(found)
+                self._bring_into_view(found, by)
+                return
             index += by
-        if not 0 <= index < len(column):
-            if by > 0:
-                self.follow()
-            return
-        message = column[index].message
-        assert message is not None
-        self.selected = message.id
-        self._bring_into_view(column[index], by)
+        if by > 0:
+            self.follow()
 
     def _scroll_within(self, entry: Entry, by: int) -> bool:
         top = self.column.tops[entry.index]
@@ -244,31 +253,29 @@ class Transcript(ColumnView):
 
     def action_first(self) -> None:
         """Go to the first message."""
-        first = next((entry for entry in self.column if entry.message), None)
-        if first and first.message:
-            self.selected = first.message.id
+        if first := next(iter(self._by_id), None):
+            self.selected = first
             self.go_to_entry(self.column.entries[0])
 
     def action_last(self) -> None:
         """Go to the end and stay there."""
-        last = next((entry for entry in reversed(self.column.entries) if entry.message), None)
-        self.selected = last.message.id if last and last.message else None
+        self.selected = self._last_before()
         self.follow()
 
     def action_act(self, action: Action) -> None:
         """Ask the app to do something with the chosen message, or the last one."""
         if (message_id := self._acted_on()) is None:
             return
-        view = self._by_id[message_id].view
+        entry = self._by_id[message_id]
         if action == "unfold":
-            if isinstance(view, MessageView):
-                view.unfold()
+            entry.unfold()
+            self.entry_changed(entry)
             return
         text = self.screen.get_selected_text() or "" if action in ("copy", "quote") else ""
         if action == "copy_code":
             from glmtui.text.markdown import code_blocks
 
-            blocks = code_blocks(answer_of(self._by_id[message_id].text))
+            blocks = code_blocks(said(entry.message)[1])
             if not blocks:
                 self.notify(_("There is no code block in this message."), markup=False)
                 return
@@ -278,8 +285,7 @@ class Transcript(ColumnView):
         self.post_message(self.MessageAction(self, message_id, action, text))
 
     def _acted_on(self) -> str | None:
-        messages = (entry.message.id for entry in reversed(self.column.entries) if entry.message)
-        message_id = self.selected or next(messages, None)
+        message_id = self.selected or self._last_before()
         return message_id if message_id in self._by_id else None
 
     def action_links(self) -> None:
@@ -292,23 +298,27 @@ class Transcript(ColumnView):
             else:
                 self.notify(_("There is no link in this message."), markup=False)
 
-    @on(MessageView.ActionClicked)
-    def _action_clicked(self, event: MessageView.ActionClicked) -> None:
-        event.stop()
-        self.selected = event.message_id
-        self.action_act(event.action)
+    def entry_clicked(self, entry: Entry, y: int, event: events.Click) -> None:
+        """Choose the message; do what stands under the mouse."""
+        if isinstance(entry, MessageEntry):
+            self.selected = entry.message.id
+            meta = event.style.meta
+            if action := meta.get(ACTION):
+                self.action_act(action)
+                return
+            if (number := meta.get(FOLD)) is not None:
+                entry.unfold(number)
+                self.entry_changed(entry)
+                return
+        super().entry_clicked(entry, y, event)
 
-    @on(LinesView.LinkClicked)
-    def _link_clicked(self, event: LinesView.LinkClicked) -> None:
+    @on(TextScroll.LinkClicked)
+    def _link_clicked(self, event: TextScroll.LinkClicked) -> None:
         event.stop()
         self.post_message(self.LinkWanted(self, [event.href]))
 
-    @on(LinesView.CodeClicked)
-    def _code_clicked(self, event: LinesView.CodeClicked) -> None:
+    @on(TextScroll.CodeClicked)
+    def _code_clicked(self, event: TextScroll.CodeClicked) -> None:
         event.stop()
-        if isinstance(event.view, MessageView):
-            self.post_message(self.MessageAction(self, event.view.message.id, "copy_code", event.code))
-
-
-def _entry(message: Message, branches: Branches | None) -> Entry:
-    return Entry(message.text, message, branch=(branches or {}).get(message.id, (1, 1)))
+        if isinstance(event.entry, MessageEntry):
+            self.post_message(self.MessageAction(self, event.entry.message.id, "copy_code", event.code))

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from glmtui.session.own_settings import own
 from tui.app_support import ScriptedEngine, running, saved, send, settled, visible_text, wait_until
 
 from glmtui.protocol.sampling import Sampling
-from glmtui.session.own_settings import own
 from glmtui.settings.settings import SCHEMA, Settings, Value
 from glmtui.tui.screens.keys import KeysScreen
 from glmtui.tui.screens.presets import PresetScreen

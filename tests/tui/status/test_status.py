@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from glmtui.session.model_link import ChatStatus, ModelLink
 from scripted_engine import NANO, ScriptedEngine
 from tui.app_support import running, visible_text, wait_until
 
 from glmtui.engine.usage import Usage
 from glmtui.protocol.events import LoadProgress
 from glmtui.protocol.requests import Request
-from glmtui.session.model_link import ChatStatus, ModelLink
 from glmtui.tui.status.line import StatusLine
 
 

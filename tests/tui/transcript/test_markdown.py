@@ -10,20 +10,20 @@ from textual import events
 from textual.pilot import Pilot
 from tui_helpers import Host, screen_lines, screen_text, wait_until
 
-from glmtui.tui.transcript.lines_view import LinesView, TextScroll
-from glmtui.tui.transcript.markdown import ChatMarkdown
+from glmtui.tui.transcript.text_scroll import MarkdownEntry, MarkdownScroll, TextScroll
 
 
 @pytest_asyncio.fixture
 async def pilot() -> AsyncIterator[Pilot[None]]:
-    keep = (LinesView.LinkClicked, LinesView.CodeClicked)
-    async with Host(TextScroll(ChatMarkdown()), keep=keep).run_test(size=(60, 20)) as pilot:
+    keep = (TextScroll.LinkClicked, TextScroll.CodeClicked)
+    async with Host(MarkdownScroll(), keep=keep).run_test(size=(60, 20)) as pilot:
         yield pilot
 
 
-async def show(pilot: Pilot[None], text: str) -> ChatMarkdown:
-    widget = pilot.app.query_one(ChatMarkdown)
-    widget.update(text)
+async def show(pilot: Pilot[None], text: str) -> MarkdownScroll:
+    widget = pilot.app.query_one(MarkdownScroll)
+    widget.clear_entries()
+    widget.append_entries([MarkdownEntry(text)], follow=False)
     await wait_until(pilot, lambda: screen_text(pilot.app).strip())
     await pilot.pause()
     return widget
@@ -91,10 +91,10 @@ async def test_a_theme_is_followed(pilot: Pilot[None]) -> None:
     await wait_until(pilot, lambda: not colours() & dark)
 
 
-async def test_only_lines_that_changed_are_made_again(pilot: Pilot[None]) -> None:
-    widget = await show(pilot, "一\n\n二")
-    before = widget.lines_at(60)
+async def test_a_text_is_the_same_after_other_widths(pilot: Pilot[None]) -> None:
+    await show(pilot, "一\n\n二" * 30)
+    before = screen_lines(pilot.app)
     for width in (30, 60):
         await pilot.resize_terminal(width, 20)
         await pilot.pause()
-    assert [line.content.plain for line in widget.lines_at(60)] == [line.content.plain for line in before]
+    assert screen_lines(pilot.app) == before

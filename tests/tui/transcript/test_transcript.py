@@ -13,8 +13,8 @@ from tui_helpers import NOON, Host, dialogue, screen_lines, screen_text, wait_un
 
 from glmtui.chat.conversation import Message
 from glmtui.tui.composer.composer import Composer
-from glmtui.tui.transcript.entries import Column, Entry
-from glmtui.tui.transcript.message import EntryView, MessageView, figures, show_time
+from glmtui.tui.transcript.column import Column, Entry
+from glmtui.tui.transcript.message import MessageEntry, figures, show_time
 from glmtui.tui.transcript.transcript import Transcript
 
 LONG = "\n\n".join(f"段落 {number}" for number in range(30))
@@ -26,18 +26,17 @@ async def running(messages: list[Message] | None = None, *, height: int = 24) ->
     transcript = Transcript()
     keep = (Transcript.BelowChanged, Transcript.MessageAction, Transcript.LinkWanted)
     async with Host(transcript, Composer(), keep=keep).run_test(size=(80, height)) as pilot:
-        await transcript.show(messages or [])
+        transcript.show(messages or [])
         await settled(pilot, transcript)
         yield pilot, transcript
 
 
 async def settled(pilot: Pilot[None], transcript: Transcript) -> None:
-    """Wait until all that is in view is mounted and laid out."""
+    """Wait until all that is in view is measured and drawn."""
 
     def ready() -> bool:
-        near = transcript.column.near(transcript.scroll_y, transcript.view_height, 0)
-        views = [transcript.column.entries[index].view for index in near]
-        return not transcript._asked and all(view is not None and view.region.height for view in views)
+        near = transcript.column.near(transcript.scroll_y, transcript.view_height)
+        return all(transcript.column.entries[index].measured for index in near)
 
     await pilot.pause()
     await wait_until(pilot, ready)
@@ -47,6 +46,13 @@ async def settled(pilot: Pilot[None], transcript: Transcript) -> None:
 def text_lines(pilot: Pilot[None]) -> list[str]:
     """The lines of the screen without the scrollbar."""
     return [line.rstrip(" ▁▂▃▄▅▆▇█") for line in screen_lines(pilot.app)]
+
+
+def chosen(transcript: Transcript) -> list[str]:
+    """The ids of the messages that are marked as chosen."""
+    return [
+        entry.message.id for entry in transcript.column if isinstance(entry, MessageEntry) and entry.chosen
+    ]
 
 
 def kept(pilot: Pilot[None], kind: type) -> list[object]:
@@ -94,7 +100,7 @@ def test_times_have_a_date_when_it_is_not_today() -> None:
 async def test_versions_are_counted() -> None:
     messages = dialogue(2)
     async with running() as (pilot, transcript):
-        await transcript.show(messages, branches={"m1": (2, 3)})
+        transcript.show(messages, branches={"m1": (2, 3)})
         await settled(pilot, transcript)
         assert "version 2 of 3" in screen_text(pilot.app)
 
@@ -109,16 +115,17 @@ async def test_what_people_wrote_is_shown_as_they_wrote_it() -> None:
 # --- a long conversation ---
 
 
-async def test_only_what_is_near_the_view_is_mounted() -> None:
+async def test_only_what_is_near_the_view_is_laid_out() -> None:
     async with running(dialogue(3000)) as (pilot, transcript):
         assert "message number 2999" in screen_text(pilot.app)
-        assert len(transcript.query(MessageView)) < 40
+        assert sum(entry.measured for entry in transcript.column) < 40
         for share in (0.5, 0.25, 0.9, 0.0, 1.0):
             transcript.scroll_to(y=transcript.max_scroll_y * share, animate=False, immediate=True)
             await settled(pilot, transcript)
             expected = transcript.column.at(transcript.scroll_y + 2)
             assert f"message number {expected}" in screen_text(pilot.app)
-            assert len(transcript.query(MessageView)) < 60
+            assert sum(entry._lines is not None for entry in transcript.column) < 80
+        assert sum(entry.measured for entry in transcript.column) < 200
 
 
 async def test_scrolling_up_page_by_page_shows_every_message() -> None:
@@ -151,14 +158,14 @@ async def test_resizing_keeps_the_place() -> None:
 
 async def test_show_replaces_everything() -> None:
     async with running(dialogue(50)) as (pilot, transcript):
-        await transcript.show([Message.of("x", None, "user", "only this", NOON)])
+        transcript.show([Message.of("x", None, "user", "only this", NOON)])
         await settled(pilot, transcript)
         assert "only this" in screen_text(pilot.app)
         assert "message number" not in screen_text(pilot.app)
-        await transcript.show([])
+        transcript.show([])
         await pilot.pause()
         assert "only this" not in screen_text(pilot.app)
-        assert not transcript.query(EntryView)
+        assert not len(transcript.column)
 
 
 # --- following the end ---
@@ -166,7 +173,7 @@ async def test_show_replaces_everything() -> None:
 
 async def test_it_follows_the_end_until_one_scrolls_up_and_again_at_the_end() -> None:
     async with running(dialogue(20)) as (pilot, transcript):
-        view = await transcript.begin_answer(Message.of("a", None, "assistant", "", NOON, state="partial"))
+        view = transcript.begin_answer(Message.of("a", None, "assistant", "", NOON, state="partial"))
         for number in range(30):
             view.append(f"第 {number} 行\n\n")
         await wait_until(pilot, lambda: "第 28 行" in screen_text(pilot.app))
@@ -216,9 +223,9 @@ async def test_a_click_on_the_mark_goes_to_the_end() -> None:
     async with running(dialogue(40)) as (pilot, transcript):
         transcript.scroll_to(y=0, animate=False, immediate=True)
         await settled(pilot, transcript)
-        await transcript.begin_answer(Message.of("a", None, "assistant", "", NOON))
-        await wait_until(pilot, lambda: transcript.mark.has_class("-on") and transcript.mark.region.height)
-        await pilot.click(transcript.mark)
+        transcript.begin_answer(Message.of("a", None, "assistant", "", NOON))
+        await wait_until(pilot, lambda: "↓ new text below" in screen_text(pilot.app))
+        await pilot.click(transcript, offset=(40, transcript.view_height - 1))
         await wait_until(pilot, lambda: transcript.following and not transcript.below)
 
 
@@ -228,13 +235,13 @@ async def test_a_click_on_the_mark_goes_to_the_end() -> None:
 async def test_an_answer_grows_and_finishes() -> None:
     async with running(dialogue(1)) as (pilot, transcript):
         started = Message.of("a", "m0", "assistant", "", NOON, state="partial")
-        view = await transcript.begin_answer(started)
+        view = transcript.begin_answer(started)
         for piece in ["1. **一", "**\n2", ". 二"]:
             view.append(piece)
         await wait_until(pilot, lambda: "2. 二" in screen_text(pilot.app))
         assert "not finished" not in screen_text(pilot.app)
         done = replace(started, text="1. **一**\n2. 二", state="stopped", meta={"tokens": 1})
-        await view.finish(done)
+        view.finish(done)
         await wait_until(pilot, lambda: "1 token · stopped" in screen_text(pilot.app))
         assert "一" in screen_text(pilot.app)
 
@@ -242,9 +249,9 @@ async def test_an_answer_grows_and_finishes() -> None:
 async def test_finishing_shows_the_kept_text_where_the_stream_was_another() -> None:
     async with running(dialogue(1)) as (pilot, transcript):
         started = Message.of("a", "m0", "assistant", "", NOON, state="partial")
-        view = await transcript.begin_answer(started)
+        view = transcript.begin_answer(started)
         view.append("half of")
-        await view.finish(replace(started, text="all of it", state="done"))
+        view.finish(replace(started, text="all of it", state="done"))
         await wait_until(pilot, lambda: "all of it" in screen_text(pilot.app))
         assert "half of" not in screen_text(pilot.app)
 
@@ -252,9 +259,9 @@ async def test_finishing_shows_the_kept_text_where_the_stream_was_another() -> N
 async def test_continuing_an_answer_goes_on_in_its_place() -> None:
     messages = [*dialogue(1), Message.of("a", "m0", "assistant", "```py\nx = 1\n", NOON, state="stopped")]
     async with running(messages) as (pilot, transcript):
-        view = await transcript.begin_answer(replace(messages[1], state="partial"))
+        view = transcript.begin_answer(replace(messages[1], state="partial"))
         view.append("y = 2\n```\n后面")
-        await view.finish(replace(messages[1], text="```py\nx = 1\ny = 2\n```\n后面", state="done"))
+        view.finish(replace(messages[1], text="```py\nx = 1\ny = 2\n```\n后面", state="done"))
         await settled(pilot, transcript)
         text = screen_text(pilot.app)
         assert text.count("x = 1") == 1
@@ -266,10 +273,10 @@ async def test_continuing_an_answer_goes_on_in_its_place() -> None:
 async def test_an_answer_may_end_after_another_conversation_was_opened() -> None:
     async with running(dialogue(1)) as (pilot, transcript):
         started = Message.of("a", "m0", "assistant", "", NOON, state="partial")
-        view = await transcript.begin_answer(started)
-        await transcript.show(dialogue(1, text=lambda _number: "another"))
+        view = transcript.begin_answer(started)
+        transcript.show(dialogue(1, text=lambda _number: "another"))
         view.append("late")
-        await view.finish(replace(started, text="late"))
+        view.finish(replace(started, text="late"))
         await pilot.pause()
         assert "late" not in screen_text(pilot.app)
         assert "another" in screen_text(pilot.app)
@@ -278,8 +285,8 @@ async def test_an_answer_may_end_after_another_conversation_was_opened() -> None
 async def test_replacing_and_removing_messages() -> None:
     messages = dialogue(4)
     async with running(messages) as (pilot, transcript):
-        await transcript.replace(replace(messages[2], text="changed"), branches={"m2": (1, 2)})
-        await transcript.remove_message("m1")
+        transcript.replace(replace(messages[2], text="changed"), branches={"m2": (1, 2)})
+        transcript.remove_message("m1")
         await settled(pilot, transcript)
         text = screen_text(pilot.app)
         assert "changed" in text
@@ -290,10 +297,10 @@ async def test_replacing_and_removing_messages() -> None:
 
 async def test_notices_are_the_apps_own() -> None:
     async with running(dialogue(2)) as (pilot, transcript):
-        await transcript.notice("loaded [x]")
-        await transcript.notice("no such folder", "error")
-        await transcript.notice("left out", "warning")
-        await transcript.notice_markdown("## Help\n\n- `/help`")
+        transcript.notice("loaded [x]")
+        transcript.notice("no such folder", "error")
+        transcript.notice("left out", "warning")
+        transcript.notice_markdown("## Help\n\n- `/help`")
         await settled(pilot, transcript)
         text = screen_text(pilot.app)
         assert "loaded [x]" in text
@@ -314,7 +321,7 @@ async def test_keys_choose_messages_and_ask_for_actions() -> None:
         await pilot.press("k")
         await pilot.press("k")
         assert transcript.selected == "m3"
-        assert [view.message.id for view in transcript.query(MessageView) if view.chosen] == ["m3"]
+        assert chosen(transcript) == ["m3"]
         await pilot.press("y", "e", "r", "o", "q", "d", "left_square_bracket", "right_square_bracket")
         await pilot.pause()
         actions = [(event.message_id, event.action) for event in kept(pilot, Transcript.MessageAction)]
@@ -335,7 +342,7 @@ async def test_keys_choose_messages_and_ask_for_actions() -> None:
         assert transcript.selected == "m1"
         pilot.app.query_one(Composer).focus()
         await pilot.pause()
-        assert not [view for view in transcript.query(MessageView) if view.chosen]
+        assert not chosen(transcript)
 
 
 async def test_code_blocks_are_copied_one_after_the_other() -> None:
@@ -389,29 +396,14 @@ async def test_a_clicked_link_is_asked_about() -> None:
         assert [event.links for event in kept(pilot, Transcript.LinkWanted)] == [["https://a.b/c"]]
 
 
-async def test_focus_does_not_restyle_the_messages(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with running(dialogue(40)) as (pilot, transcript):
-        styled: list[object] = []
-        apply = pilot.app.stylesheet.apply
-        monkeypatch.setattr(
-            pilot.app.stylesheet,
-            "apply",
-            lambda node, **options: (styled.append(node), apply(node, **options)),
-        )
-        transcript.focus()
-        await pilot.pause()
-        assert transcript in styled
-        assert len([node for node in styled if isinstance(node, EntryView)]) <= 1
-
-
 async def test_a_theme_reaches_every_message() -> None:
     async with running(dialogue(2)) as (pilot, transcript):
         pilot.app.theme = "textual-dark"
         await pilot.pause()
 
         def colours() -> list[object]:
-            strips = [view.render_lines(view.size.region) for view in transcript.query(MessageView)]
-            return [segment.style for lines in strips for line in lines for segment in line]
+            lines = transcript.render_lines(transcript.size.region)
+            return [segment.style for line in lines for segment in line]
 
         dark = colours()
         pilot.app.theme = "textual-light"
@@ -468,7 +460,7 @@ async def test_a_thought_is_folded_and_opens_by_key() -> None:
 
 async def test_a_thought_opens_by_a_click() -> None:
     async with running(thoughtful(THOUGHT)) as (pilot, _transcript):
-        await pilot.click(pilot.app.query(MessageView).last(), offset=(5, 1))
+        await pilot.click(Transcript, offset=(5, 4))
         await wait_until(pilot, lambda: "Then that." in screen_text(pilot.app))
 
 
@@ -480,15 +472,15 @@ async def test_an_answer_without_a_thought_has_no_fold() -> None:
 async def test_a_thought_and_an_answer_stream_into_their_places() -> None:
     question, answer = thoughtful("")
     async with running([question]) as (pilot, transcript):
-        handle = await transcript.begin_answer(answer)
-        for piece in ("<th", "ink>\nFirst this.", "\nThen", " that.\n</thi"):
-            handle.append(piece)
+        handle = transcript.begin_answer(answer)
+        for piece in ("First this.", "\nThen", " that."):
+            handle.append(piece, thought=True)
         await wait_until(pilot, lambda: "▸ Thinking · 2 lines" in screen_text(pilot.app))
         assert "First" not in screen_text(pilot.app)
-        for piece in ("nk>\n\nThe ", "**answer**."):
+        for piece in ("The ", "**answer**."):
             handle.append(piece)
         await wait_until(pilot, lambda: "The answer." in screen_text(pilot.app))
-        await handle.finish(replace(answer, text=THOUGHT))
+        handle.finish(replace(answer, text=THOUGHT))
         await settled(pilot, transcript)
         assert "▸ Thought · 2 lines" in screen_text(pilot.app)
         assert screen_text(pilot.app).count("The answer.") == 1
