@@ -21,7 +21,7 @@ class Round:
 
     number: int
     prompt: int
-    """Tokens of the whole conversation up to and with the question."""
+    """Tokens of the conversation up to and with the question."""
     read: int
     """Tokens of these that had to be read: the others' keys and values were kept."""
     seconds: list[float]
