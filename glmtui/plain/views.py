@@ -182,4 +182,4 @@ def role_words(message: Message) -> str:
     """Return who speaks: a person in words, a model by its name."""
     if message.role == "assistant":
         return str(message.meta.get("model") or "ChatGLM")
-    return _("You") if message.role == "user" else _("System")
+    return {"user": _("You"), "tool": _("Tool")}.get(message.role, _("System"))

@@ -39,7 +39,7 @@ Action = Literal[
     "next_branch",
 ]
 """What can be done with a message."""
-ROLES = {"user": N_("You"), "assistant": "ChatGLM", "system": N_("System")}
+ROLES = {"user": N_("You"), "assistant": "ChatGLM", "system": N_("System"), "tool": N_("Tool")}
 STATES = {
     "partial": N_("not finished"),
     "stopped": N_("stopped"),
