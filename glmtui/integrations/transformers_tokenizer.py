@@ -166,9 +166,7 @@ class ChatGLMTokenizer(_Base):  # type: ignore[misc]
         return encoded if return_dict else encoded["input_ids"]
 
     def _write(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> list[int]:
-        turns = [
-            ChatMessage.of(each["role"], str(each["content"])) for each in messages
-        ]
+        turns = [ChatMessage.of(each["role"], str(each["content"])) for each in messages]
         if tools:
             system = "\n".join(turn.text for turn in turns if turn.role == "system")
             turns = [*self.format.offer(tools, system), *(turn for turn in turns if turn.role != "system")]
