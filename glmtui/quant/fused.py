@@ -42,7 +42,7 @@ class FusedRotaryEmbedding(RotaryEmbedding):
     """Rotation in one pass: else half a dozen tensors for every layer and token."""
 
     def forward(self, x: Tensor, rotary: Rotary) -> Tensor:
-        """See `RotaryEmbedding.forward`; `x` is ``[batch, n, heads, head_dim]`` or has a 2 before the last."""
+        """See `RotaryEmbedding.forward`: ``[batch, n, heads, head_dim]``, or with a 2 before the last."""
         cos, sin = rotary
         kernels = _kernels(x)
         fits = x.dtype == cos.dtype and cos.is_contiguous() and sin.is_contiguous()
