@@ -40,7 +40,6 @@ class PrefixEncoder(nn.Module):
         rows: Tensor = table(torch.arange(table.num_embeddings, device=device))
         return rows if self.trans is None else self.trans(rows)
 
-    @torch.inference_mode()
     def keys_values(self, num_layers: int, heads: int, head_dim: int, dtype: torch.dtype) -> Tensor:
         """Return the prefix as a cache holds it: ``[num_layers, 2, heads, rows, head_dim]``."""
         rows: Tensor = self().to(dtype).view(-1, num_layers, 2, heads, head_dim)
