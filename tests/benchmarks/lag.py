@@ -22,8 +22,9 @@ from scripted_engine import NANO, ScriptedEngine
 from textual import events
 from tui.app_support import wait_until
 
+from glmtui.protocol.engine import Stream
 from glmtui.protocol.events import Done, Started, Stats, Tokens
-from glmtui.protocol.requests import Generate, Request
+from glmtui.protocol.requests import Generate
 from glmtui.session.options import AppOptions
 from glmtui.tui.app import GlmTui
 
@@ -37,7 +38,7 @@ CODE = "\n".join(f"value_{number} = compute(scale={number})" for number in range
 ANSWER = f"{LIST}\n\n```python\n{CODE}\n```\n\n"
 
 
-class StreamingWorker(ScriptedEngine):
+class StreamingEngine(ScriptedEngine):
     """Sends two characters at a time, as a model does."""
 
     def __init__(self, speed: float) -> None:
@@ -45,23 +46,18 @@ class StreamingWorker(ScriptedEngine):
         self.speed = speed
         self.sent = 0
 
-    def submit(self, request: Request) -> None:
-        if isinstance(request, Generate):
-            threading.Thread(target=self._stream, args=(request,), daemon=True).start()
-        else:
-            super().submit(request)
+    def answer(self, request: Generate, stream: Stream) -> None:
+        threading.Thread(target=self._stream, args=(stream,), daemon=True).start()
 
-    def _stream(self, request: Generate) -> None:
-        self.events.put(Started(request.request_id, 100, NANO.max_length, 0))
-        begin, text = time.perf_counter(), ""
+    def _stream(self, stream: Stream) -> None:
+        stream.put(Started(100, NANO.max_length, 0))
+        begin = time.perf_counter()
         while (now := time.perf_counter() - begin) < SECONDS:
             while self.sent < now * self.speed:
-                piece = ANSWER[2 * self.sent % len(ANSWER) :][:2]
-                text += piece
+                stream.put(Tokens(ANSWER[2 * self.sent % len(ANSWER) :][:2], 1))
                 self.sent += 1
-                self.events.put(Tokens(request.request_id, piece, 1))
             time.sleep(0.005)
-        self.events.put(Done(request.request_id, Stats(100, self.sent, 0.1, SECONDS), "stop", text))
+        stream.put(Done(Stats(100, self.sent, 0.1, SECONDS), "stop"))
 
 
 def percentiles(name: str, seconds: list[float]) -> None:
@@ -103,15 +99,13 @@ async def sample(app: GlmTui, seconds: float, name: str = "") -> None:
 
 async def measure(messages: int, speed: float) -> None:
     """Stream into a conversation of `messages` messages."""
-    engine = StreamingWorker(speed)
+    engine = StreamingEngine(speed)
     app = GlmTui(AppOptions(), engine=engine)
     for number in range(messages // 2):
         _fill(app, number)
     async with app.run_test(size=(120, 36)) as pilot:
         await wait_until(pilot, lambda: app.session.state.activity == "ready")
-        await app.session.attach()
-        await pilot.pause()
-        await app.session.submit("请列出要点")
+        await app.session.send("请列出要点")
         cpu = time.process_time()
         print(f"{messages} messages, load average {os.getloadavg()[0]:.1f}")
         await sample(app, SECONDS - 1)
