@@ -22,7 +22,7 @@ from glmtui.atomic import write_atomically
 from glmtui.chat.files import TRASH
 from glmtui.chat.locking import locked
 from glmtui.chat.parts import is_digest
-from glmtui.errors import BadFileError, BadValueError, NotFoundError, UserError
+from glmtui.errors import BadFileError, BadValueError, NotFoundError, StorageError, UserError
 from glmtui.protocol.messages import Attachment, Image
 from glmtui.protocol.phrases import _
 
@@ -70,7 +70,7 @@ class Attachments:
                 else:
                     write_atomically(path, data)
         except OSError as error:
-            raise UserError(
+            raise StorageError(
                 _(
                     "The attachment could not be saved in {path}: {error}. Make room or allow writing there."
                 ).format(path=self.folder, error=error.strerror or error)

@@ -13,7 +13,7 @@ from glmtui.chat.conversation import Conversation, Message
 from glmtui.chat.files import slug
 from glmtui.chat.import_ import FORMAT_NAME, import_file
 from glmtui.chat.parts import encode_parts
-from glmtui.errors import UserError
+from glmtui.errors import BadValueError
 from glmtui.i18n import _
 from glmtui.protocol import phrases
 from glmtui.protocol.messages import (
@@ -45,7 +45,7 @@ def known(name: str) -> Format:
     given = name.strip().lower().removeprefix(".")
     found = _OTHER_NAMES.get(given, given)
     if found not in FORMATS:
-        raise UserError(
+        raise BadValueError(
             phrases._("{name} is not a format to export to; there are: {known}.").format(
                 name=name, known=phrases.listing(FORMATS)
             )

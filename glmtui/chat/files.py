@@ -25,7 +25,7 @@ from typing import Any
 from glmtui import paths
 from glmtui.atomic import sync_directory
 from glmtui.chat.locking import locked
-from glmtui.errors import UserError
+from glmtui.errors import BadFileError, NotFoundError, StorageError, UserError
 from glmtui.protocol.phrases import _
 
 Record = dict[str, Any]
@@ -105,24 +105,24 @@ class ConversationFile:
         """
         path = self._current_path()
         if path is None:
-            raise UserError(_("There is no conversation file {path}.").format(path=self.path))
+            raise NotFoundError(_("There is no conversation file {path}.").format(path=self.path))
         try:
             with path.open("rb") as file:
                 status = os.fstat(file.fileno())  # before reading: what comes in between is noticed later
                 data = file.read()
         except OSError as error:
-            raise UserError(
+            raise BadFileError(
                 _("The conversation {path} cannot be read: {error}.").format(path=path, error=error.strerror)
             ) from error
         if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise UserError(
+            raise BadFileError(
                 _("{path} is UTF-16 text. Save it as UTF-8 in your editor and open it again.").format(
                     path=path
                 )
             )
         contents = parse(data)
         if not _is_conversation(data, contents):
-            raise UserError(
+            raise BadFileError(
                 _("{path} is not a conversation of glmtui. /import reads files of other programs.").format(
                     path=path
                 )
@@ -209,7 +209,7 @@ class ConversationFile:
         return next((path for path in (self.path, trashed) if os.path.exists(path)), None)
 
     def _not_written(self, error: OSError) -> UserError:
-        return UserError(
+        return StorageError(
             _(
                 "The conversation could not be saved in {path}: {error}. It is kept in memory and saved with "
                 "the next message; make room or allow writing there, or export it elsewhere before you quit."

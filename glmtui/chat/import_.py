@@ -25,7 +25,7 @@ from glmtui.chat.conversation import Conversation
 from glmtui.chat.files import SUFFIX, ConversationFile, Record
 from glmtui.chat.library import Library
 from glmtui.chat.parts import clean, encode_parts, join_parts, parts_of_text
-from glmtui.errors import UserError
+from glmtui.errors import BadFileError
 from glmtui.protocol.messages import (
     Attachment,
     Image,
@@ -81,7 +81,7 @@ def import_file(path: Path, library: Library) -> list[Conversation]:
         if conversation.messages
     ]
     if not found:
-        raise UserError(
+        raise BadFileError(
             _(
                 "{path} holds no conversation that glmtui can read. It reads its own files, "
                 "[[question, answer], …], and the JSON exports of ChatGPT and Open WebUI."
@@ -164,9 +164,9 @@ def _read(path: Path, attachments: Attachments) -> Iterator[list[Record]]:
         try:
             document = json.loads(data.decode("utf-8-sig"))
         except UnicodeDecodeError as error:
-            raise UserError(_("{path} is not a text file").format(path=path)) from error
+            raise BadFileError(_("{path} is not a text file").format(path=path)) from error
         except (ValueError, RecursionError) as error:
-            raise UserError(_("{path} is not JSON: {error}.").format(path=path, error=error)) from error
+            raise BadFileError(_("{path} is not JSON: {error}.").format(path=path, error=error)) from error
         yield from _conversations(document, files)
 
 
@@ -181,7 +181,7 @@ def _contents(path: Path, attachments: Attachments) -> Iterator[tuple[bytes, _Fi
             yield path.read_bytes(), _Files(path, attachments)
     except (OSError, zipfile.BadZipFile) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(_("{path} cannot be read: {error}.").format(path=path, error=reason)) from error
+        raise BadFileError(_("{path} cannot be read: {error}.").format(path=path, error=reason)) from error
 
 
 def _conversations(document: object, files: _Files) -> Iterator[list[Record]]:

@@ -21,7 +21,7 @@ from glmtui.chat.excerpts import matching_lines
 from glmtui.chat.files import SUFFIX, TRASH, encode
 from glmtui.chat.search_index import Entry, Index, fold, make_entry
 from glmtui.chat.titles import title_of_name
-from glmtui.errors import UserError
+from glmtui.errors import BadValueError, NotFoundError, StorageError
 from glmtui.protocol.phrases import _
 
 LIST_BUDGET = 0.1
@@ -176,7 +176,7 @@ class Library:
             for summary in attempt():
                 if conversation_id in (summary.id, summary.name.removesuffix(SUFFIX)):
                     return summary
-        raise UserError(
+        raise NotFoundError(
             _("There is no conversation {id} in {folder}.").format(id=conversation_id, folder=self.folder)
         )
 
@@ -203,12 +203,12 @@ class Library:
             UserError: a file is there already and `overwrite` is not set, or it cannot be written.
         """
         if os.path.exists(path) and not overwrite:
-            raise UserError(_("{path} exists already; choose another name.").format(path=path))
+            raise BadValueError(_("{path} exists already; choose another name.").format(path=path))
         Attachments.next_to(path).copy(conversation.digests(), conversation.attachments)
         try:
             write_atomically(path, encode(conversation.records()))
         except OSError as error:
-            raise UserError(
+            raise StorageError(
                 _("{path} cannot be written: {error}. Choose another place.").format(
                     path=path, error=error.strerror or error
                 )
@@ -239,7 +239,7 @@ class Library:
             if summary.id == conversation_id:
                 self._move(summary.path, _free(self.folder / summary.path.name))
                 return
-        raise UserError(_("There is no conversation {id} in the trash.").format(id=conversation_id))
+        raise NotFoundError(_("There is no conversation {id} in the trash.").format(id=conversation_id))
 
     def trashed(self) -> Summaries:
         """Return what is in the trash, last deleted first; the files are read anew each time."""
@@ -356,7 +356,7 @@ class Library:
             sync_directory(target.parent)
             sync_directory(source.parent)
         except OSError as error:
-            raise UserError(
+            raise StorageError(
                 _("{source} cannot be moved to {folder}: {error}.").format(
                     source=source, folder=target.parent, error=error.strerror or error
                 )

@@ -53,7 +53,7 @@ class ChatModel:
         self.info = info
         self._tokenizer = tokenizer
         device = next(network.parameters()).device
-        self._prefixes: PrefixCache[prompts.Held] = PrefixCache(default_limit(device))
+        self._prefixes: PrefixCache[prompts.CachedConversation] = PrefixCache(default_limit(device))
 
     def __repr__(self) -> str:
         return (
@@ -196,10 +196,10 @@ class ChatModel:
         itemsize = 4 if info.dtype == "float32" else 2
         return sentences(message, context_advice(self.folder.sizes, info.quant, itemsize, tokens))
 
-    def keep(self, written: prompts.Held, cache: KVCache | None) -> None:
+    def keep(self, conversation: prompts.CachedConversation, cache: KVCache | None) -> None:
         """Keep what an answer leaves in `cache`, for the next question of the same conversation."""
         if cache is not None:
-            self._prefixes.put(cache, written.ids, written)
+            self._prefixes.put(cache, conversation.ids, conversation)
 
     def forget_prefixes(self) -> None:
         """Give the memory of all earlier conversations' keys and values back."""
@@ -212,14 +212,14 @@ class ChatModel:
         """
         usual = limit if self.format.thinks else ANSWER_ROOM
         room = min(sampling.max_new_tokens or usual, limit // 4)
-        written = None
+        cached = None
         if self.format.keeps_cache:
             fitting = (each for each in self._prefixes.sources() if each.continued_by(messages))
-            written = max(fitting, key=lambda each: len(each.messages), default=None)
+            cached = max(fitting, key=lambda each: len(each.messages), default=None)
         try:
-            return self.format.fit(messages, limit - room, written)
+            return self.format.fit(messages, limit - room, cached)
         except TooLongError:
-            return self.format.fit(messages, limit - 1, written)
+            return self.format.fit(messages, limit - 1, cached)
 
 
 class Answer:
@@ -275,13 +275,13 @@ class Answer:
         )
         yield from self._add(self._thoughts.finish(complete=self.reason == "stop"))
         answered = ChatMessage.of("assistant", text_of(self._begun) + self.text)
-        written = prompts.Held(
+        conversation = prompts.CachedConversation(
             # a thought is in the cache, but in no later prompt
             () if self._thoughts.thought else (*self._messages, answered),
             [*self._generation.prompt, *self._ids],
             self.dropped_rounds,
         )
-        self._model.keep(written, self._generation.cache)
+        self._model.keep(conversation, self._generation.cache)
 
     @property
     def text(self) -> str:

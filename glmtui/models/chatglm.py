@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from glmtui.errors import UserError
+from glmtui.errors import BadFileError
 from glmtui.models import layers
 from glmtui.models.base import KVCache, Projection, Rotary, State, causal_mask
 from glmtui.models.prefix import PrefixEncoder
@@ -65,11 +65,11 @@ class ChatGLMConfig:
         try:
             result = cls(**known)
         except TypeError as error:
-            raise UserError(
+            raise BadFileError(
                 _("config.json is not complete for ChatGLM-6B: {error}").format(error=error)
             ) from None
         if result.hidden_size % (4 * result.num_attention_heads):
-            raise UserError(
+            raise BadFileError(
                 _("config.json: hidden_size {width} cannot be divided among {heads} attention heads").format(
                     width=result.hidden_size, heads=result.num_attention_heads
                 )

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor, nn
 
-from glmtui.errors import UserError
+from glmtui.errors import BadFileError
 from glmtui.models import layers
 from glmtui.models.base import KVCache, Projection, Rotary, State
 from glmtui.models.prefix import PrefixEncoder
@@ -67,7 +67,7 @@ class ChatGLM2Config:
         for name, value in _FIXED.items():
             if config.get(name, value) != value:
                 message = _("config.json: {name} is {value}, which no published ChatGLM has")
-                raise UserError(message.format(name=name, value=config[name]))
+                raise BadFileError(message.format(name=name, value=config[name]))
         known = {name: config[name] for name in cls.__dataclass_fields__ if config.get(name) is not None}
         if isinstance(known.get("eos_token_id"), list):
             known["eos_token_id"] = tuple(known["eos_token_id"])
@@ -75,10 +75,10 @@ class ChatGLM2Config:
             result = cls(**known)
         except TypeError as error:
             message = _("config.json is not complete for ChatGLM2-6B: {error}")
-            raise UserError(message.format(error=error)) from None
+            raise BadFileError(message.format(error=error)) from None
         if result.num_attention_heads % result.groups or result.kv_channels % 4:
             message = _("config.json: {heads} attention heads cannot be shared among {groups} groups")
-            raise UserError(message.format(heads=result.num_attention_heads, groups=result.groups))
+            raise BadFileError(message.format(heads=result.num_attention_heads, groups=result.groups))
         return result
 
     @property

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor, nn
 
-from glmtui.errors import UserError
+from glmtui.errors import BadFileError
 from glmtui.hub.model_dir import ModelFolder, read_json
 from glmtui.models.base import KVCache, State
 from glmtui.models.layers import CoreAttention
@@ -59,7 +59,7 @@ class GLMConfig:
         except (StrictDataclassError, ValueError, TypeError, KeyError, AttributeError) as error:
             message = _("{path}: transformers does not take it: {error}")
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise UserError(message.format(path=folder.path / "config.json", error=reason)) from error
+            raise BadFileError(message.format(path=folder.path / "config.json", error=reason)) from error
         return cls(
             vocab_size=settings.vocab_size,
             num_layers=num_layers,

@@ -34,7 +34,7 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class CachedConversation:
     """What a key/value cache holds after an answer: the conversation, and the very tokens of it."""
 
     messages: tuple[ChatMessage, ...]
@@ -122,7 +122,7 @@ class ChatFormat(ABC):
     supports_system: ClassVar[bool] = False
     """Whether it was trained with system messages; others get the text before the question."""
     keeps_cache: ClassVar[bool] = True
-    """Whether the keys and values of one round serve the next, so that `fit` can go on from what is held.
+    """Whether the keys and values of one round serve the next, so that `fit` can continue what is cached.
     ChatGLM-6B's context sees itself in both directions, so there every question reads all of the prompt."""
     widens_punctuation: ClassVar[bool] = False
     thinks: bool = False
@@ -158,17 +158,19 @@ class ChatFormat(ABC):
         """Return the ids that `new` messages add behind `rounds` rounds in the cache; None if they cannot."""
         return None
 
-    def fit(self, messages: Sequence[ChatMessage], limit: int, held: Held | None = None) -> Prompt:
+    def fit(
+        self, messages: Sequence[ChatMessage], limit: int, cached: CachedConversation | None = None
+    ) -> Prompt:
         """Write `messages` in at most `limit` tokens, leaving out complete rounds, the oldest first.
 
-        Where `messages` goes on from what is `held`, so does the prompt, token for token, and only its end is
+        Where `messages` continue what is `cached`, so does the prompt, token for token, and only its end is
         new: text that is encoded again may come out as other tokens than the model generated.
 
         Raises:
             UserError: the last question alone is longer than that. It is not cut: half a question gets an
                 answer that looks right and is not.
         """
-        if held is not None and (prompt := self._go_on(messages, held)) and len(prompt.ids) <= limit:
+        if cached is not None and (prompt := self._continue(messages, cached)) and len(prompt.ids) <= limit:
             return prompt
         dialogue = Dialogue.of(messages)
         ids = self.write(dialogue.newest(0))
@@ -206,12 +208,14 @@ class ChatFormat(ABC):
         """Return the decoder of one answer's tokens, or of those that go on `after` a part of it."""
         return self._tokenizer.stream(goes_on=bool(after))
 
-    def _go_on(self, messages: Sequence[ChatMessage], held: Held) -> Prompt | None:
-        if not held.continued_by(messages):
+    def _continue(self, messages: Sequence[ChatMessage], cached: CachedConversation) -> Prompt | None:
+        if not cached.continued_by(messages):
             return None
-        dialogue = Dialogue.of(held.messages)
-        added = self.follow(len(dialogue.rounds) + 1 - held.dropped_rounds, messages[len(held.messages) :])
-        return None if added is None else Prompt(held.ids + added, held.dropped_rounds)
+        dialogue = Dialogue.of(cached.messages)
+        added = self.follow(
+            len(dialogue.rounds) + 1 - cached.dropped_rounds, messages[len(cached.messages) :]
+        )
+        return None if added is None else Prompt(cached.ids + added, cached.dropped_rounds)
 
     def _cost(self, each: Round) -> int:
         """Return about how many tokens a round adds to a prompt."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from glmtui import reasoning
-from glmtui.models.chat_formats.formats import ChatFormat, Completion, Dialogue, Held, Prompt
+from glmtui.models.chat_formats.formats import CachedConversation, ChatFormat, Completion, Dialogue, Prompt
 from glmtui.models.chat_formats.responses import ResponseStream
 from glmtui.models.tokenizers.chatglm import Tokenizer
 from glmtui.models.tokenizers.glm_hf import GLMStream, GLMTokenizer
@@ -56,17 +56,17 @@ class Template(ChatFormat):
         """Return the decoder of one answer's tokens."""
         return self._glm.stream()
 
-    def _go_on(self, messages: Sequence[ChatMessage], held: Held) -> Prompt | None:
+    def _continue(self, messages: Sequence[ChatMessage], cached: CachedConversation) -> Prompt | None:
         """Add what the template writes behind the last answer, if it repeats that as it was generated."""
-        if not held.continued_by(messages) or messages[-1].role == "assistant":
+        if not cached.continued_by(messages) or messages[-1].role == "assistant":
             return None
-        *before, answer = held.messages
+        *before, answer = cached.messages
         asked = self._render(before, asks=True)
-        answered = self._render(held.messages, asks=False)
+        answered = self._render(cached.messages, asks=False)
         continued = self._render(messages, asks=True)
         if answered != asked + self._glm.shield(answer.text) or not continued.startswith(answered):
             return None
-        return Prompt(held.ids + self._glm.encode_prompt(continued[len(answered) :]), held.dropped_rounds)
+        return Prompt(cached.ids + self._glm.encode_prompt(continued[len(answered) :]), cached.dropped_rounds)
 
     def _render(self, messages: Sequence[ChatMessage], *, asks: bool) -> str:
         system = "\n".join(message.text for message in messages if message.role == "system")

@@ -8,7 +8,14 @@ from sentencepiece import SentencePieceProcessor
 
 from glmtui.errors import UserError
 from glmtui.hub.model_dir import Family
-from glmtui.models.chat_formats.formats import ChatFormat, Dialogue, Held, Rounds, SpacedRounds, chat_format
+from glmtui.models.chat_formats.formats import (
+    CachedConversation,
+    ChatFormat,
+    Dialogue,
+    Rounds,
+    SpacedRounds,
+    chat_format,
+)
 from glmtui.models.tokenizers.chatglm import ChatGLM2Tokenizer, ChatGLMTokenizer
 from glmtui.protocol.messages import ChatMessage
 
@@ -159,32 +166,34 @@ def test_a_message_that_cannot_fit_is_refused_with_numbers(formats: dict[Family,
 def test_the_second_question_adds_only_its_own_tokens(formats: dict[Family, ChatFormat], family: Family):
     each = formats[family]
     first = each.fit(talk("q1"), 500)
-    held = Held(talk("q1", "a1"), [*first.ids, 260, 261, 262])
-    second = each.fit(talk("q1", "a1", "q2"), 500, held)
-    assert second.ids[: len(held.ids)] == held.ids
-    added = second.ids[len(held.ids) :]
+    cached = CachedConversation(talk("q1", "a1"), [*first.ids, 260, 261, 262])
+    second = each.fit(talk("q1", "a1", "q2"), 500, cached)
+    assert second.ids[: len(cached.ids)] == cached.ids
+    added = second.ids[len(cached.ids) :]
     assert each.follow(1, talk("q2")) == added
     assert 0 < len(added) < len(each.write(Dialogue.of(talk("q1", "a1", "q2"))))
 
 
 def test_an_edited_conversation_does_not_go_on(formats: dict[Family, ChatFormat]):
     each = formats["chatglm2"]
-    held = Held(talk("q1", "a1"), [1, 2, 3])
+    cached = CachedConversation(talk("q1", "a1"), [1, 2, 3])
     for turns in (talk("other", "a1", "q2"), talk("q1"), talk("q1", "a1", "q2", "a2")):
-        assert each.fit(turns, 500, held).ids == each.write(Dialogue.of(turns))
+        assert each.fit(turns, 500, cached).ids == each.write(Dialogue.of(turns))
 
 
 def test_going_on_past_the_limit_starts_over(formats: dict[Family, ChatFormat]):
     each = formats["chatglm2"]
-    held = Held(talk("q1", "a1"), [260] * 499)
-    assert each.fit(talk("q1", "a1", "q2"), 500, held).ids == each.write(Dialogue.of(talk("q1", "a1", "q2")))
+    cached = CachedConversation(talk("q1", "a1"), [260] * 499)
+    assert each.fit(talk("q1", "a1", "q2"), 500, cached).ids == each.write(
+        Dialogue.of(talk("q1", "a1", "q2"))
+    )
 
 
 def test_left_out_rounds_are_not_numbered(formats: dict[Family, ChatFormat]):
     each = formats["chatglm2"]
     turns = talk("q1", "a1", "q2", "a2")
-    held = Held(turns, [1, 2, 3], dropped_rounds=1)
-    prompt = each.fit((*turns, ChatMessage.of("user", "q3")), 500, held)
+    cached = CachedConversation(turns, [1, 2, 3], dropped_rounds=1)
+    prompt = each.fit((*turns, ChatMessage.of("user", "q3")), 500, cached)
     assert prompt.dropped_rounds == 1
     assert prompt.ids == [1, 2, 3, *(each.follow(1, talk("q3")) or [])]
 

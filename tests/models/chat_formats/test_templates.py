@@ -8,7 +8,7 @@ from glm_support import PLAIN, THINKING, make_tokenizer
 
 from glmtui.errors import UserError
 from glmtui.hub.model_dir import TRANSFORMERS
-from glmtui.models.chat_formats.formats import Completion, Dialogue, Held, chat_format
+from glmtui.models.chat_formats.formats import CachedConversation, Completion, Dialogue, chat_format
 from glmtui.models.chat_formats.templates import Template
 from glmtui.models.tokenizers.glm_hf import GLMTokenizer
 from glmtui.protocol.messages import ChatMessage, Text, Thought
@@ -109,18 +109,20 @@ def test_an_unfinished_answer_is_gone_on_with(thinking: GLMTokenizer) -> None:
 def test_a_cache_is_gone_on_with_token_by_token(plain: GLMTokenizer) -> None:
     chat = chat_format(plain)
     asked = chat.write(Dialogue.of(TURNS[:2]))
-    held = Held(tuple(TURNS[:3]), [*asked, *map(plain.encode_text("Hello!").__getitem__, range(2)), 299])
-    prompt = chat.fit(TURNS, 1000, held)
-    assert prompt.ids[: len(held.ids)] == held.ids
+    cached = CachedConversation(
+        tuple(TURNS[:3]), [*asked, *map(plain.encode_text("Hello!").__getitem__, range(2)), 299]
+    )
+    prompt = chat.fit(TURNS, 1000, cached)
+    assert prompt.ids[: len(cached.ids)] == cached.ids
     tail = chat.write(Dialogue.of([TURNS[3]]))
-    assert prompt.ids[len(held.ids) :] == tail[2:]  # without [gMASK] and <sop>
+    assert prompt.ids[len(cached.ids) :] == tail[2:]  # without [gMASK] and <sop>
 
 
 def test_a_thought_in_the_cache_is_not_gone_on_with(thinking: GLMTokenizer) -> None:
     chat = chat_format(thinking)
     turns = [TURNS[1], ChatMessage("assistant", (Thought("a"), Text("b")))]
-    held = Held(tuple(turns), chat.write(Dialogue.of(turns)))
-    assert chat.fit([*turns, TURNS[3]], 1000, held).ids == chat.write(Dialogue.of([*turns, TURNS[3]]))
+    cached = CachedConversation(tuple(turns), chat.write(Dialogue.of(turns)))
+    assert chat.fit([*turns, TURNS[3]], 1000, cached).ids == chat.write(Dialogue.of([*turns, TURNS[3]]))
 
 
 def test_old_rounds_are_left_out_when_the_prompt_is_too_long(plain: GLMTokenizer) -> None:
