@@ -29,6 +29,7 @@ from glmtui.errors import BadFileError, NotFoundError, StorageError, UserError
 from glmtui.protocol.phrases import _
 
 Record = dict[str, Any]
+_decode = json.JSONDecoder().decode
 _BOM = b"\xef\xbb\xbf"
 _HEADER = b'{"type": "conversation"'
 """How a file of ours begins."""
@@ -55,7 +56,7 @@ def parse(data: bytes) -> Contents:
         if not line:
             continue
         try:
-            record = json.loads(line.decode("utf-8", "replace"))
+            record = _decode(line.decode("utf-8", "replace"))
         except (ValueError, RecursionError):
             record = None
         if isinstance(record, dict):

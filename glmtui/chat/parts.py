@@ -49,7 +49,11 @@ _OPEN, _CLOSE = "<think>", "</think>"
 
 def clean(text: str) -> str:
     """Replace lone surrogates, which no file and no terminal can hold."""
-    return _SURROGATES.sub("\ufffd", text) if not text.isascii() else text
+    try:
+        text.encode()  # ten times as fast as a search
+    except UnicodeEncodeError:
+        return _SURROGATES.sub("\ufffd", text)
+    return text
 
 
 def is_digest(value: str) -> bool:
@@ -158,6 +162,8 @@ def parts_of_text(role: Role, text: str) -> tuple[Part, ...]:
 
 def may_think(text: str) -> bool:
     """Whether a text of version 1 begins with a thought, or with as much of its mark as there is yet."""
+    if text[:1] != "<" and not text[:1].isspace():
+        return False
     start = text.lstrip()
     return start.startswith(_OPEN) or (bool(start) and _OPEN.startswith(start))
 

@@ -96,6 +96,9 @@ class Message:
     @property
     def text(self) -> str:
         """What is meant for the reader: the text parts, joined."""
+        match self.parts:
+            case (Text(text),):  # nearly always, and asked for often
+                return text
         return text_of(self.parts)
 
     @property
@@ -106,13 +109,12 @@ class Message:
     @property
     def searchable(self) -> str:
         """The text, and behind it what else a search finds: thoughts, names of files, results of tools."""
-        more = []
-        for part in self.parts:
-            if isinstance(part, Thought | ToolResult):
-                more.append(part.text)
-            elif isinstance(part, Attachment | Image):
-                more.append(part.name)
-        return "\n".join([self.text, *more]) if more else self.text
+        more = [
+            part.text if isinstance(part, Thought | ToolResult) else part.name
+            for part in self.parts
+            if isinstance(part, Thought | ToolResult | Attachment | Image)
+        ]
+        return "\n".join([self.text, *more])
 
 
 class Tree:
@@ -144,9 +146,11 @@ class Tree:
     def apply(self, record: Mapping[str, Any]) -> None:
         """Take in one record. Whatever is wrong with it is passed over or mended, as told above."""
         match record:
+            case {"type": "message"}:
+                self._message(record)
             case {"type": "conversation"}:
                 self._header(record)
-            case {"type": "message"} | {"role": _, "text": _}:
+            case {"role": _, "text": _}:
                 self._message(record)
             case {"type": "extend", "id": str(id_), "text": str(text)} if id_ in self.messages:
                 self._extend(self.messages[id_], clean(text), record)
@@ -190,6 +194,11 @@ class Tree:
         """Ids of the visible messages that follow `message_id` directly (None: those that begin)."""
         return [child for child in self._children.get(message_id, ()) if child not in self._hidden]
 
+    def length(self, message_id: str, *, thought: bool) -> int:
+        """Where the next ``extend`` of a message begins."""
+        message = self.messages[message_id]
+        return len(message.thought if thought else self._raw.get(message_id, message.text))
+
     # --- applying ---
 
     def _header(self, record: Mapping[str, Any]) -> None:
@@ -200,13 +209,16 @@ class Tree:
         self.created = self.created or parse_time(record.get("created"))
 
     def _message(self, record: Mapping[str, Any]) -> None:
-        role, text, state, meta = (record.get(key) for key in ("role", "text", "state", "meta"))
+        role, text, state, meta = (
+            record.get("role"),
+            record.get("text"),
+            record.get("state"),
+            record.get("meta"),
+        )
         if role not in _ROLES or not isinstance(text, str):
             return
-        role = cast(Role, role)
         parts, unread = decode_parts(role, text, record.get("parts"))
         given = record.get("id")
-        previous = self.messages[self._last] if self._last is not None else None
         parent = record.get("parent", self._last)
         if parent is not None and (not isinstance(parent, str) or parent not in self.messages):
             parent = self._last
@@ -215,9 +227,9 @@ class Tree:
             parent=parent,
             role=role,
             parts=parts,
-            time=parse_time(record.get("time")) or (previous.time if previous else self.created or _LONG_AGO),
-            state=cast(State, state) if state in _STATES else "done",
-            meta=MappingProxyType(dict(meta)) if isinstance(meta, dict) else _NO_META,
+            time=parse_time(record.get("time")) or self._latest(),
+            state=state if state in _STATES else "done",
+            meta=MappingProxyType(meta.copy()) if isinstance(meta, dict) else _NO_META,
             unread=unread,
         )
         known = self.messages.get(message.id)
@@ -236,16 +248,14 @@ class Tree:
         self.leaf = message.id
         self._touch(message.id)
 
+    def _latest(self) -> datetime:
+        return self.messages[self._last].time if self._last is not None else self.created or _LONG_AGO
+
     def _free_id(self, taken: str) -> str:
         number = 2
         while f"{taken}-{number}" in self.messages:
             number += 1
         return f"{taken}-{number}"
-
-    def length(self, message_id: str, *, thought: bool) -> int:
-        """Where the next ``extend`` of a message begins."""
-        message = self.messages[message_id]
-        return len(message.thought if thought else self._raw.get(message_id, message.text))
 
     def _extend(self, message: Message, text: str, record: Mapping[str, Any]) -> None:
         thinks = record.get("part") == "thought"
@@ -326,7 +336,7 @@ def parse_time(value: object) -> datetime | None:
     if not isinstance(value, str):
         return None
     try:
-        time = datetime.fromisoformat(value.replace("Z", "+00:00"))
+        time = datetime.fromisoformat(value[:-1] + "+00:00" if value.endswith("Z") else value)
         return time if time.tzinfo else time.astimezone()
     except (ValueError, OverflowError, OSError):
         return None
