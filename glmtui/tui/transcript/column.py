@@ -167,7 +167,8 @@ class Column:
 
     def line(self, place: Place) -> float:
         """Return the line that `place` is on now."""
-        return self.tops[place.entry.index] + min(place.offset, max(place.entry.height - 1, 0))
+        inside = place.offset < place.entry.height
+        return self.tops[place.entry.index] + (place.offset if inside else max(place.entry.height - 1, 0))
 
     def near(self, top: float, height: int, margin: int = 0) -> range:
         """Return the indices of what is within `margin` lines of a view of `height` lines at `top`."""

@@ -41,7 +41,7 @@ Action = Literal[
     "next_branch",
 ]
 """What can be done with a message."""
-ROLES = {"user": N_("You"), "assistant": "ChatGLM", "system": N_("System"), "tool": N_("Tool")}
+ROLES = {"user": N_("You"), "assistant": "ChatGLM", "system": N_("System")}
 STATES = {
     "partial": N_("not finished"),
     "stopped": N_("stopped"),
@@ -90,6 +90,11 @@ THOUGHT = -1
 
 def _button(text: str, action: Action) -> Content:
     return Content.styled(text, "$text-muted underline").stylize(Style.from_meta({ACTION: action}))
+
+
+def _line_count(text: str) -> str:
+    count = text.rstrip().count("\n") + 1
+    return ngettext("{n} line", "{n} lines", count).format(n=count)
 
 
 def said(message: Message) -> tuple[str, str]:
@@ -148,8 +153,11 @@ class MessageEntry(Entry):
     def body(self, width: int) -> list[Line]:
         """What people wrote is shown as they wrote it; answers are Markdown."""
         thought, text = said(self.message)
-        if self.message.role == "user":
+        role: str = self.message.role
+        if role == "user":
             lines = wrap(Content(clean(self.message.text).rstrip()), width)
+        elif role == "tool":  # its text is what its results say
+            lines = []
         else:
             if self._blocks is None:
                 self._blocks = whole(text)
@@ -163,9 +171,7 @@ class MessageEntry(Entry):
         if not text:
             return []
         text = clean(text)
-        count = text.count("\n") + 1
-        lines = ngettext("{n} line", "{n} lines", count).format(n=count)
-        label = f"{_('Thinking') if thinking else _('Thought')} · {lines}"
+        label = f"{_('Thinking') if thinking else _('Thought')} · {_line_count(text)}"
         made = self._fold(THOUGHT, label, lambda: text, width)
         return made if thinking and THOUGHT not in self.unfolded else [*made, Line(EMPTY)]
 
@@ -190,10 +196,9 @@ class MessageEntry(Entry):
                     about = " · ".join(filter(None, map(one_line, (part.title, part.place, part.origin))))
                     yield number, f"[{part.number}] {about}", partial(str, part.text)
                 case ToolCall():
-                    label = _("calls {name}").format(name=one_line(part.name))
-                    yield number, label, partial(str, part.arguments)
+                    yield number, f"{one_line(part.name)}(…)", partial(str, part.arguments)
                 case ToolResult():
-                    label = _("result of {name}").format(name=one_line(part.name or part.call_id))
+                    label = f"{one_line(part.name or part.call_id)} → {_line_count(part.text)}"
                     yield number, label, partial(str, part.text)
 
     def _fold(self, number: int, label: str, text: Callable[[], str] | None, width: int) -> list[Line]:

@@ -24,6 +24,7 @@ from textual.widget import Widget
 
 from glmtui.i18n import _
 from glmtui.text.word_boundaries import word_spans
+from glmtui.tui.textual_patches.selection import follow_scroll
 from glmtui.tui.transcript.column import Column, Entry, Place
 from glmtui.tui.transcript.typeset.blocks import stack
 from glmtui.tui.transcript.typeset.code import COPY
@@ -354,6 +355,7 @@ class TextScroll(ScrollView):
             self.following, self._news = True, False
         self._place = None if self.following else self.column.place(new_value, self.view_height)
         self.update()
+        follow_scroll(self.screen, self)
 
     # --- drawing ---
 

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import random
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, cast
 
 import pytest
+from textual import events
 from textual.pilot import Pilot
 from tui_helpers import NOON, Host, dialogue, screen_lines, screen_text, wait_until
 
 from glmtui.chat.conversation import Message
+from glmtui.errors import UserError
+from glmtui.protocol.messages import (
+    Attachment,
+    Image,
+    Part,
+    Source,
+    Text,
+    Thought,
+    ToolCall,
+    ToolResult,
+    text_of,
+    thought_of,
+)
 from glmtui.tui.composer.composer import Composer
 from glmtui.tui.transcript.column import Column, Entry
-from glmtui.tui.transcript.message import MessageEntry, figures, show_time
+from glmtui.tui.transcript.message import Contents, MessageEntry, figures, show_time
 from glmtui.tui.transcript.transcript import Transcript
 
 LONG = "\n\n".join(f"段落 {number}" for number in range(30))
@@ -22,8 +38,10 @@ Run = tuple[Pilot[None], Transcript]
 
 
 @asynccontextmanager
-async def running(messages: list[Message] | None = None, *, height: int = 24) -> AsyncIterator[Run]:
-    transcript = Transcript()
+async def running(
+    messages: list[Message] | None = None, *, height: int = 24, contents: Contents | None = None
+) -> AsyncIterator[Run]:
+    transcript = Transcript(contents)
     keep = (Transcript.BelowChanged, Transcript.MessageAction, Transcript.LinkWanted)
     async with Host(transcript, Composer(), keep=keep).run_test(size=(80, height)) as pilot:
         transcript.show(messages or [])
@@ -484,3 +502,153 @@ async def test_a_thought_and_an_answer_stream_into_their_places() -> None:
         await settled(pilot, transcript)
         assert "▸ Thought · 2 lines" in screen_text(pilot.app)
         assert screen_text(pilot.app).count("The answer.") == 1
+
+
+# --- what belongs to a message besides its text ---
+
+
+@dataclass(frozen=True)
+class Rich:
+    """A message of parts."""
+
+    role: str
+    parts: tuple[Part, ...]
+    id: str = "r"
+    parent: str | None = None
+    time: datetime = NOON
+    state: str = "done"
+    meta: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        return text_of(self.parts)
+
+    @property
+    def thought(self) -> str:
+        return thought_of(self.parts)
+
+
+def rich(role: str, *parts: Part, **fields: Any) -> Message:
+    return cast("Message", Rich(role, parts, **fields))
+
+
+NOTES = Attachment("notes/plan.md", "a" * 64, 1200)
+
+
+async def test_an_attachment_is_a_line_that_opens() -> None:
+    read: list[Attachment] = []
+
+    def contents(part: Attachment) -> str:
+        read.append(part)
+        return "first [b]line[/b]\nsecond line"
+
+    async with running([rich("user", Text("See this."), NOTES)], contents=contents) as (pilot, transcript):
+        assert "▸ notes/plan.md · 1.2 KB" in screen_text(pilot.app)
+        assert not read
+        transcript.focus()
+        await pilot.press("t")
+        await wait_until(pilot, lambda: "first [b]line[/b]" in screen_text(pilot.app))
+        assert read[0] == NOTES
+        await pilot.click(Transcript, offset=(5, 2))
+        await wait_until(pilot, lambda: "second line" not in screen_text(pilot.app))
+        assert "▸ notes/plan.md" in screen_text(pilot.app)
+
+
+async def test_an_attachment_that_cannot_be_read_says_so() -> None:
+    def contents(part: Attachment) -> str:
+        raise UserError("the file is gone")
+
+    async with running([rich("user", NOTES)], contents=contents) as (pilot, transcript):
+        transcript.focus()
+        await pilot.press("t")
+        await wait_until(pilot, lambda: "the file is gone" in screen_text(pilot.app))
+
+
+async def test_sources_tools_and_images_are_lines_of_which_each_opens_by_a_click() -> None:
+    answer = rich(
+        "assistant",
+        Thought("Let me look."),
+        Text("It is **so** [1]."),
+        Source(1, "Handbook", "The passage.", "https://a.b/c", "p. 3"),
+        ToolCall("1", "weather", '{"city": "北京"}'),
+        Image("b" * 64, "image/png", "cat.png"),
+    )
+    result = rich("tool", ToolResult("1", "sunny\nand warm", "weather"), id="t")
+    async with running([answer, result]) as (pilot, transcript):
+        lines = text_lines(pilot)
+        for line in ("▸ Thought · 1 line", "▸ [1] Handbook · p. 3 · https://a.b/c", "▸ weather(…)",
+                     "[image] cat.png", "▸ weather → 2 lines"):  # fmt: skip
+            assert any(line in shown for shown in lines), line
+        assert "sunny" not in screen_text(pilot.app)
+        row = next(number for number, line in enumerate(lines) if "Handbook" in line)
+        await pilot.click(Transcript, offset=(6, row))
+        await wait_until(pilot, lambda: "The passage." in screen_text(pilot.app))
+        assert "Let me look." not in screen_text(pilot.app), "only what was clicked on opens"
+        transcript.go_to("t")
+        transcript.focus()
+        await pilot.press("t")
+        await wait_until(pilot, lambda: "and warm" in screen_text(pilot.app))
+
+
+# --- selecting with the mouse ---
+
+
+async def drag(pilot: Pilot[None], start: tuple[int, int], end: tuple[int, int]) -> str | None:
+    """Select from cell to cell; return what is copied."""
+    await pilot.mouse_down(offset=start)
+    await pilot._post_mouse_events([events.MouseMove], offset=end, button=1)
+    await pilot.mouse_up(offset=end)
+    await pilot.pause()
+    return pilot.app.screen.get_selected_text()
+
+
+async def test_a_selection_goes_across_messages_and_their_gaps() -> None:
+    async with running(dialogue(3)) as (pilot, _transcript):
+        lines = text_lines(pilot)
+        first = next(number for number, line in enumerate(lines) if "number 0" in line)
+        last = next(number for number, line in enumerate(lines) if "number 1" in line)
+        selected = await drag(pilot, (11, first), (8, last))
+        assert selected is not None
+        assert selected.startswith("number 0\nChatGLM")
+        assert selected.endswith("\nmessag")
+        assert await drag(pilot, (3, first), (30, first + 1)) == "message number 0", "it may end in a gap"
+
+
+async def test_a_selection_stays_on_its_text_while_an_answer_grows_and_the_view_scrolls() -> None:
+    async with running(dialogue(40)) as (pilot, transcript):
+        row = next(number for number, line in enumerate(text_lines(pilot)) if "number 37" in line)
+        assert await drag(pilot, (3, row), (30, row)) == "message number 37"
+        view = transcript.begin_answer(Message("a", None, "assistant", "", NOON, state="partial"))
+        view.append("\n\n".join(f"line {number}" for number in range(40)))
+        await wait_until(pilot, lambda: "line 39" in screen_text(pilot.app))
+        assert pilot.app.screen.get_selected_text() == "message number 37", "far out of view"
+        transcript.go_to("m0")
+        await settled(pilot, transcript)
+        assert pilot.app.screen.get_selected_text() == "message number 37"
+
+
+async def test_what_is_drawn_is_what_is_there_after_any_changes() -> None:
+    """Rows that were drawn again one by one show what all of them drawn at once show."""
+    chooser = random.Random(5)
+    async with running(dialogue(30)) as (pilot, transcript):
+        view = transcript.begin_answer(Message("a", None, "assistant", "", NOON, state="partial"))
+        transcript.focus()
+        for number in range(60):
+            match chooser.randrange(7):
+                case 0:
+                    await pilot.press(chooser.choice(["k", "j", "pageup", "pagedown", "g", "G"]))
+                case 1:
+                    transcript.replace(replace(dialogue(30)[chooser.randrange(30)], text="x\n" * number))
+                case 2:
+                    transcript.notice(f"notice {number}")
+                case 3:
+                    transcript.remove_message(f"m{chooser.randrange(30)}")
+                case _:
+                    view.append(f"text {number}，" * 9 + "\n" * chooser.randrange(3))
+            await wait_until(pilot, lambda: view._timer is None)
+            await pilot.pause()
+            shown = screen_lines(pilot.app)
+            transcript.refresh()
+            await pilot.pause()
+            assert screen_lines(pilot.app) == shown
+            assert transcript.virtual_size.height == transcript.column.height
