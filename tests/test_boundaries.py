@@ -147,7 +147,7 @@ def test_a_room_imports_nothing_that_is_forbidden_there(room: str) -> None:
     ids="+".join,
 )
 def test_what_a_room_imports_imports_it_neither(rooms: tuple[str, ...], tmp_path: Path) -> None:
-    """In a fresh process: this sees what others import, too. Rooms with a process in common share its rules."""
+    """In a fresh process, which shows what others import. Rooms with a process in common share its rules."""
     chosen = [
         name for name in modules() if of({name}, *(f"glmtui.{room}" for room in rooms)) and name != TRITON
     ]

@@ -1,5 +1,6 @@
 """The built-in model answers what a newcomer asks first, in both languages, and is small."""
 
+import random
 import re
 from argparse import _SubParsersAction
 from itertools import islice
@@ -8,7 +9,8 @@ import pytest
 import torch
 from nano import corpus as tables
 from nano.corpus import Corpus, heldout, normalised, parse
-from nano.train import FOLDER, read_legs
+from nano.evaluate import Grader, load
+from nano.train import FOLDER, Encoder, collate, loss_of, read_legs
 
 import glmtui
 from glmtui.cli.main import build_parser
@@ -132,6 +134,25 @@ def test_a_template_with_an_open_bracket_is_refused():
 def test_it_is_written_down_how_the_weights_were_trained():
     legs = read_legs(FOLDER)
     assert all(leg["examples"] > 10_000 and leg["seed"] for leg in legs)
+
+
+def test_a_step_of_training_lowers_the_loss(corpus: Corpus):
+    model = load()
+    encode = Encoder(model.config)
+    examples = [encode(example, random.Random(1)) for example in islice(corpus.stream(5), 6)]
+    batch = collate(examples, model.config.pad_token_id)
+    before = loss_of(model, batch)
+    before.backward()
+    assert all(weight.grad is not None for weight in model.parameters())
+    torch.optim.SGD(model.parameters(), lr=0.01).step()
+    assert loss_of(model, batch) < before
+
+
+def test_the_grader_and_the_app_hear_the_same(nano: ChatModel, corpus: Corpus):
+    grader = Grader(load())
+    for example in heldout(corpus)[:3]:
+        answer, _history = nano.chat(example.question, temperature=0)
+        assert grader.is_right(example) == (answer == example.answer)
 
 
 def named_in_the_dialogues() -> str:

@@ -278,7 +278,7 @@ def average_weights(folders: list[Path], output: Path) -> None:
 
 def record(folder: Path) -> Path:
     """Return the file that says how the weights in `folder` were trained; for those shipped it is here."""
-    return (Path(__file__).parent if folder == FOLDER else folder) / "training.json"
+    return (Path(__file__).parent if folder.resolve() == FOLDER else folder) / "training.json"
 
 
 def read_legs(folder: Path) -> list[dict[str, Any]]:

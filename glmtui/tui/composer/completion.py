@@ -14,7 +14,7 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from glmtui.text.clean import one_line
-from glmtui.tui.cells import cell
+from glmtui.text.columns import cell
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from textual.widget import Widget
 
 from glmtui.i18n import _
 from glmtui.text.clean import one_line
+from glmtui.text.columns import cell
 from glmtui.tui.bindings import bindings
-from glmtui.tui.cells import cell
 
 if TYPE_CHECKING:
     from glmtui.session.message_queue import QueuedMessage

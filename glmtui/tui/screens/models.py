@@ -19,9 +19,9 @@ from glmtui.protocol.events import ModelList
 from glmtui.protocol.models import ModelEntry, Quant
 from glmtui.session import keys
 from glmtui.text.clean import one_line
+from glmtui.text.columns import cell
 from glmtui.text.units import parameters, size
 from glmtui.tui.bindings import bindings
-from glmtui.tui.cells import cell
 from glmtui.tui.screens.dialog import Dialog
 from glmtui.tui.status.progress import progress
 from glmtui.tui.transcript.prose import Prose

@@ -14,7 +14,7 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from glmtui.i18n import _
-from glmtui.tui.cells import cell
+from glmtui.text.columns import cell
 from glmtui.tui.screens.dialog import Dialog
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from textual.content import Content
 from glmtui.i18n import _
 from glmtui.session.model_jobs import RunningDownload
 from glmtui.text.clean import one_line
+from glmtui.text.columns import cell
 from glmtui.text.units import size
-from glmtui.tui.cells import cell
 from glmtui.tui.status.line import bar
 
 BARS = 4
