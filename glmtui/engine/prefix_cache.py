@@ -19,8 +19,9 @@ Digests = Sequence[tuple[int, str]]
 LARGEST = 1 << 30
 SHARE = 0.1
 """Prefixes may take so much of the memory, and no more than `LARGEST` bytes."""
-SHORT = 32
-"""Tokens that are rather read again than kept by a copy of all that comes before them."""
+SHORT = 8
+"""Tokens that are rather read again than kept by a copy of what comes before them: it would take less time
+than reading one token, but memory from the other sequences."""
 
 
 def default_limit(device: torch.device) -> int:

@@ -27,7 +27,7 @@ class TiledLinear(nn.Module):
         self.in_features, self.out_features = linear.in_features, linear.out_features
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[..., in]`` to ``[..., out]``, in the type of `x`; sums are float32 where there is no gradient."""
+        """``[..., in]`` to ``[..., out]``, in the type of `x`; sums are float32 if without a gradient."""
         flat = x.reshape(-1, self.in_features)
         trained = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
         if flat.shape[0] < FEW or trained:
