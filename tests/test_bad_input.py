@@ -12,7 +12,7 @@ from tui.app_support import send, settled, wait_until
 
 from glmtui import i18n
 from glmtui.cli import main as cli
-from glmtui.engine.local import Worker
+from glmtui.engine.local import LocalEngine
 from glmtui.session.options import AppOptions
 from glmtui.settings.settings import Settings
 from glmtui.tui.app import GlmTui
@@ -59,11 +59,11 @@ def test_on_the_command_line(bad: Path, spoil: Spoil, capsys: pytest.CaptureFixt
 @each_bad_model
 async def test_in_the_app(bad: Path, spoil: Spoil, tmp_path: Path) -> None:
     good = write_tiny_model(tmp_path / "good")
-    app = GlmTui(AppOptions(device="cpu", threads=1, language="en"), worker=Worker())
+    app = GlmTui(AppOptions(device="cpu", threads=1, language="en"), engine=LocalEngine())
     app.settings.set("model.source", str(good))
     app.settings.set("generation.max_new_tokens", 3)
     async with app.run_test(size=(120, 36)) as pilot:
-        status = lambda: app.controller.status  # noqa: E731
+        status = lambda: app.session.state  # noqa: E731
         await wait_until(pilot, lambda: status().activity == "ready", 60)
         await send(pilot, f"/model {bad}")
         await wait_until(pilot, lambda: bool(errors(app)), 60)
@@ -76,7 +76,7 @@ async def test_in_the_app(bad: Path, spoil: Spoil, tmp_path: Path) -> None:
         assert status().info.source == str(good)
         assert Settings.load()["model.source"] == str(good)
         await send(pilot, "你好")
-        await wait_until(pilot, lambda: len(answers(app)) == 1 and app.controller.answer is None, 60)
+        await wait_until(pilot, lambda: len(answers(app)) == 1 and app.session.answer is None, 60)
         assert answers(app)[0].state in ("done", "length")
         await settled(pilot)
 
@@ -86,4 +86,4 @@ def errors(app: GlmTui) -> list[str]:
 
 
 def answers(app: GlmTui) -> list[object]:
-    return [message for message in app.controller.conversation.branch() if message.role == "assistant"]
+    return [message for message in app.session.conversation.branch() if message.role == "assistant"]

@@ -298,15 +298,19 @@ def test_a_reader_that_leaves_is_no_error(tiny: str) -> None:
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_ask_keeps_thought_and_answer_apart(terminal: bool) -> None:
-    from glmtui.chat.conversation import Conversation
     from glmtui.plain.printer import AnswerWriter
+    from glmtui.reasoning import ThoughtStream
 
     answer, thoughts = io.StringIO(), io.StringIO()
     thoughts.isatty = lambda: terminal  # type: ignore[method-assign]
     writer = AnswerWriter(answer, thoughts)
-    for piece in ("<th", "ink>\nwell\x1b[2J", "…\n</think>", "\n\nHel", "lo"):
-        writer.append(piece)
-    asyncio.run(writer.finish(Conversation().append("assistant", "Hello")))
+    stream = ThoughtStream()
+    for text in ("<th", "ink>\nwell\x1b[2J", "…\n</think>", "\n\nHel", "lo"):
+        for piece in stream.push(text):
+            writer.append(piece.text, thought=piece.thought)
+    for piece in stream.finish(complete=True):
+        writer.append(piece.text, thought=piece.thought)
+    writer.finish()
     assert answer.getvalue() == "Hello\n"
     dim = re.sub("\x1b\\[2?2m", "", thoughts.getvalue())
     assert dim == ("well…\n\n" if terminal else "")
@@ -314,15 +318,13 @@ def test_ask_keeps_thought_and_answer_apart(terminal: bool) -> None:
 
 def test_ask_tells_of_no_share_of_a_load_before_there_is_one(home: Path) -> None:
     from glmtui.plain.ask import Asking
+    from glmtui.session.events import SessionState, StateChanged
     from glmtui.settings.settings import Settings
 
     shown = io.StringIO()
     shown.isatty = lambda: True  # type: ignore[method-assign]
     asking = Asking(Settings(home / "config.toml"), io.StringIO(), shown, streaming=True)
-    status = asking._controller.status
-    status.activity = "loading"
-    asking.status_changed()
-    status.done, status.total = 1, 4
-    asking.status_changed()
+    for done, total in ((0, 0), (1, 4)):
+        asking._on_event(StateChanged(SessionState("loading", done=done, total=total)))
     lines = shown.getvalue().split("\r\x1b[K")
     assert lines == ["", "Preparing the model …", "Loading the model … 25 %"]
