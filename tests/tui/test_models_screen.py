@@ -86,7 +86,7 @@ async def test_a_model_that_is_here_is_loaded() -> None:
         await go_to(pilot, "chatglm2-6b-int4")
         await pilot.press("enter")
         await wait_until(pilot, lambda: len(engine.loads) == 2)
-        assert engine.loads[-1].source == "chatglm2-6b-int4"
+        assert engine.loads[-1].spec.source == "chatglm2-6b-int4"
         assert app.screen is app.chat
         assert Settings.load()["model.source"] == "chatglm2-6b-int4"
 
@@ -205,7 +205,7 @@ async def test_a_load_that_fails_late_goes_back_to_the_model_before(tmp_path: Pa
         engine.fail = "model-2.bin is damaged."
         await send(pilot, f"/model {tmp_path}")
         await wait_until(pilot, lambda: len(engine.loads) == 3)
-        assert engine.loads[-1].source is None
+        assert engine.loads[-1].spec.source is None
         await wait_until(pilot, lambda: app.session.state.activity == "ready")
         assert "model-2.bin is damaged." in visible_text(app.chat.transcript)
         assert Settings.load()["model.source"] is None
@@ -234,6 +234,6 @@ async def test_what_was_still_on_its_way_is_gone_back_to() -> None:
         await send(pilot, "/model /x")
         engine.finish_load()
         await wait_until(pilot, lambda: len(engine.loads) == 3)
-        assert engine.loads[-1].source is None
+        assert engine.loads[-1].spec.source is None
         engine.finish_load()
         await wait_until(pilot, lambda: app.session.state.activity == "ready")

@@ -108,7 +108,7 @@ async def test_a_model_setting_loads_the_model_again() -> None:
         app.chat.settings_pane.focus_row("model.quant")
         await pilot.press("left")
         await wait_until(pilot, lambda: "INT4" in visible_text(app.chat.status_line))
-        assert engine.loads[-1].quant == "4"
+        assert engine.loads[-1].spec.quant == "4"
 
 
 async def test_wrong_values_in_the_file_are_named_and_left_alone(home: Path) -> None:
@@ -253,7 +253,7 @@ async def test_edits_of_the_file_are_taken_in_while_the_app_runs(home: Path) -> 
         )
         await wait_until(pilot, lambda: app.theme == "mist")
         await wait_until(pilot, lambda: "0.3" in visible_text(app.chat.settings_pane))
-        await wait_until(pilot, lambda: engine.loads[-1].quant == "8")
+        await wait_until(pilot, lambda: engine.loads[-1].spec.quant == "8")
         await wait_until(pilot, lambda: "generation.top_k" in visible_text(app.chat.transcript))
         app.chat.settings_pane.focus_row("generation.temperature")
         await pilot.press("left")
