@@ -80,6 +80,12 @@ class UnavailableError(UserError):
     code = "unavailable"
 
 
+class StorageError(UserError):
+    """Something could not be written or deleted: there is no room, or no permission."""
+
+    code = "storage"
+
+
 class ModelNotHereError(NotFoundError):
     """The model is not on this machine, but can be downloaded under the name `source`."""
 

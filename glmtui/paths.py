@@ -8,7 +8,7 @@ from pathlib import Path
 
 import platformdirs
 
-from glmtui.errors import UserError
+from glmtui.errors import NotFoundError
 from glmtui.protocol.phrases import _
 
 APP = "glmtui"
@@ -60,7 +60,7 @@ def typed(text: str | Path) -> Path:
     path = Path(os.path.expanduser(text))
     home = path.parts[0] if path.parts else ""
     if home.startswith("~") and not os.path.lexists(path):
-        raise UserError(
+        raise NotFoundError(
             _("{path} stands for nothing: there is no home folder {home}.").format(path=text, home=home)
         )
     return path

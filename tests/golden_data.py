@@ -27,13 +27,15 @@ def check_golden(name: str, network: Any, tolerance: float = 1.5e-5) -> None:
     """
     import torch
 
+    from glmtui.engine.prefill import read
+
     expected = np.load(GOLDEN / name / "expected.npz")
     close = tolerance * np.abs(expected["prompt_logits"]).max()
     cache = network.new_cache()
-    logits = network(torch.from_numpy(expected["input_ids"]), cache)
+    logits = read(network, torch.from_numpy(expected["input_ids"]), cache)
     np.testing.assert_allclose(logits, expected["prompt_logits"], rtol=0, atol=close)
     for token, step in zip(expected["greedy_ids"], expected["step_logits"], strict=False):
         np.testing.assert_allclose(logits[-1], step, rtol=0, atol=close)
         assert logits[-1].argmax() == token
-        logits = network(torch.tensor([token]), cache)
+        logits = read(network, torch.tensor([token]), cache)
     np.testing.assert_allclose(logits[-1], expected["step_logits"][-1], rtol=0, atol=close)

@@ -84,7 +84,7 @@ class Attachments:
             NotFoundError: it is not there.
             BadFileError: it cannot be read, or its bytes are others than they were.
         """
-        if self.folder is None:
+        if self.folder is None or not sha256:
             if (data := self._memory.get(sha256)) is not None:
                 return data
             raise NotFoundError(_("The attachment {name} is missing.").format(name=sha256))
@@ -127,6 +127,8 @@ class Attachments:
 
     def text(self, attachment: Attachment) -> str:
         """Return the content of a text file; raises as `get` does."""
+        if not attachment.sha256:
+            raise NotFoundError(_("The attachment {name} is missing.").format(name=attachment.name))
         return self.get(attachment.sha256).decode("utf-8", "replace")
 
     def image(self, data: bytes, media_type: str = "", name: str = "") -> Image:

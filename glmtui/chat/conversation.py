@@ -12,7 +12,7 @@ from typing import Any
 
 from glmtui.chat.attachments import Attachments
 from glmtui.chat.files import ConversationFile, Record
-from glmtui.chat.parts import clean, clean_part, encode_parts, parts_of_text, with_text
+from glmtui.chat.parts import clean, clean_part, encode_parts, join_parts, parts_of_text, with_text
 from glmtui.chat.titles import make_title
 from glmtui.chat.tree import VERSION, Message, State, Tree, parse_time
 from glmtui.errors import NewerFormatError
@@ -25,7 +25,6 @@ from glmtui.protocol.messages import (
     Source,
     Text,
     Thought,
-    text_of,
 )
 from glmtui.protocol.phrases import _
 
@@ -194,8 +193,7 @@ class Conversation:
             if not _says_something(parts) and not (message is branch[-1] and message.thought):
                 continue
             if messages and messages[-1].role == message.role != "tool":
-                before = messages.pop().parts
-                parts = _join(before, parts) if text_of(before) and message.text else before + parts
+                parts = join_parts(messages.pop().parts, parts)
             messages.append(ChatMessage(message.role, parts))
         return tuple(messages)
 
@@ -400,15 +398,6 @@ def _says_something(parts: Sequence[Part]) -> bool:
         part.text.strip() if isinstance(part, Text) else not isinstance(part, Thought | Source)
         for part in parts
     )
-
-
-def _join(before: tuple[Part, ...], after: tuple[Part, ...]) -> tuple[Part, ...]:
-    """Put the parts of two messages together, with a line break where the text of the second begins."""
-    place = next(number for number, part in enumerate(after) if isinstance(part, Text))
-    text = "\n" + text_of(after[place : place + 1])
-    if place == 0 and isinstance(before[-1], Text):
-        return (*before[:-1], Text(before[-1].text + text), *after[1:])
-    return (*before, *after[:place], Text(text), *after[place + 1 :])
 
 
 def _now() -> datetime:

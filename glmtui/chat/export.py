@@ -1,24 +1,38 @@
-"""Conversations in the formats of others: writing them (`export`) and reading them (`import_file`)."""
+"""Conversations in other formats: writing them (`export`) and reading them (`import_file`)."""
 
 from __future__ import annotations
 
+import base64
 import html
 import json
+import re
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from glmtui.chat.conversation import Conversation, Message
 from glmtui.chat.files import slug
 from glmtui.chat.import_ import FORMAT_NAME, import_file
+from glmtui.chat.parts import encode_parts
 from glmtui.errors import UserError
 from glmtui.i18n import _
 from glmtui.protocol import phrases
-from glmtui.reasoning import quoted
+from glmtui.protocol.messages import (
+    Attachment,
+    Image,
+    Source,
+    Text,
+    Thought,
+    ToolCall,
+    ToolResult,
+)
 
 __all__ = ["FORMATS", "Format", "export", "free_path", "import_file", "known"]
 
 Format = Literal["md", "json", "html", "txt"]
 FORMATS: tuple[Format, ...] = get_args(Format)
+_EMBEDDED = ("image/png", "image/jpeg", "image/gif", "image/webp")
+"""Images that a page shows; others, which may hold scripts, it names."""
+_ESCAPED = re.compile(r"[\\`*_\[\]<>#]")
 _OTHER_NAMES: dict[str, Format] = {"": "md", "markdown": "md", "htm": "html", "text": "txt"}
 
 
@@ -28,8 +42,8 @@ def known(name: str) -> Format:
     Raises:
         UserError: there is no such format; it lists those there are.
     """
-    wanted = name.strip().lower().removeprefix(".")
-    found = _OTHER_NAMES.get(wanted, wanted)
+    given = name.strip().lower().removeprefix(".")
+    found = _OTHER_NAMES.get(given, given)
     if found not in FORMATS:
         raise UserError(
             phrases._("{name} is not a format to export to; there are: {known}.").format(
@@ -66,19 +80,38 @@ def export(conversation: Conversation, name: str) -> str:
 
 
 def _markdown(conversation: Conversation) -> str:
-    parts = [f"# {_one_line(conversation.title)}"]
+    sections = [f"# {_one_line(conversation.title)}"]
     for message in conversation.branch():
-        parts += [f"## {_role(message)}", _closed(quoted(message.text).strip("\n"))]
-    return "\n\n".join(parts) + "\n"
+        sections.append(f"## {_role(message)}")
+        sections += [
+            _closed(block.text.strip("\n")) if block.markdown else _markdown_block(block)
+            for block in _blocks(conversation, message)
+        ] or [""]
+    return "\n\n".join(sections) + "\n"
+
+
+def _markdown_block(block: _Block) -> str:
+    escaped = _ESCAPED.sub(r"\\\g<0>", block.title)
+    title = f"**{escaped}**"
+    if not block.text:
+        return title
+    longest = max(map(len, re.findall("`+", block.text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{title}\n\n{fence}\n{block.text.rstrip(chr(10))}\n{fence}"
 
 
 def _text(conversation: Conversation) -> str:
-    parts = [_one_line(conversation.title)]
-    parts += [f"{_role(message)}:\n{message.text.strip()}" for message in conversation.branch()]
-    return "\n\n".join(parts) + "\n"
+    sections = [_one_line(conversation.title)]
+    for message in conversation.branch():
+        blocks = _blocks(conversation, message)
+        texts = [f"{block.title}\n{block.text}" if block.title else block.text for block in blocks]
+        sections.append(f"{_role(message)}:\n" + "\n\n".join(text.strip() for text in texts))
+    return "\n\n".join(sections) + "\n"
 
 
 def _json(conversation: Conversation) -> str:
+    messages = [m for m in conversation.messages.values() if not conversation.is_deleted(m.id)]
+    blobs = {sha256: conversation.attachments.find(sha256) for sha256 in sorted(conversation.digests())}
     document = {
         "format": FORMAT_NAME,
         "version": 1,
@@ -91,16 +124,56 @@ def _json(conversation: Conversation) -> str:
                 "id": message.id,
                 "parent": message.parent,
                 "role": message.role,
-                "text": message.text,
+                **encode_parts(message.role, message.parts, message.unread),
                 "time": message.time.isoformat(timespec="milliseconds"),
                 "state": message.state,
                 "meta": dict(message.meta),
             }
-            for message in conversation.messages.values()
-            if not conversation.is_deleted(message.id)
+            for message in messages
         ],
     }
+    if blobs:
+        document["attachments"] = {
+            sha256: base64.b64encode(data).decode() for sha256, data in blobs.items() if data is not None
+        }
     return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+
+
+class _Block(NamedTuple):
+    """A part as it is exported: with a title and its content as it is, or as Markdown without a title."""
+
+    text: str
+    title: str = ""
+    markdown: bool = False
+    image: Image | None = None
+
+
+def _blocks(conversation: Conversation, message: Message) -> list[_Block]:
+    """Return what is exported of a message, in its order; texts that follow each other are one."""
+    blocks: list[_Block] = []
+    for part in message.parts:
+        match part:
+            case Text(text):
+                blocks.append(_Block(text, markdown=True))
+            case Thought(text):
+                quoted = "\n".join(f"> {line}".rstrip() for line in text.split("\n"))
+                blocks.append(_Block(quoted, markdown=True))
+            case Attachment():
+                data = conversation.attachments.find(part.sha256)
+                name = part.name if data is not None else _("{name} (missing)").format(name=part.name)
+                blocks.append(_Block((data or b"").decode("utf-8", "replace"), _one_line(name)))
+            case Image():
+                name = _one_line(part.name) or part.media_type
+                blocks.append(_Block("", _("Image: {name}").format(name=name), image=part))
+            case Source():
+                about = ", ".join(filter(None, (part.title, part.place, part.origin)))
+                blocks.append(_Block(part.text, _one_line(f"[{part.number}] {about}")))
+            case ToolCall():
+                blocks.append(_Block(part.arguments, _one_line(_("Call of {name}").format(name=part.name))))
+            case ToolResult():
+                name = part.name or part.call_id
+                blocks.append(_Block(part.text, _one_line(_("Result of {name}").format(name=name))))
+    return blocks
 
 
 _PAGE = """\
@@ -121,6 +194,7 @@ article > header {{ font-size: .85rem; opacity: .75; }}
 pre {{ overflow-x: auto; padding: .75rem; background: #8882; }}
 code {{ font-family: ui-monospace, monospace; }}
 table {{ border-collapse: collapse; }}
+img {{ max-width: 100%; }}
 td, th {{ border: 1px solid #8888; padding: .25rem .5rem; }}
 </style>
 </head>
@@ -148,17 +222,31 @@ def _html(conversation: Conversation) -> str:
             who=html.escape(_role(message)),
             iso=message.time.isoformat(timespec="seconds"),
             time=message.time,
-            body=parser.render(quoted(message.text)),
+            body="".join(
+                parser.render(block.text) if block.markdown else _html_block(conversation, block)
+                for block in _blocks(conversation, message)
+            ),
         )
         for message in conversation.branch()
     ]
     return _PAGE.format(title=html.escape(_one_line(conversation.title)), articles="\n".join(articles))
 
 
+def _html_block(conversation: Conversation, block: _Block) -> str:
+    title = html.escape(block.title)
+    if block.image is None:
+        return f"<details><summary>{title}</summary><pre>{html.escape(block.text)}</pre></details>\n"
+    data = conversation.attachments.find(block.image.sha256)
+    if data is None or block.image.media_type not in _EMBEDDED:
+        return f"<p>{title}</p>\n"
+    encoded = base64.b64encode(data).decode()
+    return f'<p><img alt="{title}" src="data:{block.image.media_type};base64,{encoded}"></p>\n'
+
+
 def _role(message: Message) -> str:
-    words = {"user": _("User"), "assistant": _("Assistant"), "system": _("System")}
+    names = {"user": _("User"), "assistant": _("Assistant"), "system": _("System"), "tool": _("Tool")}
     model = message.meta.get("model")
-    return f"{words[message.role]} ({model})" if isinstance(model, str) and model else words[message.role]
+    return f"{names[message.role]} ({model})" if isinstance(model, str) and model else names[message.role]
 
 
 def _one_line(title: str) -> str:

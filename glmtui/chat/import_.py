@@ -1,41 +1,84 @@
 """Reading conversations that other programs wrote.
 
 Each reader turns one conversation of a foreign format into records (`glmtui.chat.tree`); the tree mends what
-is missing in them. What is no text (pictures, calls of tools) is left out, the messages around it are joined.
+is missing in them. The formats of ChatGPT and Open WebUI are not documented: what is read here was seen in
+their exports. What is unknown in a message is left out.
 """
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import html
 import json
+import os
+import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-from pathlib import Path
+from functools import cached_property, reduce
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from glmtui.chat.attachments import FOLDER, Attachments
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.files import SUFFIX, ConversationFile, Record
 from glmtui.chat.library import Library
+from glmtui.chat.parts import clean, encode_parts, join_parts, parts_of_text
 from glmtui.errors import UserError
+from glmtui.protocol.messages import (
+    Attachment,
+    Image,
+    Part,
+    Role,
+    Source,
+    Text,
+    Thought,
+    ToolCall,
+    ToolResult,
+    text_of,
+)
 from glmtui.protocol.phrases import _
 
 FORMAT_NAME = "glmtui"
 """Marks glmtui's own JSON export."""
-_ROLES = {"user": "user", "assistant": "assistant", "system": "system", "human": "user", "gpt": "assistant"}
+_ROLES: dict[str, Role] = {
+    "user": "user",
+    "assistant": "assistant",
+    "system": "system",
+    "human": "user",
+    "gpt": "assistant",
+    "tool": "tool",
+    "function": "tool",
+}
+_DATA_URI = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(?:;[\w=.-]+)*;base64,", re.IGNORECASE)
+_POINTER = re.compile(r"(?:file-service|sediment)://")
+_DETAILS = re.compile(
+    r"""<details(?P<attributes>(?:\s+[\w-]+=(?:"[^"]*"|'[^']*'))*)\s*>\s*
+    (?:<summary>.*?</summary>)?(?P<body>.*?)</details>\n?""",
+    re.DOTALL | re.VERBOSE,
+)
+_ATTRIBUTE = re.compile(r"""([\w-]+)=(?:"([^"]*)"|'([^']*)')""")
+
+Reader = Callable[[Mapping[str, Any], "_Files"], Iterator[Record]]
 
 
 def import_file(path: Path, library: Library) -> list[Conversation]:
     """Bring the conversations of `path` into `library` and return them.
 
     It may be a conversation file or JSON export of glmtui; the history ``[[question, answer], …]`` of the
-    published ChatGLM demos; the export of ChatGPT (``conversations.json`` or the whole zip) or of Open WebUI;
-    or the ``messages`` of an OpenAI-style request.
+    published ChatGLM demos; the export of ChatGPT (``conversations.json`` or its zip) or of Open WebUI;
+    or the ``messages`` of an OpenAI-style request. Images whose bytes are in the file, or in its folder, come
+    along.
 
     Raises:
         UserError: it cannot be read, or it is none of these.
     """
+    attachments = Attachments(library.folder / FOLDER)
     found = [
-        conversation for conversation in map(Conversation.from_records, _read(path)) if conversation.messages
+        conversation
+        for conversation in map(Conversation.from_records, _read(path, attachments))
+        if conversation.messages
     ]
     if not found:
         raise UserError(
@@ -45,57 +88,121 @@ def import_file(path: Path, library: Library) -> list[Conversation]:
             ).format(path=path)
         )
     for conversation in found:
+        if path.suffix.lower() == SUFFIX:
+            attachments.copy(conversation.digests(), Attachments.next_to(path))
         conversation.keep_in(library.folder)
     return found
 
 
-def _read(path: Path) -> Iterator[list[Record]]:
+class _Files:
+    """Where readers put what belongs to messages, and the files that may lie next to the export."""
+
+    def __init__(self, path: Path, attachments: Attachments, archive: zipfile.ZipFile | None = None) -> None:
+        self.attachments = attachments
+        self._path = path
+        self._archive = archive
+
+    def image(self, reference: str, name: str = "", media_type: str = "") -> Image:
+        """Return an image by its data URI, or by the name or ChatGPT's pointer of a file in the export."""
+        if match := _DATA_URI.match(reference):
+            with contextlib.suppress(ValueError):
+                decoded = base64.b64decode(reference[match.end() :])
+                return self.attachments.image(decoded, media_type or match["type"] or "", name)
+            return Image("", media_type or match["type"] or "", name)
+        found, data = self.find(reference)
+        if data is not None:
+            return self.attachments.image(data, media_type, name or found)
+        return Image("", media_type, name or reference[-200:])
+
+    def document(self, name: str, content: object, size: object, reference: str = "") -> Attachment:
+        """Return a text file with this content, or that of a file in the export, or without any."""
+        if not isinstance(content, str):
+            _found, data = self.find(reference)
+            with contextlib.suppress(UnicodeDecodeError):
+                content = data.decode() if data is not None else None
+        if isinstance(content, str):
+            return self.attachments.attach(clean(name), clean(content))
+        return Attachment(clean(name), "", size if type(size) is int and size >= 0 else 0)
+
+    def find(self, reference: str) -> tuple[str, bytes | None]:
+        """Return the name and the bytes of a file: ``sediment://file_1`` is that of ``file_1-cat.png``."""
+        pointer = _POINTER.match(reference)
+        stem = reference[pointer.end() :] if pointer else reference
+        fitting = sorted(
+            name
+            for name in self._names
+            if name == stem or (pointer and stem and name.startswith(stem) and name[len(stem)] in "-._")
+        )
+        for name in fitting:
+            with contextlib.suppress(OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError):
+                place = self._names[name]
+                return name, self._archive.read(place) if self._archive else Path(place).read_bytes()
+        return "", None
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        """The files of the archive, or in the folder of the export and one below, by their last name."""
+        if self._archive is not None:
+            return {PurePosixPath(name).name: name for name in self._archive.namelist()}
+        found: dict[str, str] = {}
+        folders = [self._path.absolute().parent]
+        for folder in folders:
+            with contextlib.suppress(OSError), os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_file(follow_symlinks=False):
+                        found.setdefault(entry.name, entry.path)
+                    elif folder is folders[0] and entry.is_dir(follow_symlinks=False):
+                        folders.append(Path(entry.path))
+        return found
+
+
+def _read(path: Path, attachments: Attachments) -> Iterator[list[Record]]:
     if path.suffix.lower() == SUFFIX:
         yield list(ConversationFile(path).read().records)
         return
-    for data in _contents(path):
+    for data, files in _contents(path, attachments):
         try:
             document = json.loads(data.decode("utf-8-sig"))
         except UnicodeDecodeError as error:
             raise UserError(_("{path} is not a text file").format(path=path)) from error
         except (ValueError, RecursionError) as error:
             raise UserError(_("{path} is not JSON: {error}.").format(path=path, error=error)) from error
-        yield from _conversations(document)
+        yield from _conversations(document, files)
 
 
-def _contents(path: Path) -> Iterator[bytes]:
+def _contents(path: Path, attachments: Attachments) -> Iterator[tuple[bytes, _Files]]:
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 for name in archive.namelist():
                     if Path(name).name.startswith("conversations") and name.endswith(".json"):
-                        yield archive.read(name)
+                        yield archive.read(name), _Files(path, attachments, archive)
         else:
-            yield path.read_bytes()
+            yield path.read_bytes(), _Files(path, attachments)
     except (OSError, zipfile.BadZipFile) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(_("{path} cannot be read: {error}.").format(path=path, error=reason)) from error
 
 
-def _conversations(document: object) -> Iterator[list[Record]]:
+def _conversations(document: object, files: _Files) -> Iterator[list[Record]]:
     """Tell the formats apart and yield the records of each conversation in `document`."""
     if isinstance(document, dict):
         if reader := _reader(document):
-            yield list(reader(document))
+            yield list(reader(document, files))
         elif isinstance(history := document.get("history"), list):
             yield list(_pairs(history))
     elif isinstance(document, list) and document:
         if all(isinstance(item, list) for item in document):
             yield list(_pairs(document))
         elif all(isinstance(item, dict) and "role" in item for item in document):
-            yield list(_chat_messages({"messages": document}))
+            yield list(_chat_messages({"messages": document}, files))
         else:
             for item in document:
                 if isinstance(item, dict) and (reader := _reader(item)):
-                    yield list(reader(item))
+                    yield list(reader(item, files))
 
 
-def _reader(item: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Iterator[Record]] | None:
+def _reader(item: Mapping[str, Any]) -> Reader | None:
     if item.get("format") == FORMAT_NAME:
         return _own
     if isinstance(item.get("mapping"), dict):
@@ -105,12 +212,13 @@ def _reader(item: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Iterator[R
     return _chat_messages if isinstance(item.get("messages"), list) else None
 
 
-def _own(item: Mapping[str, Any]) -> Iterator[Record]:
+def _own(item: Mapping[str, Any], files: _Files) -> Iterator[Record]:
+    for content in _dict(item.get("attachments")).values():
+        with contextlib.suppress(ValueError):
+            files.attachments.put(base64.b64decode(_str(content)))
     yield {"type": "conversation", "created": item.get("created")}
-    messages = item.get("messages")
-    for message in messages if isinstance(messages, list) else ():
-        if isinstance(message, dict):
-            yield {**message, "type": "message"}
+    for message in _dicts(item.get("messages")):
+        yield {**message, "type": "message"}
     yield {"type": "settings", "values": item.get("settings")}
     yield {"type": "title", "title": item.get("title")}
     yield {"type": "select", "id": item.get("current")}
@@ -125,40 +233,137 @@ def _pairs(history: list[Any]) -> Iterator[Record]:
                     yield {"type": "message", "role": role, "text": text}
 
 
-def _chat_messages(item: Mapping[str, Any]) -> Iterator[Record]:
+# --- OpenAI ---
+
+
+def _chat_messages(item: Mapping[str, Any], files: _Files) -> Iterator[Record]:
     """``{"messages": [{"role", "content"}, …]}``."""
     yield {"type": "title", "title": item.get("title")}
-    for message in item["messages"]:
-        if isinstance(message, dict):
-            role, text = _ROLES.get(str(message.get("role"))), _text(message.get("content"))
-            if role and text:
-                yield {"type": "message", "role": role, "text": text}
+    for message in _dicts(item["messages"]):
+        role = _ROLES.get(str(message.get("role")))
+        if role and (parts := _openai_parts(role, message, files)):
+            yield {"type": "message", "role": role, **encode_parts(role, parts)}
 
 
-def _chatgpt(item: Mapping[str, Any]) -> Iterator[Record]:
+def _openai_parts(role: Role, message: Mapping[str, Any], files: _Files) -> tuple[Part, ...]:
+    content = _content(role, message.get("content"), files)
+    if role == "tool":
+        return _result(_str(message.get("tool_call_id")), _str(message.get("name")), content)
+    thought = _str(message.get("reasoning_content")) or _str(message.get("reasoning"))
+    calls = [
+        ToolCall(_str(call.get("id")), _str(asked.get("name")), _json_text(asked.get("arguments")))
+        for call in _dicts(message.get("tool_calls"))
+        if (asked := _dict(call.get("function")))
+    ]
+    return (*_thoughts(thought), *content, *calls)
+
+
+def _content(role: Role, content: object, files: _Files) -> tuple[Part, ...]:
+    """Return the parts of a message's content: a string, or a list of texts and images."""
+    if isinstance(content, str):
+        return parts_of_text(role, clean(content))
+    parts: list[Part] = []
+    for item in content if isinstance(content, list) else ():
+        if isinstance(item, str):
+            parts.append(Text(clean(item)))
+        elif isinstance(item, dict) and item.get("type") in ("image_url", "input_image"):
+            url = item.get("image_url")
+            if reference := _str(url) or _str(_dict(url).get("url")):
+                parts.append(files.image(reference))
+        elif isinstance(item, dict):
+            parts.append(Text(clean(_str(item.get("text")))))
+    return _joined(parts)
+
+
+# --- ChatGPT ---
+
+
+def _chatgpt(item: Mapping[str, Any], files: _Files) -> Iterator[Record]:
     """One conversation of ChatGPT's ``conversations.json``: the tree is in ``mapping``."""
     yield {"type": "conversation", "created": _time(item.get("create_time"))}
+    nodes = item["mapping"]
+    thoughts: dict[str, tuple[Part, ...]] = {}
+    """What was thought before a node, where the node is to have it."""
 
     def convert(node: Mapping[str, Any]) -> Record | None:
-        message = node.get("message")
-        if not isinstance(message, dict):
+        message, parent = _dict(node.get("message")), str(node.get("parent"))
+        about, author = _dict(message.get("metadata")), _dict(message.get("author"))
+        role = _ROLES.get(str(author.get("role")))
+        before = thoughts.pop(parent, ())
+        if not role or about.get("is_visually_hidden_from_conversation"):
+            thoughts[str(node.get("id"))] = before
             return None
-        about = message.get("metadata")
-        about = about if isinstance(about, dict) else {}
-        author = message.get("author")
-        role = _ROLES.get(str(author.get("role"))) if isinstance(author, dict) else None
-        text = _chatgpt_text(message.get("content"))
-        if not role or not text or about.get("is_visually_hidden_from_conversation"):
+        if role == "tool":
+            parts = _result(parent, _str(author.get("name")), _chatgpt_parts(role, message, files))
+        else:
+            parts = before + _chatgpt_parts(role, message, files)
+        if parts and all(isinstance(part, Thought) for part in parts) and _answered(nodes, node):
+            thoughts[str(node.get("id"))] = parts
             return None
-        return _message(role, text, message.get("create_time"), about.get("model_slug"))
+        return _message(role, parts, message.get("create_time"), about.get("model_slug"))
 
-    kept, records = _walk(item["mapping"], "parent", "children", convert)
+    kept, records = _walk(nodes, "parent", "children", convert)
     yield from records
     yield {"type": "title", "title": item.get("title")}
     yield {"type": "select", "id": kept.get(str(item.get("current_node")))}
 
 
-def _open_webui(item: Mapping[str, Any]) -> Iterator[Record]:
+def _answered(nodes: Mapping[str, Any], node: Mapping[str, Any]) -> bool:
+    """Whether the first node after `node` goes on with the same answer."""
+    children = node.get("children")
+    first = _dict(nodes.get(str(children[0]))) if isinstance(children, list) and children else {}
+    author = _dict(_dict(first.get("message")).get("author"))
+    return author.get("role") == "assistant" and first.get("parent") == node.get("id")
+
+
+def _chatgpt_parts(role: Role, message: Mapping[str, Any], files: _Files) -> tuple[Part, ...]:
+    content, about = _dict(message.get("content")), _dict(message.get("metadata"))
+    attached = {_str(file.get("id")): file for file in _dicts(about.get("attachments"))}
+    parts: list[Part] = []
+    match content.get("content_type"):
+        case "text" | "multimodal_text":
+            for item in _list(content.get("parts")):
+                pointer = _str(_dict(item).get("asset_pointer"))
+                if pointer and _dict(item).get("content_type") == "image_asset_pointer":
+                    file = attached.pop(pointer.rpartition("/")[2], {})
+                    parts.append(files.image(pointer, clean(_str(file.get("name"))), _type_of(file)))
+                else:
+                    parts.append(Text(clean(_str(item) or _str(_dict(item).get("text")))))
+        case "thoughts":
+            said = [
+                "\n".join(filter(None, (_str(thought.get("summary")), _str(thought.get("content")))))
+                for thought in _dicts(content.get("thoughts"))
+            ]
+            return _thoughts("\n\n".join(filter(None, said)))
+        case "reasoning_recap":  # how long it took
+            return ()
+        case "tether_quote":
+            keys = ("title", "text", "url")
+            title, text, url = (clean(_str(content.get(key))) for key in keys)
+            return (Source(1, title, text, url),)
+        case _:
+            keys = ("text", "result", "summary")
+            parts.append(Text(clean(next(filter(None, (_str(content.get(key)) for key in keys)), ""))))
+    parts += [
+        files.document(_str(file.get("name")), None, file.get("size"), f"sediment://{id_}")
+        for id_, file in attached.items()
+        if not _type_of(file).startswith("image/")
+    ]
+    recipient = _str(message.get("recipient")) or "all"
+    if role == "assistant" and recipient != "all" and (arguments := text_of(parts)):
+        return (ToolCall(_str(message.get("id")), recipient, arguments),)
+    joined = _joined(parts)
+    return parts_of_text(role, joined[0].text) if len(joined) == 1 and isinstance(joined[0], Text) else joined
+
+
+def _type_of(file: Mapping[str, Any]) -> str:
+    return _str(file.get("mime_type")) or _str(file.get("mimeType"))
+
+
+# --- Open WebUI ---
+
+
+def _open_webui(item: Mapping[str, Any], files: _Files) -> Iterator[Record]:
     """One conversation of Open WebUI's export: ``chat.history.messages`` is the tree."""
     chat = item["chat"]
     yield {"type": "conversation", "created": _time(item.get("created_at") or chat.get("timestamp"))}
@@ -166,16 +371,98 @@ def _open_webui(item: Mapping[str, Any]) -> Iterator[Record]:
     if isinstance(history, dict) and isinstance(history.get("messages"), dict):
 
         def convert(node: Mapping[str, Any]) -> Record | None:
-            role, text = _ROLES.get(str(node.get("role"))), _text(node.get("content"))
+            role = _ROLES.get(str(node.get("role")))
+            parts = _open_webui_parts(role, node, files) if role else ()
             model = node.get("modelName") or node.get("model")
-            return _message(role, text, node.get("timestamp"), model) if role and text else None
+            return _message(role, parts, node.get("timestamp"), model) if role else None
 
         kept, records = _walk(history["messages"], "parentId", "childrenIds", convert)
         yield from records
         yield {"type": "select", "id": kept.get(str(history.get("currentId")))}
     elif isinstance(chat.get("messages"), list):
-        yield from _chat_messages(chat)
+        for message in _dicts(chat["messages"]):
+            role = _ROLES.get(str(message.get("role")))
+            if role and (parts := _open_webui_parts(role, message, files)):
+                yield {"type": "message", "role": role, **encode_parts(role, parts)}
     yield {"type": "title", "title": item.get("title") or chat.get("title")}
+
+
+def _open_webui_parts(role: Role, message: Mapping[str, Any], files: _Files) -> tuple[Part, ...]:
+    content = message.get("content")
+    if role == "assistant" and isinstance(content, str) and "<details" in content:
+        parts = list(_details(clean(content)))
+    else:
+        parts = list(_openai_parts(role, message, files))
+    for file in _dicts(message.get("files")):
+        inner, url = _dict(file.get("file")), _str(file.get("url"))
+        name = clean(_str(file.get("name")) or _str(inner.get("filename")))
+        if file.get("type") == "image":
+            parts.append(files.image(url, name))
+        elif name:
+            size = file.get("size") or _dict(inner.get("meta")).get("size")
+            parts.append(files.document(name, _dict(inner.get("data")).get("content"), size))
+    parts += _open_webui_sources(_dicts(message.get("sources") or message.get("citations")))
+    return tuple(parts)
+
+
+def _open_webui_sources(cited: Iterable[Mapping[str, Any]]) -> Iterator[Source]:
+    """Its answers number the documents in the order in which they first occur."""
+    numbers: dict[str, int] = {}
+    for each in cited:
+        source = _dict(each.get("source"))
+        abouts = _list(each.get("metadata"))
+        for place, text in enumerate(_list(each.get("document"))):
+            about = _dict(abouts[place]) if place < len(abouts) else {}
+            origin = _str(about.get("source")) or _str(source.get("url"))
+            key = origin or _str(source.get("id"))
+            page = about.get("page")
+            yield Source(
+                number=numbers.setdefault(key, len(numbers) + 1),
+                title=clean(_str(source.get("name")) or _str(about.get("name"))),
+                text=clean(_str(text)),
+                origin=clean(origin),
+                place=clean(str(page)) if isinstance(page, int | str) else "",
+            )
+
+
+def _details(content: str) -> Iterator[Part]:
+    """Take apart an answer with ``<details type="reasoning">`` and ``<details type="tool_calls">`` in it."""
+    position = 0
+    for match in _DETAILS.finditer(content):
+        found = {
+            name: html.unescape(double or single)
+            for name, double, single in _ATTRIBUTE.findall(match["attributes"])
+        }
+        body = html.unescape(match["body"]).strip()
+        parts: list[Part]
+        if found.get("type") == "reasoning":
+            lines = (line.removeprefix(">").removeprefix(" ") for line in body.split("\n"))
+            parts = list(_thoughts("\n".join(lines)))
+        elif found.get("type") == "tool_calls":
+            id_, name = found.get("id", ""), found.get("name", "")
+            parts = [ToolCall(id_, name, _plain(found.get("arguments", "")))]
+            if result := _plain(found.get("result", "") or body):
+                parts.append(ToolResult(id_, result, name))
+        else:
+            continue  # it stays in the text
+        if text := content[position : match.start()].strip("\n"):
+            yield Text(text)
+        yield from parts
+        position = match.end()
+    if text := content[position:].strip("\n"):
+        yield Text(text)
+
+
+def _plain(value: str) -> str:
+    """Return what a JSON string says, and any other JSON as it is."""
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    return clean(found) if isinstance(found, str) else value
+
+
+# --- all ---
 
 
 def _walk(
@@ -192,47 +479,64 @@ def _walk(
     kept: dict[str, str | None] = {}
     records: list[Record] = []
     known = {id_: node for id_, node in nodes.items() if isinstance(node, dict)}
-    waiting = [id_ for id_, node in known.items() if node.get(parent_key) not in known][::-1]
-    while waiting:
-        id_ = waiting.pop()
+    pending = [id_ for id_, node in known.items() if node.get(parent_key) not in known][::-1]
+    while pending:
+        id_ = pending.pop()
         node = known[id_]
         before = kept.get(str(node.get(parent_key)))
-        record = convert(node)
+        record = convert({**node, "id": id_})
         kept[id_] = id_ if record else before
         if record:
             records.append({**record, "id": id_, "parent": before})
         children = node.get(children_key)
         if isinstance(children, list):
-            waiting += [c for c in reversed(children) if isinstance(c, str) and c in known and c not in kept]
+            pending += [c for c in reversed(children) if isinstance(c, str) and c in known and c not in kept]
     return kept, records
 
 
-def _message(role: str, text: str, time: object, model: object) -> Record:
+def _message(role: Role, parts: Sequence[Part], time: object, model: object) -> Record | None:
+    if not parts:
+        return None
     meta = {"model": model} if isinstance(model, str) and model and role == "assistant" else {}
-    return {"type": "message", "role": role, "text": text, "time": _time(time), "meta": meta}
+    return {"type": "message", "role": role, **encode_parts(role, parts), "time": _time(time), "meta": meta}
 
 
-def _text(content: object) -> str:
-    """Return the text of a message's content: a string, or parts of which some are text."""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        return ""
-    parts = [
-        part if isinstance(part, str) else part.get("text")
-        for part in content
-        if isinstance(part, str | dict)
-    ]
-    return "\n".join(part for part in parts if isinstance(part, str) and part)
+def _joined(parts: Iterable[Part]) -> tuple[Part, ...]:
+    """Join texts that follow each other, a line each; empty ones are left out."""
+    kept = [(part,) for part in parts if not isinstance(part, Text) or part.text]
+    return reduce(join_parts, kept, ())
 
 
-def _chatgpt_text(content: object) -> str:
-    if not isinstance(content, dict):
-        return ""
-    kind = content.get("content_type")
-    if kind in ("text", "multimodal_text"):
-        return _text(content.get("parts"))
-    return _text(content.get("text")) if kind == "code" else ""
+def _result(call_id: str, name: str, content: tuple[Part, ...]) -> tuple[Part, ...]:
+    """Return what a tool said: its text as a result, before what else there is."""
+    text = text_of(content)
+    rest = tuple(part for part in content if not isinstance(part, Text))
+    return (*((ToolResult(clean(call_id), text, clean(name)),) if text else ()), *rest)
+
+
+def _thoughts(text: str) -> tuple[Part, ...]:
+    text = clean(text).strip()
+    return (Thought(text),) if text else ()
+
+
+def _json_text(value: object) -> str:
+    return clean(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _str(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _dict(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> Sequence[Any]:
+    return value if isinstance(value, list) else ()
+
+
+def _dicts(value: object) -> list[Mapping[str, Any]]:
+    return [item for item in _list(value) if isinstance(item, dict)]
 
 
 def _time(seconds: object) -> str | None:

@@ -60,7 +60,9 @@ def is_digest(value: str) -> bool:
 def clean_part(part: Part) -> Part:
     """Return `part` with its strings as a file can hold them."""
     values: dict[str, Any] = {field.name: getattr(part, field.name) for field in _FIELDS[type(part)]}
-    return dataclasses.replace(part, **{name: clean(v) for name, v in values.items() if isinstance(v, str)})
+    for name, value in values.items():
+        values[name] = clean(value) if isinstance(value, str) else value
+    return type(part)(**values)
 
 
 # --- records ---
@@ -131,7 +133,7 @@ def _decode(record: Mapping[str, Any]) -> Part | None:
         else:
             return None
     digest = values.get("sha256")
-    if isinstance(digest, str) and not is_digest(digest) and (digest or kind is not Image):
+    if isinstance(digest, str) and digest and not is_digest(digest):
         return None
     return kind(**values)  # type: ignore[arg-type]  # checked above, field by field
 
@@ -185,3 +187,14 @@ def _with_one(
     place = next((n for n, part in enumerate(parts) if isinstance(part, kind)), place)
     new = (kind(text),) if text else ()
     return (*parts[:place], *new, *(part for part in parts[place:] if not isinstance(part, kind)))
+
+
+def join_parts(before: tuple[Part, ...], after: tuple[Part, ...]) -> tuple[Part, ...]:
+    """Put the parts of two messages together, with a line break where the text of the second begins."""
+    place = next((n for n, part in enumerate(after) if isinstance(part, Text)), None)
+    if place is None or not text_of(before):
+        return before + after
+    text = "\n" + text_of(after[place : place + 1])
+    if place == 0 and isinstance(before[-1], Text):
+        return (*before[:-1], Text(before[-1].text + text), *after[1:])
+    return (*before, *after[:place], Text(text), *after[place + 1 :])

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glmtui import paths
-from glmtui.atomic import write_atomically
+from glmtui.atomic import sync_directory, write_atomically
 from glmtui.chat.files import Record, encode, parse
 from glmtui.chat.locking import locked
 from glmtui.chat.parts import clean, clean_part, decode_parts, encode_parts
@@ -230,6 +230,8 @@ class _Log:
                 file.flush()
                 if self._durable:
                     os.fsync(file.fileno())
+                    if file.tell() == len(line):  # a new file
+                        sync_directory(self._path.parent)
             self._seen += len(line)
         return self._count
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -11,7 +11,9 @@ from torch import Tensor
 
 from glmtui import reasoning
 from glmtui.engine.failures import is_out_of_memory
-from glmtui.engine.generate import Check, Generation, reuse
+from glmtui.engine.generate import Generation
+from glmtui.engine.prefill import Check, read
+from glmtui.engine.prefix_cache import PrefixCache, default_limit
 from glmtui.errors import OutOfMemoryError, TooLongError
 from glmtui.hub.memory_estimate import context_advice
 from glmtui.hub.model_dir import ModelFolder
@@ -50,7 +52,8 @@ class ChatModel:
         self.folder = folder
         self.info = info
         self._tokenizer = tokenizer
-        self._kept: _Kept | None = None  # of the last answer, for the next
+        device = next(network.parameters()).device
+        self._prefixes: PrefixCache[prompts.Held] = PrefixCache(default_limit(device))
 
     def __repr__(self) -> str:
         return (
@@ -74,7 +77,7 @@ class ChatModel:
     def logits(self, ids: Sequence[int]) -> Tensor:
         """Return float32 logits ``[n, vocab]`` on the CPU for the prompt `ids` ``[n]``."""
         device = next(self.network.parameters()).device
-        return self.network(torch.as_tensor(ids, dtype=torch.long, device=device)).cpu()
+        return read(self.network, torch.as_tensor(ids, dtype=torch.long, device=device)).cpu()
 
     def generate(
         self,
@@ -161,8 +164,7 @@ class ChatModel:
         """
         sampling = sampling or self.default_sampling
         limit = self.limit(sampling)
-        kept, self._kept = self._kept, None
-        prompt = self._fit(messages, sampling, limit, kept.held if kept else None)
+        prompt = self._fit(messages, sampling, limit)
         generation = Generation(
             self.network,
             prompt.ids,
@@ -170,7 +172,7 @@ class ChatModel:
             limit=limit,
             stop_ids=(*self.network.config.stop_ids, *self.format.stop_ids),
             guard_id=self.tokenizer.raw.guard_id,
-            cache=kept.cache_for(prompt.ids) if kept else None,
+            cache=self._prefixes.take(prompt.ids),
             check=check,
         )
         return Answer(
@@ -194,33 +196,30 @@ class ChatModel:
         itemsize = 4 if info.dtype == "float32" else 2
         return sentences(message, context_advice(self.folder.sizes, info.quant, itemsize, tokens))
 
-    def keep(self, held: prompts.Held, cache: KVCache | None) -> None:
-        """Keep what an answer leaves in `cache`, for the next question."""
-        self._kept = _Kept(held, cache) if cache is not None else None
+    def keep(self, written: prompts.Held, cache: KVCache | None) -> None:
+        """Keep what an answer leaves in `cache`, for the next question of the same conversation."""
+        if cache is not None:
+            self._prefixes.put(cache, written.ids, written)
 
-    def _fit(
-        self, messages: Sequence[ChatMessage], sampling: Sampling, limit: int, held: prompts.Held | None
-    ) -> prompts.Prompt:
-        """Write the prompt so that an answer of fair length has room, or any if the last message is long."""
+    def forget_prefixes(self) -> None:
+        """Give the memory of all earlier conversations' keys and values back."""
+        self._prefixes.clear()
+
+    def _fit(self, messages: Sequence[ChatMessage], sampling: Sampling, limit: int) -> prompts.Prompt:
+        """Write the prompt so that an answer of fair length has room, or any if the last message is long.
+
+        It continues, token for token, the longest conversation that is cached and that `messages` continue.
+        """
         usual = limit if self.format.thinks else ANSWER_ROOM
         room = min(sampling.max_new_tokens or usual, limit // 4)
-        held = held if self.format.keeps_cache else None
+        written = None
+        if self.format.keeps_cache:
+            fitting = (each for each in self._prefixes.sources() if each.continued_by(messages))
+            written = max(fitting, key=lambda each: len(each.messages), default=None)
         try:
-            return self.format.fit(messages, limit - room, held)
+            return self.format.fit(messages, limit - room, written)
         except TooLongError:
-            return self.format.fit(messages, limit - 1, held)
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """What the last answer left."""
-
-    held: prompts.Held
-    cache: KVCache
-
-    def cache_for(self, ids: Sequence[int]) -> KVCache | None:
-        """Return the cache cut to what it has in common with the prompt `ids`; None if that is nothing."""
-        return reuse(self.cache, self.held.ids, ids)
+            return self.format.fit(messages, limit - 1, written)
 
 
 class Answer:
@@ -269,19 +268,20 @@ class Answer:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
+            self._model.forget_prefixes()
             raise OutOfMemoryError(self._model.too_long(self.prompt_tokens + self.answer_tokens)) from error
         yield from self._add(
             self._thoughts.push(self._response.push(self._decoder.finish()) + self._response.finish())
         )
         yield from self._add(self._thoughts.finish(complete=self.reason == "stop"))
         answered = ChatMessage.of("assistant", text_of(self._begun) + self.text)
-        held = prompts.Held(
+        written = prompts.Held(
             # a thought is in the cache, but in no later prompt
             () if self._thoughts.thought else (*self._messages, answered),
             [*self._generation.prompt, *self._ids],
             self.dropped_rounds,
         )
-        self._model.keep(held, self._generation.cache)
+        self._model.keep(written, self._generation.cache)
 
     @property
     def text(self) -> str:

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
-from glmtui.engine.generate import Generation, reuse
-from glmtui.models.base import KVCache, LanguageModel
+from glmtui.engine.generate import Generation
+from glmtui.engine.prefix_cache import PrefixCache
+from glmtui.models.base import LanguageModel
 from glmtui.protocol.sampling import Sampling
 
 
@@ -21,9 +22,9 @@ class Round:
 
     number: int
     prompt: int
-    """Tokens of the whole conversation up to and with the question."""
+    """Tokens of the conversation up to and with the question."""
     read: int
-    """Tokens of these that had to be read: the others' keys and values were kept."""
+    """Tokens of these that had to be read: the others' keys and values were cached."""
     seconds: list[float]
     """To the first token of the answer, in every run."""
 
@@ -69,16 +70,15 @@ def measure_rounds(
     found: list[Round] = []
     for run in range(repeat):
         said: list[int] = []
-        held: list[int] = []
-        cache: KVCache | None = None
+        prefixes: PrefixCache[None] = PrefixCache(limit=0)  # the newest stays in any case
         for number in range(fitting):
             step(f"{run + 1}/{repeat} · {number + 1}/{fitting}")
             said += _text(network, question - len(ends), seed=number)
             prompt = [*said, *ends]
-            kept = reuse(cache, held, prompt) if cache is not None else None
-            read = len(prompt) - (kept.length if kept is not None else 0)
+            prefix = prefixes.take(prompt)
+            read = len(prompt) - (prefix.length if prefix is not None else 0)
             sampling = Sampling(max_length=len(prompt) + answer, temperature=0.0)
-            generation = Generation(network, prompt, sampling, cache=kept)
+            generation = Generation(network, prompt, sampling, cache=prefix)
             start = time.perf_counter()
             tokens: list[int] = []
             for token in generation:
@@ -88,7 +88,8 @@ def measure_rounds(
             if run == 0:
                 found.append(Round(number + 1, len(prompt), read, []))
             found[number].seconds.append(seconds)
-            held, cache = [*prompt, *tokens], generation.cache
+            assert generation.cache is not None
+            prefixes.put(generation.cache, [*prompt, *tokens], None)
             said += tokens
     return found
 

@@ -6,12 +6,12 @@ Without it, starting the kernels of a token one by one takes longer than they ru
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from glmtui.models.base import KVCache, LanguageModel, Slots
+from glmtui.engine.prefill import read
+from glmtui.models.base import KVCache, LanguageModel, StaticCache
 
 Run = Callable[[], Tensor]
 Recorder = Callable[[Run], Run]
@@ -21,14 +21,6 @@ AFTER = 8
 """Tokens before recording, which takes as long as some: short answers do without."""
 TOLERANCE = 0.02
 """How far a replay's logits may be from those of the ordinary way, relative to the largest."""
-
-
-@runtime_checkable
-class Steps(Protocol):
-    """A network that can compute a token in fixed shapes."""
-
-    def step(self, token: Tensor, slots: Slots) -> Tensor:
-        """Return float32 logits ``[1, vocab]`` for `token` ``[1]``, which goes where `slots` says."""
 
 
 class Decoder:
@@ -43,37 +35,35 @@ class Decoder:
     def __init__(self, model: LanguageModel, cache: KVCache, recorder: Recorder | None) -> None:
         self._model, self._cache = model, cache
         self._device = next(model.parameters()).device
-        self._recorder = recorder if isinstance(model, Steps) else None
+        self._recorder = recorder if model.takes_any_state else None
         self._count = 0
         self._token = torch.zeros(1, dtype=torch.long, device=self._device)
-        self._slots: Slots | None = None
+        self._static: StaticCache | None = None
         self._replay: Run | None = None
 
     @torch.inference_mode()
     def __call__(self, token: int) -> Tensor:
         """Return float32 logits ``[1, vocab]`` behind `token`; they hold until the next call."""
         self._count += 1
-        if self._replay is not None and self._slots is not None and self._slots.has_room():
+        if self._replay is not None and self._static is not None and self._static.has_room():
             self._token.fill_(token)
-            self._slots.stand_at(self._cache.length)
+            self._static.move_to(self._cache.length)
             logits = self._replay()
             self._cache.advance(1)
             return logits
         self._replay = None
-        logits = self._model(torch.tensor([token], device=self._device), self._cache, last_only=True)
+        logits = read(self._model, torch.tensor([token], device=self._device), self._cache, last_only=True)
         if self._recorder is not None and self._count > AFTER:
             self._record(self._recorder, token, logits)
         return logits
 
     def _record(self, recorder: Recorder, token: int, expected: Tensor) -> None:
         """Record the step that was just computed, and keep the record only if it computes the same."""
-        model = self._model
-        assert isinstance(model, Steps)
         try:
-            slots = Slots(self._cache)
+            static = StaticCache(self._cache)
             self._token.fill_(token)
-            slots.stand_at(self._cache.length - 1)
-            replay = recorder(lambda: model.step(self._token, slots))
+            static.move_to(self._cache.length - 1)
+            replay = recorder(lambda: step(self._model, self._token, static))
             found = replay()
         except RuntimeError:  # what cannot be recorded here, or no memory for it
             self._recorder = None
@@ -81,7 +71,12 @@ class Decoder:
         if float((found - expected).abs().max()) > TOLERANCE * float(expected.abs().max()):
             self._recorder = None
             return
-        self._slots, self._replay = slots, replay
+        self._static, self._replay = static, replay
+
+
+def step(model: LanguageModel, token: Tensor, cache: StaticCache) -> Tensor:
+    """Return float32 logits ``[1, vocab]`` for `token` ``[1]``, which goes where `cache` was moved to."""
+    return model.logits(model.hidden(model.embed(token[None]), cache.positions, cache.mask, cache))[0]
 
 
 def recorder_for(model: LanguageModel) -> Recorder | None:

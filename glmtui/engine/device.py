@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from glmtui import host
 from glmtui.engine import nvidia
-from glmtui.errors import UserError
+from glmtui.errors import BadValueError, UnavailableError
 from glmtui.host import Memory
 from glmtui.hub.memory_estimate import SMALL
 from glmtui.protocol.phrases import Phrase, _, listing, verbatim
@@ -52,25 +52,25 @@ def probe_all() -> tuple[Device, ...]:
     return tuple(probe(kind) for kind in ORDER)
 
 
-def choose(wanted: str = "auto") -> Device:
-    """Return the device `wanted` (``cuda``, ``mps``, ``cpu``), or for ``auto`` the first that is available.
+def choose(kind: str = "auto") -> Device:
+    """Return the device `kind` (``cuda``, ``mps``, ``cpu``), or for ``auto`` the first that is available.
 
     Raises:
-        UserError: `wanted` is no device, or is not available; the message says why.
+        UserError: `kind` is no device, or is not available; the message says why.
     """
-    if wanted == "auto":
+    if kind == "auto":
         return next(device for device in map(probe, ORDER) if device.available)
-    if wanted not in ORDER:
-        raise UserError(
+    if kind not in ORDER:
+        raise BadValueError(
             _("There is no device {device!r}. Choose one of: {choices}").format(
-                device=wanted, choices=listing(("auto", *ORDER))
+                device=kind, choices=listing(("auto", *ORDER))
             )
         )
-    device = probe(wanted)
+    device = probe(kind)
     if not device.available:
-        raise UserError(
+        raise UnavailableError(
             _("The device {device} cannot be used: {reason}. Use --device auto or --device cpu.").format(
-                device=wanted, reason=device.reason
+                device=kind, reason=device.reason
             )
         )
     return device

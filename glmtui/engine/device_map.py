@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from glmtui.errors import UserError
+from glmtui.errors import BadFileError, BadValueError
 from glmtui.hub.model_dir import TRANSFORMERS, ModelFolder, is_v2, read_json
 from glmtui.models.checkpoint import Network
 from glmtui.protocol.phrases import _
 
 ENDS = 2
-"""What embeddings, last norm and output layer count beside a layer, as in the published
+"""What embeddings, last norm and output layer count next to a layer, as in the published
 `load_model_on_gpus`."""
 _NAMES = {
     "first": ("transformer.layers", "transformer.word_embeddings", "transformer.final_layernorm"),
@@ -62,20 +62,22 @@ class Placement:
         """
         content = read_json(file)
         if not isinstance(content, dict) or not content:
-            raise UserError(_("{path} is no device map: a JSON object of modules and GPUs").format(path=file))
+            raise BadFileError(
+                _("{path} is no device map: a JSON object of modules and GPUs").format(path=file)
+            )
         modules = {name for name, _module in network.named_modules()}
         parts = {}
         for name, value in content.items():
             device = f"cuda:{value}" if isinstance(value, int) else str(value)
             if device not in devices:
                 message = _("{path}: {name} is to go to {device}, but there is only {devices}")
-                raise UserError(
+                raise BadValueError(
                     message.format(path=file, name=name, device=device, devices=", ".join(devices))
                 )
             if name in modules:
                 parts[name] = device
             elif not name.endswith("rotary_pos_emb"):  # a module of the published code without weights
-                raise UserError(_("{path}: the model has no module {name}").format(path=file, name=name))
+                raise BadValueError(_("{path}: the model has no module {name}").format(path=file, name=name))
         result = cls(parts)
         result._check(file, folder, network)
         return result
@@ -109,11 +111,11 @@ class Placement:
     def shares(self, folder: ModelFolder) -> dict[str, float]:
         """Return which part of the model each device holds, by the counting of `balanced`."""
         count = _layers(folder)
-        held = {self.of(_embedding(folder)): float(ENDS)}
+        units = {self.of(_embedding(folder)): float(ENDS)}
         for layer in range(count):
             device = self.of(f"{layers_name(folder)}.{layer}")
-            held[device] = held.get(device, 0.0) + 1
-        return {device: units / (count + ENDS) for device, units in held.items()}
+            units[device] = units.get(device, 0.0) + 1
+        return {device: share / (count + ENDS) for device, share in units.items()}
 
     def _check(self, file: Path, folder: ModelFolder, network: Network) -> None:
         layers = f"{layers_name(folder)}."
@@ -123,14 +125,14 @@ class Placement:
                 device = self.of(name)
             except KeyError:
                 message = _("{path} has no place for {name}")
-                raise UserError(message.format(path=file, name=name)) from None
+                raise BadValueError(message.format(path=file, name=name)) from None
             owner = ".".join(name.split(".")[: layers.count(".") + 1]) if name.startswith(layers) else ""
             if homes.setdefault(owner, device) != device:
                 message = _(
                     "{path}: a layer must be on one GPU, and embeddings, last norm and output layer must be "
                     "together; {name} is apart"
                 )
-                raise UserError(message.format(path=file, name=name))
+                raise BadValueError(message.format(path=file, name=name))
 
 
 def layers_name(folder: ModelFolder) -> str:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from time import perf_counter
 from typing import Literal
 
 import torch
 
 from glmtui.engine.cuda_graph import Decoder, recorder_for
+from glmtui.engine.prefill import Check, read
 from glmtui.engine.sampling import Sampler
 from glmtui.models.base import KVCache, LanguageModel
 from glmtui.protocol.events import Stats
 from glmtui.protocol.sampling import Sampling
-
-Check = Callable[[float], None]
-"""Called with the fraction of the prompt that is read, 0 to 1, and before every token; raises to stop."""
 
 
 class Generation:
@@ -29,7 +27,8 @@ class Generation:
         stop_ids: any of these ends the answer.
         guard_id: see `Sampler`.
         cache: holds the first tokens of `prompt` already, from an earlier answer.
-        check: may raise to stop; called between the pieces of the prompt and before every token.
+        check: called between the pieces of the prompt, with the fraction that is read, and before every
+            token; raises to cancel.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class Generation:
         self.cache = cache
         device = next(model.parameters()).device
         ids = torch.tensor(self.prompt[cache.length :], dtype=torch.long, device=device)
-        logits = model(ids, cache, last_only=True, check=check)
+        logits = read(model, ids, cache, last_only=True, check=check)
         self._prompt_read = perf_counter()
         decode = Decoder(model, cache, recorder_for(model))
         while True:
@@ -99,21 +98,3 @@ class Generation:
 
 def _go_on(_fraction: float) -> None:
     """Check nothing."""
-
-
-def reuse(cache: KVCache, held: Sequence[int], ids: Sequence[int]) -> KVCache | None:
-    """Return `cache`, which holds the first tokens of `held`, cut to what it shares with the prompt `ids`.
-
-    None if that is nothing: ChatGLM-6B sees its context in both directions, so that a longer one has other
-    keys and values from its first token on.
-    """
-    common = 0
-    for ours, theirs in zip(held[: cache.length], ids[:-1], strict=False):
-        if ours != theirs:
-            break
-        common += 1
-    try:
-        cache.truncate(common)
-    except ValueError:  # a bidirectional context is there whole or not at all
-        return None
-    return cache if common else None

@@ -33,7 +33,7 @@ from glmtui.quant.load import Scheme, is_own, read_into
 from glmtui.quant.tiled import tile
 
 Progress = Callable[[Literal["read", "quantize", "compile"], int, int], None]
-"""Called after every tensor with the stage and the bytes done and in all; raises to stop."""
+"""Called after every tensor with the stage and the bytes done and in all; raises to cancel."""
 
 NANO = LocalModel()
 DTYPES = ("float32", "bfloat16", "float16")

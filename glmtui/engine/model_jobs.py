@@ -5,7 +5,7 @@ from __future__ import annotations
 from glmtui import host
 from glmtui.engine import device as devices
 from glmtui.engine.device import Device
-from glmtui.errors import BadValueError, NotFoundError, UserError
+from glmtui.errors import BadValueError, NotFoundError, StorageError
 from glmtui.hub import cache as hub_cache
 from glmtui.hub import client as hub
 from glmtui.hub import download, inventory
@@ -64,6 +64,6 @@ def remove(entry: ModelEntry) -> int:
     except FileNotFoundError as error:
         raise NotFoundError(_("{name} is not on this machine.").format(name=entry.name)) from error
     except OSError as error:
-        raise UserError(
+        raise StorageError(
             _("{path} cannot be deleted: {error}").format(path=error.filename, error=error.strerror)
         ) from error

@@ -6,7 +6,7 @@ from typing import cast
 
 import torch
 
-from glmtui.errors import UserError
+from glmtui.errors import NotFoundError
 from glmtui.hub import catalog
 from glmtui.hub.model_dir import TRANSFORMERS
 from glmtui.models.base import LanguageModel
@@ -33,7 +33,7 @@ def random_network(name: str, quant: Quant, dtype: torch.dtype) -> LanguageModel
     known = catalog.find(name)
     if known is None or known.family in TRANSFORMERS:
         names = ", ".join(model.name for model in catalog.KNOWN if model.family not in TRANSFORMERS)
-        raise UserError(_("{name} is no known model. Known are: {names}").format(name=name, names=names))
+        raise NotFoundError(_("{name} is no known model. Known are: {names}").format(name=name, names=names))
     with shapes_only():
         network: ChatGLM | ChatGLM2
         if known.family == "chatglm":

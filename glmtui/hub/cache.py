@@ -21,7 +21,7 @@ MAIN = "main"
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One revision of one repository, whole or in part."""
+    """One revision of one repository, complete or in part."""
 
     hub_id: str
     commit: str

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glmtui import paths
-from glmtui.errors import ModelNotHereError, UserError
+from glmtui.errors import BadValueError, ModelNotHereError, NotFoundError
 from glmtui.hub import cache as hub_cache
 from glmtui.hub.model_dir import Family, ModelFolder, Sizes, sizes_of
 from glmtui.protocol.models import Quant
@@ -211,9 +211,9 @@ def split(source: str) -> tuple[str, str | None]:
 
 def find(name: str) -> KnownModel | None:
     """Return the known model with this short name or hub id, however it is capitalised."""
-    wanted = split(name)[0].lower()
+    name = split(name)[0].lower()
     for model in KNOWN:
-        if wanted == model.name or wanted in (hub_id.lower() for hub_id in model.hub_ids):
+        if name == model.name or name in (hub_id.lower() for hub_id in model.hub_ids):
             return model
     return None
 
@@ -230,10 +230,10 @@ def hub_ids_of(source: str) -> tuple[str, ...]:
     if is_hub_id(name):
         return (name,)
     if is_path(name):
-        raise UserError(_("There is no folder {path}").format(path=name))
+        raise NotFoundError(_("There is no folder {path}").format(path=name))
     near = difflib.get_close_matches(name.lower(), [model.name for model in KNOWN], n=3)
     names = listing(near or [model.name for model in KNOWN])
-    raise UserError(
+    raise NotFoundError(
         _("{source} is neither a folder nor the name of a known model. Known are: {names}").format(
             source=source, names=names
         )
@@ -257,7 +257,7 @@ def resolve(source: str | None) -> ModelFolder:
     if path.is_dir():
         return ModelFolder.open(path)
     if path.is_file():
-        raise UserError(_("{path} is a file. Give the folder that holds it.").format(path=path))
+        raise BadValueError(_("{path} is a file. Give the folder that holds it.").format(path=path))
     cached = hub_cache.find(hub_ids_of(source), split(source)[1])
     if cached is None:
         message = _(

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from glmtui.errors import UserError
+from glmtui.errors import NotFoundError, UnavailableError
 from glmtui.hub import cache as hub_cache
 from glmtui.hub import catalog
 from glmtui.protocol.phrases import Phrase, _, sentences
@@ -84,7 +84,9 @@ def list_files(source: str, endpoint: str | None = None) -> Listing:
     hub_id = catalog.hub_ids_of(source)[0]
     revision = catalog.split(source)[1] or hub_cache.MAIN
     if ".." in revision:  # it becomes a path in the cache
-        raise UserError(_("{hub_id} has no revision {revision}.").format(hub_id=hub_id, revision=revision))
+        raise NotFoundError(
+            _("{hub_id} has no revision {revision}.").format(hub_id=hub_id, revision=revision)
+        )
     with errors_for_people(hub_id, revision, endpoint):
         from huggingface_hub import HfApi
         from huggingface_hub.hf_api import RepoFile
@@ -101,13 +103,13 @@ def list_files(source: str, endpoint: str | None = None) -> Listing:
             for name in needed(there)
         )
         if not files or "config.json" not in there:
-            raise UserError(
+            raise UnavailableError(
                 _("{hub_id} has no weights that glmtui can read (safetensors or pytorch_model.bin).").format(
                     hub_id=hub_id
                 )
             )
         if not all(_HASH.fullmatch(each) for each in (commit, *(file.etag for file in files))):
-            raise UserError(_("{server} does not answer as a hub does.").format(server=api.endpoint))
+            raise UnavailableError(_("{server} does not answer as a hub does.").format(server=api.endpoint))
         return Listing(hub_id, revision, commit, files, api.endpoint)
 
 
@@ -124,13 +126,13 @@ def errors_for_people(hub_id: str, revision: str, endpoint: str | None = None) -
         yield
     except OfflineModeIsEnabled as error:
         message = _("HF_HUB_OFFLINE is set, so nothing is downloaded. Unset it.")
-        raise UserError(sentences(message, _or_from_a_folder())) from error
+        raise UnavailableError(sentences(message, _or_from_a_folder())) from error
     except HFValidationError as error:
-        raise UserError(_("{hub_id} is no name of a model on the hub.").format(hub_id=hub_id)) from error
+        raise NotFoundError(_("{hub_id} is no name of a model on the hub.").format(hub_id=hub_id)) from error
     except httpx2.HTTPError as error:
         if (response := getattr(error, "response", None)) is not None:
-            raise UserError(_explain_status(response, error, hub_id, revision, server)) from error
-        raise UserError(no_connection(server, error)) from error
+            raise UnavailableError(_explain_status(response, error, hub_id, revision, server)) from error
+        raise UnavailableError(no_connection(server, error)) from error
 
 
 def no_connection(server: str, error: BaseException) -> Phrase:

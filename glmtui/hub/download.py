@@ -1,8 +1,8 @@
-"""Gets a model from the hub into the hub cache: resumed where it was left, verified, stopped at any moment.
+"""Gets a model from the hub into the hub cache: resumed where it was left, verified, cancelled at any moment.
 
 huggingface_hub lists the files, knows their addresses and holds the connections. Fetching is done here: since
-its version 2 it throws a part away when it is stopped, reports in steps of ten megabytes and cannot be
-stopped in between. The result is laid out as it would do it, for every program that uses the same cache.
+its version 2 it throws a part away when it is cancelled, reports in steps of ten megabytes and cannot be
+cancelled in between. The result is laid out as it would do it, for every program that uses the same cache.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from glmtui.errors import UserError
+from glmtui.errors import BadFileError, StorageError, UnavailableError
 from glmtui.hub import cache as hub_cache
 from glmtui.hub.client import HubFile, Listing, errors_for_people
 from glmtui.protocol.cancellation import CancelToken
@@ -38,7 +38,7 @@ PAUSE = 1.0
 TIMEOUT = 20.0
 """Seconds without a byte that count as a cut connection."""
 REPORT = 0.1
-"""Seconds between two reports, and the longest that a stop takes."""
+"""Seconds between two reports, and the longest that cancelling takes."""
 RESERVE = 200 << 20
 """Bytes that are left free on the disk."""
 _CHUNK = 1 << 20
@@ -82,20 +82,20 @@ def remaining(listing: Listing) -> int:
     return sum(part.file.size - part.done for part in _parts(listing))
 
 
-def fetch(listing: Listing, report: Report | None = None, stop: CancelToken | None = None) -> Path:
+def fetch(listing: Listing, report: Report | None = None, token: CancelToken | None = None) -> Path:
     """Fetch what is missing; return the finished snapshot's folder.
 
     Args:
         report: called about ten times a second with every file of the listing.
-        stop: checked as often; what has come until then is kept and gone on with the next time.
+        token: checked as often; what has come until then is kept for the next time.
 
     Raises:
-        Stopped: `stop` was set.
+        OperationCancelled: `token` says so.
         UserError: no connection, no room, a file that came damaged (it is thrown away).
     """
     from filelock import FileLock, Timeout
 
-    report, stop = report or (lambda _files: None), stop or CancelToken()
+    report, token = report or (lambda _files: None), token or CancelToken()
     home = hub_cache.repository(listing.hub_id)
     with no_room_for_people(home):
         (home / "blobs").mkdir(parents=True, exist_ok=True)
@@ -104,22 +104,24 @@ def fetch(listing: Listing, report: Report | None = None, stop: CancelToken | No
     try:
         with FileLock(locks / "glmtui.lock", timeout=0):
             check_room(listing)
-            _fetch_blobs(listing, report, stop)
+            _fetch_blobs(listing, report, token)
             return _lay_out(listing)
     except Timeout:
         message = _("{hub_id} is being downloaded by another program.")
-        raise UserError(message.format(hub_id=listing.hub_id)) from None
+        raise UnavailableError(message.format(hub_id=listing.hub_id)) from None
 
 
 def check_room(listing: Listing) -> None:
     """Raise UserError if the disk has too little room for what is still to be fetched."""
-    wanted, free = remaining(listing), hub_cache.free_bytes()
-    if wanted and wanted + RESERVE > free:
-        raise UserError(
+    missing, free = remaining(listing), hub_cache.free_bytes()
+    if missing and missing + RESERVE > free:
+        raise StorageError(
             _(
                 "{hub_id} needs {wanted} more in {folder}, and {free} are free. Free some, or set "
                 "HF_HUB_CACHE to a folder on another disk."
-            ).format(hub_id=listing.hub_id, wanted=_size(wanted), free=_size(free), folder=hub_cache.folder())
+            ).format(
+                hub_id=listing.hub_id, wanted=_size(missing), free=_size(free), folder=hub_cache.folder()
+            )
         )
 
 
@@ -137,8 +139,8 @@ def _parts(listing: Listing) -> list[_Part]:
     return parts
 
 
-def _fetch_blobs(listing: Listing, report: Report, stop: CancelToken) -> None:
-    """Fetch the missing blobs on a few threads, while this one reports and heeds `stop`.
+def _fetch_blobs(listing: Listing, report: Report, token: CancelToken) -> None:
+    """Fetch the missing blobs on a few threads, while this one reports and looks at `token`.
 
     The threads end soon after: at the next bytes that come, or when none do.
     """
@@ -170,7 +172,7 @@ def _fetch_blobs(listing: Listing, report: Report, stop: CancelToken) -> None:
         left = len(missing)
         while left:
             report(tuple(part.progress() for part in parts))
-            stop.check()
+            token.check()
             try:
                 part = finished.get(timeout=REPORT)
             except queue.Empty:
@@ -187,28 +189,28 @@ def _fetch_blobs(listing: Listing, report: Report, stop: CancelToken) -> None:
         given_up.cancel()
 
 
-def _fetch_file(session: Client, listing: Listing, part: _Part, stop: CancelToken) -> None:
-    """Append to the part until it is whole, connecting again where the line is cut; verify it; keep it."""
+def _fetch_file(session: Client, listing: Listing, part: _Part, token: CancelToken) -> None:
+    """Append to the part until it is complete, connecting again where the line is cut; verify it; keep it."""
     import httpx2
 
     tries, before = 0, -1
-    digest = _resume(part, stop)
+    digest = _resume(part, token)
     while part.done < part.file.size:
         if part.done > before:
             tries, before = 0, part.done
         try:
-            digest = _append(session, listing, part, digest, stop)
+            digest = _append(session, listing, part, digest, token)
         except httpx2.HTTPError as error:
             tries += 1
             if tries >= TRIES or not _passes(error):
                 raise
-            _wait(PAUSE * 2 ** (tries - 1), stop)
+            _wait(PAUSE * 2 ** (tries - 1), token)
     if part.file.size == 0:
         part.part.touch()
     if digest.hexdigest() != part.file.etag:
         part.part.unlink()
         part.done = 0
-        raise UserError(
+        raise BadFileError(
             _(
                 "{file} of {hub_id} came damaged: its checksum is not the one that the hub names. It was "
                 "thrown away; download again, and only this file is fetched."
@@ -217,7 +219,7 @@ def _fetch_file(session: Client, listing: Listing, part: _Part, stop: CancelToke
     part.part.replace(part.blob)
 
 
-def _append(session: Client, listing: Listing, part: _Part, digest: _Hash, stop: CancelToken) -> _Hash:
+def _append(session: Client, listing: Listing, part: _Part, digest: _Hash, token: CancelToken) -> _Hash:
     """Ask for the rest of the file and write it as it comes, up to its end or a cut."""
     from huggingface_hub import hf_hub_url, hf_raise_for_status
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # exported lazily
@@ -234,7 +236,7 @@ def _append(session: Client, listing: Listing, part: _Part, digest: _Hash, stop:
             stream.truncate(part.done)
             stream.seek(part.done)
             for chunk in response.iter_bytes():
-                stop.check()
+                token.check()
                 stream.write(chunk)
                 stream.flush()  # what has come stays, whatever happens to the program
                 digest.update(chunk)
@@ -244,13 +246,13 @@ def _append(session: Client, listing: Listing, part: _Part, digest: _Hash, stop:
     return digest
 
 
-def _resume(part: _Part, stop: CancelToken) -> _Hash:
+def _resume(part: _Part, token: CancelToken) -> _Hash:
     """Return the checksum of what is here of the file."""
     digest = _new_digest(part.file)
     if part.done:
         with part.part.open("rb") as stream:
             while chunk := stream.read(_CHUNK):
-                stop.check()
+                token.check()
                 digest.update(chunk)
     return digest
 
@@ -269,15 +271,15 @@ def _passes(error: Any) -> bool:
     return response is None or response.status_code in (408, 429, 500, 502, 503, 504)
 
 
-def _wait(seconds: float, stop: CancelToken) -> None:
+def _wait(seconds: float, token: CancelToken) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        stop.check()
+        token.check()
         time.sleep(min(REPORT, seconds))
 
 
 def _lay_out(listing: Listing) -> Path:
-    """Make the snapshot of the finished blobs, ``config.json`` last: with it, it counts as whole."""
+    """Make the snapshot of the finished blobs, ``config.json`` last: with it, it counts as complete."""
     home = hub_cache.repository(listing.hub_id)
     snapshot = home / "snapshots" / listing.commit
     with no_room_for_people(snapshot):
@@ -336,14 +338,14 @@ def no_room_for_people(place: Path, missing: int = 0) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
+            raise StorageError(
                 _(
                     "The disk is full: {folder} needs {missing} more for this file. What has come is kept; "
                     "free some room and download again, or set HF_HUB_CACHE to a folder on another disk."
                 ).format(folder=place.parent, missing=_size(missing))
             ) from error
         if error.errno is not None and isinstance(error, PermissionError):
-            raise UserError(
+            raise StorageError(
                 _("{path} cannot be written: {error}").format(path=place, error=error.strerror)
             ) from error
         raise

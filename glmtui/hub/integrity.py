@@ -1,4 +1,4 @@
-"""Whether weight files are whole, told in milliseconds from their tables of contents and sizes. No torch."""
+"""Whether weight files are complete, told in milliseconds by tables of contents and sizes. No torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import zipfile
 from pathlib import Path
 
-from glmtui.errors import UserError
+from glmtui.errors import BadFileError
 from glmtui.hub.model_dir import ModelFolder
 from glmtui.protocol.phrases import NOTHING, Phrase, _
 
@@ -26,7 +26,7 @@ def check_complete(folder: ModelFolder) -> None:
     for file in folder.weight_files:
         reason = _safetensors_fault(file) if file.suffix == ".safetensors" else _zip_fault(file)
         if reason:
-            raise UserError(
+            raise BadFileError(
                 _("{path} ({size} bytes) is damaged or cut short: {reason}. Download it again.").format(
                     path=file, size=file.stat().st_size, reason=reason
                 )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from glmtui import paths
 from glmtui.atomic import write_atomically
-from glmtui.errors import UserError
+from glmtui.errors import BadFileError, NotFoundError, StorageError, UserError
 from glmtui.hub import cache as hub_cache
 from glmtui.hub import catalog
 from glmtui.hub import memory_estimate as fit
@@ -72,7 +72,7 @@ def added_folders() -> list[Path]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
-        raise UserError(
+        raise BadFileError(
             _("{path} cannot be read: {error}").format(path=folders_file(), error=error)
         ) from error
     return [Path(line.strip()) for line in lines if line.strip()]
@@ -86,7 +86,7 @@ def add_folder(path: str | Path) -> Path:
     """
     folder = paths.typed(path).absolute()
     if not folder.is_dir():
-        raise UserError(_("There is no folder {path}").format(path=path))
+        raise NotFoundError(_("There is no folder {path}").format(path=path))
     found = list(_models_in(folder))
     if not found:
         ModelFolder.open(folder)  # says what is missing
@@ -107,7 +107,7 @@ def forget_folder(path: str | Path) -> None:
     folder, present = paths.typed(path).absolute(), added_folders()
     holder = next((added for added in present if added in (folder, folder.parent)), None)
     if holder is None:
-        raise UserError(_("{path} is not among the folders that were added.").format(path=path))
+        raise NotFoundError(_("{path} is not among the folders that were added.").format(path=path))
     _write_folders([added for added in present if added != holder])
 
 
@@ -118,7 +118,7 @@ def _write_folders(folders: Iterable[Path]) -> None:
         write_atomically(file, "".join(f"{folder}\n" for folder in folders).encode())
     except OSError as error:
         message = _("{path} cannot be written: {error}")
-        raise UserError(message.format(path=file, error=error.strerror)) from error
+        raise StorageError(message.format(path=file, error=error.strerror)) from error
 
 
 def _models_in(folder: Path) -> Iterator[Path]:

@@ -61,10 +61,10 @@ def context_advice(sizes: Sizes, quant: Quant, dtype_bytes: int, tokens: int) ->
     Args:
         dtype_bytes: of a weight that is not quantised.
     """
-    held = sizes.memory_bytes(quant, dtype_bytes)
+    taken = sizes.memory_bytes(quant, dtype_bytes)
     parts = [
         _("/quant {quant} frees {size}").format(
-            quant=smaller, size=gigabytes(held - sizes.memory_bytes(smaller, dtype_bytes))
+            quant=smaller, size=gigabytes(taken - sizes.memory_bytes(smaller, dtype_bytes))
         )
         for smaller in smaller_quants(quant)
     ]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from glmtui import paths
-from glmtui.errors import UserError
+from glmtui.errors import BadFileError, NotFoundError
 from glmtui.protocol.phrases import _
 
 if TYPE_CHECKING:
@@ -121,17 +121,17 @@ def read_config(folder: Path) -> dict[str, Any]:
         UserError: there is none, or it is not a JSON object.
     """
     if not folder.is_dir():
-        raise UserError(_("There is no folder {path}").format(path=folder))
+        raise NotFoundError(_("There is no folder {path}").format(path=folder))
     file = folder / "config.json"
     if not file.is_file():
-        raise UserError(
+        raise NotFoundError(
             _(
                 "{path} has no config.json, so it is not a model folder. Give the folder that holds it."
             ).format(path=folder)
         )
     config = read_json(file)
     if not isinstance(config, dict):
-        raise UserError(_("{path} is not a JSON object").format(path=file))
+        raise BadFileError(_("{path} is not a JSON object").format(path=file))
     return config
 
 
@@ -147,7 +147,7 @@ def read_json(file: Path) -> Any:
         return None
     except (OSError, ValueError) as error:
         message = _("{path} cannot be read: {error}. Download it again.")
-        raise UserError(message.format(path=file, error=error)) from error
+        raise BadFileError(message.format(path=file, error=error)) from error
 
 
 def read_tokenizer_config(folder: Path) -> dict[str, Any]:
@@ -178,7 +178,7 @@ def recognise(folder: Path, config: Mapping[str, Any]) -> Family:
         if model_type == newer:
             return newer
     if model_type != "chatglm":
-        raise UserError(
+        raise BadFileError(
             _(
                 "{path} holds a model of type {model_type}, which glmtui does not know. It runs ChatGLM-6B, "
                 "ChatGLM2-6B, ChatGLM3-6B, CodeGeeX2-6B, and GLM-4 and later of the types {types}."
@@ -223,11 +223,11 @@ def quant_of(config: Mapping[str, Any]) -> Quant:
             "config.json: the weights are quantised by {method}, which glmtui does not read. "
             "Take the model as it was published, and load it with --quant 4 or 8."
         )
-        raise UserError(message.format(method=method))
+        raise BadFileError(message.format(method=method))
     bits = config.get("quantization_bit") or 0
     quants: dict[int, Quant] = {0: "none", 8: "8", 4: "4"}
     if bits not in quants:
-        raise UserError(_("config.json: quantization_bit is {bits}, not 0, 4 or 8").format(bits=bits))
+        raise BadFileError(_("config.json: quantization_bit is {bits}, not 0, 4 or 8").format(bits=bits))
     return quants[bits]
 
 
@@ -259,7 +259,7 @@ def sizes_of(config: Mapping[str, Any]) -> Sizes:
             other = layers * (rows + 4 * hidden) + 2 * hidden + tables * config["vocab_size"] * hidden
             kv_width = hidden
     except KeyError as error:
-        raise UserError(_("config.json does not say {name}").format(name=error)) from None
+        raise BadFileError(_("config.json does not say {name}").format(name=error)) from None
     return Sizes(layers * linear, layers * rows, other, kv_per_token=2 * layers * kv_width)
 
 
@@ -309,7 +309,7 @@ def check_not_pointer(file: Path) -> None:
     if file.stat().st_size < 1024:
         with file.open("rb") as stream:
             if stream.read(len(_LFS)) == _LFS:
-                raise UserError(
+                raise BadFileError(
                     _(
                         "{path} is only a Git-LFS pointer, not the file itself. Run `git lfs install` once, "
                         "then `git lfs pull` in that folder."
@@ -324,11 +324,11 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
             content = read_json(index)
             weight_map = content.get("weight_map") if isinstance(content, dict) else None
             if not isinstance(weight_map, dict) or not weight_map:
-                raise UserError(_("{path} has no weight_map. Download it again.").format(path=index))
+                raise BadFileError(_("{path} has no weight_map. Download it again.").format(path=index))
             files = [folder / Path(str(shard)).name for shard in sorted(set(weight_map.values()))]
             missing = [file.name for file in files if not file.is_file()]
             if missing:
-                raise UserError(
+                raise NotFoundError(
                     _(
                         "{index} names {files}, but there is no such file in {path}. Download it again."
                     ).format(index=index.name, files=", ".join(missing), path=folder)
@@ -338,7 +338,7 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
             files = [folder / name]
             break
     else:
-        raise UserError(
+        raise NotFoundError(
             _("{path} has no weights: neither {first} nor {second}, nor an index of shards").format(
                 path=folder, first=WEIGHTS[0], second=WEIGHTS[1]
             )

@@ -4,8 +4,8 @@
 >>> glmtui.register()
 >>> model = transformers.AutoModelForCausalLM.from_pretrained("/path/to/chatglm-6b")   # no remote code
 
-The modules, their names and the forward pass are the networks' own. A batch goes through one sequence at a
-time, each with its own `KVCache`. For inference: there are no gradients.
+The modules, their names and the forward pass are the networks' own; every sequence of a batch has its own
+`KVCache`. For inference: there are no gradients.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from transformers import (
 from transformers.generation.utils import GenerationMixin
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from glmtui.engine.prefill import read_batch
 from glmtui.errors import UserError
 from glmtui.hub.model_dir import is_v2
 from glmtui.models.base import KVCache
@@ -185,10 +186,11 @@ class _ForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
             real = attention_mask[:, -n:].to(input_ids.device).bool()
         last_only = logits_to_keep == 1 and bool(real[:, -1].all())
         logits = torch.zeros(batch, 1 if last_only else n, network.config.vocab_size, device=input_ids.device)
-        for row, cache in enumerate(caches.sequences):
-            found = network(input_ids[row][real[row]], cache, last_only=last_only)
+        rows = [each[kept] for each, kept in zip(input_ids, real, strict=True)]
+        found = read_batch(network, rows, caches.sequences, last_only=last_only)
+        for row, logits_of in enumerate(found):
             place = slice(None) if last_only else real[row].to(logits.device)
-            logits[row, place] = found.to(logits.device)
+            logits[row, place] = logits_of.to(logits.device)
         caches.length += n
         output = CausalLMOutputWithPast(logits=logits)
         if use_cache is not False:

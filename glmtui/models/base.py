@@ -1,22 +1,25 @@
-"""What the engine asks of every architecture: one forward pass over a growing key/value cache."""
+"""What the engine asks of every architecture, and the keys and values that a forward pass works on.
+
+A forward pass is ``model.logits(model.hidden(model.embed(ids), positions, mask, state))``, all tensors of the
+shape ``[batch, n, ...]``. The model says what a layer computes; the `State` says over which keys. Chunks,
+progress and cancelling are `glmtui.engine.prefill`'s, CUDA graphs are `glmtui.engine.cuda_graph`'s.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
-from torch import Tensor, nn
+from torch import Tensor
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-Check = Callable[[float], None]
-"""Called between pieces of a prompt with the fraction done (0 to 1); raises to cancel."""
-ROWS = 256
-"""Rows of a prompt that go through a layer at once: bounds the memory and the wait for a cancel."""
+Attend = Callable[[Tensor, Tensor, Tensor, "Tensor | None"], Tensor]
+"""Attention of queries over keys and values under a mask: `glmtui.models.layers.CoreAttention`."""
 
 
 class ModelConfig(Protocol):
@@ -39,16 +42,132 @@ class ModelConfig(Protocol):
         """Any of these ends an answer."""
 
 
-class KVCache:
-    """Keys and values of one sequence: a tensor ``[1, heads, capacity, head_dim]`` each per layer.
+class LanguageModel(Protocol):
+    """One architecture with its weights."""
+
+    takes_any_state: ClassVar[bool]
+    """Whether `hidden` takes every kind of `State`; else only those of one sequence whose length is known."""
+
+    @property
+    def config(self) -> ModelConfig:
+        """The sizes."""
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Token `ids` ``[batch, n]`` to ``[batch, n, hidden]``."""
+
+    def hidden(self, x: Tensor, positions: Tensor, mask: Tensor | None, state: State) -> Tensor:
+        """Run `x` ``[batch, n, hidden]`` through all layers and the last norm.
+
+        Args:
+            x: embedded tokens.
+            positions: as `KVCache.positions` gives them, ``[batch, ..., n]``.
+            mask: what each token sees of all keys that `state` then has, bool, broadcastable to
+                ``[batch, heads, n, columns]``; None: everything.
+            state: is given the tokens' keys and values.
+
+        Returns:
+            ``[batch, n, hidden]``.
+        """
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """``[batch, n, hidden]`` to float32 ``[batch, n, vocab]``."""
+
+    def new_cache(self, capacity: int = 0) -> KVCache:
+        """Return an empty cache with room for `capacity` tokens, and the P-tuning prefix if there is one."""
+
+    def parameters(self, recurse: bool = True) -> Any:
+        """The weights, as `torch.nn.Module` gives them."""
+
+
+class Rotary(NamedTuple):
+    """Cosine and sine of every token's position, ``[batch, n, 1, ..., head_dim]``."""
+
+    cos: Tensor
+    sin: Tensor
+    """It carries the rotation's sign."""
+
+    def rows(self, rows: slice) -> Rotary:
+        """Return those of some of the tokens."""
+        return Rotary(self.cos[:, rows], self.sin[:, rows])
+
+
+class Projection(NamedTuple):
+    """What a block makes of the stream before tokens see each other."""
+
+    residual: Tensor
+    """``[batch, n, hidden]``, what the attention is added to."""
+    q: Tensor
+    """``[batch, heads, n, head_dim]``, rotated as the keys are."""
+    k: Tensor
+    """``[batch, groups, n, head_dim]``."""
+    v: Tensor
+    """The same."""
+
+
+class Block(Protocol):
+    """One layer, in the two halves between which tokens see each other."""
+
+    def project(self, x: Tensor, rotary: Rotary) -> Projection:
+        """Make queries, keys and values of `x` ``[batch, n, hidden]``."""
+
+    def attend(self, q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        """See `glmtui.models.layers.CoreAttention`."""
+
+    def finish(self, residual: Tensor, attended: Tensor) -> Tensor:
+        """Make the stream behind the layer of what was `attended` ``[batch, heads, n, head_dim]``."""
+
+
+class State:
+    """Where a forward pass puts new keys and values, and finds those to attend to."""
+
+    length = 0
+    """Tokens before those of the pass."""
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Take in `keys` and `values` ``[batch, groups, n, head_dim]`` of one layer; return all of its."""
+        raise NotImplementedError
+
+    def attend(
+        self, layer: int, attend: Attend, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        """Take in `k` and `v` and let `q` attend to all that is there; ``[batch, heads, n, head_dim]``."""
+        return attend(q, *self.append(layer, k, v), mask)
+
+    def run(self, layer: int, block: Block, x: Tensor, rotary: Rotary, mask: Tensor | None) -> Tensor:
+        """Run `x` ``[batch, n, hidden]`` through `block`."""
+        residual, q, k, v = block.project(x, rotary)
+        return block.finish(residual, self.attend(layer, block.attend, q, k, v, mask))
+
+
+class PrefixState(State):
+    """No cache: the tokens of the pass see each other alone, behind a P-tuning prefix. This is for training.
+
+    Args:
+        prefix: ``[num_layers, 2, groups, rows, head_dim]``, which may have gradients; None: there is none.
+            A mask counts its rows as the first columns.
+    """
+
+    def __init__(self, prefix: Tensor | None = None) -> None:
+        self.prefix = prefix
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `keys` and `values` behind those of the prefix."""
+        if self.prefix is None:
+            return keys, values
+        prefix = self.prefix[layer][:, None].expand(-1, len(keys), -1, -1, -1)
+        return torch.cat((prefix[0], keys), dim=2), torch.cat((prefix[1], values), dim=2)
+
+
+class KVCache(State):
+    """Keys and values of one sequence: a tensor ``[1, groups, capacity, head_dim]`` each per layer.
 
     The buffers grow by whole steps, so a token costs no copy of what is there. A forward pass `append`s in
-    every layer and then says `advance`; when it is cancelled in between, the cache is as it was before.
+    every layer and its owner then says `advance`; when it is cancelled in between, the cache is as it was.
 
     Args:
         num_layers: layers of the model.
         capacity: tokens to make room for at once; more come as they are needed.
-        prefix: P-tuning keys and values ``[num_layers, 2, heads, rows, head_dim]`` that lie before the first
+        prefix: P-tuning keys and values ``[num_layers, 2, groups, rows, head_dim]`` that lie before the first
             token. They count in no length.
         dtype: of the buffers; None takes that of the first keys.
 
@@ -69,10 +188,38 @@ class KVCache:
         self.prefix_length = 0 if prefix is None else prefix.shape[3]
         self._prefix = prefix
         self._reserve = capacity
-        self._buffers: list[Tensor | None] = [None] * num_layers  # each [2, 1, heads, capacity, head_dim]
+        self._buffers: list[Tensor | None] = [None] * num_layers  # each [2, 1, groups, capacity, head_dim]
+
+    # --- what the architecture says of its tokens ---
+
+    def begin(self, ids: Tensor) -> None:
+        """Tell the cache which `ids` ``[n]`` come next. Empty, it takes them for the prompt."""
+
+    @property
+    def indivisible(self) -> int:
+        """How many of the next tokens must go through a layer before any of them attends; 0 if none must."""
+        return 0
+
+    def positions(self, index: Tensor) -> Tensor:
+        """Return the positions ``[1, ..., n]`` of the tokens at `index` ``[n]`` of the sequence."""
+        return index[None]
+
+    def mask(self, start: int, rows: int, device: torch.device) -> Tensor | None:
+        """Return what `rows` tokens see, `start` tokens behind the end, bool ``[rows, columns]``.
+
+        The columns are those of the prefix, the cache and the tokens; None: all see everything.
+        """
+        first = self.prefix_length + self.length + start
+        return causal_mask(first, rows, first + rows, device)
+
+    def reusable(self, ids: Sequence[int], common: int) -> int:
+        """Return how many tokens serve the prompt `ids`, whose first `common` ones are those of this."""
+        return min(common, self.length)
+
+    # --- keys and values ---
 
     def append(self, layer: int, keys: Tensor, values: Tensor, offset: int = 0) -> tuple[Tensor, Tensor]:
-        """Write `keys` and `values` ``[1, heads, n, head_dim]`` of one layer behind what it holds.
+        """Write `keys` and `values` ``[1, groups, n, head_dim]`` of one layer behind what it holds.
 
         `offset` is how many tokens of the same forward pass the layer has already been given. Returns views
         of all keys and all values, prefix first.
@@ -104,14 +251,20 @@ class KVCache:
             if buffer is not None and buffer.shape[3] < start + count:
                 self._grow(layer, start, start + count, buffer[0])
 
-    def copy(self) -> Self:
-        """Return another cache that holds the same and goes on by itself."""
+    def copy(self, length: int | None = None) -> Self:
+        """Return another cache with the first `length` tokens (by default all), independent of this one."""
         other = copy.copy(self)
-        other._buffers = [buffer if buffer is None else buffer.clone() for buffer in self._buffers]
+        other.truncate(self.length if length is None else length)
+        used = self.prefix_length + other.length
+        other._reserve = 0
+        other._buffers = [None] * len(self._buffers)
+        for layer, buffer in enumerate(self._buffers):
+            if buffer is not None:
+                other._grow(layer, 0, used, buffer[0], buffer.dtype)[:, :, :, :used] = buffer[:, :, :, :used]
         return other
 
     def buffers(self, count: int) -> list[Tensor]:
-        """Return each layer's ``[2, 1, heads, capacity, head_dim]``, with room for `count` more tokens.
+        """Return each layer's ``[2, 1, groups, capacity, head_dim]``, with room for `count` more tokens.
 
         There are none before the first `append`.
         """
@@ -123,11 +276,13 @@ class KVCache:
         """Bytes that the buffers take."""
         return sum(buffer.nbytes for buffer in self._buffers if buffer is not None)
 
-    def _grow(self, layer: int, start: int, stop: int, like: Tensor) -> Tensor:
+    def _grow(
+        self, layer: int, start: int, stop: int, like: Tensor, dtype: torch.dtype | None = None
+    ) -> Tensor:
         needed = max(stop, self._reserve + self.prefix_length)
         capacity = -(-needed // self.STEP) * self.STEP
-        _batch, heads, _n, head_dim = like.shape
-        grown = like.new_empty(2, 1, heads, capacity, head_dim, dtype=self.dtype)
+        _batch, groups, _n, head_dim = like.shape
+        grown = like.new_empty(2, 1, groups, capacity, head_dim, dtype=dtype or self.dtype)
         old = self._buffers[layer]
         if old is not None:
             grown[:, :, :, :start] = old[:, :, :, :start]
@@ -137,17 +292,16 @@ class KVCache:
         return grown
 
 
-class Slots:
-    """A cache for one token at a time in fixed shapes, with the token's place in a tensor.
+class StaticCache(State):
+    """A cache for one token at a time in fixed shapes, with the token's index in a tensor.
 
-    It writes into the buffers of `cache`, which must hold a prompt, and always shows the whole of them; what
-    lies behind the token is masked. `cache` does not count the token: its owner says `advance`.
+    It writes into the buffers of `cache`, which must hold a prompt, and always shows them to their full
+    capacity; what lies behind the token is masked. `cache` does not count the token: its owner `advance`s it.
     """
 
     def __init__(self, cache: KVCache) -> None:
-        cache.reserve(1)
         self.cache = cache
-        self._buffers = [buffer for buffer in cache._buffers if buffer is not None]
+        self._buffers = cache.buffers(1)
         first = self._buffers[0]
         self.capacity = first.shape[3]
         used = cache.prefix_length + cache.length
@@ -156,7 +310,7 @@ class Slots:
         self._column = torch.zeros(1, dtype=torch.long, device=first.device)
         self._columns = torch.arange(self.capacity, device=first.device)
 
-    def stand_at(self, index: int) -> None:
+    def move_to(self, index: int) -> None:
         """Let the next token be the one at `index`, the prefix not counted."""
         self._column.fill_(self.cache.prefix_length + index)
 
@@ -165,124 +319,48 @@ class Slots:
         return self.cache.prefix_length + self.cache.length < self.capacity
 
     @property
-    def position(self) -> Tensor:
-        """Index of the token, int64 ``[1]``."""
-        return self._column - self.cache.prefix_length
+    def positions(self) -> Tensor:
+        """The token's positions, as `KVCache.positions` gives them."""
+        return self.cache.positions(self._column - self.cache.prefix_length)
 
     @property
     def mask(self) -> Tensor:
-        """What the token may see, bool ``[1, capacity]``."""
+        """What the token sees, bool ``[1, capacity]``."""
         return (self._columns <= self._column)[None]
 
-    def append(self, layer: int, keys: Tensor, values: Tensor, offset: int = 0) -> tuple[Tensor, Tensor]:
-        """Write `keys` and `values` ``[1, heads, 1, head_dim]``; return all of the layer's."""
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write `keys` and `values` ``[1, groups, 1, head_dim]``; return all of the layer's."""
         both = self._buffers[layer]
         both[0].index_copy_(2, self._column, keys.to(both.dtype))
         both[1].index_copy_(2, self._column, values.to(both.dtype))
         return both[0], both[1]
 
 
-class CoreAttention(nn.Module):
-    """Softmax attention of rotated queries over cached keys; heads may share keys in groups.
+class CacheBatch(State):
+    """Several sequences, each with its own cache and as long as it is: products are shared, attention is not.
 
-    Without parameters of its own, so that what is faster on some device can take its place.
+    So every sequence gets what it would get alone, and none waits for, or is padded to, a longer one's keys.
+
+    Args:
+        caches: one of each sequence, all different.
+        counts: how many of the pass's tokens are each sequence's; the rest is padding on the right.
     """
 
-    def forward(self, q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-        """Attend as far as `mask` lets see.
+    def __init__(self, caches: Sequence[KVCache], counts: Sequence[int]) -> None:
+        self.caches, self.counts = caches, counts
 
-        Args:
-            q: ``[batch, heads, n, head_dim]``; the heads of a group lie side by side.
-            keys: ``[batch, groups, columns, head_dim]``.
-            values: the same.
-            mask: bool, broadcastable to ``[batch, heads, n, columns]``.
-
-        Returns:
-            ``[batch, heads, n, head_dim]``.
-        """
-        if q.shape[1] == keys.shape[1]:
-            return F.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
-        grouped = q.view(
-            q.shape[0], keys.shape[1], -1, *q.shape[2:]
-        )  # [batch, groups, heads of a group, n, head_dim]
-        if q.shape[2] == 1:  # the heads of a group are the rows that read its keys once
-            attended = F.scaled_dot_product_attention(grouped[..., 0, :], keys, values, attn_mask=mask)
-            return attended.view_as(q)
-        share = (-1, -1, grouped.shape[2], -1, -1)  # a group's keys are not copied
-        keys, values = keys[:, :, None].expand(share), values[:, :, None].expand(share)
-        assert q.shape[0] == 1, "heads that share keys are for inference, one sequence at a time"
-        attended = F.scaled_dot_product_attention(grouped[0], keys[0], values[0], attn_mask=mask)
-        return attended.reshape(q.shape)
-
-
-class Turn(nn.Module):
-    """Rotates the pairs of columns that rotary positions turn, `apart` columns from each other."""
-
-    def __init__(self, apart: int) -> None:
-        super().__init__()
-        self.apart = apart
-
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """Return ``x cos + partner sin`` for `x` ``[..., head_dim]``; sine carries the sign."""
-        partner = torch.unflatten(x, -1, (-1, 2, self.apart)).flip(-2).flatten(-3)
-        return torch.addcmul(x * cos, partner, sin)
-
-
-class SwiGLU(nn.Module):
-    """``SiLU(gate) * up`` of ``[..., gate and up side by side]``."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[..., 2 width]`` to ``[..., width]``."""
-        gate, up = x.chunk(2, dim=-1)
-        return F.silu(gate) * up
-
-
-class Layers(nn.ModuleList):
-    """The blocks of a network, in order.
-
-    What is faster for one token than to call them one after another can take its place.
-    """
-
-    def step(self, x: Tensor, rotary: tuple[Tensor, Tensor], cache: KVCache) -> Tensor | None:
-        """Run one token through all blocks at once; None where they have to be called, which nothing forbids.
-
-        Args:
-            x: the token, ``[..., hidden]``.
-            rotary: cosine and sine of its position, ``head_dim`` elements; sine carries the rotation's sign.
-            cache: is given the token's keys and values, which it does not count yet.
-
-        Returns:
-            The shape of `x`.
-        """
-        return None
-
-
-class LanguageModel(Protocol):
-    """One architecture with its weights."""
-
-    @property
-    def config(self) -> ModelConfig:
-        """The sizes."""
-
-    def __call__(
-        self,
-        ids: Tensor,
-        cache: KVCache | None = None,
-        *,
-        last_only: bool = False,
-        check: Check | None = None,
+    def attend(
+        self, layer: int, attend: Attend, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
     ) -> Tensor:
-        """Return float32 logits ``[n, vocab]`` (``[1, vocab]`` with `last_only`) for token `ids` ``[n]``.
-
-        With an empty `cache` the ids are a prompt; with a filled one they continue it. Either way the cache
-        then holds them. `check` is called between pieces of work; what it raises leaves the cache unchanged.
-        """
-
-    def new_cache(self, capacity: int = 0) -> KVCache:
-        """Return an empty cache, holding the P-tuning prefix where the model has one."""
-
-    def parameters(self, recurse: bool = True) -> Any:
-        """The weights, as `torch.nn.Module` gives them."""
+        """Let each sequence attend to its own keys. Padding becomes zeros."""
+        rows = []
+        for i, (cache, count) in enumerate(zip(self.caches, self.counts, strict=True)):
+            row, new = slice(i, i + 1), slice(count)
+            keys, values = cache.append(layer, k[row, :, new], v[row, :, new])
+            seen = None if mask is None else mask[i, :, new, : keys.shape[2]]
+            attended = attend(q[row, :, new], keys, values, seen)  # [1, heads, count, head_dim]
+            rows.append(F.pad(attended, (0, 0, 0, q.shape[2] - count)))
+        return torch.cat(rows)
 
 
 def causal_mask(first_row: int, rows: int, columns: int, device: torch.device) -> Tensor | None:
@@ -294,65 +372,3 @@ def causal_mask(first_row: int, rows: int, columns: int, device: torch.device) -
         return None
     places = torch.arange(first_row, first_row + rows, device=device)
     return torch.arange(columns, device=device) <= places[:, None]
-
-
-class Meter:
-    """Tells `check` before each of `steps` pieces of work how much is done."""
-
-    def __init__(self, check: Check | None = None, steps: int = 1) -> None:
-        self._check, self._steps, self._done = check, steps, 0
-
-    def __call__(self) -> None:
-        """Begin the next piece; raises what `check` raises."""
-        if self._check is not None:
-            self._check(self._done / self._steps)
-        self._done += 1
-
-
-class Chunk(NamedTuple):
-    """Tokens that go through a causal network at once."""
-
-    ids: Tensor
-    """``[rows]``."""
-    start: int
-    """How many tokens of the same pass come before."""
-    positions: Tensor
-    """Places in the sequence, ``[rows]``."""
-    mask: Tensor | None
-    """What they see of all that the cache then holds, bool ``[rows, columns]``; None: everything."""
-
-
-def in_chunks(
-    run: Callable[[Chunk, Meter], Tensor],
-    ids: Tensor,
-    cache: KVCache,
-    *,
-    layers: int,
-    last_only: bool = False,
-    check: Check | None = None,
-) -> Tensor:
-    """Give a causal network the token `ids` ``[n]``, `ROWS` at a time, behind what `cache` holds.
-
-    Args:
-        run: takes a chunk through the layers, which append to `cache`, to hidden states ``[rows, hidden]``;
-            it steps the meter in each of its `layers`.
-        ids: at least one.
-        cache: counts the tokens when all are through.
-        layers: of the network.
-        last_only: return the last row alone.
-        check: see `LanguageModel`.
-
-    Returns:
-        ``[n, hidden]``, or ``[1, hidden]`` with `last_only`.
-    """
-    n, outputs = ids.shape[0], []
-    meter = Meter(check, layers * -(-n // ROWS))
-    for start in range(0, n, ROWS):
-        part, first = ids[start : start + ROWS], cache.length + start
-        rows, column = part.shape[0], cache.prefix_length + first
-        positions = torch.arange(first, first + rows, device=ids.device)
-        mask = causal_mask(column, rows, column + rows, ids.device)
-        x = run(Chunk(part, start, positions, mask), meter)
-        outputs.append(x[-1:] if last_only else x)
-    cache.advance(n)
-    return outputs[-1] if last_only or len(outputs) == 1 else torch.cat(outputs)

@@ -9,15 +9,16 @@ the published state dict, so that loading maps nothing. All large products are p
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from glmtui.errors import UserError
-from glmtui.models.base import ROWS, Check, CoreAttention, KVCache, Layers, Meter, Slots, Turn, causal_mask
+from glmtui.models import layers
+from glmtui.models.base import KVCache, Projection, Rotary, State, causal_mask
 from glmtui.models.prefix import PrefixEncoder
 from glmtui.protocol.phrases import _
 
@@ -91,19 +92,8 @@ class ChatGLMConfig:
         return (self.eos_token_id,)
 
 
-class Rotary(NamedTuple):
-    """Cosine and sine of every position, ``[batch, n, 1, 1, head_dim]``; sine carries the rotation's sign."""
-
-    cos: Tensor
-    sin: Tensor
-
-    def rows(self, start: int, stop: int) -> Rotary:
-        """Return the part for rows `start` to `stop`."""
-        return Rotary(self.cos[:, start:stop], self.sin[:, start:stop])
-
-
 def rotary(positions: Tensor, head_dim: int, dtype: torch.dtype) -> Rotary:
-    """Return the rotation for `positions` ``[batch, parts, n]``.
+    """Return the rotation for `positions` ``[batch, parts, n]``, as ``[batch, n, 1, 1, head_dim]``.
 
     Every head is cut into `parts` equal pieces (two: place in the context, place in the answer), and each
     piece is rotated by its own positions, first half against second half. Angles are float32, of frequencies
@@ -122,43 +112,22 @@ def rotary(positions: Tensor, head_dim: int, dtype: torch.dtype) -> Rotary:
     )
 
 
-class Piece(NamedTuple):
-    """Rows that go through a layer together."""
-
-    start: int
-    stop: int
-    columns: int
-    """How many keys they see, counted from the first..."""
-    mask: Tensor | None
-    """...of these, bool, broadcastable to ``[batch, heads, rows, columns]``; None: all."""
-    turn: Rotary
-
-
 class Attention(nn.Module):
-    """Self-attention with queries, keys and values of a head side by side in one projection."""
+    """The products of self-attention; queries, keys and values of a head lie side by side in the first."""
 
     def __init__(self, config: ChatGLMConfig) -> None:
         super().__init__()
         self.heads, self.head_dim = config.num_attention_heads, config.head_dim
         parts = 2 if config.position_encoding_2d else 1
-        self.turn = Turn(config.head_dim // parts // 2)
+        self.rotary_embedding = layers.RotaryEmbedding(config.head_dim // parts // 2)
         self.query_key_value = nn.Linear(config.hidden_size, 3 * config.hidden_size)
-        self.core_attention = CoreAttention()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def project(self, x: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor, Tensor]:
         """Return rotated queries, rotated keys and values, each ``[batch, heads, n, head_dim]``."""
-        batch, n, _hidden = x.shape
-        qkv = self.query_key_value(x).view(batch, n, self.heads, 3, self.head_dim)
-        qk = self.turn(qkv[:, :, :, :2], rotary.cos, rotary.sin).transpose(1, 2)
+        qkv = self.query_key_value(x).view(*x.shape[:2], self.heads, 3, self.head_dim)
+        qk = self.rotary_embedding(qkv[:, :, :, :2], rotary).transpose(1, 2)  # [batch, heads, n, 2, head_dim]
         return qk[..., 0, :], qk[..., 1, :], qkv[..., 2, :].transpose(1, 2)
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """Return ``[batch, n, hidden]`` for `q` over `k` and `v`, as far as `mask` (bool) lets see."""
-        # The published code divides and multiplies by layer + 1 around the softmax, which cancels.
-        attended = self.core_attention(q, k, v, mask)
-        out: Tensor = self.dense(attended.transpose(1, 2).flatten(2))
-        return out
 
 
 class MLP(nn.Module):
@@ -176,8 +145,11 @@ class MLP(nn.Module):
         return out
 
 
-class Block(nn.Module):
-    """One layer. Its residual is the LayerNorm's *output* times `ALPHA`, not the stream that came in."""
+class Block(layers.Block):
+    """One layer. Its residual is the LayerNorm's *output* times `ALPHA`, not the stream that came in.
+
+    The published code divides and multiplies by layer + 1 around the softmax, which cancels.
+    """
 
     def __init__(self, config: ChatGLMConfig) -> None:
         super().__init__()
@@ -186,47 +158,16 @@ class Block(nn.Module):
         self.post_attention_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layernorm_epsilon)
         self.mlp = MLP(config)
 
-    def forward(
-        self,
-        x: Tensor,
-        pieces: Sequence[Piece],
-        cache: KVCache | Slots | None = None,
-        layer: int = 0,
-        meter: Meter | None = None,
-        *,
-        last_only: bool = False,
-    ) -> Tensor:
-        """Run `x` ``[batch, n, hidden]`` through the layer.
+    def project(self, x: Tensor, rotary: Rotary) -> Projection:
+        """``[batch, n, hidden]`` to queries, keys and values."""
+        a = self.input_layernorm(x)
+        return Projection(a, *self.attention(a, rotary))
 
-        A context sees itself in both directions: every row's keys must be there before the first attends.
-
-        Args:
-            x: the stream.
-            pieces: its rows.
-            cache: takes and gives the layer's keys and values; None: there are only those of `x` (training).
-            layer: which one this is.
-            meter: stepped twice for each piece.
-            last_only: return the last row alone, which sees everything: ``[batch, 1, hidden]``.
-        """
-        step = meter or Meter()
-        pending = []
-        for piece in pieces:
-            step()
-            a = self.input_layernorm(x[:, piece.start : piece.stop])
-            q, keys, values = self.attention.project(a, piece.turn)
-            if cache is not None:
-                keys, values = cache.append(layer, keys, values, piece.start)
-            pending.append((piece, a, q))
-        if last_only:
-            pending = [(piece._replace(columns=keys.shape[2], mask=None), a[:, -1:], q[:, :, -1:])]
-        outputs = []
-        for piece, a, q in pending:
-            step()
-            seen = slice(piece.columns)
-            attended = self.attention.attend(q, keys[:, :, seen], values[:, :, seen], piece.mask)
-            m = self.post_attention_layernorm(torch.add(attended, a, alpha=ALPHA))
-            outputs.append(torch.add(self.mlp(m), m, alpha=ALPHA))
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+    def finish(self, residual: Tensor, attended: Tensor) -> Tensor:
+        """``[batch, heads, n, head_dim]`` to ``[batch, n, hidden]``."""
+        attended = self.attention.dense(attended.transpose(1, 2).flatten(2))
+        m = self.post_attention_layernorm(torch.add(attended, residual, alpha=ALPHA))
+        return torch.add(self.mlp(m), m, alpha=ALPHA)
 
 
 class Transformer(nn.Module):
@@ -235,17 +176,13 @@ class Transformer(nn.Module):
     def __init__(self, config: ChatGLMConfig) -> None:
         super().__init__()
         self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = Layers(Block(config) for _ in range(config.num_layers))
+        self.layers = layers.Layers(Block(config) for _ in range(config.num_layers))
         self.final_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layernorm_epsilon)
         self.prefix_encoder: PrefixEncoder | None = None
         if config.pre_seq_len is not None:
             width = 2 * config.num_layers * config.hidden_size
-            if config.prefix_projection:
-                self.prefix_encoder = PrefixEncoder(
-                    config.pre_seq_len, width, table=config.hidden_size, hidden=config.hidden_size
-                )
-            else:
-                self.prefix_encoder = PrefixEncoder(config.pre_seq_len, width, table=width, hidden=None)
+            hidden = config.hidden_size if config.prefix_projection else None
+            self.prefix_encoder = PrefixEncoder(config.pre_seq_len, width, hidden or width, hidden)
 
 
 class ChatGLMCache(KVCache):
@@ -257,10 +194,59 @@ class ChatGLMCache(KVCache):
     """Index of ``[gMASK]`` or ``[MASK]``."""
     uses_gmask = True
 
+    def __init__(
+        self,
+        config: ChatGLMConfig,
+        capacity: int = 0,
+        prefix: Tensor | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(config.num_layers, capacity, prefix, dtype)
+        self._config = config
+
+    def begin(self, ids: Tensor) -> None:
+        """Find the context's end and the mask token in a prompt."""
+        if self.length == 0:
+            self.context_length, self.mask_position, self.uses_gmask = self._layout(ids.tolist())
+
+    @property
+    def indivisible(self) -> int:
+        """The context: it sees itself in both directions."""
+        return self.context_length if self.length == 0 else 0
+
+    def positions(self, index: Tensor) -> Tensor:
+        """Return the positions ``[1, parts, n]`` of the tokens at `index` ``[n]`` of the sequence.
+
+        Context: its index, and 0. From ``<sop>`` on: the mask token's index, and 1, 2, 3, …
+        """
+        context = index < self.context_length
+        if not self._config.position_encoding_2d:
+            constant = index if self.uses_gmask else torch.full_like(index, self.mask_position)
+            return torch.where(context, index, constant)[None, None]
+        block = (index - self.context_length + 1).clamp(min=0)
+        return torch.stack((torch.where(context, index, self.mask_position), block))[None]
+
+    def mask(self, start: int, rows: int, device: torch.device) -> Tensor | None:
+        """The context sees all of itself, later tokens see what comes before. See `KVCache.mask`."""
+        first, context = self.length + start, self.context_length
+        columns = self.prefix_length + first + rows
+        if first + rows <= context:
+            return None
+        mask = causal_mask(self.prefix_length + first, rows, columns, device)
+        if mask is not None and first < context:
+            mask[:, : self.prefix_length + context] = True
+        return mask
+
+    def reusable(self, ids: Sequence[int], common: int) -> int:
+        """The context serves a prompt with the very same context, and no other one."""
+        common = min(common, self.length)
+        mine = (self.context_length, self.mask_position, self.uses_gmask)
+        return common if common >= self.context_length and self._layout(ids) == mine else 0
+
     def truncate(self, length: int) -> None:
         """Forget all tokens after the first `length`.
 
-        The context sees itself in both directions, so it can be kept whole or not at all.
+        The context sees itself in both directions, so it can be kept complete or not at all.
         """
         if 0 < length < self.context_length:
             raise ValueError(
@@ -268,18 +254,16 @@ class ChatGLMCache(KVCache):
             )
         super().truncate(length)
 
-    def read_layout(self, ids: Sequence[int], config: ChatGLMConfig) -> None:
-        """Find the context's end and the mask token in a prompt.
+    def _layout(self, ids: Sequence[int]) -> tuple[int, int, bool]:
+        """Return the length of the context of a prompt, its mask token's index, and whether it is [gMASK].
 
-        Without ``<sop>`` the whole prompt is context; without a mask token its last token stands for it.
+        Without ``<sop>`` all of the prompt is context; without a mask token its last token stands for it.
         """
-        self.context_length = _index(ids, config.bos_token_id, default=len(ids))
-        self.uses_gmask = config.gmask_token_id in ids
-        self.mask_position = _index(
-            ids,
-            config.gmask_token_id if self.uses_gmask else config.mask_token_id,
-            default=max(self.context_length - 1, 0),
-        )
+        config = self._config
+        context_length = _index(ids, config.bos_token_id, default=len(ids))
+        uses_gmask = config.gmask_token_id in ids
+        mask_id = config.gmask_token_id if uses_gmask else config.mask_token_id
+        return context_length, _index(ids, mask_id, default=max(context_length - 1, 0)), uses_gmask
 
 
 class ChatGLM(nn.Module):
@@ -287,6 +271,7 @@ class ChatGLM(nn.Module):
 
     cache_dtype: torch.dtype | None = None
     """Of keys and values in the cache; None: that of the products."""
+    takes_any_state: ClassVar[bool] = True
     TIED: Mapping[str, str] = {}
     """Weights that are another one's: the output layer's, where the config says so (as published)."""
 
@@ -304,94 +289,35 @@ class ChatGLM(nn.Module):
         if self.config.tie_word_embeddings:
             self.lm_head.weight = self.transformer.word_embeddings.weight
 
+    def embed(self, ids: Tensor) -> Tensor:
+        """``[batch, n]`` to ``[batch, n, hidden]``."""
+        x: Tensor = self.transformer.word_embeddings(ids)
+        return x
+
+    def hidden(self, x: Tensor, positions: Tensor, mask: Tensor | None, state: State) -> Tensor:
+        """``[batch, n, hidden]`` to the same, at `positions` ``[batch, parts, n]``; see `LanguageModel`."""
+        rotation = rotary(positions, self.config.head_dim, x.dtype)
+        out: Tensor = self.transformer.final_layernorm(self.transformer.layers(x, rotation, mask, state))
+        return out
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """``[batch, n, hidden]`` to float32 ``[batch, n, vocab]``."""
+        logits: Tensor = self.lm_head(hidden)
+        return logits.float()
+
+    def prefix(self) -> Tensor | None:
+        """Return the P-tuning prefix ``[num_layers, 2, heads, rows, head_dim]``; None without one."""
+        config, encoder = self.config, self.transformer.prefix_encoder
+        if encoder is None:
+            return None
+        dtype = self.transformer.final_layernorm.weight.dtype
+        return encoder.keys_values(config.num_layers, config.num_attention_heads, config.head_dim, dtype)
+
     def new_cache(self, capacity: int = 0) -> ChatGLMCache:
         """Return an empty cache with room for `capacity` tokens, and the P-tuning prefix if there is one."""
-        config, encoder = self.config, self.transformer.prefix_encoder
-        prefix = None
-        if encoder is not None:
-            dtype = self.transformer.final_layernorm.weight.dtype
-            prefix = encoder.keys_values(
-                config.num_layers, config.num_attention_heads, config.head_dim, dtype
-            )
-        return ChatGLMCache(config.num_layers, capacity, prefix, self.cache_dtype)
-
-    @torch.inference_mode()
-    def forward(
-        self,
-        ids: Tensor,
-        cache: KVCache | None = None,
-        *,
-        last_only: bool = False,
-        check: Check | None = None,
-    ) -> Tensor:
-        """Return float32 logits ``[n, vocab]`` (``[1, vocab]`` with `last_only`) for token `ids` ``[n]``.
-
-        The context is bidirectional, so a prompt cannot be cut into shorter prompts: it goes through layer by
-        layer, and long ones by `ROWS` rows inside a layer. `check` is called before each such piece.
-        """
-        cache = self.new_cache() if cache is None else cache
-        assert isinstance(cache, ChatGLMCache)
-        n, layers = ids.shape[0], self.transformer.layers
-        if cache.length == 0:
-            cache.read_layout(ids.tolist(), self.config)
-        x = self.transformer.word_embeddings(ids)[None]
-        index = torch.arange(cache.length, cache.length + n, device=ids.device)
-        turns = self.turns(cache, index, x.dtype)
-        stepped = layers.step(x, turns, cache) if n == 1 else None
-        if stepped is not None:
-            x = stepped
-        else:
-            pieces = list(_pieces(cache, turns))
-            meter = Meter(check, 2 * len(pieces) * len(layers))
-            for layer, block in enumerate(layers):
-                x = block(x, pieces, cache, layer, meter, last_only=last_only and layer == len(layers) - 1)
-        cache.advance(n)
-        logits: Tensor = self.lm_head(self.transformer.final_layernorm(x[0]))
-        return logits.float()
-
-    @torch.inference_mode()
-    def step(self, token: Tensor, slots: Slots) -> Tensor:
-        """Return float32 logits ``[1, vocab]`` for `token` ``[1]`` in fixed shapes, where `slots` stand."""
-        assert isinstance(slots.cache, ChatGLMCache)
-        x = self.transformer.word_embeddings(token)[None]
-        turn = self.turns(slots.cache, slots.position, x.dtype)
-        pieces = [Piece(0, 1, slots.capacity, slots.mask, turn)]
-        for layer, block in enumerate(self.transformer.layers):
-            x = block(x, pieces, slots, layer)
-        logits: Tensor = self.lm_head(self.transformer.final_layernorm(x[0]))
-        return logits.float()
-
-    def turns(self, cache: ChatGLMCache, index: Tensor, dtype: torch.dtype) -> Rotary:
-        """Return the rotation of the tokens at `index` ``[n]`` of the sequence."""
-        return rotary(self.positions(cache, index)[None], self.config.head_dim, dtype)
-
-    def positions(self, cache: ChatGLMCache, index: Tensor) -> Tensor:
-        """Return the positions ``[parts, n]`` of the tokens at `index` ``[n]`` of the sequence.
-
-        Context: its index, and 0. From ``<sop>`` on: the mask token's index, and 1, 2, 3, …
-        """
-        context = index < cache.context_length
-        if not self.config.position_encoding_2d:
-            constant = index if cache.uses_gmask else torch.full_like(index, cache.mask_position)
-            return torch.where(context, index, constant)[None]
-        block = (index - cache.context_length + 1).clamp(min=0)
-        return torch.stack((torch.where(context, index, cache.mask_position), block))
-
-
-def _pieces(cache: ChatGLMCache, turns: Rotary) -> Iterator[Piece]:
-    """Cut new rows, turned by `turns`. Those of the context see all of it, later ones what comes before."""
-    before = cache.prefix_length + cache.length
-    context = cache.prefix_length + cache.context_length
-    n, device = turns.cos.shape[1], turns.cos.device
-    for start in range(0, n, ROWS):
-        stop = min(start + ROWS, n)
-        columns = max(before + stop, context)
-        mask = None
-        if before + stop > context:
-            mask = causal_mask(before + start, stop - start, columns, device)
-            if mask is not None and before + start < context:
-                mask[:, :context] = True
-        yield Piece(start, stop, columns, mask, turns.rows(start, stop))
+        prefix = self.prefix()
+        prefix = None if prefix is None else prefix.detach()
+        return ChatGLMCache(self.config, capacity, prefix, self.cache_dtype)
 
 
 def _index(ids: Sequence[int], token: int, default: int) -> int:

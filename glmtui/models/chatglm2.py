@@ -1,6 +1,6 @@
 """ChatGLM2-6B, ChatGLM3-6B and CodeGeeX2-6B: pre-norm, grouped queries, rotary on half of every head, SwiGLU.
 
-Attention is causal, so a prompt goes through in chunks and its keys and values serve the next round.
+Attention is causal, so a prompt goes through in chunks and its keys and values serve the next question.
 Module names are those of the published state dict, so that loading maps nothing. All large products are
 plain `nn.Linear` and `nn.Embedding`: quantisation replaces them from outside.
 """
@@ -9,25 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor, nn
 
 from glmtui.errors import UserError
-from glmtui.models.base import (
-    Check,
-    Chunk,
-    CoreAttention,
-    KVCache,
-    Layers,
-    Meter,
-    Slots,
-    SwiGLU,
-    Turn,
-    in_chunks,
-)
+from glmtui.models import layers
+from glmtui.models.base import KVCache, Projection, Rotary, State
 from glmtui.models.prefix import PrefixEncoder
 from glmtui.protocol.phrases import _
 
@@ -112,23 +102,17 @@ class ChatGLM2Config:
         return (self.eos_token_id,) if isinstance(self.eos_token_id, int) else self.eos_token_id
 
 
-class Rotary(NamedTuple):
-    """Cosine and sine of every position, ``[n, 1, head_dim]``; sine carries the rotation's sign."""
-
-    cos: Tensor
-    sin: Tensor
-
-
 def rotary(positions: Tensor, head_dim: int, base: float, dtype: torch.dtype) -> Rotary:
-    """Return the rotation for `positions` ``[n]``: neighbouring pairs in the first half of every head.
+    """Return the rotation for `positions` ``[batch, n]``, as ``[batch, n, 1, head_dim]``.
 
-    The second half is left alone (cosine 1, sine 0). Angles are float32: the published ChatGLM2 computes
-    them in half precision, which blurs positions beyond 2,048; ChatGLM3 mended that.
+    Neighbouring pairs in the first half of every head are rotated; the second half is left alone (cosine 1,
+    sine 0). Angles are float32: the published ChatGLM2 computes them in half precision, which blurs positions
+    beyond 2,048; ChatGLM3 mended that.
     """
     size = head_dim // 2
     exponents = torch.arange(0, size, 2, device=positions.device, dtype=torch.float32) / size
-    angles = positions[:, None] * base**-exponents  # [n, head_dim / 4]
-    angles = F.pad(angles, (0, angles.shape[1]))[:, None]
+    angles = positions[..., None] * base**-exponents  # [batch, n, head_dim / 4]
+    angles = F.pad(angles, (0, angles.shape[-1]))[:, :, None]
     cos, sin = angles.cos(), angles.sin()
     return Rotary(
         torch.stack((cos, cos), dim=-1).flatten(-2).to(dtype),
@@ -137,7 +121,7 @@ def rotary(positions: Tensor, head_dim: int, base: float, dtype: torch.dtype) ->
 
 
 class Attention(nn.Module):
-    """Self-attention with fewer heads of keys and values than of queries."""
+    """The products of self-attention, with fewer heads of keys and values than of queries."""
 
     def __init__(self, config: ChatGLM2Config) -> None:
         super().__init__()
@@ -148,29 +132,14 @@ class Attention(nn.Module):
             width + 2 * self.groups * self.head_dim,
             bias=config.add_bias_linear or config.add_qkv_bias,
         )
-        self.turn = Turn(apart=1)
-        self.core_attention = CoreAttention()
+        self.rotary_embedding = layers.RotaryEmbedding(1)
         self.dense = nn.Linear(width, config.hidden_size, bias=config.add_bias_linear)
 
-    def forward(
-        self,
-        x: Tensor,
-        rotary: Rotary,
-        mask: Tensor | None,
-        cache: KVCache | Slots,
-        layer: int,
-        offset: int,
-    ) -> Tensor:
-        """Attend from `x` ``[n, hidden]`` to all that the cache then holds, as far as `mask` lets see."""
-        n = x.shape[0]
-        qkv = self.query_key_value(x).view(n, -1, self.head_dim)
-        qk, v = qkv[:, : -self.groups], qkv[:, -self.groups :]
-        qk = self.turn(qk, rotary.cos, rotary.sin)
-        q, k = qk[:, : self.heads], qk[:, self.heads :]
-        keys, values = cache.append(layer, k.transpose(0, 1)[None], v.transpose(0, 1)[None], offset)
-        attended = self.core_attention(q.transpose(0, 1)[None], keys, values, mask)
-        out: Tensor = self.dense(attended[0].transpose(0, 1).flatten(1))
-        return out
+    def forward(self, x: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor, Tensor]:
+        """Return rotated queries ``[batch, heads, n, head_dim]``, rotated keys and values (of the groups)."""
+        qkv = self.query_key_value(x).view(*x.shape[:2], -1, self.head_dim)
+        qk = self.rotary_embedding(qkv[:, :, : -self.groups], rotary).transpose(1, 2)
+        return qk[:, : self.heads], qk[:, self.heads :], qkv[:, :, -self.groups :].transpose(1, 2)
 
 
 class MLP(nn.Module):
@@ -180,16 +149,16 @@ class MLP(nn.Module):
         super().__init__()
         bias = config.add_bias_linear
         self.dense_h_to_4h = nn.Linear(config.hidden_size, 2 * config.ffn_hidden_size, bias=bias)
-        self.activation = SwiGLU()
+        self.activation = layers.SwiGLU()
         self.dense_4h_to_h = nn.Linear(config.ffn_hidden_size, config.hidden_size, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[n, hidden]`` to the same."""
+        """``[batch, n, hidden]`` to the same."""
         out: Tensor = self.dense_4h_to_h(self.activation(self.dense_h_to_4h(x)))
         return out
 
 
-class Block(nn.Module):
+class Block(layers.Block):
     """One layer: each half adds to the stream what it makes of its norm."""
 
     def __init__(self, config: ChatGLM2Config) -> None:
@@ -199,17 +168,13 @@ class Block(nn.Module):
         self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, eps=config.layernorm_epsilon)
         self.mlp = MLP(config)
 
-    def forward(
-        self,
-        x: Tensor,
-        rotary: Rotary,
-        mask: Tensor | None,
-        cache: KVCache | Slots,
-        layer: int,
-        offset: int,
-    ) -> Tensor:
-        """Run `x` ``[n, hidden]`` through the layer; see `Attention.forward`."""
-        x = x + self.self_attention(self.input_layernorm(x), rotary, mask, cache, layer, offset)
+    def project(self, x: Tensor, rotary: Rotary) -> Projection:
+        """``[batch, n, hidden]`` to queries, keys and values."""
+        return Projection(x, *self.self_attention(self.input_layernorm(x), rotary))
+
+    def finish(self, residual: Tensor, attended: Tensor) -> Tensor:
+        """``[batch, heads, n, head_dim]`` to ``[batch, n, hidden]``."""
+        x = residual + self.self_attention.dense(attended.transpose(1, 2).flatten(2))
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out
 
@@ -227,7 +192,7 @@ class Encoder(nn.Module):
 
     def __init__(self, config: ChatGLM2Config) -> None:
         super().__init__()
-        self.layers = Layers(Block(config) for _ in range(config.num_layers))
+        self.layers = layers.Layers(Block(config) for _ in range(config.num_layers))
         self.final_layernorm = nn.RMSNorm(config.hidden_size, eps=config.layernorm_epsilon)
 
 
@@ -251,6 +216,7 @@ class ChatGLM2(nn.Module):
 
     cache_dtype: torch.dtype | None = None
     """Of keys and values in the cache; None: that of the products."""
+    takes_any_state: ClassVar[bool] = True
     TIED: Mapping[str, str] = {}
     """Weights that are another one's: the output layer's, where the config says so."""
 
@@ -267,57 +233,33 @@ class ChatGLM2(nn.Module):
         if self.config.tie_word_embeddings:
             self.transformer.output_layer.weight = self.transformer.embedding.word_embeddings.weight
 
+    def embed(self, ids: Tensor) -> Tensor:
+        """``[batch, n]`` to ``[batch, n, hidden]``."""
+        x: Tensor = self.transformer.embedding.word_embeddings(ids)
+        return x
+
+    def hidden(self, x: Tensor, positions: Tensor, mask: Tensor | None, state: State) -> Tensor:
+        """``[batch, n, hidden]`` to the same, at `positions` ``[batch, n]``; see `LanguageModel`."""
+        rotation = rotary(positions, self.config.kv_channels, 10000.0 * self.config.rope_ratio, x.dtype)
+        encoder = self.transformer.encoder
+        out: Tensor = encoder.final_layernorm(encoder.layers(x, rotation, mask, state))
+        return out
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """``[batch, n, hidden]`` to float32 ``[batch, n, vocab]``."""
+        logits: Tensor = self.transformer.output_layer(hidden)
+        return logits.float()
+
+    def prefix(self) -> Tensor | None:
+        """Return the P-tuning prefix ``[num_layers, 2, groups, rows, head_dim]``; None without one."""
+        config, encoder = self.config, self.transformer.prefix_encoder
+        if encoder is None:
+            return None
+        dtype = self.transformer.encoder.final_layernorm.weight.dtype
+        return encoder.keys_values(config.num_layers, config.groups, config.kv_channels, dtype)
+
     def new_cache(self, capacity: int = 0) -> KVCache:
         """Return an empty cache with room for `capacity` tokens, and the P-tuning prefix if there is one."""
-        config, encoder = self.config, self.transformer.prefix_encoder
-        prefix = None
-        if encoder is not None:
-            dtype = self.transformer.encoder.final_layernorm.weight.dtype
-            prefix = encoder.keys_values(config.num_layers, config.groups, config.kv_channels, dtype)
-        return KVCache(config.num_layers, capacity, prefix, self.cache_dtype)
-
-    @torch.inference_mode()
-    def forward(
-        self,
-        ids: Tensor,
-        cache: KVCache | None = None,
-        *,
-        last_only: bool = False,
-        check: Check | None = None,
-    ) -> Tensor:
-        """Return float32 logits ``[n, vocab]`` (``[1, vocab]`` with `last_only`) for token `ids` ``[n]``.
-
-        Long prompts go through in chunks; `check` is called before every layer of each chunk.
-        """
-        cache = self.new_cache() if cache is None else cache
-        layers = self.transformer.encoder.layers
-
-        def run(chunk: Chunk, meter: Meter) -> Tensor:
-            x: Tensor = self.transformer.embedding.word_embeddings(chunk.ids)
-            turns = self.turns(chunk.positions, x.dtype)
-            stepped = layers.step(x, turns, cache) if len(ids) == 1 else None
-            if stepped is not None:
-                return stepped
-            for layer, block in enumerate(layers):
-                meter()
-                x = block(x, turns, chunk.mask, cache, layer, chunk.start)
-            return x
-
-        x = in_chunks(run, ids, cache, layers=len(layers), last_only=last_only, check=check)
-        logits: Tensor = self.transformer.output_layer(self.transformer.encoder.final_layernorm(x))
-        return logits.float()
-
-    @torch.inference_mode()
-    def step(self, token: Tensor, slots: Slots) -> Tensor:
-        """Return float32 logits ``[1, vocab]`` for `token` ``[1]`` in fixed shapes, where `slots` stand."""
-        x = self.transformer.embedding.word_embeddings(token)
-        turns = self.turns(slots.position, x.dtype)
-        mask = slots.mask
-        for layer, block in enumerate(self.transformer.encoder.layers):
-            x = block(x, turns, mask, slots, layer, 0)
-        logits: Tensor = self.transformer.output_layer(self.transformer.encoder.final_layernorm(x))
-        return logits.float()
-
-    def turns(self, positions: Tensor, dtype: torch.dtype) -> Rotary:
-        """Return the rotation for `positions` ``[n]``."""
-        return rotary(positions, self.config.kv_channels, 10000.0 * self.config.rope_ratio, dtype)
+        prefix = self.prefix()
+        prefix = None if prefix is None else prefix.detach()
+        return KVCache(self.config.num_layers, capacity, prefix, self.cache_dtype)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from glmtui.errors import UserError
+from glmtui.errors import BadFileError
 from glmtui.hub.model_dir import TRANSFORMERS, ModelFolder
 from glmtui.models.chatglm import ChatGLM, ChatGLMConfig
 from glmtui.models.chatglm2 import ChatGLM2, ChatGLM2Config
@@ -81,11 +81,11 @@ class Checkpoint:
                 if name in seen or _DERIVED.search(name) or (expected is not None and name not in expected):
                     continue
                 if expected is not None and tuple(tensor.shape) != expected[name]:
-                    raise UserError(self._wrong_shape(file, name, tuple(tensor.shape), expected[name]))
+                    raise BadFileError(self._wrong_shape(file, name, tuple(tensor.shape), expected[name]))
                 seen.add(name)
                 yield name, tensor
         if expected is not None and (missing := [name for name in expected if name not in seen]):
-            raise UserError(self._missing(missing, seen))
+            raise BadFileError(self._missing(missing, seen))
 
     def _wrong_shape(
         self, file: Path, name: str, found: tuple[int, ...], expected: tuple[int, ...]
@@ -189,7 +189,7 @@ def expected_shapes(
     """Return the shape of every tensor that a checkpoint of a float `network` has, by name.
 
     With `quant` these are the shapes of the published int8 and int4 files: linear weights ``[out, in]`` or
-    ``[out, in / 2]`` with a ``weight_scale`` ``[out]`` beside them; with `embeddings` the embedding too.
+    ``[out, in / 2]`` with a ``weight_scale`` ``[out]`` next to them; with `embeddings` the embedding too.
     """
     stored = network.state_dict(keep_vars=True).items()
     buffers = {name: tensor for name, tensor in stored if not isinstance(tensor, nn.Parameter)}

@@ -12,7 +12,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from glmtui.errors import UserError
 from glmtui.hub.model_dir import ModelFolder, read_json
-from glmtui.models.base import Check, Chunk, CoreAttention, KVCache, Meter, in_chunks
+from glmtui.models.base import KVCache, State
+from glmtui.models.layers import CoreAttention
 from glmtui.protocol.phrases import _
 
 ATTENTION = "glmtui"
@@ -97,7 +98,7 @@ class Experts(nn.ModuleList):
     """The experts of a layer, for the place of transformers' stacked ones."""
 
     def forward(self, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
-        """Mix for each token what the experts chosen for it say.
+        """Mix for each token the outputs of the experts chosen for it.
 
         Args:
             hidden_states: ``[n, hidden]``.
@@ -110,8 +111,8 @@ class Experts(nn.ModuleList):
         mixed = torch.zeros_like(hidden_states)
         for index in sorted(set(top_k_index.flatten().tolist())):
             token, choice = torch.where(top_k_index == index)
-            said = self[index](hidden_states[token]) * top_k_weights[token, choice, None]
-            mixed.index_add_(0, token, said.to(mixed.dtype))
+            out = self[index](hidden_states[token]) * top_k_weights[token, choice, None]
+            mixed.index_add_(0, token, out.to(mixed.dtype))
         return mixed
 
 
@@ -120,6 +121,8 @@ class GLM(nn.Module):
 
     cache_dtype: torch.dtype | None = None
     """Of keys and values in the cache; None: that of the products."""
+    takes_any_state: ClassVar[bool] = False
+    """transformers' layers ask for sizes, and attend by themselves."""
     TIED: Mapping[str, str] = {}
     """Weights that are another one's: the output layer's, where the config says so."""
     PRECISE = re.compile(r"\.mlp\.gate\.")
@@ -131,9 +134,9 @@ class GLM(nn.Module):
 
         transformers.AttentionInterface.register(ATTENTION, attend)
         make: Callable[..., Any] = transformers.AutoModelForCausalLM.from_config
-        whole = make(config.settings, attn_implementation=ATTENTION)
+        made = make(config.settings, attn_implementation=ATTENTION)
         self.config = config
-        self.model, self.lm_head = whole.model, whole.lm_head
+        self.model, self.lm_head = made.model, made.lm_head
         with torch.device("cpu"):  # computed, not read from a file
             self.model.rotary_emb = type(self.model.rotary_emb)(config.settings)
         for module in list(self.model.modules()):
@@ -158,65 +161,54 @@ class GLM(nn.Module):
         """Return an empty cache with room for `capacity` tokens."""
         return KVCache(self.config.num_layers, capacity, dtype=self.cache_dtype)
 
-    @torch.inference_mode()
-    def forward(
-        self,
-        ids: Tensor,
-        cache: KVCache | None = None,
-        *,
-        last_only: bool = False,
-        check: Check | None = None,
-    ) -> Tensor:
-        """Return float32 logits ``[n, vocab]`` (``[1, vocab]`` with `last_only`) for token `ids` ``[n]``.
+    def embed(self, ids: Tensor) -> Tensor:
+        """``[batch, n]`` to ``[batch, n, hidden]``."""
+        x: Tensor = self.model.embed_tokens(ids)
+        return x
 
-        Long prompts go through in chunks; `check` is called in every layer of each chunk.
-        """
-        cache = self.new_cache() if cache is None else cache
+    def hidden(self, x: Tensor, positions: Tensor, mask: Tensor | None, state: State) -> Tensor:
+        """``[batch, n, hidden]`` to the same, at `positions` ``[batch, n]``; see `LanguageModel`."""
+        if mask is not None and mask.dim() == 2:
+            mask = mask[None, None]
+        found = self.model(
+            inputs_embeds=x,
+            attention_mask=mask,
+            position_ids=positions,
+            use_cache=True,
+            **{self._cache_name: CacheView(state)},
+        )
+        hidden: Tensor = found.last_hidden_state
+        return hidden
 
-        def run(chunk: Chunk, meter: Meter) -> Tensor:
-            found = self.model(
-                input_ids=chunk.ids[None],
-                attention_mask=None if chunk.mask is None else chunk.mask[None, None],
-                position_ids=chunk.positions[None],
-                use_cache=True,
-                **{self._cache_name: CacheView(cache, chunk.start, meter)},
-            )
-            x: Tensor = found.last_hidden_state[0]
-            return x
-
-        x = in_chunks(run, ids, cache, layers=self.config.num_layers, last_only=last_only, check=check)
-        logits: Tensor = self.lm_head(x)
+    def logits(self, hidden: Tensor) -> Tensor:
+        """``[batch, n, hidden]`` to float32 ``[batch, n, vocab]``."""
+        logits: Tensor = self.lm_head(hidden)
         return logits.float()
 
 
 @dataclass(frozen=True)
 class CacheView:
-    """A `KVCache` as transformers' layers use theirs, for one chunk of a prompt."""
+    """A `State` as transformers' layers use their cache."""
 
-    cache: KVCache
-    start: int
-    """Tokens of the prompt in earlier chunks."""
-    meter: Meter
-    """Stepped in every layer."""
+    state: State
 
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_more: Any, **_options: Any) -> Any:
-        """Take in a layer's `keys` and `values` ``[1, heads, count, width]``; return all of them.
+        """Take in a layer's `keys` and `values` ``[1, heads, n, width]``; return all of them.
 
         Compressed ones (GLM-4.7-Flash) differ in width: the narrower are padded while they lie there.
         """
-        self.meter()
         wide, narrow = keys.shape[-1], values.shape[-1]
         if wide == narrow:
-            return self.cache.append(layer_idx, keys, values, self.start)
+            return self.state.append(layer_idx, keys, values)
         width = max(wide, narrow)
-        all_keys, all_values = self.cache.append(
-            layer_idx, F.pad(keys, (0, width - wide)), F.pad(values, (0, width - narrow)), self.start
+        all_keys, all_values = self.state.append(
+            layer_idx, F.pad(keys, (0, width - wide)), F.pad(values, (0, width - narrow))
         )
         return all_keys[..., :wide].to(keys.dtype), all_values[..., :narrow].to(values.dtype)
 
     def get_seq_length(self, _layer_idx: int = 0) -> int:
-        """Return how many tokens were there before this chunk."""
-        return self.cache.length + self.start
+        """Return how many tokens were there before this pass."""
+        return self.state.length
 
 
 def attend(

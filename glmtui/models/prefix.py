@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from glmtui.errors import UserError
+from glmtui.errors import BadFileError, BadValueError
 from glmtui.hub.model_dir import TRANSFORMERS, ModelFolder
 from glmtui.protocol.phrases import _
 
@@ -40,7 +40,6 @@ class PrefixEncoder(nn.Module):
         rows: Tensor = table(torch.arange(table.num_embeddings, device=device))
         return rows if self.trans is None else self.trans(rows)
 
-    @torch.inference_mode()
     def keys_values(self, num_layers: int, heads: int, head_dim: int, dtype: torch.dtype) -> Tensor:
         """Return the prefix as a cache holds it: ``[num_layers, 2, heads, rows, head_dim]``."""
         rows: Tensor = self().to(dtype).view(-1, num_layers, 2, heads, head_dim)
@@ -65,17 +64,17 @@ def with_prefix(folder: ModelFolder, prefix: ModelFolder) -> ModelFolder:
         message = _(
             "{path} takes no P-tuning prefix: they were made for ChatGLM-6B, ChatGLM2-6B and ChatGLM3-6B"
         )
-        raise UserError(message.format(path=folder.path))
+        raise BadValueError(message.format(path=folder.path))
     length = prefix.config.get("pre_seq_len")
     if not length:
-        raise UserError(
+        raise BadFileError(
             _("{path} is no P-tuning checkpoint: its config.json has no pre_seq_len").format(path=prefix.path)
         )
     for name in ("hidden_size", "num_layers", "num_attention_heads", "multi_query_group_num"):
         found, expected = prefix.config.get(name), folder.config.get(name)
         if found is not None and found != expected:
             message = _("{path} was trained on another model: its {name} is {found}, this model's {expected}")
-            raise UserError(message.format(path=prefix.path, name=name, found=found, expected=expected))
+            raise BadFileError(message.format(path=prefix.path, name=name, found=found, expected=expected))
     projection = bool(prefix.config.get("prefix_projection", False))
     config = {**folder.config, "pre_seq_len": length, "prefix_projection": projection}
     return replace(folder, config=config)

@@ -22,7 +22,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from glmtui.errors import UserError
+from glmtui.errors import BadFileError
 from glmtui.memory import MappedPages
 from glmtui.protocol.phrases import Phrase, _
 from glmtui.quant import cpu
@@ -67,7 +67,7 @@ def _read_safetensors(file: Path) -> Iterator[tuple[str, Tensor]]:
             for name in tensors.keys():  # noqa: SIM118 (it is no dict)
                 yield name, tensors.get_tensor(name)
     except (SafetensorError, OSError) as error:
-        raise UserError(_damaged(file, error)) from error
+        raise BadFileError(_damaged(file, error)) from error
 
 
 def _read_pickle(file: Path) -> Iterator[tuple[str, Tensor]]:
@@ -77,15 +77,15 @@ def _read_pickle(file: Path) -> Iterator[tuple[str, Tensor]]:
         state = torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
     except _DAMAGED as error:
         if refused := re.search(r"GLOBAL\s+([\w.]+)", str(error)):
-            raise UserError(
+            raise BadFileError(
                 _(
                     "{path} asks to run code while it is read ({name}). That was refused and nothing was "
                     "run; do not use this file."
                 ).format(path=file, name=refused[1])
             ) from error
-        raise UserError(_damaged(file, error)) from error
+        raise BadFileError(_damaged(file, error)) from error
     if not isinstance(state, dict):
-        raise UserError(_("{path} is not a table of weights").format(path=file))
+        raise BadFileError(_("{path} is not a table of weights").format(path=file))
     with _Checksums(file) if zipped else nullcontext() as checksums:
         for name in list(state):
             tensor = state.pop(name)  # so that memory goes as soon as the caller has done with the tensor
@@ -134,7 +134,7 @@ class _Checksums:
     def reach(self, tensor: Tensor | None = None) -> None:
         """Wait until the file is checked up to the end of `tensor`, or all of it.
 
-        Where it is not known where a tensor lies, the file is checked beside its use.
+        Where it is not known where a tensor lies, the file is checked next to its use.
 
         Raises:
             UserError: a part of the file is not what was written.
@@ -145,7 +145,7 @@ class _Checksums:
             self._changed.notify_all()
             self._changed.wait_for(lambda: end is None or self._checked >= end)
         if self._error is not None:
-            raise UserError(_damaged(self._file, self._error)) from self._error
+            raise BadFileError(_damaged(self._file, self._error)) from self._error
 
     def _run(self) -> None:
         try:

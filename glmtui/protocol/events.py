@@ -38,7 +38,7 @@ class PromptProgress:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """New text of the answer, or of the thought before it. Appending every `text` gives the whole of each;
+    """New text of the answer, or of the thought before it. Appending every `text` gives all of each;
     none is ever taken back."""
 
     text: str

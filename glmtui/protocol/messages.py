@@ -42,6 +42,7 @@ class Attachment:
     name: str
     """As it was named, such as a path in the folder the person was in."""
     sha256: str
+    """Empty where its content is not at hand: an import may only tell its name."""
     size: int
     """Of the content, in bytes of UTF-8."""
     origin: str = ""

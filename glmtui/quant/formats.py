@@ -51,7 +51,7 @@ _LARGE_PIECE = 1 << 25
 """Weights that the kernels convert at a time: their threads wait for each other at the end of each."""
 
 Done = Callable[[int], None]
-"""Called with the bytes of a checkpoint that were used since the last call; raises to stop."""
+"""Called with the bytes of a checkpoint that were used since the last call; raises to cancel."""
 
 
 # --- the published formats ---

@@ -13,7 +13,8 @@ import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor, nn
 
 from glmtui.models import chatglm, chatglm2
-from glmtui.models.base import CoreAttention, KVCache, Layers, SwiGLU, Turn
+from glmtui.models.base import KVCache, Rotary, State
+from glmtui.models.layers import CoreAttention, Layers, RotaryEmbedding, SwiGLU
 from glmtui.quant import cpu
 from glmtui.quant.linear import QuantizedLinear, QuantizedWeight
 
@@ -25,7 +26,9 @@ class FusedAttention(CoreAttention):
         """See `CoreAttention.forward`."""
         _batch, _heads, tokens, size = q.shape
         same = mask is None or (mask.dtype == torch.bool and mask.numel() == tokens * keys.shape[2])
+        trained = keys.requires_grad or values.requires_grad
         usable = len(q) == 1 and same and keys.dtype == torch.float16 and size % 16 == 0 and q.stride(3) == 1
+        usable = usable and not trained
         kernels = _kernels(q) if usable else None
         if kernels is not None and tokens == 1 and mask is None:
             return kernels.attend(q[0, :, 0], keys[0], values[0])[None, :, None]
@@ -35,17 +38,19 @@ class FusedAttention(CoreAttention):
         return super().forward(q, keys.to(q.dtype), values.to(q.dtype), mask)
 
 
-class FusedTurn(Turn):
-    """Rotation of one sequence in one pass: else half a dozen tensors for every layer and token."""
+class FusedRotaryEmbedding(RotaryEmbedding):
+    """Rotation in one pass: else half a dozen tensors for every layer and token."""
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """See `Turn.forward`: ``[n, heads, head_dim]``, or with a batch of one and queries beside keys."""
+    def forward(self, x: Tensor, rotary: Rotary) -> Tensor:
+        """See `RotaryEmbedding.forward`: ``[batch, n, heads, head_dim]``, or with a 2 before the last."""
+        cos, sin = rotary
         kernels = _kernels(x)
-        ready = x.dtype == cos.dtype and cos.is_contiguous() and sin.is_contiguous()
-        if kernels is None or not ready or (x.dim() == 5 and x.shape[0] > 1):
-            return super().forward(x, cos, sin)
-        parts = x[0] if x.dim() == 5 else x[:, :, None]
-        return kernels.turn(parts, cos, sin, self.apart).view(x.shape)
+        fits = x.dtype == cos.dtype and cos.is_contiguous() and sin.is_contiguous()
+        if kernels is None or not fits or x.stride(0) != x.shape[1] * x.stride(1):
+            return super().forward(x, rotary)
+        tokens = x.flatten(0, 1)  # [tokens, heads, (2,) head_dim]
+        parts = tokens if x.dim() == 5 else tokens[:, :, None]
+        return kernels.rotate(parts, cos, sin, self.distance).view(x.shape)
 
 
 class FusedGELU(nn.Module):
@@ -78,8 +83,13 @@ class FusedLayers(Layers):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
-    def step(self, x: Tensor, rotary: tuple[Tensor, Tensor], cache: KVCache) -> Tensor | None:
-        """See `Layers.step`."""
+    def forward(self, x: Tensor, rotary: Rotary, mask: Tensor | None, state: State) -> Tensor:
+        """See `Layers.forward`."""
+        out = self._fused(x, rotary, state) if x.shape[:2] == (1, 1) and isinstance(state, KVCache) else None
+        return super().forward(x, rotary, mask, state) if out is None else out
+
+    def _fused(self, x: Tensor, rotary: Rotary, cache: KVCache) -> Tensor | None:
+        """Run one token, which sees all of `cache`; None where the kernels do not apply."""
         kernels = _kernels(x)
         buffers = [] if kernels is None else cache.buffers(1)
         if kernels is None or len(buffers) < len(self) or cache.dtype != torch.float16:
@@ -89,7 +99,7 @@ class FusedLayers(Layers):
         except _NotForKernels:
             return None
         place = cache.prefix_length + cache.length
-        return kernels.layers(layers, shape, buffers, place, *rotary, x)
+        return kernels.layers(layers, shape, buffers, place, rotary.cos, rotary.sin, x)
 
 
 class _NotForKernels(Exception):  # noqa: N818 (a way out, no error)
@@ -133,7 +143,7 @@ def _chatglm_shape(block: chatglm.Block) -> cpu.Shape:
         key=size,
         value=2 * size,
         group_stride=3 * size,
-        apart=attention.turn.apart,
+        distance=attention.rotary_embedding.distance,
         centred=True,
         gated=False,
         from_norm=True,
@@ -156,7 +166,7 @@ def _chatglm2_shape(block: chatglm2.Block) -> cpu.Shape:
         key=heads * size,
         value=(heads + groups) * size,
         group_stride=size,
-        apart=attention.turn.apart,
+        distance=attention.rotary_embedding.distance,
         centred=False,
         gated=True,
         from_norm=False,
@@ -187,8 +197,8 @@ def fuse(network: nn.Module) -> None:
         for name, child in list(module.named_children()):
             if type(child) is CoreAttention:
                 setattr(module, name, FusedAttention())
-            elif type(child) is Turn:
-                setattr(module, name, FusedTurn(child.apart))
+            elif type(child) is RotaryEmbedding:
+                setattr(module, name, FusedRotaryEmbedding(child.distance))
             elif type(child) is SwiGLU:
                 setattr(module, name, FusedSwiGLU())
             elif type(child) is nn.GELU and child.approximate == "tanh":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from glmtui.quant import cpu, cuda
 from glmtui.quant.formats import BLOCK, GROUP, TENSORS, Packed
@@ -64,14 +66,17 @@ class QuantizedWeight(nn.Module):
         kernels = cuda.load(x.device) if gpu else None
         if kernels is not None and len(x) <= cuda.FEW:
             return kernels.multiply(packed, x.contiguous(), bias)
+        out = torch.cat([F.linear(x, weight) for weight in self.unpacked(x.dtype)], dim=1)
+        return out if bias is None else out + bias.to(out.dtype)
+
+    def unpacked(self, dtype: torch.dtype) -> Iterator[Tensor]:
+        """Yield the weights as `dtype` ``[rows, columns]``, a few rows at a time."""
+        packed = self.packed
+        kernels = cuda.load(packed.values.device) if packed.values.device.type == "cuda" else None
         unpack = packed.dequantize if kernels is None else partial(kernels.unpack, packed)
         blocks = max((_PIECE if kernels is None else _GPU_PIECE) // (BLOCK * packed.columns), 1)
-        pieces = [
-            F.linear(x, unpack(first, first + blocks, x.dtype))
-            for first in range(0, packed.values.shape[0], blocks)
-        ]
-        out = torch.cat(pieces, dim=1)
-        return out if bias is None else out + bias.to(out.dtype)
+        for first in range(0, packed.values.shape[0], blocks):
+            yield unpack(first, first + blocks, dtype)
 
     def gather(self, ids: Tensor, dtype: torch.dtype) -> Tensor:
         """Return the rows `ids` ``[n]`` as ``[n, columns]``."""
@@ -97,6 +102,9 @@ class QuantizedLinear(nn.Module):
 
     A weight in two planes is an output layer's: for one token the kernels compute the logits by the high
     plane, and by both where they are highest (`REFINED`).
+
+    The gradient of its input, and of its bias if that wants one, is that of the same product with the weights
+    as they are stored; that activations are rounded is passed over. The weights have no gradient.
     """
 
     bias: nn.Parameter | None
@@ -116,19 +124,26 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., in]`` to ``[..., out]``, in the type of `x`."""
-        flat = x.reshape(-1, self.in_features)
+        flat, bias = x.reshape(-1, self.in_features), self.bias
+        if torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad)):
+            out: Tensor = _Product.apply(flat, bias, self)  # type: ignore[no-untyped-call]
+        else:
+            out = self.multiply(flat)
+        return out.view(*x.shape[:-1], self.out_features)
+
+    def multiply(self, flat: Tensor) -> Tensor:
+        """``[tokens, in]`` to ``[tokens, out]``, in the type of the input and without a gradient."""
         weight, bias = self.weight, self.bias
-        rounds = self.activations == "int8" and x.device.type == "cpu"
-        kernels = cpu.load() if rounds else None
-        if kernels is not None and isinstance(weight, QuantizedWeight):
+        rounded = self.activations == "int8" and flat.device.type == "cpu"
+        kernels, dtype = cpu.load() if rounded else None, flat.dtype
+        fits = bias is None or bias.dtype == torch.float32 or not bias.requires_grad
+        if kernels is not None and isinstance(weight, QuantizedWeight) and fits:
             matrix, flat = self.matrix(weight), flat.float().contiguous()
             out = kernels.multiply(matrix, flat)
             if weight.low is not None and len(flat) == 1:
                 kernels.refine(matrix, flat, _likeliest(out[0]), out)
-            out = out.to(x.dtype)
-        else:
-            out = weight.multiply(round_activations(flat.float()).to(x.dtype) if rounds else flat, bias)
-        return out.view(*x.shape[:-1], self.out_features)
+            return out.to(dtype)
+        return weight.multiply(round_activations(flat.float()).to(dtype) if rounded else flat, bias)
 
     def matrix(self, weight: QuantizedWeight) -> cpu.Matrix:
         """Return what the kernels are given of `weight`, this layer's, and the bias."""
@@ -140,6 +155,29 @@ class QuantizedLinear(nn.Module):
     def extra_repr(self) -> str:
         """Sizes, for `print`."""
         return f"in_features={self.in_features}, out_features={self.out_features}, bits={self.weight.bits}"
+
+
+class _Product(torch.autograd.Function):
+    """A `QuantizedLinear` of ``[tokens, in]``; the gradient takes a few rows of weights at a time."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bias: Tensor | None, layer: QuantizedLinear) -> Tensor:
+        ctx.layer = layer
+        return layer.multiply(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        of_x = of_bias = None
+        if ctx.needs_input_grad[0]:
+            of_x = gradient.new_zeros(len(gradient), ctx.layer.in_features)
+            first = 0
+            for weight in ctx.layer.weight.unpacked(gradient.dtype):
+                of_x.addmm_(gradient[:, first : first + len(weight)], weight)
+                first += len(weight)
+        if ctx.needs_input_grad[1]:
+            of_bias = gradient.sum(0).to(ctx.layer.bias.dtype)
+        return of_x, of_bias, None
 
 
 class QuantizedEmbedding(nn.Module):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from glmtui.errors import UserError
+from glmtui.errors import BadFileError, BadValueError
 from glmtui.hub.model_dir import ModelFolder
 from glmtui.models.checkpoint import QUANTIZED, Checkpoint, assign, dtype_of, expected_shapes
 from glmtui.models.weight_files import read_file
@@ -68,7 +68,7 @@ def is_own(config: Mapping[str, object]) -> bool:
     """
     found = config.get("quantization_format")
     if found is not None and found != FORMAT:
-        raise UserError(
+        raise BadFileError(
             _(
                 "config.json: the weights are stored as {found!r}, and this glmtui reads {known!r}. "
                 "Quantise the model again."
@@ -136,7 +136,7 @@ def entries(
             try:
                 packed = formats.quantize(stored, bits, planes=scheme.in_planes(network, name), done=done)
             except ValueError as error:
-                raise UserError(
+                raise BadValueError(
                     _("{path}: {name} cannot be quantised: {error}").format(
                         path=folder.path, name=name, error=error
                     )
@@ -191,7 +191,7 @@ def _read_own(
         for part, (dtype, part_shape) in expected.items():
             found = stored.get(part)
             if found is None or found.dtype != dtype or tuple(found.shape) != part_shape:
-                raise UserError(
+                raise BadFileError(
                     _(
                         "{path} is damaged: {name} is not as config.json calls for. Quantise the model again."
                     ).format(path=folder.path, name=part)

@@ -17,6 +17,7 @@ row, so INT8 with scales per group is rounded again, to what the published INT8 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -71,11 +72,7 @@ class MpsWeight(nn.Module):
         elif x.shape[0] <= FEW:
             out = torch._weight_int4pack_mm(x, self.values, self.group, scales)
         else:
-            step = max(_PIECE // x.shape[1] // ROWS, 1) * ROWS
-            pieces = [
-                F.linear(x, self._unpack(first, first + step, x.dtype)) for first in range(0, self.rows, step)
-            ]
-            out = torch.cat(pieces, dim=1)
+            out = torch.cat([F.linear(x, weight) for weight in self._pieces(x.dtype)], dim=1)
         out = out[:, : self.rows]
         return out if bias is None else out + bias.to(out.dtype)
 
@@ -85,11 +82,26 @@ class MpsWeight(nn.Module):
         rows = self.values[ids].to(dtype) * self.scales[ids].to(dtype)[:, None]
         return rows[:, : self.columns]
 
-    def _unpack(self, first: int, last: int, dtype: torch.dtype) -> Tensor:
-        """Return rows `first` to `last` of INT4 weights with the padding of their columns.
+    def unpacked(self, dtype: torch.dtype) -> Iterator[Tensor]:
+        """Yield the weights as `dtype` ``[rows, columns]``, a few rows at a time."""
+        first = 0
+        for piece in self._pieces(dtype):
+            yield piece[: self.rows - first, : self.columns]
+            first += len(piece)
 
-        The operator's own bytes are what went in with the nibbles of each byte swapped.
+    def _pieces(self, dtype: torch.dtype) -> Iterator[Tensor]:
+        columns = -(-self.columns // GROUP) * GROUP
+        step = max(_PIECE // columns // ROWS, 1) * ROWS
+        for first in range(0, self.rows, step):
+            yield self._unpack(first, first + step, dtype)
+
+    def _unpack(self, first: int, last: int, dtype: torch.dtype) -> Tensor:
+        """Return rows `first` to `last` with the padding of their columns.
+
+        INT4: the operator's own bytes are what went in with the nibbles of each byte swapped.
         """
+        if self.bits == 8:
+            return self.values[first:last].to(dtype) * self.scales[first:last].to(dtype)[:, None]
         pairs = self.values.view(torch.uint8).view(self.values.shape[0] * 8, -1)[first:last]
         q = torch.stack((pairs & 15, pairs >> 4), dim=2).view(len(pairs), -1, self.group)
         scales = self.scales[:, first:last, 0].to(dtype).t()

@@ -27,9 +27,10 @@ class TiledLinear(nn.Module):
         self.in_features, self.out_features = linear.in_features, linear.out_features
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[..., in]`` to ``[..., out]``, in the type of `x`; sums are float32."""
+        """``[..., in]`` to ``[..., out]``, in the type of `x`; sums are float32 where there is no gradient."""
         flat = x.reshape(-1, self.in_features)
-        if flat.shape[0] < FEW:
+        trained = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
+        if flat.shape[0] < FEW or trained:
             return F.linear(x, self.weight, self.bias)
         flat, out = flat.float(), x.new_empty(flat.shape[0], self.out_features)
         rows = max(TILE // self.in_features, 1)

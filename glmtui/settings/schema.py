@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from glmtui.errors import UserError
+from glmtui.errors import BadValueError
 from glmtui.i18n import N_
 from glmtui.protocol.phrases import Phrase, _, listing
 from glmtui.protocol.sampling import Sampling
@@ -67,7 +67,7 @@ class Setting:
                 return str(value)
         elif isinstance(value, str):
             return value
-        raise UserError(
+        raise BadValueError(
             _("{key} cannot be {value!r}: {allowed}").format(
                 key=self.key, value=value, allowed=self.allowed()
             )

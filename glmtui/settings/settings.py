@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from glmtui import paths
 from glmtui.atomic import write_atomically
-from glmtui.errors import UserError
+from glmtui.errors import BadValueError, NotFoundError, StorageError, UserError
 from glmtui.protocol.models import LocalModel
 from glmtui.protocol.phrases import Phrase, _, listing, verbatim
 from glmtui.protocol.sampling import Sampling
@@ -231,7 +231,7 @@ class Settings:
         """Keep the values of the section ``generation`` that are in use under `name`."""
         name = name.strip()
         if not name:
-            raise UserError(_("A preset needs a name, for example: /preset save creative"))
+            raise BadValueError(_("A preset needs a name, for example: /preset save creative"))
         values = {setting.key: self[setting.key] for setting in SCHEMA if setting.section == "generation"}
         self._presets[name] = values
         self._chosen_preset = name
@@ -262,14 +262,16 @@ class Settings:
             UserError: there is none of this name, or only the shipped one.
         """
         if self.is_shipped(self._known_preset(name)):
-            raise UserError(_("The preset {name} comes with glmtui and stays.").format(name=name))
+            raise BadValueError(_("The preset {name} comes with glmtui and stays.").format(name=name))
         self._presets.pop(name, None)
         self._save(lambda document: _remove(document, ["presets", name]))
 
     def _known_preset(self, name: str) -> str:
         if name not in self.presets:
             known = listing(self.presets)
-            raise UserError(_("There is no preset {name}. Presets: {known}").format(name=name, known=known))
+            raise NotFoundError(
+                _("There is no preset {name}. Presets: {known}").format(name=name, known=known)
+            )
         return name
 
     # --- the file ---
@@ -345,7 +347,7 @@ class Settings:
             raise self._not_saved(error) from error
 
     def _not_saved(self, error: Exception) -> UserError:
-        return UserError(
+        return StorageError(
             _(
                 "The change holds until you quit but could not be saved in {path}: {error}. "
                 "Correct or remove that file, or make room for it, and set it again."
@@ -367,7 +369,7 @@ def _setting(key: str) -> Setting:
     setting = BY_KEY.get(key)
     if setting is None:
         near = difflib.get_close_matches(key, BY_KEY, n=3, cutoff=0.4)
-        raise UserError(
+        raise NotFoundError(
             _("There is no setting {key}. Near it: {near}").format(key=key, near=listing(near or BY_KEY))
         )
     return setting

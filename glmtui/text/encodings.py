@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from pathlib import Path
 
-from glmtui.errors import UserError
+from glmtui.errors import BadFileError, BadValueError
 from glmtui.protocol.phrases import _
 
 MOST_BYTES = 2_000_000
@@ -22,19 +22,19 @@ def read_text(path: Path) -> str:
     try:
         size = path.stat().st_size
         if size > MOST_BYTES:
-            raise UserError(
+            raise BadValueError(
                 _("{path} has {size} MB; at most {most} MB can be read.").format(
                     path=path, size=f"{size / 1e6:.1f}", most=f"{MOST_BYTES / 1e6:.0f}"
                 )
             )
         data = path.read_bytes()
     except OSError as error:
-        raise UserError(
+        raise BadFileError(
             _("{path} cannot be read: {error}").format(path=path, error=error.strerror or error)
         ) from error
     text = decode(data)
     if text is None:
-        raise UserError(_("{path} is not a text file").format(path=path))
+        raise BadFileError(_("{path} is not a text file").format(path=path))
     return text
 
 

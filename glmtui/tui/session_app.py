@@ -88,5 +88,7 @@ class SessionApp(App[None]):
             return
         if self.settings["ui.notify"] == "bell":
             self.bell()
-        elif self.settings["ui.notify"] == "system" and self._driver is not None:
-            self._driver.write("\x1b]9;" + _("glmtui: the answer is complete") + "\x07")
+        elif self.settings["ui.notify"] == "system":
+            from glmtui.tui.textual_patches.terminal import send
+
+            send(self, "\x1b]9;" + _("glmtui: the answer is complete") + "\x07")

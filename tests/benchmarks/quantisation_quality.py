@@ -19,6 +19,7 @@ from nano.evaluate import Grader
 from nano.train import FOLDER
 from torch import nn
 
+from glmtui.engine.prefill import read
 from glmtui.hub.model_dir import ModelFolder
 from glmtui.models.checkpoint import QUANTIZED, expected_shapes, new_network, read_network
 from glmtui.quant import formats, linear
@@ -59,7 +60,7 @@ def log_probabilities(network: nn.Module, examples: list[tuple[list[int], list[i
     for prompt, answer in examples:
         cache = network.new_cache()  # type: ignore[operator]
         steps = [prompt, *([token] for token in answer[:-1])]
-        rows = [network(torch.tensor(step), cache, last_only=True) for step in steps]
+        rows = [read(network, torch.tensor(step), cache, last_only=True) for step in steps]
         found.append(F.log_softmax(torch.cat(rows), dim=-1))
     return found
 

@@ -1,6 +1,9 @@
 """Writing for others and reading what others wrote."""
 
+import base64
 import contextlib
+import hashlib
+import html
 import json
 import zipfile
 from html.parser import HTMLParser
@@ -15,6 +18,20 @@ from glmtui.chat.conversation import Conversation
 from glmtui.chat.export import FORMATS, export, free_path, import_file, known
 from glmtui.chat.library import Library
 from glmtui.errors import UserError
+from glmtui.protocol.messages import (
+    Attachment,
+    Image,
+    Part,
+    Source,
+    Text,
+    Thought,
+    ToolCall,
+    ToolResult,
+)
+
+PNG = b"\x89PNG\r\n\x1a\n" + b"pixels"
+PNG_URI = "data:image/png;base64," + base64.b64encode(PNG).decode()
+SVG = b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"
 
 
 @pytest.fixture
@@ -181,7 +198,8 @@ def test_openai_style_messages(tmp_path: Path, library: Library, wrapped: bool) 
         {"role": "assistant", "content": "Hello"},
     ]
     (imported,) = import_file(write(tmp_path, {"messages": messages} if wrapped else messages), library)
-    assert branch(imported) == [("system", "be brief"), ("user", "hi"), ("assistant", "Hello")]
+    assert branch(imported) == [("system", "be brief"), ("user", "hi"), ("tool", ""), ("assistant", "Hello")]
+    assert imported.branch()[2].parts == (ToolResult("", "{}"),)
 
 
 def chatgpt_node(id_: str, parent: str | None, children: list[str], message: object) -> dict[str, Any]:
@@ -227,7 +245,9 @@ def chatgpt() -> dict[str, Any]:
 def test_chatgpt_with_its_branches(tmp_path: Path, library: Library) -> None:
     (imported,) = import_file(write(tmp_path, [chatgpt(), {"mapping": {}}]), library)
     assert imported.title == "一个标题"
-    assert branch(imported) == [("user", "问题"), ("assistant", "回答二"), ("assistant", "看图")]
+    spoken = [said for said in branch(imported) if said[0] != "tool"]
+    assert spoken == [("user", "问题"), ("assistant", "回答二"), ("assistant", "看图")]
+    assert imported.messages["tool"].parts == (ToolResult("a2", "result"),)
     assert [message.text for message in imported.siblings("a1")] == ["回答一", "回答二"]
     assert imported.messages["a1"].meta["model"] == "gpt-4"
     assert imported.messages["a1"].time.timestamp() == 1_700_000_000.5
@@ -251,7 +271,7 @@ def test_a_chatgpt_tree_that_is_no_tree_ends(tmp_path: Path, library: Library) -
     document["mapping"]["odd"] = None
     document["current_node"] = None
     (imported,) = import_file(write(tmp_path, [document]), library)
-    assert len(imported.messages) == 5
+    assert len(imported.messages) == 6
 
 
 @pytest.mark.parametrize("with_tree", [True, False])
@@ -355,3 +375,371 @@ def test_a_thought_is_quoted_before_its_answer() -> None:
     conversation.append("assistant", "<think>\nwell\n\nso\n</think>\n\nHello")
     assert export(conversation, "md").endswith("> well\n>\n> so\n\nHello\n")
     assert "<blockquote>" in export(conversation, "html")
+
+
+# --- parts ---
+
+
+def with_parts() -> Conversation:
+    conversation = Conversation()
+    blobs = conversation.attachments
+    notes = blobs.attach("no*tes.md", "a\n````\nb<b>\n", "/home/me/no*tes.md")
+    conversation.append("user", (Text("read"), notes, blobs.image(PNG, name="cat.png")))
+    conversation.append(
+        "user", (blobs.image(SVG, "image/svg+xml", "x.svg"), Image("", "image/png", "gone.png"))
+    )
+    conversation.append(
+        "assistant",
+        (
+            Thought("well\n\nso"),
+            Text("**Look** [1]"),
+            Source(1, "Manual", "Press <it>.", "https://a.example/b", "page 3"),
+            ToolCall("c1", "weather", '{"city": "Oslo"}'),
+        ),
+        meta={"model": "m"},
+    )
+    conversation.append("tool", (ToolResult("c1", "sunny", "weather"),))
+    conversation.append("assistant", "It is.")
+    return conversation
+
+
+def parts(conversation: Conversation) -> list[tuple[Part, ...]]:
+    return [message.parts for message in conversation.branch()]
+
+
+def test_markdown_shows_parts_in_fences_longer_than_any_inside() -> None:
+    text = export(with_parts(), "md")
+    assert "**no\\*tes.md**\n\n`````\na\n````\nb<b>\n`````\n\n**Image: cat.png**" in text
+    assert "> well\n>\n> so\n\n**Look** [1]\n\n**\\[1\\] Manual, page 3, https://a.example/b**" in text
+    assert "```\nPress <it>.\n```" in text
+    assert '**Call of weather**\n\n```\n{"city": "Oslo"}\n```' in text
+    assert "## Tool\n\n**Result of weather**\n\n```\nsunny\n```\n\n## Assistant\n\nIt is.\n" in text
+
+
+def test_plain_text_shows_parts() -> None:
+    text = export(with_parts(), "txt")
+    for shown in (
+        "no*tes.md\na\n````\nb<b>",
+        "Image: cat.png",
+        "> well",
+        "Press <it>.",
+        "Result of weather\nsunny",
+    ):
+        assert shown in text
+
+
+def test_html_folds_parts_and_embeds_images_but_no_scripts() -> None:
+    page = export(with_parts(), "html")
+    tags = Tags()
+    tags.feed(page)
+    names = [name for name, _attributes in tags.seen]
+    assert names.count("details") == 4
+    assert [attributes["src"] for name, attributes in tags.seen if name == "img"] == [PNG_URI]
+    assert not {"script", "svg", "b", "it"} & set(names)
+    assert "Image: x.svg" in tags.text
+    assert "Image: gone.png" in tags.text
+    assert "<details><summary>no*tes.md</summary><pre>a\n````\nb&lt;b&gt;\n</pre></details>" in page
+
+
+def test_a_lost_attachment_is_exported_as_missing() -> None:
+    conversation = Conversation()
+    conversation.append("user", (Attachment("notes.txt", "ab" * 32, 3),))
+    for name in ("md", "txt", "html"):
+        assert "notes.txt (missing)" in export(conversation, name)
+    assert json.loads(export(conversation, "json"))["attachments"] == {}
+
+
+def test_one_json_file_holds_everything(tmp_path: Path, library: Library) -> None:
+    conversation = with_parts()
+    path = tmp_path / "all.json"
+    path.write_text(export(conversation, "json"), encoding="utf-8")
+    (imported,) = import_file(path, library)
+    assert everything(imported) == everything(conversation)
+    assert imported.attachments.text(imported.branch()[0].parts[1]) == "a\n````\nb<b>\n"  # type: ignore[arg-type]
+    for sha256 in conversation.digests():
+        assert imported.attachments.get(sha256) == conversation.attachments.get(sha256)
+    assert imported.path is not None
+    assert everything(Conversation.open(imported.path)) == everything(conversation)
+    assert export(imported, "html") == export(conversation, "html")
+
+
+def test_a_json_export_of_text_alone_is_as_before() -> None:
+    document = json.loads(export(sample(), "json"))
+    assert document["version"] == 1
+    assert "attachments" not in document
+    assert set(document["messages"][0]) == {"id", "parent", "role", "text", "time", "state", "meta"}
+
+
+def test_parts_of_a_later_version_survive_the_json_export(tmp_path: Path, library: Library) -> None:
+    later = {"type": "smell", "of": ["roses"]}
+    conversation = Conversation.from_records([{"role": "user", "id": "a", "text": "q", "parts": [later]}])
+    path = tmp_path / "all.json"
+    path.write_text(export(conversation, "json"), encoding="utf-8")
+    (imported,) = import_file(path, library)
+    assert imported.branch()[0].unread == (later,)
+
+
+def test_a_conversation_file_brings_its_attachments(tmp_path: Path, library: Library) -> None:
+    elsewhere = Conversation.at(tmp_path / "elsewhere" / "talk.jsonl")
+    notes = elsewhere.attachments.attach("notes.txt", "内容")
+    elsewhere.append("user", (notes,))
+    (imported,) = import_file(tmp_path / "elsewhere" / "talk.jsonl", library)
+    assert imported.attachments.text(notes) == "内容"
+    assert imported.attachments.path(notes.sha256).parent == library.folder / "attachments"
+
+
+def test_openai_style_parts(tmp_path: Path, library: Library) -> None:
+    messages = [
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "what"},
+                {"type": "image_url", "image_url": {"url": PNG_URI}},
+                {"type": "text", "text": "is it?"},
+                {"type": "image_url", "image_url": {"url": "https://a.example/cat.png"}},
+            ],
+        },
+        {
+            "role": "assistant",
+            "content": None,
+            "reasoning_content": "let me see",
+            "tool_calls": [
+                {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+            ],
+        },
+        {"role": "tool", "tool_call_id": "c1", "content": "a cat"},
+        {"role": "assistant", "content": "<think>ok</think>A cat."},
+    ]
+    (imported,) = import_file(write(tmp_path, messages), library)
+    digest = hashlib.sha256(PNG).hexdigest()
+    assert parts(imported) == [
+        (
+            Text("what"),
+            Image(digest, "image/png"),
+            Text("\nis it?"),
+            Image("", "", "https://a.example/cat.png"),
+        ),
+        (Thought("let me see"), ToolCall("c1", "f", '{"a": 1}')),
+        (ToolResult("c1", "a cat"),),
+        (Thought("ok"), Text("A cat.")),
+    ]
+    assert imported.attachments.get(digest) == PNG
+
+
+def chatgpt_with_parts() -> dict[str, Any]:
+    """Kinds of messages as they stand in exports of 2025 and 2026."""
+    said: list[dict[str, Any]] = [
+        chatgpt_message("system", "", metadata={"is_visually_hidden_from_conversation": True}),
+        chatgpt_message(
+            "user",
+            "",
+            content={
+                "content_type": "multimodal_text",
+                "parts": [
+                    {
+                        "content_type": "image_asset_pointer",
+                        "asset_pointer": "sediment://file_0001",
+                        "size_bytes": len(PNG),
+                        "width": 1,
+                        "height": 1,
+                    },
+                    {"content_type": "image_asset_pointer", "asset_pointer": "file-service://file-gone"},
+                    "what is it?",
+                ],
+            },
+            metadata={
+                "attachments": [
+                    {"id": "file_0001", "name": "cat.png", "mime_type": "image/png", "size": len(PNG)},
+                    {"id": "file_0002", "name": "notes.txt", "mime_type": "text/plain", "size": 3},
+                    {"id": "file_0003", "name": "book.pdf", "mimeType": "application/pdf", "size": 9},
+                ]
+            },
+        ),
+        chatgpt_message(
+            "assistant",
+            "",
+            content={
+                "content_type": "thoughts",
+                "thoughts": [
+                    {"summary": "Looking", "content": "I look.", "chunks": [], "finished": True},
+                    {"summary": "", "content": "I see."},
+                ],
+            },
+        ),
+        chatgpt_message(
+            "assistant",
+            "",
+            id="call",
+            content={"content_type": "code", "language": "unknown", "text": "print(1)"},
+            recipient="python",
+        ),
+        chatgpt_message(
+            "tool",
+            "",
+            author={"role": "tool", "name": "python"},
+            content={"content_type": "execution_output", "text": "1"},
+        ),
+        chatgpt_message(
+            "assistant", "", content={"content_type": "thoughts", "thoughts": [{"content": "Now I know."}]}
+        ),
+        chatgpt_message(
+            "assistant", "", content={"content_type": "reasoning_recap", "content": "Thought for 5s"}
+        ),
+        chatgpt_message("assistant", "A cat."),
+        chatgpt_message("user", "Sure?"),
+        chatgpt_message(
+            "assistant", "", content={"content_type": "thoughts", "thoughts": [{"content": "Hm"}]}
+        ),
+    ]
+    names = [f"n{number}" for number in range(len(said))]
+    names[3] = "call"
+    mapping = {
+        name: chatgpt_node(
+            name, names[number - 1] if number else None, names[number + 1 : number + 2], said[number]
+        )
+        for number, name in enumerate(names)
+    }
+    return {"title": "T", "mapping": mapping, "current_node": names[-1]}
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_chatgpts_images_thoughts_and_tools(tmp_path: Path, library: Library, zipped: bool) -> None:
+    folder = tmp_path / "export"
+    folder.mkdir()
+    write(folder, [chatgpt_with_parts()], "conversations.json")
+    (folder / "user-1").mkdir()
+    (folder / "user-1" / "file_0001-cat.png").write_bytes(PNG)
+    (folder / "file_0002-notes.txt").write_bytes("内容".encode())
+    (folder / "file_0003-book.pdf").write_bytes(b"%PDF\xff\xfe")
+    path = folder / "conversations.json"
+    if zipped:
+        path = tmp_path / "export.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            for file in folder.rglob("*"):
+                archive.write(file, str(file.relative_to(folder)))
+    (imported,) = import_file(path, library)
+    digest, notes = (hashlib.sha256(data).hexdigest() for data in (PNG, "内容".encode()))
+    assert parts(imported) == [
+        (
+            Image(digest, "image/png", "cat.png"),
+            Image("", "", "file-service://file-gone"),
+            Text("what is it?"),
+            Attachment("notes.txt", notes, 6),
+            Attachment("book.pdf", "", 9),
+        ),
+        (Thought("Looking\nI look.\n\nI see."), ToolCall("call", "python", "print(1)")),
+        (ToolResult("call", "1", "python"),),
+        (Thought("Now I know."), Text("A cat.")),
+        (Text("Sure?"),),
+        (Thought("Hm"),),
+    ]
+    assert imported.attachments.get(digest) == PNG
+
+
+def test_files_outside_the_folder_of_an_export_are_not_read(tmp_path: Path, library: Library) -> None:
+    (tmp_path / "secret.png").write_bytes(PNG)
+    folder = tmp_path / "export"
+    folder.mkdir()
+    (folder / "linked.png").symlink_to(tmp_path / "secret.png")
+    urls = [
+        "../secret.png",
+        str(tmp_path / "secret.png"),
+        "linked.png",
+        "file://../secret.png",
+        "",
+        ".",
+        "..",
+    ]
+    content = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+    (imported,) = import_file(write(folder, [{"role": "user", "content": content}]), library)
+    assert [part.sha256 for part in imported.branch()[0].parts if isinstance(part, Image)] == [""] * 6
+    assert not (library.folder / "attachments").exists()
+
+
+def test_open_webuis_files_sources_thoughts_and_tools(tmp_path: Path, library: Library) -> None:
+    arguments = html.escape(json.dumps(json.dumps({"city": "Oslo"})))
+    answer = (
+        '<details type="reasoning" done="true" duration="3">\n<summary>Thought for 3 seconds</summary>\n'
+        "&gt; let me &lt;see&gt;\n&gt; \n&gt; so\n</details>\n"
+        f'<details type="tool_calls" done="true" id="c1" name="get_weather" arguments="{arguments}" '
+        'result="&quot;Sunny&quot;" files="" embeds="">\n<summary>Tool Executed</summary>\n</details>\n'
+        "It is sunny [1].\n"
+        "<details><summary>more</summary>kept as text</details>"
+    )
+    nodes = {
+        "1": {
+            "id": "1",
+            "parentId": None,
+            "childrenIds": ["2"],
+            "role": "user",
+            "content": "weather?",
+            "files": [
+                {"type": "image", "url": PNG_URI},
+                {
+                    "type": "file",
+                    "name": "notes.txt",
+                    "size": 6,
+                    "url": "1234",
+                    "file": {"filename": "notes.txt", "data": {"content": "内容"}, "meta": {"size": 6}},
+                },
+                {"type": "collection", "name": "Library"},
+            ],
+        },
+        "2": {
+            "id": "2",
+            "parentId": "1",
+            "childrenIds": [],
+            "role": "assistant",
+            "content": answer,
+            "model": "glm",
+            "sources": [
+                {
+                    "source": {"name": "yr.no", "url": "https://yr.no"},
+                    "document": ["Sun in Oslo", "Rain in Bergen"],
+                    "metadata": [
+                        {"source": "https://yr.no/oslo", "page": 2},
+                        {"source": "https://yr.no/bergen"},
+                    ],
+                },
+                {
+                    "source": {"name": "again"},
+                    "document": ["More"],
+                    "metadata": [{"source": "https://yr.no/oslo"}],
+                },
+            ],
+        },
+    }
+    chat = {"title": "W", "history": {"messages": nodes, "currentId": "2"}}
+    (imported,) = import_file(write(tmp_path, [{"chat": chat}]), library)
+    digest, notes = (hashlib.sha256(data).hexdigest() for data in (PNG, "内容".encode()))
+    assert parts(imported) == [
+        (
+            Text("weather?"),
+            Image(digest, "image/png"),
+            Attachment("notes.txt", notes, 6),
+            Attachment("Library", "", 0),
+        ),
+        (
+            Thought("let me <see>\n\nso"),
+            ToolCall("c1", "get_weather", '{"city": "Oslo"}'),
+            ToolResult("c1", "Sunny", "get_weather"),
+            Text("It is sunny [1].\n<details><summary>more</summary>kept as text</details>"),
+            Source(1, "yr.no", "Sun in Oslo", "https://yr.no/oslo", "2"),
+            Source(2, "yr.no", "Rain in Bergen", "https://yr.no/bergen"),
+            Source(1, "again", "More", "https://yr.no/oslo"),
+        ),
+    ]
+
+
+@given(
+    st.dictionaries(st.sampled_from(["role", "content", "files", "sources", "tool_calls", "metadata"]), JSON)
+)
+def test_any_message_of_open_webui_or_chatgpt_is_read(
+    tmp_path_factory: pytest.TempPathFactory, message: dict[str, Any]
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    library = Library(folder / "c", cache=folder / "cache")
+    node = {**message, "role": "assistant", "author": {"role": "tool"}, "message": message}
+    documents = [{"chat": {"history": {"messages": {"1": node}}}}, {"mapping": {"1": {"message": node}}}]
+    with contextlib.suppress(UserError):
+        import_file(write(folder, documents), library)

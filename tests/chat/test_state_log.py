@@ -1,12 +1,23 @@
 """Prompt history and drafts: shared by processes, bounded, and never in the way."""
 
+import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glmtui.chat.state_log import LARGEST, LONGEST, Drafts, PromptHistory
+from glmtui.chat.state_log import (
+    LARGEST,
+    LONGEST,
+    Drafts,
+    PromptHistory,
+    QueuedMessage,
+    QueuedMessages,
+)
+from glmtui.protocol.messages import Attachment, Text
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -117,3 +128,63 @@ def test_without_a_place_for_them_all_goes_on(path: Path) -> None:
     drafts = Drafts(path)
     drafts.set("a", "kept in memory")
     assert drafts.get("a") == "kept in memory"
+
+
+# --- queued messages ---
+
+NOTES = Attachment("notes.txt", "ab" * 32, 3, "/home/me/notes.txt")
+
+
+def test_queued_messages_come_back_in_order(path: Path) -> None:
+    queue = [
+        QueuedMessage.of("一\u2028"),
+        QueuedMessage((Text("read"), NOTES), edits="m1"),
+        QueuedMessage((NOTES,)),
+    ]
+    queued = QueuedMessages(path)
+    queued.set("a", queue[:1])
+    queued.set("b", [QueuedMessage.of("gone soon")])
+    queued.set("a", queue)
+    queued.set("b", [])
+    for seen in (queued, QueuedMessages(path)):
+        assert [seen.get(id_) for id_ in ("a", "b", "c")] == [queue, [], []]
+
+
+def test_queued_text_is_written_as_before(path: Path) -> None:
+    queued = QueuedMessages(path)
+    queued.set("a", [QueuedMessage.of("one"), QueuedMessage.of("two", edits="m1")])
+    (line,) = filter(None, path.read_text().split("\n"))
+    record = json.loads(line)
+    assert record.pop("waiting")["items"] == [{"text": "one"}, {"text": "two", "edits": "m1"}]
+    assert record == {"id": "a"}
+
+
+def test_the_queue_is_synced_when_set_returns(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    fsync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.append(path.stat().st_size)
+
+    monkeypatch.setattr("os.fsync", watched)
+    queued = QueuedMessages(path)
+    for count in (1, 2, 0):
+        queued.set("a", [QueuedMessage.of("text")] * count)
+        assert synced[-1] == path.stat().st_size
+        before = len(synced)
+        queued.set("a", [QueuedMessage.of("text")] * count)
+        assert len(synced) == before, "nothing changed"
+
+
+ITEM = st.dictionaries(
+    st.sampled_from(["text", "parts", "edits"]), st.none() | TEXT | st.lists(st.none() | TEXT, max_size=2)
+)
+
+
+@given(st.lists(ITEM | st.integers(), max_size=3), TEXT)
+def test_any_items_are_read(tmp_path_factory: pytest.TempPathFactory, items: list[Any], text: str) -> None:
+    path = tmp_path_factory.mktemp("state") / "log.jsonl"
+    record = {"id": "a", "waiting": {"process": [0, 0.0], "items": [*items, {"text": text}]}}
+    path.write_text(json.dumps(record), encoding="utf-8")
+    assert QueuedMessages(path).get("a")[-1].text == text

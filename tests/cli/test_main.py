@@ -146,7 +146,9 @@ def test_model_options_may_stand_before_and_after_the_command(monkeypatch: pytes
     assert seen == [("m", 2), ("m", 2)]
 
 
-def test_doctor_reports(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("GLMTUI_KERNELS", "torch")  # compiling them has tests of its own
     model = str(GOLDEN / "chatglm-fp16-sharded")
     done = glmtui("doctor", "--json", "--model", model)
@@ -161,10 +163,10 @@ def test_doctor_reports(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert report["kernels"]["implementation"] == "torch"
     assert "GLMTUI_KERNELS" in report["kernels"]["reason"]
     assert not home.exists()
-    text = glmtui("doctor", "--model", "/no/such/folder")
-    assert text.returncode == 1
-    assert "/no/such/folder" in text.stdout
-    assert report["cpu"]["name"] in text.stdout
+    assert cli.main(["doctor", "--model", "/no/such/folder"]) == 1
+    text = capsys.readouterr().out
+    assert "/no/such/folder" in text
+    assert report["cpu"]["name"] in text
 
 
 # --- ask, with a model that says letters until a limit ends it ---
@@ -175,17 +177,20 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(write_tiny_model(tmp_path_factory.mktemp("models") / "tiny", max_length=100_000))
 
 
-def test_ask_prints_the_answer_and_nothing_else(tiny: str, home: Path) -> None:
-    options = ("--model", tiny, "--seed", "1", "--max-tokens", "20")
+def test_ask_prints_the_answer_and_nothing_else(
+    tiny: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--model", tiny, "--threads", "1", "--seed", "1", "--max-tokens", "20")
     plain = glmtui("ask", "你好", *options)
     assert plain.returncode == 0, plain.stderr
     assert len(plain.stdout.strip()) >= 10
     assert plain.stdout.endswith("\n")
     assert "20" in plain.stderr  # that the limit ended it
-    report = json.loads(glmtui("ask", "你好", "--json", *options).stdout)
+    assert cli.main(["ask", "你好", "--json", *options]) == 0
+    report = json.loads(capsys.readouterr().out)
     assert report["answer"] == plain.stdout.rstrip("\n")
     assert (report["reason"], report["answer_tokens"], report["model"]) == ("length", 20, "tiny")
-    assert not glmtui("ask", "你好", "--no-save", *options).returncode
+    assert cli.main(["ask", "你好", "--no-save", *options]) == 0
     assert len(list((home / "data" / "conversations").iterdir())) == 2
 
 
@@ -233,10 +238,15 @@ def test_ask_reads_words_files_and_the_pipe(tmp_path: Path) -> None:
         ask.read_question([], [file], nothing)
 
 
-def test_ask_answers_what_is_piped_in(tiny: str) -> None:
-    done = glmtui("ask", "--model", tiny, "--json", "--max-tokens", "1", input="你好\n")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["prompt_tokens"] == len(load_tokenizer(tiny).encode("你好"))
+def test_ask_answers_what_is_piped_in(
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pipe").write_text("你好\n", encoding="utf-8")
+    with (tmp_path / "pipe").open(encoding="utf-8") as piped:
+        monkeypatch.setattr("sys.stdin", piped)
+        assert cli.main(["ask", "--model", tiny, "--threads", "1", "--json", "--max-tokens", "1"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["prompt_tokens"] == len(load_tokenizer(tiny).encode("你好"))
 
 
 def test_ask_takes_model_sampling_and_system_prompt_from_the_settings(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from glmtui.engine.chat_model import ChatModel
 from glmtui.hub.model_dir import ModelFolder
-from glmtui.models.base import Check, KVCache
+from glmtui.models.base import KVCache, State
 from glmtui.protocol.models import ModelInfo
 
 torch.set_num_threads(1)
@@ -35,31 +35,27 @@ class Scripted:
     on_token: Callable[[], None] = lambda: None
     prompts: list[list[int]] = field(default_factory=list)
     """What every forward pass was given."""
+    takes_any_state = False
 
-    def __call__(
-        self,
-        ids: Tensor,
-        cache: KVCache | None = None,
-        *,
-        last_only: bool = False,
-        check: Check | None = None,
-    ) -> Tensor:
-        assert cache is not None
-        assert last_only
-        if len(ids) > 1:
+    def embed(self, ids: Tensor) -> Tensor:
+        if ids.numel() > 1:
             self._said = 0
-            for piece in range(10):
-                if check is not None:
-                    check(piece / 10)
-        self.prompts.append(ids.tolist())
+        self.prompts.append(ids[0].tolist())
+        return ids[..., None].float()
+
+    def hidden(self, x: Tensor, positions: Tensor, mask: Tensor | None, state: State) -> Tensor:
+        for layer in range(self.config.num_layers):
+            state.append(layer, x[:, None], x[:, None])
         self.on_token()
-        cache.advance(len(ids))
+        return x
+
+    def logits(self, hidden: Tensor) -> Tensor:
         token = self.says[self._said] if self._said < len(self.says) else self.config.stop_ids[0]
         self._said += 1
-        return torch.zeros(1, self.config.vocab_size).index_fill(1, torch.tensor([token]), 20.0)
+        return torch.zeros(1, 1, self.config.vocab_size).index_fill(2, torch.tensor([token]), 20.0)
 
     def new_cache(self, capacity: int = 0) -> KVCache:
-        return KVCache(0, capacity)
+        return KVCache(self.config.num_layers, capacity)
 
     def parameters(self, recurse: bool = True) -> Iterator[Tensor]:
         yield torch.zeros(1)
@@ -74,10 +70,12 @@ def script(text_folder: Path) -> Script:
     folder = ModelFolder.open(text_folder)
 
     def make(text: str, *, max_length: int = 256, on_token: Callable[[], None] = lambda: None) -> ChatModel:
-        info = ModelInfo("scripted", None, "chatglm", max_length, supports_system=False, device="cpu")
+        info = ModelInfo(
+            "scripted", None, "chatglm", max_length, supports_system=False, device="cpu", dtype="float32"
+        )
         config = SimpleNamespace(
             vocab_size=folder.config["vocab_size"],
-            num_layers=0,
+            num_layers=10,
             max_length=max_length,
             stop_ids=(folder.config["eos_token_id"],),
         )

@@ -11,6 +11,7 @@ import glmtui
 from glmtui.engine import cuda_graph as decoding
 from glmtui.engine import generate
 from glmtui.engine.cuda_graph import AFTER, Decoder, Run
+from glmtui.engine.prefill import read
 from glmtui.models.base import KVCache
 from glmtui.models.checkpoint import Network
 
@@ -47,7 +48,7 @@ def network_of(name: str) -> Network:
 
 def decode(network: Network, recorder: Recorder | None, count: int) -> list[Tensor]:
     cache = network.new_cache()
-    network(torch.tensor(PROMPT), cache)
+    read(network, torch.tensor(PROMPT), cache)
     decoder = Decoder(network, cache, recorder)
     return [decoder(11 + token % 7).clone() for token in range(count)]
 

@@ -16,6 +16,7 @@ import glmtui
 from glmtui.engine import device as devices
 from glmtui.engine import loader
 from glmtui.engine.device_map import Placement, layers_name
+from glmtui.engine.prefill import read
 from glmtui.errors import UserError
 from glmtui.host import Memory
 from glmtui.hub.model_dir import ModelFolder
@@ -162,7 +163,7 @@ def test_quantised_layers_are_read_to_where_they_belong(name: str, quant: Any) -
     for key, tensor in [*network.named_buffers(), *network.named_parameters()]:
         assert tensor.device.type == ("meta" if key.startswith(f"{layers}.1.") else "cpu"), key
     with pytest.raises(NotImplementedError, match="meta"):  # the way home, after the last layer
-        network(torch.arange(20))
+        read(network, torch.arange(20))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -171,5 +172,5 @@ def test_every_layer_computes_and_caches_where_it_lies(name: str) -> None:
     network, devices = connected(name, "meta")
     cache = network.new_cache()
     with pytest.raises(NotImplementedError, match="meta"):  # the way home, after the last layer
-        network(torch.arange(20), cache)
+        read(network, torch.arange(20), cache)
     assert [buffer.device.type for buffer in cache._buffers] == devices

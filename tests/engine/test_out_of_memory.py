@@ -42,7 +42,7 @@ class Failing:
     def __init__(self, network: torch.nn.Module, at: int, error: Callable[[], Exception]) -> None:
         self.calls = 0
         self.held: list[weakref.ref[torch.Tensor]] = []
-        whole = network.forward
+        hidden = network.hidden
 
         def forward(*arguments: object, **options: object) -> torch.Tensor:
             self.calls += 1
@@ -50,9 +50,9 @@ class Failing:
                 activations = torch.zeros(1 << 20)
                 self.held.append(weakref.ref(activations))
                 raise error()
-            return whole(*arguments, **options)
+            return hidden(*arguments, **options)
 
-        network.forward = forward
+        network.hidden = forward
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_an_answer_that_runs_out_says_what_would_fit_and_the_next_one_comes(
     assert sum(event.count for event in events if isinstance(event, Tokens)) == 3
     gc.collect()
     assert [tensor() for tensor in failing.held] == [None]
-    assert models[0]._kept is None
+    assert len(models[0]._prefixes) == 0
     assert isinstance(list(engine.submit(Generate(QUESTION, sampling)))[-1], Done)
 
 

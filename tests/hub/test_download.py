@@ -312,11 +312,11 @@ def test_stopping_is_at_once_and_loses_nothing(server: HubServer, address: str) 
         deadline = time.monotonic() + 10
         while hub_cache.size_of("zai-org/chatglm-6b") < 2000 and time.monotonic() < deadline:
             pass  # sent is not yet written
-        stop.set()
+        stop.cancel()
 
     threading.Thread(target=stop_when_held, daemon=True).start()
     with pytest.raises(OperationCancelled):
-        get(address, stop=stop)  # though the server sends nothing more and the connection stays open
+        get(address, token=stop)  # though the server sends nothing more and the connection stays open
     assert not server.release.is_set()
     assert catalog_says_absent()
     server.release.set()
@@ -332,13 +332,13 @@ def test_two_at_a_time_do_not_write_into_each_other(server: HubServer, address: 
 
     def download_until_stopped() -> None:
         with pytest.raises(OperationCancelled):
-            get(address, stop=stop)
+            get(address, token=stop)
 
     first = threading.Thread(target=download_until_stopped, daemon=True)
     first.start()
     assert server.held.wait(10)
     refused(address, "zai-org/chatglm-6b is being downloaded by another program")
-    stop.set()
+    stop.cancel()
     first.join(10)
 
 

@@ -43,7 +43,13 @@ class Fed:
 
     def __init__(self, network: nn.Module) -> None:
         self.counts: list[int] = []
-        network.register_forward_pre_hook(lambda _module, args: self.counts.append(len(args[0])))
+        embed = network.embed
+
+        def counted(ids: torch.Tensor) -> torch.Tensor:
+            self.counts.append(ids.numel())
+            return embed(ids)
+
+        network.embed = counted
 
 
 def test_later_questions_cost_only_their_own_tokens(causal: ChatModel):

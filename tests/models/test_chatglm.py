@@ -2,8 +2,10 @@ import pytest
 import torch
 from golden_data import golden_json
 
+from glmtui.engine.prefill import read
 from glmtui.errors import UserError
-from glmtui.models.chatglm import ChatGLM, ChatGLMConfig, Piece, rotary
+from glmtui.models.base import PrefixState
+from glmtui.models.chatglm import ChatGLM, ChatGLMConfig
 
 SMALL = {
     "vocab_size": 40,
@@ -31,54 +33,54 @@ def prompt(*context: int) -> torch.Tensor:
 
 def test_prompts_beyond_the_trained_length_work(network: ChatGLM):
     cache = network.new_cache()
-    logits = network(prompt(*range(25)), cache)
+    logits = read(network, prompt(*range(25)), cache)
     assert logits.shape == (27, 40)
     for token in range(25):
-        logits = network(torch.tensor([token]), cache)
+        logits = read(network, torch.tensor([token]), cache)
         assert torch.isfinite(logits).all()
     assert cache.length == 52
 
 
 def test_the_context_is_bidirectional_and_the_answer_causal(network: ChatGLM):
-    one, other = network(prompt(1, 2, 3)), network(prompt(1, 2, 4))
+    one, other = read(network, prompt(1, 2, 3)), read(network, prompt(1, 2, 4))
     assert not torch.allclose(one[0], other[0])
-    answered = [network(torch.cat([prompt(1, 2, 3), torch.tensor([token])])) for token in (5, 6)]
+    answered = [read(network, torch.cat([prompt(1, 2, 3), torch.tensor([token])])) for token in (5, 6)]
     torch.testing.assert_close(answered[0][:-1], answered[1][:-1])
 
 
 def test_without_sop_everything_is_context(network: ChatGLM):
     cache = network.new_cache()
-    logits = network(torch.tensor([1, 2, 3]), cache)
-    assert not torch.allclose(logits[0], network(torch.tensor([1, 2, 4]))[0])
+    logits = read(network, torch.tensor([1, 2, 3]), cache)
+    assert not torch.allclose(logits[0], read(network, torch.tensor([1, 2, 4]))[0])
     assert (cache.context_length, cache.mask_position) == (3, 2)
-    assert torch.isfinite(network(torch.tensor([5]), cache)).all()
+    assert torch.isfinite(read(network, torch.tensor([5]), cache)).all()
 
 
 def test_positions_follow_the_published_layout(network: ChatGLM):
     cache = network.new_cache()
-    network(prompt(1, 2, 3), cache)
-    positions = network.positions(cache, torch.arange(8))
+    read(network, prompt(1, 2, 3), cache)
+    positions = cache.positions(torch.arange(8))[0]
     assert positions.tolist() == [[0, 1, 2, 3, 3, 3, 3, 3], [0, 0, 0, 0, 1, 2, 3, 4]]
 
 
 def test_one_dimensional_positions():
     network = ChatGLM(ChatGLMConfig.from_dict(SMALL | {"position_encoding_2d": False})).eval()
     cache = network.new_cache()
-    network(torch.tensor([1, 30, 2, 34]), cache)
-    assert network.positions(cache, torch.arange(6)).tolist() == [[0, 1, 2, 1, 1, 1]]
-    network(prompt(1, 2), fresh := network.new_cache())
-    assert network.positions(fresh, torch.arange(5)).tolist() == [[0, 1, 2, 3, 4]]
+    read(network, torch.tensor([1, 30, 2, 34]), cache)
+    assert cache.positions(torch.arange(6))[0].tolist() == [[0, 1, 2, 1, 1, 1]]
+    read(network, prompt(1, 2), fresh := network.new_cache())
+    assert fresh.positions(torch.arange(5))[0].tolist() == [[0, 1, 2, 3, 4]]
 
 
 def test_a_bidirectional_context_is_kept_whole_or_not_at_all(network: ChatGLM):
     cache = network.new_cache()
-    first = network(prompt(1, 2, 3), cache)
+    first = read(network, prompt(1, 2, 3), cache)
     with pytest.raises(ValueError, match="cannot be cut to 2"):
         cache.truncate(2)
     cache.truncate(4)
-    torch.testing.assert_close(network(torch.tensor([34]), cache), first[-1:])
+    torch.testing.assert_close(read(network, torch.tensor([34]), cache), first[-1:])
     cache.truncate(0)
-    torch.testing.assert_close(network(prompt(7, 8), cache), network(prompt(7, 8)))
+    torch.testing.assert_close(read(network, prompt(7, 8), cache), read(network, prompt(7, 8)))
 
 
 def test_a_padded_batch_in_training_gives_the_logits_of_each_alone(network: ChatGLM):
@@ -90,16 +92,12 @@ def test_a_padded_batch_in_training_gives_the_logits_of_each_alone(network: Chat
     alone = []
     for i, sequence in enumerate(sequences):
         cache, n = network.new_cache(), len(sequence)
-        alone.append(network(sequence, cache))
+        alone.append(read(network, sequence, cache))
         ids[i, :n] = sequence
-        positions[i, :, :n] = network.positions(cache, torch.arange(n))
+        positions[i, :, :n] = cache.positions(torch.arange(n))
         mask[i, 0] = torch.ones(longest, longest).tril().bool()
         mask[i, 0, :, : cache.context_length] = True
-    x = network.transformer.word_embeddings(ids)
-    rows = Piece(0, longest, longest, mask, rotary(positions, network.config.head_dim, x.dtype))
-    for block in network.transformer.layers:
-        x = block(x, [rows])
-    batch = network.lm_head(network.transformer.final_layernorm(x))
+    batch = network.logits(network.hidden(network.embed(ids), positions, mask, PrefixState()))
     assert batch.requires_grad
     for logits, expected in zip(batch, alone, strict=True):
         torch.testing.assert_close(logits[: len(expected)].detach(), expected)
@@ -107,12 +105,12 @@ def test_a_padded_batch_in_training_gives_the_logits_of_each_alone(network: Chat
 
 def test_a_cache_grows_by_steps(network: ChatGLM):
     cache = network.new_cache(capacity=3)
-    network(prompt(1), cache)
+    read(network, prompt(1), cache)
     size = cache.nbytes
     while cache.length < cache.STEP:
-        network(torch.tensor([2]), cache)
+        read(network, torch.tensor([2]), cache)
         assert cache.nbytes == size
-    network(torch.tensor([2]), cache)
+    read(network, torch.tensor([2]), cache)
     assert cache.nbytes == 2 * size
 
 

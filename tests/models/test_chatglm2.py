@@ -2,6 +2,7 @@ import pytest
 import torch
 from golden_data import golden_json
 
+from glmtui.engine.prefill import read
 from glmtui.errors import UserError
 from glmtui.models.chatglm2 import ChatGLM2, ChatGLM2Config, rotary
 
@@ -21,31 +22,33 @@ def test_parameter_names_are_the_published_ones(network: ChatGLM2):
 
 def test_prompts_beyond_the_trained_length_work(network: ChatGLM2):
     cache = network.new_cache()
-    assert network(torch.arange(300), cache, last_only=True).shape == (1, 320)
-    assert torch.isfinite(network(torch.tensor([5]), cache)).all()
+    assert read(network, torch.arange(300), cache, last_only=True).shape == (1, 320)
+    assert torch.isfinite(read(network, torch.tensor([5]), cache)).all()
     assert cache.length == 301
 
 
 def test_attention_is_causal(network: ChatGLM2):
-    one, other = network(torch.tensor([1, 2, 3, 4])), network(torch.tensor([1, 2, 3, 5]))
+    one, other = read(network, torch.tensor([1, 2, 3, 4])), read(network, torch.tensor([1, 2, 3, 5]))
     torch.testing.assert_close(one[:3], other[:3])
 
 
 def test_a_cut_cache_goes_on_as_if_nothing_had_come_after(network: ChatGLM2):
     cache = network.new_cache()
-    network(torch.tensor([1, 2, 3, 4, 5]), cache)
+    read(network, torch.tensor([1, 2, 3, 4, 5]), cache)
     cache.truncate(2)
-    torch.testing.assert_close(network(torch.tensor([7, 8]), cache), network(torch.tensor([1, 2, 7, 8]))[2:])
+    torch.testing.assert_close(
+        read(network, torch.tensor([7, 8]), cache), read(network, torch.tensor([1, 2, 7, 8]))[2:]
+    )
     with pytest.raises(ValueError, match="cannot truncate 4 tokens to 9"):
         cache.truncate(9)
 
 
 def test_rotation_turns_pairs_of_the_first_half():
-    turn = rotary(torch.tensor([3]), head_dim=8, base=10000.0, dtype=torch.float32)
+    rotation = rotary(torch.tensor([[3]]), head_dim=8, base=10000.0, dtype=torch.float32)
     angles = torch.tensor([3.0, 3.0, 0.03, 0.03])  # two frequencies, 1 and 1/100, each for one pair
-    torch.testing.assert_close(turn.cos[0, 0], torch.cat([angles.cos(), torch.ones(4)]))
+    torch.testing.assert_close(rotation.cos[0, 0, 0], torch.cat([angles.cos(), torch.ones(4)]))
     signs = torch.tensor([-1.0, 1.0, -1.0, 1.0])
-    torch.testing.assert_close(turn.sin[0, 0], torch.cat([signs * angles.sin(), torch.zeros(4)]))
+    torch.testing.assert_close(rotation.sin[0, 0, 0], torch.cat([signs * angles.sin(), torch.zeros(4)]))
 
 
 def test_rope_ratio_stretches_the_base():
@@ -54,14 +57,14 @@ def test_rope_ratio_stretches_the_base():
     plain = ChatGLM2(ChatGLM2Config.from_dict(SMALL)).eval()
     plain.load_state_dict(stretched.state_dict())
     ids = torch.arange(40)
-    one, other = stretched(ids), plain(ids)
+    one, other = read(stretched, ids), read(plain, ids)
     torch.testing.assert_close(one[0], other[0])
     assert not torch.allclose(one[-1], other[-1])
 
 
 def test_angles_are_exact_at_far_positions():
-    far = rotary(torch.tensor([32767]), head_dim=128, base=10000.0, dtype=torch.float16)
-    assert far.cos[0, 0, 0].item() == pytest.approx(torch.tensor(32767.0).cos().item(), abs=1e-3)
+    far = rotary(torch.tensor([[32767]]), head_dim=128, base=10000.0, dtype=torch.float16)
+    assert far.cos[0, 0, 0, 0].item() == pytest.approx(torch.tensor(32767.0).cos().item(), abs=1e-3)
 
 
 def test_stop_ids_may_be_several():

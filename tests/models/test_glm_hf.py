@@ -11,9 +11,9 @@ from torch import nn
 
 import glmtui
 from glmtui.engine.loader import plan
+from glmtui.engine.prefill import ROWS, read
 from glmtui.errors import UserError
 from glmtui.hub.model_dir import ModelFolder
-from glmtui.models.base import ROWS
 from glmtui.models.checkpoint import new_network
 from glmtui.models.glm_hf import GLM, Experts
 from glmtui.models.weight_files import read_file
@@ -57,7 +57,7 @@ def test_a_long_prompt_goes_through_in_chunks(made: tuple[Any, Path]) -> None:
     fractions: list[float] = []
     network = glmtui.load(str(folder), device="cpu", dtype="float32").network
     cache = network.new_cache()
-    logits = network(torch.tensor(ids), cache, check=fractions.append)
+    logits = read(network, torch.tensor(ids), cache, check=fractions.append)
     torch.testing.assert_close(logits, reference(theirs, ids), rtol=0, atol=5e-5)
     assert fractions == sorted(fractions)
     assert len(fractions) == 4  # two chunks through two layers
@@ -111,7 +111,7 @@ def test_weights_are_counted_without_torch(made: tuple[Any, Path]) -> None:
     assert sizes.parameters == pytest.approx(sum(each.numel() for each in theirs.parameters()), rel=2e-3)
     network = glmtui.load(str(folder), device="cpu", dtype="float32").network
     cache = network.new_cache()
-    network(torch.tensor(PROMPT), cache)
+    read(network, torch.tensor(PROMPT), cache)
     assert cache.nbytes == sizes.kv_per_token * 4 * cache.STEP
 
 
@@ -125,17 +125,17 @@ def test_routers_stay_float32(tmp_path: Path) -> None:
 def test_what_check_raises_leaves_the_cache_as_it_was(folder: Path) -> None:
     network = glmtui.load(str(folder), device="cpu", dtype="float32").network
     cache = network.new_cache()
-    network(torch.tensor(PROMPT), cache)
+    read(network, torch.tensor(PROMPT), cache)
 
     def stop(fraction: float) -> None:
         if fraction > 0:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        network(torch.tensor([3, 4]), cache, check=stop)
+        read(network, torch.tensor([3, 4]), cache, check=stop)
     assert cache.length == len(PROMPT)
-    again = network(torch.tensor([9]), cache)
-    torch.testing.assert_close(again[0], network(torch.tensor([*PROMPT, 9]))[-1], rtol=0, atol=2e-5)
+    again = read(network, torch.tensor([9]), cache)
+    torch.testing.assert_close(again[0], read(network, torch.tensor([*PROMPT, 9]))[-1], rtol=0, atol=2e-5)
 
 
 def test_stop_ids_are_those_of_generation_config(folder: Path) -> None:
@@ -144,20 +144,20 @@ def test_stop_ids_are_those_of_generation_config(folder: Path) -> None:
 
 def test_the_second_question_costs_only_its_own_tokens(folder: Path) -> None:
     model = glmtui.load(str(folder), device="cpu", dtype="float32")
-    read: list[int] = []
-    forward = model.network.forward
+    counts: list[int] = []
+    embed = model.network.embed
 
-    def counted(ids: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
-        read.append(len(ids))
-        return forward(ids, *args, **options)
+    def counted(ids: torch.Tensor) -> torch.Tensor:
+        counts.append(ids.numel())
+        return embed(ids)
 
-    model.network.forward = counted
+    model.network.embed = counted
     options: dict[str, Any] = {"max_new_tokens": 4, "temperature": 0.0}
     _answer, history = model.chat("How do I load a model? " * 8, **options)
-    read.clear()
+    counts.clear()
     model.chat("你好", history, **options)
     own = len(model.tokenizer.raw.encode_text("你好"))
-    assert read[0] <= own + 5  # <|user|>, <|assistant|>, two newlines, the last token generated
+    assert counts[0] <= own + 5  # <|user|>, <|assistant|>, two newlines, the last token generated
 
 
 def test_a_quantised_folder_can_be_written_and_read(made: tuple[Any, Path], tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import torch
 from golden_data import GOLDEN, check_golden
 
 import glmtui
-from glmtui.models import base, chatglm
+from glmtui.engine import prefill
+from glmtui.engine.prefill import read
 from glmtui.models.checkpoint import read_network
 
 FLOAT = (
@@ -25,8 +26,7 @@ QUANTIZED = ("chatglm-int4", "chatglm-int8", "chatglm2-int4", "chatglm2-int8")
 
 
 def set_rows(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (base, chatglm):
-        monkeypatch.setattr(module, "ROWS", rows)
+    monkeypatch.setattr(prefill, "ROWS", rows)
 
 
 @pytest.mark.parametrize("rows", [256, 3])
@@ -60,8 +60,8 @@ def test_a_prompt_in_two_calls_is_one_prompt(name: str):
     ids = torch.from_numpy(np.concatenate([expected["input_ids"], expected["greedy_ids"]]))
     n = len(expected["input_ids"])
     cache = network.new_cache()
-    split = torch.cat([network(ids[:n], cache), network(ids[n:], cache)])
-    torch.testing.assert_close(split, network(ids), rtol=0, atol=2e-4)
+    split = torch.cat([read(network, ids[:n], cache), read(network, ids[n:], cache)])
+    torch.testing.assert_close(split, read(network, ids), rtol=0, atol=2e-4)
 
 
 @pytest.mark.parametrize("rows", [256, 4])
@@ -70,7 +70,7 @@ def test_last_only_is_the_last_row(name: str, rows: int, monkeypatch: pytest.Mon
     set_rows(rows, monkeypatch)
     network = read_network(GOLDEN / name)
     ids = torch.from_numpy(np.load(GOLDEN / name / "expected.npz")["input_ids"])
-    torch.testing.assert_close(network(ids, last_only=True), network(ids)[-1:])
+    torch.testing.assert_close(read(network, ids, last_only=True), read(network, ids)[-1:])
 
 
 @pytest.mark.parametrize("name", ["chatglm-fp16-sharded", "chatglm2-fp16-sharded"])
@@ -83,7 +83,7 @@ def test_a_short_prompt_reads_the_weights_once(name: str):
 
     for module in calls:
         module.register_forward_hook(count)
-    network(torch.from_numpy(np.load(GOLDEN / name / "expected.npz")["input_ids"]))
+    read(network, torch.from_numpy(np.load(GOLDEN / name / "expected.npz")["input_ids"]))
     assert set(calls.values()) == {1}
 
 
@@ -107,9 +107,9 @@ def test_a_cancelled_prompt_leaves_the_cache_as_it_was(name: str, monkeypatch: p
     set_rows(4, monkeypatch)
     network = read_network(GOLDEN / name)
     ids = torch.from_numpy(np.load(GOLDEN / name / "expected.npz")["input_ids"])
-    whole = network(ids)
+    whole = read(network, ids)
     everything, fractions = stop_at(-1)
-    network(ids, check=everything)
+    read(network, ids, check=everything)
     assert len(fractions) >= 6
     assert all(0 <= fraction < 1 for fraction in fractions)
     assert list(fractions) == sorted(fractions)
@@ -117,9 +117,9 @@ def test_a_cancelled_prompt_leaves_the_cache_as_it_was(name: str, monkeypatch: p
     for call in range(1, len(fractions) + 1):
         check, _fractions = stop_at(call)
         with pytest.raises(StopError):
-            network(ids, cache, check=check)
+            read(network, ids, cache, check=check)
         assert cache.length == 0
-    torch.testing.assert_close(network(ids, cache), whole)
+    torch.testing.assert_close(read(network, ids, cache), whole)
 
 
 @pytest.mark.parametrize("name", ["chatglm-fp16-sharded", "chatglm2-fp16-sharded"])
@@ -127,7 +127,7 @@ def test_a_cancelled_prompt_leaves_the_cache_as_it_was(name: str, monkeypatch: p
 def test_half_precision_stays_near(name: str, dtype: torch.dtype):
     network = read_network(GOLDEN / name, dtype)
     expected = np.load(GOLDEN / name / "expected.npz")
-    logits = network(torch.from_numpy(expected["input_ids"]))
+    logits = read(network, torch.from_numpy(expected["input_ids"]))
     assert logits.dtype == torch.float32
     similarity = torch.cosine_similarity(logits, torch.from_numpy(expected["prompt_logits"]))
     assert similarity.mean() > 0.99

@@ -27,7 +27,7 @@ typedef struct {
 } Layer;
 
 typedef struct {
-    int64_t hidden, inner, heads, groups, size, query_stride, key, value, group_stride, apart;
+    int64_t hidden, inner, heads, groups, size, query_stride, key, value, group_stride, distance;
     int32_t centred, gated, from_norm;
     float epsilon, residual;
 } Shape;
@@ -43,7 +43,7 @@ int glmtui_multiply(const Matrix *, const float *, int64_t, float *, int);
 int glmtui_refine(const Matrix *, const float *, const int64_t *, int64_t, float *, int);
 int glmtui_layers(const Layer *, int64_t, const Shape *, const Cache *, int64_t, const float *, const float *, float *,
                   int);
-void glmtui_turn(const float *, const float *, const float *, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t,
+void glmtui_rotate(const float *, const float *, const float *, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t,
                  int64_t, float *, int);
 int glmtui_attend(const float *, const uint16_t *, const uint16_t *, int64_t, int64_t, int64_t, int64_t, int64_t,
                   float *, int);
@@ -324,19 +324,19 @@ static void layers(void) {
     expect(!glmtui_layers(&layer, 1, &s, &cache, place, cosine, sine, found, threads), "memory", 0, 0, 0);
 
     float *a = normed(&s, x, layer.attention_norm, layer.attention_norm_bias), *projected = need(width * 4);
-    float *turned = need((heads + groups) * size * 4), *attended = need(heads * size * 4), *h = need(hidden * 4);
+    float *rotated = need((heads + groups) * size * 4), *attended = need(heads * size * 4), *h = need(hidden * 4);
     glmtui_multiply(&layer.query_key_value, a, 1, projected, 1);
     for (int64_t i = 0; i < heads + groups; i++) {
         int64_t g = i - heads, from = g < 0 ? i * s.query_stride : s.key + g * s.group_stride;
-        glmtui_turn(projected + from, cosine, sine, 1, 1, 1, size, 0, 0, s.apart, turned + i * size, 1);
+        glmtui_rotate(projected + from, cosine, sine, 1, 1, 1, size, 0, 0, s.distance, rotated + i * size, 1);
         for (int64_t c = 0; g >= 0 && c < size; c++) {
-            float key = turned[i * size + c], value = projected[s.value + g * s.group_stride + c];
+            float key = rotated[i * size + c], value = projected[s.value + g * s.group_stride + c];
             const uint16_t *at = cache.halves + g * stride + place * size + c;
             near(of_half(at[0]), key, 1e-3 * fabsf(key) + 1e-3, "key", g, c, place);
             near(of_half(at[groups * stride]), value, 1e-3 * fabsf(value) + 1e-3, "value", g, c, place);
         }
     }
-    glmtui_attend(turned, cache.halves, cache.halves + groups * stride, heads, groups, place + 1, size, stride, attended, 1);
+    glmtui_attend(rotated, cache.halves, cache.halves + groups * stride, heads, groups, place + 1, size, stride, attended, 1);
     glmtui_multiply(&layer.dense, attended, 1, h, 1);
     add_residual(&s, h, a, x);
     float *m = normed(&s, h, layer.mlp_norm, layer.mlp_norm_bias), *up = need(layer.up.rows * 4), *out = need(hidden * 4);
@@ -354,7 +354,7 @@ static void layers(void) {
     near(difference, 0, 0.03 * largest, "layer", hidden, inner, place);
     Matrix made[] = {layer.query_key_value, layer.dense, layer.up, layer.down};
     for (int i = 0; i < 4; i++) forget(made[i]);
-    float *all[] = {x, found, cosine, sine, a, projected, turned, attended, h, m, up, out, active,
+    float *all[] = {x, found, cosine, sine, a, projected, rotated, attended, h, m, up, out, active,
                     (float *)layer.attention_norm, (float *)layer.attention_norm_bias, (float *)layer.mlp_norm,
                     (float *)layer.mlp_norm_bias};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);

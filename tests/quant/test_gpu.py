@@ -197,10 +197,10 @@ def test_without_triton_pytorch_does_it_and_says_so(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(cuda, "Kernels", missing)
     status = cuda.status(torch.device("cpu"))
     assert status.implementation == "torch"
-    assert "pip install triton" in status.reason
+    assert "pip install triton" in str(status.reason)
     cuda._load.cache_clear()
     monkeypatch.setenv(cpu.VARIABLE, "torch")
-    assert cpu.VARIABLE in cuda.status(torch.device("cpu")).reason
+    assert cpu.VARIABLE in str(cuda.status(torch.device("cpu")).reason)
     cuda._load.cache_clear()
 
 
@@ -210,7 +210,10 @@ def test_a_broken_triton_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(cuda, "Kernels", broken)
     cuda._load.cache_clear()
-    assert cuda.status(torch.device("cpu")).reason == "Triton does not work here: Failed to find C compiler."
+    assert (
+        str(cuda.status(torch.device("cpu")).reason)
+        == "Triton does not work here: Failed to find C compiler."
+    )
     cuda._load.cache_clear()
 
 

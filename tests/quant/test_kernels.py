@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from glmtui.models.base import Turn
+from glmtui.models.base import Rotary
+from glmtui.models.layers import RotaryEmbedding
 from glmtui.quant import cpu, formats, linear
 from glmtui.quant.cpu import Matrix
 from glmtui.quant.linear import QuantizedLinear, round_activations
@@ -183,14 +184,14 @@ def test_gelu_and_swiglu(kernels):
     torch.testing.assert_close(kernels.swiglu(both), F.silu(gate) * up, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("apart", [1, 4, 16, 20])
-def test_turning(kernels, apart):
-    projected = torch.randn(5, 3, 3, 2 * apart * 3)
+@pytest.mark.parametrize("distance", [1, 4, 16, 20])
+def test_rotation(kernels, distance):
+    projected = torch.randn(5, 3, 3, 2 * distance * 3)
     x = projected[:, :, :2]  # queries and keys, the values lie between them
     cos, sin = torch.randn(2, 5, 1, 1, x.shape[3])
-    expected = Turn(apart)(x, cos, sin)
-    torch.testing.assert_close(kernels.turn(x, cos, sin, apart), expected)
-    torch.testing.assert_close(kernels.turn(x[:1], cos[:1], sin[:1], apart), expected[:1])
+    expected = RotaryEmbedding(distance)(x, Rotary(cos, sin))
+    torch.testing.assert_close(kernels.rotate(x, cos, sin, distance), expected)
+    torch.testing.assert_close(kernels.rotate(x[:1], cos[:1], sin[:1], distance), expected[:1])
 
 
 @pytest.mark.parametrize(("heads", "groups", "size"), [(4, 4, 128), (8, 2, 64), (3, 1, 16), (2, 2, 80)])

@@ -8,9 +8,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from glmtui.models.base import KVCache, Layers
-from glmtui.models.chatglm import ChatGLM, ChatGLMConfig
+from glmtui.engine.prefill import read
+from glmtui.models.base import KVCache
+from glmtui.models.chatglm import ChatGLM, ChatGLMConfig, rotary
 from glmtui.models.chatglm2 import ChatGLM2, ChatGLM2Config
+from glmtui.models.layers import Layers
 from glmtui.quant import cpu, formats
 from glmtui.quant.fused import FusedLayers, fuse
 from glmtui.quant.policy import bits_of, install
@@ -54,8 +56,8 @@ def quantized(network: ChatGLM | ChatGLM2, bits: formats.Bits) -> ChatGLM | Chat
 def answer(network: ChatGLM | ChatGLM2, tokens: int = 12) -> tuple[torch.Tensor, KVCache]:
     """Return the logits behind a prompt and some tokens, and the cache."""
     cache = network.new_cache()
-    logits = [network(torch.tensor([5, 6, 7, 8, 293, 290]), cache, last_only=True)]
-    logits += [network(torch.tensor([20 + token]), cache, last_only=True) for token in range(tokens)]
+    logits = [read(network, torch.tensor([5, 6, 7, 8, 293, 290]), cache, last_only=True)]
+    logits += [read(network, torch.tensor([20 + token]), cache, last_only=True) for token in range(tokens)]
     return torch.cat(logits), cache
 
 
@@ -66,7 +68,7 @@ def test_all_at_once_is_as_one_by_one(kernels, monkeypatch, name, bits):
     network = quantized(NETWORKS[name](), bits)
     torch.set_num_threads(3)
     found, cache = answer(network)
-    monkeypatch.setattr(FusedLayers, "step", Layers.step)
+    monkeypatch.setattr(FusedLayers, "forward", Layers.forward)
     expected, other = answer(network)
     assert (found - expected).norm() <= 1e-2 * expected.norm()
     used = cache.prefix_length + cache.length
@@ -79,13 +81,13 @@ def test_it_is_used_wherever_the_kernels_are(kernels, monkeypatch):
     monkeypatch.setattr(cpu, "load", lambda: kernels)
     network = quantized(chatglm(), 4)
     cache = network.new_cache()
-    network(torch.tensor([5, 6, 293, 290]), cache)
+    read(network, torch.tensor([5, 6, 293, 290]), cache)
     layers, x = network.transformer.layers, torch.randn(1, 1, 192)
-    turns = network.turns(cache, torch.tensor([4]), torch.float32)
-    assert layers.step(x, turns, cache) is not None
-    assert layers.step(x.double(), turns, cache) is None
+    rotation = rotary(cache.positions(torch.tensor([4])), network.config.head_dim, torch.float32)
+    assert layers._fused(x, rotation, cache) is not None
+    assert layers._fused(x.double(), rotation, cache) is None
     monkeypatch.setattr(cpu, "load", lambda: None)
-    assert layers.step(x, turns, cache) is None
+    assert layers._fused(x, rotation, cache) is None
 
 
 def test_a_network_with_float_layers_goes_on_without(kernels, monkeypatch):
@@ -101,7 +103,7 @@ def test_the_cache_grows_in_the_midst_of_an_answer(kernels, monkeypatch):
     network = quantized(chatglm2(), 8)
     found, cache = answer(network, KVCache.STEP + 3)
     assert cache.buffers(0)[0].shape[3] == 2 * KVCache.STEP
-    monkeypatch.setattr(FusedLayers, "step", Layers.step)
+    monkeypatch.setattr(FusedLayers, "forward", Layers.forward)
     expected, _cache = answer(network, KVCache.STEP + 3)
     assert (found - expected).norm() <= 1e-2 * expected.norm()
 
@@ -110,7 +112,7 @@ def test_the_cache_grows_in_the_midst_of_an_answer(kernels, monkeypatch):
     "value", [0.0, 1.0, -2.5, 65519.0, 65520.0, 1e9, 6.1e-5, 3e-6, 2.9e-8, 3.1e-8, -1e-4]
 )
 def test_keys_are_rounded_as_pytorch_does(kernels, monkeypatch, value):
-    """A key that is not turned goes into the cache as it is: what the bias of its projection says."""
+    """A value is not rotated and goes into the cache as it is: what the bias of its projection says."""
     monkeypatch.setattr(cpu, "load", lambda: kernels)
     network = quantized(chatglm2(num_layers=1), 8)
     attention = network.transformer.encoder.layers[0].self_attention

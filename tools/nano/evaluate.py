@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from glmtui.engine.prefill import read
 from glmtui.models.chat_formats.formats import Dialogue, Rounds
 from glmtui.models.chatglm import ChatGLM, ChatGLMConfig
 from glmtui.models.tokenizers.chatglm import ChatGLMTokenizer, load_tokenizer
@@ -49,7 +50,7 @@ class Grader:
         """Whether the greedy answer is the right one: as if its every token were the likeliest."""
         prompt = self.prompt(example)
         answer = [*self.tokenizer.encode_text(example.answer), self.tokenizer.eos_id]
-        logits = self.model(torch.tensor(prompt + answer[:-1]))
+        logits = read(self.model, torch.tensor(prompt + answer[:-1]))
         likeliest: list[int] = logits[len(prompt) - 1 :].argmax(-1).tolist()
         return likeliest == answer
 
@@ -58,7 +59,7 @@ class Grader:
         cache, ids = self.model.new_cache(), self.prompt(example)
         answer: list[int] = []
         while len(answer) < limit:
-            token = int(self.model(torch.tensor(ids), cache, last_only=True).argmax())
+            token = int(read(self.model, torch.tensor(ids), cache, last_only=True).argmax())
             if token == self.tokenizer.eos_id:
                 break
             answer.append(token)

@@ -30,8 +30,9 @@ from torch.multiprocessing.spawn import spawn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from glmtui import host
+from glmtui.models.base import PrefixState
 from glmtui.models.chat_formats.formats import Dialogue, Rounds
-from glmtui.models.chatglm import ALPHA, Block, ChatGLM, ChatGLMConfig, Piece, rotary
+from glmtui.models.chatglm import ALPHA, Block, ChatGLM, ChatGLMConfig, rotary
 from nano.corpus import Corpus, Example
 
 FOLDER = Path(__file__).resolve().parents[2] / "glmtui" / "models" / "nano"
@@ -140,11 +141,10 @@ def initialise(model: ChatGLM) -> None:
 def loss_of(model: ChatGLM, batch: Batch, dropout: float = 0.0) -> Tensor:
     """Return the mean cross entropy over the answers' tokens."""
     x = F.dropout(model.transformer.word_embeddings(batch.ids), dropout)
-    n = batch.ids.shape[1]
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
-    rows = Piece(0, n, n, batch.mask, rotary(batch.positions, model.config.head_dim, dtype))
-    for block in model.transformer.layers:
-        x = F.dropout(block(x, [rows]), dropout)
+    rotation, state = rotary(batch.positions, model.config.head_dim, dtype), PrefixState()
+    for layer, block in enumerate(model.transformer.layers):
+        x = F.dropout(block(x, rotation, batch.mask, state, layer), dropout)
     counted = batch.targets != IGNORED
     logits = model.lm_head(model.transformer.final_layernorm(x[counted]))
     return F.cross_entropy(logits.float(), batch.targets[counted])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from glmtui import reasoning
-from glmtui.errors import TooLongError, UserError
+from glmtui.errors import TooLongError, UnavailableError
 from glmtui.hub.model_dir import Family
 from glmtui.models.chat_formats.responses import ResponseStream
 from glmtui.models.chat_formats.tools import chatglm3_tools, glm4_tools
@@ -68,7 +68,7 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Dialogue:
-    """A conversation cut into a system message, whole rounds, and the round that wants an answer."""
+    """A conversation cut into a system message, complete rounds, and the round that wants an answer."""
 
     systems: tuple[str, ...]
     """System messages."""
@@ -87,7 +87,7 @@ class Dialogue:
             if message.role == "user" and rounds[-1] and rounds[-1][-1].role == "assistant":
                 rounds.append([])
             rounds[-1].append(message)
-        if rounds[-1] and rounds[-1][-1].role == "assistant":  # to be gone on with, with its thought
+        if rounds[-1] and rounds[-1][-1].role == "assistant":  # to be continued, with its thought
             rounds[-1][-1] = ChatMessage.of("assistant", reasoning.written(rounds[-1][-1].parts))
         *earlier, last = (Round(tuple(each)) for each in rounds)
         return cls(tuple(filter(None, systems)), tuple(earlier), last)
@@ -123,7 +123,7 @@ class ChatFormat(ABC):
     """Whether it was trained with system messages; others get the text before the question."""
     keeps_cache: ClassVar[bool] = True
     """Whether the keys and values of one round serve the next, so that `fit` can go on from what is held.
-    ChatGLM-6B's context sees itself in both directions, so there every question reads the whole prompt."""
+    ChatGLM-6B's context sees itself in both directions, so there every question reads all of the prompt."""
     widens_punctuation: ClassVar[bool] = False
     thinks: bool = False
     """Whether answers may begin with a thought, which can be long."""
@@ -136,7 +136,7 @@ class ChatFormat(ABC):
 
     @abstractmethod
     def write(self, dialogue: Dialogue) -> list[int]:
-        """Return the ids of the whole prompt. If `dialogue.last` has an answer, it is to be gone on with."""
+        """Return the ids of the complete prompt. An answer in `dialogue.last` is to be continued."""
 
     def offer(self, tools: Sequence[Mapping[str, Any]], system: str = "") -> tuple[ChatMessage, ...]:
         """Return the system messages that a conversation begins with where the model may call `tools`.
@@ -152,14 +152,14 @@ class ChatFormat(ABC):
         Raises:
             UserError: the family was not trained to call any.
         """
-        raise UserError(_("This model was not trained to call tools. ChatGLM3-6B and GLM-4-9B were."))
+        raise UnavailableError(_("This model was not trained to call tools. ChatGLM3-6B and GLM-4-9B were."))
 
     def follow(self, rounds: int, new: Sequence[ChatMessage]) -> list[int] | None:
         """Return the ids that `new` messages add behind `rounds` rounds in the cache; None if they cannot."""
         return None
 
     def fit(self, messages: Sequence[ChatMessage], limit: int, held: Held | None = None) -> Prompt:
-        """Write `messages` in at most `limit` tokens, leaving out the oldest rounds whole.
+        """Write `messages` in at most `limit` tokens, leaving out complete rounds, the oldest first.
 
         Where `messages` goes on from what is `held`, so does the prompt, token for token, and only its end is
         new: text that is encoded again may come out as other tokens than the model generated.
@@ -194,7 +194,7 @@ class ChatFormat(ABC):
         return self.write(Dialogue.of(messages_of(query, history)))
 
     def process_response(self, text: str) -> str:
-        """Post-process a whole answer."""
+        """Post-process a complete answer."""
         stream = self.stream_response()
         return stream.push(text) + stream.finish()
 
@@ -268,7 +268,7 @@ class SpacedRounds(ChatFormat):
         return ids + self._tokenizer.encode_text(dialogue.last.answer) if dialogue.last.answer else ids
 
     def follow(self, rounds: int, new: Sequence[ChatMessage]) -> list[int] | None:
-        """Return the next round's ids, less the space that encoding puts before a whole text."""
+        """Return the next round's ids, less the space that encoding puts before a text."""
         if any(message.role != "user" for message in new):
             return None
         question = Round(tuple(new)).question

@@ -1,6 +1,6 @@
 """What becomes of a model's raw answer before it is shown: the published post-processing, streaming.
 
-The published code works on the whole answer after every token; here text goes through once, and a character
+The published code works on all of the answer after every token; here text goes through once, and a character
 is held back only while it is undecided. ``stream.push(…)… + stream.finish()`` equals `process_response`.
 """
 
@@ -90,7 +90,7 @@ class ResponseStream:
 
 
 def process_response(text: str, *, punctuation: bool) -> str:
-    """Post-process a whole answer. For `punctuation` see `ResponseStream`."""
+    """Post-process a complete answer. For `punctuation` see `ResponseStream`."""
     return process_stream([text], punctuation=punctuation)
 
 

@@ -63,10 +63,10 @@ class Template(ChatFormat):
         *before, answer = held.messages
         asked = self._render(before, asks=True)
         answered = self._render(held.messages, asks=False)
-        whole = self._render(messages, asks=True)
-        if answered != asked + self._glm.shield(answer.text) or not whole.startswith(answered):
+        continued = self._render(messages, asks=True)
+        if answered != asked + self._glm.shield(answer.text) or not continued.startswith(answered):
             return None
-        return Prompt(held.ids + self._glm.encode_prompt(whole[len(answered) :]), held.dropped_rounds)
+        return Prompt(held.ids + self._glm.encode_prompt(continued[len(answered) :]), held.dropped_rounds)
 
     def _render(self, messages: Sequence[ChatMessage], *, asks: bool) -> str:
         system = "\n".join(message.text for message in messages if message.role == "system")

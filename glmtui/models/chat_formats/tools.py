@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from glmtui.errors import UserError
+from glmtui.errors import BadValueError
 from glmtui.protocol.phrases import _
 
 MAX_LENGTH = 65536
@@ -49,7 +49,9 @@ def _function(tool: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the function of a tool, as which it may also be given bare."""
     function = tool.get("function", tool)
     if not isinstance(function, dict) or "name" not in function:
-        raise UserError(_("A tool needs a name: {tool}").format(tool=json.dumps(tool, ensure_ascii=False)))
+        raise BadValueError(
+            _("A tool needs a name: {tool}").format(tool=json.dumps(tool, ensure_ascii=False))
+        )
     return function
 
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from sentencepiece import SentencePieceProcessor
 
 from glmtui import paths
-from glmtui.errors import UserError
+from glmtui.errors import BadFileError, NotFoundError
 from glmtui.hub.model_dir import (
     TOKENIZER_FILES,
     TRANSFORMERS,
@@ -315,7 +315,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
 
             return GLM4Tokenizer(folder / TOKENIZER_FILES[family], config)
     elif not folder.is_dir():
-        raise UserError(_("There is no folder {path}").format(path=folder))
+        raise NotFoundError(_("There is no folder {path}").format(path=folder))
     elif (folder / TOKENIZER_FILES["chatglm"]).is_file():
         family = "chatglm"
     else:
@@ -330,7 +330,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
 def check_is_there(file: Path) -> None:
     """Raise UserError where a tokenizer's file is missing, or only a Git-LFS pointer."""
     if not file.is_file():
-        raise UserError(
+        raise NotFoundError(
             _(
                 "{path} is missing: without it the model can read and write no text. Put the file of the "
                 "same release beside the weights."
@@ -353,13 +353,13 @@ def _read_model(file: Path) -> SentencePieceProcessor:
         if sha:
             there = _("The published file has {size} bytes and {sha}.").format(size=size, sha=sha)
             message = sentences(message, there)
-        raise UserError(sentences(message, _("Download it again."))) from error
+        raise BadFileError(sentences(message, _("Download it again."))) from error
     return model
 
 
-def foreign(file: Path, reason: Phrase) -> UserError:
+def foreign(file: Path, reason: Phrase) -> BadFileError:
     """Return the error that `file` was made for another model."""
-    return UserError(
+    return BadFileError(
         _(
             "{path} does not belong to this model: {reason}. Take weights, config.json and tokenizer from "
             "the same release."

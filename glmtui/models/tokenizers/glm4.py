@@ -12,7 +12,7 @@ from typing import Any
 
 import regex
 
-from glmtui.errors import UserError
+from glmtui.errors import BadFileError
 from glmtui.hub.model_dir import Family
 from glmtui.models.tokenizers.chatglm import check_is_there, encodable, foreign
 from glmtui.protocol.phrases import _
@@ -49,10 +49,10 @@ class GLM4Tokenizer:
             self._ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in pairs}
         except (ValueError, binascii.Error) as error:
             message = _("{path} cannot be read: {error}. Download it again.")
-            raise UserError(message.format(path=file, error=error)) from error
+            raise BadFileError(message.format(path=file, error=error)) from error
         if any(bytes((byte,)) not in self._ranks for byte in range(256)):
             message = _("{path} cannot be read: {error}. Download it again.")
-            raise UserError(message.format(path=file, error=_("it lacks single bytes")))
+            raise BadFileError(message.format(path=file, error=_("it lacks single bytes")))
         self._bytes = {rank: token for token, rank in self._ranks.items()}
         first = max(self._bytes) + 1
         self.special_ids: Mapping[str, int] = {name: first + i for i, name in enumerate(self.SPECIAL)}
@@ -88,9 +88,9 @@ class GLM4Tokenizer:
 
     def _merge(self, word: bytes) -> tuple[int, ...]:
         """Merge neighbours, always those whose pair has the lowest rank, until none has one."""
-        whole = self._ranks.get(word)
-        if whole is not None:
-            return (whole,)
+        complete = self._ranks.get(word)
+        if complete is not None:
+            return (complete,)
         parts = [word[i : i + 1] for i in range(len(word))]
         while len(parts) > 1:
             ranked = (

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from glmtui.errors import UserError
+from glmtui.errors import BadFileError, BadValueError
 from glmtui.hub.model_dir import TOKENIZER_FILES, Family
 from glmtui.models.tokenizers.chatglm import check_is_there, encodable, foreign
 from glmtui.protocol.phrases import _
@@ -45,7 +45,7 @@ class GLMTokenizer:
         except Exception as error:  # its parser, which is not written in Python, raises no narrower class
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             message = _("{path} cannot be read: {error}. Download it again.")
-            raise UserError(message.format(path=file, error=reason.rstrip("."))) from error
+            raise BadFileError(message.format(path=file, error=reason.rstrip("."))) from error
         self._wrapped = wrapped
         self._backend = wrapped.backend_tokenizer
         self._backend.encode_special_tokens = True  # `<|user|>` in a text is text
@@ -84,7 +84,7 @@ class GLMTokenizer:
             )
         except (TemplateError, TypeError) as error:
             message = _("The model's chat template does not take this conversation: {error}")
-            raise UserError(message.format(error=error)) from error
+            raise BadValueError(message.format(error=error)) from error
 
     def shield(self, text: str) -> str:
         """Return `text` so that `encode_prompt` takes no special token from it."""

@@ -76,7 +76,7 @@ class Shape(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("hidden", "inner", "heads", "groups", "size", "query_stride")),
-        *((name, ctypes.c_int64) for name in ("key", "value", "group_stride", "apart")),
+        *((name, ctypes.c_int64) for name in ("key", "value", "group_stride", "distance")),
         *((name, ctypes.c_int32) for name in ("centred", "gated", "from_norm")),
         *((name, ctypes.c_float) for name in ("epsilon", "residual")),
     )
@@ -102,8 +102,8 @@ class Kernels:
         self._gelu.argtypes = (pointer, number, threads)
         self._swiglu = library.glmtui_swiglu
         self._swiglu.argtypes = (pointer, number, number, pointer, threads)
-        self._turn = library.glmtui_turn
-        self._turn.argtypes = (*(pointer,) * 3, *(number,) * 7, pointer, threads)
+        self._rotate = library.glmtui_rotate
+        self._rotate.argtypes = (*(pointer,) * 3, *(number,) * 7, pointer, threads)
         self._attend = library.glmtui_attend
         self._attend.argtypes = (*(pointer,) * 3, *(number,) * 5, pointer, threads)
         self._layers = library.glmtui_layers
@@ -190,20 +190,20 @@ class Kernels:
         self._swiglu(x.data_ptr(), x.numel() // (2 * width), width, out.data_ptr(), torch.get_num_threads())
         return out
 
-    def turn(self, x: Tensor, cos: Tensor, sin: Tensor, apart: int) -> Tensor:
+    def rotate(self, x: Tensor, cos: Tensor, sin: Tensor, distance: int) -> Tensor:
         """Return `x` with pairs of columns rotated, float32 ``[tokens, heads, parts, size]``.
 
         Args:
             x: the same shape; the last two dimensions are contiguous.
             cos: float32 of ``tokens * size`` elements, contiguous.
             sin: the same; it carries the rotation's sign.
-            apart: distance of the columns of a pair; twice as much divides the size.
+            distance: of the columns of a pair; twice as much divides the size.
         """
         out = torch.empty(x.shape)
         strides = (x.stride(0), x.stride(1))
         threads = torch.get_num_threads()
         pointers = (x.data_ptr(), cos.data_ptr(), sin.data_ptr())
-        self._turn(*pointers, *x.shape, *strides, apart, out.data_ptr(), threads)
+        self._rotate(*pointers, *x.shape, *strides, distance, out.data_ptr(), threads)
         return out
 
     def attend(self, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:

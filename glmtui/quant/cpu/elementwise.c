@@ -31,26 +31,27 @@ EXPORT void glmtui_swiglu(const float *x, int64_t rows, int64_t width, float *ou
     for (int64_t r = 0; r < rows; r++) gate(x + 2 * r * width, x + (2 * r + 1) * width, out + r * width, width);
 }
 
-void turn(const float *x, const float *cosine, const float *sine, int64_t size, int64_t apart, float *RESTRICT out) {
-    for (int64_t first = 0; first < size; first += 2 * apart)
-        for (int64_t c = first; c < first + apart; c++) {
-            out[c] = x[c] * cosine[c] + x[c + apart] * sine[c];
-            out[c + apart] = x[c + apart] * cosine[c + apart] + x[c] * sine[c + apart];
+void rotate(const float *x, const float *cosine, const float *sine, int64_t size, int64_t distance,
+            float *RESTRICT out) {
+    for (int64_t first = 0; first < size; first += 2 * distance)
+        for (int64_t c = first; c < first + distance; c++) {
+            out[c] = x[c] * cosine[c] + x[c + distance] * sine[c];
+            out[c + distance] = x[c + distance] * cosine[c + distance] + x[c] * sine[c + distance];
         }
 }
 
-/* Rotates pairs of columns `apart` from each other: of every token its `heads` of `parts` vectors of `size`, which
- * lie `token_stride` and `head_stride` floats apart. cos and sin (with the rotation's sign) are [tokens][size], out
- * is [tokens][heads][parts][size]. */
-EXPORT void glmtui_turn(const float *x, const float *cosines, const float *sines, int64_t tokens, int64_t heads,
-                        int64_t parts, int64_t size, int64_t token_stride, int64_t head_stride, int64_t apart,
-                        float *out, int threads) {
+/* Rotates pairs of columns `distance` columns from each other: of every token its `heads` of `parts` vectors of `size`,
+ * which lie `token_stride` and `head_stride` floats apart. cos and sin (with the rotation's sign) are [tokens][size],
+ * out is [tokens][heads][parts][size]. */
+EXPORT void glmtui_rotate(const float *x, const float *cosines, const float *sines, int64_t tokens, int64_t heads,
+                          int64_t parts, int64_t size, int64_t token_stride, int64_t head_stride, int64_t distance,
+                          float *out, int threads) {
 #pragma omp parallel for schedule(static) num_threads(threads) if (tokens > 1)
     for (int64_t t = 0; t < tokens; t++)
         for (int64_t i = 0; i < heads * parts; i++) {
             const float *from = x + t * token_stride + i / parts * head_stride + i % parts * size;
             float *to = out + (t * heads * parts + i) * size;
-            turn(from, cosines + t * size, sines + t * size, size, apart, to);
+            rotate(from, cosines + t * size, sines + t * size, size, distance, to);
         }
 }
 

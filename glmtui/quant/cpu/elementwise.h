@@ -10,8 +10,9 @@ void gelu(float *RESTRICT x, int64_t count);
 /* out[count] = SiLU(x[count]) x up[count]. */
 void gate(const float *RESTRICT x, const float *RESTRICT up, float *RESTRICT out, int64_t count);
 
-/* out[size] = x[size] with pairs of columns `apart` from each other rotated; the sine carries the sign. */
-void turn(const float *x, const float *cosine, const float *sine, int64_t size, int64_t apart, float *RESTRICT out);
+/* out[size] = x[size] with columns `distance` from each other rotated as pairs; the sine carries the sign. */
+void rotate(const float *x, const float *cosine, const float *sine, int64_t size, int64_t distance,
+            float *RESTRICT out);
 
 /* One query head over `length` keys and values of `size` halfs each. `scores` has room for `length`. */
 void attend_head(const float *q, const uint16_t *keys, const uint16_t *values, int64_t length, int64_t size,

@@ -231,7 +231,7 @@ INLINE void multiply_panel(const Matrix *m, const Activations *a, const int nibb
     for (int64_t t = 0; t < tokens; t++) finish(m, panel->sums + t * PANEL, row, count, out + t * m->rows + row);
 }
 
-int multiply_many(const Matrix *m, const float *x, int64_t tokens, float *out, int threads) {
+int gemm(const Matrix *m, const float *x, int64_t tokens, float *out, int threads) {
     int failed = 0;
     const int nibbles = TILE_NIBBLES && m->bits == 4;
     Activations a = {.groups = ceil_div(m->columns, GROUP), .nibbles = nibbles};

@@ -112,7 +112,7 @@ void multiply_rounded(const Matrix *m, const Rounded *x, const float *residual, 
     }
 }
 
-int multiply_one(const Matrix *m, const float *x, float *out, int threads) {
+int gemv(const Matrix *m, const float *x, float *out, int threads) {
     void *memory = malloc(rounded_bytes(m->columns));
     if (!memory) return -1;
     Rounded rounded = rounded_at(memory, m->columns);
@@ -127,7 +127,7 @@ int multiply_one(const Matrix *m, const float *x, float *out, int threads) {
     return 0;
 }
 
-int refine_one(const Matrix *m, const float *x, const int64_t *blocks, int64_t count, float *out, int threads) {
+int gemv_refine(const Matrix *m, const float *x, const int64_t *blocks, int64_t count, float *out, int threads) {
     void *memory = malloc(rounded_bytes(m->columns));
     if (!memory) return -1;
     Rounded rounded = rounded_at(memory, m->columns);

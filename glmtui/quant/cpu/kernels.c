@@ -6,9 +6,9 @@
  *
  *   layout.h       these sizes            simd.h         vector operations, once per instruction set
  *   product.h      the matrix, and how activations are rounded
- *   gemv.c    its product with one token, gemm.c with a prompt
- *   elementwise.c      activation functions, rotation, attention of one token
- *   attention.c  attention of many
+ *   gemv.c         its product with one token, gemm.c with many
+ *   elementwise.c  activation functions, rotation, attention of one token
+ *   attention.c    attention of many
  *   layers.c       one token through all layers, made of these
  *   checksum.c     CRC-32 of files that are read
  */
@@ -17,15 +17,15 @@
 /* out[tokens][rows] = x[tokens][columns] times the matrix, plus its bias. Returns -1 when memory is short.
  * One token's product with a matrix in two planes is that with the high one. */
 EXPORT int glmtui_multiply(const Matrix *m, const float *x, int64_t tokens, float *out, int threads) {
-    return tokens == 1 ? multiply_one(m, x, out, threads) : multiply_many(m, x, tokens, out, threads);
+    return tokens == 1 ? gemv(m, x, out, threads) : gemm(m, x, tokens, out, threads);
 }
 
 /* Adds to out[rows], a product of one token with a matrix in two planes, what the low one of some blocks makes of it. */
 EXPORT int glmtui_refine(const Matrix *m, const float *x, const int64_t *blocks, int64_t count, float *out, int threads) {
-    return refine_one(m, x, blocks, count, out, threads);
+    return gemv_refine(m, x, blocks, count, out, threads);
 }
 
-/* Reads `bytes` of memory as multiply_one does and returns their sum, so that nothing is optimised away. */
+/* Reads `bytes` of memory as gemv does and returns their sum, so that nothing is optimised away. */
 EXPORT uint64_t glmtui_read(const uint8_t *p, int64_t bytes, int threads) {
     uint64_t sum = 0;
     int64_t pieces = bytes >> 17;

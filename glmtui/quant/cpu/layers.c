@@ -23,7 +23,7 @@ typedef struct {
     int64_t query_stride;  /* from one head's query to the next; heads of a group lie side by side */
     int64_t key, value;    /* where the first group's key and value are */
     int64_t group_stride;  /* from one group's key (and value) to the next */
-    int64_t apart;         /* distance of the columns that are rotated together */
+    int64_t distance;      /* distance of the columns that are rotated together */
     int32_t centred;       /* the norm takes the mean off: LayerNorm, else RMSNorm */
     int32_t gated;         /* the MLP's activation is SwiGLU, else GELU by tanh */
     int32_t from_norm;     /* the residual is the norm's output, else the stream */
@@ -41,7 +41,7 @@ typedef struct {
 typedef struct {
     float *normed;    /* [hidden] */
     float *projected; /* [rows of query_key_value] */
-    float *turned;    /* [heads + groups][size] */
+    float *rotated;   /* [heads + groups][size] */
     float *attended;  /* [heads][size] */
     float *inner;     /* [rows of up] */
     float *scores;    /* [heads][columns of the cache] */
@@ -80,24 +80,24 @@ static void attend(const Shape *s, const Cache *cache, int64_t place, const floa
 #pragma omp for schedule(static)
     for (int64_t i = 0; i < s->heads + s->groups; i++) {
         int64_t g = i - s->heads;
-        float *turned = room->turned + i * size;
+        float *rotated = room->rotated + i * size;
         const float *key = room->projected + s->key + g * s->group_stride;
         const float *value = room->projected + s->value + g * s->group_stride;
-        turn(g < 0 ? room->projected + i * s->query_stride : key, cosine, sine, size, s->apart, turned);
+        rotate(g < 0 ? room->projected + i * s->query_stride : key, cosine, sine, size, s->distance, rotated);
         for (int64_t c = 0; g >= 0 && c < size; c += LANES) {
-            store_half(keys + g * stride + place * size + c, load_float(turned + c));
+            store_half(keys + g * stride + place * size + c, load_float(rotated + c));
             store_half(values + g * stride + place * size + c, load_float(value + c));
         }
     }
 #pragma omp for schedule(dynamic, 1)
     for (int64_t h = 0; h < s->heads; h++) {
         int64_t at = h / (s->heads / s->groups) * stride;
-        attend_head(room->turned + h * size, keys + at, values + at, place + 1, size, room->scores + h * (place + 1),
+        attend_head(room->rotated + h * size, keys + at, values + at, place + 1, size, room->scores + h * (place + 1),
                     room->attended + h * size);
     }
 }
 
-/* Turns room->inner into what the MLP's second product takes, and rounds it. */
+/* Makes of room->inner what the MLP's second product takes, and rounds it. */
 static void activate(const Shape *s, const Room *room) {
 #pragma omp for schedule(static)
     for (int64_t g = 0; g < ceil_div(s->inner, GROUP); g++) {
@@ -142,8 +142,8 @@ EXPORT int glmtui_layers(const Layer *layers, int64_t count, const Shape *s, con
     if (!memory) return -1;
     Room room = {.normed = (float *)memory};
     room.projected = room.normed + s->hidden;
-    room.turned = room.projected + projected;
-    room.attended = room.turned + attended + s->groups * s->size;
+    room.rotated = room.projected + projected;
+    room.attended = room.rotated + attended + s->groups * s->size;
     room.inner = room.attended + attended;
     room.scores = room.inner + up;
     room.rounded = rounded_at(memory + floats * (int64_t)sizeof(float), widest);

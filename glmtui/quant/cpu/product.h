@@ -34,14 +34,14 @@ typedef struct {
 void multiply_rounded(const Matrix *m, const Rounded *x, const float *residual, float weight, float *out, int threads);
 
 /* out[rows] = the matrix times x[columns], plus its bias. Returns -1 when memory is short. Of a matrix in two planes
- * only the high one is read; refine_one adds to it. */
-int multiply_one(const Matrix *m, const float *x, float *out, int threads);
+ * only the high one is read; gemv_refine adds to it. */
+int gemv(const Matrix *m, const float *x, float *out, int threads);
 
 /* Adds to `out`, of a matrix in two planes, what the low one of `count` blocks of rows makes of x. */
-int refine_one(const Matrix *m, const float *x, const int64_t *blocks, int64_t count, float *out, int threads);
+int gemv_refine(const Matrix *m, const float *x, const int64_t *blocks, int64_t count, float *out, int threads);
 
 /* out[tokens][rows] = the matrix, both of its planes, times x[tokens][columns], plus its bias. */
-int multiply_many(const Matrix *m, const float *x, int64_t tokens, float *out, int threads);
+int gemm(const Matrix *m, const float *x, int64_t tokens, float *out, int threads);
 
 INLINE int32_t four_bytes(const int8_t *p) {
     int32_t r;

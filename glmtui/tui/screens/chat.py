@@ -12,7 +12,6 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.timer import Timer
-from textual.widgets._toast import ToastRack
 
 from glmtui.i18n import _
 from glmtui.session import events as told
@@ -29,7 +28,7 @@ from glmtui.tui.settings_pane.pane import SettingsPane
 from glmtui.tui.settings_pane.rows import PresetRow, Row, SettingRow
 from glmtui.tui.status.bars import KeyHints, TitleBar
 from glmtui.tui.status.line import StatusLine
-from glmtui.tui.textual_patches.compositor import WholeGlyphs
+from glmtui.tui.textual_patches import compositor
 from glmtui.tui.transcript.message import AnswerEntry
 from glmtui.tui.transcript.transcript import Transcript
 from glmtui.tui.transcript.welcome import Suggestion, Welcome
@@ -66,7 +65,7 @@ class ChatScreen(PaneScreen):
 
     def __init__(self, settings: Settings, library: Library) -> None:
         super().__init__()
-        self._compositor = WholeGlyphs()
+        compositor.install(self)
         self._count_timer: Timer | None = None
         self._finder = mentions.FileFinder()
         self._library = library
@@ -111,9 +110,9 @@ class ChatScreen(PaneScreen):
         """Keep what is said in passing off what is being written, the keys and the status."""
         top = self.queue_strip if self.queue_strip.display else self.composer
         rows = min(self.size.height - top.region.y, self.size.height // 2)
-        for child in self.children:  # a query would look through the whole conversation
-            if isinstance(child, ToastRack) and child.styles.margin.bottom != rows:
-                child.styles.margin = (0, 0, rows, 0)
+        for rack in self.query("ToastRack"):
+            if rack.styles.margin.bottom != rows:
+                rack.styles.margin = (0, 0, rows, 0)
 
     async def rebuild(self) -> None:
         """Make everything anew, in the language that is now in use."""

@@ -6,13 +6,18 @@ from string import ascii_lowercase
 from types import SimpleNamespace
 from typing import cast
 
+from glmtui.tui.textual_patches import textual_is
+
 
 def teach() -> None:
     """Let Textual know these sequences.
 
     Textual 8.2 passes such a letter on as a key that also types it, so that Alt+P wrote a p into the composer
-    (xterm, tmux), and takes Alt+Enter for Enter, which sent the message.
+    (xterm, tmux): not reported upstream. It takes Alt+Enter for Enter, which sent the message:
+    Textualize/textual#6577 (open).
     """
+    if not textual_is((8, 2)):
+        return
     from textual._ansi_sequences import ANSI_SEQUENCES_KEYS
 
     table = cast("dict[str, object]", ANSI_SEQUENCES_KEYS)

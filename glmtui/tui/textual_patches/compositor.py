@@ -1,23 +1,27 @@
-"""Keeps wide characters whole where one widget lies over others."""
+"""Keeps wide characters whole where one widget lies over others; finds text left of a scroll view."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 from textual._compositor import Compositor
-from textual.geometry import Region
+from textual.geometry import Offset, Region
+from textual.screen import Screen
+from textual.scroll_view import ScrollView
 from textual.strip import Strip
+from textual.widget import Widget
+
+from glmtui.tui.textual_patches import textual_is
 
 
 class WholeGlyphs(Compositor):
     """Cuts the lines of a screen only where another widget begins to show.
 
-    Textual 8.2.8 cuts every line where any widget begins or ends, hidden ones below another too, and a wide
-    character that such a cut goes through is lost (Textualize/textual#6357). What shows is the same; private
-    names of Textual used here are watched by ``tests/tui/test_compositor.py``.
+    Textual 8.2 cuts every line where any widget begins or ends, hidden ones below another too, and a wide
+    character that such a cut goes through is lost: Textualize/textual#6357 (open). What shows is the same.
     """
 
     @property
@@ -66,3 +70,21 @@ class WholeGlyphs(Compositor):
                     if chop[start] is None:
                         chop[start] = piece
         return cast("Sequence[Mapping[int, Strip]]", chops)
+
+    def get_widget_and_offset_at(self, x: int, y: int) -> tuple[Widget | None, Offset | None]:
+        """Return the widget at a cell and the place in its text.
+
+        In Textual 8.2 the left padding of a `ScrollView` stands for a place in the first lines of its text,
+        however far it is scrolled; here it stands for the start of the line next to it. Not reported
+        upstream.
+        """
+        widget, offset = super().get_widget_and_offset_at(x, y)
+        if isinstance(widget, ScrollView) and x < (left := widget.content_region.x):
+            return super().get_widget_and_offset_at(left, y)
+        return widget, offset
+
+
+def install(screen: Screen[Any]) -> None:
+    """Let a screen that is being made use it."""
+    if textual_is((8, 2)):
+        screen._compositor = WholeGlyphs()

@@ -10,6 +10,8 @@ from textual.app import App
 from textual.drivers.linux_driver import LinuxDriver
 from textual.message import Message
 
+from glmtui.tui.textual_patches import textual_is
+
 
 class TerminalGone(Message):
     """Nobody sees any more what is written."""
@@ -18,8 +20,9 @@ class TerminalGone(Message):
 class TerminalDriver(LinuxDriver):
     """Textual's driver, but for what happens when the terminal is gone.
 
-    Textual's thread that writes would end with an error then, and the app would wait for ever for it to take
-    more, deaf to the signal that tells it to end (seen with Textual 8.2).
+    In Textual 8.2 the thread that writes ends with an error then, and the app waits for ever for it to take
+    more from a full queue, deaf to the signal that tells it to end. The same queue is what hangs in
+    Textualize/textual#6692; for a terminal that is gone it is not reported upstream.
     """
 
     def __init__(
@@ -31,6 +34,8 @@ class TerminalDriver(LinuxDriver):
         size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__(app, debug=debug, mouse=mouse, size=size)
+        if not textual_is((8, 2)):
+            return
         assert sys.__stderr__ is not None
         self._file = _Outlet(sys.__stderr__, lambda: app.post_message(TerminalGone()))  # type: ignore[assignment]
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from glmtui.tui.textual_patches import textual_is
+
 
 def teach() -> None:
     """Let Textual's text areas break lines so.
 
-    Textual 8.2 takes a run of Chinese for one word, and lets a line begin with ``。``. It has no place to say
-    otherwise: its documents call one function, which is replaced here.
+    Textual 8.2 takes a run of Chinese for one word, and lets a line begin with ``。``; not reported upstream.
+    It has no place to say otherwise: its documents call one function, which is replaced here.
     """
+    if not textual_is((8, 2)):
+        return
     from textual.document import _wrapped_document
 
     from glmtui.tui.transcript.typeset.lines import breaks
 
     module: Any = _wrapped_document
     textuals = module.compute_wrap_offsets
-    if textuals.__module__ == __name__:  # taught before
+    if textuals.__module__ == __name__:  # replaced already
         return
 
     def compute_wrap_offsets(text: str, width: int, *arguments: Any, **options: Any) -> list[int]:

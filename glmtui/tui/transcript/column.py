@@ -22,17 +22,18 @@ class Entry:
     bar: tuple[str, str, str] | None = ("▌", "$foreground 30%", "ansi_bright_black")
     """The bar at its left, the bar's style, and its style in themes of 16 colours; None: no bar, no gap."""
 
+    height = 0
+    """In lines, with the gap after it."""
+    measured = False
+    """Whether `height` is exact for the width of the column."""
+    index = -1
+    serial = 0
+    """Grows along the column and is never used twice."""
+    _lines: list[Line] | None = None
+    _width = 0
+
     def __init__(self, text: str = "") -> None:
         self.text = text
-        self.height = 0
-        """In lines, with the gap after it."""
-        self.measured = False
-        """Whether `height` is exact for the width of the column."""
-        self.index = -1
-        self.serial = 0
-        """Grows along the column and is never used twice."""
-        self._lines: list[Line] | None = None
-        self._width = 0
 
     def make_lines(self, width: int) -> list[Line]:
         """Set the text into lines of at most `width` cells."""

@@ -105,6 +105,13 @@ class MessageEntry(Entry):
         "assistant": ("▌", "$secondary 40%", "ansi_bright_black"),
     }
     CHOSEN = ("█", "$accent", "ansi_yellow")
+    last = False
+    """Whether it is the last message."""
+    chosen = False
+    """Whether keys act on it."""
+    unfolded: frozenset[int] = frozenset()
+    """The folds that are open."""
+    _blocks: list[Block] | None = None
 
     def __init__(
         self, message: Message, branch: tuple[int, int] = (1, 1), contents: Contents | None = None
@@ -113,14 +120,7 @@ class MessageEntry(Entry):
         self.message = message
         self.branch = branch
         """Which of how many versions it is."""
-        self.last = False
-        """Whether it is the last message."""
-        self.chosen = False
-        """Whether keys act on it."""
-        self.unfolded: set[int] = set()
-        """The folds that are open."""
         self._contents = contents
-        self._blocks: list[Block] | None = None
 
     @property
     def bar(self) -> tuple[str, str, str]:  # type: ignore[override]
@@ -213,11 +213,11 @@ class MessageEntry(Entry):
 
     def unfold(self, number: int | None = None) -> None:
         """Open a fold, or close it; without a number, all that the message has."""
-        every = {fold for fold, _label, text in self._folds() if text} | {THOUGHT}
+        every = frozenset(fold for fold, _label, text in self._folds() if text) | {THOUGHT}
         if number is not None:
             self.unfolded ^= {number}
         else:
-            self.unfolded = set() if self.unfolded else every
+            self.unfolded = frozenset() if self.unfolded else every
 
     # --- head and foot ---
 

@@ -222,7 +222,7 @@ class TextScroll(ScrollView):
         column.set_width(width)
         top = self._measure(height, 0)
         if not self._looking_ahead and not self._is_measured(top, height):
-            self._looking_ahead = self.call_later(self._look_ahead)
+            self._looking_ahead = self.call_after_refresh(self._look_ahead)
         size = Size(width, column.height)
         if size != self.virtual_size:
             if (size.height > height) == self.show_vertical_scrollbar:  # else it needs a layout of the screen
@@ -235,7 +235,7 @@ class TextScroll(ScrollView):
         if moved:  # without the watchers, which take it for the person's doing
             self.set_reactive(Widget.scroll_y, top)
             self.set_reactive(Widget.scroll_target_y, top)
-            if self.show_vertical_scrollbar:
+            if size.height > height:
                 self.vertical_scrollbar.position = top
         self._tell_below(self._news and column.height > top + height)
         return moved

@@ -11,7 +11,8 @@ from glmtui.hub.model_dir import TRANSFORMERS
 from glmtui.models.chat_formats.formats import Completion, Dialogue, Held, chat_format
 from glmtui.models.chat_formats.templates import Template
 from glmtui.models.tokenizers.glm_hf import GLMTokenizer
-from glmtui.protocol.messages import ChatMessage
+from glmtui.protocol.messages import ChatMessage, Text, Thought
+from glmtui.reasoning import written
 
 TURNS = [
     ChatMessage.of("system", "Be brief."),
@@ -83,7 +84,7 @@ def test_an_answer_that_the_prompt_opens_with_a_thought(thinking: GLMTokenizer) 
 
 def test_a_thought_is_left_out_of_the_next_prompt(thinking: GLMTokenizer) -> None:
     chat = chat_format(thinking)
-    thought = ChatMessage.of("assistant", "<think>\nwell…\n</think>\n\nHello!")
+    thought = ChatMessage("assistant", (Thought("well…"), Text("Hello!")))
     with_thought = chat.write(Dialogue.of([TURNS[1], thought, TURNS[3]]))
     assert with_thought == chat.write(Dialogue.of([TURNS[1], TURNS[2], TURNS[3]]))
 
@@ -91,16 +92,17 @@ def test_a_thought_is_left_out_of_the_next_prompt(thinking: GLMTokenizer) -> Non
 def test_a_template_is_given_the_thought_to_use_it_or_not(tmp_path: Path) -> None:
     template = "{% for m in messages %}<|{{ m.role }}|>{{ m.reasoning_content }}|{{ m.content }}{% endfor %}"
     chat = chat_format(made := tokenizer(tmp_path, template))
-    ids = chat.write(Dialogue.of([TURNS[1], ChatMessage.of("assistant", "<think>a</think>b"), TURNS[1]]))
+    answer = ChatMessage("assistant", (Thought("a"), Text("b")))
+    ids = chat.write(Dialogue.of([TURNS[1], answer, TURNS[1]]))
     assert made.decode(ids) == "|你好a|b|你好"
 
 
 def test_an_unfinished_answer_is_gone_on_with(thinking: GLMTokenizer) -> None:
     chat = chat_format(thinking)
-    begun = ChatMessage.of("assistant", "<think>\nwell")
+    begun = ChatMessage("assistant", (Thought("well"),))
     ids = chat.write(Dialogue.of([TURNS[1], begun]))
     assert ids == [*chat.write(Dialogue.of([TURNS[1]])), *thinking.encode_text("\nwell")]
-    stream = chat.stream_response(begun.text)
+    stream = chat.stream_response(written(begun.parts))
     assert stream.push(", then") == ", then"
 
 
@@ -116,7 +118,7 @@ def test_a_cache_is_gone_on_with_token_by_token(plain: GLMTokenizer) -> None:
 
 def test_a_thought_in_the_cache_is_not_gone_on_with(thinking: GLMTokenizer) -> None:
     chat = chat_format(thinking)
-    turns = [TURNS[1], ChatMessage.of("assistant", "<think>a</think>b")]
+    turns = [TURNS[1], ChatMessage("assistant", (Thought("a"), Text("b")))]
     held = Held(tuple(turns), chat.write(Dialogue.of(turns)))
     assert chat.fit([*turns, TURNS[3]], 1000, held).ids == chat.write(Dialogue.of([*turns, TURNS[3]]))
 

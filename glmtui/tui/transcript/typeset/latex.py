@@ -27,7 +27,8 @@ _TABLE = r"""
     perp=⊥ parallel=∥ mid=∣ vdash=⊢ models=⊨ prec=≺ succ=≻ to=→ rightarrow=→ leftarrow=← gets=←
     leftrightarrow=↔ Rightarrow=⇒ Leftarrow=⇐ Leftrightarrow=⇔ implies=⟹ iff=⟺ mapsto=↦ uparrow=↑
     downarrow=↓ longrightarrow=⟶ longleftarrow=⟵ hookrightarrow=↪ langle=⟨ rangle=⟩ lfloor=⌊ rfloor=⌋
-    lceil=⌈ rceil=⌉ lVert=‖ rVert=‖ Vert=‖ lvert=| rvert=| vert=| lbrace={ rbrace=} therefore=∴ because=∵
+    lceil=⌈ rceil=⌉ lVert=‖ rVert=‖ Vert=‖ lvert=| rvert=| vert=| |=‖
+    lbrace={ rbrace=} therefore=∴ because=∵ triangle=△ square=□
 """
 _SYMBOLS: Mapping[str, str] = dict(pair.split("=", 1) for pair in _TABLE.split())
 _BINARY = frozenset("∣×÷±∓·⊕⊖⊗⊙∪∩∖∧∨≤≥≠≪≫≡≈∼≃≅∝∈∉∋⊂⊆⊃⊇⊥∥⊢⊨→←↔⇒⇐⇔⟹⟺↦⟶⟵=+-<>")
@@ -39,7 +40,7 @@ _NAMES = frozenset(_FUNCTIONS.split())
 _SPACES = {"quad": "  ", "qquad": "    ", ",": " ", ";": " ", ":": " ", " ": " ", "!": "", "~": " "}
 _FONTS = """
     text textrm textbf textit texttt mathrm mathbf mathit mathsf mathtt mathcal mathscr mathfrak boldsymbol bm
-    operatorname operatorname* mbox hbox pmb
+    operatorname operatorname* mbox hbox pmb boxed
 """
 _PLAIN = frozenset(_FONTS.split())
 _LAYOUT = """
@@ -71,7 +72,7 @@ def to_unicode(source: str) -> str:
         text = _Reader(source).all()
     except _UnreadableError:
         return source
-    text = re.sub(r"(?<=[⟨(\[]) +| +(?=[⟩)\]])", "", text)
+    text = re.sub(r"(?<=[⟨(\[⌊⌈]) +| +(?=[⟩)\]⌋⌉])", "", text)
     lines = (re.sub(" {2,}", lambda run: run.group()[:4], line).rstrip() for line in text.split("\n"))
     return "\n".join(lines).strip()
 
@@ -135,7 +136,8 @@ class _Reader:
         if name == "\\":
             return "\n"
         if (symbol := _SYMBOLS.get(name)) is not None:
-            return f"{symbol} " if symbol in _BINARY and token[-1].isspace() else symbol
+            spaced = token[-1].isspace() and (symbol in _BINARY or self.before_binary())
+            return f"{symbol} " if spaced else symbol
         if name in _NAMES:
             return f"{name} " if token[-1].isspace() else name
         if name in _SPACES:
@@ -187,6 +189,11 @@ class _Reader:
             self.at += 1
             return self.group(end="]")
         return ""
+
+    def before_binary(self) -> bool:
+        """Tell whether the next token stands between two things: a space before it belongs to it."""
+        following = self.tokens[self.at] if self.at < len(self.tokens) else ""
+        return _SYMBOLS.get(following[1:].rstrip(), following) in _BINARY
 
     def skip_blanks(self) -> None:
         while self.at < len(self.tokens) and self.tokens[self.at].isspace():
@@ -241,15 +248,23 @@ class _Reader:
         self.raw_argument()
         return ""
 
-    def stacked(self) -> str:
-        above, below = self.argument(), self.argument()
-        return f"{below}^({above})"
+    def over(self) -> str:
+        above, base = self.argument(), self.argument()
+        return f"{base}^({above})"
+
+    def under(self) -> str:
+        below, base = self.argument(), self.argument()
+        return f"{base}_({below})"
+
+    def modulus(self) -> str:
+        return f"(mod {self.argument()})"
 
 
 _COMMANDS: Mapping[str, Callable[[_Reader], str]] = {
     "frac": _Reader.fraction, "dfrac": _Reader.fraction, "tfrac": _Reader.fraction, "cfrac": _Reader.fraction,
     "sqrt": _Reader.root, "mathbb": _Reader.double, "binom": _Reader.binomial, "begin": _Reader.environment,
-    "tag": _Reader.tag, "label": _Reader.dropped, "overset": _Reader.stacked, "stackrel": _Reader.stacked,
+    "tag": _Reader.tag, "label": _Reader.dropped, "overset": _Reader.over, "stackrel": _Reader.over,
+    "underset": _Reader.under, "pmod": _Reader.modulus,
 }  # fmt: skip
 
 
