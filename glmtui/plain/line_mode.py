@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 from glmtui import i18n
 from glmtui.chat.library import Library
 from glmtui.errors import UserError
-from glmtui.i18n import _, ngettext, tell
+from glmtui.i18n import _, tell
 from glmtui.plain.driver import Driver
 from glmtui.plain.line_printer import LinePrinter
 from glmtui.plain.printer import Paint, wants_color
@@ -93,11 +93,6 @@ class LineMode:
             self.session.notice(problem, "warning")
         if self._options.conversation is not None:
             await self.session.open_first(self._options.conversation)
-            if held := len(self.session.queued):
-                waits = ngettext(
-                    "{n} message waits to be sent: /queue", "{n} messages wait to be sent: /queue", held
-                )
-                self.say(waits.format(n=held))
         else:
             self._draft = self.session.workspace.draft(None)
         self.session.load()
@@ -157,8 +152,10 @@ class LineMode:
 
     def put_draft(self, text: str) -> None:
         """Let the next line begin with this, where it can be edited."""
-        self._draft = text
-        if self.session.state.editing:
+        editing = self.session.state.editing
+        if self._reader.interactive or not editing:  # a script's own next line is the new version
+            self._draft = text
+        if editing:
             self.say(_("The next message takes the place of your last one."))
 
     def quit(self) -> None:

@@ -95,6 +95,11 @@ class LinePrinter:
             if len(text) > SHOWN_AGAIN:
                 text = text[:SHOWN_AGAIN].rstrip() + " …"
             write(self.stream, f"{self._role(message)}{text}\n")
+        if event.on_hold:
+            waits = ngettext(
+                "{n} message waits to be sent: /queue", "{n} messages wait to be sent: /queue", event.on_hold
+            )
+            self.say(waits.format(n=event.on_hold))
 
     def _ended(self, message: Message) -> None:
         self._answer.finish()

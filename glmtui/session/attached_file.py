@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -15,6 +16,13 @@ class AttachedFile:
     origin: str
     """Its absolute path."""
     text: str
+
+
+def in_full(text: str, attached: Iterable[AttachedFile]) -> str:
+    """Return a message with the files that it names quoted in the places of their names."""
+    for file in attached:
+        text = text.replace(f"@{file.name}", quote_file(file.name, file.text), 1)
+    return text
 
 
 def quote_file(name: str, text: str) -> str:

@@ -35,6 +35,7 @@ from glmtui.protocol.messages import Attachment, Part, Text
 from glmtui.protocol.requests import Generate
 from glmtui.session import events as told
 from glmtui.session.answer_task import AnswerTask
+from glmtui.session.attached_file import in_full
 from glmtui.session.events import Kind, Listener, SessionEvent, SessionState, Versions
 from glmtui.session.message_queue import CancelScope, CancelScopes, MessageQueue, QueuedMessage
 from glmtui.session.model_jobs import ModelJobs
@@ -154,15 +155,17 @@ class ChatSession:
 
     async def enter(self, line: str, attached: Sequence[AttachedFile] = ()) -> None:
         """Do what a person typed: a command, or a message for the model. What goes wrong is said."""
-        self.workspace.prompts.add(line)
-        self._keep_draft("")  # it is one no longer; sending may give the conversation its file
+        self._keep_draft(self.ui.draft())  # this is one no longer; sending may give the conversation its file
+        command = self.commands.parse(line)
+        if command is not None and command.command is None:
+            self.ui.put_draft(line.strip())
+        else:
+            self.workspace.prompts.add(in_full(line, attached))  # what ↑ brings back names no file
         with self.saying_errors():
-            if (command := self.commands.parse(line)) is None:
+            if command is None:
                 await self.send(self.commands.message(line), attached)
-                return
-            if command.command is None:
-                self.ui.put_draft(line.strip())
-            await self.commands.run(self, command)
+            else:
+                await self.commands.run(self, command)
 
     async def run(self, name: str, argument: str = "") -> None:
         """Do what the command `name` does. What goes wrong is said."""
@@ -197,6 +200,7 @@ class ChatSession:
     def close(self) -> None:
         """Keep what came of the running answer and what is being written; let the engine go. At once."""
         self._keep_draft(self.ui.draft())
+        self._scopes.cancel()  # what is about to be an answer becomes none
         if self.answer:
             self._finish(self.answer, "stopped", None)
         self._loader.close()
@@ -303,8 +307,8 @@ class ChatSession:
         self.ui.put_draft(message.text)
 
     def edit_no_more(self) -> None:
-        """Let what is sent next be a message of its own."""
-        self._edit(None)
+        """Let what is sent next be a message of its own; files that it names go with it all the same."""
+        self._edit(None, None, tuple(part for part in self._kept_parts if isinstance(part, Attachment)))
 
     def draft_changed(self, text: str) -> None:
         """Remember what is being written, and count it. Call it when the person pauses."""
@@ -646,6 +650,8 @@ class ChatSession:
             if again:
                 self._publish(self._shown(conversation.branch()[:-1]))
             self._publish(told.AnswerBegun(message, self._versions([message])))
+        if self.answer is not answer:  # the program was left meanwhile
+            return
         if scope.cancelled():
             await self._on_end(answer, "stopped", None)
             return
@@ -697,6 +703,7 @@ class ChatSession:
                 self._counter.used = 0
                 self._update(used=0)
             self.conversation = wanted
+            self._restore_queue()
             if wanted.newer_format and not changed:
                 self.notice(_only_read(), "warning")
             self._show(changed=changed and not chosen, opened=chosen, focus=focus)
@@ -725,7 +732,10 @@ class ChatSession:
         opened: bool = False,
         focus: str | None = None,
     ) -> told.ConversationShown:
-        return told.ConversationShown(tuple(messages), self._versions(messages), changed, opened, focus)
+        on_hold = sum(item.on_hold for item in self.queued)
+        return told.ConversationShown(
+            tuple(messages), self._versions(messages), changed, opened, focus, on_hold
+        )
 
     def _versions(self, messages: Sequence[Message]) -> Versions:
         found: dict[str, tuple[int, int]] = {}
@@ -737,9 +747,13 @@ class ChatSession:
         return found
 
     def _restore(self) -> None:
-        """Put back the draft, and on hold what was queued in this conversation when an earlier glmtui ended."""
+        """Put back the draft."""
         self._draft = self.workspace.draft(self.conversation)
         self.ui.put_draft(self._draft)
+        self._restore_queue()
+
+    def _restore_queue(self) -> None:
+        """Put back, on hold, what was queued in this conversation when an earlier glmtui ended."""
         if not self._queue.knows(self.conversation):
             for item in self.workspace.queued(self.conversation):
                 self._queue.add(QueuedMessage(self.conversation, item.parts, item.edits, on_hold=True))

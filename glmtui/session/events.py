@@ -68,6 +68,8 @@ class ConversationShown:
     """The person chose this conversation."""
     focus: str | None = None
     """The message because of which it was opened."""
+    on_hold: int = 0
+    """How many messages are queued in it that are not sent before the person says so."""
 
 
 @dataclass(frozen=True, slots=True)

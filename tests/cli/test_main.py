@@ -308,12 +308,17 @@ def test_a_reader_that_leaves_is_no_error(tiny: str) -> None:
 @pytest.mark.parametrize("terminal", [True, False])
 def test_ask_keeps_thought_and_answer_apart(terminal: bool) -> None:
     from glmtui.plain.printer import AnswerWriter
+    from glmtui.reasoning import ThoughtStream
 
     answer, thoughts = io.StringIO(), io.StringIO()
     thoughts.isatty = lambda: terminal  # type: ignore[method-assign]
     writer = AnswerWriter(answer, thoughts)
-    for piece, thought in (("well\x1b[2", True), ("J…", True), ("Hel", False), ("lo", False)):
-        writer.append(piece, thought=thought)
+    stream = ThoughtStream()
+    for text in ("<th", "ink>\nwell\x1b[2J", "…\n</think>", "\n\nHel", "lo"):
+        for piece in stream.push(text):
+            writer.append(piece.text, thought=piece.thought)
+    for piece in stream.finish(complete=True):
+        writer.append(piece.text, thought=piece.thought)
     writer.finish()
     assert answer.getvalue() == "Hello\n"
     dim = re.sub("\x1b\\[2?2m", "", thoughts.getvalue())
@@ -328,7 +333,7 @@ def test_ask_tells_of_no_share_of_a_load_before_there_is_one(home: Path) -> None
     shown = io.StringIO()
     shown.isatty = lambda: True  # type: ignore[method-assign]
     asking = Asking(Settings(home / "config.toml"), io.StringIO(), shown, streaming=True)
-    for state in (SessionState(activity="loading"), SessionState(activity="loading", done=1, total=4)):
-        asking._on_event(StateChanged(state))
+    for done, total in ((0, 0), (1, 4)):
+        asking._on_event(StateChanged(SessionState("loading", done=done, total=total)))
     lines = shown.getvalue().split("\r\x1b[K")
     assert lines == ["", "Preparing the model …", "Loading the model … 25 %"]

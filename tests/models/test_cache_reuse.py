@@ -1,6 +1,7 @@
 """The second question of a causal model costs only its own tokens; ChatGLM-6B reads everything again."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from glmtui.hub.model_dir import ModelFolder
 from glmtui.models.checkpoint import new_network
 from glmtui.protocol.messages import ChatMessage
 from glmtui.protocol.sampling import Sampling
+from glmtui.reasoning import Piece
 
 GREEDY = Sampling(temperature=0, max_new_tokens=6, max_length=4096)
 
@@ -52,13 +54,17 @@ class Fed:
         network.embed = counted
 
 
+def joined(answer: Iterable[Piece]) -> str:
+    return "".join(piece.text for piece in answer)
+
+
 def test_later_questions_cost_only_their_own_tokens(causal: ChatModel):
     fed, turns, costs = Fed(causal.network), [], []
     for _round in range(4):
         turns.append(ChatMessage.of("user", "how do I load a model?"))
         fed.counts.clear()
         answer = causal.stream(turns, GREEDY)
-        text = "".join(answer)
+        text = joined(answer)
         costs.append(fed.counts[0])
         assert answer.prompt_tokens > sum(costs[:-1])
         turns.append(ChatMessage.of("assistant", text))
@@ -70,10 +76,10 @@ def test_later_questions_cost_only_their_own_tokens(causal: ChatModel):
 
 def test_the_answer_is_the_same_as_without_the_cache(causal: ChatModel):
     turns = [ChatMessage.of("user", "你好")]
-    first = "".join(causal.stream(turns, GREEDY))
+    first = joined(causal.stream(turns, GREEDY))
     turns += [ChatMessage.of("assistant", first), ChatMessage.of("user", "how?")]
     answer = causal.stream(turns, GREEDY)
-    second = "".join(answer)
+    second = joined(answer)
     prompt = answer._generation.prompt
     ids = list(causal.generate(prompt, max_new_tokens=6, stop_ids=causal.format.stop_ids))
     decoder = causal.tokenizer.raw.stream()
@@ -82,7 +88,7 @@ def test_the_answer_is_the_same_as_without_the_cache(causal: ChatModel):
 
 def test_an_edited_question_starts_where_it_differs(causal: ChatModel):
     fed = Fed(causal.network)
-    first = "".join(causal.stream([ChatMessage.of("user", "how do I load a model?")], GREEDY))
+    first = joined(causal.stream([ChatMessage.of("user", "how do I load a model?")], GREEDY))
     turns = [
         ChatMessage.of("user", "how do I load a 模型?"),
         ChatMessage.of("assistant", first),
@@ -90,7 +96,7 @@ def test_an_edited_question_starts_where_it_differs(causal: ChatModel):
     ]
     fed.counts.clear()
     answer = causal.stream(turns, GREEDY)
-    "".join(answer)
+    joined(answer)
     assert 0 < fed.counts[0] < answer.prompt_tokens
 
 
@@ -112,11 +118,11 @@ def test_a_bidirectional_context_is_read_whole(tmp_path: Path, small_pieces: byt
         str(make_model(tmp_path, config, file.name, small_pieces)), device="cpu", dtype="float32"
     )
     fed = Fed(model.network)
-    first = "".join(model.stream([ChatMessage.of("user", "你好")], GREEDY))
+    first = joined(model.stream([ChatMessage.of("user", "你好")], GREEDY))
     fed.counts.clear()
     answer = model.stream(
         [ChatMessage.of("user", "你好"), ChatMessage.of("assistant", first), ChatMessage.of("user", "how?")],
         GREEDY,
     )
-    "".join(answer)
+    joined(answer)
     assert fed.counts[0] == answer.prompt_tokens

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,10 +14,12 @@ from scripted_engine import ScriptedEngine
 from glmtui import i18n
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.library import Library
-from glmtui.chat.state_log import Drafts, WaitingText, WaitingTexts
+from glmtui.chat.state_log import Drafts, QueuedMessage, QueuedMessages
 from glmtui.plain.line_mode import LineMode
 from glmtui.plain.printer import unmarked
 from glmtui.plain.reader import Offers, StreamReader, read_message
+from glmtui.protocol.engine import Stream
+from glmtui.protocol.requests import Request
 from glmtui.session.options import AppOptions
 from glmtui.session.slash.registry import COMMANDS
 from glmtui.settings.settings import Settings
@@ -178,7 +181,7 @@ def test_settings_are_listed_and_changed_and_a_model_is_loaded_anew(home: Path) 
     _code, output, errors = chat("/set generation.top_k 3\n/settings\n/quant 4\nhello\n", engine=engine)
     assert "generation.top_k = 3" in output
     assert "ready (CPU, INT4)" in errors
-    assert engine.loads[-1].quant == "4"
+    assert engine.loads[-1].spec.quant == "4"
     assert engine.generated[0].sampling.top_k == 3
     assert "top_k = 3" in (home / "config" / "config.toml").read_text()
 
@@ -187,14 +190,13 @@ def test_a_cut_off_answer_is_told_and_continued() -> None:
     engine = ScriptedEngine("half and half", hold=True)
     submit = engine.submit
 
-    def interrupt(request: object) -> None:  # as Ctrl-C while the answer comes
-        import signal
-
-        submit(request)  # type: ignore[arg-type]
+    def interrupt(request: Request) -> Stream:  # as Ctrl-C while the answer comes
+        stream = submit(request)
         if engine.generated:
             signal.raise_signal(signal.SIGINT)
+        return stream
 
-    engine.submit = interrupt  # type: ignore[method-assign, assignment]
+    engine.submit = interrupt  # type: ignore[method-assign]
     code, output, errors = chat(Typist("question"), engine=engine)
     assert code == 0
     assert "Stopped. /continue goes on" in errors
@@ -237,7 +239,9 @@ def test_what_waits_from_the_app_is_told_listed_cancelled_and_sent() -> None:
     conversation = Library().create()
     conversation.append("user", "hi")
     conversation.append("assistant", "hello")
-    WaitingTexts().set(conversation.id, [WaitingText("one"), WaitingText("two\nlines"), WaitingText("three")])
+    QueuedMessages().set(
+        conversation.id, [QueuedMessage.of("one"), QueuedMessage.of("two\nlines"), QueuedMessage.of("three")]
+    )
     engine = ScriptedEngine("1", "2")
     script = (
         f"/queue\n/load {conversation.path}\n/queue\n/queue cancel 2\n/queue cancel 9\n/queue send\n/queue\n"
@@ -248,8 +252,8 @@ def test_what_waits_from_the_app_is_told_listed_cancelled_and_sent() -> None:
     assert "2. held: two lines" in output
     assert errors.count("No message waits in this conversation.") == 2
     assert "for example: /queue cancel 1" in errors
-    assert [request.turns[-1].text for request in engine.generated] == ["one", "three"]
-    assert WaitingTexts().get(conversation.id) == []
+    assert [request.messages[-1].text for request in engine.generated] == ["one", "three"]
+    assert QueuedMessages().get(conversation.id) == []
 
 
 def test_the_trash_the_presets_and_the_models_are_listed_and_used_by_name_or_number() -> None:

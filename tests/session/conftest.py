@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from scripted_engine import ScriptedEngine
 from glmtui import i18n
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.library import Library
+from glmtui.session.attached_file import AttachedFile
 from glmtui.session.chat_session import ChatSession
 from glmtui.session.events import Kind, Noticed, SessionEvent
 from glmtui.session.slash.registry import COMMANDS
@@ -64,6 +65,11 @@ class Chat(ChatSession):
         self.told: list[SessionEvent] = []
         super().__init__(lambda: engine, Library(), Settings.load(), self.fake_ui, COMMANDS)
         self.subscribe(self.told.append)
+
+    async def enter(self, line: str, attached: Sequence[AttachedFile] = ()) -> None:
+        """Send `line` as a composer does, which is empty then."""
+        self.fake_ui.text = ""
+        await super().enter(line, attached)
 
     def notices(self, kind: Kind | None = None) -> list[str]:
         return [e.text for e in self.told if isinstance(e, Noticed) and kind in (None, e.kind)]

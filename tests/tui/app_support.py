@@ -1,4 +1,4 @@
-"""The app around a engine that does what the test says."""
+"""The app around an engine that does what the test says."""
 
 from __future__ import annotations
 
@@ -93,3 +93,8 @@ def saved(app: GlmTui) -> Conversation:
     path = app.session.conversation.path
     assert path is not None
     return Conversation.open(path)
+
+
+def spoken(app: GlmTui) -> list[tuple[str, str]]:
+    """Role and text of what is on disk."""
+    return [(message.role, message.text) for message in saved(app).branch()]

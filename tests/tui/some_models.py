@@ -66,4 +66,4 @@ ENTRIES = (
         chats=False,
     ),
 )
-MODELS = ModelList(0, ENTRIES, "cpu", "Processor", 8 * GB, 50 * GB, "/cache")
+MODELS = ModelList(ENTRIES, "cpu", "Processor", 8 * GB, 50 * GB, "/cache")

@@ -18,6 +18,7 @@ from tui.app_support import (
     screen_lines,
     send,
     settled,
+    spoken,
     visible_text,
     wait_until,
 )
@@ -55,7 +56,7 @@ async def test_the_message_is_on_disk_before_anything_is_generated() -> None:
     class Engine(ScriptedEngine):
         def submit(self, request: object) -> None:
             if type(request).__name__ == "Generate":
-                found.extend(saved(app).turns())
+                found.extend(spoken(app))
             super().submit(request)  # type: ignore[arg-type]
 
     async with running(Engine()) as (pilot, app, _engine):
@@ -104,7 +105,7 @@ async def test_what_is_sent_while_it_answers_waits_and_can_be_taken_back() -> No
         await wait_until(pilot, lambda: len(engine.generated) == 2)
         engine.finish()
         await wait_until(pilot, lambda: app.session.answer is None)
-        assert [text for _role, text in saved(app).turns()] == ["first", "One.", "second", "Two."]
+        assert [text for _role, text in spoken(app)] == ["first", "One.", "second", "Two."]
 
 
 async def test_leaving_while_a_message_is_being_sent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +126,7 @@ async def test_a_message_written_while_the_model_loads_is_answered_then() -> Non
     async with running(ScriptedEngine("Here.", hold_load=True)) as (pilot, app, engine):
         assert "Loading" in visible_text(app.chat.status_line)
         await send(pilot, "early")
-        assert saved(app).turns() == (("user", "early"),)
+        assert spoken(app) == (("user", "early"),)
         engine.finish_load()
         await wait_until(pilot, lambda: "Here." in visible_text(app.chat.transcript))
 

@@ -63,7 +63,7 @@ async def test_quant_device_threads_and_model_load_again_and_keep_the_conversati
         await send(pilot, "/threads 2")
         await send(pilot, f"/model {tmp_path}")
         await wait_until(pilot, lambda: tmp_path.name in visible_text(app.chat.status_line))
-        last = engine.loads[-1]
+        last = engine.loads[-1].spec
         assert (last.source, last.quant, last.device, last.threads) == (str(tmp_path), "4", "cpu", 2)
         assert "Go" in visible_text(app.chat.transcript)
         assert app.settings["model.quant"] == "4"

@@ -13,6 +13,7 @@ from golden_data import GOLDEN, check_golden
 from tui.app_support import send, settled, visible_text, wait_until
 
 import glmtui
+from glmtui.engine.local import LocalEngine
 from glmtui.session.options import AppOptions
 from glmtui.tui.app import GlmTui
 
@@ -56,7 +57,7 @@ async def test_a_prefix_goes_on_and_off_and_a_wrong_one_changes_nothing(folder: 
     prefix = GOLDEN / NAME
     plain, tuned = answer(folder, None), answer(folder, prefix)
     assert plain != tuned
-    app = GlmTui(AppOptions(model=str(folder), device="cpu", threads=1, language="en"), engine=Engine())
+    app = GlmTui(AppOptions(model=str(folder), device="cpu", threads=1, language="en"), engine=LocalEngine())
     async with app.run_test(size=(120, 36)) as pilot:
         await wait_until(pilot, lambda: app.session.state.activity == "ready", 60)
         for name, value in GREEDY.items():

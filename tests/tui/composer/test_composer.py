@@ -16,6 +16,8 @@ from textual.widgets import Static
 from tui_helpers import Host, screen_lines, screen_text, wait_until
 
 from glmtui.errors import UserError
+from glmtui.session.attached_file import AttachedFile
+from glmtui.tui.composer import mentions
 from glmtui.tui.composer.completion import Completion
 from glmtui.tui.composer.composer import Composer
 
@@ -53,6 +55,11 @@ async def running(
 def sent(pilot: Pilot[None]) -> list[str]:
     assert isinstance(pilot.app, Host)
     return [message.text for message in pilot.app.kept if isinstance(message, Composer.Submitted)]
+
+
+def attached(pilot: Pilot[None]) -> list[AttachedFile]:
+    assert isinstance(pilot.app, Host)
+    return [file for each in pilot.app.kept if isinstance(each, Composer.Submitted) for file in each.attached]
 
 
 async def type_text(pilot: Pilot[None], text: str) -> None:
@@ -366,20 +373,24 @@ async def test_changes_are_told() -> None:
 async def test_an_at_sign_takes_a_file_in() -> None:
     async with running() as (pilot, composer):
         composer.files = lambda name: [Completion("我的 notes.md", "1 KB")] if "note".startswith(name) else []
-        composer.take_file = lambda path: (f"{path}, about 9 tokens", "全部内容")
+        composer.take_file = lambda path: (
+            f"{path}, about 9 tokens",
+            AttachedFile(path, f"/{path}", "全部内容"),
+        )
         await type_text(pilot, "看 @no")
         await wait_until(pilot, lambda: composer.popup.is_open)
         await pilot.press("enter")
         await type_text(pilot, "?")
         assert "看 ⟦我的 notes.md, about 9 tokens⟧?" in screen_text(pilot.app)
-        assert composer.text == "看 全部内容?"
+        assert composer.text == "看 我的 notes.md:\n```\n全部内容\n```?", "a draft has the file in full"
         await pilot.press("left", "backspace", "ctrl+z", "enter")
         await pilot.pause()
-        assert sent(pilot) == ["看 全部内容?"]
+        assert sent(pilot) == ["看 @我的 notes.md?"]
+        assert attached(pilot) == [AttachedFile("我的 notes.md", "/我的 notes.md", "全部内容")]
 
 
 async def test_a_file_that_is_refused_leaves_the_text_as_it_is() -> None:
-    def refuse(_path: str) -> tuple[str, str]:
+    def refuse(_path: str) -> tuple[str, AttachedFile]:
         raise UserError("a.bin is not a text file")
 
     async with running() as (pilot, composer):
@@ -434,7 +445,7 @@ async def test_a_file_whose_whole_name_is_typed_is_taken_before_it_was_found(tmp
         return []
 
     async with running() as (pilot, composer):
-        composer.files, composer.take_file = files, lambda path: ("notes", Path(path).read_text("utf-8"))
+        composer.files, composer.take_file = files, lambda path: mentions.take(path, 0)
         await type_text(pilot, f"@{tmp_path}/notes.md")
         await pilot.press("enter")
         await pilot.pause()

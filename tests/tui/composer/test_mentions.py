@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from glmtui.errors import UserError
+from glmtui.session.attached_file import AttachedFile, quote_file
 from glmtui.tui.composer import mentions
 
 
@@ -54,11 +55,12 @@ def test_files_are_found_by_letters_in_order_spaces_and_chinese(folder: Path) ->
 
 def test_a_file_is_taken_with_its_name_and_tokens(folder: Path) -> None:
     (folder / "code.md").write_text("```\nx\n```", encoding="gb18030")
-    label, text = mentions.take("code.md", 2048)
+    label, file = mentions.take("code.md", 2048)
     assert label == "code.md, about 3 tokens"
-    assert text == "code.md:\n````\n```\nx\n```\n````"
+    assert file == AttachedFile("code.md", str(folder / "code.md"), "```\nx\n```")
+    assert quote_file(file.name, file.text) == "code.md:\n````\n```\nx\n```\n````"
     (folder / "gbk.txt").write_bytes("早期的中文文件".encode("gb18030"))
-    assert "早期的中文文件" in mentions.take("gbk.txt", 0)[1]
+    assert "早期的中文文件" in mentions.take("gbk.txt", 0)[1].text
 
 
 def test_what_is_no_text_or_too_big_is_refused_with_the_figure(folder: Path) -> None:

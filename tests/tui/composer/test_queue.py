@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 from scripted_engine import ScriptedEngine
 from textual.pilot import Pilot
-from tui.app_support import running, saved, send, settled, visible_text, wait_until
+from tui.app_support import running, saved, send, settled, spoken, visible_text, wait_until
 
 from glmtui.chat.state_log import Drafts, QueuedMessage, QueuedMessages
 from glmtui.session.options import AppOptions
@@ -130,7 +130,7 @@ async def test_stopping_holds_what_waits_until_it_is_sent() -> None:
             await wait_until(pilot, lambda count=count: len(engine.generated) == count)
             engine.finish()
         await wait_until(pilot, lambda: app.session.answer is None)
-        said = [text for role, text in saved(app).turns() if role == "user"]
+        said = [text for role, text in spoken(app) if role == "user"]
         assert said == ["first", "another", "two", "one", "three"]
 
 
@@ -168,10 +168,10 @@ async def test_what_waits_is_there_one_by_one_after_a_restart() -> None:
 async def test_a_waiting_version_stays_a_version() -> None:
     async with waiting() as (pilot, app, engine):
         first = app.session.conversation.branch()[0].id
-        app.chat.edit(first)
+        app.session.edit(first)
         await pilot.press("!", "enter")
         await settled(pilot)
-        app.chat.edit(first)  # begun, but not what is sent next
+        app.session.edit(first)  # begun, but not what is sent next
         engine.finish()
         await wait_until(pilot, lambda: len(engine.generated) == 2)
         assert [message.text for message in engine.generated[-1].messages] == ["first!"]
@@ -208,7 +208,7 @@ async def test_an_edit_goes_on_when_another_program_writes_to_the_conversation()
         engine.finish()
         await wait_until(pilot, lambda: not app.session.busy)
         first = app.session.conversation.branch()[0].id
-        app.chat.edit(first)
+        app.session.edit(first)
         saved(app).append("user", "from elsewhere")
         await app.session.reread()
         await wait_until(pilot, lambda: "from elsewhere" in visible_text(app.chat.transcript))

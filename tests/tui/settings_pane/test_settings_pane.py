@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from glmtui.session.own_settings import own
 from tui.app_support import ScriptedEngine, running, saved, send, settled, visible_text, wait_until
 
 from glmtui.protocol.sampling import Sampling
@@ -109,7 +108,7 @@ async def test_a_model_setting_loads_the_model_again() -> None:
         app.chat.settings_pane.focus_row("model.quant")
         await pilot.press("left")
         await wait_until(pilot, lambda: "INT4" in visible_text(app.chat.status_line))
-        assert engine.loads[-1].quant == "4"
+        assert engine.loads[-1].spec.quant == "4"
 
 
 async def test_wrong_values_in_the_file_are_named_and_left_alone(home: Path) -> None:
@@ -154,10 +153,10 @@ async def test_own_values_go_back_to_those_of_all_conversations() -> None:
         app.chat.settings_pane.focus_row("generation.temperature")
         await pilot.press("delete")
         await settled(pilot)
-        assert own(app) == {"generation.top_k": 3}
+        assert app.session.preferences.own() == {"generation.top_k": 3}
         app.chat.composer.focus()
         await send(pilot, "/set here top_k default")
-        assert own(app) == {}
+        assert app.session.preferences.own() == {}
         await send(pilot, "/set here ui.theme mist")
         await wait_until(pilot, lambda: "same in all conversations" in visible_text(app.chat.transcript))
 
@@ -182,7 +181,7 @@ async def test_a_conversation_may_have_no_value_where_all_others_have_one() -> N
             None,
         )
         await app.session.open_file(app.session.conversation.path)  # type: ignore[arg-type]
-        assert own(app) == {"generation.seed": None, "generation.max_new_tokens": None}
+        assert app.session.preferences.own() == {"generation.seed": None, "generation.max_new_tokens": None}
         await send(pilot, "/set here seed default")
         await send(pilot, "/new")
         await send(pilot, "Elsewhere")
@@ -254,7 +253,7 @@ async def test_edits_of_the_file_are_taken_in_while_the_app_runs(home: Path) -> 
         )
         await wait_until(pilot, lambda: app.theme == "mist")
         await wait_until(pilot, lambda: "0.3" in visible_text(app.chat.settings_pane))
-        await wait_until(pilot, lambda: engine.loads[-1].quant == "8")
+        await wait_until(pilot, lambda: engine.loads[-1].spec.quant == "8")
         await wait_until(pilot, lambda: "generation.top_k" in visible_text(app.chat.transcript))
         app.chat.settings_pane.focus_row("generation.temperature")
         await pilot.press("left")
