@@ -28,13 +28,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from glmtui.memory import empty_bytes
-from glmtui.quant import cpu
 
 Bits = Literal[4, 8]
 
@@ -231,7 +230,17 @@ def pack_published(weight: Tensor, scale: Tensor, columns: int, done: Done | Non
     return packed
 
 
-def _kernels(weight: Tensor) -> cpu.Kernels | None:
+class _Packer(Protocol):
+    """What packs faster than PyTorch."""
+
+    def quantize(self, weight: Tensor, packed: Packed) -> bool: ...
+
+    def reorder(self, stored: Tensor, packed: Packed) -> None: ...
+
+
+def _kernels(weight: Tensor) -> _Packer | None:
+    from glmtui.quant import cpu  # which reads what is packed here
+
     return cpu.load() if weight.device.type == "cpu" else None
 
 
