@@ -224,10 +224,10 @@ def _models() -> list[Report]:
 def _quantized() -> list[Report]:
     """The quantised models in the cache, which ``glmtui quantize --clear-cache`` deletes."""
     try:
-        from glmtui.quant import cache as store
+        from glmtui.quant import cache
     except (ImportError, OSError):  # a broken torch, of which the devices tell
         return []
-    entries = store.list_cache()
+    entries = cache.list_cache()
     return [
         {"source": each.source, "bits": each.bits, "bytes": each.nbytes, "path": each.path}
         for each in entries
@@ -239,7 +239,7 @@ def _use(args: Namespace, settings: Settings) -> Report:
     spec = read_model_options(args, settings)
     try:
         from glmtui.engine import loader
-        from glmtui.hub import memory_estimate as fit
+        from glmtui.hub import memory_estimate
 
         plan = loader.plan(spec)
     except (UserError, ImportError, OSError) as error:
@@ -258,7 +258,7 @@ def _use(args: Namespace, settings: Settings) -> Report:
         "notes": [
             _("{device}, because {reason}").format(device=plan.place.kind, reason=reason),
             _("about {needed} of memory with {count} tokens of context").format(
-                needed=size(plan.needed), count=f"{fit.ESTIMATED_CONTEXT:,}"
+                needed=size(plan.needed), count=f"{memory_estimate.ESTIMATED_CONTEXT:,}"
             ),
         ],
     }

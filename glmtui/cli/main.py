@@ -52,7 +52,7 @@ def leave(code: int) -> None:
 
 
 def build_parser() -> ArgumentParser:
-    """Describe the whole command line, in the language in use."""
+    """Describe the complete command line, in the language in use."""
     translate_argparse()
     parser = ArgumentParser(
         prog="glmtui",

@@ -54,10 +54,10 @@ def run(args: Namespace) -> int:
                 path=folder.path, stored=folder.quant, wanted=args.quant
             )
         )
-    from glmtui.quant import cache as store
+    from glmtui.quant import cache
 
     bits: Bits = 8 if args.quant == "8" else 4
-    needed, free = store.least_bytes(folder, bits), store.free_bytes(args.target)
+    needed, free = cache.least_bytes(folder, bits), cache.free_bytes(args.target)
     if needed > free:
         raise UserError(
             _(
@@ -75,7 +75,7 @@ def run(args: Namespace) -> int:
             sys.stderr.flush()
 
     try:
-        store.write_folder(folder, bits, args.target, done)
+        cache.write_folder(folder, bits, args.target, done)
     except OSError as error:
         raise UserError(
             _("{path} cannot be written: {error}").format(path=args.target, error=error.strerror or error)
@@ -93,17 +93,17 @@ def run(args: Namespace) -> int:
 
 
 def _look_after_cache(*, clear: bool) -> int:
-    from glmtui.quant import cache as store
+    from glmtui.quant import cache
 
     if clear:
-        _print(_("{size} GB were freed").format(size=f"{store.clear_cache() / 1e9:.2f}"))
+        _print(_("{size} GB were freed").format(size=f"{cache.clear_cache() / 1e9:.2f}"))
         return 0
-    entries = store.list_cache()
+    entries = cache.list_cache()
     for entry in entries:
         _print(f"{entry.nbytes / 1e9:6.2f} GB  int{entry.bits}  {entry.source}")
     _print(
         _("{size} GB in {path}").format(
-            size=f"{sum(entry.nbytes for entry in entries) / 1e9:.2f}", path=store.cache_folder()
+            size=f"{sum(entry.nbytes for entry in entries) / 1e9:.2f}", path=cache.cache_folder()
         )
     )
     return 0

@@ -61,8 +61,8 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("line", "wanted"), CASES)
-def test_bash_offers(scripts: dict[str, Path], line: str, wanted: str) -> None:
+@pytest.mark.parametrize(("line", "expected"), CASES)
+def test_bash_offers(scripts: dict[str, Path], line: str, expected: str) -> None:
     words = line.replace("=", " = ").split(" ")
     script = (
         f"source {scripts['bash']}; COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _glmtui; "
@@ -75,18 +75,18 @@ def test_bash_offers(scripts: dict[str, Path], line: str, wanted: str) -> None:
         text=True,
         check=True,
     )
-    assert any(offer.startswith(wanted) for offer in done.stdout.splitlines()), done.stdout + done.stderr
+    assert any(offer.startswith(expected) for offer in done.stdout.splitlines()), done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(("line", "wanted"), CASES)
+@pytest.mark.parametrize(("line", "expected"), CASES)
 @pytest.mark.skipif(shutil.which("fish") is None, reason="there is no fish here")
-def test_fish_offers(scripts: dict[str, Path], line: str, wanted: str) -> None:
+def test_fish_offers(scripts: dict[str, Path], line: str, expected: str) -> None:
     done = subprocess.run(
         ["fish", "--no-config", "-c", f"source {scripts['fish']}; complete -C '{line}'"],
         cwd=scripts["fish"].parent, env={**os.environ, "HOME": str(scripts["fish"].parent)},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert wanted in done.stdout, done.stdout + done.stderr
+    assert expected in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
