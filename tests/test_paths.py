@@ -11,7 +11,7 @@ import glmtui
 from glmtui import paths
 from glmtui.errors import UserError
 from glmtui.hub import catalog
-from glmtui.hub import inventory as shelf
+from glmtui.hub import inventory
 from glmtui.hub.model_dir import ModelFolder
 
 NOBODY = "~nobody-of-this-name/x"
@@ -25,8 +25,8 @@ NOBODY = "~nobody-of-this-name/x"
         ModelFolder.open,
         glmtui.load_tokenizer,
         lambda path: glmtui.load(path),
-        shelf.add_folder,
-        shelf.forget_folder,
+        inventory.add_folder,
+        inventory.forget_folder,
     ],
 )
 def test_the_home_of_nobody_is_an_error_that_names_it(take: Callable[[str], object]) -> None:

@@ -63,13 +63,13 @@ def run(args: Namespace) -> int:
     if args.action == "remove":
         return _remove(args.name, yes=args.yes)
     if args.action == "add":
-        from glmtui.hub import inventory as shelf
+        from glmtui.hub import inventory
 
-        say(_("{path} is on the list now.").format(path=shelf.add_folder(args.folder)))
+        say(_("{path} is on the list now.").format(path=inventory.add_folder(args.folder)))
         return 0
-    from glmtui.engine import model_jobs as beside
+    from glmtui.engine import model_jobs
 
-    found = beside.list_models(getattr(args, "device", "auto"))
+    found = model_jobs.list_models(getattr(args, "device", "auto"))
     if args.json:
         import json
         from dataclasses import asdict
@@ -256,10 +256,10 @@ class Bars:
 
 
 def _check(name: str) -> int:
-    from glmtui.engine import model_jobs as beside
+    from glmtui.engine import model_jobs
     from glmtui.hub import download as downloads
 
-    entry = _find(name, beside.list_models("cpu"))
+    entry = _find(name, model_jobs.list_models("cpu"))
     if not entry.hub_id:
         raise UserError(_("{name} was not downloaded, so there are no checksums.").format(name=entry.name))
     with Bars() as bars:
@@ -275,9 +275,9 @@ def _check(name: str) -> int:
 
 
 def _remove(name: str, *, yes: bool) -> int:
-    from glmtui.engine import model_jobs as beside
+    from glmtui.engine import model_jobs
 
-    entry = _find(name, beside.list_models("cpu"))
+    entry = _find(name, model_jobs.list_models("cpu"))
     if entry.place in ("hub", "absent"):
         from glmtui.hub import cache as hub_cache
 
@@ -290,7 +290,7 @@ def _remove(name: str, *, yes: bool) -> int:
             raise UserError(_("Deleting {name} needs --yes where nobody can be asked.").format(name=name))
         if not yes and not confirmed(question):
             return 1
-    freed = beside.remove(entry)
+    freed = model_jobs.remove(entry)
     if entry.place == "folder":
         say(_("{path} is no longer on the list; its files stay.").format(path=entry.path))
     else:

@@ -21,7 +21,7 @@ from glmtui import i18n
 from glmtui.cli import models
 from glmtui.errors import UserError
 from glmtui.hub import client as hub
-from glmtui.hub import inventory as shelf
+from glmtui.hub import inventory
 
 MODEL = GOLDEN / "chatglm2-int4"
 
@@ -186,8 +186,8 @@ def test_what_is_no_model_is_not_added(tmp_path: Path, content: str | None, word
     if content:
         (folder / "config.json").write_text(content)
     with pytest.raises(UserError, match=word):
-        shelf.add_folder(folder)
-    assert shelf.added_folders() == []
+        inventory.add_folder(folder)
+    assert inventory.added_folders() == []
 
 
 def test_a_person_at_a_terminal_is_asked(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,11 +216,11 @@ def test_a_revision_is_pinned_by_an_option(capsys: pytest.CaptureFixture[str]) -
 def test_the_list_fits_a_terminal_of_eighty_columns(language: str) -> None:
     from rich.cells import cell_len
 
-    from glmtui.engine import model_jobs as beside
+    from glmtui.engine import model_jobs
 
     i18n.use(language)
     try:
-        found = beside.list_models("cpu")
+        found = model_jobs.list_models("cpu")
         wide, narrow = models.lines(found), models.lines(found, 80)
         table = [line for line in narrow if line.startswith("  ") and ("GB" in line or "MB" in line)]
     finally:
