@@ -10,8 +10,7 @@ import pytest
 import glmtui
 from glmtui import paths
 from glmtui.errors import UserError
-from glmtui.hub import catalog
-from glmtui.hub import inventory
+from glmtui.hub import catalog, inventory
 from glmtui.hub.model_dir import ModelFolder
 
 NOBODY = "~nobody-of-this-name/x"
