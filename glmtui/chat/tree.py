@@ -90,8 +90,8 @@ class Message:
 
     @classmethod
     def of(cls, id_: str, parent: str | None, role: Role, text: str, time: datetime, **more: Any) -> Message:
-        """Return a message of text alone."""
-        return cls(id_, parent, role, (Text(text),) if text else (), time, **more)
+        """Return the message that a record with this `text` and no parts is."""
+        return cls(id_, parent, role, parts_of_text(role, text), time, **more)
 
     @property
     def text(self) -> str:

@@ -15,6 +15,7 @@ from textual.pilot import Pilot
 from tui_helpers import NOON, Host, dialogue, screen_lines, screen_text, wait_until
 
 from glmtui.chat.conversation import Message
+from glmtui.chat.parts import parts_of_text
 from glmtui.errors import UserError
 from glmtui.protocol.messages import (
     Attachment,
@@ -258,7 +259,9 @@ async def test_an_answer_grows_and_finishes() -> None:
             view.append(piece)
         await wait_until(pilot, lambda: "2. 二" in screen_text(pilot.app))
         assert "not finished" not in screen_text(pilot.app)
-        done = replace(started, text="1. **一**\n2. 二", state="stopped", meta={"tokens": 1})
+        done = replace(
+            started, parts=parts_of_text("assistant", "1. **一**\n2. 二"), state="stopped", meta={"tokens": 1}
+        )
         view.finish(done)
         await wait_until(pilot, lambda: "1 token · stopped" in screen_text(pilot.app))
         assert "一" in screen_text(pilot.app)
@@ -269,7 +272,7 @@ async def test_finishing_shows_the_kept_text_where_the_stream_was_another() -> N
         started = Message.of("a", "m0", "assistant", "", NOON, state="partial")
         view = transcript.begin_answer(started)
         view.append("half of")
-        view.finish(replace(started, text="all of it", state="done"))
+        view.finish(replace(started, parts=parts_of_text("assistant", "all of it"), state="done"))
         await wait_until(pilot, lambda: "all of it" in screen_text(pilot.app))
         assert "half of" not in screen_text(pilot.app)
 
@@ -279,7 +282,11 @@ async def test_continuing_an_answer_goes_on_in_its_place() -> None:
     async with running(messages) as (pilot, transcript):
         view = transcript.begin_answer(replace(messages[1], state="partial"))
         view.append("y = 2\n```\n后面")
-        view.finish(replace(messages[1], text="```py\nx = 1\ny = 2\n```\n后面", state="done"))
+        view.finish(
+            replace(
+                messages[1], parts=parts_of_text("assistant", "```py\nx = 1\ny = 2\n```\n后面"), state="done"
+            )
+        )
         await settled(pilot, transcript)
         text = screen_text(pilot.app)
         assert text.count("x = 1") == 1
@@ -294,7 +301,7 @@ async def test_an_answer_may_end_after_another_conversation_was_opened() -> None
         view = transcript.begin_answer(started)
         transcript.show(dialogue(1, text=lambda _number: "another"))
         view.append("late")
-        view.finish(replace(started, text="late"))
+        view.finish(replace(started, parts=parts_of_text("assistant", "late")))
         await pilot.pause()
         assert "late" not in screen_text(pilot.app)
         assert "another" in screen_text(pilot.app)
@@ -303,7 +310,9 @@ async def test_an_answer_may_end_after_another_conversation_was_opened() -> None
 async def test_replacing_and_removing_messages() -> None:
     messages = dialogue(4)
     async with running(messages) as (pilot, transcript):
-        transcript.replace(replace(messages[2], text="changed"), branches={"m2": (1, 2)})
+        transcript.replace(
+            replace(messages[2], parts=parts_of_text("assistant", "changed")), branches={"m2": (1, 2)}
+        )
         transcript.remove_message("m1")
         await settled(pilot, transcript)
         text = screen_text(pilot.app)
@@ -459,7 +468,7 @@ THOUGHT = "<think>\nFirst [b]this[/b].\nThen that.\n</think>\n\nThe **answer**."
 
 def thoughtful(text: str, state: str = "done") -> list[Message]:
     question, answer = dialogue(2)
-    return [question, replace(answer, text=text, state=state)]  # type: ignore[arg-type]
+    return [question, replace(answer, parts=parts_of_text("assistant", text), state=state)]  # type: ignore[arg-type]
 
 
 async def test_a_thought_is_folded_and_opens_by_key() -> None:
@@ -498,7 +507,7 @@ async def test_a_thought_and_an_answer_stream_into_their_places() -> None:
         for piece in ("The ", "**answer**."):
             handle.append(piece)
         await wait_until(pilot, lambda: "The answer." in screen_text(pilot.app))
-        handle.finish(replace(answer, text=THOUGHT))
+        handle.finish(replace(answer, parts=parts_of_text("assistant", THOUGHT)))
         await settled(pilot, transcript)
         assert "▸ Thought · 2 lines" in screen_text(pilot.app)
         assert screen_text(pilot.app).count("The answer.") == 1
