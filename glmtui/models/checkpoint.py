@@ -189,7 +189,7 @@ def expected_shapes(
     """Return the shape of every tensor that a checkpoint of a float `network` has, by name.
 
     With `quant` these are the shapes of the published int8 and int4 files: linear weights ``[out, in]`` or
-    ``[out, in / 2]`` with a ``weight_scale`` ``[out]`` beside them; with `embeddings` the embedding too.
+    ``[out, in / 2]`` with a ``weight_scale`` ``[out]`` for each; with `embeddings` the embedding too.
     """
     stored = network.state_dict(keep_vars=True).items()
     buffers = {name: tensor for name, tensor in stored if not isinstance(tensor, nn.Parameter)}
