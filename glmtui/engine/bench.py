@@ -31,7 +31,7 @@ class Report:
     prefill: dict[int, list[float]]
     """Tokens per second of every run, by the length of the prompt."""
     token_seconds: list[float]
-    """What every token took, behind the shortest prompt."""
+    """What every token took, after the shortest prompt."""
     bytes_per_token: int
     """Weights that a token reads."""
     bandwidths: list[float]

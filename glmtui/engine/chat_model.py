@@ -93,7 +93,7 @@ class ChatModel:
     ) -> Iterator[int]:
         """Yield up to `max_new_tokens` token ids that follow the prompt `ids`, through the key/value cache.
 
-        Greedy unless `temperature` is above 0. This is the bare decoding: it goes on behind an end token
+        Greedy unless `temperature` is above 0. This is the bare decoding: it goes on after an end token
         unless `stop_ids` (such as ``model.network.config.stop_ids``) say otherwise.
         """
         prompt = [int(token) for token in ids]

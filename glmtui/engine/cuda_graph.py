@@ -15,7 +15,7 @@ from glmtui.models.base import KVCache, LanguageModel, StaticCache
 
 Run = Callable[[], Tensor]
 Recorder = Callable[[Run], Run]
-"""Turns a computation on fixed tensors into one that does the same again, with their values of then."""
+"""Turns a computation on fixed tensors into one that does the same again, with the values they have then."""
 
 AFTER = 8
 """Tokens before recording, which takes as long as some: short answers do without."""
@@ -43,7 +43,7 @@ class Decoder:
 
     @torch.inference_mode()
     def __call__(self, token: int) -> Tensor:
-        """Return float32 logits ``[1, vocab]`` behind `token`; they hold until the next call."""
+        """Return float32 logits ``[1, vocab]`` after `token`; they are valid until the next call."""
         self._count += 1
         if self._replay is not None and self._static is not None and self._static.has_room():
             self._token.fill_(token)

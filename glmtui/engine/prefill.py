@@ -167,7 +167,7 @@ class Reading(State):
         chunks: those of this one.
         progress: stepped twice for every chunk in every layer, or once where there is only one.
         last_layer: its number.
-        needed: how many hidden states of the last tokens are wanted, which is all that the last layer then
+        needed: how many hidden states of the last tokens are asked for, which is all that the last layer then
             computes; None: of all tokens.
     """
 

@@ -167,7 +167,7 @@ class _ForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         """Return the logits of a batch.
 
         Args:
-            input_ids: ``[batch, n]``, behind what the cache holds.
+            input_ids: ``[batch, n]``, after what the cache has.
             attention_mask: ``[batch, tokens]``, 0 where a sequence is padded; positions do not count that.
             use_cache: return the cache, to go on from.
             logits_to_keep: 1 computes those of the last token only.

@@ -114,7 +114,7 @@ class Block(Protocol):
         """See `glmtui.models.layers.CoreAttention`."""
 
     def finish(self, residual: Tensor, attended: Tensor) -> Tensor:
-        """Make the stream behind the layer of what was `attended` ``[batch, heads, n, head_dim]``."""
+        """Make the next layer's stream of what was `attended` ``[batch, heads, n, head_dim]``."""
 
 
 class State:
@@ -205,7 +205,7 @@ class KVCache(State):
         return index[None]
 
     def mask(self, start: int, rows: int, device: torch.device) -> Tensor | None:
-        """Return what `rows` tokens see, `start` tokens behind the end, bool ``[rows, columns]``.
+        """Return what `rows` tokens see, `start` tokens after the last one, bool ``[rows, columns]``.
 
         The columns are those of the prefix, the cache and the tokens; None: all see everything.
         """
@@ -219,7 +219,7 @@ class KVCache(State):
     # --- keys and values ---
 
     def append(self, layer: int, keys: Tensor, values: Tensor, offset: int = 0) -> tuple[Tensor, Tensor]:
-        """Write `keys` and `values` ``[1, groups, n, head_dim]`` of one layer behind what it holds.
+        """Write `keys` and `values` ``[1, groups, n, head_dim]`` of one layer after those it has.
 
         `offset` is how many tokens of the same forward pass the layer has already been given. Returns views
         of all keys and all values, prefix first.
@@ -296,7 +296,7 @@ class StaticCache(State):
     """A cache for one token at a time in fixed shapes, with the token's index in a tensor.
 
     It writes into the buffers of `cache`, which must hold a prompt, and always shows them to their full
-    capacity; what lies behind the token is masked. `cache` does not count the token: its owner `advance`s it.
+    capacity; what lies after the token is masked. `cache` does not count the token: its owner `advance`s it.
     """
 
     def __init__(self, cache: KVCache) -> None:

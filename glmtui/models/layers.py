@@ -90,7 +90,7 @@ class Block(nn.Module, ABC):
 
     @abstractmethod
     def finish(self, residual: Tensor, attended: Tensor) -> Tensor:
-        """Make the stream behind the layer of what was `attended` ``[batch, heads, n, head_dim]``."""
+        """Make the next layer's stream of what was `attended` ``[batch, heads, n, head_dim]``."""
 
     def forward(self, x: Tensor, rotary: Rotary, mask: Tensor | None, state: State, layer: int) -> Tensor:
         """Run `x` ``[batch, n, hidden]`` through the layer, which is number `layer`."""

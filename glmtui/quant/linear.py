@@ -82,7 +82,7 @@ class QuantizedWeight(nn.Module):
         """Return the rows `ids` ``[n]`` as ``[n, columns]``."""
         packed = self.packed
         blocks = {name: tensor.index_select(0, ids // BLOCK) for name, tensor in packed.tensors().items()}
-        # Sixteen rows are unpacked for each one wanted: nothing beside the layers that follow.
+        # Sixteen rows are unpacked for each one asked for: nothing next to the layers that follow.
         rows = Packed(packed.bits, len(ids) * BLOCK, packed.columns, **blocks).dequantize(dtype=dtype)
         return rows.view(len(ids), BLOCK, -1)[torch.arange(len(ids), device=ids.device), ids % BLOCK]
 

@@ -115,10 +115,10 @@ def _int8(packed: Packed) -> tuple[Tensor, Tensor]:
     blocks, groups = packed.values.shape[:2]
     values = torch.empty(blocks * BLOCK, groups * GROUP, dtype=torch.int8)
     scales = torch.empty(blocks * BLOCK)
-    whole = replace(packed, rows=blocks * BLOCK, columns=groups * GROUP)
-    step = max(_PIECE // whole.columns // BLOCK, 1)
+    padded = replace(packed, rows=blocks * BLOCK, columns=groups * GROUP)
+    step = max(_PIECE // padded.columns // BLOCK, 1)
     for first in range(0, blocks, step):
-        weight = whole.dequantize(first, first + step)
+        weight = padded.dequantize(first, first + step)
         scale = weight.abs().amax(1) / 127
         rows = slice(first * BLOCK, first * BLOCK + len(weight))
         values[rows] = (weight / torch.where(scale > 0, scale, 1)[:, None]).round().to(torch.int8)

@@ -4,6 +4,7 @@ from golden_data import golden_json
 
 from glmtui.engine.prefill import read
 from glmtui.errors import UserError
+from glmtui.models.base import PrefixState
 from glmtui.models.chatglm2 import ChatGLM2, ChatGLM2Config, rotary
 
 SMALL = golden_json("chatglm2-fp16-sharded/config.json") | {"seq_length": 16}
@@ -43,7 +44,24 @@ def test_a_cut_cache_goes_on_as_if_nothing_had_come_after(network: ChatGLM2):
         cache.truncate(9)
 
 
-def test_rotation_turns_pairs_of_the_first_half():
+@pytest.mark.parametrize("pre_seq_len", [None, 3])
+def test_a_padded_batch_in_training_gives_the_logits_of_each_alone(pre_seq_len: int | None):
+    torch.manual_seed(1)
+    network = ChatGLM2(ChatGLM2Config.from_dict(SMALL | {"pre_seq_len": pre_seq_len})).eval()
+    sequences = [torch.arange(7), torch.tensor([9, 3])]
+    alone = [read(network, each) for each in sequences]
+    ids, index, before = torch.zeros(2, 7, dtype=torch.long), torch.arange(7).expand(2, -1), pre_seq_len or 0
+    ids[0], ids[1, :2] = sequences
+    mask = torch.ones(7, before + 7).tril(before).bool().expand(2, 1, -1, -1)
+    batch = network.logits(network.hidden(network.embed(ids), index, mask, PrefixState(network.prefix())))
+    for logits, expected in zip(batch, alone, strict=True):
+        torch.testing.assert_close(logits[: len(expected)].detach(), expected)
+    torch.autograd.backward(batch.sum())
+    trained = network.transformer.prefix_encoder
+    assert trained is None or trained.embedding.weight.grad.abs().sum() > 0
+
+
+def test_pairs_are_rotated_of_the_first_half():
     rotation = rotary(torch.tensor([[3]]), head_dim=8, base=10000.0, dtype=torch.float32)
     angles = torch.tensor([3.0, 3.0, 0.03, 0.03])  # two frequencies, 1 and 1/100, each for one pair
     torch.testing.assert_close(rotation.cos[0, 0, 0], torch.cat([angles.cos(), torch.ones(4)]))

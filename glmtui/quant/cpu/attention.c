@@ -13,7 +13,7 @@
 enum {
     QUERIES = 2 * LANES, /* at once */
     TALL = 6,            /* rows of a tile */
-    SHARE = 8 * QUERIES, /* queries that a thread takes at a time: widening the keys costs little beside them */
+    SHARE = 8 * QUERIES, /* queries that a thread takes at a time: widening the keys costs little next to them */
 };
 
 static const float HIDDEN = -1e30f;
@@ -24,7 +24,7 @@ typedef struct {
     float *queries;       /* [size][QUERIES] */
     float *scores;        /* [length][QUERIES] */
     float *outputs;       /* [size][QUERIES] */
-} Desk;
+} Workspace;
 
 /* out[count][QUERIES] = the sum over k < depth of table[i * across + k * along] * b[k][QUERIES]. */
 INLINE void tile(const int count, const float *table, int64_t across, int64_t along, const float *b, int64_t depth,
@@ -83,22 +83,22 @@ static int64_t last_seen(const uint8_t *mask, int64_t count, int64_t length) {
     return seen;
 }
 
-/* Up to QUERIES queries of a head, whose keys and values lie on the desk already. */
+/* Up to QUERIES queries of a head, whose keys and values lie in the workspace already. */
 static void attend_some(const float *q, int64_t q_stride, int64_t count, int64_t length, int64_t size,
-                        const uint8_t *mask, const Desk *desk, float *out, int64_t out_stride) {
+                        const uint8_t *mask, const Workspace *space, float *out, int64_t out_stride) {
     float sums[QUERIES], scale = 1.0f / sqrtf((float)size);
     int64_t seen = mask ? last_seen(mask, count, length) : length;
     for (int64_t c = 0; c < size; c++)
         for (int64_t i = 0; i < QUERIES; i++)
-            desk->queries[c * QUERIES + i] = i < count ? q[i * q_stride + c] * scale : 0;
-    multiply(desk->keys, seen, size, 1, desk->queries, size, desk->scores);
+            space->queries[c * QUERIES + i] = i < count ? q[i * q_stride + c] * scale : 0;
+    multiply(space->keys, seen, size, 1, space->queries, size, space->scores);
     for (int64_t i = 0; mask && i < count; i++)
         for (int64_t t = 0; t < seen; t++)
-            if (!mask[i * length + t]) desk->scores[t * QUERIES + i] = HIDDEN;
-    soften(desk->scores, seen, sums);
-    multiply(desk->values, size, 1, size, desk->scores, seen, desk->outputs);
+            if (!mask[i * length + t]) space->scores[t * QUERIES + i] = HIDDEN;
+    soften(space->scores, seen, sums);
+    multiply(space->values, size, 1, size, space->scores, seen, space->outputs);
     for (int64_t i = 0; i < count; i++)
-        for (int64_t c = 0; c < size; c++) out[i * out_stride + c] = desk->outputs[c * QUERIES + i] / sums[i];
+        for (int64_t c = 0; c < size; c++) out[i * out_stride + c] = space->outputs[c * QUERIES + i] / sums[i];
 }
 
 static void widen(const uint16_t *halfs, int64_t count, float *out) {
@@ -117,12 +117,12 @@ EXPORT int glmtui_attend_prompt(const float *q, const uint16_t *keys, const uint
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         float *room = malloc((size_t)(2 * length * size + 2 * size * QUERIES + length * QUERIES) * sizeof(float));
-        Desk desk = {.keys = room};
+        Workspace space = {.keys = room};
         if (room) {
-            desk.values = desk.keys + length * size;
-            desk.queries = desk.values + length * size;
-            desk.outputs = desk.queries + size * QUERIES;
-            desk.scores = desk.outputs + size * QUERIES;
+            space.values = space.keys + length * size;
+            space.queries = space.values + length * size;
+            space.outputs = space.queries + size * QUERIES;
+            space.scores = space.outputs + size * QUERIES;
         } else {
 #pragma omp atomic
             failed |= 1;
@@ -132,12 +132,12 @@ EXPORT int glmtui_attend_prompt(const float *q, const uint16_t *keys, const uint
             if (!room) continue;
             int64_t h = i / shares, first = i % shares * SHARE, at = h / (heads / groups) * stride;
             int64_t end = first + SHARE < tokens ? first + SHARE : tokens;
-            widen(keys + at, length * size, desk.keys);
-            widen(values + at, length * size, desk.values);
+            widen(keys + at, length * size, space.keys);
+            widen(values + at, length * size, space.values);
             for (int64_t t = first; t < end; t += QUERIES)
                 attend_some(q + t * token_stride + h * head_stride, token_stride,
                             end - t < QUERIES ? end - t : QUERIES, length, size, mask ? mask + t * length : NULL,
-                            &desk, out + (t * heads + h) * size, heads * size);
+                            &space, out + (t * heads + h) * size, heads * size);
         }
         free(room);
     }
