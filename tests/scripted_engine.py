@@ -147,6 +147,11 @@ class ScriptedEngine:
         """Whether an answer is held."""
         return isinstance(self._current, Generate)
 
+    @property
+    def loading(self) -> bool:
+        """Whether a load is held."""
+        return isinstance(self._current, Load)
+
     def tell(self, event: Event) -> None:
         """Tell of the download."""
         assert self._downloading

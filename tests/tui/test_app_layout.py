@@ -111,7 +111,7 @@ async def test_escape_leaves_a_pane_before_it_stops_a_load() -> None:
         app.chat.history.list.focus()
         await pilot.press("escape")
         assert app.chat.composer.prompt.has_focus
-        assert app.session.link.loading
+        assert app.session.loading
         await pilot.press("escape")
         await wait_until(pilot, lambda: app.session.state.activity == "none")
         await wait_until(pilot, lambda: "was stopped" in visible_text(app.chat.transcript))
@@ -226,9 +226,9 @@ async def test_the_hints_say_what_the_keys_do() -> None:
         app.session.preferences.bind("composer.enter", "f9")
         await wait_until(pilot, lambda: "F9 sends, Ctrl+J new line" in "\n".join(screen_lines(app)))
         app.session.preferences.bind("composer.enter", None)
-        await app.change_setting("ui.send_key", "ctrl+enter")
+        app.session.preferences.set("ui.send_key", "ctrl+enter")
         await wait_until(pilot, lambda: "Ctrl+J send" in visible_text(app.chat.hints))
-        await app.change_setting("ui.send_key", "enter")
+        app.session.preferences.set("ui.send_key", "enter")
         await send(pilot, "one")
         await wait_until(pilot, lambda: "Esc stop" in visible_text(app.chat.hints))
         await send(pilot, "two")

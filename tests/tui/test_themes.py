@@ -107,7 +107,7 @@ async def test_a_theme_is_reloaded_when_it_is_saved() -> None:
     mine = folder / "mine.toml"
     mine.write_text('primary = "#ff0000"\n', encoding="utf-8")
     async with running() as (pilot, app, _engine):
-        await app.change_setting("ui.theme", "mine")
+        app.session.preferences.set("ui.theme", "mine")
         mine.write_text('primary = "#00ff00"\n', encoding="utf-8")
         os.utime(mine, ns=(1, 1))
         await wait_until(pilot, lambda: app.current_theme.primary == "#00ff00")

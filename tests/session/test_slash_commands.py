@@ -1,0 +1,276 @@
+"""What each slash command does, without a screen."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from session.conftest import Chat, ready
+
+from glmtui.chat.conversation import Conversation
+from glmtui.errors import UserError
+from glmtui.session.events import ConversationShown
+from glmtui.session.slash.handlers import write_new_file
+from glmtui.settings.settings import Settings
+
+Make = Callable[..., Chat]
+
+
+async def asked(make: Make, *answers: str, question: str = "Go") -> Chat:
+    """A session with one answered question."""
+    chat = await ready(make(*answers))
+    await chat.enter(question)
+    await chat.idle()
+    return chat
+
+
+def loaded(chat: Chat) -> tuple[object, ...]:
+    spec = chat.engine.loads[-1].spec
+    return spec.source, spec.quant, spec.device, spec.threads, spec.ptuning
+
+
+async def test_an_unknown_command_goes_back_and_is_explained(chat: Chat) -> None:
+    await chat.enter(" /qant 4 ")
+    assert "Did you mean /quant?" in chat.notices("error")[-1]
+    assert chat.fake_ui.text == "/qant 4"
+    assert chat.engine.generated == []
+    assert chat.workspace.prompts.entries() == []
+
+
+@pytest.mark.parametrize(
+    ("line", "view"),
+    [
+        ("/help", ("help", "")), ("/keys", ("keys", "")), ("/history", ("conversations", "")),
+        ("/settings", ("settings", "")), ("/search two words", ("search", "two words")), ("/trash", ("trash", "")),
+        ("/preset", ("presets", "")), ("/theme", ("themes", "")), ("/models", ("models", "")), ("/model", ("models", "")),
+    ],
+)  # fmt: skip
+async def test_some_are_shown_by_the_program_around_it(chat: Chat, line: str, view: tuple[str, str]) -> None:
+    await chat.enter(line)
+    assert chat.fake_ui.shown == [view]
+
+
+async def test_help_for_one_command(chat: Chat) -> None:
+    await chat.enter("/help quant")
+    assert "/quant 4|8|none" in chat.fake_ui.said[-1]
+    await chat.enter("/help qant")
+    assert "Did you mean /quant?" in chat.notices("error")[-1]
+
+
+@pytest.mark.parametrize("line", ["/new", "/clear", "clear"])
+async def test_new_and_clear_begin_anew_and_keep_the_old_one(make: Make, line: str) -> None:
+    chat = await asked(make)
+    old = chat.conversation
+    await chat.enter(line)
+    assert chat.conversation is not old
+    assert chat.of(ConversationShown)[-1].messages == ()
+    assert [summary.id for summary in chat.library.list()] == [old.id]
+
+
+async def test_the_model_is_loaded_again_and_the_conversation_stays(make: Make, tmp_path: Path) -> None:
+    chat = await asked(make)
+    for line in ("/quant int4", "/device cpu", "/threads 2", f"/model {tmp_path}", "/ptuning /p"):
+        await chat.enter(line)
+        await chat.idle()
+    assert loaded(chat) == (str(tmp_path), "4", "cpu", 2, "/p")
+    assert len(chat.engine.loads) == 6
+    assert chat.conversation.branch()[0].text == "Go"
+    saved = Settings.load()
+    assert (saved["model.quant"], saved["model.source"]) == ("4", str(tmp_path))
+    for line in ("/ptuning none", "/model nano", "/threads default", "/quant none"):
+        await chat.enter(line)
+        await chat.idle()
+    assert loaded(chat) == (None, "none", "cpu", None, None)
+
+
+async def test_a_wrong_argument_says_what_is_allowed(chat: Chat) -> None:
+    await chat.enter("/quant 5")
+    assert "none, 8, 4" in chat.notices("error")[-1]
+    await chat.enter("/quant")
+    assert "/quant 4|8|none" in chat.notices("error")[-1]
+    await chat.enter("/theme nope")
+    assert "'nope'" in chat.notices("error")[-1]
+    assert len(chat.engine.loads) == 1
+
+
+async def test_save_and_load(make: Make, tmp_path: Path) -> None:
+    chat = await asked(make, question="Keep me")
+    await chat.enter(f"/save {tmp_path / 'copy'}")
+    copy = tmp_path / "copy.jsonl"
+    assert "Keep me" in copy.read_text("utf-8")
+    await chat.enter("/new")
+    await chat.enter(f"/load {copy}")
+    assert chat.conversation.path == copy
+    assert chat.of(ConversationShown)[-1].opened
+    await chat.enter(f"/load {tmp_path / 'missing.jsonl'}")
+    assert "missing.jsonl" in chat.notices("error")[-1]
+
+
+async def test_load_takes_a_number_of_the_list_shown_last(make: Make) -> None:
+    chat = await asked(make)
+    path = chat.conversation.path
+    assert path is not None
+    chat.numbered = [path]
+    await chat.enter("/new")
+    await chat.enter("/load 2")
+    assert "There is no number 2" in chat.notices("error")[-1]
+    await chat.enter("/load 1")
+    assert chat.conversation.path == path
+
+
+async def test_rename_asks_when_no_title_is_given(make: Make) -> None:
+    chat = await asked(make)
+    await chat.enter("/rename 我的标题")
+    assert chat.saved().title == "我的标题"
+    chat.fake_ui.answers = ["Another"]
+    await chat.enter("/rename")
+    assert chat.saved().title == "Another"
+    await chat.enter("/rename")  # and nothing is said
+    assert chat.saved().title == "Another"
+
+
+async def test_pin(make: Make) -> None:
+    chat = await asked(make)
+    for pinned in (True, False):
+        await chat.enter("/pin")
+        assert chat.saved().pinned is pinned
+        assert chat.library.list()[0].pinned is pinned
+
+
+async def test_set_system_and_preset(chat: Chat) -> None:
+    await chat.enter("/set generation.temperature 0.3")
+    await chat.enter("/preset save calm")
+    await chat.enter("/set generation.temperature 1.2")
+    await chat.enter("/preset calm")
+    assert chat.settings["generation.temperature"] == 0.3
+    await chat.enter("/system Be brief.")
+    assert chat.preferences.own()["generation.system_prompt"] == "Be brief."
+    assert "no system prompt" in chat.fake_ui.said[-1], "of nano"
+    await chat.enter("Go")
+    await chat.idle()
+    assert chat.engine.generated[0].sampling.temperature == 0.3
+    assert chat.engine.generated[0].messages[0].role == "user", "nano has no system prompt"
+    await chat.enter("/system default")
+    assert chat.preferences.own() == {}
+    await chat.enter("/preset delete calm")
+    assert "calm" not in Settings.load().presets
+
+
+async def test_copy_takes_the_answer_or_its_code(make: Make) -> None:
+    chat = await ready(make("Here:\n\n```python\nprint(1)\n```\n", "No code."))
+    await chat.enter("/copy")
+    assert "no answer to copy" in chat.notices("error")[-1]
+    await chat.enter("Go")
+    await chat.idle()
+    await chat.enter("/copy code")
+    await chat.enter("/copy")
+    assert chat.fake_ui.copied == ["print(1)", "Here:\n\n```python\nprint(1)\n```\n"]
+    await chat.enter("again")
+    await chat.idle()
+    await chat.enter("/copy code")
+    assert "no block of code" in chat.notices("error")[-1]
+
+
+async def test_stats(make: Make) -> None:
+    chat = await ready(make())
+    await chat.enter("/stats")
+    assert "7.0 M" in chat.fake_ui.said[-1]
+    await chat.enter("one")
+    await chat.idle()
+    await chat.enter("/regenerate")
+    await chat.idle()
+    await chat.enter("/stats")
+    assert "2, with other versions 3" in chat.fake_ui.said[-1]
+    assert "of 2,048 tokens" in chat.fake_ui.said[-1]
+
+
+async def test_export_and_import(make: Make, tmp_path: Path) -> None:
+    chat = await asked(make, question="Keep me")
+    for kind in ("md", "json", "html", "txt"):
+        path = tmp_path / f"out.{kind}"
+        await chat.enter(f"/export {kind} {path}")
+        assert "Keep me" in path.read_text("utf-8")
+        await chat.enter(f"/export {kind} {path}")
+        assert "is there already" in chat.notices("error")[-1]
+    old = tmp_path / "old.json"
+    old.write_text(json.dumps([["旧问题", "旧回答"]], ensure_ascii=False), "utf-8")
+    await chat.enter(f"/import {old}")
+    assert chat.texts() == [("user", "旧问题"), ("assistant", "旧回答")]
+    await chat.enter("/new")
+    await chat.enter("/export md")
+    assert "nothing to export" in chat.notices("error")[-1]
+
+
+async def test_undo_and_delete_with_nothing_there(chat: Chat) -> None:
+    await chat.enter("/undo")
+    assert chat.fake_ui.said == ["Nothing was deleted."]
+    for line in ("/delete", "/edit", "/queue"):
+        await chat.enter(line)
+    assert len(chat.notices("error")) == 3
+    for line in ("/regenerate", "/continue"):
+        await chat.enter(line)
+    assert chat.notices()[-2:] == ["There is nothing to answer yet.", "There is no answer to go on with."]
+
+
+async def test_the_trash_gives_back_by_number(make: Make) -> None:
+    chat = await asked(make)
+    old = chat.conversation.id
+    await chat.enter("/delete")
+    assert "/undo" in chat.fake_ui.said[-1]
+    assert chat.conversation.id != old
+    await chat.enter("/trash 2")
+    assert "There is no number 2" in chat.notices("error")[-1]
+    await chat.enter("/trash 1")
+    assert chat.conversation.id == old
+
+
+async def test_quit(chat: Chat) -> None:
+    await chat.enter("/quit")
+    assert chat.fake_ui.left
+
+
+async def test_what_a_line_could_become(chat: Chat) -> None:
+    offers = [text for text, _description, _label in chat.commands.offers(chat, "/qu")]
+    assert offers[:3] == ["/queue ", "/quant ", "/quit"]
+    assert [text for text, *_rest in chat.commands.offers(chat, "/theme mid")] == ["/theme midnight"]
+    assert list(chat.commands.offers(chat, "hello")) == []
+
+
+async def test_the_conversation_of_the_command_line_is_made(make: Make, tmp_path: Path) -> None:
+    chat, path = make(), tmp_path / "talk.jsonl"
+    await chat.open_first(path)
+    await ready(chat)
+    assert not path.exists()
+    await chat.enter("Go")
+    await chat.idle()
+    assert Conversation.open(path).branch()[0].text == "Go"
+
+
+class Full(io.TextIOWrapper):
+    """A file on a full disk."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+async def test_a_file_that_is_there_is_not_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "笔记.md"
+    await write_new_file(path, "你好\n")
+    with pytest.raises(UserError, match="is there already"):
+        await write_new_file(path, "else")
+    assert path.read_text("utf-8") == "你好\n"
+
+
+async def test_nothing_is_left_where_there_is_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "open", lambda path, *_args, **_options: Full(io.FileIO(path, "x")))
+    with pytest.raises(UserError, match="No space left"):
+        await write_new_file(tmp_path / "a.md", "text")
+    monkeypatch.undo()
+    assert not (tmp_path / "a.md").exists()
+    await write_new_file(tmp_path / "a.md", "text")
