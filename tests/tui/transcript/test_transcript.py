@@ -647,7 +647,8 @@ async def test_what_is_drawn_is_what_is_there_after_any_changes() -> None:
                 case 0:
                     await pilot.press(chooser.choice(["k", "j", "pageup", "pagedown", "g", "G"]))
                 case 1:
-                    transcript.replace(replace(dialogue(30)[chooser.randrange(30)], text="x\n" * number))
+                    changed = dialogue(30)[chooser.randrange(30)]
+                    transcript.replace(replace(changed, parts=(Text("x\n" * number),)))
                 case 2:
                     transcript.notice(f"notice {number}")
                 case 3:
