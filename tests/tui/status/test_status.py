@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from glmtui.session.model_link import ChatStatus, ModelLink
+from glmtui.session.model_link import ChatStatus
 from scripted_engine import NANO, ScriptedEngine
 from tui.app_support import running, visible_text, wait_until
 
@@ -64,16 +64,6 @@ async def test_before_the_first_bytes_of_a_load_a_bar_says_that_something_goes_o
         await wait_until(pilot, lambda: line.render().spans != drawn)
         engine.events.put(LoadProgress(engine.requests[0].request_id, "read", 1, 4))
         await wait_until(pilot, lambda: f"Loading nano  {'━' * 16}  25%" in visible_text(line))
-
-
-def test_each_stage_of_a_load_is_timed_on_its_own() -> None:
-    link = ModelLink(ScriptedEngine)
-    link.status = ChatStatus("loading", since=0.0)
-    for stage, done, begun in (("read", 1, 1), ("read", 2, 1), ("quantize", 3, 3), ("quantize", 5, 3)):
-        before = link.status.since
-        link.progress(LoadProgress(1, stage, done, 9))
-        assert link.status.begun == begun, "what came before the first bytes of a stage says nothing"
-        assert (link.status.since > before) == (done == begun)
 
 
 def test_a_bar_is_never_longer_than_it_is() -> None:
