@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from glmtui.session.answer import Answer
-from glmtui.session.controller import ChatController
 from textual import events
 from tui.app_support import (
     ScriptedEngine,
@@ -24,6 +22,9 @@ from tui.app_support import (
 )
 
 from glmtui.chat.conversation import Conversation
+from glmtui.protocol.messages import Text
+from glmtui.session.answer_task import AnswerTask
+from glmtui.session.chat_session import ChatSession
 from glmtui.session.options import AppOptions
 from glmtui.tui.app import GlmTui
 
@@ -176,11 +177,11 @@ async def test_coming_back_to_a_running_answer_shows_it_grow() -> None:
 
 
 async def test_what_came_already_is_shown_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Answer, "CHECKPOINT_SECONDS", 0.0)  # all that came is in the file at once
+    monkeypatch.setattr(AnswerTask, "CHECKPOINT_SECONDS", 0.0)  # all that came is in the file at once
     async with running(ScriptedEngine("One two. Three four.", hold=True)) as (pilot, app, _engine):
         await send(pilot, "Go")
         await wait_until(pilot, lambda: "One two." in visible_text(app.chat.transcript))
-        await app.session.attach()
+        await app.session.rebuild(app.chat.rebuild)
         await wait_until(pilot, lambda: "One two." in visible_text(app.chat.transcript))
         assert visible_text(app.chat.transcript).count("One two.") == 1
         await pilot.press("escape")
@@ -189,7 +190,8 @@ async def test_what_came_already_is_shown_once(monkeypatch: pytest.MonkeyPatch) 
         await wait_until(pilot, lambda: visible_text(app.chat.transcript).count("One two.") == 2)
         await settled(pilot)
         assert app.session.answer is not None
-        assert app.session.answer.text == "One two. TOne two. T", "what there was, and half of what comes"
+        both = "One two. TOne two. T"
+        assert app.session.answer.parts == (Text(both),), "what there was, and half of what comes"
         assert visible_text(app.chat.transcript).count("One two.") == 2
 
 
@@ -232,7 +234,7 @@ async def test_what_another_program_writes_leaves_what_is_read_where_it_is() -> 
         transcript, conversation = app.chat.transcript, app.session.conversation
         for number in range(30):
             conversation.append("user", f"question {number}\n\nof three lines")
-        await app.session.attach()
+        await app.session.select(conversation.branch()[-1].id)
         await settled(pilot)
 
         def read() -> list[str]:
@@ -272,10 +274,10 @@ async def test_what_another_program_writes_leaves_what_is_read_where_it_is() -> 
 async def test_the_tokens_of_a_draft_are_told_from_the_start_and_after_every_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    told: list[str | None] = []
-    measure = ChatController.measure
+    told: list[str] = []
+    draft_changed = ChatSession.draft_changed
     monkeypatch.setattr(
-        ChatController, "measure", lambda self, draft=None: (told.append(draft), measure(self, draft))
+        ChatSession, "draft_changed", lambda self, text: (told.append(text), draft_changed(self, text))
     )
 
     def shown(app: GlmTui) -> str:
@@ -304,12 +306,12 @@ async def test_the_language_may_change_while_an_answer_begins() -> None:
         await send(pilot, "question")
         engine.finish()
         await wait_until(pilot, lambda: app.session.answer is None)
-        change = asyncio.create_task(app.change_setting("ui.language", "zh_CN"))
         former = app.chat.transcript
+        app.session.preferences.set("ui.language", "zh_CN")
         while app.chat.transcript is former:  # the new one is not there yet
             await asyncio.sleep(0)
         app.session.notice("by the way")
-        await asyncio.gather(change, app.session.regenerate())
+        await app.session.regenerate()
         await wait_until(pilot, lambda: len(engine.generated) == 2)
         engine.finish()
         await wait_until(pilot, lambda: "two" in visible_text(app.chat.transcript))
