@@ -84,7 +84,7 @@ async def test_a_message_written_while_the_model_loads_is_answered_then() -> Non
     async with running(ScriptedEngine("Here.", hold_load=True)) as (pilot, app, engine):
         assert "Loading" in visible_text(app.chat.status_line)
         await send(pilot, "early")
-        assert spoken(app) == (("user", "early"),)
+        assert spoken(app) == [("user", "early")]
         engine.finish_load()
         await wait_until(pilot, lambda: "Here." in visible_text(app.chat.transcript))
 
