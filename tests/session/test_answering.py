@@ -1,4 +1,4 @@
-"""What goes wrong with an answer or a model, and what comes from outside: told by events, and nothing is lost."""
+"""What goes wrong with an answer or a model, and what comes from outside, is told; nothing is lost."""
 
 from __future__ import annotations
 

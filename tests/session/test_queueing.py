@@ -1,4 +1,4 @@
-"""The messages that wait for the answer before them: changed, moved, cancelled, on hold, there after a restart."""
+"""Messages that wait for the answer before them: changed, moved, cancelled, held, there after a restart."""
 
 from __future__ import annotations
 

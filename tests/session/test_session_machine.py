@@ -37,6 +37,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.chat = Chat(ScriptedEngine("An answer in two halves.", hold=True, hold_load=hold_load))
         self.engine = self.chat.engine
         self.chat.load()
+        self.do(self.chat.poll())
 
     def teardown(self) -> None:
         self.chat.close()
@@ -52,13 +53,14 @@ class SessionMachine(RuleBasedStateMachine):
 
     # --- what a person does ---
 
-    @rule(poll=st.booleans())
-    def enter(self, poll: bool) -> None:
+    @rule(count=st.integers(1, 3), poll=st.booleans())
+    def enter(self, count: int, poll: bool) -> None:
         """Send what is written, with one word more, so that every message is another."""
-        words = f"message-{len(self.written)}."
-        self.written.append(words)
-        text = " ".join(filter(None, (self.chat.fake_ui.text, words)))
-        self.do(self.chat.enter(text))
+        for _time in range(count):
+            words = f"message-{len(self.written)}."
+            self.written.append(words)
+            text = " ".join(filter(None, (self.chat.fake_ui.text, words)))
+            self.do(self.chat.enter(text))
         if poll:
             self.do(self.chat.poll())
 

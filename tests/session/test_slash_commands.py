@@ -45,8 +45,9 @@ async def test_an_unknown_command_goes_back_and_is_explained(chat: Chat) -> None
     ("line", "view"),
     [
         ("/help", ("help", "")), ("/keys", ("keys", "")), ("/history", ("conversations", "")),
-        ("/settings", ("settings", "")), ("/search two words", ("search", "two words")), ("/trash", ("trash", "")),
-        ("/preset", ("presets", "")), ("/theme", ("themes", "")), ("/models", ("models", "")), ("/model", ("models", "")),
+        ("/settings", ("settings", "")), ("/search two words", ("search", "two words")),
+        ("/trash", ("trash", "")), ("/preset", ("presets", "")), ("/theme", ("themes", "")),
+        ("/models", ("models", "")), ("/model", ("models", "")),
     ],
 )  # fmt: skip
 async def test_some_are_shown_by_the_program_around_it(chat: Chat, line: str, view: tuple[str, str]) -> None:

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from glmtui.session.answer import Answer
-from glmtui.session.controller import ChatController
 from textual import events
 from tui.app_support import (
     ScriptedEngine,
@@ -23,7 +21,10 @@ from tui.app_support import (
     wait_until,
 )
 
-from glmtui.chat.conversation import Conversation, Message
+from glmtui.chat.conversation import Conversation
+from glmtui.protocol.messages import Text
+from glmtui.session.answer_task import AnswerTask
+from glmtui.session.chat_session import ChatSession
 from glmtui.session.options import AppOptions
 from glmtui.tui.app import GlmTui
 
@@ -50,21 +51,6 @@ async def test_a_message_is_answered_and_saved() -> None:
         assert [message.text for message in engine.generated[0].messages] == ["你好"]
 
 
-async def test_the_message_is_on_disk_before_anything_is_generated() -> None:
-    found = []
-
-    class Engine(ScriptedEngine):
-        def submit(self, request: object) -> None:
-            if type(request).__name__ == "Generate":
-                found.extend(spoken(app))
-            super().submit(request)  # type: ignore[arg-type]
-
-    async with running(Engine()) as (pilot, app, _engine):
-        await send(pilot, "Keep this")
-        await wait_until(pilot, lambda: bool(found))
-        assert found == [("user", "Keep this")]
-
-
 async def test_escape_stops_and_keeps_what_came() -> None:
     async with running(ScriptedEngine("half and half", hold=True)) as (pilot, app, _engine):
         await send(pilot, "Go")
@@ -75,20 +61,6 @@ async def test_escape_stops_and_keeps_what_came() -> None:
         answer = saved(app).branch()[-1]
         assert (answer.text, answer.state) == ("half a", "stopped")
         assert "half a" in visible_text(app.chat.transcript)
-
-
-async def test_partial_answers_are_saved_while_they_come(monkeypatch: object) -> None:
-    from glmtui.session.answer import Answer
-
-    Answer.CHECKPOINT_SECONDS, before = 0.0, Answer.CHECKPOINT_SECONDS
-    try:
-        async with running(ScriptedEngine("first second", hold=True)) as (pilot, app, _engine):
-            await send(pilot, "Go")
-            await wait_until(pilot, lambda: app.session.state.activity == "answering")
-            answer = saved(app).branch()[-1]
-            assert (answer.text, answer.state) == ("first ", "partial")
-    finally:
-        Answer.CHECKPOINT_SECONDS = before
 
 
 async def test_what_is_sent_while_it_answers_waits_and_can_be_taken_back() -> None:
@@ -108,25 +80,11 @@ async def test_what_is_sent_while_it_answers_waits_and_can_be_taken_back() -> No
         assert [text for _role, text in spoken(app)] == ["first", "One.", "second", "Two."]
 
 
-async def test_leaving_while_a_message_is_being_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with running(ScriptedEngine("One.")) as (pilot, app, engine):
-        begin = app.chat.begin_answer
-
-        async def begin_and_leave(message: Message) -> object:
-            app.session.close()
-            return await begin(message)
-
-        monkeypatch.setattr(app.chat, "begin_answer", begin_and_leave)
-        await send(pilot, "first")
-        assert engine.generated == []
-        assert saved(app).branch()[0].text == "first"
-
-
 async def test_a_message_written_while_the_model_loads_is_answered_then() -> None:
     async with running(ScriptedEngine("Here.", hold_load=True)) as (pilot, app, engine):
         assert "Loading" in visible_text(app.chat.status_line)
         await send(pilot, "early")
-        assert spoken(app) == (("user", "early"),)
+        assert spoken(app) == [("user", "early")]
         engine.finish_load()
         await wait_until(pilot, lambda: "Here." in visible_text(app.chat.transcript))
 
@@ -162,14 +120,6 @@ async def test_a_failed_answer_is_explained_and_kept() -> None:
         assert "Try /quant 4" in visible_text(app.chat.transcript)
         assert saved(app).branch()[-1].state == "failed"
         assert app.session.state.activity == "ready"
-
-
-async def test_rounds_that_no_longer_fit_are_told() -> None:
-    engine = ScriptedEngine()
-    engine.dropped_rounds = 3
-    async with running(engine) as (pilot, app, _engine):
-        await send(pilot, "Go")
-        await wait_until(pilot, lambda: "3 oldest rounds" in visible_text(app.chat.transcript))
 
 
 async def test_regenerating_makes_another_version() -> None:
@@ -212,20 +162,6 @@ async def test_continuing_an_answer_keeps_what_was_there() -> None:
         await wait_until(pilot, lambda: "nano · 3 tokens ·" in visible_text(app.chat.transcript))
 
 
-async def test_an_answer_goes_on_in_its_own_conversation() -> None:
-    async with running(ScriptedEngine("Here it is.", hold=True)) as (pilot, app, engine):
-        await send(pilot, "Go")
-        await wait_until(pilot, lambda: app.session.state.activity == "answering")
-        first = app.session.conversation
-        await pilot.press("ctrl+n")
-        await wait_until(pilot, lambda: app.session.conversation is not first)
-        assert "Here" not in visible_text(app.chat.transcript)
-        engine.finish()
-        await wait_until(pilot, lambda: app.session.answer is None)
-        assert first.branch()[-1].text == "Here it is."
-        assert app.session.conversation.messages == {}
-
-
 async def test_coming_back_to_a_running_answer_shows_it_grow() -> None:
     async with running(ScriptedEngine("Here it is.", hold=True)) as (pilot, app, engine):
         await send(pilot, "Go")
@@ -241,11 +177,11 @@ async def test_coming_back_to_a_running_answer_shows_it_grow() -> None:
 
 
 async def test_what_came_already_is_shown_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Answer, "CHECKPOINT_SECONDS", 0.0)  # all that came is in the file at once
+    monkeypatch.setattr(AnswerTask, "CHECKPOINT_SECONDS", 0.0)  # all that came is in the file at once
     async with running(ScriptedEngine("One two. Three four.", hold=True)) as (pilot, app, _engine):
         await send(pilot, "Go")
         await wait_until(pilot, lambda: "One two." in visible_text(app.chat.transcript))
-        await app.session.attach()
+        await app.session.rebuild(app.chat.rebuild)
         await wait_until(pilot, lambda: "One two." in visible_text(app.chat.transcript))
         assert visible_text(app.chat.transcript).count("One two.") == 1
         await pilot.press("escape")
@@ -254,7 +190,8 @@ async def test_what_came_already_is_shown_once(monkeypatch: pytest.MonkeyPatch) 
         await wait_until(pilot, lambda: visible_text(app.chat.transcript).count("One two.") == 2)
         await settled(pilot)
         assert app.session.answer is not None
-        assert app.session.answer.text == "One two. TOne two. T", "what there was, and half of what comes"
+        both = "One two. TOne two. T"
+        assert app.session.answer.parts == (Text(both),), "what there was, and half of what comes"
         assert visible_text(app.chat.transcript).count("One two.") == 2
 
 
@@ -292,43 +229,12 @@ async def test_quitting_keeps_the_answer_and_the_draft(home: Path) -> None:
         assert app.chat.composer.history == ["Go"]
 
 
-async def test_the_conversation_of_the_command_line_is_made(tmp_path: Path) -> None:
-    path = tmp_path / "talk.jsonl"
-    async with running(options=AppOptions(conversation=path)) as (pilot, app, _engine):
-        assert not path.exists()
-        await send(pilot, "Go")
-        await wait_until(pilot, lambda: app.session.answer is None and path.exists())
-    assert "Go" in path.read_text("utf-8")
-
-
-async def test_that_nothing_can_be_saved_is_said_once_until_it_is_another_fault() -> None:
-    async with running(ScriptedEngine(*["Yes."] * 4), size=(120, 90)) as (pilot, app, _engine):
-
-        async def ask(text: str) -> int:
-            await send(pilot, text)
-            await wait_until(pilot, lambda: app.session.answer is None)
-            await settled(pilot)
-            return visible_text(app.chat.transcript).count("could not be saved")
-
-        app.library.folder.parent.mkdir(parents=True)
-        app.library.folder.touch()  # where the folder is to be
-        assert [await ask("first"), await ask("second")] == [1, 1]
-        app.library.folder.unlink()
-        assert await ask("third") == 1
-        assert [message.text for message in saved(app).branch()[::2]] == ["first", "second", "third"]
-        path = app.session.conversation.path
-        assert path is not None
-        path.rename(path.with_suffix(".moved"))
-        path.mkdir()
-        assert await ask("fourth") == 2
-
-
 async def test_what_another_program_writes_leaves_what_is_read_where_it_is() -> None:
     async with running() as (pilot, app, _engine):
         transcript, conversation = app.chat.transcript, app.session.conversation
         for number in range(30):
             conversation.append("user", f"question {number}\n\nof three lines")
-        await app.session.attach()
+        await app.session.select(conversation.branch()[-1].id)
         await settled(pilot)
 
         def read() -> list[str]:
@@ -368,10 +274,10 @@ async def test_what_another_program_writes_leaves_what_is_read_where_it_is() -> 
 async def test_the_tokens_of_a_draft_are_told_from_the_start_and_after_every_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    told: list[str | None] = []
-    measure = ChatController.measure
+    told: list[str] = []
+    draft_changed = ChatSession.draft_changed
     monkeypatch.setattr(
-        ChatController, "measure", lambda self, draft=None: (told.append(draft), measure(self, draft))
+        ChatSession, "draft_changed", lambda self, text: (told.append(text), draft_changed(self, text))
     )
 
     def shown(app: GlmTui) -> str:
@@ -400,12 +306,12 @@ async def test_the_language_may_change_while_an_answer_begins() -> None:
         await send(pilot, "question")
         engine.finish()
         await wait_until(pilot, lambda: app.session.answer is None)
-        change = asyncio.create_task(app.change_setting("ui.language", "zh_CN"))
         former = app.chat.transcript
+        app.session.preferences.set("ui.language", "zh_CN")
         while app.chat.transcript is former:  # the new one is not there yet
             await asyncio.sleep(0)
         app.session.notice("by the way")
-        await asyncio.gather(change, app.session.regenerate())
+        await app.session.regenerate()
         await wait_until(pilot, lambda: len(engine.generated) == 2)
         engine.finish()
         await wait_until(pilot, lambda: "two" in visible_text(app.chat.transcript))

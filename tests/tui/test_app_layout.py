@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 from textual.widget import Widget
-from tui.app_support import ScriptedEngine, running, screen_lines, send, settled, visible_text, wait_until
+from tui.app_support import (
+    ScriptedEngine,
+    running,
+    saved,
+    screen_lines,
+    send,
+    settled,
+    visible_text,
+    wait_until,
+)
 
 from glmtui.session import keys
 from glmtui.tui.screens.help import HelpScreen
@@ -38,7 +47,7 @@ async def test_a_tiny_window_shows_what_is_written() -> None:
         await settled(pilot)
         assert any("hi" in line for line in screen_lines(app))
         await pilot.press("enter")
-        await wait_until(pilot, lambda: app.controller.answer is None)
+        await wait_until(pilot, lambda: saved(app).branch()[-1].state == "done")
         await pilot.press("pageup")
         assert any("Yes." in line for line in screen_lines(app))
         await pilot.resize_terminal(120, 36)

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import pytest
-from glmtui.session.own_settings import own
 from textual.widgets import Input, OptionList
 from tui.app_support import ScriptedEngine, running, saved, send, visible_text, wait_until
 
 from glmtui.tui.screens.prompt import PromptScreen
 from glmtui.tui.screens.themes import ThemeScreen
-
-
-async def test_an_unknown_command_stays_in_the_composer_and_is_explained() -> None:
-    async with running() as (pilot, app, engine):
-        await send(pilot, "/qant 4")
-        assert "Did you mean /quant?" in visible_text(app.chat.transcript)
-        assert app.chat.composer.text == "/qant 4"
-        assert engine.generated == []
 
 
 async def test_help_lists_the_commands() -> None:
@@ -30,27 +19,6 @@ async def test_help_lists_the_commands() -> None:
         await wait_until(pilot, lambda: app.screen is app.chat)
         await send(pilot, "/help quant")
         await wait_until(pilot, lambda: "/quant 4|8|none" in visible_text(app.chat.transcript))
-
-
-@pytest.mark.parametrize("text", ["/new", "/clear", "clear"])
-async def test_new_and_clear_begin_anew_and_keep_the_old_one(text: str) -> None:
-    async with running() as (pilot, app, _engine):
-        await send(pilot, "Go")
-        await wait_until(pilot, lambda: app.session.answer is None)
-        old = app.session.conversation
-        await send(pilot, text)
-        await wait_until(pilot, lambda: app.session.conversation is not old)
-        assert "Go" not in visible_text(app.chat.transcript)
-        await wait_until(pilot, lambda: "Go" in visible_text(app.chat.history))
-
-
-async def test_stop_as_a_word_stops_the_answer() -> None:
-    async with running(ScriptedEngine(hold=True)) as (pilot, app, _engine):
-        await send(pilot, "Go")
-        await wait_until(pilot, lambda: app.session.state.activity == "answering")
-        await send(pilot, "stop")
-        await wait_until(pilot, lambda: app.session.answer is None)
-        assert saved(app).branch()[-1].state == "stopped"
 
 
 async def test_quant_device_threads_and_model_load_again_and_keep_the_conversation(tmp_path: Path) -> None:
@@ -67,28 +35,6 @@ async def test_quant_device_threads_and_model_load_again_and_keep_the_conversati
         assert (last.source, last.quant, last.device, last.threads) == (str(tmp_path), "4", "cpu", 2)
         assert "Go" in visible_text(app.chat.transcript)
         assert app.settings["model.quant"] == "4"
-
-
-async def test_a_wrong_argument_says_what_is_allowed() -> None:
-    async with running() as (pilot, app, engine):
-        await send(pilot, "/quant 5")
-        await wait_until(pilot, lambda: "none, 8, 4" in visible_text(app.chat.transcript))
-        await send(pilot, "/quant")
-        await wait_until(pilot, lambda: "/quant 4|8|none" in visible_text(app.chat.transcript))
-        assert len(engine.loads) == 1
-
-
-async def test_save_and_load(tmp_path: Path) -> None:
-    async with running() as (pilot, app, _engine):
-        await send(pilot, "Keep me")
-        await wait_until(pilot, lambda: app.session.answer is None)
-        await send(pilot, f"/save {tmp_path / 'copy'}")
-        assert "Keep me" in (tmp_path / "copy.jsonl").read_text("utf-8")
-        await send(pilot, "/new")
-        await send(pilot, f"/load {tmp_path / 'copy.jsonl'}")
-        await wait_until(pilot, lambda: "Keep me" in visible_text(app.chat.transcript))
-        await send(pilot, f"/load {tmp_path / 'missing.jsonl'}")
-        await wait_until(pilot, lambda: "missing.jsonl" in visible_text(app.chat.transcript))
 
 
 async def test_theme_by_name_and_by_preview() -> None:
@@ -154,21 +100,6 @@ async def test_language_changes_at_once_and_keeps_the_conversation() -> None:
         await wait_until(pilot, lambda: "Still there?" in visible_text(app.chat.transcript))
 
 
-async def test_set_system_and_preset() -> None:
-    async with running() as (pilot, app, engine):
-        await send(pilot, "/set generation.temperature 0.3")
-        await send(pilot, "/preset save calm")
-        await send(pilot, "/set generation.temperature 1.2")
-        await send(pilot, "/preset calm")
-        assert app.settings["generation.temperature"] == 0.3
-        await send(pilot, "/system Be brief.")
-        assert own(app)["generation.system_prompt"] == "Be brief."
-        await send(pilot, "Go")
-        await wait_until(pilot, lambda: bool(engine.generated))
-        assert engine.generated[0].sampling.temperature == 0.3
-        assert engine.generated[0].messages[0].role == "user", "nano has no system prompt"
-
-
 async def test_copy_takes_the_answer_or_its_code() -> None:
     async with running(ScriptedEngine("Here:\n\n```python\nprint(1)\n```\n")) as (pilot, app, _engine):
         await send(pilot, "/copy")
@@ -196,20 +127,6 @@ async def test_stats_and_keys_are_shown() -> None:
         await wait_until(pilot, lambda: "Send (or new line" in visible_text(app.screen))
         await pilot.press("escape")
         await wait_until(pilot, lambda: app.screen is app.chat)
-
-
-async def test_export_and_import(tmp_path: Path) -> None:
-    async with running() as (pilot, app, _engine):
-        await send(pilot, "Keep me")
-        await wait_until(pilot, lambda: app.session.answer is None)
-        for kind in ("md", "json", "html", "txt"):
-            path = tmp_path / f"out.{kind}"
-            await send(pilot, f"/export {kind} {path}")
-            assert "Keep me" in path.read_text("utf-8")
-        old = tmp_path / "old.json"
-        old.write_text(json.dumps([["旧问题", "旧回答"]], ensure_ascii=False), "utf-8")
-        await send(pilot, f"/import {old}")
-        await wait_until(pilot, lambda: "旧回答" in visible_text(app.chat.transcript))
 
 
 async def test_quit_as_a_command() -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from textual.pilot import Pilot
 from textual.widgets import Static
-from tui.app_support import ScriptedEngine, app_of, running, send, visible_text, wait_until
+from tui.app_support import ScriptedEngine, running, send, visible_text, wait_until
 from tui.some_models import GB, MODELS
 
 from glmtui.protocol.events import Downloaded, DownloadProgress, Failed
@@ -198,42 +196,3 @@ async def test_a_folder_is_added() -> None:
         await wait_until(
             pilot, lambda: any(isinstance(r, ListModels) and r.add == "/models" for r in engine.requests)
         )
-
-
-async def test_a_load_that_fails_late_goes_back_to_the_model_before(tmp_path: Path) -> None:
-    async with running(engine_with_models("Still here.")) as (pilot, app, engine):
-        engine.fail = "model-2.bin is damaged."
-        await send(pilot, f"/model {tmp_path}")
-        await wait_until(pilot, lambda: len(engine.loads) == 3)
-        assert engine.loads[-1].spec.source is None
-        await wait_until(pilot, lambda: app.session.state.activity == "ready")
-        assert "model-2.bin is damaged." in visible_text(app.chat.transcript)
-        assert Settings.load()["model.source"] is None
-        await send(pilot, "hello?")
-        await wait_until(pilot, lambda: "Still here." in visible_text(app_of(pilot).chat.transcript))
-
-
-async def test_going_back_is_tried_once() -> None:
-    async with running(engine_with_models()) as (pilot, app, engine):
-        engine.fail = "damaged"
-        engine.hold_load = True
-        await send(pilot, "/model /x")
-        engine.finish_load()
-        await wait_until(pilot, lambda: len(engine.loads) == 3)
-        engine.fail = "damaged too"
-        engine.finish_load()
-        await wait_until(pilot, lambda: app.session.state.activity == "none")
-        assert len(engine.loads) == 3
-
-
-async def test_what_was_still_on_its_way_is_gone_back_to() -> None:
-    engine = engine_with_models()
-    engine.hold_load = True
-    async with running(engine) as (pilot, app, _engine):
-        engine.fail = "/x is no model."
-        await send(pilot, "/model /x")
-        engine.finish_load()
-        await wait_until(pilot, lambda: len(engine.loads) == 3)
-        assert engine.loads[-1].spec.source is None
-        engine.finish_load()
-        await wait_until(pilot, lambda: app.session.state.activity == "ready")

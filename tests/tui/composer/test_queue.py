@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import pytest
 from scripted_engine import ScriptedEngine
 from textual.pilot import Pilot
-from tui.app_support import running, saved, send, settled, spoken, visible_text, wait_until
+from tui.app_support import running, send, settled, spoken, visible_text, wait_until
 
-from glmtui.chat.state_log import Drafts, QueuedMessage, QueuedMessages
+from glmtui.chat.state_log import Drafts
 from glmtui.session.options import AppOptions
 from glmtui.tui.app import GlmTui
 
@@ -134,16 +132,6 @@ async def test_stopping_holds_what_waits_until_it_is_sent() -> None:
         assert said == ["first", "another", "two", "one", "three"]
 
 
-async def test_a_failed_answer_holds_what_waits() -> None:
-    async with waiting("one") as (pilot, app, engine):
-        engine.fail = "Out of memory."
-        engine.finish()
-        await wait_until(pilot, lambda: app.session.answer is None)
-        await settled(pilot)
-        assert "held" in visible_text(app.chat.queue_strip)
-        assert len(engine.generated) == 1
-
-
 async def test_what_waits_is_there_one_by_one_after_a_restart() -> None:
     async with waiting("one\nline", "two") as (pilot, app, _engine):
         await pilot.press(*"draft")
@@ -163,76 +151,3 @@ async def test_what_waits_is_there_one_by_one_after_a_restart() -> None:
         assert not app.chat.queue_strip.display
     async with running(options=again) as (pilot, app, _engine):
         assert texts(app) == []
-
-
-async def test_a_waiting_version_stays_a_version() -> None:
-    async with waiting() as (pilot, app, engine):
-        first = app.session.conversation.branch()[0].id
-        app.session.edit(first)
-        await pilot.press("!", "enter")
-        await settled(pilot)
-        app.session.edit(first)  # begun, but not what is sent next
-        engine.finish()
-        await wait_until(pilot, lambda: len(engine.generated) == 2)
-        assert [message.text for message in engine.generated[-1].messages] == ["first!"]
-        assert app.session.state.editing == first
-
-
-async def test_what_waits_elsewhere_is_shown_there_and_sent_there() -> None:
-    async with waiting() as (pilot, app, engine):
-        asked = app.session.conversation
-        await pilot.press("ctrl+n")
-        await settled(pilot)
-        await send(pilot, "other")
-        other = app.session.conversation
-        await app.session.open_file(asked.path)  # type: ignore[arg-type]
-        await settled(pilot)
-        assert not app.chat.queue_strip.display
-        engine.finish()
-        await wait_until(pilot, lambda: len(engine.generated) == 2)
-        assert [message.text for message in engine.generated[-1].messages] == ["other"]
-        assert [message.text for message in other.branch()] == ["other", ""]
-
-
-async def test_a_conversation_in_which_messages_wait_is_not_deleted() -> None:
-    async with waiting("one") as (pilot, app, _engine):
-        await pilot.press("escape")
-        await wait_until(pilot, lambda: app.session.answer is None)
-        await send(pilot, "/delete")
-        await wait_until(pilot, lambda: "send or cancel them first" in visible_text(app.chat.transcript))
-        assert app.library.list()
-
-
-async def test_an_edit_goes_on_when_another_program_writes_to_the_conversation() -> None:
-    async with waiting() as (pilot, app, engine):
-        engine.finish()
-        await wait_until(pilot, lambda: not app.session.busy)
-        first = app.session.conversation.branch()[0].id
-        app.session.edit(first)
-        saved(app).append("user", "from elsewhere")
-        await app.session.reread()
-        await wait_until(pilot, lambda: "from elsewhere" in visible_text(app.chat.transcript))
-        assert app.session.state.editing == first
-
-
-def test_only_one_of_two_running_programs_has_what_waits(home: object) -> None:
-    mine, other = QueuedMessages(), QueuedMessages()
-    other._owner = [os.getppid(), _since(os.getppid())]
-    other.set("c", [QueuedMessage.of("theirs")])
-    assert mine.get("c") == []
-    other._owner = [os.getppid(), 1.0]  # a process that is gone; its number is another's now
-    other.set("c", [QueuedMessage.of("theirs", "m1"), QueuedMessage.of("more")])
-    assert mine.get("c") == [QueuedMessage.of("theirs", "m1"), QueuedMessage.of("more")]
-
-
-def _since(pid: int) -> float:
-    import psutil
-
-    return psutil.Process(pid).create_time()
-
-
-@pytest.mark.parametrize("record", ["x", [1], {"process": 3, "items": "no"}, {"items": [1, {"text": 2}]}])
-def test_a_damaged_file_of_waiting_messages_is_no_trouble(record: object) -> None:
-    texts = QueuedMessages()
-    texts._file.set("c", record)
-    assert QueuedMessages().get("c") == []

@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 import pytest
 from rich.cells import cell_len
 from textual.widgets import Input
-from tui.app_support import ScriptedEngine, running, send, settled, visible_text, wait_until
+from tui.app_support import running, send, settled, visible_text, wait_until
 
 from glmtui.chat.library import Library
 from glmtui.tui.history.history import HistoryPane
@@ -135,15 +135,6 @@ async def test_a_key_that_comes_twice_closes_a_dialog_once() -> None:
         assert app.screen is app.chat
 
 
-async def test_a_conversation_that_is_answered_cannot_be_deleted() -> None:
-    async with running(ScriptedEngine(hold=True)) as (pilot, app, _engine):
-        await send(pilot, "Go")
-        await wait_until(pilot, lambda: app.session.state.activity == "answering")
-        await send(pilot, "/delete")
-        await wait_until(pilot, lambda: "is being answered" in visible_text(app.chat.transcript))
-        assert len(Library().list()) == 1
-
-
 async def test_pinned_conversations_come_first() -> None:
     first, _second = write("first", "second")
     Library().pin(first)
@@ -259,18 +250,6 @@ def test_a_find_shows_the_words_however_far_along_the_line() -> None:
     assert cell_len(line[: line.index("量化")]) < 20
     marked = [row.plain[span.start : span.end] for span in row.spans if "accent" in str(span.style)]
     assert marked == ["量化", "Quantise"]
-
-
-async def test_a_find_whose_message_is_gone_opens_its_conversation() -> None:
-    async with running() as (pilot, app, _engine):
-        await send(pilot, "question")
-        await wait_until(pilot, lambda: app.session.answer is None)
-        conversation, message = app.session.conversation, app.session.conversation.branch()[0]
-        await app.session.delete(message.id)
-        await app.session.new()
-        app.do(app.session.open(conversation.id, message.id))
-        await wait_until(pilot, lambda: app.session.conversation.id == conversation.id)
-        assert app.session.conversation.branch() == []
 
 
 async def test_a_find_can_be_opened_while_the_list_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,51 +144,6 @@ async def test_a_conversation_has_values_of_its_own() -> None:
         assert engine.generated[-1].sampling.temperature == 0.95
 
 
-async def test_own_values_go_back_to_those_of_all_conversations() -> None:
-    async with running(size=(140, 50)) as (pilot, app, _engine):
-        await send(pilot, "Go")
-        await send(pilot, "/set here temperature 0.2")
-        await send(pilot, "/set here top_k 3")
-        await pilot.press("f3")
-        app.chat.settings_pane.focus_row("generation.temperature")
-        await pilot.press("delete")
-        await settled(pilot)
-        assert app.session.preferences.own() == {"generation.top_k": 3}
-        app.chat.composer.focus()
-        await send(pilot, "/set here top_k default")
-        assert app.session.preferences.own() == {}
-        await send(pilot, "/set here ui.theme mist")
-        await wait_until(pilot, lambda: "same in all conversations" in visible_text(app.chat.transcript))
-
-
-async def test_a_conversation_may_have_no_value_where_all_others_have_one() -> None:
-    async with running(size=(140, 50)) as (pilot, app, engine):
-        await send(pilot, "/set seed 7")
-        await send(pilot, "/set max_new_tokens 9")
-        await send(pilot, "Go")
-        await send(pilot, "/set here seed auto")
-        await pilot.press("f3")
-        app.chat.settings_pane.focus_row("generation.max_new_tokens")
-        await pilot.press("o", "enter", *["backspace"] * 2, "enter")
-        await settled(pilot)
-        pane = visible_text(app.chat.settings_pane)
-        assert "◆ Seed" in pane
-        assert "◆ Longest answer" in pane
-        app.chat.composer.focus()
-        await send(pilot, "Again")
-        assert (engine.generated[-1].sampling.seed, engine.generated[-1].sampling.max_new_tokens) == (
-            None,
-            None,
-        )
-        await app.session.open_file(app.session.conversation.path)  # type: ignore[arg-type]
-        assert app.session.preferences.own() == {"generation.seed": None, "generation.max_new_tokens": None}
-        await send(pilot, "/set here seed default")
-        await send(pilot, "/new")
-        await send(pilot, "Elsewhere")
-        sampling = engine.generated[-1].sampling
-        assert (sampling.seed, sampling.max_new_tokens) == (7, 9)
-
-
 async def test_a_preset_is_taken_with_the_arrow_keys_and_from_the_list() -> None:
     async with running(size=(140, 50)) as (pilot, app, _engine):
         await pilot.press("f3")

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from glmtui.session.model_link import ChatStatus, ModelLink
-from scripted_engine import NANO, ScriptedEngine
+from scripted_engine import NANO, ScriptedEngine, ScriptedStream
 from tui.app_support import running, visible_text, wait_until
 
 from glmtui.engine.usage import Usage
+from glmtui.protocol.engine import Stream
 from glmtui.protocol.events import LoadProgress
 from glmtui.protocol.requests import Request
+from glmtui.session.events import SessionState
 from glmtui.tui.status.line import StatusLine
 
 
@@ -20,7 +21,7 @@ async def test_memory_of_the_process_and_the_device() -> None:
         line = app.chat.status_line
         await wait_until(pilot, lambda: "memory" in visible_text(line))
         gpu = replace(NANO, name="chatglm-6b", builtin=False, device="cuda")
-        line.show(ChatStatus("ready", info=gpu, used=1000, limit=2048, tokens_per_second=31.25))
+        line.show(SessionState("ready", info=gpu, used=1000, limit=2048, tokens_per_second=31.25))
         line.show_usage(Usage(2_500_000_000, 6_200_000_000))
         await pilot.pause()
         text = visible_text(line)
@@ -43,7 +44,7 @@ async def test_bytes_and_time_left_of_a_load(monkeypatch: pytest.MonkeyPatch) ->
     async with running(ScriptedEngine(hold_load=True), size=(140, 36)) as (pilot, app, _engine):
         monkeypatch.setattr(app.chat.status_line, "_clock", lambda: app.session.state.since + 12)
         await wait_until(pilot, lambda: "50%  5.0 GB / 10.0 GB" in visible_text(app.chat.status_line))
-        app.session.state.begun = 2_500_000_000
+        app.session._update(begun=2_500_000_000)
         wanted = "50%  5.0 GB / 10.0 GB  0:24 left"
         await wait_until(pilot, lambda: wanted in visible_text(app.chat.status_line))
 
@@ -52,8 +53,10 @@ async def test_before_the_first_bytes_of_a_load_a_bar_says_that_something_goes_o
     class Importing(ScriptedEngine):
         """Says nothing of a load yet."""
 
-        def submit(self, request: Request) -> None:
+        def submit(self, request: Request) -> Stream:
             self.requests.append(request)
+            self.streams.append(ScriptedStream(lambda _stream: None))
+            return self.streams[-1]
 
     async with running(Importing(hold_load=True)) as (pilot, app, engine):
         line = app.chat.status_line
@@ -62,21 +65,11 @@ async def test_before_the_first_bytes_of_a_load_a_bar_says_that_something_goes_o
         assert "Loading" not in visible_text(line)
         drawn = line.render().spans
         await wait_until(pilot, lambda: line.render().spans != drawn)
-        engine.events.put(LoadProgress(engine.requests[0].request_id, "read", 1, 4))
+        engine.streams[0].put(LoadProgress("read", 1, 4))
         await wait_until(pilot, lambda: f"Loading nano  {'━' * 16}  25%" in visible_text(line))
-
-
-def test_each_stage_of_a_load_is_timed_on_its_own() -> None:
-    link = ModelLink(ScriptedEngine)
-    link.status = ChatStatus("loading", since=0.0)
-    for stage, done, begun in (("read", 1, 1), ("read", 2, 1), ("quantize", 3, 3), ("quantize", 5, 3)):
-        before = link.status.since
-        link.progress(LoadProgress(1, stage, done, 9))
-        assert link.status.begun == begun, "what came before the first bytes of a stage says nothing"
-        assert (link.status.since > before) == (done == begun)
 
 
 def test_a_bar_is_never_longer_than_it_is() -> None:
     line = StatusLine()
-    line.show(ChatStatus("ready", info=NANO, used=5000, limit=2048))
+    line.show(SessionState("ready", info=NANO, used=5000, limit=2048))
     assert any(part.plain == "━" * 10 for _priority, part in line._right())
