@@ -59,7 +59,9 @@ def test_on_the_command_line(bad: Path, spoil: Spoil, capsys: pytest.CaptureFixt
 @each_bad_model
 async def test_in_the_app(bad: Path, spoil: Spoil, tmp_path: Path) -> None:
     good = write_tiny_model(tmp_path / "good")
-    app = GlmTui(AppOptions(device="cpu", threads=1, language="en"), engine=LocalEngine())
+    app = GlmTui(
+        AppOptions({"model.device": "cpu", "model.threads": 1, "ui.language": "en"}), engine=LocalEngine()
+    )
     app.settings.set("model.source", str(good))
     app.settings.set("generation.max_new_tokens", 3)
     async with app.run_test(size=(120, 36)) as pilot:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from argparse import SUPPRESS, Action, ArgumentParser, ArgumentTypeError, Namespace
+from argparse import SUPPRESS, Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO, cast
+from typing import TYPE_CHECKING, TextIO
 
-from glmtui.cli.options import add_model_options, positive, read_model_options
-from glmtui.errors import UsageError, UserError
-from glmtui.i18n import _, tell
-from glmtui.settings.settings import BY_KEY, Settings
+from glmtui.cli.options import add_model_options, add_setting, load_settings
+from glmtui.errors import UsageError
+from glmtui.i18n import _
 from glmtui.text.encodings import read_text
 
 if TYPE_CHECKING:
@@ -65,23 +64,18 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     add_model_options(parser)
     group = parser.add_argument_group(_("generation"))
-    group.add_argument(
-        "--max-tokens", metavar="N", type=positive, help=_(BY_KEY["generation.max_new_tokens"].help)
-    )
+    add_setting(group, "generation.max_new_tokens", "--max-tokens")
     for name in SAMPLING_OPTIONS:
         add_setting(group, f"generation.{name}")
 
 
 def run(args: Namespace) -> int:
     """Answer; return 0, or 130 when interrupted (what came until then stays)."""
-    settings = Settings.load()
     question = read_question(args.question, args.file, sys.stdin)
-    spec = read_model_options(args, settings)
+    settings = load_settings(args)
     from glmtui.cli import models
 
-    models.resolve(spec.source)  # a wrong name fails at once, before anything is saved or torch imported
-    settings.override_model(spec)
-    override_sampling(args, settings)
+    models.resolve(settings.model_spec().source)  # fails before anything is saved or torch imported
     from glmtui.plain.ask import Asking
 
     asking = Asking(settings, sys.stdout, sys.stderr, streaming=not args.json)
@@ -107,35 +101,6 @@ def read_question(words: list[str], files: list[Path], stream: TextIO) -> str:
     if not question:
         raise UsageError(_("There is no question. Write it after `ask`, or pipe it in."))
     return question
-
-
-def override_sampling(args: Namespace, settings: Settings) -> None:
-    """Let what the command line says come before the settings."""
-    for name in SAMPLING_OPTIONS:
-        if getattr(args, name) is not None:
-            settings.override(f"generation.{name}", getattr(args, name))
-    if args.max_tokens is not None:
-        settings.override("generation.max_new_tokens", args.max_tokens)
-
-
-def add_setting(group: ArgumentParser | object, key: str) -> Action:
-    """Add an option for the setting `key`, with its help and limits."""
-    setting = BY_KEY[key]
-
-    def parse(text: str) -> object:
-        try:
-            return setting.parse(text)
-        except UserError as error:
-            raise ArgumentTypeError(tell(error)) from None
-
-    name = setting.name.replace("_", "-")
-    return cast("ArgumentParser", group).add_argument(
-        f"--{name}",
-        dest=setting.name,
-        metavar="N" if setting.kind == "int" else "X",
-        type=parse,
-        help=_(setting.help),
-    )
 
 
 def _is_piped(stream: TextIO) -> bool:

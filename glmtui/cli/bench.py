@@ -8,10 +8,9 @@ import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING, Any
 
-from glmtui.cli.options import add_model_options, positive, read_model_options
+from glmtui.cli.options import add_model_options, load_settings, positive
 from glmtui.errors import UsageError
 from glmtui.i18n import _
-from glmtui.settings.settings import Settings
 from glmtui.text.columns import table
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: Namespace) -> int:
     """Measure and print."""
-    spec = read_model_options(args, Settings.load())
+    spec = load_settings(args).model_spec()
     start = time.perf_counter()
     import torch
 

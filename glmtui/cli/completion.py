@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 NAME = "completion"
 SHELLS = ("bash", "zsh", "fish")
 _FILES = ("FILE", "DIR", "SRC", "DST", "PATH")
-_MODELS = ("model", "source")
 
 _FISH_FILES = "(__fish_complete_path (commandline -ct | string replace -r '^--[^=]*=' ''))"
 _BASH_EQUALS = """
@@ -66,6 +65,7 @@ def script(parser: ArgumentParser, shell: str, models: list[str]) -> str:
     import shtab
 
     for action in actions(parser):
+        action.dest = action.dest.rpartition(".")[2]
         vars(action).update(_completer(action, models))
     text = shtab.complete(parser, shell)
     if shell == "bash":
@@ -93,8 +93,8 @@ def _completer(action: Action, models: list[str]) -> dict[str, object]:
     words, files = [], action.type is Path or action.metavar in _FILES
     if action.dest == "theme":
         words = sorted(file.stem for file in themes_dir().glob("*.toml"))
-    elif action.dest in _MODELS or action.metavar in ("NAME", _("NAME")):
-        words, files = models, files or action.dest in _MODELS
+    elif action.dest == "source" or action.metavar in ("NAME", _("NAME")):
+        words, files = models, files or action.dest == "source"
     if action.choices is not None or not (words or files):
         return {}
     name, offered = f"_glmtui_{action.dest}{'_file' if files else ''}", " ".join(words)

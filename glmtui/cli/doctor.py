@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
 from glmtui import paths
-from glmtui.cli.options import add_model_options, read_model_options
+from glmtui.cli.options import add_model_options, load_settings
 from glmtui.errors import UserError
 from glmtui.i18n import N_, _, ngettext, tell
 from glmtui.settings.settings import Settings
@@ -63,8 +63,7 @@ def run(args: Namespace) -> int:
     """Print the report; return 0 if a model can run with these options, else 1."""
     import json
 
-    settings = Settings.load()
-    report = examine(args, settings)
+    report = examine(load_settings(args))
     if args.json:
         print(json.dumps(report, ensure_ascii=False, indent=1, default=str))  # noqa: T201
     else:
@@ -73,7 +72,7 @@ def run(args: Namespace) -> int:
     return 0 if report["use"]["ok"] else 1
 
 
-def examine(args: Namespace, settings: Settings) -> Report:
+def examine(settings: Settings) -> Report:
     """Look at everything; a part that cannot be looked at says so instead of raising."""
     import platform
 
@@ -103,7 +102,7 @@ def examine(args: Namespace, settings: Settings) -> Report:
             N_("themes"): paths.themes_dir(),
         },
         "settings": [tell(problem) for problem in settings.problems] or "ok",
-        "use": _use(args, settings),
+        "use": _use(settings),
     }
 
 
@@ -234,9 +233,9 @@ def _quantized() -> list[Report]:
     ]
 
 
-def _use(args: Namespace, settings: Settings) -> Report:
+def _use(settings: Settings) -> Report:
     """What a start with these options would run, or why it could not."""
-    spec = read_model_options(args, settings)
+    spec = settings.model_spec()
     try:
         from glmtui.engine import loader
         from glmtui.hub import memory_estimate

@@ -16,7 +16,7 @@ from pathlib import Path
 from glmtui import i18n
 from glmtui.cli import ask, bench, completion, doctor, models, quantize
 from glmtui.cli.argparse_gettext import translate_argparse
-from glmtui.cli.options import add_model_options, pinned
+from glmtui.cli.options import add_model_options, given_settings
 from glmtui.cli.subcommands import Command
 from glmtui.errors import UsageError, UserError
 from glmtui.i18n import _, tell
@@ -75,7 +75,7 @@ def build_parser() -> ArgumentParser:
         default=SUPPRESS,
         help=_("the conversation file to open; it is made if there is none"),
     )
-    app.add_argument("--theme", metavar="NAME", default=SUPPRESS, help=_("the colour theme"))
+    app.add_argument("--theme", metavar="NAME", dest="ui.theme", default=SUPPRESS, help=_("the colour theme"))
     app.add_argument(
         "--color",
         choices=("auto", "always", "never"),
@@ -95,6 +95,7 @@ def build_parser() -> ArgumentParser:
         each.add_argument(
             "--language",
             choices=tuple(i18n.LANGUAGES),
+            dest="ui.language",
             default=SUPPRESS,
             help=_("the language of the interface"),
         )
@@ -126,10 +127,8 @@ def _run(arguments: Sequence[str]) -> int:
 def _open_app(args: Namespace) -> int:
     from glmtui.session.options import AppOptions
 
-    given = {name: getattr(args, name) for name in AppOptions.__dataclass_fields__ if hasattr(args, name)}
-    if hasattr(args, "revision"):
-        given["model"] = pinned(given.get("model"), args)
-    options = AppOptions(**given)
+    given = {name: getattr(args, name) for name in ("conversation", "color", "plain") if hasattr(args, name)}
+    options = AppOptions(given_settings(args), **given)
     if options.plain or os.environ.get("TERM") in DUMB:
         from glmtui import plain
 

@@ -69,7 +69,7 @@ def run(args: Namespace) -> int:
         return 0
     from glmtui.engine import model_jobs
 
-    found = model_jobs.list_models(getattr(args, "device", "auto"))
+    found = model_jobs.list_models(getattr(args, "model.device", "auto"))
     if args.json:
         import json
         from dataclasses import asdict

@@ -1,25 +1,32 @@
-"""The options that say which model runs and how, the same for the app and for every subcommand."""
+"""Options that are settings of one run, the same for the app and for every subcommand.
+
+They leave their value under the setting's full key, and nothing where they are absent: so they may stand
+before a subcommand too. A new row of the schema is a new option.
+"""
 
 from __future__ import annotations
 
-from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
-from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace, _ArgumentGroup
+from typing import Any
 
-from glmtui.errors import UsageError
-from glmtui.i18n import _
-from glmtui.protocol.models import LocalModel
+from glmtui.errors import UsageError, UserError
+from glmtui.i18n import _, tell
+from glmtui.session.options import BUILT_IN
+from glmtui.settings.schema import BY_KEY, SCHEMA
+from glmtui.settings.settings import Settings
 
-if TYPE_CHECKING:
-    from glmtui.settings.settings import Settings
+SOURCE = "model.source"
+_METAVARS = {"int": "N", "float": "X", "text": "TEXT"}
 
 
 def add_model_options(parser: ArgumentParser) -> None:
-    """Add ``--model`` and the rest. Absent ones leave no attribute, so they may stand before a subcommand."""
+    """Add ``--model``, ``--revision`` and an option for every other setting of the section ``model``."""
     group = parser.add_argument_group(_("model"))
     group.add_argument(
         "--model",
         metavar="M",
+        dest=SOURCE,
+        type=lambda name: None if name.lower() in BUILT_IN else name,
         default=SUPPRESS,
         help=_("a folder, a Hugging Face id or a short name (default: as in the settings, or built in)"),
     )
@@ -29,65 +36,55 @@ def add_model_options(parser: ArgumentParser) -> None:
         default=SUPPRESS,
         help=_("a branch, tag or commit of a model on the hub; the same as M@R"),
     )
+    for setting in SCHEMA:
+        if setting.section == "model" and setting.key != SOURCE:
+            add_setting(group, setting.key)
+
+
+def add_setting(group: ArgumentParser | _ArgumentGroup, key: str, option: str = "") -> None:
+    """Add an option for the setting `key`, with its help and limits; without `option` it has its name."""
+    setting = BY_KEY[key]
+
+    def parse(text: str) -> object:
+        try:
+            return setting.parse(text)
+        except UserError as error:
+            raise ArgumentTypeError(tell(error)) from None
+
     group.add_argument(
-        "--device",
-        choices=("auto", "cuda", "mps", "cpu"),
+        option or f"--{setting.name.replace('_', '-')}",
+        dest=key,
         default=SUPPRESS,
-        help=_("where it runs; auto takes the fastest there is"),
-    )
-    group.add_argument(
-        "--gpus",
-        metavar="N",
-        default=SUPPRESS,
-        help=_("spread the model over N GPUs, or as a JSON file of modules and GPUs says"),
-    )
-    group.add_argument(
-        "--quant",
-        choices=("none", "8", "4"),
-        default=SUPPRESS,
-        help=_("bits per weight: 4 and 8 need less memory"),
-    )
-    group.add_argument(
-        "--threads",
-        metavar="N",
-        type=positive,
-        default=SUPPRESS,
-        help=_("threads on the CPU (default: physical cores)"),
-    )
-    group.add_argument(
-        "--ptuning",
-        metavar="DIR",
-        default=SUPPRESS,
-        help=_("a P-tuning v2 checkpoint to put on top of the model"),
+        help=_(setting.help),
+        **{"choices": setting.choices}
+        if setting.choices
+        else {"type": parse, "metavar": setting.metavar or _METAVARS[setting.kind]},
     )
 
 
-def read_model_options(args: Namespace, settings: Settings) -> LocalModel:
-    """Return what `args` says, and where it says nothing what `settings` say.
+def given_settings(args: Namespace, source: object = None) -> dict[str, Any]:
+    """Return what `args` say of settings, by full key.
 
-    Raises:
-        UsageError: see `pinned`.
-    """
-    spec = settings.model_spec()
-    named: str | None = getattr(args, "model", None)
-    given: dict[str, Any] = {field.name: getattr(args, field.name, None) for field in fields(spec)}
-    given = {name: value for name, value in given.items() if value is not None}
-    given["source"] = pinned(spec.source if named is None else named, args)
-    return replace(spec, **given)
-
-
-def pinned(source: str | None, args: Namespace) -> str | None:
-    """Return the model with the revision of ``--revision`` pinned, if it was given.
+    Args:
+        source: the model that ``--revision`` pins where there is no ``--model``.
 
     Raises:
         UsageError: there is no model, or another revision, to pin.
     """
-    revision: str | None = getattr(args, "revision", None)
-    if revision is None:
-        return source or None
-    if not source or "@" in source:
-        raise UsageError(_("--revision needs --model with a name on the hub and no other revision."))
-    return f"{source}@{revision}"
+    given = {key: value for key, value in vars(args).items() if key in BY_KEY}
+    if hasattr(args, "revision"):
+        source = given.get(SOURCE, source)
+        if not source or "@" in str(source):
+            raise UsageError(_("--revision needs --model with a name on the hub and no other revision."))
+        given[SOURCE] = f"{source}@{args.revision}"
+    return given
+
+
+def load_settings(args: Namespace) -> Settings:
+    """Read the settings; what `args` say comes before them. Raises as `given_settings` does."""
+    settings = Settings.load()
+    settings.override(given_settings(args, settings[SOURCE]))
+    return settings
 
 
 def positive(text: str) -> int:

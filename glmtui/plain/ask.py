@@ -111,7 +111,7 @@ class Asking:
         if system and not conversation.messages:
             conversation.append("system", system)
         elif system:
-            self._settings.override("generation.system_prompt", system)
+            self._settings.override({"generation.system_prompt": system})
         driver = Driver(session)
         try:
             session.load()

@@ -16,7 +16,7 @@ from glmtui.plain.printer import Paint, wants_color
 from glmtui.plain.reader import Reader, read_message
 from glmtui.session import keys, preferences, themes
 from glmtui.session.chat_session import ChatSession
-from glmtui.session.options import AppOptions, apply_options
+from glmtui.session.options import AppOptions
 from glmtui.session.slash.registry import COMMANDS
 from glmtui.settings.schema import BY_KEY, SCHEMA
 from glmtui.text.clean import one_line
@@ -58,7 +58,7 @@ class LineMode:
     ) -> None:
         self._options = options
         self._settings = settings
-        apply_options(settings, options)
+        settings.override(options.settings)
         i18n.use(str(settings["ui.language"]))
         paint, paint_errors = (
             Paint(wants_color(options.color, bool(settings["ui.plain_color"]), stream))

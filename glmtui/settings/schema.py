@@ -35,6 +35,8 @@ class Setting:
     nullable: bool = False
     """None is a value too (the key is then left out of the file; where it cannot be, it is an empty text).
     Such a setting's default is None."""
+    metavar: str = ""
+    """What stands for the value in the help of its option on the command line."""
 
     @property
     def section(self) -> str:
@@ -172,22 +174,23 @@ SCHEMA: tuple[Setting, ...] = (
     ),
     Setting(
         "model.gpus", "text", None, N_("GPUs"),
-        N_("How many GPUs to spread the model over, or a JSON file that says what goes where; empty is one."),
-        nullable=True,
+        N_("How many GPUs to spread the model over, or a JSON file that says what goes where; else one."),
+        nullable=True, metavar="N",
     ),
     Setting(
         "model.quant", "choice", None, N_("Quantisation"),
-        N_("Bits per weight: 4 and 8 need less memory; empty keeps what the files are."),
+        N_("Bits per weight: 4 and 8 need less memory; by default what the files have."),
         choices=("none", "8", "4"), nullable=True,
     ),
     Setting(
         "model.threads", "int", None, N_("Threads"),
-        N_("CPU threads for the model; empty takes the number of cores."),
+        N_("CPU threads for the model; by default the number of cores."),
         minimum=1, maximum=1024, nullable=True,
     ),
     Setting(
         "model.ptuning", "text", None, N_("P-tuning"),
-        N_("The folder of a P-tuning v2 checkpoint that goes on top of the model."), nullable=True,
+        N_("The folder of a P-tuning v2 checkpoint that goes on top of the model."),
+        nullable=True, metavar="DIR",
     ),
     Setting(
         "generation.temperature", "float", _SAMPLING.temperature, N_("Temperature"),

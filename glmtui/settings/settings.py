@@ -145,9 +145,9 @@ class Settings:
         self._values |= checked
         self._save(lambda document: _store(document, checked))
 
-    def override(self, key: str, value: object) -> None:
-        """Use `value` for `key` in this run without saving it, as a command line option does."""
-        self._overrides[key] = _setting(key).check(value)
+    def override(self, values: Mapping[str, object]) -> None:
+        """Use `values`, by full key, in this run without saving them, as a command line option does."""
+        self._overrides |= {key: _setting(key).check(value) for key, value in values.items()}
 
     def reset(self, key: str) -> None:
         """Go back to the default and take the key out of the file."""
@@ -174,12 +174,6 @@ class Settings:
         """Return the model to start with, from the section ``model``."""
         values: dict[str, Any] = {row.name: self[row.key] for row in SCHEMA if row.section == "model"}
         return LocalModel(**values)
-
-    def override_model(self, spec: LocalModel) -> None:
-        """Use `spec` in this run without saving it."""
-        for row in SCHEMA:
-            if row.section == "model":
-                self.override(row.key, getattr(spec, row.name))
 
     # --- keys ---
 

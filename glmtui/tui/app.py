@@ -14,7 +14,7 @@ from textual.binding import BindingType
 from glmtui import i18n
 from glmtui.chat.library import Library
 from glmtui.i18n import _
-from glmtui.session.options import AppOptions, apply_options
+from glmtui.session.options import AppOptions
 from glmtui.settings.settings import Settings
 from glmtui.tui.bindings import bindings
 from glmtui.tui.composer.composer import Composer
@@ -72,7 +72,7 @@ class GlmTui(SessionApp):
     ) -> None:
         self.options = options
         self.settings = settings or Settings.load()
-        apply_options(self.settings, options)
+        self.settings.override(options.settings)
         i18n.use(str(self.settings["ui.language"]))
         self.library = Library()
         super().__init__()

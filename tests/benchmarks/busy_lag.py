@@ -26,7 +26,7 @@ SECONDS = 20.0
 
 
 async def measure(folder: str, quant: str) -> None:
-    app = GlmTui(AppOptions(model=folder, quant=quant))
+    app = GlmTui(AppOptions({"model.source": folder, "model.quant": quant}))
     async with app.run_test(size=(120, 36)) as pilot:
         began = time.perf_counter()
         await wait_until(pilot, lambda: app.session.state.activity == "ready", 600)

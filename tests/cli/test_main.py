@@ -17,6 +17,7 @@ from tiny_model import write_tiny_model
 from glmtui import i18n, load_tokenizer
 from glmtui.cli import ask
 from glmtui.cli import main as cli
+from glmtui.cli.options import given_settings
 from glmtui.errors import UsageError, UserError
 from glmtui.version import __version__
 
@@ -80,7 +81,7 @@ def test_version() -> None:
     [
         (["ask"], 2, "no question"),
         (["ask", "hi", "--top-p", "3"], 2, "from 0 to 1"),
-        (["ask", "hi", "--max-tokens", "0"], 2, "at least 1"),
+        (["ask", "hi", "--max-tokens", "0"], 2, "from 1"),
         (["--quant", "5"], 2, "--quant"),
         (["nonsense"], 2, "nonsense"),
         (["ask", "hi", "--model", "/no/such/folder"], 1, "/no/such/folder"),
@@ -139,10 +140,10 @@ def test_language_comes_from_the_option_or_the_settings(home: Path, monkeypatch:
 
 def test_model_options_may_stand_before_and_after_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr(cli.doctor, "run", lambda args: seen.append((args.model, args.threads)) or 0)
+    monkeypatch.setattr(cli.doctor, "run", lambda args: seen.append(given_settings(args)) or 0)
     cli.main(["--model", "m", "doctor", "--threads", "2"])
     cli.main(["doctor", "--model", "m", "--threads", "2"])
-    assert seen == [("m", 2), ("m", 2)]
+    assert seen == [{"model.source": "m", "model.threads": 2}] * 2
 
 
 def test_doctor_reports(

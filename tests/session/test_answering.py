@@ -27,7 +27,7 @@ Make = Callable[..., Chat]
 
 async def test_a_load_that_fails_says_what_to_do_and_another_may_follow(make: Make, tmp_path: Path) -> None:
     chat = make("Fine.")
-    chat.settings.override("model.source", "/nowhere")
+    chat.settings.override({"model.source": "/nowhere"})
     chat.engine.fail = "There is no folder /nowhere."
     chat.load()
     await chat.until(lambda: chat.state.activity == "none")

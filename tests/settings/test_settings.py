@@ -209,7 +209,7 @@ def test_edits_by_others_are_noticed_and_taken_in(path: Path) -> None:
     assert not settings.edited(), "its own writing is no news"
     write(path, "[generation]\ntop_k = 8\n")
     os.utime(path, ns=(1, 1))
-    settings.override("model.device", "cpu")
+    settings.override({"model.device": "cpu"})
     assert settings.edited()
     settings.set("generation.top_p", 0.5)
     assert settings.edited(), "its own writing does not hide the other's"
@@ -236,7 +236,7 @@ def test_settings_go_by_their_short_names(path: Path) -> None:
 
 def test_overriding_is_not_saved(path: Path) -> None:
     settings = Settings.load(path)
-    settings.override("model.device", "cpu")
+    settings.override({"model.device": "cpu"})
     settings.set("ui.theme", "ink")
     assert settings["model.device"] == "cpu"
     assert Settings.load(path).is_default("model.device")
@@ -385,7 +385,9 @@ def test_the_section_model_is_a_model(path: Path) -> None:
     write(path, '[model]\nsource = "/m"\nquant = 4\nthreads = 2\ngpus = ""\n')
     settings = Settings.load(path)
     assert settings.model_spec() == LocalModel("/m", quant="4", threads=2)
-    settings.override_model(LocalModel(device="cpu"))
+    settings.override(
+        {"model.source": None, "model.device": "cpu", "model.quant": None, "model.threads": None}
+    )
     assert settings.model_spec() == LocalModel(device="cpu")
     assert path.read_text().count("\n") == 5
 

@@ -92,7 +92,7 @@ async def test_a_message_written_while_the_model_loads_is_answered_then() -> Non
 async def test_a_load_that_fails_says_what_to_do_and_the_app_goes_on() -> None:
     engine = ScriptedEngine("Fine.", hold_load=True)
     engine.fail = "There is no folder /nowhere."
-    async with running(engine, AppOptions(model="/nowhere")) as (pilot, app, _engine):
+    async with running(engine, AppOptions({"model.source": "/nowhere"})) as (pilot, app, _engine):
         engine.finish_load()
         await wait_until(pilot, lambda: app.session.state.activity == "none")
         await settled(pilot)

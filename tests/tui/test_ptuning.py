@@ -57,7 +57,12 @@ async def test_a_prefix_goes_on_and_off_and_a_wrong_one_changes_nothing(folder: 
     prefix = GOLDEN / NAME
     plain, tuned = answer(folder, None), answer(folder, prefix)
     assert plain != tuned
-    app = GlmTui(AppOptions(model=str(folder), device="cpu", threads=1, language="en"), engine=LocalEngine())
+    app = GlmTui(
+        AppOptions(
+            {"model.source": str(folder), "model.device": "cpu", "model.threads": 1, "ui.language": "en"}
+        ),
+        engine=LocalEngine(),
+    )
     async with app.run_test(size=(120, 36)) as pilot:
         await wait_until(pilot, lambda: app.session.state.activity == "ready", 60)
         for name, value in GREEDY.items():

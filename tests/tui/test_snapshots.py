@@ -4,7 +4,7 @@ look at the report that a failing run writes, then run with ``--snapshot-update`
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -104,8 +104,10 @@ def look(app: GlmTui, then: Before | None = None, *, hold_load: bool = False) ->
     return before
 
 
-def make(path: Path | None = None, engine: ScriptedEngine | None = None, **options: str) -> GlmTui:
-    return GlmTui(AppOptions(conversation=path, **options), engine=engine or ScriptedEngine())  # type: ignore[arg-type]
+def make(
+    path: Path | None = None, engine: ScriptedEngine | None = None, settings: Mapping[str, object] = {}
+) -> GlmTui:
+    return GlmTui(AppOptions(settings, conversation=path), engine=engine or ScriptedEngine())
 
 
 def test_welcome(snap_compare: Compare) -> None:
@@ -120,7 +122,7 @@ def test_conversation(snap_compare: Compare, conversation: Path) -> None:
 
 @pytest.mark.parametrize("theme", ["glmtui-light", "high-contrast", "ansi"])
 def test_conversation_in_other_themes(snap_compare: Compare, conversation: Path, theme: str) -> None:
-    app = make(conversation, theme=theme)
+    app = make(conversation, settings={"ui.theme": theme})
     assert snap_compare(app, terminal_size=(120, 36), run_before=look(app))
 
 
@@ -151,12 +153,12 @@ def test_large_window_with_settings(snap_compare: Compare, conversation: Path) -
 
 
 def test_chinese_interface(snap_compare: Compare) -> None:
-    app = make(language="zh_CN")
+    app = make(settings={"ui.language": "zh_CN"})
     assert snap_compare(app, terminal_size=(120, 36), run_before=look(app))
 
 
 def test_loading(snap_compare: Compare) -> None:
-    app = make(engine=ScriptedEngine(hold_load=True), model="/models/chatglm-6b")
+    app = make(engine=ScriptedEngine(hold_load=True), settings={"model.source": "/models/chatglm-6b"})
     app.chat.status_line._clock = lambda: app.session.state.since + 12
 
     async def half_way(_pilot: Pilot[None]) -> None:
@@ -210,7 +212,7 @@ def test_models(snap_compare: Compare) -> None:
 def test_downloading_in_a_small_window_in_chinese(snap_compare: Compare) -> None:
     engine = ScriptedEngine()
     engine.models = MODELS
-    app = make(engine=engine, language="zh_CN", theme="glmtui-light")
+    app = make(engine=engine, settings={"ui.language": "zh_CN", "ui.theme": "glmtui-light"})
 
     async def then(pilot: Pilot[None]) -> None:
         app.show_models("chatglm-6b")
