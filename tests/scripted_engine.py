@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from glmtui.models.chat_formats.thoughts import Piece, ThoughtStream
 from glmtui.protocol.engine import Stream
 from glmtui.protocol.events import (
     Cancelled,
@@ -32,7 +33,6 @@ from glmtui.protocol.requests import (
     Request,
     Unload,
 )
-from glmtui.reasoning import Piece, ThoughtStream
 
 NANO = ModelInfo(
     name="nano",

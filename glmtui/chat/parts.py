@@ -16,7 +16,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from glmtui import reasoning
 from glmtui.protocol.messages import (
     Attachment,
     Image,
@@ -44,6 +43,8 @@ _TYPES: dict[str, type[Part]] = {
 _NAMES = {kind: name for name, kind in _TYPES.items()}
 _FIELDS = {kind: dataclasses.fields(kind) for kind in _NAMES}
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_OPEN, _CLOSE = "<think>", "</think>"
+_CLOSE_BEGUN = re.compile(rf"({'|'.join(_CLOSE[:length] for length in range(1, len(_CLOSE)))})\Z")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -149,7 +150,11 @@ def parts_of_text(role: Role, text: str) -> tuple[Part, ...]:
     """Return the parts of a message that has only `text`; an assistant's may begin with a thought."""
     if role != "assistant" or not may_think(text):
         return (Text(text),) if text else ()
-    return reasoning.parts_of(text)
+    thought, close, answer = text.lstrip()[len(_OPEN) :].partition(_CLOSE)
+    if not close:
+        thought = _CLOSE_BEGUN.sub("", thought)
+    parts = Thought(thought.strip()), Text(answer.lstrip())
+    return tuple(part for part in parts if part.text)
 
 
 def may_think(text: str) -> bool:
@@ -157,7 +162,7 @@ def may_think(text: str) -> bool:
     if text[:1] != "<" and not text[:1].isspace():
         return False
     start = text.lstrip()
-    return start.startswith(reasoning.OPEN) or (bool(start) and reasoning.OPEN.startswith(start))
+    return start.startswith(_OPEN) or (bool(start) and _OPEN.startswith(start))
 
 
 def with_text(parts: Sequence[Part], text: str) -> tuple[Part, ...]:

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from glmtui import reasoning
 from glmtui.engine.failures import is_out_of_memory
 from glmtui.engine.generate import Generation
 from glmtui.engine.prefill import Check, read
@@ -19,6 +18,7 @@ from glmtui.hub.memory_estimate import context_advice
 from glmtui.hub.model_dir import ModelFolder
 from glmtui.models.base import KVCache, LanguageModel
 from glmtui.models.chat_formats import formats as prompts
+from glmtui.models.chat_formats import thoughts
 from glmtui.models.chat_tokenizer import ChatTokenizer, load_tokenizer
 from glmtui.protocol.cancellation import OperationCancelled
 from glmtui.protocol.events import Stats
@@ -121,7 +121,7 @@ class ChatModel:
         answer = self.stream(messages, replace(self.default_sampling, **sampling))
         for _piece in answer:
             pass
-        response = reasoning.written(answer.parts)
+        response = thoughts.written(answer.parts)
         return response, [*history, (query, response)]
 
     def stream_chat(
@@ -132,7 +132,7 @@ class ChatModel:
         answer = self.stream(messages, replace(self.default_sampling, **sampling))
         for piece in answer:
             if piece.text:
-                response = reasoning.written(answer.parts)
+                response = thoughts.written(answer.parts)
                 yield response, [*history, (query, response)]
 
     @property
@@ -248,20 +248,20 @@ class Answer:
         self._model = model
         self._generation = generation
         self._messages, self._begun = (messages[:-1], messages[-1].parts) if goes_on else (messages, ())
-        before = reasoning.written(self._begun)
+        before = thoughts.written(self._begun)
         self._decoder = model.format.stream_tokens(before)
         self._response = model.format.stream_response(before)
-        self._thoughts = reasoning.ThoughtStream(self._begun)
+        self._thoughts = thoughts.ThoughtStream(self._begun)
         self._ids: list[int] = []
         self._text: list[str] = []
         self._thought: list[str] = []
 
-    def __iter__(self) -> Iterator[reasoning.Piece]:
+    def __iter__(self) -> Iterator[thoughts.Piece]:
         try:
             for token in self._generation:
                 self._ids.append(token)
                 text = self._response.push(self._decoder.push(token))
-                yield from self._add(self._thoughts.push(text)) or [reasoning.Piece("", thought=False)]
+                yield from self._add(self._thoughts.push(text)) or [thoughts.Piece("", thought=False)]
             self.reason = self._generation.reason
         except OperationCancelled:
             pass
@@ -309,7 +309,7 @@ class Answer:
         """The measure of the answer so far."""
         return self._generation.stats
 
-    def _add(self, pieces: list[reasoning.Piece]) -> list[reasoning.Piece]:
+    def _add(self, pieces: list[thoughts.Piece]) -> list[thoughts.Piece]:
         for piece in pieces:
             (self._thought if piece.thought else self._text).append(piece.text)
         return pieces

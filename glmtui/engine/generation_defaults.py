@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from glmtui import reasoning
 from glmtui.hub.model_dir import Family, ModelFolder, read_json
+from glmtui.models.chat_formats import thoughts
 from glmtui.protocol.sampling import Sampling
 
 CHATGLM2_LENGTH = 8192
@@ -47,7 +47,7 @@ def _thinks(folder: ModelFolder) -> bool:
     """Whether the model's chat template knows of thoughts before the answer."""
     names = ("chat_template.jinja", "tokenizer_config.json")
     files = [file for name in names if (file := folder.path / name).is_file()]
-    return any(reasoning.OPEN.encode() in file.read_bytes() for file in files)
+    return any(thoughts.OPEN.encode() in file.read_bytes() for file in files)
 
 
 def _chosen(generation: Mapping[str, Any]) -> dict[str, Any]:

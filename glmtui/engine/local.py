@@ -39,7 +39,7 @@ from glmtui.protocol.requests import CountTokens, Generate, Load, ModelRequest, 
 
 if TYPE_CHECKING:
     from glmtui.engine.chat_model import ChatModel
-    from glmtui.reasoning import Piece
+    from glmtui.models.chat_formats.thoughts import Piece
 
 THREAD_NAME = "glmtui-engine"
 INTERVAL = 0.05

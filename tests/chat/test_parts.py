@@ -25,6 +25,8 @@ from glmtui.protocol.messages import (
     Thought,
     ToolCall,
     ToolResult,
+    text_of,
+    thought_of,
 )
 
 DIGEST = "ab" * 32
@@ -344,3 +346,25 @@ def test_a_newer_file_is_read_and_not_written(tmp_path: Path) -> None:
     library.save_as(conversation, tmp_path / "copy.jsonl")
     assert (tmp_path / "copy.jsonl").read_bytes() == before
     assert Conversation.from_records(conversation.records()).newer_format
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Hello", ("", "Hello")),
+        ("", ("", "")),
+        (" <", ("", "")),
+        ("<thin", ("", "")),
+        ("<thing>", ("", "<thing>")),
+        ("<think>", ("", "")),
+        ("<think>\nwell", ("well", "")),
+        ("<think>well\n</thi", ("well", "")),
+        ("<think>a < b\n</think>\n\n c", ("a < b", "c")),
+        ("<think></think>c", ("", "c")),
+        ("<think>a</think>b</think>", ("a", "b</think>")),
+        ("He said <think>a</think>", ("", "He said <think>a</think>")),
+    ],
+)
+def test_a_text_of_version_1_may_begin_with_a_thought(text: str, expected: tuple[str, str]) -> None:
+    parts = parts_of_text("assistant", text)
+    assert (thought_of(parts), text_of(parts)) == expected

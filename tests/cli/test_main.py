@@ -308,8 +308,8 @@ def test_a_reader_that_leaves_is_no_error(tiny: str) -> None:
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_ask_keeps_thought_and_answer_apart(terminal: bool) -> None:
+    from glmtui.models.chat_formats.thoughts import ThoughtStream
     from glmtui.plain.printer import AnswerWriter
-    from glmtui.reasoning import ThoughtStream
 
     answer, thoughts = io.StringIO(), io.StringIO()
     thoughts.isatty = lambda: terminal  # type: ignore[method-assign]

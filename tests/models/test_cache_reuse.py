@@ -12,10 +12,10 @@ from torch import nn
 import glmtui
 from glmtui.engine.chat_model import ChatModel
 from glmtui.hub.model_dir import ModelFolder
+from glmtui.models.chat_formats.thoughts import Piece
 from glmtui.models.checkpoint import new_network
 from glmtui.protocol.messages import ChatMessage
 from glmtui.protocol.sampling import Sampling
-from glmtui.reasoning import Piece
 
 GREEDY = Sampling(temperature=0, max_new_tokens=6, max_length=4096)
 

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from glmtui import reasoning
 from glmtui.errors import TooLongError, UnavailableError
 from glmtui.hub.model_dir import Family
+from glmtui.models.chat_formats import thoughts
 from glmtui.models.chat_formats.responses import ResponseStream
 from glmtui.models.chat_formats.tools import chatglm3_tools, glm4_tools
 from glmtui.models.tokenizers.chatglm import ChatGLM2Tokenizer, ChatGLMTokenizer, TextStream, Tokenizer
@@ -88,7 +88,7 @@ class Dialogue:
                 rounds.append([])
             rounds[-1].append(message)
         if rounds[-1] and rounds[-1][-1].role == "assistant":  # to be continued, with its thought
-            rounds[-1][-1] = ChatMessage.of("assistant", reasoning.written(rounds[-1][-1].parts))
+            rounds[-1][-1] = ChatMessage.of("assistant", thoughts.written(rounds[-1][-1].parts))
         *earlier, last = (Round(tuple(each)) for each in rounds)
         return cls(tuple(filter(None, systems)), tuple(earlier), last)
 
@@ -112,7 +112,7 @@ def messages_of(query: str, history: Iterable[tuple[str, str]] = (), system: str
     messages = [ChatMessage.of("system", system)] if system else []
     for question, answer in history:
         messages.append(ChatMessage.of("user", question))
-        messages.append(ChatMessage("assistant", reasoning.parts_of(answer)))
+        messages.append(ChatMessage("assistant", thoughts.parts_of(answer)))
     return [*messages, ChatMessage.of("user", query)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from glmtui import reasoning
+from glmtui.models.chat_formats import thoughts
 from glmtui.models.chat_formats.formats import CachedConversation, ChatFormat, Completion, Dialogue, Prompt
 from glmtui.models.chat_formats.responses import ResponseStream
 from glmtui.models.tokenizers.chatglm import Tokenizer
@@ -25,9 +25,9 @@ class Template(ChatFormat):
         # GLM-4.5 calls what a tool said a message of the role "tool", GLM-4 "observation".
         self._tool_role = "observation" if _OBSERVATION.search(tokenizer.template) else "tool"
         asked = tokenizer.render([{"role": "user", "content": "?"}], asks=True)
-        self._opening = reasoning.OPEN if asked.rstrip().endswith(reasoning.OPEN) else ""
+        self._opening = thoughts.OPEN if asked.rstrip().endswith(thoughts.OPEN) else ""
         """What the prompt already holds of the answer: GLM-Z1 is made to think."""
-        self.thinks = reasoning.OPEN in tokenizer.template
+        self.thinks = thoughts.OPEN in tokenizer.template
 
     @property
     def stop_ids(self) -> tuple[int, ...]:

@@ -10,9 +10,9 @@ from glmtui.errors import UserError
 from glmtui.hub.model_dir import TRANSFORMERS
 from glmtui.models.chat_formats.formats import CachedConversation, Completion, Dialogue, chat_format
 from glmtui.models.chat_formats.templates import Template
+from glmtui.models.chat_formats.thoughts import written
 from glmtui.models.tokenizers.glm_hf import GLMTokenizer
 from glmtui.protocol.messages import ChatMessage, Text, Thought
-from glmtui.reasoning import written
 
 TURNS = [
     ChatMessage.of("system", "Be brief."),

@@ -1,33 +1,8 @@
 import pytest
 
-from glmtui.protocol.messages import Text, Thought
-from glmtui.reasoning import Piece, Reasoned, ThoughtStream, parts_of, split, written
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Hello", Reasoned("", "Hello")),
-        ("", Reasoned("", "")),
-        (" <", Reasoned("", "", thinking=True)),
-        ("<thin", Reasoned("", "", thinking=True)),
-        ("<thing>", Reasoned("", "<thing>")),
-        ("<think>", Reasoned("", "", thinking=True)),
-        ("<think>\nwell", Reasoned("well", "", thinking=True)),
-        ("<think>well\n</thi", Reasoned("well", "", thinking=True)),
-        ("<think>a < b\n</think>\n\n c", Reasoned("a < b", "c")),
-        ("<think></think>c", Reasoned("", "c")),
-        ("<think>a</think>b</think>", Reasoned("a", "b</think>")),
-        ("He said <think>a</think>", Reasoned("", "He said <think>a</think>")),
-    ],
-)
-def test_split(text: str, expected: Reasoned) -> None:
-    assert split(text) == expected
-
-
-def test_the_answer_alone() -> None:
-    assert split("<think>a</think>\nb").answer == "b"
-    assert split("<think>a").answer == ""
+from glmtui.chat.parts import parts_of_text
+from glmtui.models.chat_formats.thoughts import Piece, ThoughtStream, parts_of, written
+from glmtui.protocol.messages import Text, Thought, text_of, thought_of
 
 
 @pytest.mark.parametrize("size", [1, 3, 100])
@@ -44,13 +19,14 @@ def test_the_answer_alone() -> None:
         "He said <think>a</think>",
     ],
 )
-def test_a_stream_tells_what_split_does_and_takes_nothing_back(text: str, size: int) -> None:
+def test_a_stream_tells_what_old_files_do_and_takes_nothing_back(text: str, size: int) -> None:
     stream = ThoughtStream()
     pieces = [piece for at in range(0, len(text), size) for piece in stream.push(text[at : at + size])]
     pieces += stream.finish(complete=True)
     thought = "".join(piece.text for piece in pieces if piece.thought)
     answer = "".join(piece.text for piece in pieces if not piece.thought)
-    assert (thought, answer) == split(text)[:2]
+    parts = parts_of_text("assistant", text)
+    assert (thought, answer) == (thought_of(parts), text_of(parts))
     assert all(piece.text for piece in pieces)
 
 

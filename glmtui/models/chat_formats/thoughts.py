@@ -12,32 +12,11 @@ from glmtui.protocol.messages import Part, Text, Thought, text_of, thought_of
 OPEN, CLOSE = "<think>", "</think>"
 
 
-class Reasoned(NamedTuple):
-    """An answer's two parts."""
-
-    thought: str
-    """Without the marks around it; empty where the model did not think aloud."""
-    answer: str
-    thinking: bool = False
-    """Whether the thought is not over yet, so that there is no answer."""
-
-
-def split(text: str) -> Reasoned:
-    """Take apart an answer, or the beginning of one."""
-    start = text.lstrip()
-    if not start.startswith(OPEN):
-        if start and OPEN.startswith(start):  # it may become one
-            return Reasoned("", "", thinking=True)
-        return Reasoned("", text)
-    thought, close, answer = start[len(OPEN) :].partition(CLOSE)
-    if not close:
-        return Reasoned(_without_beginning_of(CLOSE, thought).strip(), "", thinking=True)
-    return Reasoned(thought.strip(), answer.lstrip())
-
-
 def parts_of(text: str) -> tuple[Part, ...]:
     """Take apart a complete answer as a model wrote it."""
-    thought, answer, _thinking = split(text)
+    stream = ThoughtStream()
+    pieces = [*stream.push(text), *stream.finish(complete=True)]
+    thought, answer = ("".join(p.text for p in pieces if p.thought is thinks) for thinks in (True, False))
     return (*((Thought(thought),) if thought else ()), *((Text(answer),) if answer else ()))
 
 
@@ -58,7 +37,7 @@ class Piece(NamedTuple):
 
 
 class ThoughtStream:
-    """Tells the thought from the answer while the text comes: as `split` does, but nothing is taken back.
+    """Tells the thought from the answer while the text comes; nothing is taken back.
 
     Args:
         begun: what is there of the answer already, which goes on.
