@@ -33,7 +33,7 @@ FORBIDDEN: Mapping[str, tuple[str, ...]] = {
     "training": ("textual", "glmtui.tui"),
     "retrieval": ("textual", "glmtui.tui"),
     "session": (*HEAVY, *SCREEN, "glmtui.models", "glmtui.quant"),
-    "plain": (*HEAVY, "textual", "rich", "glmtui.tui", "glmtui.models", "glmtui.quant"),
+    "plain": (*HEAVY, "textual", "rich", "glmtui.tui", "glmtui.cli", "glmtui.models", "glmtui.quant"),
     "tui": (*HEAVY, "glmtui.plain", "glmtui.cli", "glmtui.models", "glmtui.quant"),
 }
 """Rooms of the package, and what nothing in them may import (but the room itself)."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from glmtui.errors import UsageError, UserError
 from glmtui.i18n import _
+from glmtui.text.units import size
 
 if TYPE_CHECKING:
     from glmtui.cli.subcommands import Subparsers
@@ -61,9 +62,8 @@ def run(args: Namespace) -> int:
     if needed > free:
         raise UserError(
             _(
-                "{path} would take {needed} GB, and {free} GB are free there. Free some, or choose another "
-                "place."
-            ).format(path=args.target, needed=f"{needed / 1e9:.2f}", free=f"{free / 1e9:.2f}")
+                "{path} would take {needed}, and {free} are free there. Free some, or choose another place."
+            ).format(path=args.target, needed=size(needed), free=size(free))
         )
     total, written = folder.file_bytes, 0
 
@@ -83,12 +83,8 @@ def run(args: Namespace) -> int:
     finally:
         if sys.stderr.isatty():
             sys.stderr.write("\r\x1b[K")
-    size = sum(file.stat().st_size for file in args.target.iterdir())
-    _print(
-        _("{path}: {size} GB, from {before} GB").format(
-            path=args.target, size=f"{size / 1e9:.2f}", before=f"{total / 1e9:.2f}"
-        )
-    )
+    nbytes = sum(file.stat().st_size for file in args.target.iterdir())
+    _print(_("{path}: {size}, from {before}").format(path=args.target, size=size(nbytes), before=size(total)))
     return 0
 
 
@@ -96,16 +92,13 @@ def _look_after_cache(*, clear: bool) -> int:
     from glmtui.quant import cache
 
     if clear:
-        _print(_("{size} GB were freed").format(size=f"{cache.clear_cache() / 1e9:.2f}"))
+        _print(_("{size} were freed.").format(size=size(cache.clear_cache())))
         return 0
     entries = cache.list_cache()
     for entry in entries:
-        _print(f"{entry.nbytes / 1e9:6.2f} GB  int{entry.bits}  {entry.source}")
-    _print(
-        _("{size} GB in {path}").format(
-            size=f"{sum(entry.nbytes for entry in entries) / 1e9:.2f}", path=cache.cache_folder()
-        )
-    )
+        _print(f"{size(entry.nbytes):>8}  int{entry.bits}  {entry.source}")
+    total = sum(entry.nbytes for entry in entries)
+    _print(_("{size} in {path}").format(size=size(total), path=cache.cache_folder()))
     return 0
 
 

@@ -17,8 +17,7 @@ from glmtui.errors import OutOfMemoryError, TooLongError
 from glmtui.hub.memory_estimate import context_advice
 from glmtui.hub.model_dir import ModelFolder
 from glmtui.models.base import KVCache, LanguageModel
-from glmtui.models.chat_formats import formats as prompts
-from glmtui.models.chat_formats import thoughts
+from glmtui.models.chat_formats import formats, thoughts
 from glmtui.models.chat_tokenizer import ChatTokenizer, load_tokenizer
 from glmtui.protocol.cancellation import OperationCancelled
 from glmtui.protocol.events import Stats
@@ -53,7 +52,7 @@ class ChatModel:
         self.info = info
         self._tokenizer = tokenizer
         device = next(network.parameters()).device
-        self._prefixes: PrefixCache[prompts.CachedConversation] = PrefixCache(default_limit(device))
+        self._prefixes: PrefixCache[formats.CachedConversation] = PrefixCache(default_limit(device))
 
     def __repr__(self) -> str:
         return (
@@ -68,7 +67,7 @@ class ChatModel:
         return self._tokenizer
 
     @property
-    def format(self) -> prompts.ChatFormat:
+    def format(self) -> formats.ChatFormat:
         """How the model wants a conversation to be written."""
         return self.tokenizer.format
 
@@ -117,7 +116,7 @@ class ChatModel:
         Keyword arguments are fields of `Sampling`. `history` itself is not changed. A thought before the
         answer is part of the response, between ``<think>`` and ``</think>``.
         """
-        messages = prompts.messages_of(query, history, system)
+        messages = formats.messages_of(query, history, system)
         answer = self.stream(messages, replace(self.default_sampling, **sampling))
         for _piece in answer:
             pass
@@ -128,7 +127,7 @@ class ChatModel:
         self, query: str, history: Sequence[tuple[str, str]] = (), *, system: str = "", **sampling: Any
     ) -> Iterator[tuple[str, History]]:
         """Yield the answer so far and the history with it, every time there is more text."""
-        messages = prompts.messages_of(query, history, system)
+        messages = formats.messages_of(query, history, system)
         answer = self.stream(messages, replace(self.default_sampling, **sampling))
         for piece in answer:
             if piece.text:
@@ -181,7 +180,7 @@ class ChatModel:
 
     def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
         """Return the tokens of the complete prompt of `messages`."""
-        return len(self.format.write(prompts.Dialogue.of(messages)))
+        return len(self.format.write(formats.Dialogue.of(messages)))
 
     def limit(self, sampling: Sampling) -> int:
         """Prompt and answer together in tokens: what is asked for, as far as the model was made for it."""
@@ -196,7 +195,7 @@ class ChatModel:
         itemsize = 4 if info.dtype == "float32" else 2
         return sentences(message, context_advice(self.folder.sizes, info.quant, itemsize, tokens))
 
-    def keep(self, conversation: prompts.CachedConversation, cache: KVCache | None) -> None:
+    def keep(self, conversation: formats.CachedConversation, cache: KVCache | None) -> None:
         """Keep what an answer leaves in `cache`, for the next question of the same conversation."""
         if cache is not None:
             self._prefixes.put(cache, conversation.ids, conversation)
@@ -205,7 +204,7 @@ class ChatModel:
         """Give the memory of all earlier conversations' keys and values back."""
         self._prefixes.clear()
 
-    def _fit(self, messages: Sequence[ChatMessage], sampling: Sampling, limit: int) -> prompts.Prompt:
+    def _fit(self, messages: Sequence[ChatMessage], sampling: Sampling, limit: int) -> formats.Prompt:
         """Write the prompt so that an answer of fair length has room, or any if the last message is long.
 
         It continues, token for token, the longest conversation that is cached and that `messages` continue.
@@ -275,7 +274,7 @@ class Answer:
         )
         yield from self._add(self._thoughts.finish(complete=self.reason == "stop"))
         answered = ChatMessage.of("assistant", text_of(self._begun) + self.text)
-        conversation = prompts.CachedConversation(
+        conversation = formats.CachedConversation(
             # a thought is in the cache, but in no later prompt
             () if self._thoughts.thought else (*self._messages, answered),
             [*self._generation.prompt, *self._ids],

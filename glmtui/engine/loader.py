@@ -19,18 +19,19 @@ from glmtui.engine.generation_defaults import published_sampling
 from glmtui.engine.preflight import Prepared, find
 from glmtui.errors import BadValueError, OutOfMemoryError, UnavailableError
 from glmtui.hub import cache as hub_cache
-from glmtui.hub import memory_estimate as fit
-from glmtui.hub.memory_estimate import gigabytes, smaller_quants
+from glmtui.hub import memory_estimate
+from glmtui.hub.memory_estimate import smaller_quants
 from glmtui.hub.model_dir import TRANSFORMERS, ModelFolder
 from glmtui.models.checkpoint import Checkpoint, Network, assign, dtype_of, expected_shapes, new_network
 from glmtui.models.glm_hf import GLM
 from glmtui.models.prefix import KEYS as PREFIX
 from glmtui.protocol.models import LocalModel, ModelInfo, Quant, short_name
 from glmtui.protocol.phrases import NOTHING, Phrase, _, listing, sentences
-from glmtui.quant import cache as store
+from glmtui.quant import cache as quant_cache
 from glmtui.quant.formats import Bits
 from glmtui.quant.load import Scheme, is_own, read_into
 from glmtui.quant.tiled import tile
+from glmtui.text.units import size
 
 Progress = Callable[[Literal["read", "quantize", "compile"], int, int], None]
 """Called after every tensor with the stage and the bytes done and in all; raises to cancel."""
@@ -66,10 +67,10 @@ class Plan:
 
     def needed_at(self, quant: Quant) -> int:
         """`needed`, were the weights quantised otherwise."""
-        sizes, size, cached = self.folder.sizes, self.dtype.itemsize, self.dtype.itemsize
+        sizes, weight, cached = self.folder.sizes, self.dtype.itemsize, self.dtype.itemsize
         if quant != "none" and not self.exact:
-            size, cached = 1, 2  # embeddings have 8 bits then, keys and values 16
-        return fit.needed(sizes, quant, size, cached)
+            weight, cached = 1, 2  # embeddings have 8 bits then, keys and values 16
+        return memory_estimate.needed(sizes, quant, weight, cached)
 
     @property
     def free(self) -> int:
@@ -86,14 +87,14 @@ class Plan:
         if self.needed <= free:
             return
         message = _("{path} needs about {needed} of memory on {device}, and {free} are free.").format(
-            path=self.folder.path, needed=gigabytes(self.needed), device=self.place.name, free=gigabytes(free)
+            path=self.folder.path, needed=size(self.needed), device=self.place.name, free=size(free)
         )
         raise OutOfMemoryError(sentences(message, self.advice(free)))
 
     def advice(self, room: int) -> Phrase:
         """Say which quantisation would fit into `room` bytes, if any does."""
         fitting = [
-            f"--quant {quant} ({gigabytes(self.needed_at(quant))})"
+            f"--quant {quant} ({size(self.needed_at(quant))})"
             for quant in smaller_quants(self.quant)
             if self.needed_at(quant) <= room
         ]
@@ -126,7 +127,7 @@ def load(
             raise
         message = _("{device} ran out of memory while {path} was loaded, which needs about {needed}.")
         message = message.format(
-            device=chosen.place.name, path=chosen.folder.path, needed=gigabytes(chosen.needed)
+            device=chosen.place.name, path=chosen.folder.path, needed=size(chosen.needed)
         )
         raise OutOfMemoryError(sentences(message, chosen.advice(chosen.needed - 1))) from error
     return ChatModel(network, chosen.folder, describe(chosen, network), prepared.tokenizer)
@@ -221,15 +222,15 @@ def read_quantized(
     bits: Bits = 8 if plan.quant == "8" else 4
     source = folder = plan.folder
     converts = not is_own(source.config) and not (plan.exact and source.quant != "none")
-    cacheable = converts and source.file_bytes >= store.CACHED_FROM
-    if found := store.open_cached(source, bits) if cacheable else None:
+    cacheable = converts and source.file_bytes >= quant_cache.CACHED_FROM
+    if found := quant_cache.open_cached(source, bits) if cacheable else None:
         folder = found
         meter.begin("read", folder.file_bytes)
     elif source.quant == "none":
         meter.begin("quantize", source.file_bytes)
-        if cacheable and store.has_room(source, bits):
+        if cacheable and quant_cache.has_room(source, bits):
             with contextlib.suppress(OSError):  # no room or no permission: it runs all the same
-                folder = store.fill_cache(source, bits, meter.add, names=names)
+                folder = quant_cache.fill_cache(source, bits, meter.add, names=names)
                 meter.begin("read", folder.file_bytes)
     read_into(
         network,
@@ -243,7 +244,7 @@ def read_quantized(
     )
     trained = any(name.startswith(PREFIX) for name in names)  # a prefix is folded once it is placed
     if cacheable and not trained and folder is source and source.quant != "none":
-        store.fill_cache_later(source, bits, network, names)
+        quant_cache.fill_cache_later(source, bits, network, names)
 
 
 def describe(plan: Plan, network: Network) -> ModelInfo:

@@ -25,6 +25,7 @@ from glmtui.hub.client import HubFile, Listing, errors_for_people
 from glmtui.protocol.cancellation import CancelToken
 from glmtui.protocol.models import FileProgress
 from glmtui.protocol.phrases import _
+from glmtui.text.units import size
 
 if TYPE_CHECKING:
     from httpx2 import Client
@@ -119,9 +120,7 @@ def check_room(listing: Listing) -> None:
             _(
                 "{hub_id} needs {wanted} more in {folder}, and {free} are free. Free some, or set "
                 "HF_HUB_CACHE to a folder on another disk."
-            ).format(
-                hub_id=listing.hub_id, wanted=_size(missing), free=_size(free), folder=hub_cache.folder()
-            )
+            ).format(hub_id=listing.hub_id, wanted=size(missing), free=size(free), folder=hub_cache.folder())
         )
 
 
@@ -342,14 +341,10 @@ def no_room_for_people(place: Path, missing: int = 0) -> Iterator[None]:
                 _(
                     "The disk is full: {folder} needs {missing} more for this file. What has come is kept; "
                     "free some room and download again, or set HF_HUB_CACHE to a folder on another disk."
-                ).format(folder=place.parent, missing=_size(missing))
+                ).format(folder=place.parent, missing=size(missing))
             ) from error
         if error.errno is not None and isinstance(error, PermissionError):
             raise StorageError(
                 _("{path} cannot be written: {error}").format(path=place, error=error.strerror)
             ) from error
         raise
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB"

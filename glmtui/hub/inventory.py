@@ -13,8 +13,7 @@ from glmtui import paths
 from glmtui.atomic import write_atomically
 from glmtui.errors import BadFileError, NotFoundError, StorageError, UserError
 from glmtui.hub import cache as hub_cache
-from glmtui.hub import catalog
-from glmtui.hub import memory_estimate as fit
+from glmtui.hub import catalog, memory_estimate
 from glmtui.hub.catalog import KnownModel
 from glmtui.hub.model_dir import ModelFolder, Sizes
 from glmtui.protocol.events import ModelList
@@ -204,7 +203,7 @@ def describe(known: KnownModel, device: str = "cpu") -> ModelEntry:
 
 def _needs(sizes: Sizes, stored: Quant, device: str) -> tuple[tuple[Quant, int], ...]:
     quants = QUANTS if stored == "none" else (stored,)
-    return tuple((quant, fit.usual(sizes, quant, device)) for quant in quants)
+    return tuple((quant, memory_estimate.usual(sizes, quant, device)) for quant in quants)
 
 
 def _format(quant: Quant, dtype: str) -> str:

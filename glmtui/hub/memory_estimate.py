@@ -5,6 +5,7 @@ from __future__ import annotations
 from glmtui.hub.model_dir import Sizes
 from glmtui.protocol.models import Quant
 from glmtui.protocol.phrases import Phrase, _
+from glmtui.text.units import size
 
 SMALL = 2 << 30
 """Weights up to this many bytes in float32 stay float32 on the CPU: exact, and no slower."""
@@ -50,11 +51,6 @@ def smaller_quants(quant: Quant) -> tuple[Quant, ...]:
     return order[order.index(quant) + 1 :]
 
 
-def gigabytes(count: int) -> str:
-    """Format a number of bytes for people."""
-    return f"{count / 1e9:.1f} GB"
-
-
 def context_advice(sizes: Sizes, quant: Quant, dtype_bytes: int, tokens: int) -> Phrase:
     """Say what to do where memory ran out with a conversation of `tokens` on top of a model that was loaded.
 
@@ -64,7 +60,7 @@ def context_advice(sizes: Sizes, quant: Quant, dtype_bytes: int, tokens: int) ->
     taken = sizes.memory_bytes(quant, dtype_bytes)
     parts = [
         _("/quant {quant} frees {size}").format(
-            quant=smaller, size=gigabytes(taken - sizes.memory_bytes(smaller, dtype_bytes))
+            quant=smaller, size=size(taken - sizes.memory_bytes(smaller, dtype_bytes))
         )
         for smaller in smaller_quants(quant)
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from glmtui.models.chat_formats import formats as prompts
+from glmtui.models.chat_formats import formats
 from glmtui.models.tokenizers import chatglm as tokenizers
 
 
@@ -15,7 +15,7 @@ class ChatTokenizer:
     def __init__(self, raw: tokenizers.Tokenizer) -> None:
         self.raw = raw
         """The family's own tokenizer."""
-        self.format = prompts.chat_format(raw)
+        self.format = formats.chat_format(raw)
         """How the family writes a conversation."""
 
     def encode(self, text: str) -> list[int]:

@@ -16,6 +16,7 @@ from glmtui.plain.printer import Paint, wants_color
 from glmtui.plain.reader import Reader, read_message
 from glmtui.session import keys, preferences, themes
 from glmtui.session.chat_session import ChatSession
+from glmtui.session.model_lines import model_lines
 from glmtui.session.options import AppOptions
 from glmtui.session.slash.registry import COMMANDS
 from glmtui.settings.schema import BY_KEY, SCHEMA
@@ -248,10 +249,9 @@ class LineMode:
         self.say(text.format(path=self._settings.path, example='"chat.stop" = "escape,ctrl+g"'))
 
     def _show_models(self) -> None:
-        from glmtui.cli.models import lines
         from glmtui.engine import model_jobs
 
-        for line in lines(model_jobs.list_models(str(self._settings["model.device"]))):
+        for line in model_lines(model_jobs.list_models(str(self._settings["model.device"]))):
             self.say(line)
         self.say(_("/model NAME loads one."))
 

@@ -142,11 +142,10 @@ def _load_seconds(folder: Path, _files: list[Path], quant: int) -> float:
 def time_load(folder: Path, quant: int) -> None:
     """Print the seconds that loading takes without the cache, and end at once."""
     from glmtui.engine import loader
-    from glmtui.quant import cache as store
-    from glmtui.quant import cpu
+    from glmtui.quant import cache, cpu
 
     cpu.load()
-    store.CACHED_FROM = 1 << 60
+    cache.CACHED_FROM = 1 << 60
     start = time.perf_counter()
     model = loader.load(str(folder), quant="8" if quant == 8 else "4")
     print(time.perf_counter() - start, flush=True)

@@ -22,6 +22,7 @@ from glmtui.cli import models
 from glmtui.errors import UserError
 from glmtui.hub import client as hub
 from glmtui.hub import inventory
+from glmtui.session.model_lines import model_lines
 
 MODEL = GOLDEN / "chatglm2-int4"
 
@@ -221,7 +222,7 @@ def test_the_list_fits_a_terminal_of_eighty_columns(language: str) -> None:
     i18n.use(language)
     try:
         found = model_jobs.list_models("cpu")
-        wide, narrow = models.lines(found), models.lines(found, 80)
+        wide, narrow = model_lines(found), model_lines(found, 80)
         table = [line for line in narrow if line.startswith("  ") and ("GB" in line or "MB" in line)]
     finally:
         i18n.use("en")

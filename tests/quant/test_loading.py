@@ -29,8 +29,7 @@ from glmtui.errors import UserError
 from glmtui.hub.model_dir import ModelFolder
 from glmtui.models import weight_files
 from glmtui.models.checkpoint import Checkpoint
-from glmtui.quant import cache as store
-from glmtui.quant import formats
+from glmtui.quant import cache, formats
 from glmtui.quant.linear import QuantizedEmbedding, QuantizedLinear
 
 
@@ -43,7 +42,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model that is large enough for the cache."""
-    monkeypatch.setattr(store, "CACHED_FROM", 1)
+    monkeypatch.setattr(cache, "CACHED_FROM", 1)
     return write_tiny_model(tmp_path / "tiny")
 
 
@@ -96,8 +95,8 @@ def test_decoding_goes_on_as_the_prompt_did():
     model = glmtui.load(GOLDEN / "chatglm2-fp16-sharded", quant=8)
     ids = np.load(GOLDEN / "chatglm2-fp16-sharded" / "expected.npz")["input_ids"].tolist()
     whole = model.logits(ids)
-    cache = model.network.new_cache()
-    steps = torch.cat([read(model.network, torch.tensor([token]), cache) for token in ids])
+    keys_and_values = model.network.new_cache()
+    steps = torch.cat([read(model.network, torch.tensor([token]), keys_and_values) for token in ids])
     assert (steps - whole).norm() < 0.02 * whole.norm()
 
 
@@ -106,13 +105,13 @@ def test_the_second_start_reads_the_cache(folder, home, quant, monkeypatch):
     stages = set()
     first = glmtui.load(folder, quant=quant, progress=lambda stage, *_: stages.add(stage)).logits(PROMPT)
     assert stages >= {"quantize", "read"}
-    assert [entry.bits for entry in store.list_cache()] == [quant]
-    monkeypatch.setattr(store, "fill_cache", lambda *_: pytest.fail("quantised again"))
+    assert [entry.bits for entry in cache.list_cache()] == [quant]
+    monkeypatch.setattr(cache, "fill_cache", lambda *_: pytest.fail("quantised again"))
     steps = []
     again = glmtui.load(folder, quant=quant, progress=lambda *step: steps.append(step))
     assert torch.equal(again.logits(PROMPT), first)
     assert steps[-1][1] > 0.9 * steps[-1][2], "the progress goes to the end of what is read"
-    monkeypatch.setattr(store, "CACHED_FROM", 1 << 30)
+    monkeypatch.setattr(cache, "CACHED_FROM", 1 << 30)
     assert torch.equal(glmtui.load(folder, quant=quant).logits(PROMPT), first)  # made in memory: the same
 
 
@@ -120,57 +119,57 @@ def test_a_changed_source_is_quantised_anew(folder, home):
     glmtui.load(folder, quant=4)
     os.utime(folder / "model.safetensors", ns=(1, 1))
     glmtui.load(folder, quant=4)
-    assert len(store.list_cache()) == 2
+    assert len(cache.list_cache()) == 2
 
 
 def test_published_files_are_put_in_order_once(home, monkeypatch):
     direct = glmtui.load(GOLDEN / "chatglm-int4").logits(PROMPT)
-    monkeypatch.setattr(store, "CACHED_FROM", 1)
+    monkeypatch.setattr(cache, "CACHED_FROM", 1)
     model = glmtui.load(GOLDEN / "chatglm-int4")
     assert torch.equal(model.logits(PROMPT), direct)
     for thread in threading.enumerate():
         if thread.name == "fill-cache":
             thread.join()
-    [entry] = store.list_cache()
+    [entry] = cache.list_cache()
     monkeypatch.setattr(weight_files, "_read_pickle", lambda _file: pytest.fail("read again"))
     assert torch.equal(glmtui.load(GOLDEN / "chatglm-int4").logits(PROMPT), direct)
-    assert [each.path for each in store.list_cache()] == [entry.path]
+    assert [each.path for each in cache.list_cache()] == [entry.path]
 
 
 def test_a_model_that_is_let_go_of_is_not_kept(home):
     source = ModelFolder.open(GOLDEN / "chatglm-int4")
     with pytest.raises(OSError, match="let go"):
-        store.fill_cache(source, 4, loaded=lambda: None)
-    assert not list(store.cache_folder().iterdir())
+        cache.fill_cache(source, 4, loaded=lambda: None)
+    assert not list(cache.cache_folder().iterdir())
 
 
 @pytest.mark.parametrize(("age", "kept"), [(0, True), (3600, False)])
 def test_what_the_disk_had_not_got_when_the_machine_stopped_is_made_anew(folder, home, age, kept):
     source = ModelFolder.open(folder)
-    found = store.fill_cache(source, 4)
+    found = cache.fill_cache(source, 4)
     for thread in threading.enumerate():
         if thread.name == "sync":
             thread.join()
     assert {path.name for path in found.path.iterdir()} == {"config.json", "model.safetensors"}
     (found.path / "unsynced").write_text(str(psutil.boot_time() - age))
-    assert (store.open_cached(source, 4) is not None) == kept
+    assert (cache.open_cached(source, 4) is not None) == kept
 
 
 def test_no_room_for_the_cache(folder, home, monkeypatch):
     expected = glmtui.load(folder, quant=4).logits(PROMPT)
-    store.clear_cache()
+    cache.clear_cache()
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store.TensorFile, "write", full)
+    monkeypatch.setattr(cache.TensorFile, "write", full)
     assert torch.equal(glmtui.load(folder, quant=4).logits(PROMPT), expected)
-    assert not list(store.cache_folder().iterdir())
+    assert not list(cache.cache_folder().iterdir())
 
 
 def test_a_damaged_cache_is_made_anew(folder, home):
     expected = glmtui.load(folder, quant=4).logits(PROMPT)
-    [entry] = store.list_cache()
+    [entry] = cache.list_cache()
     file = entry.path / "model.safetensors"
     whole = file.read_bytes()
     file.write_bytes(whole[:-100])
@@ -180,7 +179,7 @@ def test_a_damaged_cache_is_made_anew(folder, home):
 
 def test_a_damaged_quantised_folder_is_named(folder, home):
     glmtui.load(folder, quant=4)
-    [entry] = store.list_cache()
+    [entry] = cache.list_cache()
     file = entry.path / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(UserError, match="damaged"):
@@ -200,7 +199,7 @@ def _fill_slowly(folder: Path, started: object) -> None:
         time.sleep(60)
 
     TensorFile.write = slow  # type: ignore[method-assign]
-    store.fill_cache(ModelFolder.open(folder), 4)
+    cache.fill_cache(ModelFolder.open(folder), 4)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
@@ -212,25 +211,25 @@ def test_a_kill_while_quantising_leaves_nothing_that_is_taken_for_whole(folder, 
     assert started.wait(60)
     process.kill()
     process.join()
-    assert len(list(store.cache_folder().iterdir())) == 1
-    assert store.list_cache() == []
+    assert len(list(cache.cache_folder().iterdir())) == 1
+    assert cache.list_cache() == []
     source = ModelFolder.open(folder)
-    assert store.open_cached(source, 4) is None
-    store.fill_cache(source, 4)
-    assert [path.name for path in store.cache_folder().iterdir()] == [store.cached(source, 4).name]
+    assert cache.open_cached(source, 4) is None
+    cache.fill_cache(source, 4)
+    assert [path.name for path in cache.cache_folder().iterdir()] == [cache.cached(source, 4).name]
 
 
 def _fill_again_and_again(folder: Path, started: object) -> None:
     while True:
-        store.clear_cache()
-        store.fill_cache(ModelFolder.open(folder), 4)
+        cache.clear_cache()
+        cache.fill_cache(ModelFolder.open(folder), 4)
         started.set()  # type: ignore[attr-defined]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
 def test_kills_at_any_moment_leave_a_whole_model_or_none(folder, home):
     source = ModelFolder.open(folder)
-    whole = store.fill_cache(source, 4).weight_files[0].read_bytes()
+    whole = cache.fill_cache(source, 4).weight_files[0].read_bytes()
     context = multiprocessing.get_context("spawn")
     for _round in range(3):
         started = context.Event()
@@ -240,15 +239,15 @@ def test_kills_at_any_moment_leave_a_whole_model_or_none(folder, home):
         process.join(random.random() / 4)
         process.kill()
         process.join()
-        found = store.open_cached(source, 4)
+        found = cache.open_cached(source, 4)
         assert found is None or found.weight_files[0].read_bytes() == whole
-        assert store.fill_cache(source, 4).weight_files[0].read_bytes() == whole
-        assert len(list(store.cache_folder().iterdir())) == 1
+        assert cache.fill_cache(source, 4).weight_files[0].read_bytes() == whole
+        assert len(list(cache.cache_folder().iterdir())) == 1
 
 
 def _fill_once(folder: Path, barrier: object) -> None:
     barrier.wait()  # type: ignore[attr-defined]
-    store.fill_cache(ModelFolder.open(folder), 4)
+    cache.fill_cache(ModelFolder.open(folder), 4)
 
 
 def test_two_processes_fill_the_cache_at_once(folder, home):
@@ -260,8 +259,8 @@ def test_two_processes_fill_the_cache_at_once(folder, home):
     for process in both:
         process.join(100)
     assert [process.exitcode for process in both] == [0, 0]
-    assert [path.name for path in store.cache_folder().iterdir()] == [
-        store.cached(ModelFolder.open(folder), 4).name
+    assert [path.name for path in cache.cache_folder().iterdir()] == [
+        cache.cached(ModelFolder.open(folder), 4).name
     ]
     assert glmtui.load(folder, quant=4).logits(PROMPT).isfinite().all()
 
@@ -272,17 +271,17 @@ def test_a_checkpoint_with_its_prefix_is_quantised_with_it(home, monkeypatch, tm
     direct = glmtui.load(source, quant=8).logits(PROMPT)
     assert cli.main(["quantize", str(source), str(tmp_path / "smaller"), "--quant", "8"]) == 0
     torch.testing.assert_close(glmtui.load(tmp_path / "smaller").logits(PROMPT), direct)
-    monkeypatch.setattr(store, "CACHED_FROM", 1)
+    monkeypatch.setattr(cache, "CACHED_FROM", 1)
     for _start in range(2):
         torch.testing.assert_close(glmtui.load(source, quant=8).logits(PROMPT), direct)
-    assert len(store.list_cache()) == 1
+    assert len(cache.list_cache()) == 1
 
 
 @pytest.mark.parametrize("kind", [".bin", ".safetensors"])
 @pytest.mark.parametrize("name", ["chatglm-fp16-sharded", "chatglm-int4"])
 @pytest.mark.parametrize("damage", ["pointer", "cut", "flipped", "code"])
 def test_bad_files_are_named_and_leave_nothing_in_the_cache(home, monkeypatch, tmp_path, name, kind, damage):
-    monkeypatch.setattr(store, "CACHED_FROM", 1)
+    monkeypatch.setattr(cache, "CACHED_FROM", 1)
     bad = Path(shutil.copytree(GOLDEN / name, tmp_path / "bad"))
     state = {key: tensor.clone() for key, tensor in Checkpoint.open(bad).tensors()}
     for file in bad.glob("pytorch_model*"):
@@ -307,7 +306,7 @@ def test_bad_files_are_named_and_leave_nothing_in_the_cache(home, monkeypatch, t
         glmtui.load(bad, quant=None if "int4" in name else 4)
     assert str(file) in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert store.list_cache() == []
+    assert cache.list_cache() == []
     assert not (tmp_path / "ran").exists()
 
 
@@ -332,7 +331,7 @@ def test_quantize_on_a_full_disk_leaves_nothing(folder, tmp_path, capsys, monkey
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store.TensorFile, "write", full)
+    monkeypatch.setattr(cache.TensorFile, "write", full)
     (tmp_path / "place").mkdir()
     assert cli.main(["quantize", str(folder), str(tmp_path / "place" / "smaller")]) == 1
     assert "No space left" in capsys.readouterr().err
@@ -341,7 +340,7 @@ def test_quantize_on_a_full_disk_leaves_nothing(folder, tmp_path, capsys, monkey
 
 def test_quantize_says_at_once_that_there_is_no_room(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _place: shutil._ntuple_diskusage(10, 9, 1))
-    monkeypatch.setattr(store, "write_folder", lambda *_: pytest.fail("it was tried"))
+    monkeypatch.setattr(cache, "write_folder", lambda *_: pytest.fail("it was tried"))
     assert cli.main(["quantize", str(folder), str(tmp_path / "new" / "smaller")]) == 1
     error = capsys.readouterr().err
     assert str(tmp_path / "new" / "smaller") in error
@@ -380,7 +379,7 @@ def test_quantize_makes_a_folder_that_loads_anywhere(folder, home, tmp_path, cap
     assert model.info.quant == "4"
     assert torch.equal(model.logits(PROMPT), expected)
     assert model.tokenizer.encode("你好") == glmtui.load(folder).tokenizer.encode("你好")
-    assert "GB" in capsys.readouterr().out
+    assert "B in " in capsys.readouterr().out
 
 
 def test_quantize_refuses_to_overwrite(folder, tmp_path, capsys):
@@ -390,10 +389,10 @@ def test_quantize_refuses_to_overwrite(folder, tmp_path, capsys):
 
 def test_a_file_that_goes_while_the_cache_is_listed_is_no_error(folder, home):
     glmtui.load(folder, quant=8)
-    (entry,) = store.list_cache()
+    (entry,) = cache.list_cache()
     whole = (entry.path / "model.safetensors").stat().st_size
     (entry.path / "gone").symlink_to("nowhere")  # as what was there when the folder was read
-    assert store.list_cache()[0].nbytes >= whole
+    assert cache.list_cache()[0].nbytes >= whole
 
 
 def test_the_cache_can_be_listed_and_cleared(folder, home, capsys):
@@ -403,12 +402,12 @@ def test_the_cache_can_be_listed_and_cleared(folder, home, capsys):
     cli.main(["doctor"])
     assert f"{folder} · int8 · " in capsys.readouterr().out
     assert cli.main(["quantize", "--clear-cache"]) == 0
-    assert store.list_cache() == []
+    assert cache.list_cache() == []
 
 
 def test_a_later_format_is_refused(folder, home):
     glmtui.load(folder, quant=4)
-    [entry] = store.list_cache()
+    [entry] = cache.list_cache()
     config = json.loads((entry.path / "config.json").read_text())
     (entry.path / "config.json").write_text(json.dumps(config | {"quantization_format": "glmtui-99"}))
     with pytest.raises(UserError, match="glmtui-99"):
