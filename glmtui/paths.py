@@ -70,3 +70,11 @@ def make_private(directory: Path) -> Path:
     """Create `directory` readable by its owner only, as conversations are nobody else's business."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     return directory
+
+
+def free(path: Path) -> Path:
+    """Return `path`, or one like it with a number that does not exist."""
+    number, found = 2, path
+    while found.exists():
+        found, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
+    return found

@@ -16,16 +16,7 @@ from glmtui.chat.parts import clean, clean_part, encode_parts, join_parts, parts
 from glmtui.chat.titles import make_title
 from glmtui.chat.tree import VERSION, Message, State, Tree, parse_time
 from glmtui.errors import NewerFormatError
-from glmtui.protocol.messages import (
-    Attachment,
-    ChatMessage,
-    Image,
-    Part,
-    Role,
-    Source,
-    Text,
-    Thought,
-)
+from glmtui.protocol.messages import Attachment, ChatMessage, Image, Part, Role, Source, Text, Thought
 from glmtui.protocol.phrases import _
 
 __all__ = ["Conversation", "Message", "Role", "State"]

@@ -7,6 +7,7 @@ import html
 import json
 import re
 from pathlib import Path
+from string import Template
 from typing import Literal, NamedTuple, get_args
 
 from glmtui.chat.conversation import Conversation, Message
@@ -15,16 +16,9 @@ from glmtui.chat.import_ import FORMAT_NAME, import_file
 from glmtui.chat.parts import encode_parts
 from glmtui.errors import BadValueError
 from glmtui.i18n import _
+from glmtui.paths import free
 from glmtui.protocol import phrases
-from glmtui.protocol.messages import (
-    Attachment,
-    Image,
-    Source,
-    Text,
-    Thought,
-    ToolCall,
-    ToolResult,
-)
+from glmtui.protocol.messages import Attachment, Image, Source, Text, Thought, ToolCall, ToolResult
 
 __all__ = ["FORMATS", "Format", "export", "free_path", "import_file", "known"]
 
@@ -57,26 +51,13 @@ def free_path(conversation: Conversation, name: str, folder: Path | None = None)
     """Return a path in `folder` (by default where the program was started) that is not taken yet."""
     suffix = known(name)
     stem = slug(conversation.title) or f"{conversation.created:%Y-%m-%d-%H%M%S}"
-    folder = folder or Path.cwd()
-    path = folder / f"{stem}.{suffix}"
-    number = 2
-    while path.exists():
-        path = folder / f"{stem}-{number}.{suffix}"
-        number += 1
-    return path
+    return free((folder or Path.cwd()) / f"{stem}.{suffix}")
 
 
 def export(conversation: Conversation, name: str) -> str:
     """Return `conversation` in the format `name`: the branch that is read; in JSON all branches."""
-    match known(name):
-        case "md":
-            return _markdown(conversation)
-        case "json":
-            return _json(conversation)
-        case "html":
-            return _html(conversation)
-        case _:
-            return _text(conversation)
+    writers = {"md": _markdown, "json": _json, "html": _html, "txt": _text}
+    return writers[known(name)](conversation)
 
 
 def _markdown(conversation: Conversation) -> str:
@@ -176,34 +157,6 @@ def _blocks(conversation: Conversation, message: Message) -> list[_Block]:
     return blocks
 
 
-_PAGE = """\
-<!DOCTYPE html>
-<html>
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="generator" content="glmtui">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark; }}
-body {{ font: 16px/1.7 system-ui, "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", sans-serif;
-  max-width: 46rem; margin: 2rem auto; padding: 0 1rem; overflow-wrap: anywhere; }}
-article {{ border-inline-start: 3px solid #8888; padding-inline-start: 1rem; margin: 1.5rem 0; }}
-article.user {{ border-color: #3a7bd5; }}
-article > header {{ font-size: .85rem; opacity: .75; }}
-pre {{ overflow-x: auto; padding: .75rem; background: #8882; }}
-code {{ font-family: ui-monospace, monospace; }}
-table {{ border-collapse: collapse; }}
-img {{ max-width: 100%; }}
-td, th {{ border: 1px solid #8888; padding: .25rem .5rem; }}
-</style>
-</head>
-<body>
-<h1>{title}</h1>
-{articles}
-</body>
-</html>
-"""
 _ARTICLE = """\
 <article class="{role}">
 <header>{who} · <time datetime="{iso}">{time:%Y-%m-%d %H:%M}</time></header>
@@ -229,7 +182,9 @@ def _html(conversation: Conversation) -> str:
         )
         for message in conversation.branch()
     ]
-    return _PAGE.format(title=html.escape(_one_line(conversation.title)), articles="\n".join(articles))
+    page = Template(Path(__file__).with_name("export.html").read_text(encoding="utf-8"))
+    title = html.escape(_one_line(conversation.title))
+    return page.substitute(title=title, articles="\n".join(articles))
 
 
 def _html_block(conversation: Conversation, block: _Block) -> str:

@@ -239,10 +239,7 @@ def _pairs(history: list[Any]) -> Iterator[Record]:
 def _chat_messages(item: Mapping[str, Any], files: _Files) -> Iterator[Record]:
     """``{"messages": [{"role", "content"}, …]}``."""
     yield {"type": "title", "title": item.get("title")}
-    for message in _dicts(item["messages"]):
-        role = _ROLES.get(str(message.get("role")))
-        if role and (parts := _openai_parts(role, message, files)):
-            yield {"type": "message", "role": role, **encode_parts(role, parts)}
+    yield from _in_order(item["messages"], _openai_parts, files)
 
 
 def _openai_parts(role: Role, message: Mapping[str, Any], files: _Files) -> tuple[Part, ...]:
@@ -379,11 +376,8 @@ def _open_webui(item: Mapping[str, Any], files: _Files) -> Iterator[Record]:
         kept, records = _walk(history["messages"], "parentId", "childrenIds", convert)
         yield from records
         yield {"type": "select", "id": kept.get(str(history.get("currentId")))}
-    elif isinstance(chat.get("messages"), list):
-        for message in _dicts(chat["messages"]):
-            role = _ROLES.get(str(message.get("role")))
-            if role and (parts := _open_webui_parts(role, message, files)):
-                yield {"type": "message", "role": role, **encode_parts(role, parts)}
+    else:
+        yield from _in_order(chat.get("messages"), _open_webui_parts, files)
     yield {"type": "title", "title": item.get("title") or chat.get("title")}
 
 
@@ -463,6 +457,15 @@ def _plain(value: str) -> str:
 
 
 # --- all ---
+
+
+def _in_order(
+    messages: object, parts_of: Callable[[Role, Mapping[str, Any], _Files], tuple[Part, ...]], files: _Files
+) -> Iterator[Record]:
+    for message in _dicts(messages):
+        role = _ROLES.get(str(message.get("role")))
+        if role and (parts := parts_of(role, message, files)):
+            yield {"type": "message", "role": role, **encode_parts(role, parts)}
 
 
 def _walk(

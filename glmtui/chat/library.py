@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 
 from glmtui import paths
@@ -82,7 +83,6 @@ class Library:
         self.folder = folder or paths.data_dir() / "conversations"
         name = hashlib.sha256(os.fsencode(os.path.abspath(self.folder))).hexdigest()[:16]
         self._cache = (cache or paths.cache_dir()) / "conversations" / name
-        self._index: Index | None = None
         self._stale: dict[str, os.stat_result] = {}
         """Files that changed since they were indexed, newest name first."""
         self._listed: Summaries | None = None
@@ -107,7 +107,7 @@ class Library:
         """Whether a file was added, removed or written to since the folder was last looked at."""
         files = {name: (s.st_mtime_ns, s.st_size) for name, s in _conversation_files(self.folder)}
         with self._lock:
-            entries = self._opened().entries
+            entries = self._index.entries
             known = {name: (entry.mtime, entry.size) for name, entry in entries.items()}
             stale = {name: (s.st_mtime_ns, s.st_size) for name, s in self._stale.items()}
         return files != known | stale
@@ -123,15 +123,15 @@ class Library:
         Meant for a background thread: other calls get in between, and `stop` ends it early.
         """
         with self._lock:
-            before = dict(self._opened().entries)
+            before = dict(self._index.entries)
             self._scan()
         while self._stale and not stop():
             with self._lock:
                 self._read_stale(deadline=time.monotonic() + 0.02)
         with self._lock:
-            self._opened().save()
-            return before.keys() != self._opened().entries.keys() or any(
-                entry[1:3] != before[name][1:3] for name, entry in self._opened().entries.items()
+            self._index.save()
+            return before.keys() != self._index.entries.keys() or any(
+                entry[1:3] != before[name][1:3] for name, entry in self._index.entries.items()
             )
 
     def search(
@@ -150,7 +150,7 @@ class Library:
         with self._lock:
             if time.monotonic() >= self._scan_again:
                 self._scan()
-            index = self._opened()
+            index = self._index
             for summary in self._list():
                 entry = index.entries.get(summary.name)
                 if entry is None or (model is not None and summary.model != model):
@@ -228,7 +228,7 @@ class Library:
     def trash(self, conversation_id: str) -> None:
         """Move a conversation to the trash. Where it is open, it goes on there: `restore` brings back all."""
         path = self.find(conversation_id).path
-        target = _free(paths.make_private(self.folder / TRASH) / path.name)
+        target = paths.free(paths.make_private(self.folder / TRASH) / path.name)
         self._move(path, target)
         with contextlib.suppress(OSError):
             os.utime(target)  # when it was deleted, for the order of `trashed` and for `empty_trash`
@@ -237,7 +237,7 @@ class Library:
         """Bring a conversation back from the trash."""
         for summary in self.trashed():
             if summary.id == conversation_id:
-                self._move(summary.path, _free(self.folder / summary.path.name))
+                self._move(summary.path, paths.free(self.folder / summary.path.name))
                 return
         raise NotFoundError(_("There is no conversation {id} in the trash.").format(id=conversation_id))
 
@@ -273,15 +273,14 @@ class Library:
         for folder in (self.folder, self.folder / TRASH):
             yield from [folder / name for name, _status in _conversation_files(folder)]
 
-    def _opened(self) -> Index:
-        if self._index is None:
-            self._index = Index(self._cache)
-        return self._index
+    @cached_property
+    def _index(self) -> Index:
+        return Index(self._cache)
 
     def _scan(self) -> None:
         """Compare the folder with the index."""
         start = time.monotonic()
-        index = self._opened()
+        index = self._index
         files = dict(_conversation_files(self.folder))
         for name in index.entries.keys() - files.keys():
             index.remove(name)
@@ -317,16 +316,16 @@ class Library:
                 data = (self.folder / name).read_bytes()
             except OSError:
                 data = b""  # gone again or not readable: not listed, and looked at again when it changes
-            self._opened().put(make_entry(name, status.st_mtime_ns, status.st_size, data))
+            self._index.put(make_entry(name, status.st_mtime_ns, status.st_size, data))
             if time.monotonic() >= deadline:
                 break
-        if self._opened().unsaved_bytes > SAVE_ABOVE:
-            self._opened().save()
+        if self._index.unsaved_bytes > SAVE_ABOVE:
+            self._index.save()
 
     def _summaries(self) -> Iterator[Summary]:
         """Yield what the index knows, and what names tell of the rest, in the order of names."""
         ids: set[str] = set()
-        for name, entry in sorted(self._opened().entries.items()):
+        for name, entry in sorted(self._index.entries.items()):
             if name not in self._stale and (entry.messages or entry.title):
                 summary = self._summary(entry)
                 if summary.id in ids:  # a copied file: the second goes by its name
@@ -371,13 +370,3 @@ def _conversation_files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
                 with contextlib.suppress(OSError):  # gone since
                     if entry.is_file():
                         yield entry.name, entry.stat()
-
-
-def _free(path: Path) -> Path:
-    """Return `path`, or one like it that does not exist."""
-    number = 2
-    free = path
-    while free.exists():
-        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
-        number += 1
-    return free

@@ -65,8 +65,7 @@ def is_digest(value: str) -> bool:
 def clean_part(part: Part) -> Part:
     """Return `part` with its strings as a file can hold them."""
     values: dict[str, Any] = {field.name: getattr(part, field.name) for field in _FIELDS[type(part)]}
-    for name, value in values.items():
-        values[name] = clean(value) if isinstance(value, str) else value
+    values |= {name: clean(value) for name, value in values.items() if isinstance(value, str)}
     return type(part)(**values)
 
 

@@ -23,7 +23,6 @@ INTERRUPTED = 130
 
 
 def add_parser(subparsers: Subparsers) -> None:
-    """Describe the arguments of ``ask``."""
     parser = subparsers.add_parser(
         NAME,
         help=_("print one answer as it comes"),
@@ -55,9 +54,7 @@ def add_parser(subparsers: Subparsers) -> None:
         help=_("go on with the conversation in this file; it is made if there is none"),
     )
     parser.add_argument(
-        "--no-save",
-        action="store_true",
-        help=_("keep nothing on disk (see also the setting ui.save_asked)"),
+        "--no-save", action="store_true", help=_("keep nothing on disk (see also the setting ui.save_asked)")
     )
     parser.add_argument(
         "--json", action="store_true", help=_("print one JSON object when the answer is complete")

@@ -22,7 +22,6 @@ NAME = "bench"
 
 
 def add_parser(subparsers: Subparsers) -> None:
-    """Describe the arguments of ``bench``."""
     parser: ArgumentParser = subparsers.add_parser(
         NAME,
         help=_("measure a model's speed and memory"),
@@ -65,7 +64,6 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Measure and print."""
     spec = load_settings(args).model_spec()
     start = time.perf_counter()
     import torch
@@ -162,9 +160,7 @@ def lines(result: dict[str, Any]) -> list[str]:
         (
             _("round {number}").format(number=each["round"]),
             _("first token after {seconds} s: {read} of {prompt} tokens read").format(
-                seconds=f"{each['first_token_s']:.2f}",
-                read=each["read_tokens"],
-                prompt=each["prompt_tokens"],
+                seconds=f"{each['first_token_s']:.2f}", read=each["read_tokens"], prompt=each["prompt_tokens"]
             ),
         )
         for each in result.get("rounds", ())

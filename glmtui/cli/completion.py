@@ -37,7 +37,6 @@ complete -F _glmtui glmtui
 
 
 def add_parser(subparsers: Subparsers) -> None:
-    """Describe the arguments of ``completion``."""
     parser: ArgumentParser = subparsers.add_parser(
         NAME,
         help=_("print a script for your shell's completion"),
@@ -51,7 +50,6 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Print the script."""
     from glmtui.cli import main as cli
     from glmtui.hub import catalog
 

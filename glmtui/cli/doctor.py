@@ -20,34 +20,19 @@ if TYPE_CHECKING:
 
 NAME = "doctor"
 PACKAGES = (
-    "torch",
-    "transformers",
-    "textual",
-    "sentencepiece",
-    "safetensors",
-    "accelerate",
-    "huggingface_hub",
+    "torch", "transformers", "textual", "sentencepiece", "safetensors", "accelerate", "huggingface_hub",
     "cpm_kernels",
-)
+)  # fmt: skip
 CPU_FLAGS = (
-    "avx2",
-    "avx512f",
-    "avx512_vnni",
-    "avx_vnni",
-    "avx512_bf16",
-    "amx_int8",
-    "amx_bf16",
-    "asimddp",
-    "i8mm",
+    "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm",
     "bf16",
-)
+)  # fmt: skip
 """The instruction sets that make a difference to the products."""
 
 Report = dict[str, Any]
 
 
 def add_parser(subparsers: Subparsers) -> None:
-    """Describe the arguments of ``doctor``."""
     parser: ArgumentParser = subparsers.add_parser(
         NAME,
         help=_("show devices, memory, versions, paths, and what would be used and why"),

@@ -61,10 +61,7 @@ def build_parser() -> ArgumentParser:
         formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--version",
-        action="version",
-        version=f"%(prog)s {__version__}",
-        help=_("show the version and exit"),
+        "--version", action="version", version=f"%(prog)s {__version__}", help=_("show the version and exit")
     )
     add_model_options(parser)
     app = parser.add_argument_group(_("app"))

@@ -27,7 +27,6 @@ NAME = "models"
 
 
 def add_parser(subparsers: Subparsers) -> None:
-    """Describe the arguments of ``models``."""
     parser: ArgumentParser = subparsers.add_parser(
         NAME,
         help=_("list the models there are, download and remove them"),
@@ -54,7 +53,6 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Do what the arguments say."""
     if args.action == "download":
         source = f"{args.name}@{args.revision}" if args.revision else args.name
         return download(source, yes=args.yes)
@@ -257,5 +255,4 @@ def confirmed(question: str) -> bool:
 
 
 def say(text: str) -> None:
-    """Write a line of the result."""
     print(text)  # noqa: T201

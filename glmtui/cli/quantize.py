@@ -19,7 +19,6 @@ NAME = "quantize"
 
 
 def add_parser(subparsers: Subparsers) -> None:
-    """Describe the arguments of ``quantize``."""
     parser: ArgumentParser = subparsers.add_parser(
         NAME,
         help=_("make a smaller copy of a model"),
@@ -39,7 +38,6 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Do what the arguments say."""
     if args.cache or args.clear_cache:
         return _look_after_cache(clear=args.clear_cache)
     if args.source is None or args.target is None:

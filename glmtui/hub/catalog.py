@@ -24,12 +24,7 @@ MIT = _("Weights: MIT licence, free for any use.")
 Shape = Mapping[str, int | bool | str]
 """The sizes in a ``config.json``."""
 
-_FIRST: Shape = {
-    "num_layers": 28,
-    "hidden_size": 4096,
-    "inner_hidden_size": 16384,
-    "vocab_size": 130528,
-}
+_FIRST: Shape = {"num_layers": 28, "hidden_size": 4096, "inner_hidden_size": 16384, "vocab_size": 130528}
 _SECOND: Shape = {
     "num_layers": 28,
     "hidden_size": 4096,
@@ -41,55 +36,33 @@ _SECOND: Shape = {
     "padded_vocab_size": 65024,
 }
 _FOURTH: Shape = {**_SECOND, "num_layers": 40, "padded_vocab_size": 151552}
-_GLM_9B: Shape = {
-    "model_type": "glm",
-    "num_hidden_layers": 40,
-    "hidden_size": 4096,
-    "intermediate_size": 13696,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 2,
-    "head_dim": 128,
-    "attention_bias": True,
-    "vocab_size": 151552,
-}
-_EDGE_1B: Shape = {
-    **_GLM_9B,
-    "num_hidden_layers": 28,
-    "hidden_size": 2048,
-    "intermediate_size": 6144,
-    "num_attention_heads": 16,
-    "num_key_value_heads": 4,
-    "attention_bias": False,
-    "vocab_size": 59264,
-}
-_EDGE_4B: Shape = {
-    **_EDGE_1B,
-    "num_hidden_layers": 40,
-    "hidden_size": 3072,
-    "intermediate_size": 8192,
-    "num_attention_heads": 24,
-    "num_key_value_heads": 6,
-}
-_GLM4_9B: Shape = {**_GLM_9B, "model_type": "glm4", "attention_bias": False}
-_GLM4_32B: Shape = {
-    **_GLM4_9B,
-    "num_hidden_layers": 61,
-    "hidden_size": 6144,
-    "intermediate_size": 23040,
-    "num_attention_heads": 48,
-    "num_key_value_heads": 8,
-}
-_AIR: Shape = {
-    **_GLM_9B,
-    "model_type": "glm4_moe",
-    "num_hidden_layers": 46,
-    "intermediate_size": 10944,
-    "moe_intermediate_size": 1408,
-    "n_routed_experts": 128,
-    "n_shared_experts": 1,
-    "num_attention_heads": 96,
-    "num_key_value_heads": 8,
-}
+
+
+def _shape(
+    model_type: Family, layers: int, hidden: int, inner: int, heads: int, groups: int, **more: int
+) -> Shape:
+    """Return the sizes as transformers names them; `groups` are the heads of keys and values."""
+    return {
+        "model_type": model_type,
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "intermediate_size": inner,
+        "num_attention_heads": heads,
+        "num_key_value_heads": groups,
+        "head_dim": 128,
+        "attention_bias": False,
+        "vocab_size": 151552,
+        **more,
+    }
+
+
+_GLM_9B = _shape("glm", 40, 4096, 13696, 32, 2, attention_bias=True)
+_EDGE_1B = _shape("glm", 28, 2048, 6144, 16, 4, vocab_size=59264)
+_EDGE_4B = _shape("glm", 40, 3072, 8192, 24, 6, vocab_size=59264)
+_GLM4_9B = _shape("glm4", 40, 4096, 13696, 32, 2)
+_GLM4_32B = _shape("glm4", 61, 6144, 23040, 48, 8)
+_EXPERTS = {"moe_intermediate_size": 1408, "n_routed_experts": 128, "n_shared_experts": 1}
+_AIR = _shape("glm4_moe", 46, 4096, 10944, 96, 8, attention_bias=True, **_EXPERTS)
 _FLASH: Shape = {
     "model_type": "glm4_moe_lite",
     "num_hidden_layers": 47,

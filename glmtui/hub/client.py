@@ -29,7 +29,7 @@ _WEIGHTS = {
     "pickle": re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin(\.index\.json)?"),
 }
 """Weight files and their index, the preferred format first."""
-_BESIDE = re.compile(
+_COMPANIONS = re.compile(
     r"(?!.*\.index\.json$)[\w.-]+\.json|[\w.-]+\.(model|tiktoken|jinja)|merges\.txt|vocab\.txt"
     r"|(MODEL_)?LICENSE(\.txt|\.md)?"
 )
@@ -67,7 +67,7 @@ class Listing:
 def needed(names: Iterable[str]) -> list[str]:
     """Return those of a repository's files that a model needs: its weights once, tokenizer, configuration."""
     names = list(names)
-    kept = [name for name in names if _BESIDE.fullmatch(name)]
+    kept = [name for name in names if _COMPANIONS.fullmatch(name)]
     for pattern in _WEIGHTS.values():
         weights = [name for name in names if pattern.fullmatch(name)]
         if any(not name.endswith(".json") for name in weights):

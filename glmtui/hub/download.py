@@ -146,17 +146,17 @@ def _fetch_blobs(listing: Listing, report: Report, token: CancelToken) -> None:
     from huggingface_hub import get_session
 
     parts = _parts(listing)
-    waiting: queue.SimpleQueue[_Part] = queue.SimpleQueue()
+    queued: queue.SimpleQueue[_Part] = queue.SimpleQueue()
     finished: queue.SimpleQueue[_Part] = queue.SimpleQueue()
     missing = [part for part in parts if not part.here]
     for part in sorted(missing, key=lambda part: part.file.size):
-        waiting.put(part)  # small ones first: a mistake in them shows at once
+        queued.put(part)  # small ones first: a mistake in them shows at once
     session, given_up = get_session(), CancelToken()
 
     def work() -> None:
         while not given_up.cancelled:
             try:
-                part = waiting.get_nowait()
+                part = queued.get_nowait()
             except queue.Empty:
                 return
             try:

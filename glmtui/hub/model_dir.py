@@ -108,11 +108,6 @@ class ModelFolder:
         """How many weights there are."""
         return sizes_of(self.config)
 
-    @property
-    def tokenizer_file(self) -> Path:
-        """Where the tokenizer's model is, or should be."""
-        return self.path / TOKENIZER_FILES[self.family]
-
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Return the folder's ``config.json``.

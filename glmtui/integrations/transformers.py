@@ -109,7 +109,6 @@ class _ForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
 
     @staticmethod
     def build(config: Any) -> ChatGLM | ChatGLM2:
-        """Make the network of a config."""
         raise NotImplementedError
 
     @classmethod
@@ -142,7 +141,6 @@ class _ForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         return False  # it makes its own
 
     def get_input_embeddings(self) -> Any:
-        """Return the embedding."""
         transformer = self._network[0].transformer
         return getattr(transformer, "embedding", transformer).word_embeddings
 
@@ -205,11 +203,9 @@ class ChatGLMForCausalLM(_ForCausalLM):
 
     @staticmethod
     def build(config: Any) -> ChatGLM:
-        """Make the network of a config."""
         return ChatGLM(ChatGLMConfig.from_dict(config.to_dict()))
 
     def get_output_embeddings(self) -> Any:
-        """Return the output layer."""
         return self.lm_head
 
 
@@ -223,11 +219,9 @@ class ChatGLM2ForCausalLM(_ForCausalLM):
 
     @staticmethod
     def build(config: Any) -> ChatGLM2:
-        """Make the network of a config."""
         return ChatGLM2(ChatGLM2Config.from_dict(config.to_dict()))
 
     def get_output_embeddings(self) -> Any:
-        """Return the output layer."""
         return self._network[0].transformer.output_layer
 
 

@@ -73,15 +73,12 @@ class ChatGLMTokenizer(_Base):  # type: ignore[misc]
 
     @property
     def vocab_size(self) -> int:
-        """How many tokens there are."""
         return self.raw.vocab_size
 
     def get_vocab(self) -> dict[str, int]:
-        """Return every token's id by its name."""
         return dict(self._ids)
 
     def tokenize(self, text: str, **_options: Any) -> list[str]:
-        """Return the names of the tokens of `text`."""
         return [self._names[number] for number in self.raw.encode_text(text)]
 
     def _convert_token_to_id(self, token: str) -> int:
@@ -115,11 +112,9 @@ class ChatGLMTokenizer(_Base):  # type: ignore[misc]
     def create_token_type_ids_from_sequences(
         self, token_ids_0: list[int], token_ids_1: list[int] | None = None
     ) -> list[int]:
-        """Return zeros: there are no types."""
         return [0] * len(self.build_inputs_with_special_tokens(token_ids_0, token_ids_1))
 
     def save_vocabulary(self, save_directory: str, filename_prefix: str | None = None) -> tuple[str, ...]:
-        """Copy the model's file."""
         target = Path(save_directory) / f"{filename_prefix + '-' if filename_prefix else ''}{self._file.name}"
         if target.absolute() != self._file.absolute():
             shutil.copyfile(self._file, target)
@@ -166,11 +161,11 @@ class ChatGLMTokenizer(_Base):  # type: ignore[misc]
         return encoded if return_dict else encoded["input_ids"]
 
     def _write(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> list[int]:
-        turns = [ChatMessage.of(each["role"], str(each["content"])) for each in messages]
+        said = [ChatMessage.of(each["role"], str(each["content"])) for each in messages]
         if tools:
-            system = "\n".join(turn.text for turn in turns if turn.role == "system")
-            turns = [*self.format.offer(tools, system), *(turn for turn in turns if turn.role != "system")]
-        return self.format.write(Dialogue.of(turns))
+            system = "\n".join(each.text for each in said if each.role == "system")
+            said = [*self.format.offer(tools, system), *(each for each in said if each.role != "system")]
+        return self.format.write(Dialogue.of(said))
 
 
 def _special_tokens(raw: Pieces | ChatGLM2Tokenizer | GLM4Tokenizer) -> dict[str, Any]:

@@ -8,14 +8,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from glmtui.protocol.cancellation import CancelToken
-from glmtui.protocol.events import (
-    ENDS,
-    DownloadProgress,
-    Event,
-    LoadProgress,
-    PromptProgress,
-    Tokens,
-)
+from glmtui.protocol.events import ENDS, DownloadProgress, Event, LoadProgress, PromptProgress, Tokens
 from glmtui.protocol.models import Capabilities
 from glmtui.protocol.requests import Request
 

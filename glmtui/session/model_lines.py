@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from glmtui.i18n import _, tell
-from glmtui.text.columns import table
+from glmtui.text.columns import table, widest
 from glmtui.text.units import parameters, size
 
 if TYPE_CHECKING:
@@ -42,12 +42,10 @@ def model_lines(found: ModelList, width: int = 1000) -> list[str]:
 
 def _laid(rows: list[tuple[str, ...]], width: int) -> list[str]:
     """Return the lines of a table; where these are too long, without the format, then without parameters."""
-    from rich.cells import cell_len
-
     lines = table(rows, right=(1, 3, 4, 5, 6))
     rows[0] = (*rows[0][:4], _("memory"), *rows[0][5:])
     for kept in ((0, 1, 3, 4, 5, 6), (0, 3, 4, 5, 6)):
-        if max(map(cell_len, lines)) > width:
+        if widest(lines) > width:
             lines = table([[row[at] for at in kept] for row in rows], right=range(1, 6))
     return lines
 

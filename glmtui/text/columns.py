@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 
 def cell(text: str, width: int, *, right: bool = False) -> str:
@@ -21,10 +21,15 @@ def table(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> list
 
     `rich.table` would lay them out the same, but takes another 0.15 s to import.
     """
-    from rich.cells import cell_len
-
-    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    widths = [widest(column) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell(text, widths[at], right=at in right) for at, text in enumerate(row)).rstrip()
         for row in rows
     ]
+
+
+def widest(lines: Iterable[str]) -> int:
+    """Return how many columns the widest of `lines` takes."""
+    from rich.cells import cell_len
+
+    return max(map(cell_len, lines))
