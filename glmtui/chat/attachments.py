@@ -85,8 +85,8 @@ class Attachments:
             BadFileError: it cannot be read, or its bytes are others than they were.
         """
         if self.folder is None or not sha256:
-            if (data := self._memory.get(sha256)) is not None:
-                return data
+            if sha256 in self._memory:
+                return self._memory[sha256]
             raise NotFoundError(_("The attachment {name} is missing.").format(name=sha256))
         path = self.path(sha256)
         try:

@@ -81,7 +81,7 @@ class Conversation:
         """Make a conversation in memory from records that came from elsewhere; its id is a new one."""
         times = (parse_time(record.get("created") or record.get("time")) for record in records)
         conversation = cls(created=next(filter(None, times), None))
-        headers = [record.get("version") for record in records if record.get("type") == "conversation"]
+        headers = (record.get("version") for record in records if record.get("type") == "conversation")
         needed = VERSION if any(map(_needs_parts, records)) else 1
         version = max([needed, *(version for version in headers if isinstance(version, int))])
         if version > 1:
@@ -250,12 +250,9 @@ class Conversation:
 
     def extend(self, message_id: str, text: str, *, thought: bool = False) -> None:
         """Note that the partial answer, or its thought, grew by `text`: a crash loses only what is newer."""
-        record: Record = {
-            "type": "extend",
-            "id": message_id,
-            "at": self._tree.length(message_id, thought=thought),
-        }
-        self._commit({**record, **({"part": "thought"} if thought else {}), "text": clean(text)})
+        at = self._tree.length(message_id, thought=thought)
+        part = {"part": "thought"} if thought else {}
+        self._commit({"type": "extend", "id": message_id, "at": at, **part, "text": clean(text)})
 
     def finish(
         self,

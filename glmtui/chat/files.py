@@ -191,8 +191,9 @@ class ConversationFile:
             with locked(descriptor):
                 before = os.fstat(descriptor)
                 changed = _signature(before) != self._seen if self._seen else before.st_size > 0
-                if before.st_size and _last_byte(descriptor, before.st_size) != b"\n":
-                    data = b"\n" + data
+                if before.st_size:
+                    os.lseek(descriptor, -1, os.SEEK_END)
+                    data = data if os.read(descriptor, 1) == b"\n" else b"\n" + data
                 view = memoryview(data)
                 while view:
                     view = view[os.write(descriptor, view) :]
@@ -232,11 +233,6 @@ def _is_conversation(data: bytes, contents: Contents) -> bool:
 
 def _signature(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _last_byte(descriptor: int, size: int) -> bytes:
-    os.lseek(descriptor, size - 1, os.SEEK_SET)
-    return os.read(descriptor, 1)
 
 
 def _create_unique(folder: Path, stem: str) -> tuple[Path, int]:

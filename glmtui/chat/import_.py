@@ -285,7 +285,7 @@ def _chatgpt(item: Mapping[str, Any], files: _Files) -> Iterator[Record]:
     def convert(node: Mapping[str, Any]) -> Record | None:
         message, parent = _dict(node.get("message")), str(node.get("parent"))
         about, author = _dict(message.get("metadata")), _dict(message.get("author"))
-        role = _ROLES.get(str(author.get("role")))
+        role = _role(author)
         before = thoughts.pop(parent, ())
         if not role or about.get("is_visually_hidden_from_conversation"):
             thoughts[str(node.get("id"))] = before
@@ -368,7 +368,7 @@ def _open_webui(item: Mapping[str, Any], files: _Files) -> Iterator[Record]:
     if isinstance(history, dict) and isinstance(history.get("messages"), dict):
 
         def convert(node: Mapping[str, Any]) -> Record | None:
-            role = _ROLES.get(str(node.get("role")))
+            role = _role(node)
             parts = _open_webui_parts(role, node, files) if role else ()
             model = node.get("modelName") or node.get("model")
             return _message(role, parts, node.get("timestamp"), model) if role else None
@@ -463,7 +463,7 @@ def _in_order(
     messages: object, parts_of: Callable[[Role, Mapping[str, Any], _Files], tuple[Part, ...]], files: _Files
 ) -> Iterator[Record]:
     for message in _dicts(messages):
-        role = _ROLES.get(str(message.get("role")))
+        role = _role(message)
         if role and (parts := parts_of(role, message, files)):
             yield {"type": "message", "role": role, **encode_parts(role, parts)}
 
@@ -524,6 +524,10 @@ def _thoughts(text: str) -> tuple[Part, ...]:
 
 def _json_text(value: object) -> str:
     return clean(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _role(message: Mapping[str, Any]) -> Role | None:
+    return _ROLES.get(str(message.get("role")))
 
 
 def _str(value: object) -> str:

@@ -209,12 +209,7 @@ class Tree:
         self.created = self.created or parse_time(record.get("created"))
 
     def _message(self, record: Mapping[str, Any]) -> None:
-        role, text, state, meta = (
-            record.get("role"),
-            record.get("text"),
-            record.get("state"),
-            record.get("meta"),
-        )
+        role, text, state, meta = (record.get(key) for key in ("role", "text", "state", "meta"))
         if role not in _ROLES or not isinstance(text, str):
             return
         parts, unread = decode_parts(role, text, record.get("parts"))

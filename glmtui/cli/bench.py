@@ -65,6 +65,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: Namespace) -> int:
     spec = load_settings(args).model_spec()
+    step = _show if sys.stderr.isatty() else lambda _text: None
     start = time.perf_counter()
     import torch
 
@@ -96,7 +97,7 @@ def run(args: Namespace) -> int:
         prompts=args.prompt,
         generate=args.generate,
         repeat=args.repeat,
-        step=_show if sys.stderr.isatty() else lambda _text: None,
+        step=step,
     )
     rounds = []
     if args.rounds is not None:
@@ -108,10 +109,9 @@ def run(args: Namespace) -> int:
             question=min(args.prompt),
             answer=args.generate,
             repeat=args.repeat,
-            step=_show if sys.stderr.isatty() else lambda _text: None,
+            step=step,
         )
-    if sys.stderr.isatty():
-        _show("")
+    step("")
     result = {**report.as_dict(), "import_s": round(imported - start, 3), "threads": torch.get_num_threads()}
     result |= about
     if rounds:

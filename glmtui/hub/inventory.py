@@ -87,10 +87,8 @@ def add_folder(path: str | Path) -> Path:
     if not folder.is_dir():
         raise NotFoundError(_("There is no folder {path}").format(path=path))
     found = list(_models_in(folder))
-    if not found:
-        ModelFolder.open(folder)  # says what is missing
-    if found == [folder]:
-        ModelFolder.open(folder)
+    if found in ([], [folder]):
+        ModelFolder.open(folder)  # says what is missing or wrong
     present = added_folders()
     if folder not in present:
         _write_folders([*present, folder])

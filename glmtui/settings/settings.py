@@ -165,9 +165,7 @@ class Settings:
 
     def sampling(self, overrides: Mapping[str, object] = MappingProxyType({})) -> Sampling:
         """Return how answers are generated, in a conversation with its own `overrides`."""
-        values: dict[str, Any] = {
-            key.partition(".")[2]: self.effective(key, overrides) for key in _SAMPLING_KEYS
-        }
+        values: dict[str, Any] = {BY_KEY[key].name: self.effective(key, overrides) for key in _SAMPLING_KEYS}
         return Sampling(**values)
 
     def model_spec(self) -> LocalModel:
@@ -184,12 +182,16 @@ class Settings:
 
     def set_key(self, binding: str, keys: str | None) -> None:
         """Bind the action with the id `binding` to `keys`; None goes back to the default."""
-        if keys is None:
-            self._keys.pop(binding, None)
-            self._save(lambda document: _remove(document, ["keys", binding]))
-        else:
+        self._keys.pop(binding, None)
+        if keys is not None:
             self._keys[binding] = keys
-            self._save(lambda document: _replace(document, "keys", binding, keys))
+
+        def change(document: TOMLDocument) -> None:
+            _remove(document, ["keys", binding])
+            if keys is not None:
+                _table(document, ["keys"])[binding] = keys
+
+        self._save(change)
 
     # --- presets ---
 
@@ -385,11 +387,6 @@ def _store(document: TOMLDocument, values: Mapping[str, Value]) -> None:
             _remove(document, [section, name])
         else:
             _table(document, [section])[name] = value
-
-
-def _replace(document: TOMLDocument, section: str, name: str, value: str) -> None:
-    _remove(document, [section, name])
-    _table(document, [section])[name] = value
 
 
 def _table(document: TOMLDocument, path: list[str]) -> Any:
