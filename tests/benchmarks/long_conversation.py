@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import psutil
 from textual.pilot import Pilot
-from tui.app_support import ScriptedEngine, settled, wait_until
-from tui_helpers import screen_text
+from tui.app_support import ScriptedEngine, settled
+from tui_helpers import screen_text, wait_until
 
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.files import encode

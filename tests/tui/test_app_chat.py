@@ -8,18 +8,8 @@ from pathlib import Path
 
 import pytest
 from textual import events
-from tui.app_support import (
-    ScriptedEngine,
-    app_of,
-    running,
-    saved,
-    screen_lines,
-    send,
-    settled,
-    spoken,
-    visible_text,
-    wait_until,
-)
+from tui.app_support import ScriptedEngine, app_of, running, saved, send, settled, spoken, visible_text
+from tui_helpers import screen_lines, wait_until
 
 from glmtui.chat.conversation import Conversation
 from glmtui.protocol.messages import Text

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
-from tui.app_support import ScriptedEngine, app_of, send, settled, visible_text, wait_until
+from tui.app_support import ScriptedEngine, app_of, send, settled, visible_text
 from tui.some_models import MODELS
+from tui_helpers import wait_until
 
 from glmtui.chat.library import Library
 from glmtui.engine.usage import Usage
