@@ -157,8 +157,8 @@ class ChatSession:
         """Do what a person typed: a command, or a message for the model. What goes wrong is said."""
         self._keep_draft(self.ui.draft())  # this is one no longer; sending may give the conversation its file
         command = self.commands.parse(line)
-        if command is not None and command.command is None:
-            self.ui.put_draft(line.strip())
+        if command is not None and command.command is None and self.ui.has_keys:
+            self.ui.put_draft(line.strip())  # without a screen it stands in sight, and in what ↑ brings back
         else:
             self.workspace.prompts.add(in_full(line, attached))  # what ↑ brings back names no file
         with self.saying_errors():
