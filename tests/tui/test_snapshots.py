@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -160,7 +161,7 @@ def test_loading(snap_compare: Compare) -> None:
     app.chat.status_line._clock = lambda: app.session.state.since + 12
 
     async def half_way(_pilot: Pilot[None]) -> None:
-        app.session.state.begun = 0
+        app.chat.status_line.show(replace(app.session.state, begun=0))
 
     assert snap_compare(app, terminal_size=(120, 36), run_before=look(app, half_way, hold_load=True))
 
@@ -213,7 +214,7 @@ def test_downloading_in_a_small_window_in_chinese(snap_compare: Compare) -> None
     app = make(engine=engine, language="zh_CN", theme="glmtui-light")
 
     async def then(pilot: Pilot[None]) -> None:
-        app.show_models("chatglm-6b")
+        await app.show("models", "chatglm-6b")
         await wait_until(pilot, lambda: "13.4 GB" in visible_text(app.screen))
         await pilot.pause()
         await pilot.press("enter")
@@ -221,7 +222,7 @@ def test_downloading_in_a_small_window_in_chinese(snap_compare: Compare) -> None
         assert engine.download is not None
         files = (FileProgress("config.json", 700, 700), FileProgress("ice_text.model", 2_000_000, 2_700_000))
         files += (FileProgress("pytorch_model-00001-of-00008.bin", 600_000_000, 1_740_000_000),)
-        engine.events.put(DownloadProgress(engine.download.request_id, files))
+        engine.tell(DownloadProgress(files))
         await wait_until(pilot, lambda: "00001-of" in visible_text(app.screen))
 
     assert snap_compare(app, terminal_size=(80, 24), run_before=look(app, then))
