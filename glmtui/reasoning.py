@@ -117,19 +117,6 @@ class ThoughtStream:
         return [Piece(text, thought=self._stage == "thought")] if text else []
 
 
-def answer_of(text: str) -> str:
-    """Return what of an answer is meant for the reader; a thought that was never finished is not."""
-    return split(text).answer
-
-
-def quoted(text: str) -> str:
-    """Return an answer as Markdown, its thought as a quotation before it."""
-    thought, answer, _thinking = split(text)
-    if not thought:
-        return answer or text
-    return "\n".join(f"> {line}".rstrip() for line in thought.split("\n")) + f"\n\n{answer}"
-
-
 def _without_beginning_of(mark: str, text: str) -> str:
     """Return `text` without the part of `mark` that it may end with."""
     for length in range(len(mark) - 1, 0, -1):

@@ -1,7 +1,7 @@
 import pytest
 
 from glmtui.protocol.messages import Text, Thought
-from glmtui.reasoning import Piece, Reasoned, ThoughtStream, answer_of, parts_of, split, written
+from glmtui.reasoning import Piece, Reasoned, ThoughtStream, parts_of, split, written
 
 
 @pytest.mark.parametrize(
@@ -26,8 +26,8 @@ def test_split(text: str, expected: Reasoned) -> None:
 
 
 def test_the_answer_alone() -> None:
-    assert answer_of("<think>a</think>\nb") == "b"
-    assert answer_of("<think>a") == ""
+    assert split("<think>a</think>\nb").answer == "b"
+    assert split("<think>a").answer == ""
 
 
 @pytest.mark.parametrize("size", [1, 3, 100])

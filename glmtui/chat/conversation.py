@@ -322,7 +322,7 @@ class Conversation:
         return {part.sha256 for part in parts if isinstance(part, Attachment | Image) and part.sha256}
 
     def flush(self) -> None:
-        """Write what could not be written before. A new conversation waits for its first message."""
+        """Write what could not be written before. A new one is written with its first message."""
         if self._file is None or not self._unsaved or (self._is_new and not self.messages):
             return
         if self._is_new:
@@ -330,7 +330,7 @@ class Conversation:
         else:
             try:
                 changed = self._file.append(self._unsaved)
-            except FileNotFoundError:  # deleted under our hands: what is in memory is all there is
+            except FileNotFoundError:  # deleted meanwhile: memory has all there is
                 changed = self._file.create(self.records(), created=self.created, title=self.title)
         self._unsaved = []
         if changed:

@@ -18,14 +18,14 @@ def locked(descriptor: int) -> Iterator[None]:
     a single append of a few kilobytes is not torn by another in practice.
     """
     deadline = time.monotonic() + PATIENCE
-    held = _try_lock(descriptor)
-    while held is False and time.monotonic() < deadline:
+    acquired = _try_lock(descriptor)
+    while acquired is False and time.monotonic() < deadline:
         time.sleep(0.01)
-        held = _try_lock(descriptor)
+        acquired = _try_lock(descriptor)
     try:
         yield
     finally:
-        if held:
+        if acquired:
             _unlock(descriptor)
 
 
@@ -36,7 +36,7 @@ if sys.platform == "win32":
     """The byte that is locked: locks are mandatory there, so it lies beyond what anybody reads."""
 
     def _try_lock(descriptor: int) -> bool | None:
-        """True: held now; False: somebody else has it; None: there are no locks here."""
+        """True: acquired; False: somebody else has it; None: there are no locks here."""
         os.lseek(descriptor, _FAR, os.SEEK_SET)
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
@@ -52,7 +52,7 @@ else:
     import fcntl
 
     def _try_lock(descriptor: int) -> bool | None:
-        """True: held now; False: somebody else has it; None: there are no locks here."""
+        """True: acquired; False: somebody else has it; None: there are no locks here."""
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from glmtui import reasoning
 from glmtui.protocol.messages import (
     Attachment,
     Image,
@@ -44,7 +45,6 @@ _NAMES = {kind: name for name, kind in _TYPES.items()}
 _FIELDS = {kind: dataclasses.fields(kind) for kind in _NAMES}
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _SURROGATES = re.compile("[\ud800-\udfff]")
-_OPEN, _CLOSE = "<think>", "</think>"
 
 
 def clean(text: str) -> str:
@@ -149,15 +149,7 @@ def parts_of_text(role: Role, text: str) -> tuple[Part, ...]:
     """Return the parts of a message that has only `text`; an assistant's may begin with a thought."""
     if role != "assistant" or not may_think(text):
         return (Text(text),) if text else ()
-    thought, closed, answer = text.lstrip()[len(_OPEN) :].partition(_CLOSE)
-    if not closed:
-        thought, answer = _without_beginning_of(_CLOSE, thought), ""
-    parts: list[Part] = []
-    if thought := thought.strip():
-        parts.append(Thought(thought))
-    if answer := answer.lstrip():
-        parts.append(Text(answer))
-    return tuple(parts)
+    return reasoning.parts_of(text)
 
 
 def may_think(text: str) -> bool:
@@ -165,15 +157,7 @@ def may_think(text: str) -> bool:
     if text[:1] != "<" and not text[:1].isspace():
         return False
     start = text.lstrip()
-    return start.startswith(_OPEN) or (bool(start) and _OPEN.startswith(start))
-
-
-def _without_beginning_of(mark: str, text: str) -> str:
-    """Return `text` without the part of `mark` that it may end with."""
-    for length in range(len(mark) - 1, 0, -1):
-        if text.endswith(mark[:length]):
-            return text[:-length]
-    return text
+    return start.startswith(reasoning.OPEN) or (bool(start) and reasoning.OPEN.startswith(start))
 
 
 def with_text(parts: Sequence[Part], text: str) -> tuple[Part, ...]:

@@ -464,6 +464,8 @@ class ChatSession:
 
     async def select_version(self, message_id: str, step: int) -> None:
         """Go to the branch with the version `step` after this one of a message."""
+        if self.conversation.is_deleted(message_id):  # meanwhile
+            return
         versions = [message.id for message in self.conversation.siblings(message_id)]
         at = versions.index(message_id) + step
         if 0 <= at < len(versions):

@@ -151,7 +151,7 @@ class GlmTui(SessionApp):
         """Textual's choice, or on Unix ours, which knows when the terminal is gone."""
         from glmtui.tui.textual_patches import alt_keys
 
-        alt_keys.teach()
+        alt_keys.install()
         if sys.platform == "win32":
             return super().get_driver_class()
         from glmtui.tui.textual_patches.driver import TerminalDriver

@@ -401,7 +401,7 @@ def test_the_cache_can_be_listed_and_cleared(folder, home, capsys):
     assert cli.main(["quantize", "--cache"]) == 0
     assert str(folder) in capsys.readouterr().out
     cli.main(["doctor"])
-    assert f"{folder} · int8 · 0.0 GB" in capsys.readouterr().out
+    assert f"{folder} · int8 · " in capsys.readouterr().out
     assert cli.main(["quantize", "--clear-cache"]) == 0
     assert store.list_cache() == []
 

@@ -17,7 +17,7 @@ from glmtui.text.word_boundaries import next_word, previous_word, word_spans
 from glmtui.tui.composer.composer import Composer
 from glmtui.tui.transcript.transcript import Transcript
 from glmtui.tui.transcript.typeset.blocks import stack
-from glmtui.tui.transcript.typeset.growing import GrowingMarkdown, close_marks, undecided, whole
+from glmtui.tui.transcript.typeset.growing import GrowingMarkdown, close_marks, read_all, undecided
 
 MARKS = "*_`~#>-+=|[]()!<>\\$&:./0123456789 \t\n\n\r\x1b\x07\x9b\u2028\u2029\x85\u200d\ufe0f\u202e\ud83d"
 CHINESE = "的一是不了人我在有他这为之大来以个中上们，。、（）“”《》：；"
@@ -52,7 +52,7 @@ def test_a_hundred_thousand_lines_are_cleaned_set_into_lines_and_split_into_word
         if len(chunk) == 50:
             text = "\n".join(chunk)
             close_marks(parser, parser.parse(text[: undecided(text)]))
-            laid = stack(whole(text), 40)
+            laid = stack(read_all(text), 40)
             assert all(line.content.cell_length <= 48 for line in laid)
             chunk.clear()
 

@@ -72,7 +72,7 @@ class Prompt(TextArea):
 
     def __init__(self, popup: Popup, history: Sequence[str] = ()) -> None:
         self.folds = Folds()
-        wrapping.teach()
+        wrapping.install()
         super().__init__(soft_wrap=True, tab_behavior="focus", highlight_cursor_line=False)
         self._popup = popup
         self.history_entries = list(history)

@@ -78,7 +78,9 @@ class ChatScreen(PaneScreen):
         self.settings_pane = SettingsPane(settings, own=lambda: self.app.session.preferences.own())
         self.title_bar = TitleBar()
         self.welcome = Welcome()
-        self.transcript = Transcript(id="transcript")
+        self.transcript = Transcript(
+            lambda part: self.app.session.conversation.attachments.text(part), id="transcript"
+        )
         self.queue_strip = QueueStrip()
         self.composer = Composer(
             completions=self._completions, files=self._files, take_file=self._take_file,

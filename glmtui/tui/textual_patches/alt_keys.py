@@ -9,8 +9,8 @@ from typing import cast
 from glmtui.tui.textual_patches import textual_is
 
 
-def teach() -> None:
-    """Let Textual know these sequences.
+def install() -> None:
+    """Add these sequences to those that Textual knows.
 
     Textual 8.2 passes such a letter on as a key that also types it, so that Alt+P wrote a p into the composer
     (xterm, tmux): not reported upstream. It takes Alt+Enter for Enter, which sent the message:

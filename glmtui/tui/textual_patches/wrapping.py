@@ -7,8 +7,8 @@ from typing import Any
 from glmtui.tui.textual_patches import textual_is
 
 
-def teach() -> None:
-    """Let Textual's text areas break lines so.
+def install() -> None:
+    """Make Textual's text areas break lines this way.
 
     Textual 8.2 takes a run of Chinese for one word, and lets a line begin with ``。``; not reported upstream.
     It has no place to say otherwise: its documents call one function, which is replaced here.

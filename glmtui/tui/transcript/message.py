@@ -1,8 +1,8 @@
-"""What stands in the transcript: messages, answers being written, notices of the app's own."""
+"""The entries of the transcript: messages, answers being written, notices of the app's own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 from time import monotonic, thread_time
@@ -14,12 +14,12 @@ from textual.timer import Timer
 
 from glmtui.errors import UserError
 from glmtui.i18n import N_, _, ngettext, tell
-from glmtui.protocol.messages import Attachment, Image, Part, Source, ToolCall, ToolResult
+from glmtui.protocol.messages import Attachment, Image, Source, ToolCall, ToolResult
 from glmtui.text.clean import clean, one_line
 from glmtui.text.units import size
 from glmtui.tui.transcript.column import Entry
 from glmtui.tui.transcript.typeset.blocks import Block, stack
-from glmtui.tui.transcript.typeset.growing import GrowingMarkdown, whole
+from glmtui.tui.transcript.typeset.growing import GrowingMarkdown, read_all
 from glmtui.tui.transcript.typeset.lines import EMPTY, Line, wrap
 
 if TYPE_CHECKING:
@@ -97,11 +97,6 @@ def _line_count(text: str) -> str:
     return ngettext("{n} line", "{n} lines", count).format(n=count)
 
 
-def said(message: Message) -> tuple[str, str]:
-    """Return what the model thought and what the message says."""
-    return message.thought, message.text
-
-
 class MessageEntry(Entry):
     """A message: who and when, the text and what belongs to it, how it was made."""
 
@@ -152,16 +147,13 @@ class MessageEntry(Entry):
 
     def body(self, width: int) -> list[Line]:
         """What people wrote is shown as they wrote it; answers are Markdown."""
-        thought, text = said(self.message)
-        role: str = self.message.role
-        if role == "user":
-            lines = wrap(Content(clean(self.message.text).rstrip()), width)
-        elif role == "tool":  # its text is what its results say
-            lines = []
-        else:
+        message, lines = self.message, []
+        if message.role == "user":
+            lines = wrap(Content(clean(message.text).rstrip()), width)
+        elif message.role != "tool":  # the text of which is what its results say
             if self._blocks is None:
-                self._blocks = whole(text)
-            lines = [*self.thought(thought, not text, width), *stack(self._blocks, width)]
+                self._blocks = read_all(message.text)
+            lines = [*self.thought(message.thought, not message.text, width), *stack(self._blocks, width)]
         return lines + self.parts(width)
 
     # --- what can be folded ---
@@ -184,8 +176,7 @@ class MessageEntry(Entry):
 
     def _folds(self) -> Iterator[tuple[int, str, Callable[[], str] | None]]:
         """Yield number, label and content of what belongs to the message."""
-        parts: Sequence[Part] = getattr(self.message, "parts", ())
-        for number, part in enumerate(parts):
+        for number, part in enumerate(self.message.parts):
             match part:
                 case Attachment():
                     read = partial(self._contents, part) if self._contents else None
@@ -279,9 +270,9 @@ class AnswerEntry(MessageEntry):
     ) -> None:
         super().__init__(message, branch, contents)
         self._owner = owner
-        self._thought, text = said(message)
+        self._thought = message.thought
         self._growing = GrowingMarkdown()
-        self._growing.add(text)
+        self._growing.add(message.text)
         self._pending: list[tuple[str, bool]] = []
         self._drawn = 0.0
         self._worked = 0.0
@@ -293,7 +284,8 @@ class AnswerEntry(MessageEntry):
         if self._finished:
             return super().body(width)
         blocks = self._growing.blocks
-        return [*self.thought(self._thought.strip(), not blocks, width), *stack(blocks, width)]
+        thought = self.thought(self._thought.strip(), not blocks, width)
+        return [*thought, *stack(blocks, width), *self.parts(width)]
 
     def foot(self) -> Content:
         """Say that more is to come."""
@@ -348,7 +340,7 @@ class AnswerEntry(MessageEntry):
         self._growing.finish()
         self._finished = True
         self.message, self.text = message, message.text
-        same = self._growing.text == clean(said(message)[1])
+        same = self._growing.text == clean(message.text)
         self._blocks = self._growing.blocks if same else None
         self._owner.entry_changed(self, news=True)
 
@@ -367,10 +359,10 @@ class NoticeEntry(Entry):
         self.bar = self.BARS.get(kind, Entry.bar)
 
     def make_lines(self, width: int) -> list[Line]:
-        """The text, behind a word where it matters."""
+        """The text, after "Note" or "Error" where it matters."""
         text = clean(self.text).strip()
         if self.kind == "markdown":
-            return stack(whole(text), width)
-        word = {"warning": _("Note"), "error": _("Error")}.get(self.kind)
+            return stack(read_all(text), width)
+        label = {"warning": _("Note"), "error": _("Error")}.get(self.kind)
         style = {"warning": "$text-warning", "error": "$text-error"}.get(self.kind, "$text-muted")
-        return wrap(Content.assemble((f"{word}  ", f"bold {style}") if word else "", (text, style)), width)
+        return wrap(Content.assemble((f"{label}  ", f"bold {style}") if label else "", (text, style)), width)

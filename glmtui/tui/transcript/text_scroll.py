@@ -28,7 +28,7 @@ from glmtui.tui.textual_patches.selection import follow_scroll
 from glmtui.tui.transcript.column import Column, Entry, Place
 from glmtui.tui.transcript.typeset.blocks import stack
 from glmtui.tui.transcript.typeset.code import COPY
-from glmtui.tui.transcript.typeset.growing import whole
+from glmtui.tui.transcript.typeset.growing import read_all
 from glmtui.tui.transcript.typeset.lines import Line
 from glmtui.tui.transcript.typeset.reading import LINK
 
@@ -45,10 +45,10 @@ class Palette:
         self._owner = owner
         self._known: dict[str, Style] = {}
         self.base = owner.visual_style
-        """What stands behind all text."""
+        """The style of the background."""
 
     def __call__(self, style: str | Style) -> Style:
-        """Return the style with this name: ``.text--strong``, or in Textual's words ``bold $text-muted``."""
+        """Return the style with this name: ``.text--strong``, or in Textual syntax ``bold $text-muted``."""
         if isinstance(style, Style):
             return style
         known = self._known.get(style)
@@ -138,7 +138,7 @@ class TextScroll(ScrollView):
 
     @dataclass
     class CodeClicked(Message):
-        """The word that copies a block of code was clicked."""
+        """The button that copies a block of code was clicked."""
 
         entry: Entry
         code: str
@@ -368,7 +368,7 @@ class TextScroll(ScrollView):
         return self.column.entries[index], line - self.column.tops[index]
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """Draw the rows of the view; a line's drawing is kept until it, the styles or the width change."""
+        """Draw the rows of the view; a line's drawing is reused until it, the styles or the width change."""
         if self._settle():
             self.refresh()
         selection, palette, width = self.text_selection, self.palette, self.outer_size.width
@@ -526,7 +526,7 @@ class MarkdownEntry(Entry):
 
     def make_lines(self, width: int) -> list[Line]:
         """Block by block."""
-        return stack(whole(self.text), width)
+        return stack(read_all(self.text), width)
 
 
 class MarkdownScroll(TextScroll):

@@ -22,7 +22,6 @@ from glmtui.tui.transcript.message import (
     Contents,
     MessageEntry,
     NoticeEntry,
-    said,
 )
 from glmtui.tui.transcript.text_scroll import TextScroll
 
@@ -49,7 +48,7 @@ class Transcript(TextScroll):
     class MessageAction(TextualMessage):
         """The person wants something done with a message.
 
-        `text` is what to copy or to quote where that is not the whole message: what is selected with the
+        `text` is what to copy or to quote where that is not the complete message: what is selected with the
         mouse, or the code block.
         """
 
@@ -65,7 +64,7 @@ class Transcript(TextScroll):
 
     @dataclass
     class LinkWanted(TextualMessage):
-        """A link was clicked, or the links of a message are wanted. Nothing has been opened."""
+        """A link was clicked, or the links of a message are asked for. Nothing has been opened."""
 
         transcript: Transcript
         links: Sequence[str]
@@ -187,7 +186,7 @@ class Transcript(TextScroll):
         if chosen != entry.chosen:
             entry.chosen = chosen
             self.entry_changed(entry)
-            self.refresh()  # the bar beside every line
+            self.refresh()  # the bar next to every line
 
     def watch_has_focus(self, has_focus: bool) -> None:
         """Choose the last message in view, unless one is chosen; it is marked while keys act on it."""
@@ -275,7 +274,7 @@ class Transcript(TextScroll):
         if action == "copy_code":
             from glmtui.text.markdown import code_blocks
 
-            blocks = code_blocks(said(entry.message)[1])
+            blocks = code_blocks(entry.message.text)
             if not blocks:
                 self.notify(_("There is no code block in this message."), markup=False)
                 return
@@ -299,7 +298,7 @@ class Transcript(TextScroll):
                 self.notify(_("There is no link in this message."), markup=False)
 
     def entry_clicked(self, entry: Entry, y: int, event: events.Click) -> None:
-        """Choose the message; do what stands under the mouse."""
+        """Choose the message; do what was clicked on."""
         if isinstance(entry, MessageEntry):
             self.selected = entry.message.id
             meta = event.style.meta

@@ -18,7 +18,7 @@ PARSE = """
 import time
 from textual import events
 from textual._xterm_parser import XTermParser
-{teach}
+{patch}
 parser = XTermParser()
 for sequence in ("\\x1bp", "\\x1b\\r"):
     found = list(parser.feed(sequence))
@@ -28,17 +28,17 @@ for sequence in ("\\x1bp", "\\x1b\\r"):
 """
 
 
-def keys(teach: str) -> list[str]:
+def keys(patch: str) -> list[str]:
     """What Alt+P and Alt+Enter are in a process of its own."""
-    code = PARSE.format(teach=teach)
+    code = PARSE.format(patch=patch)
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return run.stdout.splitlines()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="terminals of Unix")
 def test_alt_keys_are_named_and_type_nothing() -> None:
-    taught = keys("from glmtui.tui.textual_patches import alt_keys; alt_keys.teach()")
-    assert taught == ["[('alt+p', None)]", "[('alt+enter', None)]"]
+    patched = keys("from glmtui.tui.textual_patches import alt_keys; alt_keys.install()")
+    assert patched == ["[('alt+p', None)]", "[('alt+enter', None)]"]
     letter, enter = keys("")
     assert "'p')" in letter, "Textual types nothing for Alt+P: remove the letters"
     assert "alt+enter" not in enter, "Textual knows Alt+Enter: remove it"
@@ -48,9 +48,9 @@ def test_lines_of_a_text_area_do_not_begin_with_a_full_stop() -> None:
     from textual.document import _wrapped_document
 
     text = "中文字符。" * 4
-    wrapping.teach()
-    taught = _wrapped_document.compute_wrap_offsets(text, 8, 4)
-    assert all(text[offset] != "。" for offset in taught)
+    wrapping.install()
+    patched = _wrapped_document.compute_wrap_offsets(text, 8, 4)
+    assert all(text[offset] != "。" for offset in patched)
     from textual._wrap import compute_wrap_offsets
 
     assert any(text[offset] == "。" for offset in compute_wrap_offsets(text, 8, 4)), (

@@ -26,8 +26,6 @@ async def test_it_grows_under_a_mouse_that_is_held_still(
         pilot.app.screen._forward_event(move)  # the pilot's own moves have no distance, which scrolls nothing
         start = transcript.scroll_y
         await wait_until(pilot, lambda: transcript.scroll_y > start + 30)
-        selected = (
-            pilot.app.screen.get_selected_text() or ""
-        )  # letting go of the mouse moves it, for the pilot
+        selected = pilot.app.screen.get_selected_text() or ""  # before the pilot moves the mouse
         await pilot.mouse_up(offset=(20, 19))
         assert ("number 30" in selected) is mended, "Textual does it itself: remove selection.py"

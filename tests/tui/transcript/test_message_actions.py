@@ -11,6 +11,7 @@ from textual.pilot import Pilot
 from tui.app_support import ScriptedEngine, running, saved, send, settled
 from tui_helpers import screen_text, wait_until
 
+from glmtui.session.attached_file import AttachedFile
 from glmtui.tui.app import GlmTui
 from glmtui.tui.screens.links import LinkScreen
 from glmtui.tui.transcript.transcript import Transcript
@@ -174,5 +175,16 @@ async def test_a_key_pressed_twice_acts_once() -> None:
             )
         await settled(pilot)
         assert [message.text for message in app.session.conversation.branch()] == ["?", "first"]
-        assert await app.session.undo() == "The message is back."
-        assert await app.session.undo() is None
+        await app.session.undo()
+        assert len(app.session.conversation.branch()) == 2
+        assert app.session.conversation.branch()[-1].text == "second"
+
+
+async def test_an_attached_file_is_opened_from_the_store_by_key() -> None:
+    async with running(ScriptedEngine("Read.")) as (pilot, app, _engine):
+        await app.session.enter("@notes.txt", [AttachedFile("notes.txt", "/notes.txt", "what the file says")])
+        await wait_until(pilot, lambda: "▸ notes.txt · 18 B" in screen_text(app))
+        await wait_until(pilot, lambda: app.session.answer is None)
+        app.chat.transcript.focus()
+        await press(pilot, ["k", "t"])
+        await wait_until(pilot, lambda: "what the file says" in screen_text(app))

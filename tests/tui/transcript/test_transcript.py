@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from typing import Any, cast
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from textual import events
@@ -15,19 +15,17 @@ from textual.pilot import Pilot
 from tui_helpers import NOON, Host, dialogue, screen_lines, screen_text, wait_until
 
 from glmtui.chat.conversation import Message
-from glmtui.chat.parts import parts_of_text
 from glmtui.errors import UserError
 from glmtui.protocol.messages import (
     Attachment,
     Image,
     Part,
+    Role,
     Source,
     Text,
     Thought,
     ToolCall,
     ToolResult,
-    text_of,
-    thought_of,
 )
 from glmtui.tui.composer.composer import Composer
 from glmtui.tui.transcript.column import Column, Entry
@@ -72,6 +70,11 @@ def chosen(transcript: Transcript) -> list[str]:
     return [
         entry.message.id for entry in transcript.column if isinstance(entry, MessageEntry) and entry.chosen
     ]
+
+
+def said(message: Message, text: str, **changes: Any) -> Message:
+    """The message with another text."""
+    return replace(message, parts=(Text(text),), **{"state": "done", **changes})
 
 
 def kept(pilot: Pilot[None], kind: type) -> list[object]:
@@ -259,9 +262,7 @@ async def test_an_answer_grows_and_finishes() -> None:
             view.append(piece)
         await wait_until(pilot, lambda: "2. 二" in screen_text(pilot.app))
         assert "not finished" not in screen_text(pilot.app)
-        done = replace(
-            started, parts=parts_of_text("assistant", "1. **一**\n2. 二"), state="stopped", meta={"tokens": 1}
-        )
+        done = said(started, "1. **一**\n2. 二", state="stopped", meta={"tokens": 1})
         view.finish(done)
         await wait_until(pilot, lambda: "1 token · stopped" in screen_text(pilot.app))
         assert "一" in screen_text(pilot.app)
@@ -272,7 +273,7 @@ async def test_finishing_shows_the_kept_text_where_the_stream_was_another() -> N
         started = Message.of("a", "m0", "assistant", "", NOON, state="partial")
         view = transcript.begin_answer(started)
         view.append("half of")
-        view.finish(replace(started, parts=parts_of_text("assistant", "all of it"), state="done"))
+        view.finish(said(started, "all of it"))
         await wait_until(pilot, lambda: "all of it" in screen_text(pilot.app))
         assert "half of" not in screen_text(pilot.app)
 
@@ -282,11 +283,7 @@ async def test_continuing_an_answer_goes_on_in_its_place() -> None:
     async with running(messages) as (pilot, transcript):
         view = transcript.begin_answer(replace(messages[1], state="partial"))
         view.append("y = 2\n```\n后面")
-        view.finish(
-            replace(
-                messages[1], parts=parts_of_text("assistant", "```py\nx = 1\ny = 2\n```\n后面"), state="done"
-            )
-        )
+        view.finish(said(messages[1], "```py\nx = 1\ny = 2\n```\n后面"))
         await settled(pilot, transcript)
         text = screen_text(pilot.app)
         assert text.count("x = 1") == 1
@@ -301,7 +298,7 @@ async def test_an_answer_may_end_after_another_conversation_was_opened() -> None
         view = transcript.begin_answer(started)
         transcript.show(dialogue(1, text=lambda _number: "another"))
         view.append("late")
-        view.finish(replace(started, parts=parts_of_text("assistant", "late")))
+        view.finish(said(started, "late"))
         await pilot.pause()
         assert "late" not in screen_text(pilot.app)
         assert "another" in screen_text(pilot.app)
@@ -310,9 +307,7 @@ async def test_an_answer_may_end_after_another_conversation_was_opened() -> None
 async def test_replacing_and_removing_messages() -> None:
     messages = dialogue(4)
     async with running(messages) as (pilot, transcript):
-        transcript.replace(
-            replace(messages[2], parts=parts_of_text("assistant", "changed")), branches={"m2": (1, 2)}
-        )
+        transcript.replace(said(messages[2], "changed"), branches={"m2": (1, 2)})
         transcript.remove_message("m1")
         await settled(pilot, transcript)
         text = screen_text(pilot.app)
@@ -463,16 +458,17 @@ def test_the_column_knows_what_is_where() -> None:
 
 # --- what a model thinks before it answers ---
 
-THOUGHT = "<think>\nFirst [b]this[/b].\nThen that.\n</think>\n\nThe **answer**."
+THOUGHT = Thought("First [b]this[/b].\nThen that.")
+ANSWER = Text("The **answer**.")
 
 
-def thoughtful(text: str, state: str = "done") -> list[Message]:
+def thoughtful(*parts: Part) -> list[Message]:
     question, answer = dialogue(2)
-    return [question, replace(answer, parts=parts_of_text("assistant", text), state=state)]  # type: ignore[arg-type]
+    return [question, replace(answer, parts=parts)]
 
 
 async def test_a_thought_is_folded_and_opens_by_key() -> None:
-    async with running(thoughtful(THOUGHT)) as (pilot, transcript):
+    async with running(thoughtful(THOUGHT, ANSWER)) as (pilot, transcript):
         assert "▸ Thought · 2 lines" in screen_text(pilot.app)
         assert "First" not in screen_text(pilot.app)
         assert "The answer." in screen_text(pilot.app)
@@ -486,18 +482,18 @@ async def test_a_thought_is_folded_and_opens_by_key() -> None:
 
 
 async def test_a_thought_opens_by_a_click() -> None:
-    async with running(thoughtful(THOUGHT)) as (pilot, _transcript):
+    async with running(thoughtful(THOUGHT, ANSWER)) as (pilot, _transcript):
         await pilot.click(Transcript, offset=(5, 4))
         await wait_until(pilot, lambda: "Then that." in screen_text(pilot.app))
 
 
 async def test_an_answer_without_a_thought_has_no_fold() -> None:
-    async with running(thoughtful("The **answer**.")) as (pilot, _transcript):
+    async with running(thoughtful(ANSWER)) as (pilot, _transcript):
         assert "Thought" not in screen_text(pilot.app)
 
 
 async def test_a_thought_and_an_answer_stream_into_their_places() -> None:
-    question, answer = thoughtful("")
+    question, answer = thoughtful()
     async with running([question]) as (pilot, transcript):
         handle = transcript.begin_answer(answer)
         for piece in ("First this.", "\nThen", " that."):
@@ -507,7 +503,7 @@ async def test_a_thought_and_an_answer_stream_into_their_places() -> None:
         for piece in ("The ", "**answer**."):
             handle.append(piece)
         await wait_until(pilot, lambda: "The answer." in screen_text(pilot.app))
-        handle.finish(replace(answer, parts=parts_of_text("assistant", THOUGHT)))
+        handle.finish(replace(answer, parts=(THOUGHT, ANSWER)))
         await settled(pilot, transcript)
         assert "▸ Thought · 2 lines" in screen_text(pilot.app)
         assert screen_text(pilot.app).count("The answer.") == 1
@@ -516,29 +512,8 @@ async def test_a_thought_and_an_answer_stream_into_their_places() -> None:
 # --- what belongs to a message besides its text ---
 
 
-@dataclass(frozen=True)
-class Rich:
-    """A message of parts."""
-
-    role: str
-    parts: tuple[Part, ...]
-    id: str = "r"
-    parent: str | None = None
-    time: datetime = NOON
-    state: str = "done"
-    meta: Mapping[str, object] = field(default_factory=dict)
-
-    @property
-    def text(self) -> str:
-        return text_of(self.parts)
-
-    @property
-    def thought(self) -> str:
-        return thought_of(self.parts)
-
-
-def rich(role: str, *parts: Part, **fields: Any) -> Message:
-    return cast("Message", Rich(role, parts, **fields))
+def rich(role: Role, *parts: Part, id_: str = "r") -> Message:
+    return Message(id_, None, role, parts, NOON)
 
 
 NOTES = Attachment("notes/plan.md", "a" * 64, 1200)
@@ -582,7 +557,7 @@ async def test_sources_tools_and_images_are_lines_of_which_each_opens_by_a_click
         ToolCall("1", "weather", '{"city": "北京"}'),
         Image("b" * 64, "image/png", "cat.png"),
     )
-    result = rich("tool", ToolResult("1", "sunny\nand warm", "weather"), id="t")
+    result = rich("tool", ToolResult("1", "sunny\nand warm", "weather"), id_="t")
     async with running([answer, result]) as (pilot, transcript):
         lines = text_lines(pilot)
         for line in ("▸ Thought · 1 line", "▸ [1] Handbook · p. 3 · https://a.b/c", "▸ weather(…)",
@@ -627,7 +602,7 @@ async def test_a_selection_stays_on_its_text_while_an_answer_grows_and_the_view_
     async with running(dialogue(40)) as (pilot, transcript):
         row = next(number for number, line in enumerate(text_lines(pilot)) if "number 37" in line)
         assert await drag(pilot, (3, row), (30, row)) == "message number 37"
-        view = transcript.begin_answer(Message("a", None, "assistant", "", NOON, state="partial"))
+        view = transcript.begin_answer(Message.of("a", None, "assistant", "", NOON, state="partial"))
         view.append("\n\n".join(f"line {number}" for number in range(40)))
         await wait_until(pilot, lambda: "line 39" in screen_text(pilot.app))
         assert pilot.app.screen.get_selected_text() == "message number 37", "far out of view"
@@ -640,14 +615,14 @@ async def test_what_is_drawn_is_what_is_there_after_any_changes() -> None:
     """Rows that were drawn again one by one show what all of them drawn at once show."""
     chooser = random.Random(5)
     async with running(dialogue(30)) as (pilot, transcript):
-        view = transcript.begin_answer(Message("a", None, "assistant", "", NOON, state="partial"))
+        view = transcript.begin_answer(Message.of("a", None, "assistant", "", NOON, state="partial"))
         transcript.focus()
         for number in range(60):
             match chooser.randrange(7):
                 case 0:
                     await pilot.press(chooser.choice(["k", "j", "pageup", "pagedown", "g", "G"]))
                 case 1:
-                    transcript.replace(replace(dialogue(30)[chooser.randrange(30)], text="x\n" * number))
+                    transcript.replace(said(dialogue(30)[chooser.randrange(30)], "x\n" * number))
                 case 2:
                     transcript.notice(f"notice {number}")
                 case 3:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pygments.lexer import Lexer
 
 COPY = "copy"
-"""Key of the meta data under the word that copies the block."""
+"""Key of the meta data under the button that copies the block."""
 _STYLES = {
     "Comment": "comment",
     "Keyword": "keyword",

@@ -45,7 +45,7 @@ class GrowingMarkdown:
         self._item = 0
         """Where in it the last item of a list begins."""
         self._shown = 0
-        """Characters of the whole text that are in `blocks`."""
+        """Characters of `text` that are in `blocks`."""
 
     def add(self, text: str) -> bool:
         """Take in streamed text; return whether the blocks are others now."""
@@ -53,7 +53,7 @@ class GrowingMarkdown:
         return self._add(clean(ready), final=False)
 
     def finish(self) -> None:
-        """Nothing more comes: what was undecided is decided, as if the text had been given whole."""
+        """Nothing more comes: what was undecided is decided, as if the text had come at once."""
         self._add(clean(self._raw), final=True)
         self._raw = ""
         blocks = read(self._parser.parse(self.text), self.text)
@@ -78,7 +78,7 @@ class GrowingMarkdown:
         if self._item and isinstance(last, List):
             if blocks and isinstance(blocks[0], List) and _same_kind(blocks[0], last):
                 blocks[0] = last.grown(blocks[0])
-            else:  # not what its items looked like: the whole list again
+            else:  # not what its items looked like: the complete list again
                 self._item = 0
                 tokens, blocks = self._parse(tail, close=close)
         if not self._item:
@@ -115,7 +115,7 @@ def _parser() -> MarkdownIt:
     return shared_parser()
 
 
-def whole(text: str) -> list[Block]:
+def read_all(text: str) -> list[Block]:
     """Return the blocks of a text that is complete."""
     text = clean(text)
     return read(_parser().parse(text), text)

@@ -52,7 +52,7 @@ class Line:
 
 
 def copied(lines: Sequence[Line]) -> str:
-    """Return the text of several lines: what was broken only to fit the screen is whole again."""
+    """Return the text of several lines: what was broken only to fit the screen is joined again."""
     parts: list[str] = []
     for number, line in enumerate(lines):
         if number:

@@ -31,10 +31,10 @@ class Table(Block):
         columns = len(self.header)
         room = width - 3 * (columns - 1) - 2
         every = [self.header, *self.rows]
-        wanted = [max(_width_of(row[at]) for row in every if at < len(row)) for at in range(columns)]
-        if room < sum(min(size, NARROWEST) for size in wanted):
+        natural = [max(_width_of(row[at]) for row in every if at < len(row)) for at in range(columns)]
+        if room < sum(min(size, NARROWEST) for size in natural):
             return self._as_list(width)
-        widths = shrink(wanted, room)
+        widths = shrink(natural, room)
         lines = self._row([cell.stylize_before(".text--table-head") for cell in self.header], widths)
         rule = "─" + "─┼─".join("─" * size for size in widths) + "─"
         lines.append(Line(Content.styled(rule, ".text--rule"), start=len(rule)))
@@ -81,20 +81,20 @@ def _pad(text: Content, size: int, align: Align) -> Content:
     return text.pad(left, missing - left) if missing else text
 
 
-def shrink(wanted: list[int], room: int) -> list[int]:
+def shrink(natural: list[int], room: int) -> list[int]:
     """Return the widths of columns that have `room` cells between them: the widest give way first."""
-    if sum(wanted) <= room:
-        return [max(size, 1) for size in wanted]
-    widths, left, open_ = [0] * len(wanted), room, list(range(len(wanted)))
+    if sum(natural) <= room:
+        return [max(size, 1) for size in natural]
+    widths, left, open_ = [0] * len(natural), room, list(range(len(natural)))
     while open_:
         share = left // len(open_)
-        small = [at for at in open_ if wanted[at] <= share]
+        small = [at for at in open_ if natural[at] <= share]
         if not small:
             for number, at in enumerate(open_):
                 widths[at] = share + (number < left - share * len(open_))
             break
         for at in small:
-            widths[at] = max(wanted[at], 1)
+            widths[at] = max(natural[at], 1)
             left -= widths[at]
         open_ = [at for at in open_ if at not in small]
     return widths

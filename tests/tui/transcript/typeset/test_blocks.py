@@ -6,13 +6,13 @@ import pytest
 from rich.cells import cell_len
 
 from glmtui.tui.transcript.typeset.blocks import stack
-from glmtui.tui.transcript.typeset.growing import whole
+from glmtui.tui.transcript.typeset.growing import read_all
 from glmtui.tui.transcript.typeset.lines import copied
 from glmtui.tui.transcript.typeset.table import shrink
 
 
 def drawn(text: str, width: int = 40) -> list[str]:
-    lines = stack(whole(text), width)
+    lines = stack(read_all(text), width)
     assert all(line.content.cell_length <= max(width, 24) for line in lines)
     return [line.content.plain.rstrip() for line in lines]
 
@@ -34,7 +34,7 @@ def test_long_items_hang_below_their_text() -> None:
 
 def test_quotes_stand_behind_a_bar_that_is_not_copied() -> None:
     assert drawn("> 一\n> 二\n>\n> - 三") == ["▎ 一", "▎ 二", "▎", "▎  • 三"]
-    assert copied(stack(whole("> 一\n> 二"), 40)) == "一\n二"
+    assert copied(stack(read_all("> 一\n> 二"), 40)) == "一\n二"
 
 
 def test_code_has_a_frame_with_its_language_and_a_word_to_copy_it() -> None:
@@ -45,13 +45,13 @@ def test_code_has_a_frame_with_its_language_and_a_word_to_copy_it() -> None:
         "│ y = '中'                   │",
         "╰────────────────────────────╯",
     ]
-    assert copied(stack(whole("```python\nx = 1\n\ny = 2\n```"), 30)).strip() == "x = 1\n\ny = 2"
+    assert copied(stack(read_all("```python\nx = 1\n\ny = 2\n```"), 30)).strip() == "x = 1\n\ny = 2"
 
 
 def test_long_code_is_folded_and_copied_whole() -> None:
     code = "x = " + "a" * 50
     assert all(cell_len(line) <= 30 for line in drawn(f"```\n{code}\n```", 30))
-    assert copied(stack(whole(f"```\n{code}\n```"), 30)).strip() == code
+    assert copied(stack(read_all(f"```\n{code}\n```"), 30)).strip() == code
 
 
 def test_code_without_language_or_of_an_unknown_one_is_plain() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from glmtui.tui.transcript.typeset.blocks import Block, Formula, Item, List, Paragraph, Quote, stack
 from glmtui.tui.transcript.typeset.code import Code
-from glmtui.tui.transcript.typeset.growing import GrowingMarkdown, undecided, whole
+from glmtui.tui.transcript.typeset.growing import GrowingMarkdown, read_all, undecided
 from glmtui.tui.transcript.typeset.lines import copied
 from glmtui.tui.transcript.typeset.table import Table
 
@@ -111,8 +111,8 @@ def test_a_streamed_answer_looks_like_the_whole_one(seed: int) -> None:
     growing = stream(cut(ANSWER, seed))
     before = drawn(growing.blocks)
     growing.finish()
-    assert shape(growing.blocks) == shape(whole(ANSWER))
-    assert drawn(growing.blocks) == drawn(whole(ANSWER))
+    assert shape(growing.blocks) == shape(read_all(ANSWER))
+    assert drawn(growing.blocks) == drawn(read_all(ANSWER))
     assert drawn(growing.blocks)[: len(before) - 2] == before[:-2], "nothing but the end changes at the end"
 
 
@@ -137,8 +137,8 @@ def test_any_mixture_ends_as_the_whole_text() -> None:
         text = "".join(chooser.choices(PIECES, k=chooser.randint(1, 30)))
         growing = stream(cut(text, chooser.randint(0, 999)))
         growing.finish()
-        assert shape(growing.blocks) == shape(whole(text)), repr(text)
-        assert drawn(growing.blocks) == drawn(whole(text)), repr(text)
+        assert shape(growing.blocks) == shape(read_all(text)), repr(text)
+        assert drawn(growing.blocks) == drawn(read_all(text)), repr(text)
 
 
 def test_finished_rows_of_a_list_are_kept() -> None:
@@ -204,6 +204,6 @@ def test_escape_sequences_are_taken_out_even_when_they_are_cut() -> None:
 
 
 def test_markup_is_text() -> None:
-    text = copied(stack(whole("[bold]x[/bold] [/]\n\n```a[b]\n[red]y[/red]\n```\n\n- [z]"), 60))
+    text = copied(stack(read_all("[bold]x[/bold] [/]\n\n```a[b]\n[red]y[/red]\n```\n\n- [z]"), 60))
     assert "[bold]x[/bold] [/]" in text
     assert "[red]y[/red]" in text
