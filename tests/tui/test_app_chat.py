@@ -229,7 +229,9 @@ async def test_what_another_program_writes_leaves_what_is_read_where_it_is() -> 
 
         def read() -> list[str]:
             area = transcript.scrollable_content_region
-            return [line[area.x : area.right].rstrip() for line in screen_lines(app)[area.y : area.bottom - 1]]
+            return [
+                line[area.x : area.right].rstrip() for line in screen_lines(app)[area.y : area.bottom - 1]
+            ]
 
         async def elsewhere(change: Callable[[Conversation], object]) -> None:
             change(saved(app))
