@@ -1,8 +1,8 @@
 """One chat without a screen: what a person can do with it, and what comes of it.
 
 What a person writes is on disk before anything is generated. An answer belongs to the conversation it was
-asked in: it goes on, and is saved, while another one is open. One answer runs at a time; what is sent meanwhile is
-queued, and what is asked for while a model is loaded waits for it. A cancel holds whenever it comes, also
+asked in: it goes on, and is saved, while another one is open. One answer runs at a time; what is sent
+meanwhile is queued, and what is asked for while a model is loaded waits for it. A cancel holds whenever it comes, also
 before the engine has heard of what it cancels.
 """
 

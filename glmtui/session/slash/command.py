@@ -1,7 +1,7 @@
 """What a slash command is, and how a line becomes one.
 
-A line that begins with one slash and a word is a command; ``//`` at the beginning sends a line that begins with
-a slash. A few bare words (``clear``, ``stop``) are commands too, but only as the whole input.
+A line that begins with one slash and a word is a command; ``//`` at the beginning sends a line that begins
+with a slash. A few bare words (``clear``, ``stop``) are commands too, but only as the whole input.
 """
 
 from __future__ import annotations
