@@ -2,8 +2,8 @@
 
 What a person writes is on disk before anything is generated. An answer belongs to the conversation it was
 asked in: it goes on, and is saved, while another one is open. One answer runs at a time; what is sent
-meanwhile is queued, and what is asked for while a model is loaded waits for it. A cancel holds whenever it comes, also
-before the engine has heard of what it cancels.
+meanwhile is queued, and what is asked for while a model is loaded waits for it. A cancel holds whenever it
+comes, also before the engine has heard of what it cancels.
 """
 
 from __future__ import annotations
