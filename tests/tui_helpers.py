@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
+from typing import Any
 
 from textual.app import App, ComposeResult
 from textual.message import Message as TextualMessage
@@ -16,14 +17,16 @@ from glmtui.chat.conversation import Message
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=timezone.utc)
 
 
-async def wait_until(pilot: Pilot[object], condition: Callable[[], object], *, seconds: float = 10) -> None:
-    """Wait until `condition` holds: one pause of the pilot is no promise."""
+async def wait_until(pilot: Pilot[Any], condition: Callable[[], object], seconds: float = 10) -> None:
+    """Wait until `condition` holds; one pause of the pilot is no promise."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
-    while not condition():
+    while True:
+        await pilot.pause(0.01)
+        if condition():
+            return
         if loop.time() > deadline:
             raise AssertionError(f"not within {seconds} s: {condition}")
-        await pilot.pause(0.01)
 
 
 class Host(App[None]):
@@ -47,13 +50,13 @@ class Host(App[None]):
         await super()._on_message(message)
 
 
-def screen_lines(app: App[object]) -> list[str]:
+def screen_lines(app: App[Any]) -> list[str]:
     """Return what is on the screen, line by line, without the blanks at the ends."""
     strips = app.screen._compositor.render_strips()
     return ["".join(segment.text for segment in strip).rstrip() for strip in strips]
 
 
-def screen_text(app: App[object]) -> str:
+def screen_text(app: App[Any]) -> str:
     """Return what is on the screen."""
     return "\n".join(screen_lines(app))
 

@@ -23,8 +23,8 @@ SHOWN_AGAIN = 2000
 
 
 class LinePrinter:
-    """Answers and what commands say go to `stream`; notices and progress to `errors`, so that a script's output
-    holds what was said and nothing else.
+    """Answers and what commands say go to `stream`; notices and progress to `errors`, so that a script's
+    output holds what was said and nothing else.
 
     Args:
         paint: colours what goes to `stream`.

@@ -1,9 +1,9 @@
 """One chat without a screen: what a person can do with it, and what comes of it.
 
-What a person writes is on disk before anything is generated. An answer belongs to the conversation it was asked
-in: it goes on, and is saved, while another one is open. One answer runs at a time; what is sent meanwhile is
-queued, and what is asked for while a model is loaded waits for it. A cancel holds whenever it comes, also before
-the engine has heard of what it cancels.
+What a person writes is on disk before anything is generated. An answer belongs to the conversation it was
+asked in: it goes on, and is saved, while another one is open. One answer runs at a time; what is sent
+meanwhile is queued, and what is asked for while a model is loaded waits for it. A cancel holds whenever it
+comes, also before the engine has heard of what it cancels.
 """
 
 from __future__ import annotations
@@ -157,8 +157,8 @@ class ChatSession:
         """Do what a person typed: a command, or a message for the model. What goes wrong is said."""
         self._keep_draft(self.ui.draft())  # this is one no longer; sending may give the conversation its file
         command = self.commands.parse(line)
-        if command is not None and command.command is None:
-            self.ui.put_draft(line.strip())
+        if command is not None and command.command is None and self.ui.has_keys:
+            self.ui.put_draft(line.strip())  # without a screen it stands in sight, and in what ↑ brings back
         else:
             self.workspace.prompts.add(in_full(line, attached))  # what ↑ brings back names no file
         with self.saying_errors():
@@ -672,8 +672,7 @@ class ChatSession:
     ) -> tuple[Part, ...]:
         """Return the parts of a message: its text, its files, and what an earlier version of it had."""
         parts: list[Part] = [Text(text)]
-        for file in attached:
-            parts.append(conversation.attachments.attach(file.name, file.text, file.origin))
+        parts += [conversation.attachments.attach(file.name, file.text, file.origin) for file in attached]
         for part in kept:
             if isinstance(part, Text) or part in parts:
                 continue
@@ -847,8 +846,8 @@ def _no_model() -> str:
 def _only_read() -> str:
     """Say that a newer glmtui wrote to the open conversation."""
     return _(
-        "A newer glmtui wrote to this conversation: some of it may not be shown here, and it can only be read. "
-        "Update glmtui, or write in a new conversation."
+        "A newer glmtui wrote to this conversation: some of it may not be shown here, and it can only be "
+        "read. Update glmtui, or write in a new conversation."
     )
 
 

@@ -22,7 +22,7 @@ class QueuedMessage:
     edits: str | None = None
     """Id of the message whose new version it is."""
     on_hold: bool = False
-    """It is not sent before the person says so: the answer before it was cancelled, or the program was left."""
+    """Not sent before the person says so: the answer before it was cancelled, or the program was left."""
 
     @property
     def text(self) -> str:
@@ -110,7 +110,7 @@ class MessageQueue:
 
 
 def stored_id(conversation: Conversation) -> str:
-    """Return under which id drafts and queued messages of a conversation are kept; one without a file has none."""
+    """Return under which id drafts and queued messages are kept; a conversation without a file has none."""
     return conversation.id if conversation.path else ""
 
 

@@ -72,7 +72,7 @@ class Preferences:
         self._apply(lambda: self._settings.delete_preset(name), ["presets"])
 
     def put_back(self, spec: LocalModel) -> None:
-        """Let the settings of the model be those of `spec` again; nothing follows from it but their display."""
+        """Let the settings of the model be those of `spec` again; only their display follows from it."""
         values = {f"model.{field.name}": getattr(spec, field.name) for field in fields(spec)}
         different = {
             key: value for key, value in values.items() if key in BY_KEY and self._settings[key] != value

@@ -38,7 +38,7 @@ class PromptBuilder:
         return tuple(messages)
 
     def _parts(self, conversation: Conversation, parts: tuple[Part, ...]) -> list[Part]:
-        """Expand what belongs to a message and is not text yet: files behind what was written, then sources."""
+        """Expand what belongs to a message and is not text yet: files behind the words, then sources."""
         own: list[Part] = [part for part in parts if isinstance(part, Text | Thought | ToolResult)]
         texts = [part.text for part in own if isinstance(part, Text)]
         more = [

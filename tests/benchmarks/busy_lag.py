@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from lag import sample
-from tui.app_support import wait_until
+from tui_helpers import wait_until
 
 from glmtui.session.options import AppOptions
 from glmtui.tui.app import GlmTui

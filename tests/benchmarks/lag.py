@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from scripted_engine import NANO, ScriptedEngine
 from textual import events
-from tui.app_support import wait_until
+from tui_helpers import wait_until
 
 from glmtui.protocol.engine import Stream
 from glmtui.protocol.events import Done, Started, Stats, Tokens

@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import psutil
 from textual.pilot import Pilot
-from tui.app_support import ScriptedEngine, settled, wait_until
-from tui_helpers import screen_text
+from tui.app_support import ScriptedEngine, settled
+from tui_helpers import screen_text, wait_until
 
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.files import encode
@@ -82,7 +82,7 @@ async def measure(path: Path, messages: int, runs: int) -> None:
             await app.session.new()
             await settled(pilot)
             start = time.perf_counter()
-            await app.session.open(Conversation.open(path))
+            await app.session.open_file(path)
             await painted(pilot, lambda: in_view(transcript) and f"{messages // 2 - 1}" in screen_text(app))
             opened.append(time.perf_counter() - start)
             await settled(pilot)

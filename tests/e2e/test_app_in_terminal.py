@@ -112,21 +112,18 @@ ENDLESS = """
 import sys, threading, time
 from pathlib import Path
 from scripted_engine import ScriptedEngine
-from glmtui.engine.events import Generate, Started, Tokens
-from glmtui.options import AppOptions
+from glmtui.protocol.events import Started, Tokens
+from glmtui.session.options import AppOptions
 from glmtui.tui.app import GlmTui
 
 class Endless(ScriptedEngine):
-    def submit(self, request):
-        if isinstance(request, Generate):
-            threading.Thread(target=self.stream, args=(request,), daemon=True).start()
-        else:
-            super().submit(request)
+    def answer(self, request, stream):
+        threading.Thread(target=self.stream, args=(stream,), daemon=True).start()
 
-    def stream(self, request):
-        self.events.put(Started(request.request_id, 10, 2048, 0))
+    def stream(self, stream):
+        stream.put(Started(10, 2048, 0))
         for number in range(10_000):
-            self.events.put(Tokens(request.request_id, f"第{number}句。", 1))
+            stream.put(Tokens(f"第{number}句。", 1))
             time.sleep(0.03)
 
 path = Path(sys.argv[1]) if len(sys.argv) > 1 else None

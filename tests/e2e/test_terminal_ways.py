@@ -126,7 +126,7 @@ def test_a_program_whose_terminal_is_gone_ends_and_keeps_what_was_said(
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 36, 120, 0, 0))
     take = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); " if signalled else ""
     child = subprocess.Popen(
-        [sys.executable, "-c", f"{take}from glmtui.cli import main; main()"],
+        [sys.executable, "-c", f"{take}from glmtui.cli.main import main; main()"],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from time import perf_counter
 
 import pytest
 from scripted_engine import ScriptedEngine
@@ -12,6 +13,7 @@ from scripted_engine import ScriptedEngine
 from glmtui import i18n
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.library import Library
+from glmtui.protocol.engine import Engine
 from glmtui.session.attached_file import AttachedFile
 from glmtui.session.chat_session import ChatSession
 from glmtui.session.events import Kind, Noticed, SessionEvent
@@ -59,8 +61,10 @@ class FakeUi:
 class Chat(ChatSession):
     """A session with what its tests look at."""
 
-    def __init__(self, engine: ScriptedEngine) -> None:
-        self.engine = engine
+    engine: ScriptedEngine
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine  # type: ignore[assignment]  # few tests have another
         self.fake_ui = FakeUi()
         self.told: list[SessionEvent] = []
         super().__init__(lambda: engine, Library(), Settings.load(), self.fake_ui, COMMANDS)
@@ -77,17 +81,20 @@ class Chat(ChatSession):
     def of(self, kind: type[SessionEvent]) -> list[SessionEvent]:
         return [event for event in self.told if isinstance(event, kind)]
 
-    async def until(self, condition: Callable[[], object]) -> None:
+    async def until(self, condition: Callable[[], object], seconds: float = 10) -> None:
         """Poll until something is so."""
-        for _attempt in range(2000):
+        end, pause = perf_counter() + seconds, 0.0
+        while True:
             await self.poll()
             if condition():
                 return
-            await asyncio.sleep(0)
-        raise AssertionError("it did not happen")
+            if perf_counter() > end:
+                raise AssertionError("it did not happen in time")
+            await asyncio.sleep(pause)
+            pause = min(pause + 0.0002, 0.02)
 
-    async def idle(self) -> None:
-        await self.until(lambda: not self.busy)
+    async def idle(self, seconds: float = 10) -> None:
+        await self.until(lambda: not self.busy, seconds)
 
     def saved(self) -> Conversation:
         """The open conversation as its file has it."""

@@ -140,12 +140,7 @@ async def test_what_is_queued_is_there_one_by_one_after_a_restart(answering: Mak
 def restarted(chat: Chat) -> Chat:
     """A session of a program that was started when that of `chat` had ended."""
     pretend_it_ended(chat)
-
-    class Restarted(Chat):
-        def load(self, spec: object = None) -> None:
-            super().load()
-
-    again = Restarted(ScriptedEngine())
+    again = Chat(ScriptedEngine())
     pretend_it_ended(again)
     path = chat.conversation.path
     assert path is not None

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from scripted_engine import ScriptedEngine
-from textual.app import App
-from textual.content import Content
 from textual.pilot import Pilot
 from textual.widget import Widget
+from tui_helpers import wait_until
 
 from glmtui.chat.conversation import Conversation
 from glmtui.session.options import AppOptions
 from glmtui.tui.app import GlmTui
-
-
-async def wait_until(pilot: Pilot[Any], condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait until something is so; a single pause says little about timers and threads."""
-    for _turn in range(round(seconds / 0.02)):
-        await pilot.pause()
-        if condition():
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError("it did not happen in time")
 
 
 def app_of(pilot: Pilot[Any]) -> GlmTui:
@@ -77,15 +65,6 @@ def visible_text(widget: Widget) -> str:
         if node.size:
             lines += [line.text.rstrip() for line in node.render_lines(node.size.region)]
     return "\n".join(line for line in lines if line)
-
-
-def screen_lines(app: App[Any]) -> list[str]:
-    """The lines as the terminal shows them, with everything that lies over them."""
-    return [strip.text for strip in app.screen._compositor.render_strips()]
-
-
-def text_of(rendered: object) -> str:
-    return rendered.plain if isinstance(rendered, Content) else str(rendered)
 
 
 def saved(app: GlmTui) -> Conversation:

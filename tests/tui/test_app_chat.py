@@ -8,18 +8,8 @@ from pathlib import Path
 
 import pytest
 from textual import events
-from tui.app_support import (
-    ScriptedEngine,
-    app_of,
-    running,
-    saved,
-    screen_lines,
-    send,
-    settled,
-    spoken,
-    visible_text,
-    wait_until,
-)
+from tui.app_support import ScriptedEngine, app_of, running, saved, send, settled, spoken, visible_text
+from tui_helpers import screen_lines, wait_until
 
 from glmtui.chat.conversation import Conversation
 from glmtui.protocol.messages import Text
@@ -239,7 +229,9 @@ async def test_what_another_program_writes_leaves_what_is_read_where_it_is() -> 
 
         def read() -> list[str]:
             area = transcript.scrollable_content_region
-            return [line[area.x : area.right] for line in screen_lines(app)[area.y : area.bottom - 1]]
+            return [
+                line[area.x : area.right].rstrip() for line in screen_lines(app)[area.y : area.bottom - 1]
+            ]
 
         async def elsewhere(change: Callable[[Conversation], object]) -> None:
             change(saved(app))

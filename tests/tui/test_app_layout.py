@@ -6,16 +6,8 @@ from pathlib import Path
 
 import pytest
 from textual.widget import Widget
-from tui.app_support import (
-    ScriptedEngine,
-    running,
-    saved,
-    screen_lines,
-    send,
-    settled,
-    visible_text,
-    wait_until,
-)
+from tui.app_support import ScriptedEngine, running, saved, send, settled, visible_text
+from tui_helpers import screen_lines, wait_until
 
 from glmtui.session import keys
 from glmtui.tui.screens.help import HelpScreen

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from textual.widgets import Input, OptionList
-from tui.app_support import ScriptedEngine, running, saved, send, visible_text, wait_until
+from tui.app_support import ScriptedEngine, running, saved, send, visible_text
+from tui_helpers import wait_until
 
 from glmtui.tui.screens.prompt import PromptScreen
 from glmtui.tui.screens.themes import ThemeScreen

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 from rich.style import Style
 from textual.color import Color
-from tui.app_support import ScriptedEngine, running, send, settled, wait_until
+from tui.app_support import ScriptedEngine, running, send, settled
 from tui.test_themes import contrast
+from tui_helpers import wait_until
 
 from glmtui.chat.library import Library
 from glmtui.session.options import AppOptions

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from textual.pilot import Pilot
 from textual.widgets import Static
-from tui.app_support import ScriptedEngine, running, send, visible_text, wait_until
+from tui.app_support import ScriptedEngine, running, send, visible_text
 from tui.some_models import GB, MODELS
+from tui_helpers import wait_until
 
 from glmtui.protocol.events import Downloaded, DownloadProgress, Failed
 from glmtui.protocol.models import FileProgress

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
-from tui.app_support import ScriptedEngine, app_of, send, settled, visible_text, wait_until
+from tui.app_support import ScriptedEngine, app_of, send, settled, visible_text
 from tui.some_models import MODELS
+from tui_helpers import wait_until
 
 from glmtui.chat.library import Library
 from glmtui.engine.usage import Usage
@@ -162,7 +163,7 @@ def test_loading(snap_compare: Compare) -> None:
     app.chat.status_line._clock = lambda: app.session.state.since + 12
 
     async def half_way(_pilot: Pilot[None]) -> None:
-        app.session.state.begun = 0
+        app.session._update(begun=0)
 
     assert snap_compare(app, terminal_size=(120, 36), run_before=look(app, half_way, hold_load=True))
 
@@ -215,7 +216,7 @@ def test_downloading_in_a_small_window_in_chinese(snap_compare: Compare) -> None
     app = make(engine=engine, settings={"ui.language": "zh_CN", "ui.theme": "glmtui-light"})
 
     async def then(pilot: Pilot[None]) -> None:
-        app.show_models("chatglm-6b")
+        await app.show("models", "chatglm-6b")
         await wait_until(pilot, lambda: "13.4 GB" in visible_text(app.screen))
         await pilot.pause()
         await pilot.press("enter")
@@ -223,7 +224,7 @@ def test_downloading_in_a_small_window_in_chinese(snap_compare: Compare) -> None
         assert engine.download is not None
         files = (FileProgress("config.json", 700, 700), FileProgress("ice_text.model", 2_000_000, 2_700_000))
         files += (FileProgress("pytorch_model-00001-of-00008.bin", 600_000_000, 1_740_000_000),)
-        engine.events.put(DownloadProgress(engine.download.request_id, files))
+        engine.tell(DownloadProgress(files))
         await wait_until(pilot, lambda: "00001-of" in visible_text(app.screen))
 
     assert snap_compare(app, terminal_size=(80, 24), run_before=look(app, then))

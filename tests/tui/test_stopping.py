@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from scripted_engine import ScriptedEngine
 from textual import events
-from tui.app_support import running, saved, send, settled, wait_until
+from tui.app_support import running, saved, send, settled
+from tui_helpers import wait_until
 
 
 @pytest.mark.parametrize("stop", ["escape", "ctrl+c"])

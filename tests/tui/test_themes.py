@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from textual.color import Color
-from tui.app_support import ScriptedEngine, running, send, visible_text, wait_until
+from tui.app_support import ScriptedEngine, running, send, visible_text
+from tui_helpers import wait_until
 
 from glmtui import paths
 from glmtui.tui import themes

@@ -1,7 +1,7 @@
 """What a slash command is, and how a line becomes one.
 
-A line that begins with one slash and a word is a command; ``//`` at the beginning sends a line that begins with a
-slash. A few bare words (``clear``, ``stop``) are commands too, but only as the whole input.
+A line that begins with one slash and a word is a command; ``//`` at the beginning sends a line that begins
+with a slash. A few bare words (``clear``, ``stop``) are commands too, but only as the whole input.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Offer:
 
 
 Handler: TypeAlias = Callable[[Any, str], Awaitable[None]]
-"""What a command does: gets the `ChatSession` (which is not named here: it has the commands) and the argument."""
+"""What a command does: gets the `ChatSession` (not named here: it has the commands) and the argument."""
 Completer: TypeAlias = Callable[[Any, str], Iterable[Offer]]
-"""Given the session and what was typed of the argument, what it could become; the whole argument each time."""
+"""Given the session and what was typed of the argument, what it could become, in whole."""
 
 
 @dataclass(frozen=True, slots=True)

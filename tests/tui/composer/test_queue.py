@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 
 from scripted_engine import ScriptedEngine
 from textual.pilot import Pilot
-from tui.app_support import running, send, settled, spoken, visible_text, wait_until
+from tui.app_support import running, send, settled, spoken, visible_text
+from tui_helpers import wait_until
 
 from glmtui.chat.state_log import Drafts
 from glmtui.session.options import AppOptions

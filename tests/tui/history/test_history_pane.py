@@ -8,7 +8,8 @@ from datetime import date, datetime, timedelta
 import pytest
 from rich.cells import cell_len
 from textual.widgets import Input
-from tui.app_support import running, send, settled, visible_text, wait_until
+from tui.app_support import running, send, settled, visible_text
+from tui_helpers import wait_until
 
 from glmtui.chat.library import Library
 from glmtui.tui.history.history import HistoryPane

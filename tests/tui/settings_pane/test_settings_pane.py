@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tui.app_support import ScriptedEngine, running, saved, send, settled, visible_text, wait_until
+from tui.app_support import ScriptedEngine, running, saved, send, settled, visible_text
+from tui_helpers import wait_until
 
 from glmtui.protocol.sampling import Sampling
 from glmtui.settings.settings import SCHEMA, Settings, Value

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 from scripted_engine import NANO, ScriptedEngine, ScriptedStream
-from tui.app_support import running, visible_text, wait_until
+from tui.app_support import running, visible_text
+from tui_helpers import wait_until
 
 from glmtui.engine.usage import Usage
 from glmtui.protocol.engine import Stream

@@ -9,8 +9,8 @@ from textual.containers import Horizontal
 from textual.geometry import Offset, Region
 from textual.screen import Screen
 from textual.widgets import Static
-from tui.app_support import running, screen_lines, wait_until
-from tui_helpers import dialogue
+from tui.app_support import running
+from tui_helpers import dialogue, screen_lines, wait_until
 
 from glmtui.chat.library import Library
 from glmtui.tui.textual_patches import compositor

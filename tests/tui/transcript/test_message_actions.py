@@ -8,8 +8,8 @@ import pytest
 from rich.cells import cell_len
 from textual import events
 from textual.pilot import Pilot
-from tui.app_support import ScriptedEngine, running, saved, send, settled, wait_until
-from tui_helpers import screen_text
+from tui.app_support import ScriptedEngine, running, saved, send, settled
+from tui_helpers import screen_text, wait_until
 
 from glmtui.session.attached_file import AttachedFile
 from glmtui.tui.app import GlmTui

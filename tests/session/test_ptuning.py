@@ -1,4 +1,4 @@
-"""A P-tuning prefix is put on the model in the app and taken off again, with the golden's weights."""
+"""A P-tuning prefix is put on the model in a chat and taken off again, with the golden's weights."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from pathlib import Path
 import pytest
 import sentencepiece
 from golden_data import GOLDEN, check_golden
-from tui.app_support import send, settled, visible_text, wait_until
+from session.conftest import Chat
 
 import glmtui
 from glmtui.engine.local import LocalEngine
-from glmtui.session.options import AppOptions
-from glmtui.tui.app import GlmTui
 
 NAME = "chatglm2-ptuning"
 QUESTION = "你好"
@@ -57,38 +55,34 @@ async def test_a_prefix_goes_on_and_off_and_a_wrong_one_changes_nothing(folder: 
     prefix = GOLDEN / NAME
     plain, tuned = answer(folder, None), answer(folder, prefix)
     assert plain != tuned
-    app = GlmTui(
-        AppOptions(
-            {"model.source": str(folder), "model.device": "cpu", "model.threads": 1, "ui.language": "en"}
-        ),
-        engine=LocalEngine(),
-    )
-    async with app.run_test(size=(120, 36)) as pilot:
-        await wait_until(pilot, lambda: app.session.state.activity == "ready", 60)
-        for name, value in GREEDY.items():
-            await send(pilot, f"/set {name} {value}")
+    chat = Chat(LocalEngine())
+    chat.settings.set("model.device", "cpu")
+    chat.settings.set("model.threads", 1)
+    await chat.enter(f"/model {folder}")
+    await chat.idle(60)
+    for name, value in GREEDY.items():
+        await chat.enter(f"/set {name} {value}")
 
-        async def ask() -> str:
-            await wait_until(pilot, lambda: app.session.state.activity == "ready")
-            await send(pilot, "/new")
-            await send(pilot, QUESTION)
-            await wait_until(pilot, lambda: len(app.session.conversation.branch()) == 2)
-            await wait_until(pilot, lambda: not app.session.busy)
-            return app.session.conversation.branch()[-1].text
+    async def ask() -> str:
+        await chat.enter("/new")
+        await chat.enter(QUESTION)
+        await chat.idle(60)
+        return chat.conversation.branch()[-1].text
 
-        async def load(argument: str) -> None:
-            loaded = app.session.state.info
-            await send(pilot, f"/ptuning {argument}")
-            await wait_until(pilot, lambda: app.session.state.info not in (None, loaded))
+    async def load(argument: str) -> None:
+        await chat.enter(f"/ptuning {argument}")
+        await chat.idle(60)
 
+    try:
         assert await ask() == plain
         await load(str(prefix))
         assert await ask() == tuned
-        await send(pilot, f"/ptuning {GOLDEN / 'chatglm-ptuning'}")
-        await wait_until(pilot, lambda: "was trained on another model" in visible_text(app.chat.transcript))
-        await settled(pilot)
-        assert app.settings["model.ptuning"] == str(prefix)
+        await load(str(GOLDEN / "chatglm-ptuning"))
+        assert "was trained on another model" in chat.notices("error")[-1]
+        assert chat.settings["model.ptuning"] == str(prefix)
         assert await ask() == tuned
         await load("none")
-        assert app.settings["model.ptuning"] is None
+        assert chat.settings["model.ptuning"] is None
         assert await ask() == plain
+    finally:
+        chat.close()
