@@ -232,7 +232,7 @@ class ScriptedEngine:
 
     def _fail(self, absent: str | None = None) -> None:
         assert self.fail
-        failed = Failed(self.code, verbatim(self.fail), absent, model_kept=self._loaded)
+        failed = Failed(self.code, verbatim(self.fail), absent, model_kept=self.loading and self._loaded)
         self.fail = None
         self._end(failed)
 

@@ -200,9 +200,11 @@ class ChatModel:
         if cache is not None:
             self._prefixes.put(cache, conversation.ids, conversation)
 
-    def forget_prefixes(self) -> None:
-        """Give the memory of all earlier conversations' keys and values back."""
+    def forget_prefixes(self) -> bool:
+        """Give the memory of all other conversations' keys and values back; return whether there were any."""
+        found = len(self._prefixes) > 0
         self._prefixes.clear()
+        return found
 
     def _fit(self, messages: Sequence[ChatMessage], sampling: Sampling, limit: int) -> formats.Prompt:
         """Write the prompt so that an answer of fair length has room, or any if the last message is long.
@@ -257,7 +259,7 @@ class Answer:
 
     def __iter__(self) -> Iterator[thoughts.Piece]:
         try:
-            for token in self._generation:
+            for token in self._tokens():
                 self._ids.append(token)
                 text = self._response.push(self._decoder.push(token))
                 yield from self._add(self._thoughts.push(text)) or [thoughts.Piece("", thought=False)]
@@ -281,6 +283,19 @@ class Answer:
             self.dropped_rounds,
         )
         self._model.keep(conversation, self._generation.cache)
+
+    def _tokens(self) -> Iterator[int]:
+        """Yield the tokens; where memory runs out before the first, once more without other conversations'
+        caches."""
+        try:
+            yield from self._generation
+        except (RuntimeError, MemoryError) as error:
+            if self._ids or not is_out_of_memory(error) or not self._model.forget_prefixes():
+                raise
+        else:
+            return
+        self._generation.cache = None
+        yield from self._generation
 
     @property
     def text(self) -> str:

@@ -133,11 +133,11 @@ class LocalEngine:
             stream.token.check()
             end = self._handle(request, stream)
         except OperationCancelled:
-            end = Cancelled()
+            end = Cancelled(model_kept=self._keeps_model(request))
         except BaseException as error:  # noqa: BLE001 (an event tells of it; Rust's panics are no Exceptions)
             code, phrase = failures.describe(error)
             absent = error.source if isinstance(error, ModelNotHereError) else None
-            end = Failed(code, phrase, absent, model_kept=self._model is not None)
+            end = Failed(code, phrase, absent, model_kept=self._keeps_model(request))
         if isinstance(end, Failed):
             # here, as inside `except` the traceback still holds every frame's tensors
             with contextlib.suppress(RuntimeError):  # of a device that has failed altogether
@@ -145,6 +145,9 @@ class LocalEngine:
         with self._lock:
             self._open.discard(stream)
         stream.put(end)
+
+    def _keeps_model(self, request: Request) -> bool:
+        return isinstance(request, Load) and self._model is not None
 
     def _handle(self, request: Request, stream: Stream) -> End:
         if isinstance(request, Load):

@@ -140,6 +140,8 @@ class Cancelled:
 
     stats: Stats | None = None
     """Of an answer that had begun."""
+    model_kept: bool = False
+    """Of a load: the model that was in memory before is there still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ class Failed:
     absent: str | None = None
     """The model to be loaded is not on this machine, but `Download` may get it under this name."""
     model_kept: bool = False
-    """The model that was in memory before is there still."""
+    """Of a load: the model that was in memory before is there still."""
 
 
 Progress: TypeAlias = LoadProgress | Started | PromptProgress | Tokens | DownloadProgress
