@@ -21,6 +21,7 @@ from glmtui.chat.conversation import Conversation
 from glmtui.chat.excerpts import matching_lines
 from glmtui.chat.files import SUFFIX, TRASH, encode
 from glmtui.chat.search_index import Entry, Index, fold, make_entry
+from glmtui.chat.state_log import DRAFTS, QUEUED
 from glmtui.chat.titles import title_of_name
 from glmtui.errors import BadValueError, NotFoundError, StorageError
 from glmtui.protocol.phrases import _
@@ -264,7 +265,7 @@ class Library:
         return count
 
     def collect_attachments(self, *, older_than: float = KEPT) -> int:
-        """Remove the attachments (older than so many seconds) that no conversation names; return how many."""
+        """Remove the attachments (older than so many seconds) that no conversation, draft or queue names."""
         return Attachments(self.folder / FOLDER).collect(self._files, older_than=older_than)
 
     # --- inside ---
@@ -272,6 +273,7 @@ class Library:
     def _files(self) -> Iterator[Path]:
         for folder in (self.folder, self.folder / TRASH):
             yield from [folder / name for name, _status in _conversation_files(folder)]
+        yield from (paths.state_dir() / name for name in (DRAFTS, QUEUED))
 
     @cached_property
     def _index(self) -> Index:

@@ -24,6 +24,8 @@ LONGEST = 100_000
 """Characters; a longer prompt (a pasted book) is not kept."""
 LARGEST = 8 << 20
 """Bytes; a larger file of drafts is rewritten: a long one is written anew after every pause in typing."""
+DRAFTS, QUEUED = "drafts.jsonl", "waiting.jsonl"
+"""Files in the state directory; both may name attachments."""
 _SLACK = 4
 """How many times more records than needed a file may have before it is rewritten."""
 
@@ -55,20 +57,47 @@ class PromptHistory:
         return list(newest)[-self._most :]
 
 
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What is being written in a conversation."""
+
+    text: str = ""
+    parts: tuple[Part, ...] = ()
+    """What goes with it: the files of a message that is written anew."""
+    edits: str | None = None
+    """Id of the message whose new version it is."""
+    place: int | None = None
+    """Where in the queue the message was taken from."""
+
+
 class Drafts:
-    """The unsent text of each conversation, by its id; "" is that of a conversation not begun yet."""
+    """The draft of each conversation, by its id; "" is that of a conversation not begun yet."""
 
     def __init__(self, path: Path | None = None, *, most: int = 200) -> None:
-        self._file = _ByConversation(path or paths.state_dir() / "drafts.jsonl", "text", most)
+        self._file = _ByConversation(path or paths.state_dir() / DRAFTS, "text", most)
 
-    def get(self, conversation_id: str) -> str:
+    def get(self, conversation_id: str) -> Draft:
         """Return the draft, empty when there is none."""
-        text = self._file.get(conversation_id)
-        return text if isinstance(text, str) else ""
+        record = self._file.get(conversation_id)
+        text, edits, place = (record.get(name) for name in ("text", "edits", "place"))
+        if not isinstance(text, str):
+            return Draft()
+        parts, _unread = decode_parts("user", text, record.get("parts"))
+        return Draft(
+            text,
+            tuple(part for part in parts if not isinstance(part, Text)),
+            edits if isinstance(edits, str) else None,
+            place if isinstance(place, int) else None,
+        )
 
-    def set(self, conversation_id: str, text: str) -> None:
+    def set(self, conversation_id: str, draft: Draft) -> None:
         """Remember the draft of a conversation; a blank one is forgotten."""
-        self._file.set(conversation_id, clean(text) if text.strip() else "")
+        record: Record = {"text": ""}
+        if draft.text.strip():
+            record = encode_parts("user", [clean_part(part) for part in (Text(draft.text), *draft.parts)])
+            more = {"edits": draft.edits, "place": draft.place}
+            record |= {name: value for name, value in more.items() if value is not None}
+        self._file.set(conversation_id, record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +127,13 @@ class QueuedMessages:
 
     def __init__(self, path: Path | None = None, *, most: int = 200) -> None:
         self._file = _ByConversation(
-            path or paths.state_dir() / "waiting.jsonl", "waiting", most, durable=True
+            path or paths.state_dir() / QUEUED, "waiting", most, durable=True
         )
         self._owner = _process()
 
     def get(self, conversation_id: str) -> list[QueuedMessage]:
         """Return what an earlier glmtui left in the queue of a conversation, in its order."""
-        found = self._file.get(conversation_id)
+        found = self._file.get(conversation_id).get("waiting")
         if not isinstance(found, dict) or _runs(found.get("process")):
             return []
         items = found.get("items")
@@ -126,42 +155,43 @@ class QueuedMessages:
             }
             for item in queued
         ]
-        self._file.set(conversation_id, {"process": self._owner, "items": items} if items else "")
+        waiting = {"process": self._owner, "items": items} if items else ""
+        self._file.set(conversation_id, {"waiting": waiting})
 
 
 class _ByConversation:
-    """A log whose latest record of each conversation counts; `field` holds a value, a false one is none."""
+    """A log whose latest record of each conversation counts; one in which `field` is false is none."""
 
     def __init__(self, path: Path, field: str, most: int, *, durable: bool = False) -> None:
         self._log = _Log(path, durable=durable)
         self._field = field
         self._most = most
-        self._values = self._latest(self._log.read())
+        self._latest = self._read()
 
-    def get(self, conversation_id: str) -> object:
+    def get(self, conversation_id: str) -> Record:
         if self._log.changed:  # another glmtui wrote to it
-            self._values |= self._latest(self._log.read())
-        return self._values.get(conversation_id)
+            self._latest |= self._read()
+        return self._latest.get(conversation_id, {})
 
-    def set(self, conversation_id: str, value: object) -> None:
-        if value == self._values.get(conversation_id, ""):
+    def set(self, conversation_id: str, values: Record) -> None:
+        values = values if values[self._field] else {}
+        if values == self._latest.get(conversation_id, {}):
             return
-        self._values.pop(conversation_id, None)
-        if value:
-            self._values[conversation_id] = value
-        record: Record = {"id": conversation_id, self._field: value}
+        self._latest.pop(conversation_id, None)
+        if values:
+            self._latest[conversation_id] = values
+        record: Record = {"id": conversation_id, **(values or {self._field: ""})}
         count, large = self._log.append(record), LARGEST + 2 * len(encode([record]))
         if count > self._most * _SLACK or self._log.nbytes > large:
-            latest = self._latest(self._log.read())
-            self._log.rewrite([{"id": id_, self._field: kept} for id_, kept in latest.items()])
+            self._log.rewrite([{"id": id_, **kept} for id_, kept in self._read().items()])
 
-    def _latest(self, records: Sequence[Record]) -> dict[str, object]:
-        latest: dict[str, object] = {}
-        for record in records:
+    def _read(self) -> dict[str, Record]:
+        latest: dict[str, Record] = {}
+        for record in self._log.read():
             if isinstance(id_ := record.get("id"), str):
                 latest.pop(id_, None)
-                if value := record.get(self._field):
-                    latest[id_] = value
+                if record.get(self._field):
+                    latest[id_] = {name: value for name, value in record.items() if name != "id"}
         return dict(list(latest.items())[-self._most :])
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from glmtui.chat.state_log import (
     LARGEST,
     LONGEST,
+    Draft,
     Drafts,
     PromptHistory,
     QueuedMessage,
@@ -30,10 +31,10 @@ def path(tmp_path: Path) -> Path:
 def test_the_files_are_in_the_state_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GLMTUI_HOME", str(tmp_path))
     assert PromptHistory().entries() == []
-    assert Drafts().get("x") == ""
+    assert Drafts().get("x").text == ""
     assert list(tmp_path.iterdir()) == [], "nothing is made by looking"
     PromptHistory().add("你好")
-    Drafts().set("x", "半句")
+    Drafts().set("x", Draft("半句"))
     assert {p.name for p in (tmp_path / "state").iterdir()} == {"prompts.jsonl", "drafts.jsonl"}
 
 
@@ -71,24 +72,24 @@ def test_any_prompts_come_back(tmp_path_factory: pytest.TempPathFactory, texts: 
 
 def test_drafts_by_conversation(path: Path) -> None:
     drafts = Drafts(path)
-    drafts.set("a", "第一\u2028句")
-    drafts.set("", "new")
-    drafts.set("a", "第二句")
-    drafts.set("b", "gone soon")
-    drafts.set("b", " \n")
+    drafts.set("a", Draft("第一\u2028句"))
+    drafts.set("", Draft("new"))
+    drafts.set("a", Draft("第二句"))
+    drafts.set("b", Draft("gone soon"))
+    drafts.set("b", Draft(" \n"))
     for seen in (drafts, Drafts(path)):
-        assert [seen.get(id_) for id_ in ("a", "", "b", "c")] == ["第二句", "new", "", ""]
+        assert [seen.get(id_).text for id_ in ("a", "", "b", "c")] == ["第二句", "new", "", ""]
 
 
 def test_drafts_are_bounded_and_the_latest_stay(path: Path) -> None:
     drafts = Drafts(path, most=3)
     for number in range(50):
-        drafts.set(str(number), f"draft {number}")
-        drafts.set("same", f"version {number}")
+        drafts.set(str(number), Draft(f"draft {number}"))
+        drafts.set("same", Draft(f"version {number}"))
     again = Drafts(path, most=3)
-    assert again.get("same") == "version 49"
-    assert again.get("49") == "draft 49"
-    assert again.get("1") == ""
+    assert again.get("same").text == "version 49"
+    assert again.get("49").text == "draft 49"
+    assert again.get("1").text == ""
     assert path.read_bytes().count(b"{") <= 13
 
 
@@ -96,17 +97,17 @@ def test_a_long_draft_is_kept_without_filling_the_disk(path: Path) -> None:
     text = "长" * (LARGEST // 9)
     drafts = Drafts(path)
     for number in range(12):
-        drafts.set("a", f"{text}{number}")
-    assert Drafts(path).get("a") == f"{text}11"
+        drafts.set("a", Draft(f"{text}{number}"))
+    assert Drafts(path).get("a").text == f"{text}11"
     assert path.stat().st_size < 3 * LARGEST
 
 
 def test_an_unchanged_draft_is_not_written_again(path: Path) -> None:
     drafts = Drafts(path)
-    drafts.set("a", "text")
+    drafts.set("a", Draft("text"))
     size = path.stat().st_size
-    drafts.set("a", "text")
-    drafts.set("b", "")
+    drafts.set("a", Draft("text"))
+    drafts.set("b", Draft(""))
     assert path.stat().st_size == size
 
 
@@ -117,8 +118,8 @@ def test_damage_costs_only_the_damaged_line(path: Path, content: bytes) -> None:
     PromptHistory(path).add("after")
     assert PromptHistory(path).entries() == ["before", "after"]
     drafts = Drafts(path)
-    drafts.set("b", "draft")
-    assert (Drafts(path).get("a"), Drafts(path).get("b")) == ("before", "draft")
+    drafts.set("b", Draft("draft"))
+    assert (Drafts(path).get("a").text, Drafts(path).get("b").text) == ("before", "draft")
 
 
 def test_without_a_place_for_them_all_goes_on(path: Path) -> None:
@@ -126,8 +127,8 @@ def test_without_a_place_for_them_all_goes_on(path: Path) -> None:
     PromptHistory(path).add("x")
     assert PromptHistory(path).entries() == []
     drafts = Drafts(path)
-    drafts.set("a", "kept in memory")
-    assert drafts.get("a") == "kept in memory"
+    drafts.set("a", Draft("kept in memory"))
+    assert drafts.get("a").text == "kept in memory"
 
 
 # --- queued messages ---
@@ -147,7 +148,7 @@ def test_queued_messages_come_back_in_order(path: Path) -> None:
     queued.set("a", queue)
     queued.set("b", [])
     for seen in (queued, QueuedMessages(path)):
-        assert [seen.get(id_) for id_ in ("a", "b", "c")] == [queue, [], []]
+        assert [seen.get(id_).text for id_ in ("a", "b", "c")] == [queue, [], []]
 
 
 def test_queued_text_is_written_as_before(path: Path) -> None:
@@ -188,3 +189,13 @@ def test_any_items_are_read(tmp_path_factory: pytest.TempPathFactory, items: lis
     record = {"id": "a", "waiting": {"process": [0, 0.0], "items": [*items, {"text": text}]}}
     path.write_text(json.dumps(record), encoding="utf-8")
     assert QueuedMessages(path).get("a")[-1].text == text
+
+
+def test_a_draft_keeps_what_goes_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "drafts.jsonl"
+    draft = Draft("see @a.txt", (Attachment("a.txt", "0" * 64, 3, "/a.txt"),), edits="m1", place=2)
+    Drafts(path).set("a", draft)
+    assert Drafts(path).get("a") == draft
+    path.write_text('{"id": "a", "text": "as version 1 wrote it"}\n{"id": "b", "text": 5}\n{"id": "c"}\n')
+    drafts = Drafts(path)
+    assert [drafts.get(name) for name in "abc"] == [Draft("as version 1 wrote it"), Draft(), Draft()]

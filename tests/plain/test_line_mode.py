@@ -14,7 +14,7 @@ from scripted_engine import ScriptedEngine
 from glmtui import i18n
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.library import Library
-from glmtui.chat.state_log import Drafts, QueuedMessage, QueuedMessages
+from glmtui.chat.state_log import Draft, Drafts, QueuedMessage, QueuedMessages
 from glmtui.plain.line_mode import LineMode
 from glmtui.plain.printer import unmarked
 from glmtui.plain.reader import Offers, StreamReader, read_message
@@ -118,7 +118,7 @@ def test_no_model_fails_the_script_and_keeps_the_message() -> None:
     assert code == 0
     assert "Error: The folder is empty." in errors
     assert typist.offered == ["", "hello"], "what could not be sent is there to be sent again"
-    assert Drafts().get("") == "hello"
+    assert Drafts().get("").text == "hello"
 
 
 def test_help_lists_all_commands() -> None:
@@ -207,13 +207,13 @@ def test_a_cut_off_answer_is_told_and_continued() -> None:
 
 
 def test_the_apps_draft_is_there_to_be_sent_and_stays_when_a_script_runs() -> None:
-    Drafts().set("", "begun in the app")
+    Drafts().set("", Draft("begun in the app"))
     chat("something else\n", "ok")
-    assert Drafts().get("") == "begun in the app"
+    assert Drafts().get("").text == "begun in the app"
     typist = Typist("begun in the app, ended here")
     chat(typist, "ok")
     assert typist.offered[0] == "begun in the app"
-    assert Drafts().get("") == ""
+    assert Drafts().get("").text == ""
 
 
 def test_lines_are_completed_from_the_same_table() -> None:

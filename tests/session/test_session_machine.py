@@ -154,7 +154,7 @@ class SessionMachine(RuleBasedStateMachine):
     def nothing_is_lost(self) -> None:
         files = [path.read_text("utf-8") for path in paths.data_dir().rglob("*.jsonl")]
         queued = [entry["text"] for entry in stored_queue()]
-        drafts = [str(text) for text in Drafts()._file._values.values()]
+        drafts = [str(record["text"]) for record in Drafts()._file._latest.values()]
         everything = "\n".join([*files, *queued, *drafts, self.chat.fake_ui.text])
         assert [words for words in self.written if words not in everything] == []
 
@@ -182,7 +182,7 @@ class SessionMachine(RuleBasedStateMachine):
 
 def stored_queue() -> list[dict[str, Any]]:
     """What another program would find on the disk after this one ended."""
-    found: list[Any] = list(QueuedMessages()._file._values.values())
+    found: list[Any] = [record["waiting"] for record in QueuedMessages()._file._latest.values()]
     return [entry for item in found for entry in item["items"]]
 
 

@@ -136,7 +136,7 @@ async def test_stopping_holds_what_waits_until_it_is_sent() -> None:
 async def test_what_waits_is_there_one_by_one_after_a_restart() -> None:
     async with waiting("one\nline", "two") as (pilot, app, _engine):
         await pilot.press(*"draft")
-        await wait_until(pilot, lambda: "draft" in Drafts().get(app.session.conversation.id))
+        await wait_until(pilot, lambda: "draft" in Drafts().get(app.session.conversation.id).text)
         again = AppOptions(conversation=app.session.conversation.path)
     for _time in range(2):
         async with running(options=again) as (pilot, app, engine):
