@@ -670,7 +670,6 @@ class ChatSession:
     def _parts(
         self, conversation: Conversation, text: str, attached: Sequence[AttachedFile], kept: Sequence[Part]
     ) -> tuple[Part, ...]:
-        """Return the parts of a message: its text, its files, and what an earlier version of it had."""
         parts: list[Part] = [Text(text)]
         parts += [conversation.attachments.attach(file.name, file.text, file.origin) for file in attached]
         for part in kept:
@@ -748,7 +747,6 @@ class ChatSession:
         return found
 
     def _restore(self) -> None:
-        """Put back the draft."""
         self._draft = self.workspace.draft(self.conversation)
         self.ui.put_draft(self._draft)
         self._restore_queue()

@@ -68,7 +68,6 @@ class QueueStrip(Widget, can_focus=True):
     # --- drawing ---
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """As many lines as there are messages, but not more than a few or, with the focus, a third."""
         most = max(viewport.height // 3, self.SHOWN) if self.has_focus else self.SHOWN
         return min(len(self._waiting), most)
 
@@ -108,42 +107,34 @@ class QueueStrip(Widget, can_focus=True):
     # --- keys and mouse ---
 
     def on_focus(self) -> None:
-        """Show all, as far as there is room."""
         self.refresh(layout=True)
         self.call_after_refresh(self.go, 0)
 
     def on_blur(self) -> None:
-        """Show a few."""
         self._first = 0
         self.refresh(layout=True)
 
     def go(self, by: int) -> None:
-        """Go to another message."""
         self.at = max(min(self.at + by, len(self._waiting) - 1), 0)
         self._keep_in_view()
         self.refresh()
 
     def action_go(self, by: int) -> None:
-        """Go to another message."""
         self.go(by)
 
     def action_move(self, by: int) -> None:
-        """Let the message change places with its neighbour, and go with it."""
         if 0 <= self.at + by < len(self._waiting):
             self.post_message(self.Wanted("earlier" if by < 0 else "later", self.at))
             self.go(by)
 
     def action_act(self, action: str) -> None:
-        """Do something with the message."""
         if self._waiting:
             self.post_message(self.Wanted(action, self.at))
 
     def action_back(self) -> None:
-        """Go back to the composer."""
         self.post_message(self.Wanted("back", self.at))
 
     def on_click(self, event: events.Click) -> None:
-        """Do what was clicked."""
         number = self._first + event.y
         if number >= len(self._waiting):
             return
@@ -160,11 +151,9 @@ class QueueStrip(Widget, can_focus=True):
         self.post_message(self.Wanted("edit", number))
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
-        """Go down."""
         event.stop()
         self.go(1)
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        """Go up."""
         event.stop()
         self.go(-1)

@@ -90,7 +90,6 @@ class ChatScreen(PaneScreen):
         self.status_line = StatusLine()
 
     def compose(self) -> ComposeResult:
-        """Three panes, and the status below them."""
         with Horizontal(id="panes"):
             yield self.history
             with ChatColumn(id="chat", classes="-empty"):
@@ -104,7 +103,6 @@ class ChatScreen(PaneScreen):
         yield self.status_line
 
     def on_mount(self) -> None:
-        """Move what moves."""
         self.set_interval(1 / 8, self.status_line.animate_tick)
         self.screen_layout_refresh_signal.subscribe(self, lambda _screen: self._lift_toasts())
 
@@ -128,7 +126,6 @@ class ChatScreen(PaneScreen):
     # --- the composer ---
 
     def write(self, text: str) -> None:
-        """Put text into the composer for the person to go on with."""
         self.composer.text = text
         self.composer.focus()
 
@@ -157,7 +154,6 @@ class ChatScreen(PaneScreen):
                 self.composer.focus()
 
     def toggle_queue(self) -> None:
-        """Go to the waiting messages, or back to the composer."""
         if self.queue_strip.has_focus or not self.queue_strip.display:
             self.composer.focus()
         else:
@@ -193,7 +189,6 @@ class ChatScreen(PaneScreen):
     # --- what the session tells ---
 
     def on_session_event(self, event: SessionEvent) -> None:
-        """Show it."""
         match event:
             case told.StateChanged():
                 self._state = event.state
@@ -235,12 +230,10 @@ class ChatScreen(PaneScreen):
                 self.transcript.notice(event.text, event.kind)
 
     def say_markdown(self, text: str) -> None:
-        """Show a longer text of the app's own."""
         self._set_empty(False)
         self.transcript.notice_markdown(text)
 
     def _show_state(self) -> None:
-        """Draw the status, the queue and the hints."""
         state = self._state
         self.status_line.show(state)
         self.composer.show_count(state.draft, state.limit - state.used)
@@ -251,7 +244,6 @@ class ChatScreen(PaneScreen):
             self.welcome.show(state)
 
     def update_hints(self) -> None:
-        """Show the keys that matter where one is."""
         own = self.app.settings.keys
         self.composer.show_keys(
             keys.shown("composer.enter", own) or "–", keys.shown("composer.other_enter", own) or "–"
@@ -278,7 +270,6 @@ class ChatScreen(PaneScreen):
         ]
 
     def on_descendant_focus(self) -> None:
-        """Other keys matter now."""
         self.update_hints()
 
     def _set_empty(self, empty: bool) -> None:
@@ -391,9 +382,7 @@ class ChatScreen(PaneScreen):
         self.app.copy(text)
 
     def action_page(self, by: float) -> None:
-        """Scroll the conversation from wherever one is."""
         self.transcript.action_page(by)
 
     def action_to_end(self) -> None:
-        """Go to the end of the conversation and stay there."""
         self.transcript.action_last()

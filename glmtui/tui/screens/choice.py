@@ -28,23 +28,19 @@ class ChoiceScreen(Dialog[int | None]):
         self._chosen = chosen
 
     def compose(self) -> ComposeResult:
-        """Title, list, what the keys do."""
         with Vertical(classes="dialog"):
             yield Static(self._title, classes="dialog-title", markup=False)
             yield OptionList(*[Option(row) for row in self._rows])
             yield Static(_("Enter accepts · Esc gives up"), classes="dialog-keys", markup=False)
 
     def on_mount(self) -> None:
-        """Start at the present choice."""
         options = self.query_one(OptionList)
         options.highlighted = self._chosen
         options.focus()
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """Hand back what was chosen."""
         event.stop()
         self.dismiss(event.option_index)
 
     def action_give_up(self) -> None:
-        """Hand back nothing."""
         self.dismiss(None)

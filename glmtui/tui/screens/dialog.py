@@ -13,5 +13,4 @@ class Dialog(ModalScreen[ScreenResultType]):
     """
 
     def dismiss(self, result: ScreenResultType | None = None) -> AwaitComplete:
-        """Close, and hand back `result`."""
         return super().dismiss(result) if self.app.screen is self else AwaitComplete()

@@ -34,7 +34,6 @@ class HelpScreen(Dialog[None]):
         self._first = first
 
     def compose(self) -> ComposeResult:
-        """The tables as Markdown."""
         from glmtui.tui.transcript.text_scroll import MarkdownScroll
 
         with Vertical(classes="dialog -tall"):
@@ -45,7 +44,6 @@ class HelpScreen(Dialog[None]):
             yield Static(_("↑ ↓ scroll · Esc closes"), classes="dialog-keys", markup=False)
 
     def on_mount(self) -> None:
-        """Let the arrow keys scroll."""
         self.query_one("#help-text").focus()
 
     def _text(self) -> str:

@@ -38,7 +38,6 @@ class KeysScreen(Dialog[None]):
         self._adding = False
 
     def compose(self) -> ComposeResult:
-        """Title, list, what the keys do and what is wrong."""
         with Vertical(classes="dialog -tall"):
             yield Static(_("Keys"), classes="dialog-title", markup=False)
             yield OptionList(id="keys-list")
@@ -46,7 +45,6 @@ class KeysScreen(Dialog[None]):
             yield Static(classes="dialog-keys", markup=False)
 
     def on_mount(self) -> None:
-        """Fill the list."""
         rows: list[Option] = []
         for scope, name in SCOPES.items():
             above = "\n" if rows else ""
@@ -65,26 +63,21 @@ class KeysScreen(Dialog[None]):
     # --- choosing and pressing ---
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """Wait for the key that replaces those of this action."""
         event.stop()
         self._wait(adding=False)
 
     def action_add(self) -> None:
-        """Wait for one more key for this action."""
         self._wait(adding=True)
 
     def action_reset(self) -> None:
-        """Back to the shipped keys."""
         if key := self._chosen():
             self._bind(key, None)
 
     def action_move(self, direction: str) -> None:
-        """Go up or down with the letters, too."""
         options = self.query_one(OptionList)
         options.action_cursor_down() if direction == "down" else options.action_cursor_up()
 
     def action_give_up(self) -> None:
-        """Close."""
         self.dismiss(None)
 
     async def on_event(self, event: events.Event) -> None:

@@ -33,7 +33,6 @@ class LinkScreen(Dialog[None]):
         self._addresses = addresses
 
     def compose(self) -> ComposeResult:
-        """Title, addresses, what the keys do."""
         with Vertical(classes="dialog"):
             yield Static(_("Open this link?"), classes="dialog-title", markup=False)
             yield OptionList(*[Content(one_line(address)) for address in self._addresses], markup=False)
@@ -41,13 +40,11 @@ class LinkScreen(Dialog[None]):
             yield Static(keys, classes="dialog-keys", markup=False)
 
     def on_mount(self) -> None:
-        """Let the keys act on the first."""
         options = self.query_one(OptionList)
         options.highlighted = 0
         options.focus()
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """Open it."""
         address = self._addresses[event.option_index]
         self.dismiss(None)
         if address.lower().startswith(SCHEMES):
@@ -56,7 +53,6 @@ class LinkScreen(Dialog[None]):
             self.app.say(_("This is no address for a browser: {address}").format(address=address), "warning")
 
     def action_copy(self) -> None:
-        """Copy the address."""
         address = self._addresses[self.query_one(OptionList).highlighted or 0]
         self.dismiss(None)
         self.app.copy(address)

@@ -41,28 +41,22 @@ class ModelTable(OptionList):
 
     @property
     def models(self) -> ModelsScreen:
-        """The screen it stands in."""
         assert isinstance(self.screen, ModelsScreen)
         return self.screen
 
     def action_use(self) -> None:
-        """Load the highlighted model, or ask whether to download it."""
         self.models.use()
 
     def action_add(self) -> None:
-        """Add a folder."""
         self.models.add()
 
     def action_remove(self) -> None:
-        """Ask whether to delete the highlighted model."""
         self.models.ask("remove")
 
     def action_refresh(self) -> None:
-        """Look again."""
         self.models.jobs.refresh()
 
     def action_back(self) -> None:
-        """Turn down the question, or stop the download, or close."""
         self.models.back()
 
     def action_close(self) -> None:
@@ -88,7 +82,6 @@ class ModelsScreen(Dialog[str | None]):
         self._shown: object = None
 
     def compose(self) -> ComposeResult:
-        """Title, table, what is to be said of the highlighted row, keys."""
         with Vertical(classes="dialog -tall", id="models"):
             yield Static(id="models-title", classes="dialog-title", markup=False)
             yield Static(id="models-head", markup=False)
@@ -97,30 +90,25 @@ class ModelsScreen(Dialog[str | None]):
             yield Static(id="models-keys", classes="dialog-keys", markup=False)
 
     def on_mount(self) -> None:
-        """Ask for the list and draw it when it comes."""
         self.jobs.message = ("", "info")
         self.jobs.refresh()
         self.table.focus()
         self.draw()
 
     def on_resize(self, _event: events.Resize) -> None:
-        """Lay out anew."""
         self._shown = None
         self.call_after_refresh(self.draw)
 
     @property
     def jobs(self) -> ModelJobs:
-        """What knows the models."""
         return self.app.session.models
 
     @property
     def table(self) -> ModelTable:
-        """The rows."""
         return self.query_one(ModelTable)
 
     @property
     def chosen(self) -> ModelEntry | None:
-        """The highlighted model."""
         at = self.table.highlighted
         return self._rows[at] if at is not None and at < len(self._rows) else None
 
@@ -164,7 +152,6 @@ class ModelsScreen(Dialog[str | None]):
         self.draw()
 
     def add(self) -> None:
-        """Ask for a folder."""
         from glmtui.tui.screens.prompt import PromptScreen
 
         def take(folder: str | None) -> None:
@@ -196,7 +183,6 @@ class ModelsScreen(Dialog[str | None]):
     # --- drawing ---
 
     def draw(self) -> None:
-        """Draw what there is now."""
         if not self.is_mounted or not self.table.size:
             return
         models = self.jobs.models

@@ -41,7 +41,6 @@ class PresetScreen(Dialog[Choice | None]):
         """The preset that is deleted by another Del."""
 
     def compose(self) -> ComposeResult:
-        """Title, list, what the keys do."""
         with Vertical(classes="dialog"):
             yield Static(_("Presets"), classes="dialog-title", markup=False)
             yield OptionList(*self._rows())
@@ -50,7 +49,6 @@ class PresetScreen(Dialog[Choice | None]):
             yield Static(keys, classes="dialog-keys", markup=False)
 
     def on_mount(self) -> None:
-        """Start at the preset in use."""
         names, options = list(self.app.settings.presets), self.query_one(OptionList)
         options.highlighted = (
             names.index(self.app.settings.preset) if self.app.settings.preset in names else 0
@@ -64,12 +62,10 @@ class PresetScreen(Dialog[Choice | None]):
             self._say("")
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """Use it."""
         event.stop()
         self.action_choose("use")
 
     def action_choose(self, verb: Literal["use", "save"]) -> None:
-        """Hand back what to do with the highlighted preset."""
         at = self.query_one(OptionList).highlighted
         if at is not None:
             self.dismiss((verb, list(self.app.settings.presets)[at]))

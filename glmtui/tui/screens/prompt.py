@@ -24,16 +24,13 @@ class PromptScreen(Dialog[str | None]):
         self._value = value
 
     def compose(self) -> ComposeResult:
-        """Title, line, what the keys do."""
         with Vertical(classes="dialog"):
             yield Static(self._title, classes="dialog-title", markup=False)
             yield Input(self._value, id="prompt-line", select_on_focus=True)
             yield Static(_("Enter accepts · Esc gives up"), classes="dialog-keys", markup=False)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Hand back what was typed."""
         self.dismiss(event.value)
 
     def action_give_up(self) -> None:
-        """Hand back nothing."""
         self.dismiss(None)

@@ -35,7 +35,6 @@ class ThemeScreen(Dialog[None]):
         )
 
     def compose(self) -> ComposeResult:
-        """Title, list, what the keys do."""
         self._before = self.app.theme
         with Vertical(classes="dialog"):
             yield Static(_("Theme"), classes="dialog-title", markup=False)
@@ -43,7 +42,6 @@ class ThemeScreen(Dialog[None]):
             yield Static(_("↑ ↓ preview · Enter keeps · Esc goes back"), classes="dialog-keys", markup=False)
 
     def on_mount(self) -> None:
-        """Start at the theme in use."""
         names = [file.name for file in self._files]
         options = self.query_one(OptionList)
         options.highlighted = names.index(self._before) if self._before in names else 0
@@ -56,18 +54,15 @@ class ThemeScreen(Dialog[None]):
         return Content.assemble(f"{title}  ", (f"{name}  {kind}", "$text-muted"))
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
-        """Preview."""
         if event.option_id:
             self.app.theme = event.option_id
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """Keep."""
         if event.option_id:
             with self.app.session.saying_errors():
                 self.app.session.preferences.set("ui.theme", event.option_id)
         self.dismiss(None)
 
     def action_give_up(self) -> None:
-        """Back to the theme before."""
         self.app.theme = self._before
         self.dismiss(None)

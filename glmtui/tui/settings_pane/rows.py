@@ -115,7 +115,6 @@ class Row(Widget, can_focus=True):
         raise NotImplementedError
 
     def render(self) -> Content:
-        """Draw title and value."""
         width = self.content_size.width
         value, title, mark = self.value_text, self.title, self.mark
         room = max(width - 2 - Content(title).cell_length - 4, 6)
@@ -131,7 +130,6 @@ class Row(Widget, can_focus=True):
         return Content.assemble(left, " " * max(width - left.cell_length - right.cell_length, 1), right)
 
     def on_focus(self) -> None:
-        """Show the help of this row."""
         self.post_message(self.Focused(self))
 
     def on_click(self, event: events.Click) -> None:
@@ -141,11 +139,9 @@ class Row(Widget, can_focus=True):
             self.action_edit()
 
     def action_next(self) -> None:
-        """Go to the next row."""
         self.screen.focus_next(Row)
 
     def action_previous(self) -> None:
-        """Go to the row before."""
         self.screen.focus_previous(Row)
 
     def action_step(self, direction: int) -> None:
@@ -204,22 +200,18 @@ class SettingRow(Row):
 
     @property
     def value(self) -> Value:
-        """The value in use in the open conversation."""
         return self.own().get(self.setting.key, self.settings[self.setting.key])
 
     @property
     def is_own(self) -> bool:
-        """Whether the open conversation has a value of its own."""
         return self.setting.key in self.own()
 
     @property
     def title(self) -> str:
-        """Of the schema."""
         return _(self.setting.title)
 
     @property
     def value_text(self) -> str:
-        """The value in use."""
         return shown(self.setting, self.value)
 
     @property
@@ -248,14 +240,12 @@ class SettingRow(Row):
         return "\n".join(lines)
 
     def action_step(self, direction: int) -> None:
-        """Take the next value in `direction`."""
         if self.dialog:
             self.post_message(self.Pick(self.dialog))
         elif (value := stepped(self.setting, self.value, direction)) != self.value:
             self.post_message(self.Changed(self.setting, value))
 
     def action_edit(self) -> None:
-        """Type a value, or switch."""
         if self.setting.kind in ("bool", "choice") or self.dialog:
             self.action_step(1)
         else:
@@ -268,7 +258,6 @@ class SettingRow(Row):
         self.post_message(self.Reset(self.setting))
 
     def action_here(self) -> None:
-        """Only in this conversation, or as in all again."""
         self.post_message(self.Here(self.setting))
 
 
@@ -287,31 +276,25 @@ class PresetRow(Row):
 
     @property
     def title(self) -> str:
-        """What it is."""
         return _("Preset")
 
     @property
     def value_text(self) -> str:
-        """Its name, translated if it is shipped."""
         name = self.settings.preset
         return one_line(tell(self.settings.preset_title(name))) if name else "–"
 
     def explain(self) -> str:
-        """Return a few lines of help."""
         return _("A named set of the values below. Enter: choose from the list, save the present ones.")
 
     def action_step(self, direction: int) -> None:
-        """Use the next preset."""
         names, present = list(self.settings.presets), self.settings.preset
         at = names.index(present) + direction if present in names else 0
         self.post_message(self.Changed(names[at % len(names)]))
 
     def action_edit(self) -> None:
-        """Choose from the list."""
         self.post_message(self.Pick("preset"))
 
     def action_reset(self) -> None:
-        """Back to the model's own values."""
         self.post_message(self.Changed("balanced"))
 
 
@@ -326,26 +309,21 @@ class KeysRow(Row):
 
     @property
     def title(self) -> str:
-        """What it is."""
         return _("Keys")
 
     @property
     def value_text(self) -> str:
-        """How many are bound elsewhere."""
         count = len(self.settings.keys)
         return _("{n} changed").format(n=count) if count else _("as shipped")
 
     @property
     def mark(self) -> str:
-        """A dot where some are changed."""
         return "•" if self.settings.keys else " "
 
     def explain(self) -> str:
-        """Return a few lines of help."""
         return _("Every key can be bound elsewhere. Enter: the list.")
 
     def action_edit(self) -> None:
-        """Open the list."""
         self.post_message(self.Pick("keys"))
 
 
@@ -361,15 +339,12 @@ class ValueField(Input):
         self.setting = setting
 
     def action_give_up(self) -> None:
-        """Close without a change."""
         self._close()
 
     def on_blur(self) -> None:
-        """Close without a change when the person goes elsewhere."""
         self.call_later(self.remove)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Use what was typed."""
         event.stop()
         assert self.parent is not None
         self.post_message(SettingRow.Typed(self.setting, self.value))
