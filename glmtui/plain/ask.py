@@ -96,7 +96,7 @@ class Asking:
         if not save:
             conversation = Conversation.from_records(conversation.records() if conversation else ())
         if conversation is not None:
-            self._session.begin_in(conversation)
+            self._session.conversation = conversation
 
     def answer(self, question: str, *, system: str) -> int:
         """Write the answer to `question`; return the exit code.

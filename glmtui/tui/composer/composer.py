@@ -54,23 +54,11 @@ class Composer(Vertical):
     class Submitted(Message):
         """The person sent `text` (folded pastes in full, not blank), and files with it."""
 
-        composer: Composer
         text: str
         attached: tuple[AttachedFile, ...] = ()
 
-        @property
-        def control(self) -> Composer:
-            return self.composer
-
-    @dataclass
     class Changed(Message):
         """The text changed."""
-
-        composer: Composer
-
-        @property
-        def control(self) -> Composer:
-            return self.composer
 
     @dataclass
     class Found(Message):
@@ -186,7 +174,7 @@ class Composer(Vertical):
         if text.strip():
             self.prompt.remember(self.text)
             self.text = ""
-            self.post_message(self.Submitted(self, text, attached))
+            self.post_message(self.Submitted(text, attached))
 
     # --- the popup ---
 
@@ -194,7 +182,7 @@ class Composer(Vertical):
     def _text_changed(self, event: TextArea.Changed) -> None:
         event.stop()
         self.catch_up()
-        self.post_message(self.Changed(self))
+        self.post_message(self.Changed())
 
     @on(TextArea.SelectionChanged)
     def _cursor_moved(self, event: TextArea.SelectionChanged) -> None:

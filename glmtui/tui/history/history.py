@@ -44,23 +44,11 @@ class ConversationList(OptionList):
     def action_focus_search(self) -> None:
         self.pane.focus_search()
 
-    def action_new(self) -> None:
-        self.post_message(HistoryPane.Wanted("new"))
-
-    def action_undo(self) -> None:
-        self.post_message(HistoryPane.Wanted("undo"))
-
-    def action_rename(self) -> None:
-        self.pane.want("rename")
-
-    def action_pin(self) -> None:
-        self.pane.want("pin")
-
-    def action_delete(self) -> None:
-        self.pane.want("delete")
+    def action_request(self, action: str) -> None:
+        self.pane.request(action)
 
     def action_filter(self) -> None:
-        self.post_message(HistoryPane.Wanted("filter"))
+        self.post_message(HistoryPane.Requested("filter"))
 
     def action_trash(self) -> None:
         self.pane.show_trash(not self.pane.in_trash)
@@ -140,9 +128,8 @@ class HistoryPane(Vertical):
         message_id: str | None = None
 
     @dataclass
-    class Wanted(Message):
-        """The person wants something done: new, undo, filter, or with a conversation rename, pin, delete,
-        restore."""
+    class Requested(Message):
+        """Something is to be done: filter, or with a conversation rename, pin, delete, restore."""
 
         action: str
         conversation_id: str = ""
@@ -328,14 +315,14 @@ class HistoryPane(Vertical):
             hit = self._hits[int(event.option_id.removeprefix("hit-"))]
             self.post_message(self.Chosen(hit.summary.id, hit.message_id))
         elif event.option_id and self.in_trash:
-            self.want("restore")
+            self.request("restore")
         elif event.option_id:
             self.post_message(self.Chosen(event.option_id))
 
     @on(FilterLine.Clicked)
     def _choose_filter(self) -> None:
-        self.post_message(self.Wanted("filter"))
+        self.post_message(self.Requested("filter"))
 
-    def want(self, action: str) -> None:
+    def request(self, action: str) -> None:
         if conversation_id := self._conversation_id():
-            self.post_message(self.Wanted(action, conversation_id))
+            self.post_message(self.Requested(action, conversation_id))

@@ -25,7 +25,7 @@ from glmtui.tui.composer.queue import QueueStrip
 from glmtui.tui.history.history import HistoryPane
 from glmtui.tui.screens.panes import PaneScreen
 from glmtui.tui.settings_pane.pane import SettingsPane
-from glmtui.tui.settings_pane.rows import PresetRow, Row, SettingRow
+from glmtui.tui.settings_pane.rows import Row
 from glmtui.tui.status.bars import KeyHints, TitleBar
 from glmtui.tui.status.line import StatusLine
 from glmtui.tui.textual_patches import compositor
@@ -137,8 +137,8 @@ class ChatScreen(PaneScreen):
     def _after_sent(self, event: Composer.AfterSent) -> None:
         self.app.do(event.work())
 
-    @on(QueueStrip.Wanted)
-    def _queue_wanted(self, event: QueueStrip.Wanted) -> None:
+    @on(QueueStrip.Requested)
+    def _queue_requested(self, event: QueueStrip.Requested) -> None:
         session = self.app.session
         match event.action:
             case "edit":
@@ -281,8 +281,8 @@ class ChatScreen(PaneScreen):
     def _chosen(self, event: HistoryPane.Chosen) -> None:
         self.app.do(self.app.session.open(event.conversation_id, event.message_id))
 
-    @on(HistoryPane.Wanted)
-    def _wanted(self, event: HistoryPane.Wanted) -> None:
+    @on(HistoryPane.Requested)
+    def _requested(self, event: HistoryPane.Requested) -> None:
         session = self.app.session
         match event.action:
             case "rename":
@@ -296,8 +296,6 @@ class ChatScreen(PaneScreen):
                 self.app.do(session.restore(event.conversation_id))
             case "filter":
                 self.app.do(self._choose_filter())
-            case command:
-                self.app.run_command(command)
 
     async def _choose_filter(self) -> None:
         from glmtui.tui.screens.choice import ChoiceScreen
@@ -309,30 +307,10 @@ class ChatScreen(PaneScreen):
         if chosen is not None:
             self.history.show_model(models[chosen])
 
-    @on(SettingRow.Changed)
-    def _setting_changed(self, event: SettingRow.Changed) -> None:
+    @on(Row.Changed)
+    def _setting_changed(self, event: Row.Changed) -> None:
         with self.settings_pane.saying_errors():
-            self.app.session.preferences.put(event.setting, event.value)
-
-    @on(SettingRow.Typed)
-    def _setting_typed(self, event: SettingRow.Typed) -> None:
-        with self.settings_pane.saying_errors():
-            self.app.session.preferences.put(event.setting, event.setting.parse(event.text))
-
-    @on(SettingRow.Reset)
-    def _setting_reset(self, event: SettingRow.Reset) -> None:
-        with self.settings_pane.saying_errors():
-            self.app.session.preferences.clear(event.setting)
-
-    @on(SettingRow.Here)
-    def _setting_here(self, event: SettingRow.Here) -> None:
-        with self.settings_pane.saying_errors():
-            self.app.session.preferences.toggle_here(event.setting)
-
-    @on(PresetRow.Changed)
-    def _preset_changed(self, event: PresetRow.Changed) -> None:
-        with self.settings_pane.saying_errors():
-            self.app.session.preferences.use_preset(event.name)
+            event.change(self.app.session.preferences)
 
     @on(Row.Pick)
     def _pick(self, event: Row.Pick) -> None:
@@ -369,8 +347,8 @@ class ChatScreen(PaneScreen):
             case _:
                 raise ValueError(event.action)
 
-    @on(Transcript.LinkWanted)
-    def _link_wanted(self, event: Transcript.LinkWanted) -> None:
+    @on(Transcript.LinksRequested)
+    def _links_requested(self, event: Transcript.LinksRequested) -> None:
         from glmtui.tui.screens.links import LinkScreen
 
         self.app.push_screen(LinkScreen(event.links))

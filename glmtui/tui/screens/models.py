@@ -35,33 +35,9 @@ Question = Literal["download", "remove"]
 
 
 class ModelTable(OptionList):
-    """The rows; headings cannot be chosen."""
+    """The rows; headings cannot be chosen. What keys do here is an action of the screen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("models")]
-
-    @property
-    def models(self) -> ModelsScreen:
-        assert isinstance(self.screen, ModelsScreen)
-        return self.screen
-
-    def action_use(self) -> None:
-        self.models.use()
-
-    def action_add(self) -> None:
-        self.models.add()
-
-    def action_remove(self) -> None:
-        self.models.ask("remove")
-
-    def action_refresh(self) -> None:
-        self.models.jobs.refresh()
-
-    def action_back(self) -> None:
-        self.models.back()
-
-    def action_close(self) -> None:
-        """Close; a download goes on."""
-        self.models.dismiss(None)
 
 
 class ModelsScreen(Dialog[str | None]):
@@ -121,7 +97,7 @@ class ModelsScreen(Dialog[str | None]):
 
     # --- what a person does ---
 
-    def use(self) -> None:
+    def action_use(self) -> None:
         """Load the highlighted model, or put the question whether to download it; or do what was asked."""
         entry, question = self.chosen, self._question
         if entry is None:
@@ -132,12 +108,12 @@ class ModelsScreen(Dialog[str | None]):
         elif question == "download":
             self.jobs.start(entry.source or "")
         elif entry.place == "absent" or (entry.place == "hub" and entry.problem):
-            self.ask("download")  # of one that is not whole, what is missing
+            self.action_ask("download")  # of one that is not whole, what is missing
         elif not entry.problem:
             self.dismiss(entry.source or "")
         self.draw()
 
-    def ask(self, question: Question) -> None:
+    def action_ask(self, question: Question) -> None:
         """Put a question under the table; Enter says yes."""
         entry = self.chosen
         if entry is None:
@@ -151,7 +127,7 @@ class ModelsScreen(Dialog[str | None]):
         self._asked_of = (question, entry)
         self.draw()
 
-    def add(self) -> None:
+    def action_add(self) -> None:
         from glmtui.tui.screens.prompt import PromptScreen
 
         def take(folder: str | None) -> None:
@@ -160,13 +136,16 @@ class ModelsScreen(Dialog[str | None]):
 
         self.app.push_screen(PromptScreen(_("Folder of a model, or of several")), take)
 
-    def back(self) -> None:
+    def action_back(self) -> None:
         """Turn down the question, or stop the download, or close."""
         if self._question is not None:
             self._asked_of = None
             self.draw()
         elif not self.jobs.cancel():
             self.dismiss(None)
+
+    def action_refresh(self) -> None:
+        self.jobs.refresh()
 
     @on(OptionList.OptionHighlighted)
     def _highlighted(self, event: OptionList.OptionHighlighted) -> None:
@@ -178,7 +157,7 @@ class ModelsScreen(Dialog[str | None]):
     @on(OptionList.OptionSelected)
     def _selected(self, event: OptionList.OptionSelected) -> None:
         event.stop()
-        self.use()
+        self.action_use()
 
     # --- drawing ---
 
@@ -219,7 +198,7 @@ class ModelsScreen(Dialog[str | None]):
                 if entry is not None and name and _is(entry, name):
                     self.table.highlighted = at
                     if self._offers and entry.place == "absent" and self.jobs.download is None:
-                        self.call_after_refresh(self.ask, "download")
+                        self.call_after_refresh(self.action_ask, "download")
                     self._offers = False
                     return
         self.table.highlighted = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.cells import set_cell_size
 from textual import events
@@ -18,6 +18,9 @@ from glmtui.i18n import LANGUAGES, N_, _, tell
 from glmtui.settings.settings import Setting, Settings, Value
 from glmtui.text.clean import one_line
 from glmtui.tui.bindings import bindings
+
+if TYPE_CHECKING:
+    from glmtui.session.preferences import Preferences
 
 UNSET = {
     "model.source": N_("nano (built in)"),
@@ -37,7 +40,6 @@ WORDS = {
     ("model.device", "auto"): N_("the fastest"),
 }
 """Words for values that are no words of the interface's language."""
-"""What no value means."""
 STEPS = {"generation.temperature": 0.05, "generation.top_p": 0.05, "generation.repetition_penalty": 0.05}
 """What one press of an arrow key changes, where it is not 1."""
 Own = Callable[[], Mapping[str, Value]]
@@ -90,6 +92,13 @@ class Row(Widget, can_focus=True):
         row: Row
 
     @dataclass
+    class Changed(Message):
+        """The person gave the row another value."""
+
+        change: Callable[[Preferences], None]
+        """Does it. Raises `UserError` where the value is not allowed."""
+
+    @dataclass
     class Pick(Message):
         """The person wants the dialog that this command opens."""
 
@@ -129,6 +138,9 @@ class Row(Widget, can_focus=True):
         left = Content.assemble((mark, "$text-accent"), " ", title)
         return Content.assemble(left, " " * max(width - left.cell_length - right.cell_length, 1), right)
 
+    def change(self, change: Callable[[Preferences], None]) -> None:
+        self.post_message(self.Changed(change))
+
     def on_focus(self) -> None:
         self.post_message(self.Focused(self))
 
@@ -159,32 +171,6 @@ class Row(Widget, can_focus=True):
 
 class SettingRow(Row):
     """One setting of the schema."""
-
-    @dataclass
-    class Changed(Message):
-        """The person wants `value`."""
-
-        setting: Setting
-        value: Value
-
-    @dataclass
-    class Typed(Message):
-        """The person typed a value."""
-
-        setting: Setting
-        text: str
-
-    @dataclass
-    class Reset(Message):
-        """The person wants the default."""
-
-        setting: Setting
-
-    @dataclass
-    class Here(Message):
-        """The person wants another value in this conversation, or no longer."""
-
-        setting: Setting
 
     def __init__(self, setting: Setting, settings: Settings, own: Own) -> None:
         super().__init__(id=setting.key.replace(".", "-"))
@@ -243,7 +229,7 @@ class SettingRow(Row):
         if self.dialog:
             self.post_message(self.Pick(self.dialog))
         elif (value := stepped(self.setting, self.value, direction)) != self.value:
-            self.post_message(self.Changed(self.setting, value))
+            self.change(lambda preferences: preferences.put(self.setting, value))
 
     def action_edit(self) -> None:
         if self.setting.kind in ("bool", "choice") or self.dialog:
@@ -255,20 +241,14 @@ class SettingRow(Row):
 
     def action_reset(self) -> None:
         """Back to the default; or to the value of all conversations."""
-        self.post_message(self.Reset(self.setting))
+        self.change(lambda preferences: preferences.clear(self.setting))
 
     def action_here(self) -> None:
-        self.post_message(self.Here(self.setting))
+        self.change(lambda preferences: preferences.toggle_here(self.setting))
 
 
 class PresetRow(Row):
     """The named set of values in use; the arrow keys take the next one."""
-
-    @dataclass
-    class Changed(Message):
-        """The person wants this preset."""
-
-        name: str
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(id="preset")
@@ -289,13 +269,13 @@ class PresetRow(Row):
     def action_step(self, direction: int) -> None:
         names, present = list(self.settings.presets), self.settings.preset
         at = names.index(present) + direction if present in names else 0
-        self.post_message(self.Changed(names[at % len(names)]))
+        self.change(lambda preferences: preferences.use_preset(names[at % len(names)]))
 
     def action_edit(self) -> None:
         self.post_message(self.Pick("preset"))
 
     def action_reset(self) -> None:
-        self.post_message(self.Changed("balanced"))
+        self.change(lambda preferences: preferences.use_preset("balanced"))
 
 
 class KeysRow(Row):
@@ -346,8 +326,8 @@ class ValueField(Input):
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        assert self.parent is not None
-        self.post_message(SettingRow.Typed(self.setting, self.value))
+        setting, text = self.setting, self.value
+        self.post_message(Row.Changed(lambda preferences: preferences.put(setting, setting.parse(text))))
         self._close()
 
     def _close(self) -> None:

@@ -147,12 +147,7 @@ class TextScroll(ScrollView):
     class BelowChanged(Message):
         """Whether there is something new below the view changed."""
 
-        view: TextScroll
         below: bool
-
-        @property
-        def control(self) -> TextScroll:
-            return self.view
 
     def __init__(self, entries: Iterable[Entry] = (), *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
@@ -274,7 +269,7 @@ class TextScroll(ScrollView):
     def _tell_below(self, below: bool) -> None:
         if below != self.below:
             self.below = below
-            self.post_message(self.BelowChanged(self, below))
+            self.post_message(self.BelowChanged(below))
             self.refresh()
 
     # --- entries ---

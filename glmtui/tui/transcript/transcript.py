@@ -52,25 +52,15 @@ class Transcript(TextScroll):
         mouse, or the code block.
         """
 
-        transcript: Transcript
         message_id: str
         action: Action
         text: str = ""
 
-        @property
-        def control(self) -> Transcript:
-            return self.transcript
-
     @dataclass
-    class LinkWanted(TextualMessage):
+    class LinksRequested(TextualMessage):
         """A link was clicked, or the links of a message are asked for. Nothing has been opened."""
 
-        transcript: Transcript
         links: Sequence[str]
-
-        @property
-        def control(self) -> Transcript:
-            return self.transcript
 
     def __init__(self, contents: Contents | None = None, *, id: str | None = None) -> None:  # noqa: A002
         """Begin with an empty transcript; `contents` reads the attachments that are opened."""
@@ -268,7 +258,7 @@ class Transcript(TextScroll):
             number = self._code_at[1] + 1 if self._code_at[0] == message_id else 0
             self._code_at = (message_id, number)
             text = blocks[number % len(blocks)]
-        self.post_message(self.MessageAction(self, message_id, action, text))
+        self.post_message(self.MessageAction(message_id, action, text))
 
     def _acted_on(self) -> str | None:
         message_id = self.selected or self._last_before()
@@ -279,7 +269,7 @@ class Transcript(TextScroll):
 
         if message_id := self._acted_on():
             if found := links(self._by_id[message_id].text):
-                self.post_message(self.LinkWanted(self, found))
+                self.post_message(self.LinksRequested(found))
             else:
                 self.notify(_("There is no link in this message."), markup=False)
 
@@ -299,10 +289,10 @@ class Transcript(TextScroll):
     @on(TextScroll.LinkClicked)
     def _link_clicked(self, event: TextScroll.LinkClicked) -> None:
         event.stop()
-        self.post_message(self.LinkWanted(self, [event.href]))
+        self.post_message(self.LinksRequested([event.href]))
 
     @on(TextScroll.CodeClicked)
     def _code_clicked(self, event: TextScroll.CodeClicked) -> None:
         event.stop()
         if isinstance(event.entry, MessageEntry):
-            self.post_message(self.MessageAction(self, event.entry.message.id, "copy_code", event.code))
+            self.post_message(self.MessageAction(event.entry.message.id, "copy_code", event.code))
