@@ -21,7 +21,7 @@ from glmtui.chat.conversation import Conversation
 from glmtui.errors import UserError
 from glmtui.i18n import _, ngettext, tell
 from glmtui.protocol import events as engine
-from glmtui.protocol.cancellation import CancelToken
+from glmtui.protocol.cancellation import CancelToken, OperationCancelled
 from glmtui.protocol.messages import Attachment, Part
 from glmtui.protocol.requests import Generate
 from glmtui.session import events as told
@@ -637,11 +637,12 @@ class ChatSession:
             self._publish(told.AnswerBegun(message, conversation.versions([message])))
         if self.answer is not answer:  # the program was left meanwhile
             return
-        if scope.cancelled:
+        try:
+            scope.check()
+            messages = self._prompt.build(conversation, info)  # the new answer, still empty, is left out
+        except OperationCancelled:
             await self._on_end(answer, "stopped", None)
             return
-        try:
-            messages = self._prompt.build(conversation, info)  # the new answer, still empty, is left out
         except UserError as error:
             self.notice(tell(error), "error")
             await self._on_end(answer, "failed", None, error=tell(error))
