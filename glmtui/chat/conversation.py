@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import EllipsisType, MappingProxyType
@@ -164,6 +164,11 @@ class Conversation:
     def siblings(self, message_id: str) -> list[Message]:
         """The versions of a message: those that follow the same one, oldest first, itself among them."""
         return [self.messages[child] for child in self._tree.children(self.messages[message_id].parent)]
+
+    def versions(self, messages: Iterable[Message]) -> dict[str, tuple[int, int]]:
+        """Return, by its id, which version (from 1) of how many each message is that has several."""
+        siblings = {message.id: [version.id for version in self.siblings(message.id)] for message in messages}
+        return {key: (ids.index(key) + 1, len(ids)) for key, ids in siblings.items() if len(ids) > 1}
 
     def is_deleted(self, message_id: str) -> bool:
         """Whether the message is hidden because it or one before it was deleted, or is not there at all."""

@@ -37,13 +37,11 @@ class Status:
         self._shown = ""
 
     def show(self, text: str) -> None:
-        """Show `text` in the place of what was there."""
         if self._is_terminal and text != self._shown:
             write(self._stream, f"\r\x1b[K{text}")
             self._shown = text
 
     def clear(self) -> None:
-        """Take the line away."""
         if self._shown:
             write(self._stream, "\r\x1b[K")
             self._shown = ""
@@ -98,7 +96,7 @@ class Asking:
         if not save:
             conversation = Conversation.from_records(conversation.records() if conversation else ())
         if conversation is not None:
-            self._session.begin_in(conversation)
+            self._session.conversation = conversation
 
     def answer(self, question: str, *, system: str) -> int:
         """Write the answer to `question`; return the exit code.
@@ -168,7 +166,6 @@ class Asking:
                 self._show(event.state)
 
     def _show(self, state: SessionState) -> None:
-        """Show how far the load is."""
         if state.activity == "loading" and not state.total:  # PyTorch is being imported
             self._status.show(_("Preparing the model …"))
         elif state.activity == "loading":

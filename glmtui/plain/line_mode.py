@@ -101,7 +101,6 @@ class LineMode:
             self.say(_("/help lists the commands, Ctrl+C stops an answer, Ctrl+D quits."))
 
     def _read_and_do(self) -> None:
-        """Read one line or block and do what it says."""
         typed = self._reader.interactive
         try:
             prompt = self.printer.paint.heading(_("You"), "person")
@@ -126,14 +125,12 @@ class LineMode:
     # --- what the session needs (`Ui`) ---
 
     def say(self, text: str, kind: Kind = "info", *, markdown: bool = False) -> None:
-        """Write a line, or Markdown as lines."""
         if kind == "info":
             self.printer.say(text, markdown=markdown)
         else:
             self.printer.notice(text, kind)
 
     async def ask(self, title: str, value: str = "") -> str | None:
-        """Ask for a line."""
         try:
             return self._reader.read(f"{title}: ", value)
         except (EOFError, KeyboardInterrupt):
@@ -148,7 +145,6 @@ class LineMode:
         self.say(_("Copied"))
 
     def draft(self) -> str:
-        """What the next line begins with."""
         return self._draft
 
     def put_draft(self, text: str) -> None:
@@ -160,11 +156,9 @@ class LineMode:
             self.say(_("The next message takes the place of your last one."))
 
     def quit(self) -> None:
-        """Leave when this is done."""
         self._leaving = True
 
     async def show(self, view: View, argument: str = "") -> None:
-        """Write a list."""
         lists: dict[View, Callable[[], None]] = {
             "help": self._show_help,
             "keys": self._show_keys,

@@ -51,7 +51,6 @@ class LinePrinter:
         """The model whose load was told about last, and how many steps of it."""
 
     def on_event(self, event: SessionEvent) -> None:
-        """Write what happened."""
         match event:
             case told.Noticed():
                 self.notice(event.text, event.kind)
@@ -78,7 +77,6 @@ class LinePrinter:
         write(self.errors, first + clean(text).strip() + "\n")
 
     def say(self, text: str, *, markdown: bool = False) -> None:
-        """Write what a command has to say."""
         write(self.stream, clean(unmarked(text) if markdown else text).strip() + "\n")
 
     def _opened(self, event: told.ConversationShown) -> None:

@@ -57,7 +57,6 @@ class StreamReader:
         self._echo = echo
 
     def read(self, prompt: str, text: str = "") -> str:
-        """Return the next line."""
         line = self._stream.readline()
         if not line:
             raise EOFError
@@ -91,7 +90,6 @@ class TerminalReader:
                 self._ahead = _keep_ends(sys.stdin.fileno())
 
     def read(self, prompt: str, text: str = "") -> str:
-        """Return the next line."""
         readline = self._readline
         if readline is None:
             if text:
@@ -112,7 +110,6 @@ class TerminalReader:
             readline.set_startup_hook(None)
 
     def prepare(self, history: Sequence[str], offers: Offers) -> None:
-        """Bring earlier lines back with ↑ and complete with Tab."""
         readline = self._readline
         if readline is None:
             return
@@ -133,7 +130,6 @@ class TerminalReader:
             readline.add_history(line)
 
     def remember(self, line: str) -> None:
-        """Add a line to what ↑ brings back."""
         if self._readline is not None:
             self._readline.add_history(line)
 

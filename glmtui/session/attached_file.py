@@ -5,6 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from glmtui.protocol.messages import Attachment, Part, Text
+
+if TYPE_CHECKING:
+    from glmtui.chat.attachments import Attachments
 
 
 @dataclass(frozen=True)
@@ -16,6 +22,20 @@ class AttachedFile:
     origin: str
     """Its absolute path."""
     text: str
+
+
+def parts_of(
+    text: str, attached: Iterable[AttachedFile], kept: Iterable[Part], attachments: Attachments
+) -> tuple[Part, ...]:
+    """Return the parts of a message: its text, its files, and what an earlier version of it had (`kept`)."""
+    parts: list[Part] = [Text(text)]
+    parts += [attachments.attach(file.name, file.text, file.origin) for file in attached]
+    for part in kept:
+        if isinstance(part, Text) or part in parts:
+            continue
+        if not isinstance(part, Attachment) or f"@{part.name}" in text:
+            parts.append(part)
+    return tuple(parts)
 
 
 def in_full(text: str, attached: Iterable[AttachedFile]) -> str:

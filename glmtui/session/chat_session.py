@@ -20,24 +20,16 @@ from glmtui import i18n
 from glmtui.chat.conversation import Conversation
 from glmtui.errors import UserError
 from glmtui.i18n import _, ngettext, tell
-from glmtui.protocol.events import (
-    Cancelled,
-    Done,
-    Event,
-    Failed,
-    Loaded,
-    LoadProgress,
-    PromptProgress,
-    Started,
-    Tokens,
-)
-from glmtui.protocol.messages import Attachment, Part, Text
+from glmtui.protocol import events as engine
+from glmtui.protocol.cancellation import CancelToken, OperationCancelled
+from glmtui.protocol.messages import Attachment, Part
 from glmtui.protocol.requests import Generate
 from glmtui.session import events as told
+from glmtui.session import keys
 from glmtui.session.answer_task import AnswerTask
-from glmtui.session.attached_file import in_full
-from glmtui.session.events import Kind, Listener, SessionEvent, SessionState, Versions
-from glmtui.session.message_queue import CancelScope, CancelScopes, MessageQueue, QueuedMessage
+from glmtui.session.attached_file import in_full, parts_of
+from glmtui.session.events import Kind, Listener, SessionEvent, SessionState
+from glmtui.session.message_queue import CancelScopes, MessageQueue, QueuedMessage
 from glmtui.session.model_jobs import ModelJobs
 from glmtui.session.model_loader import ModelLoader
 from glmtui.session.preferences import Preferences
@@ -50,7 +42,6 @@ if TYPE_CHECKING:
     from glmtui.chat.library import Library
     from glmtui.chat.tree import Message, State
     from glmtui.protocol.engine import Engine
-    from glmtui.protocol.events import Stats
     from glmtui.protocol.models import LocalModel
     from glmtui.session.attached_file import AttachedFile
     from glmtui.session.ui import Ui
@@ -95,7 +86,7 @@ class ChatSession:
         self.state = SessionState()
         self.conversation: Conversation = library.create()
         self.answer: AnswerTask | None = None
-        self.stats: Stats | None = None
+        self.stats: engine.Stats | None = None
         """The measure of the last answer."""
         self.numbered: Sequence[Path] = ()
         """The conversations that a list showed with numbers last: ``/load 2``."""
@@ -114,6 +105,7 @@ class ChatSession:
         self._pending: _PendingAnswer | None = None
         self._lock = asyncio.Lock()
         self._undo: list[tuple[str, Callable[[], object]]] = []
+        """What to say when something was taken back, and how to."""
         self._draft = ""
         self._place: int | None = None
         """Where in the queue the message that is being written was taken from."""
@@ -239,13 +231,13 @@ class ChatSession:
                     self.ui.put_draft(text)
                     self.notice(_only_read(), "error")
                     return
-                parts = self._parts(conversation, text, attached, kept)
+                parts = parts_of(text, attached, kept, conversation.attachments)
                 if self.state.activity == "none":
                     self._edit(edits, place, parts)
                     self.ui.put_draft(text)
                     self.notice(_no_model(), "warning")
                     return
-                item = QueuedMessage(conversation, parts, edits, on_hold=scope.cancelled())
+                item = QueuedMessage(conversation, parts, edits, on_hold=scope.cancelled)
                 if self.answer or self._pending:
                     self._queue.add(item, place)
                     self._show_queue()
@@ -254,33 +246,43 @@ class ChatSession:
 
     async def regenerate(self, message_id: str | None = None) -> None:
         """Answer again: the answer `message_id`, or the last one. The old answer stays as another version."""
-        with self._scopes() as scope:
-            async with self._lock:
-                if self._refuse_changes() or self._refuse_without_model():
-                    return
-                branch = self.conversation.branch()
-                ids = [message.id for message in branch]
-                at = ids.index(message_id) if message_id in ids else len(branch) - 1
-                while at >= 0 and branch[at].role != "user":
-                    at -= 1
-                if at < 0:
-                    self.notice(_("There is nothing to answer yet."))
-                    return
-                self._say_if_it_waits()
-                await self._generate(_PendingAnswer(self.conversation, ids[at]), scope)
+
+        def question(branch: Sequence[Message]) -> Message | None:
+            ids = [message.id for message in branch]
+            upto = branch[: ids.index(message_id) + 1] if message_id in ids else branch
+            return next((message for message in reversed(upto) if message.role == "user"), None)
+
+        await self._answer(question, _("There is nothing to answer yet."))
 
     async def continue_answer(self) -> None:
         """Let the model continue an answer that was cancelled or cut."""
+
+        def last(branch: Sequence[Message]) -> Message | None:
+            answered = branch and branch[-1].role == "assistant" and branch[-1].parts
+            return branch[-1] if answered else None
+
+        await self._answer(last, _("There is no answer to go on with."), continued=True)
+
+    async def _answer(
+        self,
+        find: Callable[[Sequence[Message]], Message | None],
+        nothing: str,
+        *,
+        continued: bool = False,
+    ) -> None:
+        """Answer, or continue, the message that `find` chooses of the branch; say `nothing` if it is None."""
         with self._scopes() as scope:
             async with self._lock:
-                if self._refuse_changes() or self._refuse_without_model():
+                if self._refuse_changes():
                     return
-                branch = self.conversation.branch()
-                if not branch or branch[-1].role != "assistant" or not branch[-1].parts:
-                    self.notice(_("There is no answer to go on with."))
-                    return
-                self._say_if_it_waits()
-                await self._generate(_PendingAnswer(self.conversation, branch[-1].id, continued=True), scope)
+                if self.state.activity == "none":
+                    self.notice(_no_model(), "warning")
+                elif (message := find(self.conversation.branch())) is None:
+                    self.notice(nothing)
+                else:
+                    if self.state.info is None:
+                        self.notice(_("The answer comes as soon as the model is loaded."))
+                    await self._generate(_PendingAnswer(self.conversation, message.id, continued), scope)
 
     def stop(self) -> bool:
         """Cancel the answer, or what is about to be one, or the load; return whether there was something.
@@ -330,7 +332,7 @@ class ChatSession:
         """Give a queued message up; `undo` brings it back."""
         item = self._queue.take(self.conversation, number)
         if item is not None:
-            self.can_undo(_("The message waits again."), lambda: self._queue.add(item, number))
+            self._undo.append((_("The message waits again."), lambda: self._queue.add(item, number)))
             self._show_queue()
             self.ui.say(_("Cancelled. /undo brings it back."))
         return item is not None
@@ -361,33 +363,22 @@ class ChatSession:
         self._tell_conversation()
         self._restore()
 
-    async def open(self, conversation_id: str, message_id: str | None = None) -> None:
-        """Read a conversation, at `message_id` and on its branch if given."""
-        self._keep_draft(self.ui.draft())
+    async def open(self, conversation: str | Path, message_id: str | None = None) -> None:
+        """Read a conversation (by its id, or any by its file), at `message_id` and on its branch if given."""
         try:
-            conversation = self.library.open(conversation_id)
-            if message_id and conversation.is_deleted(message_id):
+            opened = self.library.open(conversation)
+            if message_id and opened.is_deleted(message_id):
                 message_id = None  # since it was found
-            if message_id and message_id not in [message.id for message in conversation.branch()]:
-                conversation.select(message_id)
+            if message_id and message_id not in [message.id for message in opened.branch()]:
+                opened.select(message_id)
         except UserError:
             self._tell_conversation()
             raise
-        await self._go_to(conversation, message_id)
-
-    async def open_file(self, path: Path) -> None:
-        """Read a conversation that may lie anywhere."""
-        self._keep_draft(self.ui.draft())
-        await self._go_to(self.library.open(path))
+        await self._go_to(opened, message_id)
 
     async def new(self) -> None:
         """Begin an empty conversation."""
-        self._keep_draft(self.ui.draft())
         await self._go_to(self.library.create())
-
-    def begin_in(self, conversation: Conversation) -> None:
-        """Use `conversation` from the start, without showing it."""
-        self.conversation = conversation
 
     async def trash(self, conversation_id: str) -> None:
         """Move a conversation to the trash; undo brings it back."""
@@ -396,8 +387,8 @@ class ChatSession:
         if any(item.conversation.id == conversation_id for item in self._queue):
             raise UserError(_("Messages wait to be sent in this conversation: send or cancel them first."))
         self.library.trash(conversation_id)
-        self.can_undo(_("The conversation is back."), lambda: self.library.restore(conversation_id))
-        if key := self._key_for("history.undo"):
+        self._undo.append((_("The conversation is back."), lambda: self.library.restore(conversation_id)))
+        if key := keys.shown("history.undo", self.settings.keys) if self.ui.has_keys else "":
             self.ui.say(_("Moved to the trash. /undo (or {key} in the list) brings it back.").format(key=key))
         else:
             self.ui.say(_("Moved to the trash. /undo brings it back."))
@@ -413,28 +404,22 @@ class ChatSession:
 
     def pin(self, conversation_id: str) -> None:
         """Keep a conversation at the top of the list, or no longer."""
-        if conversation_id == self.conversation.id:
-            pinned = not self.conversation.pinned
-            self.conversation.pin(pinned)
-        else:
-            pinned = not self.library.find(conversation_id).pinned
-            self.library.pin(conversation_id, pinned)
-        self.ui.say(_("Pinned to the top.") if pinned else _("No longer pinned."))
+        conversation = self._conversation(conversation_id)
+        conversation.pin(not conversation.pinned)
+        self.ui.say(_("Pinned to the top.") if conversation.pinned else _("No longer pinned."))
         self._tell_conversation()
 
     async def rename(self, conversation_id: str, title: str | None = None) -> None:
         """Give a conversation a title, which is asked for where none is given."""
+        if title is None:
+            title = await self.ui.ask(_("Title"), self._conversation(conversation_id).title)
+        if title is not None:
+            self._conversation(conversation_id).rename(title)
+            self._tell_conversation()
+
+    def _conversation(self, conversation_id: str) -> Conversation:
         is_open = conversation_id == self.conversation.id
-        if title is None:
-            present = self.conversation.title if is_open else self.library.find(conversation_id).title
-            title = await self.ui.ask(_("Title"), present)
-        if title is None:
-            return
-        if is_open:
-            self.conversation.rename(title)
-        else:
-            self.library.rename(conversation_id, title)
-        self._tell_conversation()
+        return self.conversation if is_open else self.library.open(conversation_id)
 
     async def take_in(self, imported: Sequence[Conversation]) -> None:
         """Show that conversations came in, and read the first of them."""
@@ -481,13 +466,9 @@ class ChatSession:
                 return
             with self._saving():
                 conversation.delete(message_id)
-            self.can_undo(_("The message is back."), lambda: conversation.undelete(message_id))
+            self._undo.append((_("The message is back."), lambda: conversation.undelete(message_id)))
             self._show()
         self.ui.say(_("Deleted, with what followed. /undo brings it back."))
-
-    def can_undo(self, said: str, action: Callable[[], object]) -> None:
-        """Remember how to take something back, and what to say then."""
-        self._undo.append((said, action))
 
     async def undo(self) -> None:
         """Take back the last deletion."""
@@ -509,20 +490,20 @@ class ChatSession:
 
     # --- what the engine tells ---
 
-    async def _on_load(self, event: Event) -> None:
+    async def _on_load(self, event: engine.Event) -> None:
         match event:
-            case LoadProgress():
+            case engine.LoadProgress():
                 # The time that is left is reckoned for each stage from its first bytes on: what comes before
                 # them, such as importing torch, says nothing about it.
                 if (event.stage, event.total) != (self.state.stage, self.state.total):
                     self._update(since=time.monotonic(), begun=event.done)
                 self._update(stage=event.stage, done=event.done, total=event.total)
-            case Loaded():
+            case engine.Loaded():
                 await self._on_loaded(event)
-            case Failed() | Cancelled():
+            case engine.Failed() | engine.Cancelled():
                 self._on_load_ended(event)
 
-    async def _on_loaded(self, event: Loaded) -> None:
+    async def _on_loaded(self, event: engine.Loaded) -> None:
         info = event.info
         self._loader.loaded(info)
         self._begin_state(activity="ready", info=info)
@@ -537,9 +518,9 @@ class ChatSession:
         await self._send_next()
         self.measure()
 
-    def _on_load_ended(self, event: Failed | Cancelled) -> None:
+    def _on_load_ended(self, event: engine.Failed | engine.Cancelled) -> None:
         name, self._pending = self.state.loading, None
-        failed = event if isinstance(event, Failed) else None
+        failed = event if isinstance(event, engine.Failed) else None
         former, kept = self._loader.failed(failed)
         self._begin_state(activity="ready" if kept else "none", info=kept)
         if failed is None:
@@ -558,15 +539,15 @@ class ChatSession:
         self._queue.hold()
         self._show_queue()
 
-    async def _on_answer(self, answer: AnswerTask, event: Event) -> None:
+    async def _on_answer(self, answer: AnswerTask, event: engine.Event) -> None:
         match event:
-            case Started():
+            case engine.Started():
                 self._update(used=event.prompt_tokens, limit=event.limit)
                 if event.dropped_rounds:
                     self.notice(_outgrown(event.dropped_rounds))
-            case PromptProgress():
+            case engine.PromptProgress():
                 self._update(fraction=event.fraction)
-            case Tokens():
+            case engine.Tokens():
                 answer.add(event, self._saving)
                 if event.text and answer.conversation is self.conversation:
                     self._publish(told.AnswerGrew(event.text, event.thought))
@@ -575,17 +556,17 @@ class ChatSession:
                     used=self.state.used + event.count,
                     tokens_per_second=answer.speed.rate,
                 )
-            case Done():
+            case engine.Done():
                 await self._on_end(answer, "length" if event.reason == "length" else "done", event.stats)
-            case Cancelled():
+            case engine.Cancelled():
                 await self._on_end(answer, "stopped", event.stats)
-            case Failed():
+            case engine.Failed():
                 words = tell(event.phrase)
                 self.notice(words, "error")
                 await self._on_end(answer, "failed", None, error=words)
 
     async def _on_end(
-        self, answer: AnswerTask, state: State, stats: Stats | None, *, error: str = ""
+        self, answer: AnswerTask, state: State, stats: engine.Stats | None, *, error: str = ""
     ) -> None:
         message = self._finish(answer, state, stats, error)
         shown = answer.conversation is self.conversation
@@ -596,7 +577,9 @@ class ChatSession:
             self._show_queue()
         await self._send_next()
 
-    def _finish(self, answer: AnswerTask, state: State, stats: Stats | None, error: str = "") -> Message:
+    def _finish(
+        self, answer: AnswerTask, state: State, stats: engine.Stats | None, error: str = ""
+    ) -> Message:
         self.answer, self.stats = None, stats
         if not self.loading:
             self._update(activity="ready")
@@ -617,7 +600,7 @@ class ChatSession:
             with self._scopes() as scope:
                 await self._send(item, scope)
 
-    async def _send(self, item: QueuedMessage, scope: CancelScope) -> None:
+    async def _send(self, item: QueuedMessage, scope: CancelToken) -> None:
         conversation = item.conversation
         parent: dict[str, Any] = {}
         if item.edits and item.edits in conversation.messages:
@@ -629,13 +612,13 @@ class ChatSession:
             if parent:
                 self._show()
             else:
-                self._publish(told.MessageAdded(message, self._versions([message])))
+                self._publish(told.MessageAdded(message, conversation.versions([message])))
                 self._tell_conversation()
         await self._generate(_PendingAnswer(conversation, message.id), scope)
 
-    async def _generate(self, pending: _PendingAnswer, scope: CancelScope) -> None:
+    async def _generate(self, pending: _PendingAnswer, scope: CancelToken) -> None:
         conversation, info = pending.conversation, self.state.info
-        if scope.cancelled():
+        if scope.cancelled:
             return
         if info is None:  # still loading: `_on_loaded` comes back here
             self._pending = pending
@@ -650,15 +633,16 @@ class ChatSession:
         self._update(activity="reading", fraction=0.0, since=answer.since, tokens_per_second=None)
         if conversation is self.conversation:
             if again:
-                self._publish(self._shown(conversation.branch()[:-1]))
-            self._publish(told.AnswerBegun(message, self._versions([message])))
+                self._publish_shown(conversation.branch()[:-1])
+            self._publish(told.AnswerBegun(message, conversation.versions([message])))
         if self.answer is not answer:  # the program was left meanwhile
             return
-        if scope.cancelled():
+        try:
+            scope.check()
+            messages = self._prompt.build(conversation, info)  # the new answer, still empty, is left out
+        except OperationCancelled:
             await self._on_end(answer, "stopped", None)
             return
-        try:
-            messages = self._prompt.build(conversation, info)  # the new answer, still empty, is left out
         except UserError as error:
             self.notice(tell(error), "error")
             await self._on_end(answer, "failed", None, error=tell(error))
@@ -667,22 +651,10 @@ class ChatSession:
         sampling = self.settings.sampling(conversation.settings)
         answer.stream = self._loader.engine.submit(Generate(messages, sampling, pending.continued))
 
-    def _parts(
-        self, conversation: Conversation, text: str, attached: Sequence[AttachedFile], kept: Sequence[Part]
-    ) -> tuple[Part, ...]:
-        """Return the parts of a message: its text, its files, and what an earlier version of it had."""
-        parts: list[Part] = [Text(text)]
-        parts += [conversation.attachments.attach(file.name, file.text, file.origin) for file in attached]
-        for part in kept:
-            if isinstance(part, Text) or part in parts:
-                continue
-            if not isinstance(part, Attachment) or f"@{part.name}" in text:
-                parts.append(part)
-        return tuple(parts)
-
     # --- inside ---
 
     async def _go_to(self, conversation: Conversation, message_id: str | None = None) -> None:
+        self._keep_draft(self.ui.draft())
         await self._open(conversation, chosen=True, focus=message_id)
         self._restore()
         self.workspace.keep_open(self.conversation)
@@ -709,46 +681,27 @@ class ChatSession:
                 self.notice(_only_read(), "warning")
             self._show(changed=changed and not chosen, opened=chosen, focus=focus)
 
-    def _show(self, *, changed: bool = False, opened: bool = False, focus: str | None = None) -> None:
-        """Let the open conversation be shown, with the answer being made."""
+    def _show(self, **how: Any) -> None:
+        """Let the open conversation be shown, with the answer being made; `how` as in `ConversationShown`."""
         running = self.answer if self.answer and self.answer.conversation is self.conversation else None
         branch = self.conversation.branch()
         if running and branch and branch[-1].id == running.message.id:
             message = branch[-1]
-            self._publish(self._shown(branch[:-1], opened=opened, focus=focus))
-            self._publish(told.AnswerBegun(message, self._versions([message])))
+            self._publish_shown(branch[:-1], **{**how, "changed": False})
+            self._publish(told.AnswerBegun(message, self.conversation.versions([message])))
             for text, thought in running.beyond(message):  # what the file has not got yet
                 self._publish(told.AnswerGrew(text, thought))
         else:
-            self._publish(self._shown(branch, changed=changed, opened=opened, focus=focus))
+            self._publish_shown(branch, **how)
         self._tell_conversation()
         self._show_queue()
         self.measure()
 
-    def _shown(
-        self,
-        messages: Sequence[Message],
-        *,
-        changed: bool = False,
-        opened: bool = False,
-        focus: str | None = None,
-    ) -> told.ConversationShown:
-        on_hold = sum(item.on_hold for item in self.queued)
-        return told.ConversationShown(
-            tuple(messages), self._versions(messages), changed, opened, focus, on_hold
-        )
-
-    def _versions(self, messages: Sequence[Message]) -> Versions:
-        found: dict[str, tuple[int, int]] = {}
-        for message in messages:
-            versions = self.conversation.siblings(message.id)
-            if len(versions) > 1:
-                at = [version.id for version in versions].index(message.id)
-                found[message.id] = at + 1, len(versions)
-        return found
+    def _publish_shown(self, messages: Sequence[Message], **how: Any) -> None:
+        versions, on_hold = self.conversation.versions(messages), sum(item.on_hold for item in self.queued)
+        self._publish(told.ConversationShown(tuple(messages), versions, on_hold=on_hold, **how))
 
     def _restore(self) -> None:
-        """Put back the draft."""
         self._draft = self.workspace.draft(self.conversation)
         self.ui.put_draft(self._draft)
         self._restore_queue()
@@ -777,11 +730,6 @@ class ChatSession:
         elif any(key.startswith("generation.") for key in keys):
             self.measure()
         self._publish(told.SettingsChanged(keys))
-
-    def _key_for(self, action: str) -> str:
-        from glmtui.session import keys
-
-        return keys.shown(action, self.settings.keys) if self.ui.has_keys else ""
 
     def _show_queue(self) -> None:
         self._update(queued=tuple(self.queued))
@@ -826,16 +774,6 @@ class ChatSession:
         else:
             return False
         return True
-
-    def _refuse_without_model(self) -> bool:
-        absent = self.state.activity == "none"
-        if absent:
-            self.notice(_no_model(), "warning")
-        return absent
-
-    def _say_if_it_waits(self) -> None:
-        if self.state.info is None:
-            self.notice(_("The answer comes as soon as the model is loaded."))
 
 
 def _no_model() -> str:

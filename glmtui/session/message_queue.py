@@ -1,12 +1,14 @@
-"""Messages that wait for the answer before them, in memory and on disk."""
+"""Queued messages, in memory and on disk, and what is on its way to the model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.state_log import QueuedMessage as StoredMessage
+from glmtui.protocol.cancellation import CancelToken
 from glmtui.protocol.messages import Part, text_of
 
 Store = Callable[[str, Sequence[StoredMessage]], None]
@@ -114,47 +116,26 @@ def stored_id(conversation: Conversation) -> str:
     return conversation.id if conversation.path else ""
 
 
-class CancelScope:
-    """Something a person asked for that ends in an answer."""
-
-    def __init__(self) -> None:
-        self._cancelled = False
-
-    def cancel(self) -> None:
-        """Let no answer be made."""
-        self._cancelled = True
-
-    def cancelled(self) -> bool:
-        """Whether no answer is wanted any more."""
-        return self._cancelled
-
-
 class CancelScopes:
-    """What is on its way to the model; a cancel holds from the moment it was asked for."""
+    """What a person asked for and is on its way to the model: a cancel holds from that moment on."""
 
     def __init__(self) -> None:
-        self._open: list[CancelScope] = []
+        self._open: list[CancelToken] = []
 
     def __bool__(self) -> bool:
         return bool(self._open)
 
-    def __call__(self) -> _Opened:
-        """Return a context manager: its scope is on the way until the model has it."""
-        return _Opened(self._open)
+    @contextmanager
+    def __call__(self) -> Iterator[CancelToken]:
+        """While something that ends in an answer is on its way; the token is cancelled if it shall not."""
+        scope = CancelToken()
+        self._open.append(scope)
+        try:
+            yield scope
+        finally:
+            self._open.remove(scope)
 
     def cancel(self) -> None:
         """Let none of these become an answer."""
         for scope in self._open:
             scope.cancel()
-
-
-class _Opened:
-    def __init__(self, scopes: list[CancelScope]) -> None:
-        self._scopes, self._scope = scopes, CancelScope()
-
-    def __enter__(self) -> CancelScope:
-        self._scopes.append(self._scope)
-        return self._scope
-
-    def __exit__(self, *_error: object) -> None:
-        self._scopes.remove(self._scope)

@@ -85,7 +85,6 @@ class GlmTui(SessionApp):
 
     @cached_property
     def session(self) -> ChatSession:
-        """The chat."""
         from glmtui.session.chat_session import ChatSession
         from glmtui.session.slash.registry import COMMANDS
 
@@ -102,7 +101,6 @@ class GlmTui(SessionApp):
     # --- starting and ending ---
 
     def get_default_screen(self) -> Screen[Any]:
-        """The chat, laid out for this window."""
         self.chat.fit(self.size, self.settings)
         return self.chat
 
@@ -136,12 +134,10 @@ class GlmTui(SessionApp):
         await self.session.poll()
 
     def quit(self, code: int = 0) -> None:
-        """Keep everything and leave."""
         self.session.close()
         self.exit(return_code=code)
 
     async def action_quit(self) -> None:
-        """Keep everything and leave."""
         self.quit()
 
     def _told_to_end(self, number: int) -> None:
@@ -159,7 +155,6 @@ class GlmTui(SessionApp):
         return TerminalDriver
 
     def on_terminal_gone(self) -> None:
-        """Keep everything and leave."""
         self._told_to_end(signal.SIGHUP)
 
     # --- what the session tells ---
@@ -193,7 +188,6 @@ class GlmTui(SessionApp):
             self.chat.apply_panes()
 
     async def _rebuild(self) -> None:
-        """Make the screen again, in another language."""
         text = self.chat.composer.text
         await self.session.rebuild(self.chat.rebuild)
         self.chat.composer.text = text
@@ -223,7 +217,6 @@ class GlmTui(SessionApp):
     # --- what the session needs (`Ui`), besides `SessionApp` ---
 
     def submit(self, text: str, attached: tuple[AttachedFile, ...] = ()) -> None:
-        """Send what was written, or do it if it is a command."""
         self.run_worker(self.session.enter(text, attached), group="commands")
 
     def say(self, text: str, kind: Kind = "info", *, markdown: bool = False) -> None:
@@ -234,11 +227,9 @@ class GlmTui(SessionApp):
             super().say(text, kind)
 
     def draft(self) -> str:
-        """What is in the composer."""
         return self.chat.composer.text
 
     def put_draft(self, text: str) -> None:
-        """Put text into the composer."""
         self.chat.write(text)
 
     async def show(self, view: View, argument: str = "") -> None:
@@ -270,7 +261,6 @@ class GlmTui(SessionApp):
                 self.chat.toggle_queue()
 
     async def _show_presets(self) -> None:
-        """Choose a preset, save the present values as one, or delete some."""
         from glmtui.tui.screens.presets import PresetScreen
 
         match await self.push_screen_wait(PresetScreen()):
@@ -308,11 +298,9 @@ class GlmTui(SessionApp):
     # --- actions ---
 
     def action_run(self, name: str) -> None:
-        """Run a command by key."""
         self.run_command(name)
 
     def action_help(self) -> None:
-        """Help for where one is."""
         self._show_help("keys")
 
     def action_stop(self) -> None:
@@ -345,19 +333,15 @@ class GlmTui(SessionApp):
             self.say(_("Ctrl+C again quits."))
 
     def action_unqueue(self) -> None:
-        """Take the last queued message back."""
         self.session.unqueue()
 
     def action_queue(self) -> None:
-        """Go to the queued messages, or back."""
         self.chat.toggle_queue()
 
     def action_next_pane(self) -> None:
-        """Go to the next pane."""
         self.chat.next_pane()
 
     def action_command_palette(self) -> None:
-        """All commands, by name."""
         from textual.command import CommandPalette
 
         if not isinstance(self.screen, CommandPalette):

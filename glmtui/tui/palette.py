@@ -26,7 +26,6 @@ class CommandProvider(Provider):
     """Every command, and every choice of those that take one of a few."""
 
     async def discover(self) -> Hits:
-        """All commands before anything is typed."""
         for command in COMMANDS:
             if command.shown:
                 yield DiscoveryHit(
@@ -37,7 +36,6 @@ class CommandProvider(Provider):
                 )
 
     async def search(self, query: str) -> Hits:
-        """Commands and their choices that match."""
         matcher = self.matcher(query)
         for text, help_text, run in self._all():
             score = max(matcher.match(text), 0.9 * matcher.match(help_text))

@@ -30,7 +30,6 @@ class SessionApp(App[None]):
 
     @property
     def session(self) -> ChatSession:
-        """The chat."""
         raise NotImplementedError
 
     def do(self, work: Awaitable[None]) -> None:
@@ -42,7 +41,6 @@ class SessionApp(App[None]):
             await work
 
     def run_command(self, name: str, argument: str = "") -> None:
-        """Do what a slash command does."""
         self.do(self.session.run(name, argument))
 
     def say(self, text: str, kind: Kind = "info", *, markdown: bool = False) -> None:
@@ -67,7 +65,6 @@ class SessionApp(App[None]):
             self._toasts = {**self._toasts, message: until}
 
     async def ask(self, title: str, value: str = "") -> str | None:
-        """Ask for a line of text."""
         from glmtui.tui.screens.prompt import PromptScreen
 
         return await self.push_screen_wait(PromptScreen(title, value))

@@ -27,7 +27,6 @@ class ThemeFiles:
         self.load()
 
     def load(self) -> None:
-        """Read all theme files and make them known to the app."""
         loaded = themes.load()
         self.files, self.problems = loaded.themes, loaded.problems
         for file in self.files.values():

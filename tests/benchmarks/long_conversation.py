@@ -82,7 +82,7 @@ async def measure(path: Path, messages: int, runs: int) -> None:
             await app.session.new()
             await settled(pilot)
             start = time.perf_counter()
-            await app.session.open_file(path)
+            await app.session.open(path)
             await painted(pilot, lambda: in_view(transcript) and f"{messages // 2 - 1}" in screen_text(app))
             opened.append(time.perf_counter() - start)
             await settled(pilot)

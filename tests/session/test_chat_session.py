@@ -396,7 +396,7 @@ async def test_a_conversation_of_a_newer_version_is_only_read(make: Make, tmp_pa
     path.write_text(f"{header}\n{message}\n", encoding="utf-8")
     before = path.read_bytes()
     chat = await ready(make())
-    await chat.open_file(path)
+    await chat.open(path)
     assert len(chat.notices("warning")) == 1
     await chat.enter("hello")
     assert chat.fake_ui.text == "hello", "what was written comes back"

@@ -185,7 +185,7 @@ async def test_a_conversation_may_have_no_value_where_all_others_have_one(chat: 
     sampling = chat.engine.generated[-1].sampling
     assert (sampling.seed, sampling.max_new_tokens) == (None, None)
     assert chat.conversation.path is not None
-    await chat.open_file(chat.conversation.path)
+    await chat.open(chat.conversation.path)
     assert chat.preferences.own() == {"generation.seed": None, "generation.max_new_tokens": None}
     await chat.enter("/set here seed default")
     await chat.enter("/new")

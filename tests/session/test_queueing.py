@@ -191,7 +191,7 @@ async def test_what_is_queued_elsewhere_is_shown_there_and_sent_there(answering:
     other = chat.conversation
     assert texts(chat) == ["other"]
     assert asked.path is not None
-    await chat.open_file(asked.path)
+    await chat.open(asked.path)
     assert texts(chat) == []
     chat.engine.finish()
     await chat.until(lambda: len(chat.engine.generated) == 2)

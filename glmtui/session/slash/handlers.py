@@ -20,6 +20,23 @@ from glmtui.settings.settings import named
 
 if TYPE_CHECKING:
     from glmtui.session.chat_session import ChatSession
+    from glmtui.session.slash.command import Handler
+    from glmtui.session.ui import View
+
+
+def show(view: View) -> Handler:
+    """Return what shows something."""
+    return lambda session, _argument: session.ui.show(view)
+
+
+def put(key: str) -> Handler:
+    """Return what changes a setting."""
+
+    async def handler(session: ChatSession, argument: str) -> None:
+        session.preferences.type(key, argument)
+
+    return handler
+
 
 # --- help ---
 
@@ -34,10 +51,6 @@ async def show_help(session: ChatSession, argument: str) -> None:
         raise UserError(session.commands.unknown(name))
 
 
-async def show_keys(session: ChatSession, _argument: str) -> None:
-    await session.ui.show("keys")
-
-
 async def stats(session: ChatSession, _argument: str) -> None:
     from glmtui.session import stats as figures
 
@@ -50,14 +63,6 @@ async def stats(session: ChatSession, _argument: str) -> None:
 async def stop(session: ChatSession, _argument: str) -> None:
     if not session.stop():
         session.ui.say(_("Nothing is running."))
-
-
-async def regenerate(session: ChatSession, _argument: str) -> None:
-    await session.regenerate()
-
-
-async def continue_answer(session: ChatSession, _argument: str) -> None:
-    await session.continue_answer()
 
 
 async def edit(session: ChatSession, _argument: str) -> None:
@@ -86,10 +91,6 @@ async def queue(session: ChatSession, argument: str) -> None:
             session.cancel_queued(number)
         else:
             session.unqueue(number)
-
-
-async def undo(session: ChatSession, _argument: str) -> None:
-    await session.undo()
 
 
 async def copy(session: ChatSession, argument: str) -> None:
@@ -122,28 +123,12 @@ async def model(session: ChatSession, argument: str) -> None:
         )
 
 
-async def models(session: ChatSession, _argument: str) -> None:
-    await session.ui.show("models")
-
-
-async def device(session: ChatSession, argument: str) -> None:
-    session.preferences.set("model.device", argument)
-
-
-async def gpus(session: ChatSession, argument: str) -> None:
-    session.preferences.type("model.gpus", argument)
-
-
 async def quant(session: ChatSession, argument: str) -> None:
     session.preferences.set("model.quant", argument.lower().removeprefix("int") or None)
 
 
 async def ptuning(session: ChatSession, argument: str) -> None:
     session.preferences.set("model.ptuning", None if argument.lower() == "none" else argument)
-
-
-async def threads(session: ChatSession, argument: str) -> None:
-    session.preferences.type("model.threads", argument)
 
 
 async def system(session: ChatSession, argument: str) -> None:
@@ -219,27 +204,7 @@ async def theme(session: ChatSession, argument: str) -> None:
         )
 
 
-async def language(session: ChatSession, argument: str) -> None:
-    session.preferences.set("ui.language", argument)
-
-
-async def settings(session: ChatSession, _argument: str) -> None:
-    await session.ui.show("settings")
-
-
 # --- conversations ---
-
-
-async def new(session: ChatSession, _argument: str) -> None:
-    await session.new()
-
-
-async def history(session: ChatSession, _argument: str) -> None:
-    await session.ui.show("conversations")
-
-
-async def search(session: ChatSession, argument: str) -> None:
-    await session.ui.show("search", argument)
 
 
 async def rename(session: ChatSession, argument: str) -> None:
@@ -277,9 +242,9 @@ async def load(session: ChatSession, argument: str) -> None:
     """A number is one of the list that was shown last."""
     number = int(argument) if argument.isdecimal() and session.numbered else None
     if number is None or Path(argument).exists():
-        await session.open_file(_file(argument, "/load notes.jsonl"))
+        await session.open(_file(argument, "/load notes.jsonl"))
     elif 0 < number <= len(session.numbered):
-        await session.open_file(session.numbered[number - 1])
+        await session.open(session.numbered[number - 1])
     else:
         raise UserError(_("There is no number {number} in the list.").format(number=argument))
 

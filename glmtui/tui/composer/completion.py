@@ -81,12 +81,10 @@ class CompletionList(Widget):
 
     @property
     def is_open(self) -> bool:
-        """Whether anything is offered."""
         return bool(self.offers)
 
     @property
     def current(self) -> Completion | None:
-        """The selected offer."""
         return self.offers[self.index] if self.offers else None
 
     def move(self, by: int) -> None:
@@ -96,11 +94,9 @@ class CompletionList(Widget):
 
     @property
     def _first(self) -> int:
-        """The first row in view."""
         return min(max(self.index - self.ROWS // 2, 0), max(len(self.offers) - self.ROWS, 0))
 
     def on_click(self, event: events.Click) -> None:
-        """Choose the row."""
         event.stop()
         row = event.y - self.gutter.top
         if 0 <= row < min(len(self.offers), self.ROWS):
@@ -108,7 +104,6 @@ class CompletionList(Widget):
             self.post_message(self.Chosen(self))
 
     def render(self) -> Content:
-        """Draw the rows around the selected one."""
         first = self._first
         rows = self.offers[first : first + self.ROWS]
         described = any(offer.description for offer in self.offers)

@@ -54,25 +54,11 @@ class Composer(Vertical):
     class Submitted(Message):
         """The person sent `text` (folded pastes in full, not blank), and files with it."""
 
-        composer: Composer
         text: str
         attached: tuple[AttachedFile, ...] = ()
 
-        @property
-        def control(self) -> Composer:
-            """The composer, for `on`."""
-            return self.composer
-
-    @dataclass
     class Changed(Message):
         """The text changed."""
-
-        composer: Composer
-
-        @property
-        def control(self) -> Composer:
-            """The composer, for `on`."""
-            return self.composer
 
     @dataclass
     class Found(Message):
@@ -114,16 +100,13 @@ class Composer(Vertical):
         self.set_reactive(Composer.enter_sends, enter_sends)
 
     def compose(self) -> ComposeResult:
-        """The popup lies over what is above the text area."""
         yield self.popup
         yield self.prompt
 
     def on_mount(self) -> None:
-        """Say which key sends."""
         self.watch_enter_sends()
 
     def watch_enter_sends(self) -> None:
-        """Say which key sends."""
         enter, other = self._keys
         send, line = (enter, other) if self.enter_sends else (other, enter)
         self.prompt.placeholder = _("Message — {send} sends, {line} new line, / commands").format(
@@ -157,16 +140,13 @@ class Composer(Vertical):
         self.prompt.history_entries = list(entries)
 
     def focus(self, scroll_visible: bool = True) -> Composer:
-        """Put the cursor into the text area."""
         self.prompt.focus(scroll_visible)
         return self
 
     def insert(self, text: str) -> None:
-        """Insert `text` at the cursor, cleaned."""
         self.prompt.insert_text(text)
 
     def quote(self, text: str) -> None:
-        """Insert `text` as a quotation and go on below it."""
         before = "" if not self.prompt.text_before_cursor.strip() else "\n"
         lines = "".join(f"> {line}".rstrip() + "\n" for line in text.strip().split("\n"))
         self.prompt.insert_text(f"{before}{lines}\n")
@@ -184,19 +164,17 @@ class Composer(Vertical):
             self.prompt.insert_text("\n")
 
     def action_other_enter(self) -> None:
-        """The other of the two."""
         if self.enter_sends:
             self.prompt.insert_text("\n")
         else:
             self.send()
 
     def send(self) -> None:
-        """Send what is written, unless it is blank."""
         text, attached = self.prompt.folds.sent(self.prompt.text)
         if text.strip():
             self.prompt.remember(self.text)
             self.text = ""
-            self.post_message(self.Submitted(self, text, attached))
+            self.post_message(self.Submitted(text, attached))
 
     # --- the popup ---
 
@@ -204,7 +182,7 @@ class Composer(Vertical):
     def _text_changed(self, event: TextArea.Changed) -> None:
         event.stop()
         self.catch_up()
-        self.post_message(self.Changed(self))
+        self.post_message(self.Changed())
 
     @on(TextArea.SelectionChanged)
     def _cursor_moved(self, event: TextArea.SelectionChanged) -> None:
@@ -334,7 +312,6 @@ class Composer(Vertical):
         self.prompt.border_title = _("Another version of your message · Esc: as a new one") if editing else ""
 
     def action_expand(self) -> None:
-        """Show folded pastes and files in full."""
         if not self.prompt.unfold():
             self.notify(_("Nothing is folded here."), markup=False)
 
@@ -359,15 +336,12 @@ class Composer(Vertical):
     # --- history ---
 
     def action_older(self) -> None:
-        """Show the prompt before."""
         self.prompt.action_older()
 
     def action_newer(self) -> None:
-        """Show the prompt after."""
         self.prompt.action_newer()
 
     def action_search_history(self) -> None:
-        """Offer the earlier prompts that have what is written in them."""
         self._searching = True
         self._offer()
         if not self.popup.is_open:

@@ -88,7 +88,6 @@ class Prompt(TextArea):
 
     @property
     def text_before_cursor(self) -> str:
-        """Everything up to the cursor."""
         return self.get_text_range((0, 0), self.cursor_location)
 
     def set_text(self, text: str) -> None:
@@ -134,14 +133,12 @@ class Prompt(TextArea):
         return self._place is not None and self.text == self.history_entries[self._place]
 
     def remember(self, text: str) -> None:
-        """Add a sent prompt to the history."""
         if not self.history_entries or self.history_entries[-1] != text:
             self.history_entries.append(text)
             del self.history_entries[:-HISTORY_LIMIT]
         self._place = None
 
     def action_older(self) -> None:
-        """Show the prompt before."""
         place = len(self.history_entries) if self._place is None else self._place
         if place == 0:
             return
@@ -151,7 +148,6 @@ class Prompt(TextArea):
         self._write(self.history_entries[self._place])
 
     def action_newer(self) -> None:
-        """Show the prompt after, in the end what was being written."""
         if self._place is None:
             return
         if self._place + 1 < len(self.history_entries):
@@ -270,7 +266,6 @@ class Prompt(TextArea):
         return self._step((row, column), -1, previous_character(self.document[row], column))
 
     def get_cursor_right_location(self) -> Location:
-        """One whole character right."""
         row, column = self.cursor_location
         line = self.document[row]
         if column >= len(line):
@@ -278,14 +273,12 @@ class Prompt(TextArea):
         return self._step((row, column), 1, next_character(line, column))
 
     def get_cursor_word_left_location(self) -> Location:
-        """To the start of the word left."""
         row, column = self.cursor_location
         if column == 0:
             return super().get_cursor_word_left_location()
         return self._step((row, column), -1, previous_word(self.document[row], column))
 
     def get_cursor_word_right_location(self) -> Location:
-        """To the end of the word right."""
         row, column = self.cursor_location
         line = self.document[row]
         if column >= len(line):
@@ -299,13 +292,11 @@ class Prompt(TextArea):
         super().action_cursor_page_up()
 
     def action_cursor_page_down(self) -> None:
-        """A page down in a long prompt; else the conversation's."""
         if not self.max_scroll_y:
             raise SkipAction
         super().action_cursor_page_down()
 
     def action_delete_word_right(self) -> None:
-        """Delete to the end of the word right."""
         start, end = self.selection
         if start == end:
             end = self.get_cursor_word_right_location()

@@ -1,4 +1,4 @@
-"""The messages that wait for their turn, above the composer."""
+"""The queued messages, above the composer."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ LONGEST = 500
 
 
 class QueueStrip(Widget, can_focus=True):
-    """One line for each waiting message; a few of them, all while it has the focus."""
+    """One line for each queued message; a few of them, all while it has the focus."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("queue")]
     FOCUS_ON_CLICK = False  # it would grow under the pointer
     SHOWN = 3
 
     @dataclass
-    class Wanted(Message):
+    class Requested(Message):
         """Something is to be done with the message of this number: edit, send, send_all, cancel, earlier,
         later, back."""
 
@@ -48,19 +48,19 @@ class QueueStrip(Widget, can_focus=True):
         self.display = False
         self.at = 0
         """Number of the message that the keys act on."""
-        self._waiting: list[tuple[str, bool]] = []
+        self._queued: list[tuple[str, bool]] = []
         self._key = ""
         self._first = 0
 
-    def show(self, waiting: Sequence[QueuedMessage], key: str) -> None:
+    def show(self, queued: Sequence[QueuedMessage], key: str) -> None:
         """Show these; `key` opens the queue."""
-        shown = [(one_line(item.text[:LONGEST]), item.on_hold) for item in waiting]
-        if (shown, key) == (self._waiting, self._key):
+        shown = [(one_line(item.text[:LONGEST]), item.on_hold) for item in queued]
+        if (shown, key) == (self._queued, self._key):
             return
-        self._waiting, self._key = shown, key
+        self._queued, self._key = shown, key
         self.at = max(min(self.at, len(shown) - 1), 0)
         if not shown and self.has_focus:
-            self.post_message(self.Wanted("back", 0))
+            self.post_message(self.Requested("back", 0))
         self.display = bool(shown)
         self._keep_in_view()
         self.refresh(layout=True)
@@ -68,13 +68,12 @@ class QueueStrip(Widget, can_focus=True):
     # --- drawing ---
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """As many lines as there are messages, but not more than a few or, with the focus, a third."""
         most = max(viewport.height // 3, self.SHOWN) if self.has_focus else self.SHOWN
-        return min(len(self._waiting), most)
+        return min(len(self._queued), most)
 
     def render(self) -> Content:
         """Draw what fits; the last line says how many more there are."""
-        height, count = self.content_size.height, len(self._waiting)
+        height, count = self.content_size.height, len(self._queued)
         more = 0 if self.has_focus else max(count - height, 0)
         lines = [self._line(number) for number in range(self._first, min(self._first + height, count))]
         if more:
@@ -85,7 +84,7 @@ class QueueStrip(Widget, can_focus=True):
         return Content("\n").join(lines)
 
     def _line(self, number: int, *, hint: bool = False) -> Content:
-        text, held = self._waiting[number]
+        text, held = self._queued[number]
         word = Content.styled(
             f"{_('held') if held else _('next')} ", "$text-warning" if held else "$text-accent"
         )
@@ -102,52 +101,41 @@ class QueueStrip(Widget, can_focus=True):
 
     def _keep_in_view(self) -> None:
         height = max(self.size.height, 1) if self.has_focus else self.SHOWN
-        last = max(len(self._waiting) - height, 0)
+        last = max(len(self._queued) - height, 0)
         self._first = min(max(self._first, self.at - height + 1), self.at, last) if self.has_focus else 0
 
     # --- keys and mouse ---
 
     def on_focus(self) -> None:
-        """Show all, as far as there is room."""
         self.refresh(layout=True)
-        self.call_after_refresh(self.go, 0)
+        self.call_after_refresh(self.action_go, 0)
 
     def on_blur(self) -> None:
-        """Show a few."""
         self._first = 0
         self.refresh(layout=True)
 
-    def go(self, by: int) -> None:
-        """Go to another message."""
-        self.at = max(min(self.at + by, len(self._waiting) - 1), 0)
+    def action_go(self, by: int) -> None:
+        self.at = max(min(self.at + by, len(self._queued) - 1), 0)
         self._keep_in_view()
         self.refresh()
 
-    def action_go(self, by: int) -> None:
-        """Go to another message."""
-        self.go(by)
-
     def action_move(self, by: int) -> None:
-        """Let the message change places with its neighbour, and go with it."""
-        if 0 <= self.at + by < len(self._waiting):
-            self.post_message(self.Wanted("earlier" if by < 0 else "later", self.at))
-            self.go(by)
+        if 0 <= self.at + by < len(self._queued):
+            self.post_message(self.Requested("earlier" if by < 0 else "later", self.at))
+            self.action_go(by)
 
     def action_act(self, action: str) -> None:
-        """Do something with the message."""
-        if self._waiting:
-            self.post_message(self.Wanted(action, self.at))
+        if self._queued:
+            self.post_message(self.Requested(action, self.at))
 
     def action_back(self) -> None:
-        """Go back to the composer."""
-        self.post_message(self.Wanted("back", self.at))
+        self.post_message(self.Requested("back", self.at))
 
     def on_click(self, event: events.Click) -> None:
-        """Do what was clicked."""
         number = self._first + event.y
-        if number >= len(self._waiting):
+        if number >= len(self._queued):
             return
-        if not self.has_focus and event.y == self.SHOWN - 1 and len(self._waiting) > self.SHOWN:
+        if not self.has_focus and event.y == self.SHOWN - 1 and len(self._queued) > self.SHOWN:
             self.focus()
             return
         self.at = number
@@ -155,16 +143,14 @@ class QueueStrip(Widget, can_focus=True):
         for place, (sign, action) in enumerate(reversed(BUTTONS)):
             end = right - place * (cell_len(sign) + 1)
             if end - cell_len(sign) <= event.x < end:
-                self.post_message(self.Wanted(action, number))
+                self.post_message(self.Requested(action, number))
                 return
-        self.post_message(self.Wanted("edit", number))
+        self.post_message(self.Requested("edit", number))
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
-        """Go down."""
         event.stop()
-        self.go(1)
+        self.action_go(1)
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        """Go up."""
         event.stop()
-        self.go(-1)
+        self.action_go(-1)

@@ -38,40 +38,19 @@ class ConversationList(OptionList):
 
     @property
     def pane(self) -> HistoryPane:
-        """The pane it stands in."""
         assert isinstance(self.parent, HistoryPane)
         return self.parent
 
     def action_focus_search(self) -> None:
-        """Go to the search field."""
         self.pane.focus_search()
 
-    def action_new(self) -> None:
-        """Begin a conversation."""
-        self.post_message(HistoryPane.Wanted("new"))
-
-    def action_undo(self) -> None:
-        """Bring back what was deleted last."""
-        self.post_message(HistoryPane.Wanted("undo"))
-
-    def action_rename(self) -> None:
-        """Rename the highlighted conversation."""
-        self.pane.want("rename")
-
-    def action_pin(self) -> None:
-        """Keep the highlighted conversation at the top, or no longer."""
-        self.pane.want("pin")
-
-    def action_delete(self) -> None:
-        """Move the highlighted conversation to the trash."""
-        self.pane.want("delete")
+    def action_request(self, action: str) -> None:
+        self.pane.request(action)
 
     def action_filter(self) -> None:
-        """Choose which conversations are listed."""
-        self.post_message(HistoryPane.Wanted("filter"))
+        self.post_message(HistoryPane.Requested("filter"))
 
     def action_trash(self) -> None:
-        """Show the trash, or the conversations again."""
         self.pane.show_trash(not self.pane.in_trash)
 
 
@@ -83,12 +62,10 @@ class PaneTitle(Widget):
         self._title, self._count = _("Conversations"), ""
 
     def show(self, title: str, count: str) -> None:
-        """Show these."""
         self._title, self._count = title, count
         self.refresh()
 
     def render(self) -> Content:
-        """Draw the title at the left and the count at the right."""
         space = self.content_size.width - cell_len(self._title) - cell_len(self._count)
         return Content.assemble(self._title, " " * max(space, 1), (self._count, "not bold"))
 
@@ -105,13 +82,11 @@ class FilterLine(Static):
         self.display = False
 
     def show(self, model: str | None) -> None:
-        """Show this limit."""
         self.display = model is not None
         if model is not None:
             self.update(_("only {model}").format(model=one_line(model)))
 
     def on_click(self) -> None:
-        """Choose another."""
         self.post_message(self.Clicked())
 
 
@@ -121,7 +96,6 @@ class SearchField(Input):
     BINDINGS: ClassVar[list[BindingType]] = [("down", "leave", ""), ("escape", "clear", "")]
 
     def action_leave(self) -> None:
-        """Go to the list."""
         assert isinstance(self.parent, HistoryPane)
         self.parent.focus_list()
 
@@ -154,9 +128,8 @@ class HistoryPane(Vertical):
         message_id: str | None = None
 
     @dataclass
-    class Wanted(Message):
-        """The person wants something done: new, undo, filter, or with a conversation rename, pin, delete,
-        restore."""
+    class Requested(Message):
+        """Something is to be done: filter, or with a conversation rename, pin, delete, restore."""
 
         action: str
         conversation_id: str = ""
@@ -185,7 +158,6 @@ class HistoryPane(Vertical):
         self._loaded = False
 
     def compose(self) -> ComposeResult:
-        """Title, search field, what is left out, list."""
         yield self.heading
         yield self.search
         yield self.filter_line
@@ -206,7 +178,6 @@ class HistoryPane(Vertical):
         self.set_timer(max(self.LOOK_AGAIN, 50 * (time.monotonic() - begin)), self._look_again)
 
     def show_trash(self, wanted: bool = True) -> None:
-        """List what is in the trash, or the conversations again."""
         self.in_trash, self.model = wanted, None
         self.search.value = ""
         self.reload()
@@ -217,20 +188,17 @@ class HistoryPane(Vertical):
         self.reload()
 
     def focus_search(self, text: str | None = None) -> None:
-        """Go to the search field, with `text` in it if given."""
         if text is not None:
             self.search.value = text
         self.search.focus()
 
     def focus_list(self) -> None:
-        """Go to the list, to its first row if it has none chosen."""
         self.list.focus()
         if self.list.highlighted is None:
             self.list.action_first()
 
     @work(exclusive=True, group="history")
     async def reload(self) -> None:
-        """Read the folder again."""
         query = self.search.value.strip()
         hits: Sequence[Hit] = ()
         if query and not self.in_trash:
@@ -347,15 +315,14 @@ class HistoryPane(Vertical):
             hit = self._hits[int(event.option_id.removeprefix("hit-"))]
             self.post_message(self.Chosen(hit.summary.id, hit.message_id))
         elif event.option_id and self.in_trash:
-            self.want("restore")
+            self.request("restore")
         elif event.option_id:
             self.post_message(self.Chosen(event.option_id))
 
     @on(FilterLine.Clicked)
     def _choose_filter(self) -> None:
-        self.post_message(self.Wanted("filter"))
+        self.post_message(self.Requested("filter"))
 
-    def want(self, action: str) -> None:
-        """Ask for something to be done with the highlighted conversation."""
+    def request(self, action: str) -> None:
         if conversation_id := self._conversation_id():
-            self.post_message(self.Wanted(action, conversation_id))
+            self.post_message(self.Requested(action, conversation_id))

@@ -25,7 +25,7 @@ from glmtui.tui.composer.queue import QueueStrip
 from glmtui.tui.history.history import HistoryPane
 from glmtui.tui.screens.panes import PaneScreen
 from glmtui.tui.settings_pane.pane import SettingsPane
-from glmtui.tui.settings_pane.rows import PresetRow, Row, SettingRow
+from glmtui.tui.settings_pane.rows import Row
 from glmtui.tui.status.bars import KeyHints, TitleBar
 from glmtui.tui.status.line import StatusLine
 from glmtui.tui.textual_patches import compositor
@@ -90,7 +90,6 @@ class ChatScreen(PaneScreen):
         self.status_line = StatusLine()
 
     def compose(self) -> ComposeResult:
-        """Three panes, and the status below them."""
         with Horizontal(id="panes"):
             yield self.history
             with ChatColumn(id="chat", classes="-empty"):
@@ -104,7 +103,6 @@ class ChatScreen(PaneScreen):
         yield self.status_line
 
     def on_mount(self) -> None:
-        """Move what moves."""
         self.set_interval(1 / 8, self.status_line.animate_tick)
         self.screen_layout_refresh_signal.subscribe(self, lambda _screen: self._lift_toasts())
 
@@ -128,7 +126,6 @@ class ChatScreen(PaneScreen):
     # --- the composer ---
 
     def write(self, text: str) -> None:
-        """Put text into the composer for the person to go on with."""
         self.composer.text = text
         self.composer.focus()
 
@@ -140,8 +137,8 @@ class ChatScreen(PaneScreen):
     def _after_sent(self, event: Composer.AfterSent) -> None:
         self.app.do(event.work())
 
-    @on(QueueStrip.Wanted)
-    def _queue_wanted(self, event: QueueStrip.Wanted) -> None:
+    @on(QueueStrip.Requested)
+    def _queue_requested(self, event: QueueStrip.Requested) -> None:
         session = self.app.session
         match event.action:
             case "edit":
@@ -157,7 +154,6 @@ class ChatScreen(PaneScreen):
                 self.composer.focus()
 
     def toggle_queue(self) -> None:
-        """Go to the waiting messages, or back to the composer."""
         if self.queue_strip.has_focus or not self.queue_strip.display:
             self.composer.focus()
         else:
@@ -193,7 +189,6 @@ class ChatScreen(PaneScreen):
     # --- what the session tells ---
 
     def on_session_event(self, event: SessionEvent) -> None:
-        """Show it."""
         match event:
             case told.StateChanged():
                 self._state = event.state
@@ -235,12 +230,10 @@ class ChatScreen(PaneScreen):
                 self.transcript.notice(event.text, event.kind)
 
     def say_markdown(self, text: str) -> None:
-        """Show a longer text of the app's own."""
         self._set_empty(False)
         self.transcript.notice_markdown(text)
 
     def _show_state(self) -> None:
-        """Draw the status, the queue and the hints."""
         state = self._state
         self.status_line.show(state)
         self.composer.show_count(state.draft, state.limit - state.used)
@@ -251,7 +244,6 @@ class ChatScreen(PaneScreen):
             self.welcome.show(state)
 
     def update_hints(self) -> None:
-        """Show the keys that matter where one is."""
         own = self.app.settings.keys
         self.composer.show_keys(
             keys.shown("composer.enter", own) or "–", keys.shown("composer.other_enter", own) or "–"
@@ -278,7 +270,6 @@ class ChatScreen(PaneScreen):
         ]
 
     def on_descendant_focus(self) -> None:
-        """Other keys matter now."""
         self.update_hints()
 
     def _set_empty(self, empty: bool) -> None:
@@ -290,8 +281,8 @@ class ChatScreen(PaneScreen):
     def _chosen(self, event: HistoryPane.Chosen) -> None:
         self.app.do(self.app.session.open(event.conversation_id, event.message_id))
 
-    @on(HistoryPane.Wanted)
-    def _wanted(self, event: HistoryPane.Wanted) -> None:
+    @on(HistoryPane.Requested)
+    def _requested(self, event: HistoryPane.Requested) -> None:
         session = self.app.session
         match event.action:
             case "rename":
@@ -305,8 +296,6 @@ class ChatScreen(PaneScreen):
                 self.app.do(session.restore(event.conversation_id))
             case "filter":
                 self.app.do(self._choose_filter())
-            case command:
-                self.app.run_command(command)
 
     async def _choose_filter(self) -> None:
         from glmtui.tui.screens.choice import ChoiceScreen
@@ -318,30 +307,10 @@ class ChatScreen(PaneScreen):
         if chosen is not None:
             self.history.show_model(models[chosen])
 
-    @on(SettingRow.Changed)
-    def _setting_changed(self, event: SettingRow.Changed) -> None:
+    @on(Row.Changed)
+    def _setting_changed(self, event: Row.Changed) -> None:
         with self.settings_pane.saying_errors():
-            self.app.session.preferences.put(event.setting, event.value)
-
-    @on(SettingRow.Typed)
-    def _setting_typed(self, event: SettingRow.Typed) -> None:
-        with self.settings_pane.saying_errors():
-            self.app.session.preferences.put(event.setting, event.setting.parse(event.text))
-
-    @on(SettingRow.Reset)
-    def _setting_reset(self, event: SettingRow.Reset) -> None:
-        with self.settings_pane.saying_errors():
-            self.app.session.preferences.clear(event.setting)
-
-    @on(SettingRow.Here)
-    def _setting_here(self, event: SettingRow.Here) -> None:
-        with self.settings_pane.saying_errors():
-            self.app.session.preferences.toggle_here(event.setting)
-
-    @on(PresetRow.Changed)
-    def _preset_changed(self, event: PresetRow.Changed) -> None:
-        with self.settings_pane.saying_errors():
-            self.app.session.preferences.use_preset(event.name)
+            event.change(self.app.session.preferences)
 
     @on(Row.Pick)
     def _pick(self, event: Row.Pick) -> None:
@@ -378,8 +347,8 @@ class ChatScreen(PaneScreen):
             case _:
                 raise ValueError(event.action)
 
-    @on(Transcript.LinkWanted)
-    def _link_wanted(self, event: Transcript.LinkWanted) -> None:
+    @on(Transcript.LinksRequested)
+    def _links_requested(self, event: Transcript.LinksRequested) -> None:
         from glmtui.tui.screens.links import LinkScreen
 
         self.app.push_screen(LinkScreen(event.links))
@@ -391,9 +360,7 @@ class ChatScreen(PaneScreen):
         self.app.copy(text)
 
     def action_page(self, by: float) -> None:
-        """Scroll the conversation from wherever one is."""
         self.transcript.action_page(by)
 
     def action_to_end(self) -> None:
-        """Go to the end of the conversation and stay there."""
         self.transcript.action_last()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar, Literal
 
-from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Vertical
-from textual.widgets import Static
+from textual.widget import Widget
 
 from glmtui.i18n import _
 from glmtui.session.keys import SCOPES, Scope
@@ -28,25 +26,16 @@ class HelpScreen(Dialog[None]):
     def __init__(
         self, scope: Scope, overrides: Mapping[str, str], *, first: Literal["keys", "commands"] = "keys"
     ) -> None:
-        super().__init__()
+        where = _("Commands") if first == "commands" else _(SCOPES[scope])
+        super().__init__(_("Help: {where}").format(where=where), _("↑ ↓ scroll · Esc closes"), tall=True)
         self._scope = scope
         self._overrides = overrides
         self._first = first
 
-    def compose(self) -> ComposeResult:
-        """The tables as Markdown."""
+    def body(self) -> Iterable[Widget]:
         from glmtui.tui.transcript.text_scroll import MarkdownScroll
 
-        with Vertical(classes="dialog -tall"):
-            where = _("Commands") if self._first == "commands" else _(SCOPES[self._scope])
-            title = _("Help: {where}").format(where=where)
-            yield Static(title, classes="dialog-title", markup=False)
-            yield MarkdownScroll(self._text(), id="help-text")
-            yield Static(_("↑ ↓ scroll · Esc closes"), classes="dialog-keys", markup=False)
-
-    def on_mount(self) -> None:
-        """Let the arrow keys scroll."""
-        self.query_one("#help-text").focus()
+        yield MarkdownScroll(self._text(), id="help-text")
 
     def _text(self) -> str:
         from glmtui.session import keys

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
-from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Vertical
 from textual.content import Content
+from textual.widget import Widget
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -16,46 +16,40 @@ from glmtui.errors import UserError
 from glmtui.i18n import _, tell
 from glmtui.session import keys
 from glmtui.session.keys import BY_ID, KEYS, SCOPES, Key
-from glmtui.tui.screens.dialog import Dialog
+from glmtui.tui.screens.dialog import ListDialog
 
 if TYPE_CHECKING:
     from glmtui.tui.session_app import SessionApp
 
 
-class KeysScreen(Dialog[None]):
+class KeysScreen(ListDialog[None]):
     """Every action with its keys by where it works. Enter waits for the new key; clashes are named."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        ("escape,f1", "give_up", ""), ("plus", "add", ""), ("delete,d", "reset", ""),
+        ("f1", "dismiss", ""), ("plus", "add", ""), ("delete,d", "reset", ""),
         ("j", "move('down')", ""), ("k", "move('up')", ""),
     ]  # fmt: skip
     app: SessionApp
+    start = 1  # below the first heading
 
     def __init__(self) -> None:
-        super().__init__()
-        self._waiting: Key | None = None
+        super().__init__(_("Keys"), tall=True)
+        self._pressing: Key | None = None
         """The action whose new key is to be pressed."""
         self._adding = False
 
-    def compose(self) -> ComposeResult:
-        """Title, list, what the keys do and what is wrong."""
-        with Vertical(classes="dialog -tall"):
-            yield Static(_("Keys"), classes="dialog-title", markup=False)
-            yield OptionList(id="keys-list")
-            yield Static(id="keys-said", markup=False)
-            yield Static(classes="dialog-keys", markup=False)
+    def body(self) -> Iterable[Widget]:
+        yield from super().body()
+        yield Static(id="keys-said", markup=False)
+
+    def rows(self) -> Iterable[Option]:
+        above = ""
+        for scope, name in SCOPES.items():
+            yield Option(Content.styled(f"{above}{_(name)}", "$text-secondary"), disabled=True)
+            yield from (Option("", id=key.id) for key in KEYS if key.scope == scope)  # `_lay_out` fills them
+            above = "\n"
 
     def on_mount(self) -> None:
-        """Fill the list."""
-        rows: list[Option] = []
-        for scope, name in SCOPES.items():
-            above = "\n" if rows else ""
-            rows.append(Option(Content.styled(f"{above}{_(name)}", "$text-secondary"), disabled=True))
-            rows += [Option(self._row(key), id=key.id) for key in KEYS if key.scope == scope]
-        options = self.query_one(OptionList)
-        options.add_options(rows)
-        options.highlighted = 1
-        options.focus()
         self._say()
 
     def on_resize(self) -> None:
@@ -65,31 +59,22 @@ class KeysScreen(Dialog[None]):
     # --- choosing and pressing ---
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """Wait for the key that replaces those of this action."""
         event.stop()
         self._wait(adding=False)
 
     def action_add(self) -> None:
-        """Wait for one more key for this action."""
         self._wait(adding=True)
 
     def action_reset(self) -> None:
-        """Back to the shipped keys."""
         if key := self._chosen():
             self._bind(key, None)
 
     def action_move(self, direction: str) -> None:
-        """Go up or down with the letters, too."""
-        options = self.query_one(OptionList)
-        options.action_cursor_down() if direction == "down" else options.action_cursor_up()
-
-    def action_give_up(self) -> None:
-        """Close."""
-        self.dismiss(None)
+        self.options.action_cursor_down() if direction == "down" else self.options.action_cursor_up()
 
     async def on_event(self, event: events.Event) -> None:
         """While a key is waited for, take it whatever it is bound to."""
-        if isinstance(event, events.Key) and self._waiting:
+        if isinstance(event, events.Key) and self._pressing:
             event.stop()
             event.prevent_default()
             self._take(event.key)
@@ -97,11 +82,11 @@ class KeysScreen(Dialog[None]):
             await super().on_event(event)
 
     def _wait(self, *, adding: bool) -> None:
-        self._waiting, self._adding = self._chosen(), adding
+        self._pressing, self._adding = self._chosen(), adding
         self._say()
 
     def _take(self, pressed: str) -> None:
-        key, self._waiting = self._waiting, None
+        key, self._pressing = self._pressing, None
         assert key is not None
         if pressed == "escape":
             self._say()
@@ -115,7 +100,7 @@ class KeysScreen(Dialog[None]):
             self.app.session.preferences.bind(key.id, None if bound == key.keys else bound)
         except UserError as error:
             wrong = tell(error)
-        self.query_one(OptionList).replace_option_prompt(key.id, self._row(key))
+        self.options.replace_option_prompt(key.id, self._row(key))
         own = self.app.settings.keys
         clashes = [problem for problem in keys.problems(own) if key.id in problem]
         self._say(wrong or "\n".join(clashes))
@@ -123,8 +108,7 @@ class KeysScreen(Dialog[None]):
     # --- what is shown ---
 
     def _chosen(self) -> Key | None:
-        options = self.query_one(OptionList)
-        found = options.highlighted_option
+        found = self.options.highlighted_option
         return BY_ID.get(found.id) if found and found.id else None
 
     def _row(self, key: Key) -> Content:
@@ -133,23 +117,22 @@ class KeysScreen(Dialog[None]):
         changed = key.id in own
         right = Content.styled(bound, "bold $text-primary" if changed else "$text-secondary")
         left = Content.assemble(("•" if changed else " ", "$text-accent"), " ", _(key.help))
-        width = self.query_one(OptionList).scrollable_content_region.width
+        width = self.options.scrollable_content_region.width
         left = left.truncate(max(width - right.cell_length - 2, 0), ellipsis=True)
         return Content.assemble(left, " " * (width - left.cell_length - right.cell_length), right)
 
     def _lay_out(self) -> None:
-        options = self.query_one(OptionList)
         for key in KEYS:
-            options.replace_option_prompt(key.id, self._row(key))
+            self.options.replace_option_prompt(key.id, self._row(key))
 
     def _say(self, wrong: str = "") -> None:
         said = self.query_one("#keys-said", Static)
         said.update(wrong)
         said.display = bool(wrong)
-        if key := self._waiting:
+        if key := self._pressing:
             text = _("Press the key for “{action}” · Esc gives up").format(action=_(key.help))
         else:
             text = _("Enter: press a new key · + one more · Del as shipped · Esc closes")
         foot = self.query_one(".dialog-keys", Static)
-        foot.set_class(self._waiting is not None, "-waiting")
+        foot.set_class(self._pressing is not None, "-waiting")
         foot.update(text)

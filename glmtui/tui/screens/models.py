@@ -35,39 +35,9 @@ Question = Literal["download", "remove"]
 
 
 class ModelTable(OptionList):
-    """The rows; headings cannot be chosen."""
+    """The rows; headings cannot be chosen. What keys do here is an action of the screen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("models")]
-
-    @property
-    def models(self) -> ModelsScreen:
-        """The screen it stands in."""
-        assert isinstance(self.screen, ModelsScreen)
-        return self.screen
-
-    def action_use(self) -> None:
-        """Load the highlighted model, or ask whether to download it."""
-        self.models.use()
-
-    def action_add(self) -> None:
-        """Add a folder."""
-        self.models.add()
-
-    def action_remove(self) -> None:
-        """Ask whether to delete the highlighted model."""
-        self.models.ask("remove")
-
-    def action_refresh(self) -> None:
-        """Look again."""
-        self.models.jobs.refresh()
-
-    def action_back(self) -> None:
-        """Turn down the question, or stop the download, or close."""
-        self.models.back()
-
-    def action_close(self) -> None:
-        """Close; a download goes on."""
-        self.models.dismiss(None)
 
 
 class ModelsScreen(Dialog[str | None]):
@@ -88,7 +58,6 @@ class ModelsScreen(Dialog[str | None]):
         self._shown: object = None
 
     def compose(self) -> ComposeResult:
-        """Title, table, what is to be said of the highlighted row, keys."""
         with Vertical(classes="dialog -tall", id="models"):
             yield Static(id="models-title", classes="dialog-title", markup=False)
             yield Static(id="models-head", markup=False)
@@ -97,30 +66,25 @@ class ModelsScreen(Dialog[str | None]):
             yield Static(id="models-keys", classes="dialog-keys", markup=False)
 
     def on_mount(self) -> None:
-        """Ask for the list and draw it when it comes."""
         self.jobs.message = ("", "info")
         self.jobs.refresh()
         self.table.focus()
         self.draw()
 
     def on_resize(self, _event: events.Resize) -> None:
-        """Lay out anew."""
         self._shown = None
         self.call_after_refresh(self.draw)
 
     @property
     def jobs(self) -> ModelJobs:
-        """What knows the models."""
         return self.app.session.models
 
     @property
     def table(self) -> ModelTable:
-        """The rows."""
         return self.query_one(ModelTable)
 
     @property
     def chosen(self) -> ModelEntry | None:
-        """The highlighted model."""
         at = self.table.highlighted
         return self._rows[at] if at is not None and at < len(self._rows) else None
 
@@ -133,7 +97,7 @@ class ModelsScreen(Dialog[str | None]):
 
     # --- what a person does ---
 
-    def use(self) -> None:
+    def action_use(self) -> None:
         """Load the highlighted model, or put the question whether to download it; or do what was asked."""
         entry, question = self.chosen, self._question
         if entry is None:
@@ -144,12 +108,12 @@ class ModelsScreen(Dialog[str | None]):
         elif question == "download":
             self.jobs.start(entry.source or "")
         elif entry.place == "absent" or (entry.place == "hub" and entry.problem):
-            self.ask("download")  # of one that is not whole, what is missing
+            self.action_ask("download")  # of one that is not whole, what is missing
         elif not entry.problem:
             self.dismiss(entry.source or "")
         self.draw()
 
-    def ask(self, question: Question) -> None:
+    def action_ask(self, question: Question) -> None:
         """Put a question under the table; Enter says yes."""
         entry = self.chosen
         if entry is None:
@@ -163,8 +127,7 @@ class ModelsScreen(Dialog[str | None]):
         self._asked_of = (question, entry)
         self.draw()
 
-    def add(self) -> None:
-        """Ask for a folder."""
+    def action_add(self) -> None:
         from glmtui.tui.screens.prompt import PromptScreen
 
         def take(folder: str | None) -> None:
@@ -173,13 +136,16 @@ class ModelsScreen(Dialog[str | None]):
 
         self.app.push_screen(PromptScreen(_("Folder of a model, or of several")), take)
 
-    def back(self) -> None:
+    def action_back(self) -> None:
         """Turn down the question, or stop the download, or close."""
         if self._question is not None:
             self._asked_of = None
             self.draw()
         elif not self.jobs.cancel():
             self.dismiss(None)
+
+    def action_refresh(self) -> None:
+        self.jobs.refresh()
 
     @on(OptionList.OptionHighlighted)
     def _highlighted(self, event: OptionList.OptionHighlighted) -> None:
@@ -191,12 +157,11 @@ class ModelsScreen(Dialog[str | None]):
     @on(OptionList.OptionSelected)
     def _selected(self, event: OptionList.OptionSelected) -> None:
         event.stop()
-        self.use()
+        self.action_use()
 
     # --- drawing ---
 
     def draw(self) -> None:
-        """Draw what there is now."""
         if not self.is_mounted or not self.table.size:
             return
         models = self.jobs.models
@@ -233,7 +198,7 @@ class ModelsScreen(Dialog[str | None]):
                 if entry is not None and name and _is(entry, name):
                     self.table.highlighted = at
                     if self._offers and entry.place == "absent" and self.jobs.download is None:
-                        self.call_after_refresh(self.ask, "download")
+                        self.call_after_refresh(self.action_ask, "download")
                     self._offers = False
                     return
         self.table.highlighted = 1

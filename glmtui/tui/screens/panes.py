@@ -38,7 +38,6 @@ class PaneScreen(Screen[None]):
     """Not known before the first layout."""
 
     def on_resize(self, event: events.Resize) -> None:
-        """Lay out anew for another size."""
         self.fit(event.size, self.app.settings)
 
     def fit(self, size: Size, settings: Settings) -> None:
@@ -70,25 +69,21 @@ class PaneScreen(Screen[None]):
         }
 
     async def toggle_history(self) -> None:
-        """Show the conversations, or hide them."""
         await self._toggle("-history", "ui.history_pane")
         if self.has_class("-history"):
             self.history.list.focus()
 
     async def toggle_settings(self) -> None:
-        """Show the settings, or hide them."""
         await self._toggle("-settings", "ui.settings_pane")
         if self.has_class("-settings"):
             self.settings_pane.focus_row()
 
     async def search(self, text: str = "") -> None:
-        """Search the conversations."""
         if not self.has_class("-history"):
             await self._toggle("-history", "ui.history_pane")
         self.history.focus_search(text or None)
 
     async def show_trash(self) -> None:
-        """List the deleted conversations."""
         if not self.has_class("-history"):
             await self._toggle("-history", "ui.history_pane")
         self.history.show_trash()
@@ -113,7 +108,6 @@ class PaneScreen(Screen[None]):
             self.composer.focus()
 
     def next_pane(self) -> None:
-        """Go round the composer, the transcript and the open panes."""
         places: dict[keys.Scope, Callable[[], object]] = {"composer": self.composer.focus}
         if self.queue_strip.display:
             places["queue"] = self.queue_strip.focus
@@ -127,7 +121,6 @@ class PaneScreen(Screen[None]):
         places[names[(here + 1) % len(names)]]()
 
     def scope(self) -> keys.Scope:
-        """The part that has the focus."""
         focused = self.focused
         for scope, widget in (
             ("history", self.history), ("settings", self.settings_pane), ("transcript", self.transcript),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Vertical
 from textual.content import Content
+from textual.widget import Widget
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -15,7 +15,7 @@ from glmtui.errors import UserError
 from glmtui.i18n import _, tell
 from glmtui.settings.schema import BY_KEY
 from glmtui.text.clean import one_line
-from glmtui.tui.screens.dialog import Dialog
+from glmtui.tui.screens.dialog import ListDialog
 from glmtui.tui.settings_pane.rows import shown
 
 if TYPE_CHECKING:
@@ -26,36 +26,27 @@ SHOWN = ("temperature", "top_p", "top_k", "repetition_penalty")
 Choice = tuple[Literal["use", "save"], str]
 
 
-class PresetScreen(Dialog[Choice | None]):
+class PresetScreen(ListDialog[Choice | None]):
     """All presets with their values; the one in use is highlighted. What is deleted is gone at once."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        ("escape", "dismiss", ""), ("s", "choose('save')", ""), ("d,delete", "delete", ""),
-    ]  # fmt: skip
-
+    BINDINGS: ClassVar[list[BindingType]] = [("s", "choose('save')", ""), ("d,delete", "delete", "")]
     app: SessionApp
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(
+            _("Presets"), _("Enter uses · S saves the present values · Del deletes · Esc closes")
+        )
         self._asked = ""
         """The preset that is deleted by another Del."""
 
-    def compose(self) -> ComposeResult:
-        """Title, list, what the keys do."""
-        with Vertical(classes="dialog"):
-            yield Static(_("Presets"), classes="dialog-title", markup=False)
-            yield OptionList(*self._rows())
-            yield Static(id="presets-said", markup=False)
-            keys = _("Enter uses · S saves the present values · Del deletes · Esc closes")
-            yield Static(keys, classes="dialog-keys", markup=False)
+    def body(self) -> Iterable[Widget]:
+        yield from super().body()
+        yield Static(id="presets-said", markup=False)
 
-    def on_mount(self) -> None:
-        """Start at the preset in use."""
-        names, options = list(self.app.settings.presets), self.query_one(OptionList)
-        options.highlighted = (
-            names.index(self.app.settings.preset) if self.app.settings.preset in names else 0
-        )
-        options.focus()
+    def rows(self) -> Iterable[Option]:
+        names = list(self.app.settings.presets)
+        self.start = names.index(self.app.settings.preset) if self.app.settings.preset in names else 0
+        return (Option(self._row(name)) for name in names)
 
     def on_option_list_option_highlighted(self) -> None:
         """Another one is looked at: nothing is asked any more."""
@@ -64,20 +55,17 @@ class PresetScreen(Dialog[Choice | None]):
             self._say("")
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """Use it."""
         event.stop()
         self.action_choose("use")
 
     def action_choose(self, verb: Literal["use", "save"]) -> None:
-        """Hand back what to do with the highlighted preset."""
-        at = self.query_one(OptionList).highlighted
+        at = self.options.highlighted
         if at is not None:
             self.dismiss((verb, list(self.app.settings.presets)[at]))
 
     def action_delete(self) -> None:
         """Delete the highlighted preset, when asked twice; say so here, and why not where it stays."""
-        options = self.query_one(OptionList)
-        at = options.highlighted
+        at = self.options.highlighted
         if at is None:
             return
         name = list(self.app.settings.presets)[at]
@@ -92,16 +80,13 @@ class PresetScreen(Dialog[Choice | None]):
             self._say(tell(error))
             return
         self._asked = ""
-        options.clear_options()
-        options.add_options(self._rows())
-        options.highlighted = min(at, options.option_count - 1)
+        self.options.clear_options()
+        self.options.add_options(self.rows())
+        self.options.highlighted = min(at, self.options.option_count - 1)
         self._say(_("The preset {name} is deleted.").format(name=name))
 
     def _say(self, text: str) -> None:
         self.query_one("#presets-said", Static).update(text)
-
-    def _rows(self) -> list[Option]:
-        return [Option(self._row(name)) for name in self.app.settings.presets]
 
     def _row(self, name: str) -> Content:
         held = self.app.settings.presets[name]

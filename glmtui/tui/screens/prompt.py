@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
-from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Vertical
-from textual.widgets import Input, Static
+from textual.widget import Widget
+from textual.widgets import Input
 
 from glmtui.i18n import _
 from glmtui.tui.screens.dialog import Dialog
@@ -16,24 +16,14 @@ from glmtui.tui.screens.dialog import Dialog
 class PromptScreen(Dialog[str | None]):
     """A line to type into; None when the person gives up."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [("escape", "give_up", "")]
+    BINDINGS: ClassVar[list[BindingType]] = [("escape", "dismiss", "")]
 
     def __init__(self, title: str, value: str = "") -> None:
-        super().__init__()
-        self._title = title
+        super().__init__(title, _("Enter accepts · Esc gives up"))
         self._value = value
 
-    def compose(self) -> ComposeResult:
-        """Title, line, what the keys do."""
-        with Vertical(classes="dialog"):
-            yield Static(self._title, classes="dialog-title", markup=False)
-            yield Input(self._value, id="prompt-line", select_on_focus=True)
-            yield Static(_("Enter accepts · Esc gives up"), classes="dialog-keys", markup=False)
+    def body(self) -> Iterable[Widget]:
+        yield Input(self._value, id="prompt-line", select_on_focus=True)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Hand back what was typed."""
         self.dismiss(event.value)
-
-    def action_give_up(self) -> None:
-        """Hand back nothing."""
-        self.dismiss(None)

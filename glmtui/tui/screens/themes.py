@@ -2,52 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
-from textual.app import ComposeResult
-from textual.binding import BindingType
-from textual.containers import Vertical
 from textual.content import Content
-from textual.widgets import OptionList, Static
+from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from glmtui.i18n import _
 from glmtui.text.columns import cell
-from glmtui.tui.screens.dialog import Dialog
+from glmtui.tui.screens.dialog import ListDialog
 
 if TYPE_CHECKING:
     from glmtui.tui.session_app import SessionApp
     from glmtui.tui.themes import ThemeFile
 
 
-class ThemeScreen(Dialog[None]):
+class ThemeScreen(ListDialog[None]):
     """A list of themes with live preview: Enter keeps, Esc goes back to the one before."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [("escape", "give_up", "")]
     app: SessionApp
 
     def __init__(self, files: Mapping[str, ThemeFile]) -> None:
-        super().__init__()
+        super().__init__(_("Theme"), _("↑ ↓ preview · Enter keeps · Esc goes back"))
         self._files = sorted(
             files.values(), key=lambda file: (not file.theme.dark, file.theme.ansi, file.title)
         )
 
-    def compose(self) -> ComposeResult:
-        """Title, list, what the keys do."""
+    def rows(self) -> Iterable[Option]:
         self._before = self.app.theme
-        with Vertical(classes="dialog"):
-            yield Static(_("Theme"), classes="dialog-title", markup=False)
-            yield OptionList(*[Option(self._row(file), id=file.name) for file in self._files], markup=False)
-            yield Static(_("↑ ↓ preview · Enter keeps · Esc goes back"), classes="dialog-keys", markup=False)
-
-    def on_mount(self) -> None:
-        """Start at the theme in use."""
         names = [file.name for file in self._files]
-        options = self.query_one(OptionList)
-        options.highlighted = names.index(self._before) if self._before in names else 0
-        options.focus()
+        self.start = names.index(self._before) if self._before in names else 0
+        return (Option(self._row(file), id=file.name) for file in self._files)
 
     def _row(self, file: ThemeFile) -> Content:
         kind = _("ansi") if file.theme.ansi else _("dark") if file.theme.dark else _("light")
@@ -56,18 +43,15 @@ class ThemeScreen(Dialog[None]):
         return Content.assemble(f"{title}  ", (f"{name}  {kind}", "$text-muted"))
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
-        """Preview."""
         if event.option_id:
             self.app.theme = event.option_id
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """Keep."""
         if event.option_id:
             with self.app.session.saying_errors():
                 self.app.session.preferences.set("ui.theme", event.option_id)
         self.dismiss(None)
 
-    def action_give_up(self) -> None:
-        """Back to the theme before."""
+    async def action_dismiss(self, _result: object = None) -> None:
         self.app.theme = self._before
         self.dismiss(None)

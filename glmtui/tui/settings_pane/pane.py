@@ -33,13 +33,11 @@ class SettingsPane(Vertical):
         self._explained: Row | None = None
 
     def compose(self) -> ComposeResult:
-        """Title, room for the rows, help."""
         yield Static(_("Settings"), classes="pane-title", markup=False)
         yield VerticalScroll(can_focus=False, id="setting-rows")
         yield Prose(id="setting-help")
 
     def on_show(self) -> None:
-        """Make the rows."""
         self._make_rows()
 
     def _make_rows(self) -> None:
@@ -65,14 +63,12 @@ class SettingsPane(Vertical):
         self._say(_("↑ ↓ choose · ← → change · Enter type · Del default"))
 
     def focus_row(self, key: str | None = None) -> None:
-        """Go to the row of `key`, or to the first."""
         self._make_rows()
         rows = self.query(SettingRow)
         row = next((row for row in rows if row.setting.key == key), None) or rows.first()
         row.focus()
 
     def reload(self) -> None:
-        """Draw the values again."""
         for row in self.query(Row):
             row.refresh()
         if self._explained:

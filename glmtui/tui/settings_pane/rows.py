@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.cells import set_cell_size
 from textual import events
@@ -18,6 +18,9 @@ from glmtui.i18n import LANGUAGES, N_, _, tell
 from glmtui.settings.settings import Setting, Settings, Value
 from glmtui.text.clean import one_line
 from glmtui.tui.bindings import bindings
+
+if TYPE_CHECKING:
+    from glmtui.session.preferences import Preferences
 
 UNSET = {
     "model.source": N_("nano (built in)"),
@@ -37,7 +40,6 @@ WORDS = {
     ("model.device", "auto"): N_("the fastest"),
 }
 """Words for values that are no words of the interface's language."""
-"""What no value means."""
 STEPS = {"generation.temperature": 0.05, "generation.top_p": 0.05, "generation.repetition_penalty": 0.05}
 """What one press of an arrow key changes, where it is not 1."""
 Own = Callable[[], Mapping[str, Value]]
@@ -90,6 +92,13 @@ class Row(Widget, can_focus=True):
         row: Row
 
     @dataclass
+    class Changed(Message):
+        """The person gave the row another value."""
+
+        change: Callable[[Preferences], None]
+        """Does it. Raises `UserError` where the value is not allowed."""
+
+    @dataclass
     class Pick(Message):
         """The person wants the dialog that this command opens."""
 
@@ -115,7 +124,6 @@ class Row(Widget, can_focus=True):
         raise NotImplementedError
 
     def render(self) -> Content:
-        """Draw title and value."""
         width = self.content_size.width
         value, title, mark = self.value_text, self.title, self.mark
         room = max(width - 2 - Content(title).cell_length - 4, 6)
@@ -130,8 +138,10 @@ class Row(Widget, can_focus=True):
         left = Content.assemble((mark, "$text-accent"), " ", title)
         return Content.assemble(left, " " * max(width - left.cell_length - right.cell_length, 1), right)
 
+    def change(self, change: Callable[[Preferences], None]) -> None:
+        self.post_message(self.Changed(change))
+
     def on_focus(self) -> None:
-        """Show the help of this row."""
         self.post_message(self.Focused(self))
 
     def on_click(self, event: events.Click) -> None:
@@ -141,11 +151,9 @@ class Row(Widget, can_focus=True):
             self.action_edit()
 
     def action_next(self) -> None:
-        """Go to the next row."""
         self.screen.focus_next(Row)
 
     def action_previous(self) -> None:
-        """Go to the row before."""
         self.screen.focus_previous(Row)
 
     def action_step(self, direction: int) -> None:
@@ -164,32 +172,6 @@ class Row(Widget, can_focus=True):
 class SettingRow(Row):
     """One setting of the schema."""
 
-    @dataclass
-    class Changed(Message):
-        """The person wants `value`."""
-
-        setting: Setting
-        value: Value
-
-    @dataclass
-    class Typed(Message):
-        """The person typed a value."""
-
-        setting: Setting
-        text: str
-
-    @dataclass
-    class Reset(Message):
-        """The person wants the default."""
-
-        setting: Setting
-
-    @dataclass
-    class Here(Message):
-        """The person wants another value in this conversation, or no longer."""
-
-        setting: Setting
-
     def __init__(self, setting: Setting, settings: Settings, own: Own) -> None:
         super().__init__(id=setting.key.replace(".", "-"))
         self.setting = setting
@@ -204,22 +186,18 @@ class SettingRow(Row):
 
     @property
     def value(self) -> Value:
-        """The value in use in the open conversation."""
         return self.own().get(self.setting.key, self.settings[self.setting.key])
 
     @property
     def is_own(self) -> bool:
-        """Whether the open conversation has a value of its own."""
         return self.setting.key in self.own()
 
     @property
     def title(self) -> str:
-        """Of the schema."""
         return _(self.setting.title)
 
     @property
     def value_text(self) -> str:
-        """The value in use."""
         return shown(self.setting, self.value)
 
     @property
@@ -248,14 +226,12 @@ class SettingRow(Row):
         return "\n".join(lines)
 
     def action_step(self, direction: int) -> None:
-        """Take the next value in `direction`."""
         if self.dialog:
             self.post_message(self.Pick(self.dialog))
         elif (value := stepped(self.setting, self.value, direction)) != self.value:
-            self.post_message(self.Changed(self.setting, value))
+            self.change(lambda preferences: preferences.put(self.setting, value))
 
     def action_edit(self) -> None:
-        """Type a value, or switch."""
         if self.setting.kind in ("bool", "choice") or self.dialog:
             self.action_step(1)
         else:
@@ -265,21 +241,14 @@ class SettingRow(Row):
 
     def action_reset(self) -> None:
         """Back to the default; or to the value of all conversations."""
-        self.post_message(self.Reset(self.setting))
+        self.change(lambda preferences: preferences.clear(self.setting))
 
     def action_here(self) -> None:
-        """Only in this conversation, or as in all again."""
-        self.post_message(self.Here(self.setting))
+        self.change(lambda preferences: preferences.toggle_here(self.setting))
 
 
 class PresetRow(Row):
     """The named set of values in use; the arrow keys take the next one."""
-
-    @dataclass
-    class Changed(Message):
-        """The person wants this preset."""
-
-        name: str
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(id="preset")
@@ -287,32 +256,26 @@ class PresetRow(Row):
 
     @property
     def title(self) -> str:
-        """What it is."""
         return _("Preset")
 
     @property
     def value_text(self) -> str:
-        """Its name, translated if it is shipped."""
         name = self.settings.preset
         return one_line(tell(self.settings.preset_title(name))) if name else "–"
 
     def explain(self) -> str:
-        """Return a few lines of help."""
         return _("A named set of the values below. Enter: choose from the list, save the present ones.")
 
     def action_step(self, direction: int) -> None:
-        """Use the next preset."""
         names, present = list(self.settings.presets), self.settings.preset
         at = names.index(present) + direction if present in names else 0
-        self.post_message(self.Changed(names[at % len(names)]))
+        self.change(lambda preferences: preferences.use_preset(names[at % len(names)]))
 
     def action_edit(self) -> None:
-        """Choose from the list."""
         self.post_message(self.Pick("preset"))
 
     def action_reset(self) -> None:
-        """Back to the model's own values."""
-        self.post_message(self.Changed("balanced"))
+        self.change(lambda preferences: preferences.use_preset("balanced"))
 
 
 class KeysRow(Row):
@@ -326,26 +289,21 @@ class KeysRow(Row):
 
     @property
     def title(self) -> str:
-        """What it is."""
         return _("Keys")
 
     @property
     def value_text(self) -> str:
-        """How many are bound elsewhere."""
         count = len(self.settings.keys)
         return _("{n} changed").format(n=count) if count else _("as shipped")
 
     @property
     def mark(self) -> str:
-        """A dot where some are changed."""
         return "•" if self.settings.keys else " "
 
     def explain(self) -> str:
-        """Return a few lines of help."""
         return _("Every key can be bound elsewhere. Enter: the list.")
 
     def action_edit(self) -> None:
-        """Open the list."""
         self.post_message(self.Pick("keys"))
 
 
@@ -361,18 +319,15 @@ class ValueField(Input):
         self.setting = setting
 
     def action_give_up(self) -> None:
-        """Close without a change."""
         self._close()
 
     def on_blur(self) -> None:
-        """Close without a change when the person goes elsewhere."""
         self.call_later(self.remove)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Use what was typed."""
         event.stop()
-        assert self.parent is not None
-        self.post_message(SettingRow.Typed(self.setting, self.value))
+        setting, text = self.setting, self.value
+        self.post_message(Row.Changed(lambda preferences: preferences.put(setting, setting.parse(text))))
         self._close()
 
     def _close(self) -> None:

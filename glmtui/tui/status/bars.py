@@ -21,12 +21,10 @@ class TitleBar(Widget):
         self._title = ""
 
     def show(self, title: str) -> None:
-        """Show this title."""
         self._title = one_line(title)
         self.refresh()
 
     def render(self) -> Content:
-        """Draw the program's name and the title."""
         name = Content.styled("glmtui", "bold $text-primary")
         title = Content.styled(self._title or _("New conversation"), "$text-muted")
         return Content.assemble(name, "  ", title).truncate(self.content_size.width, ellipsis=True)
@@ -49,7 +47,6 @@ class KeyHints(Widget):
             self.refresh()
 
     def render(self) -> Content:
-        """Draw what fits."""
         hints = [
             Content.assemble((key, "bold $text-secondary"), (f" {words}", "$text-muted"))
             for _start, _end, (key, words, _action) in self._placed()
@@ -57,7 +54,6 @@ class KeyHints(Widget):
         return Content(" " * self.GAP).join(hints)
 
     async def on_click(self, event: events.Click) -> None:
-        """Run the action that was clicked."""
         at = event.x - self.styles.padding.left
         for start, end, (_key, _words, action) in self._placed():
             if start <= at < end and action:

@@ -48,23 +48,19 @@ class StatusLine(Widget):
         self._clock = clock
 
     def show(self, status: SessionState) -> None:
-        """Draw this."""
         self._status = status
         self.refresh()
 
     def show_usage(self, usage: Usage) -> None:
-        """Draw how much memory is in use."""
         if usage != self._usage:
             self._usage = usage
             self.refresh()
 
     def animate_tick(self) -> None:
-        """Turn the spinner, where something runs."""
         if self._status.busy or self._status.activity in ("loading", "starting"):
             self.tick += 1
 
     def render(self) -> Content:
-        """Draw the line: what is going on at the left, figures at the right."""
         left, parts = self._left(), self._right()
         width = self.content_size.width
         gap = Content("   ")

@@ -36,7 +36,6 @@ class Entry:
         self.text = text
 
     def make_lines(self, width: int) -> list[Line]:
-        """Set the text into lines of at most `width` cells."""
         raise NotImplementedError
 
     def lines(self, width: int) -> list[Line]:
@@ -89,7 +88,6 @@ class Column:
         return len(self.entries)
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Put entries at the end."""
         for entry in entries:
             self._serial += 1
             entry.serial, entry.index = self._serial, len(self.entries)
@@ -98,12 +96,10 @@ class Column:
         self._tops = None
 
     def clear(self) -> None:
-        """Forget all."""
         self.entries = []
         self._tops = None
 
     def remove(self, entry: Entry) -> None:
-        """Take one out."""
         del self.entries[entry.index]
         for index in range(entry.index, len(self.entries)):
             self.entries[index].index = index
@@ -128,7 +124,6 @@ class Column:
         return lines
 
     def set_height(self, entry: Entry, height: int) -> None:
-        """Note what was measured."""
         entry.measured = True
         if height != entry.height:
             entry.height = height
@@ -146,7 +141,6 @@ class Column:
 
     @property
     def height(self) -> int:
-        """Of everything."""
         return self.tops[-1]
 
     def at(self, line: float) -> int:

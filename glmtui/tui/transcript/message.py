@@ -128,18 +128,15 @@ class MessageEntry(Entry):
         return self.CHOSEN if self.chosen else self.BARS.get(self.message.role) or super().bar  # type: ignore
 
     def release(self) -> None:
-        """Drop the lines and the blocks they are made of."""
         super().release()
         self._blocks = None
 
     def show(self, message: Message, branch: tuple[int, int]) -> None:
-        """Show another state of the message."""
         if message.text != self.message.text:
             self._blocks = None
         self.message, self.text, self.branch = message, message.text, branch
 
     def make_lines(self, width: int) -> list[Line]:
-        """Head, text, foot."""
         lines = [Line(self.head(width)), *self.body(width)]
         if foot := self.foot():
             lines += [Line(line.content, start=len(line.content)) for line in wrap(foot, width)]
@@ -280,7 +277,6 @@ class AnswerEntry(MessageEntry):
         self._finished = False
 
     def body(self, width: int) -> list[Line]:
-        """As far as it has come."""
         if self._finished:
             return super().body(width)
         blocks = self._growing.blocks
@@ -288,7 +284,6 @@ class AnswerEntry(MessageEntry):
         return [*thought, *stack(blocks, width), *self.parts(width)]
 
     def foot(self) -> Content:
-        """Say that more is to come."""
         return super().foot() if self._finished else Content.styled("…", "$text-muted")
 
     def release(self) -> None:

@@ -19,12 +19,10 @@ class Prose(Widget):
         self._content = Content(text)
 
     def update(self, text: str | Content) -> None:
-        """Show another text, which is no markup."""
         self._content = text if isinstance(text, Content) else Content(text)
         self.refresh(layout=True)
 
     def render(self) -> Content:
-        """Set the text into the width there is."""
         return Content("\n").join(line.content for line in wrap(self._content, self.content_size.width))
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:

@@ -147,13 +147,7 @@ class TextScroll(ScrollView):
     class BelowChanged(Message):
         """Whether there is something new below the view changed."""
 
-        view: TextScroll
         below: bool
-
-        @property
-        def control(self) -> TextScroll:
-            """The column, for `on`."""
-            return self.view
 
     def __init__(self, entries: Iterable[Entry] = (), *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
@@ -182,18 +176,15 @@ class TextScroll(ScrollView):
 
     @property
     def palette(self) -> Palette:
-        """The styles as they are now."""
         if self._palette is None:
             self._palette = Palette(self)
         return self._palette
 
     def notify_style_update(self) -> None:
-        """The theme may be another."""
         super().notify_style_update()
         self._palette = None
 
     def on_resize(self) -> None:
-        """Lay the text out for another size."""
         self.update()
 
     def on_show(self) -> None:
@@ -203,7 +194,6 @@ class TextScroll(ScrollView):
     # --- what is seen, and where ---
 
     def update(self) -> None:
-        """Lay out and draw again after entries changed."""
         self._settle()
         self.refresh()
 
@@ -279,7 +269,7 @@ class TextScroll(ScrollView):
     def _tell_below(self, below: bool) -> None:
         if below != self.below:
             self.below = below
-            self.post_message(self.BelowChanged(self, below))
+            self.post_message(self.BelowChanged(below))
             self.refresh()
 
     # --- entries ---
@@ -294,13 +284,11 @@ class TextScroll(ScrollView):
             self.update()
 
     def clear_entries(self) -> None:
-        """Take all entries out."""
         self.column.clear()
         self._laid_out.clear()
         self._place, self._news = None, False
 
     def remove_entry(self, entry: Entry) -> None:
-        """Take an entry out."""
         if self._place and self._place.entry is entry:
             self._place = None
         self._laid_out.pop(entry, None)
@@ -491,7 +479,6 @@ class TextScroll(ScrollView):
                 self.entry_clicked(entry, y, event)
 
     def entry_clicked(self, entry: Entry, y: int, event: events.Click) -> None:
-        """A line of an entry was clicked on."""
         meta = event.style.meta
         if LINK in meta:
             self.post_message(self.LinkClicked(entry, meta[LINK]))
@@ -525,7 +512,6 @@ class MarkdownEntry(Entry):
     bar = None
 
     def make_lines(self, width: int) -> list[Line]:
-        """Block by block."""
         return stack(read_all(self.text), width)
 
 

@@ -52,27 +52,15 @@ class Transcript(TextScroll):
         mouse, or the code block.
         """
 
-        transcript: Transcript
         message_id: str
         action: Action
         text: str = ""
 
-        @property
-        def control(self) -> Transcript:
-            """The transcript, for `on`."""
-            return self.transcript
-
     @dataclass
-    class LinkWanted(TextualMessage):
+    class LinksRequested(TextualMessage):
         """A link was clicked, or the links of a message are asked for. Nothing has been opened."""
 
-        transcript: Transcript
         links: Sequence[str]
-
-        @property
-        def control(self) -> Transcript:
-            """The transcript, for `on`."""
-            return self.transcript
 
     def __init__(self, contents: Contents | None = None, *, id: str | None = None) -> None:  # noqa: A002
         """Begin with an empty transcript; `contents` reads the attachments that are opened."""
@@ -110,7 +98,6 @@ class Transcript(TextScroll):
             self.append_entries(new.values(), follow=self.following)
 
     def add(self, message: Message, *, branches: Branches | None = None) -> None:
-        """Add a message at the end and go there."""
         self._append(self._entry(message, branches), follow=True)
 
     def begin_answer(self, message: Message, *, branches: Branches | None = None) -> AnswerEntry:
@@ -121,24 +108,20 @@ class Transcript(TextScroll):
         return entry
 
     def replace(self, message: Message, *, branches: Branches | None = None) -> None:
-        """Show another state of a message that is here."""
         if entry := self._by_id.get(message.id):
             entry.show(message, (branches or {}).get(message.id, (1, 1)))
             self.entry_changed(entry)
 
     def remove_message(self, message_id: str) -> None:
-        """Take a message out."""
         if entry := self._by_id.pop(message_id, None):
             if self.selected == message_id:
                 self.selected = None
             self.remove_entry(entry)
 
     def notice(self, text: str, kind: NoticeKind = "info") -> None:
-        """Add a line of the app's own and go there."""
         self.append_entries([NoticeEntry(text, kind)], follow=True)
 
     def notice_markdown(self, text: str) -> None:
-        """Add a longer text of the app's own, such as the help, and go there."""
         self.append_entries([NoticeEntry(text, "markdown")], follow=True)
 
     def _entry(self, message: Message, branches: Branches | None) -> MessageEntry:
@@ -159,7 +142,6 @@ class Transcript(TextScroll):
         self._last = last
 
     def on_mount(self) -> None:
-        """Draw what came before."""
         self.update()
         if isinstance(self._last, AnswerEntry):
             self._last.schedule()
@@ -176,7 +158,6 @@ class Transcript(TextScroll):
     # --- choosing ---
 
     def watch_selected(self, old: str | None, new: str | None) -> None:
-        """Mark the chosen message."""
         for message_id in (old, new):
             if message_id and (entry := self._by_id.get(message_id)):
                 self._mark(entry)
@@ -247,22 +228,18 @@ class Transcript(TextScroll):
     # --- keys ---
 
     def action_page(self, by: float) -> None:
-        """Scroll by a part of the view."""
         self.scroll_to(y=self.scroll_y + round(by * max(self.view_height - 1, 1)), animate=False)
 
     def action_first(self) -> None:
-        """Go to the first message."""
         if first := next(iter(self._by_id), None):
             self.selected = first
             self.go_to_entry(self.column.entries[0])
 
     def action_last(self) -> None:
-        """Go to the end and stay there."""
         self.selected = self._last_before()
         self.follow()
 
     def action_act(self, action: Action) -> None:
-        """Ask the app to do something with the chosen message, or the last one."""
         if (message_id := self._acted_on()) is None:
             return
         entry = self._by_id[message_id]
@@ -281,24 +258,22 @@ class Transcript(TextScroll):
             number = self._code_at[1] + 1 if self._code_at[0] == message_id else 0
             self._code_at = (message_id, number)
             text = blocks[number % len(blocks)]
-        self.post_message(self.MessageAction(self, message_id, action, text))
+        self.post_message(self.MessageAction(message_id, action, text))
 
     def _acted_on(self) -> str | None:
         message_id = self.selected or self._last_before()
         return message_id if message_id in self._by_id else None
 
     def action_links(self) -> None:
-        """Ask what to do with the links of the chosen message, or the last one."""
         from glmtui.text.markdown import links
 
         if message_id := self._acted_on():
             if found := links(self._by_id[message_id].text):
-                self.post_message(self.LinkWanted(self, found))
+                self.post_message(self.LinksRequested(found))
             else:
                 self.notify(_("There is no link in this message."), markup=False)
 
     def entry_clicked(self, entry: Entry, y: int, event: events.Click) -> None:
-        """Choose the message; do what was clicked on."""
         if isinstance(entry, MessageEntry):
             self.selected = entry.message.id
             meta = event.style.meta
@@ -314,10 +289,10 @@ class Transcript(TextScroll):
     @on(TextScroll.LinkClicked)
     def _link_clicked(self, event: TextScroll.LinkClicked) -> None:
         event.stop()
-        self.post_message(self.LinkWanted(self, [event.href]))
+        self.post_message(self.LinksRequested([event.href]))
 
     @on(TextScroll.CodeClicked)
     def _code_clicked(self, event: TextScroll.CodeClicked) -> None:
         event.stop()
         if isinstance(event.entry, MessageEntry):
-            self.post_message(self.MessageAction(self, event.entry.message.id, "copy_code", event.code))
+            self.post_message(self.MessageAction(event.entry.message.id, "copy_code", event.code))

@@ -55,15 +55,12 @@ class Suggestion(Widget, can_focus=True):
         self.text = text
 
     def render(self) -> Content:
-        """Draw the text behind an arrow."""
         return Content.assemble(("›  ", "$text-accent"), self.text)
 
     def action_take(self) -> None:
-        """Send it."""
         self.post_message(self.Taken(self.text))
 
     def on_click(self, event: events.Click) -> None:
-        """Send it."""
         event.stop()
         self.action_take()
 
@@ -77,7 +74,6 @@ class Welcome(Vertical):
         super().__init__(id="welcome")
 
     def compose(self) -> ComposeResult:
-        """Name, model, suggestions."""
         with Vertical(id="welcome-body"):
             yield Static(LOGO, id="logo", markup=False)
             yield Static(_("Chat with ChatGLM on your own machine"), id="tagline", markup=False)
@@ -86,7 +82,6 @@ class Welcome(Vertical):
                 yield Suggestion(_(text))
 
     def show(self, status: SessionState) -> None:
-        """Say which model answers here."""
         self.query_one("#welcome-model", Prose).update(self._model(status))
 
     def _model(self, status: SessionState) -> str:

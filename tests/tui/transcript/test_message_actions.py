@@ -170,9 +170,7 @@ async def test_a_key_pressed_twice_acts_once() -> None:
         await wait_until(pilot, lambda: app.session.answer is None)
         chosen = app.session.conversation.branch()[-1]
         for action in ("delete", "delete", "previous_branch"):
-            app.chat.transcript.post_message(
-                Transcript.MessageAction(app.chat.transcript, chosen.id, action, "")
-            )
+            app.chat.transcript.post_message(Transcript.MessageAction(chosen.id, action, ""))
         await settled(pilot)
         assert [message.text for message in app.session.conversation.branch()] == ["?", "first"]
         await app.session.undo()

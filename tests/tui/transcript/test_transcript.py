@@ -41,7 +41,7 @@ async def running(
     messages: list[Message] | None = None, *, height: int = 24, contents: Contents | None = None
 ) -> AsyncIterator[Run]:
     transcript = Transcript(contents)
-    keep = (Transcript.BelowChanged, Transcript.MessageAction, Transcript.LinkWanted)
+    keep = (Transcript.BelowChanged, Transcript.MessageAction, Transcript.LinksRequested)
     async with Host(transcript, Composer(), keep=keep).run_test(size=(80, height)) as pilot:
         transcript.show(messages or [])
         await settled(pilot, transcript)
@@ -414,8 +414,8 @@ async def test_a_click_chooses() -> None:
 async def test_a_clicked_link_is_asked_about() -> None:
     async with running([Message.of("a", None, "assistant", "https://a.b/c", NOON)]) as (pilot, _transcript):
         await pilot.click(Transcript, offset=(6, 1))
-        await wait_until(pilot, lambda: kept(pilot, Transcript.LinkWanted))
-        assert [event.links for event in kept(pilot, Transcript.LinkWanted)] == [["https://a.b/c"]]
+        await wait_until(pilot, lambda: kept(pilot, Transcript.LinksRequested))
+        assert [event.links for event in kept(pilot, Transcript.LinksRequested)] == [["https://a.b/c"]]
 
 
 async def test_a_theme_reaches_every_message() -> None:

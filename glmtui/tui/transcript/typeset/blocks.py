@@ -35,7 +35,6 @@ class Block:
         return self._lines
 
     def make_lines(self, width: int) -> list[Line]:
-        """Set it into lines."""
         raise NotImplementedError
 
     def take(self, old: Block) -> None:
@@ -61,14 +60,12 @@ class Paragraph(Block):
     """Level of a heading, from 1; 0: none."""
 
     def make_lines(self, width: int) -> list[Line]:
-        """Wrapped; headings in their style."""
         text = self.text
         if self.heading:
             text = text.stylize_before(f".text--h{min(self.heading, 4)}")
         return wrap(text, width)
 
     def take(self, old: Block) -> None:
-        """The lines, if it is the same text."""
         if isinstance(old, Paragraph) and self.heading == old.heading and self.text.is_same(old.text):
             self._lines, self._width = old._lines, old._width
 

@@ -83,7 +83,6 @@ class Code(Block):
         return self._rows
 
     def make_lines(self, width: int) -> list[Line]:
-        """A frame around the rows."""
         inner = max(width - 4, NARROWEST)
         made = self._row_lines if self._width == width else {}
         found: dict[int, tuple[Content, list[Line]]] = {}

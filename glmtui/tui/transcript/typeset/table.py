@@ -27,7 +27,6 @@ class Table(Block):
     aligns: list[Align]
 
     def make_lines(self, width: int) -> list[Line]:
-        """Header, a line across, rows."""
         columns = len(self.header)
         room = width - 3 * (columns - 1) - 2
         every = [self.header, *self.rows]
