@@ -41,14 +41,14 @@ class Decoder:
         self._static: StaticCache | None = None
         self._replay: Run | None = None
 
-    @torch.inference_mode()
     def __call__(self, token: int) -> Tensor:
         """Return float32 logits ``[1, vocab]`` after `token`; they are valid until the next call."""
         self._count += 1
         if self._replay is not None and self._static is not None and self._static.has_room():
-            self._token.fill_(token)
-            self._static.move_to(self._cache.length)
-            logits = self._replay()
+            with torch.inference_mode():
+                self._token.fill_(token)
+                self._static.move_to(self._cache.length)
+                logits = self._replay()
             self._cache.advance(1)
             return logits
         self._replay = None
@@ -57,6 +57,7 @@ class Decoder:
             self._record(self._recorder, token, logits)
         return logits
 
+    @torch.inference_mode()
     def _record(self, recorder: Recorder, token: int, expected: Tensor) -> None:
         """Record the step that was just computed, and keep the record only if it computes the same."""
         try:

@@ -74,7 +74,7 @@ class Generation:
             self._ended = perf_counter()
 
     def _tokens(self) -> Iterator[int]:
-        model, check = self._model, self._check or _go_on
+        model, check = self._model, self._check
         cache = self.cache or model.new_cache(len(self.prompt) + min(self.max_new_tokens, KVCache.STEP))
         self.cache = cache
         device = next(model.parameters()).device
@@ -83,7 +83,8 @@ class Generation:
         self._prompt_read = perf_counter()
         decode = Decoder(model, cache, recorder_for(model))
         while True:
-            check(1.0)
+            if check is not None:
+                check(1.0)
             token = self._sampler(logits[-1])
             if token in self._stop_ids:
                 self.reason = "stop"
@@ -92,9 +93,6 @@ class Generation:
             yield token
             if self.count >= self.max_new_tokens:
                 return
-            check(1.0)
+            if check is not None:
+                check(1.0)
             logits = decode(token)
-
-
-def _go_on(_fraction: float) -> None:
-    """Check nothing."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from glmtui.models.base import Attend, Block, CacheBatch, KVCache, LanguageModel, Rotary, State
+from glmtui.models.base import Block, CacheBatch, KVCache, LanguageModel, Rotary, State
 
 Check = Callable[[float], None]
 """Called between pieces of work with the fraction done (0 to 1); raises to cancel."""
@@ -37,6 +37,20 @@ def read(
     """
     cache = model.new_cache() if cache is None else cache
     cache.begin(ids)
+    n = len(ids)
+    if n == 1:  # most tokens: without any bookkeeping
+        found = _run(model, ids, cache, 0, cache.mask(0, 1, ids.device), cache)
+    else:
+        hidden = _read_chunks(model, ids, cache, last_only, check)
+        found = hidden[-1][:, -1:] if last_only else torch.cat(hidden, dim=1)
+    cache.advance(n)
+    return model.logits(found)[0]
+
+
+def _read_chunks(
+    model: LanguageModel, ids: Tensor, cache: KVCache, last_only: bool, check: Check | None
+) -> list[Tensor]:
+    """Return the hidden states ``[1, n, hidden]`` of each pass."""
     n, layers = len(ids), model.config.num_layers
     first = max(-(-cache.indivisible // ROWS), 1) * ROWS  # tokens of the first pass
     ends = [*range(first, n, ROWS), n]
@@ -44,16 +58,21 @@ def read(
     progress = Progress(check, layers * sum(_steps(stop - start) for start, stop in passes))
     hidden: list[Tensor] = []
     for start, stop in passes:
-        index = torch.arange(cache.length + start, cache.length + stop, device=ids.device)
         mask = cache.mask(start, stop - start, ids.device)
         needed = None if not last_only else 1 if stop == n else 0
         chunks = _chunks(stop - start, mask)
-        state = cache if n == 1 else Reading(cache, start, chunks, progress, layers - 1, needed)
-        x = model.embed(ids[None, start:stop])
-        hidden.append(model.hidden(x, cache.positions(index), mask, state))
-    cache.advance(n)
-    found = hidden[-1][:, -1:] if last_only else torch.cat(hidden, dim=1) if len(hidden) > 1 else hidden[0]
-    return model.logits(found)[0]
+        state = Reading(cache, start, chunks, progress, layers - 1, needed)
+        hidden.append(_run(model, ids[start:stop], cache, start, mask, state))
+    return hidden
+
+
+def _run(
+    model: LanguageModel, ids: Tensor, cache: KVCache, start: int, mask: Tensor | None, state: State
+) -> Tensor:
+    """Run `ids` ``[n]``, which come `start` tokens after those in `cache`; return ``[1, n, hidden]``."""
+    first = cache.length + start
+    index = torch.arange(first, first + len(ids), device=ids.device)
+    return model.hidden(model.embed(ids[None]), cache.positions(index), mask, state)
 
 
 @torch.inference_mode()
@@ -207,7 +226,7 @@ class Reading(State):
             if len(self._chunks) > 1:
                 self._progress.step()
             seen = slice(chunk.columns)
-            attended = block.attend(q, keys[:, :, seen], values[:, :, seen], chunk.mask(mask))
+            attended = block.core_attention(q, keys[:, :, seen], values[:, :, seen], chunk.mask(mask))
             outputs.append(block.finish(residual, attended))
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 
@@ -219,9 +238,7 @@ class ReadingTogether(CacheBatch):
         super().__init__(caches, counts)
         self._progress = progress
 
-    def attend(
-        self, layer: int, attend: Attend, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
-    ) -> Tensor:
-        """See `CacheBatch.attend`."""
+    def run(self, layer: int, block: Block, x: Tensor, rotary: Rotary, mask: Tensor | None) -> Tensor:
+        """See `CacheBatch.run`."""
         self._progress.step()
-        return super().attend(layer, attend, q, k, v, mask)
+        return super().run(layer, block, x, rotary, mask)

@@ -110,8 +110,9 @@ class Block(Protocol):
     def project(self, x: Tensor, rotary: Rotary) -> Projection:
         """Make queries, keys and values of `x` ``[batch, n, hidden]``."""
 
-    def attend(self, q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-        """See `glmtui.models.layers.CoreAttention`."""
+    @property
+    def core_attention(self) -> Attend:
+        """What lets the tokens see each other."""
 
     def finish(self, residual: Tensor, attended: Tensor) -> Tensor:
         """Make the next layer's stream of what was `attended` ``[batch, heads, n, head_dim]``."""
@@ -127,16 +128,10 @@ class State:
         """Take in `keys` and `values` ``[batch, groups, n, head_dim]`` of one layer; return all of its."""
         raise NotImplementedError
 
-    def attend(
-        self, layer: int, attend: Attend, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
-    ) -> Tensor:
-        """Take in `k` and `v` and let `q` attend to all that is there; ``[batch, heads, n, head_dim]``."""
-        return attend(q, *self.append(layer, k, v), mask)
-
     def run(self, layer: int, block: Block, x: Tensor, rotary: Rotary, mask: Tensor | None) -> Tensor:
         """Run `x` ``[batch, n, hidden]`` through `block`."""
         residual, q, k, v = block.project(x, rotary)
-        return block.finish(residual, self.attend(layer, block.attend, q, k, v, mask))
+        return block.finish(residual, block.core_attention(q, *self.append(layer, k, v), mask))
 
 
 class PrefixState(State):
@@ -349,18 +344,17 @@ class CacheBatch(State):
     def __init__(self, caches: Sequence[KVCache], counts: Sequence[int]) -> None:
         self.caches, self.counts = caches, counts
 
-    def attend(
-        self, layer: int, attend: Attend, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
-    ) -> Tensor:
+    def run(self, layer: int, block: Block, x: Tensor, rotary: Rotary, mask: Tensor | None) -> Tensor:
         """Let each sequence attend to its own keys. Padding becomes zeros."""
+        residual, q, k, v = block.project(x, rotary)
         rows = []
         for i, (cache, count) in enumerate(zip(self.caches, self.counts, strict=True)):
             row, new = slice(i, i + 1), slice(count)
             keys, values = cache.append(layer, k[row, :, new], v[row, :, new])
             seen = None if mask is None else mask[i, :, new, : keys.shape[2]]
-            attended = attend(q[row, :, new], keys, values, seen)  # [1, heads, count, head_dim]
+            attended = block.core_attention(q[row, :, new], keys, values, seen)  # [1, heads, count, head_dim]
             rows.append(F.pad(attended, (0, 0, 0, q.shape[2] - count)))
-        return torch.cat(rows)
+        return block.finish(residual, torch.cat(rows))
 
 
 def causal_mask(first_row: int, rows: int, columns: int, device: torch.device) -> Tensor | None:

@@ -15,7 +15,6 @@ from nano.train import FOLDER, Encoder, collate, loss_of, read_legs
 import glmtui
 from glmtui.cli.main import build_parser
 from glmtui.engine.chat_model import ChatModel
-from glmtui.models.chat_formats.responses import process_response
 from glmtui.session import keys
 from glmtui.session.slash.registry import COMMANDS
 
@@ -101,7 +100,7 @@ def test_a_long_conversation_leaves_the_model_able_to_answer(nano: ChatModel, co
 def test_every_answer_survives_tokenizer_and_post_processing(nano: ChatModel, corpus: Corpus):
     for answer in corpus.answers.values():
         ids = nano.tokenizer.encode_text(answer)
-        assert process_response(nano.tokenizer.decode(ids), punctuation=True) == answer
+        assert nano.format.process_response(nano.tokenizer.decode(ids)) == answer
 
 
 def test_every_intent_has_an_answer_and_questions_in_both_languages(corpus: Corpus):

@@ -9,10 +9,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from glmtui.errors import TooLongError, UnavailableError
-from glmtui.hub.model_dir import Family
 from glmtui.models.chat_formats import thoughts
 from glmtui.models.chat_formats.responses import ResponseStream
 from glmtui.models.chat_formats.tools import chatglm3_tools, glm4_tools
@@ -127,12 +126,14 @@ class ChatFormat(ABC):
     widens_punctuation: ClassVar[bool] = False
     thinks: bool = False
     """Whether answers may begin with a thought, which can be long."""
-    _tokenizer: Tokenizer
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
 
     @property
-    @abstractmethod
     def stop_ids(self) -> tuple[int, ...]:
         """Any of these ends an answer."""
+        return (self._tokenizer.eos_id,)
 
     @abstractmethod
     def write(self, dialogue: Dialogue) -> list[int]:
@@ -228,62 +229,37 @@ class Rounds(ChatFormat):
 
     keeps_cache = False
     widens_punctuation = True
-
-    _tokenizer: ChatGLMTokenizer
-
-    def __init__(self, tokenizer: ChatGLMTokenizer) -> None:
-        self._tokenizer = tokenizer
-
-    @property
-    def stop_ids(self) -> tuple[int, ...]:
-        """``<eop>``."""
-        return (self._tokenizer.eos_id,)
+    _first, _gap = 0, "\n"
 
     def write(self, dialogue: Dialogue) -> list[int]:
-        """Return prompt, ``[gMASK]``, ``<sop>``, and what is there of the answer."""
         ids = self._tokenizer.encode(self.build_prompt(dialogue))
         return ids + self._tokenizer.encode_text(dialogue.last.answer) if dialogue.last.answer else ids
 
-    @staticmethod
-    def build_prompt(dialogue: Dialogue) -> str:
+    @classmethod
+    def build_prompt(cls, dialogue: Dialogue) -> str:
         """Return the text of a prompt."""
-        if not dialogue.rounds:
+        if not dialogue.rounds and cls._first == 0:
             return dialogue.question
-        earlier = (f"[Round {i}]\n问：{r.question}\n答：{r.answer}\n" for i, r in enumerate(dialogue.rounds))
-        return "".join(earlier) + f"[Round {len(dialogue.rounds)}]\n问：{dialogue.question}\n答："
+        earlier = [cls._round(i, each.question) + each.answer for i, each in enumerate(dialogue.rounds)]
+        return cls._gap.join([*earlier, cls._round(len(earlier), dialogue.question)])
+
+    @classmethod
+    def _round(cls, number: int, question: str) -> str:
+        return f"[Round {cls._first + number}]{cls._gap}问：{question}{cls._gap}答："
 
 
-class SpacedRounds(ChatFormat):
+class SpacedRounds(Rounds):
     """ChatGLM2-6B: numbered rounds from 1 with blank lines between, from the first question on."""
 
-    _tokenizer: ChatGLM2Tokenizer
-
-    def __init__(self, tokenizer: ChatGLM2Tokenizer) -> None:
-        self._tokenizer = tokenizer
-
-    @property
-    def stop_ids(self) -> tuple[int, ...]:
-        """``</s>``."""
-        return (self._tokenizer.eos_id,)
-
-    def write(self, dialogue: Dialogue) -> list[int]:
-        """Return ``[gMASK]``, ``sop``, prompt, and what is there of the answer."""
-        ids = self._tokenizer.encode(self.build_prompt(dialogue))
-        return ids + self._tokenizer.encode_text(dialogue.last.answer) if dialogue.last.answer else ids
+    keeps_cache = True
+    widens_punctuation = False
+    _first, _gap = 1, "\n\n"
 
     def follow(self, rounds: int, new: Sequence[ChatMessage]) -> list[int] | None:
         """Return the next round's ids, less the space that encoding puts before a text."""
         if any(message.role != "user" for message in new):
             return None
-        question = Round(tuple(new)).question
-        return self._tokenizer.encode_text(f"\n\n[Round {rounds + 1}]\n\n问：{question}\n\n答：")[1:]
-
-    @staticmethod
-    def build_prompt(dialogue: Dialogue) -> str:
-        """Return the text of a prompt."""
-        rounds = enumerate(dialogue.rounds, start=1)
-        earlier = (f"[Round {i}]\n\n问：{r.question}\n\n答：{r.answer}\n\n" for i, r in rounds)
-        return "".join(earlier) + f"[Round {len(dialogue.rounds) + 1}]\n\n问：{dialogue.question}\n\n答："
+        return self._tokenizer.encode_text(self._gap + self._round(rounds, Round(tuple(new)).question))[1:]
 
 
 _ROLE_TOKENS = {"tool": "observation"}
@@ -297,16 +273,12 @@ class Roles(ChatFormat):
 
     _tokenizer: ChatGLM2Tokenizer | GLM4Tokenizer
 
-    def __init__(self, tokenizer: ChatGLM2Tokenizer | GLM4Tokenizer) -> None:
-        self._tokenizer = tokenizer
-
     @property
     def stop_ids(self) -> tuple[int, ...]:
         """``</s>``, and the roles that would speak next."""
         return (self._tokenizer.eos_id, self._role("user"), self._role("tool"))
 
     def offer(self, tools: Sequence[Mapping[str, Any]], system: str = "") -> tuple[ChatMessage, ...]:
-        """Return the system messages that offer `tools`. See `ChatFormat.offer`."""
         told = glm4_tools if self._tokenizer.family == "chatglm4" else chatglm3_tools
         return tuple(ChatMessage.of("system", text) for text in told(tools, system))
 
@@ -327,7 +299,6 @@ class Roles(ChatFormat):
         return ids
 
     def follow(self, rounds: int, new: Sequence[ChatMessage]) -> list[int] | None:
-        """Return the new messages' ids and ``<|assistant|>``."""
         if any(message.role not in ("user", "tool") for message in new):
             return None
         ids = [token for message in new for token in self._message(message.role, "", message.text)]
@@ -348,24 +319,14 @@ class Completion(ChatFormat):
     models.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-
-    @property
-    def stop_ids(self) -> tuple[int, ...]:
-        """``</s>``."""
-        return (self._tokenizer.eos_id,)
-
     def write(self, dialogue: Dialogue) -> list[int]:
-        """Return the text behind the tokenizer's special ids, and what is there of its continuation."""
         return self._tokenizer.encode(dialogue.question + dialogue.last.answer)
 
     def stream_response(self, after: str = "") -> ResponseStream:
-        """Return a stream that leaves indentation at the start alone."""
+        # indentation at the start is part of the text
         return super().stream_response(after or "\n")
 
     def stream_tokens(self, after: str = "") -> TextStream:
-        """Return a decoder that leaves indentation at the start alone."""
         return super().stream_tokens(after or "\n")
 
 
@@ -373,15 +334,10 @@ def chat_format(tokenizer: Tokenizer) -> ChatFormat:
     """Return how the tokenizer's family writes a conversation."""
     if isinstance(tokenizer, ChatGLMTokenizer):
         return Rounds(tokenizer)
-    if tokenizer.family == "chatglm4":
-        return Roles(cast("GLM4Tokenizer", tokenizer))
-    if not isinstance(tokenizer, ChatGLM2Tokenizer):
-        from glmtui.models.chat_formats.templates import template_format
+    if tokenizer.family in ("chatglm3", "chatglm4"):
+        return Roles(tokenizer)
+    if isinstance(tokenizer, ChatGLM2Tokenizer):
+        return SpacedRounds(tokenizer) if tokenizer.family == "chatglm2" else Completion(tokenizer)
+    from glmtui.models.chat_formats.templates import template_format
 
-        return template_format(tokenizer)
-    formats: dict[Family, type[SpacedRounds | Roles | Completion]] = {
-        "chatglm2": SpacedRounds,
-        "chatglm3": Roles,
-        "codegeex2": Completion,
-    }
-    return formats[tokenizer.family](tokenizer)
+    return template_format(tokenizer)

@@ -1,13 +1,12 @@
 """What becomes of a model's raw answer before it is shown: the published post-processing, streaming.
 
 The published code works on all of the answer after every token; here text goes through once, and a character
-is held back only while it is undecided. ``stream.push(…)… + stream.finish()`` equals `process_response`.
+is held back only while it is undecided.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 TRAINING_TIME = "[[训练时间]]"
 """What ChatGLM was trained to say where its training date belongs."""
@@ -87,17 +86,6 @@ class ResponseStream:
             widened.append(self._mark)
             self._mark = ""
         return "".join(widened)
-
-
-def process_response(text: str, *, punctuation: bool) -> str:
-    """Post-process a complete answer. For `punctuation` see `ResponseStream`."""
-    return process_stream([text], punctuation=punctuation)
-
-
-def process_stream(pieces: Iterable[str], *, punctuation: bool) -> str:
-    """Post-process an answer given in pieces."""
-    stream = ResponseStream(punctuation=punctuation)
-    return "".join(map(stream.push, pieces)) + stream.finish()
 
 
 def _is_han(character: str) -> bool:

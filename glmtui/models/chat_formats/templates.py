@@ -21,6 +21,7 @@ class Template(ChatFormat):
     supports_system = True
 
     def __init__(self, tokenizer: GLMTokenizer) -> None:
+        super().__init__(tokenizer)
         self._glm = tokenizer
         # GLM-4.5 calls what a tool said a message of the role "tool", GLM-4 "observation".
         self._tool_role = "observation" if _OBSERVATION.search(tokenizer.template) else "tool"
@@ -37,7 +38,6 @@ class Template(ChatFormat):
         return (self._glm.eos_id, *found)
 
     def write(self, dialogue: Dialogue) -> list[int]:
-        """Return the ids of the rendered template, and what is there of the answer."""
         messages = [message for each in (*dialogue.rounds, dialogue.last) for message in each.messages]
         begun = ""
         if messages and messages[-1].role == "assistant" and dialogue.last.messages:
@@ -49,11 +49,9 @@ class Template(ChatFormat):
         return ids
 
     def stream_response(self, after: str = "") -> ResponseStream:
-        """Return a stream that strips the answer, after the mark that the prompt has opened."""
         return ResponseStream(punctuation=False, dates=False, after=after, opening=self._opening)
 
     def stream_tokens(self, after: str = "") -> GLMStream:
-        """Return the decoder of one answer's tokens."""
         return self._glm.stream()
 
     def _continue(self, messages: Sequence[ChatMessage], cached: CachedConversation) -> Prompt | None:

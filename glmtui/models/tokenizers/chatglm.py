@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,28 +40,6 @@ _SPACE = "▁"  # how sentencepiece writes a space
 _BROKEN = "\ufffd"
 
 
-class Tokenizer(Protocol):
-    """What prompts, engine and server need of a tokenizer."""
-
-    family: Family
-    vocab_size: int
-    eos_id: int
-    guard_id: int
-    """Taken when the logits are not finite: id 5 in the published code, which is ``▁`` in ChatGLM-6B."""
-
-    def encode(self, text: str) -> list[int]:
-        """Return the ids of `text` with the special ids that the published code adds to a prompt."""
-
-    def encode_text(self, text: str) -> list[int]:
-        """Return the ids of `text` alone."""
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of `ids`; control tokens and unknown ids have none."""
-
-    def stream(self, *, goes_on: bool = False) -> TextStream:
-        """Return a decoder for one answer, or for what `goes_on` from a text and keeps its first space."""
-
-
 class TextStream(Protocol):
     """Decodes one answer token by token."""
 
@@ -68,14 +47,44 @@ class TextStream(Protocol):
         """Return the text that `token` completes, which may be none."""
 
     def finish(self) -> str:
-        """Return what was held back."""
+        """Return what was held back: a replacement character where a character is unfinished."""
+
+
+class Tokenizer(ABC):
+    """What prompts, engine and server need of a tokenizer."""
+
+    family: Family
+    vocab_size: int
+    eos_id: int
+    guard_id: int
+    """Taken when the logits are not finite: id 5 in the published code, which is ``▁`` in ChatGLM-6B."""
+    prefix_ids: Sequence[int] = ()
+    """What the published code puts before a prompt."""
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of `text` with the special ids that the published code adds to a prompt."""
+        return [*self.prefix_ids, *self.encode_text(text)]
+
+    @abstractmethod
+    def encode_text(self, text: str) -> list[int]:
+        """Return the ids of `text` alone."""
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of `ids`; control tokens and unknown ids have none."""
+        stream = self.stream()
+        return "".join(map(stream.push, ids)) + stream.finish()
+
+    @abstractmethod
+    def stream(self, *, goes_on: bool = False) -> TextStream:
+        """Return a decoder for one answer, or for what `goes_on` from a text and keeps its first space."""
 
 
 class StreamDecoder:
     """Decodes one answer of pieces.
 
     Everything `push` and `finish` return, joined, is what decoding all ids at once gives. A character that
-    arrives as several byte tokens is held back until it is whole; nothing is ever taken back.
+    arrives as several byte tokens is held back until it is complete, and every byte of one that never is
+    becomes a replacement character; nothing is ever taken back.
     """
 
     def __init__(self, pieces: _Pieces, *, goes_on: bool = False) -> None:
@@ -84,7 +93,6 @@ class StreamDecoder:
         self._strips_space = not goes_on
 
     def push(self, token: int) -> str:
-        """Return the text that `token` completes, which may be none."""
         piece = self._pieces.surface(token)
         if isinstance(piece, int):
             self._bytes.append(piece)
@@ -92,7 +100,6 @@ class StreamDecoder:
         return self._take_characters(final=True) + self._take_piece(piece)
 
     def finish(self) -> str:
-        """Return what was held back: a replacement character for every byte of an unfinished character."""
         return self._take_characters(final=True)
 
     def _take_piece(self, piece: str) -> str:
@@ -155,7 +162,7 @@ class _Pieces:
         return piece
 
 
-class ChatGLMTokenizer:
+class ChatGLMTokenizer(Tokenizer):
     """ChatGLM-6B: unigram pieces, NFKC normalisation, tokens for newline, tab and runs of blanks.
 
     Args:
@@ -221,12 +228,7 @@ class ChatGLMTokenizer:
         images = [f"<image_{number}>" for number in range(self.offset)]
         return images + self._pieces.names()
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of `ids`; control tokens, image tokens and unknown ids have none."""
-        return _decode(self.stream(), ids)
-
     def stream(self, *, goes_on: bool = False) -> StreamDecoder:
-        """Return a decoder for one answer, or for what `goes_on` from a text and keeps its first space."""
         if self.offset:
             return _OffsetDecoder(self._pieces, self.offset, goes_on=goes_on)
         return StreamDecoder(self._pieces, goes_on=goes_on)
@@ -241,7 +243,7 @@ class _OffsetDecoder(StreamDecoder):
         return super().push(token - self._offset) if token >= self._offset else ""
 
 
-class ChatGLM2Tokenizer:
+class ChatGLM2Tokenizer(Tokenizer):
     """ChatGLM2-6B, ChatGLM3-6B and CodeGeeX2-6B: byte-pair pieces, text as it is, special ids behind them.
 
     Args:
@@ -273,10 +275,6 @@ class ChatGLM2Tokenizer:
             )
         self._pieces = _Pieces(model, removes_extra_spaces=False, special={model.unk_id(): ""})
 
-    def encode(self, text: str) -> list[int]:
-        """Return ``[gMASK]`` and ``sop``, then the ids of `text`."""
-        return [*self.prefix_ids, *self.encode_text(text)]
-
     def encode_text(self, text: str) -> list[int]:
         """Return the ids of `text` alone. The first stands for the space put before every text."""
         ids: list[int] = self._pieces.model.Encode(encodable(text))
@@ -286,12 +284,7 @@ class ChatGLM2Tokenizer:
         """Return what each id is called in the file, and the special ones behind them."""
         return [*self._pieces.names(), *self.special_ids]
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of `ids`; special and unknown ids have none."""
-        return _decode(self.stream(), ids)
-
     def stream(self, *, goes_on: bool = False) -> StreamDecoder:
-        """Return a decoder for one answer, or for what `goes_on` from a text and keeps its first space."""
         return StreamDecoder(self._pieces, goes_on=goes_on)
 
 
@@ -370,7 +363,3 @@ def foreign(file: Path, reason: Phrase) -> BadFileError:
 def encodable(text: str) -> str:
     """Replace lone surrogates, which terminals deliver for broken input and UTF-8 cannot hold."""
     return text.encode("utf-8", "replace").decode()
-
-
-def _decode(stream: StreamDecoder, ids: Iterable[int] | Sequence[int]) -> str:
-    return "".join(map(stream.push, ids)) + stream.finish()

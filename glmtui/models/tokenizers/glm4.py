@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import codecs
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import regex
 
 from glmtui.errors import BadFileError
 from glmtui.hub.model_dir import Family
-from glmtui.models.tokenizers.chatglm import check_is_there, encodable, foreign
+from glmtui.models.tokenizers.chatglm import TextStream, Tokenizer, check_is_there, encodable, foreign
 from glmtui.protocol.phrases import _
 
 _WORDS = regex.compile(
@@ -24,7 +24,7 @@ _WORDS = regex.compile(
 """What tokens never cross."""
 
 
-class GLM4Tokenizer:
+class GLM4Tokenizer(Tokenizer):
     """Byte pairs merged by rank; special ids lie behind the ranks, and none comes from text.
 
     Args:
@@ -64,23 +64,13 @@ class GLM4Tokenizer:
         self._merged = lru_cache(1 << 16)(self._merge)
         self.guard_id: int = self._merged(b"\n")[0]
 
-    def encode(self, text: str) -> list[int]:
-        """Return ``[gMASK]`` and ``<sop>``, then the ids of `text`."""
-        return [*self.prefix_ids, *self.encode_text(text)]
-
     def encode_text(self, text: str) -> list[int]:
-        """Return the ids of `text` alone."""
         words: Iterator[str] = (found[0] for found in _WORDS.finditer(encodable(text)))
         return [token for word in words for token in self._merged(word.encode())]
 
     def names(self) -> list[str]:
         """Return each id's bytes as one character each, and the names of the special ones behind them."""
         return [*(self._bytes[rank].decode("latin-1") for rank in sorted(self._bytes)), *self.special_ids]
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of `ids`; special and unknown ids have none."""
-        stream = self.stream()
-        return "".join(map(stream.push, ids)) + stream.finish()
 
     def stream(self, *, goes_on: bool = False) -> GLM4Stream:
         """Return a decoder for one answer; spaces are the tokens' own, also where it `goes_on`."""
@@ -105,17 +95,15 @@ class GLM4Tokenizer:
         return tuple(self._ranks[part] for part in parts)
 
 
-class GLM4Stream:
-    """Decodes one answer token by token. See `glmtui.models.tokenizers.StreamDecoder`."""
+class GLM4Stream(TextStream):
+    """Decodes one answer token by token."""
 
     def __init__(self, tokens: Mapping[int, bytes]) -> None:
         self._tokens = tokens
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token: int) -> str:
-        """Return the text that `token` completes, which may be none."""
         return self._decoder.decode(self._tokens.get(token, b""))
 
     def finish(self) -> str:
-        """Return what was held back: a replacement character for an unfinished one."""
         return self._decoder.decode(b"", final=True)

@@ -7,13 +7,13 @@ writes, not in what is said. `GLMTokenizer.shield` marks them in a message befor
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from glmtui.errors import BadFileError, BadValueError
 from glmtui.hub.model_dir import TOKENIZER_FILES, Family
-from glmtui.models.tokenizers.chatglm import check_is_there, encodable, foreign
+from glmtui.models.tokenizers.chatglm import TextStream, Tokenizer, check_is_there, encodable, foreign
 from glmtui.protocol.phrases import _
 
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"  # noncharacters: no text has them
@@ -22,7 +22,7 @@ _THOUGHT = ("<think>", "</think>")
 """Marks that are shown as text even where they are special tokens: they tell thought from answer."""
 
 
-class GLMTokenizer:
+class GLMTokenizer(Tokenizer):
     """A byte-level byte-pair tokenizer in transformers' format, with a chat template.
 
     Args:
@@ -107,22 +107,16 @@ class GLMTokenizer:
         return ids
 
     def encode_text(self, text: str) -> list[int]:
-        """Return the ids of `text` alone."""
         ids: list[int] = self._backend.encode(encodable(text), add_special_tokens=False).ids
         return ids
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of `ids`; special tokens have none, but for those around a thought."""
-        stream = self.stream()
-        return "".join(map(stream.push, ids)) + stream.finish()
 
     def stream(self, *, goes_on: bool = False) -> GLMStream:
         """Return a decoder for one answer; spaces are the tokens' own, also where it `goes_on`."""
         return GLMStream(self._backend, self._special)
 
 
-class GLMStream:
-    """Decodes one answer token by token. See `glmtui.models.tokenizers.StreamDecoder`."""
+class GLMStream(TextStream):
+    """Decodes one answer token by token."""
 
     def __init__(self, backend: Any, special: Mapping[int, str]) -> None:
         from tokenizers.decoders import DecodeStream
@@ -134,7 +128,6 @@ class GLMStream:
         self._held: list[int] = []
 
     def push(self, token: int) -> str:
-        """Return the text that `token` completes, which may be none."""
         if token in self._special:
             name = self._special[token]
             return self.finish() + (name if name in _THOUGHT else "")
@@ -148,7 +141,6 @@ class GLMStream:
         return text
 
     def finish(self) -> str:
-        """Return what was held back: a replacement character where a character is unfinished."""
         text: str = self._backend.decode(self._held, skip_special_tokens=False) if self._held else ""
         self._held.clear()
         self._stream = self._new_stream()

@@ -1,11 +1,12 @@
 import re
+from collections.abc import Iterable
 
 import pytest
 from golden_data import golden_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glmtui.models.chat_formats.responses import ResponseStream, process_response, process_stream
+from glmtui.models.chat_formats.responses import ResponseStream
 
 CASES = golden_json("chat_text.json")["process_response"]
 TEXT = st.text(alphabet="[]训练时间年a1 \n\t\u3000,!:;?，中文。")
@@ -15,8 +16,13 @@ PIECES = st.lists(st.one_of(TEXT, st.sampled_from(["[[训练时间]]", "[[训练
 @pytest.mark.parametrize(("family", "punctuation"), [("chatglm", True), ("chatglm2", False)])
 def test_golden_responses(family: str, punctuation: bool):
     for raw, expected in CASES[family]:
-        assert process_response(raw, punctuation=punctuation) == expected
+        assert process_stream([raw], punctuation=punctuation) == expected
         assert process_stream(raw, punctuation=punctuation) == expected  # character by character
+
+
+def process_stream(pieces: Iterable[str], *, punctuation: bool) -> str:
+    stream = ResponseStream(punctuation=punctuation)
+    return "".join(map(stream.push, pieces)) + stream.finish()
 
 
 def reference(text: str, *, punctuation: bool) -> str:
@@ -34,7 +40,7 @@ def reference(text: str, *, punctuation: bool) -> str:
 def test_streaming_equals_the_rules_on_the_whole(pieces: list[str], punctuation: bool):
     expected = reference("".join(pieces), punctuation=punctuation)
     assert process_stream(pieces, punctuation=punctuation) == expected
-    assert process_response("".join(pieces), punctuation=punctuation) == expected
+    assert process_stream(["".join(pieces)], punctuation=punctuation) == expected
 
 
 def test_only_what_is_undecided_is_held_back():
