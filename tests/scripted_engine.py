@@ -76,6 +76,8 @@ class ScriptedEngine:
         self.answers = list(answers) or ["Hello!"]
         self.hold = hold
         self.hold_load = hold_load
+        self.slow_to_cancel = False
+        """An answer that is cancelled is still held: what is queued behind it does not begin."""
         self.dropped_rounds = 0
         self.fail: str | None = None
         """The next load or answer fails with this message, ..."""
@@ -238,14 +240,17 @@ class ScriptedEngine:
 
     def _cancel(self, stream: ScriptedStream) -> None:
         if self._queue and self._queue[0][1] is stream:
+            if self.slow_to_cancel and self.answering:
+                return
             if isinstance(self._current, Load):
                 self._loaded = False
             self._end(Cancelled(self._stats(1) if self.answering else None))
         elif stream is self._downloading:
             self.tell(Cancelled())
         elif any(stream is queued for _request, queued in self._queue):
+            cancelled = next(request for request, queued in self._queue if queued is stream)
             self._queue = [(request, queued) for request, queued in self._queue if queued is not stream]
-            stream.put(Cancelled())
+            stream.put(Cancelled(model_kept=isinstance(cancelled, Load) and self._loaded))
 
     def _stats(self, tokens: int) -> Stats:
         return Stats(prompt_tokens=10, answer_tokens=tokens, prompt_seconds=0.1, answer_seconds=0.1)

@@ -94,7 +94,8 @@ class Drafts:
         """Remember the draft of a conversation; a blank one is forgotten."""
         record: Record = {"text": ""}
         if draft.text.strip():
-            record = encode_parts("user", [clean_part(part) for part in (Text(draft.text), *draft.parts)])
+            others = [part for part in draft.parts if not isinstance(part, Text)]
+            record = encode_parts("user", [clean_part(part) for part in (Text(draft.text), *others)])
             more = {"edits": draft.edits, "place": draft.place}
             record |= {name: value for name, value in more.items() if value is not None}
         self._file.set(conversation_id, record)
@@ -126,9 +127,7 @@ class QueuedMessages:
     """
 
     def __init__(self, path: Path | None = None, *, most: int = 200) -> None:
-        self._file = _ByConversation(
-            path or paths.state_dir() / QUEUED, "waiting", most, durable=True
-        )
+        self._file = _ByConversation(path or paths.state_dir() / QUEUED, "waiting", most, durable=True)
         self._owner = _process()
 
     def get(self, conversation_id: str) -> list[QueuedMessage]:

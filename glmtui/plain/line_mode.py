@@ -95,7 +95,7 @@ class LineMode:
         if self._options.conversation is not None:
             await self.session.open_first(self._options.conversation)
         else:
-            self._draft = self.session.workspace.draft(None)
+            self._draft = self.session.workspace.draft(None).text
         self.session.load()
         if self._reader.interactive:
             self.say(_("/help lists the commands, Ctrl+C stops an answer, Ctrl+D quits."))

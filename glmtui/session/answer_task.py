@@ -84,7 +84,8 @@ class AnswerTask:
     def parts(self) -> tuple[Part, ...]:
         """All of it so far."""
         thought, text = self._thought.text, self._text.text
-        return (*((Thought(thought),) if thought else ()), *((Text(text),) if text else ()))
+        others = (part for part in self.message.parts if not isinstance(part, Thought | Text))
+        return (*((Thought(thought),) if thought else ()), *((Text(text),) if text else ()), *others)
 
     def add(self, event: Tokens, saving: Saving) -> None:
         """Take in new text, and write it to the file at most once a second."""

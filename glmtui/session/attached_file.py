@@ -28,21 +28,28 @@ def parts_of(
     text: str, attached: Iterable[AttachedFile], kept: Iterable[Part], attachments: Attachments
 ) -> tuple[Part, ...]:
     """Return the parts of a message: its text, its files, and what an earlier version of it had (`kept`)."""
-    parts: list[Part] = [Text(text)]
-    parts += [attachments.attach(file.name, file.text, file.origin) for file in attached]
-    for part in kept:
-        if isinstance(part, Text) or part in parts:
-            continue
-        if not isinstance(part, Attachment) or f"@{part.name}" in text:
-            parts.append(part)
-    return tuple(parts)
+    new = [attachments.attach(file.name, file.text, file.origin) for file in attached]
+    names = {part.name for part in new}
+    stays = [
+        part
+        for part in kept
+        if not isinstance(part, Text | Attachment)
+        or (isinstance(part, Attachment) and part.name not in names and _mention(part.name).search(text))
+    ]
+    return (Text(text), *new, *stays)
 
 
 def in_full(text: str, attached: Iterable[AttachedFile]) -> str:
     """Return a message with the files that it names quoted in the places of their names."""
     for file in attached:
-        text = text.replace(f"@{file.name}", quote_file(file.name, file.text), 1)
+        quoted = quote_file(file.name, file.text)
+        text = _mention(file.name).sub(quoted.replace("\\", r"\\"), text, count=1)
     return text
+
+
+def _mention(name: str) -> re.Pattern[str]:
+    """Match ``@name``, but not as the beginning of another name."""
+    return re.compile(rf"@{re.escape(name)}(?![\w/-]|\.\w)")
 
 
 def quote_file(name: str, text: str) -> str:

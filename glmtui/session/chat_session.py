@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from glmtui import i18n
 from glmtui.chat.conversation import Conversation
+from glmtui.chat.state_log import Draft
 from glmtui.errors import UserError
 from glmtui.i18n import _, ngettext, tell
 from glmtui.protocol import events as engine
@@ -29,7 +30,7 @@ from glmtui.session import keys
 from glmtui.session.answer_task import AnswerTask
 from glmtui.session.attached_file import in_full, parts_of
 from glmtui.session.events import Kind, Listener, SessionEvent, SessionState
-from glmtui.session.message_queue import CancelScopes, MessageQueue, QueuedMessage
+from glmtui.session.message_queue import CancelScopes, MessageQueue, QueuedMessage, stored_id
 from glmtui.session.model_jobs import ModelJobs
 from glmtui.session.model_loader import ModelLoader
 from glmtui.session.preferences import Preferences
@@ -147,7 +148,7 @@ class ChatSession:
 
     async def enter(self, line: str, attached: Sequence[AttachedFile] = ()) -> None:
         """Do what a person typed: a command, or a message for the model. What goes wrong is said."""
-        self._keep_draft(self.ui.draft())  # this is one no longer; sending may give the conversation its file
+        conversation, stored = self.conversation, stored_id(self.conversation)
         command = self.commands.parse(line)
         if command is not None and command.command is None and self.ui.has_keys:
             self.ui.put_draft(line.strip())  # without a screen it stands in sight, and in what ↑ brings back
@@ -158,6 +159,10 @@ class ChatSession:
                 await self.send(self.commands.message(line), attached)
             else:
                 await self.commands.run(self, command)
+        if stored != stored_id(conversation):  # it has a file now, and its draft another name
+            self.workspace.keep_draft(stored, Draft())
+        if conversation is self.conversation:  # what was entered is a draft no longer
+            self._keep_draft(self.ui.draft())
 
     async def run(self, name: str, argument: str = "") -> None:
         """Do what the command `name` does. What goes wrong is said."""
@@ -214,9 +219,8 @@ class ChatSession:
             return
         info, own = self.state.info, self.conversation.settings
         self._update(limit=min(self.settings.sampling(own).max_length, info.max_length))
-        with self.saying_errors():
-            self._counter.ask(self._prompt.build(self.conversation, info), self._draft)
-            self._update(used=self._counter.used, draft=self._counter.draft)
+        self._counter.ask(self._prompt.build(self.conversation, info), self._draft)
+        self._update(used=self._counter.used, draft=self._counter.draft)
 
     # --- sending ---
 
@@ -227,15 +231,18 @@ class ChatSession:
         self._edit(None)
         with self._scopes() as scope:
             async with self._lock:
-                if conversation.newer_format:
-                    self.ui.put_draft(text)
-                    self.notice(_only_read(), "error")
-                    return
-                parts = parts_of(text, attached, kept, conversation.attachments)
-                if self.state.activity == "none":
+                why = _only_read() if conversation.newer_format else ""
+                parts = kept
+                try:
+                    parts = parts_of(text, attached, kept, conversation.attachments)
+                except UserError as error:  # its files could not be stored: they stay in the draft, in full
+                    why, text = tell(error), in_full(text, attached)
+                if not why and self.state.activity == "none":
+                    why = _no_model()
+                if why:
                     self._edit(edits, place, parts)
                     self.ui.put_draft(text)
-                    self.notice(_no_model(), "warning")
+                    self.notice(why, "error" if self.state.activity != "none" else "warning")
                     return
                 item = QueuedMessage(conversation, parts, edits, on_hold=scope.cancelled)
                 if self.answer or self._pending:
@@ -321,17 +328,25 @@ class ChatSession:
 
     def unqueue(self, number: int = -1) -> bool:
         """Let the person change a queued message: by its number, else the last. It keeps its place."""
-        item = self._queue.take(self.conversation, number)
-        if item is not None:
-            self._edit(item.edits, number % (len(self.queued) + 1), item.parts)
-            self.ui.put_draft("\n".join(filter(str.strip, (item.text, self.ui.draft()))))
-            self._show_queue()
-        return item is not None
+        if (item := self._queued_at(number)) is None:
+            return False
+        self._edit(item.edits, number % len(self.queued), item.parts)
+        text = "\n".join(filter(str.strip, (item.text, self.ui.draft())))
+        self._keep_draft(text)  # before it is in the queue no longer
+        self._queue.remove(item)
+        self.ui.put_draft(text)
+        self._show_queue()
+        return True
+
+    def _queued_at(self, number: int) -> QueuedMessage | None:
+        mine = self.queued
+        return mine[number] if -len(mine) <= number < len(mine) else None
 
     def cancel_queued(self, number: int) -> bool:
         """Give a queued message up; `undo` brings it back."""
-        item = self._queue.take(self.conversation, number)
+        item = self._queued_at(number)
         if item is not None:
+            self._queue.remove(item)
             self._undo.append((_("The message waits again."), lambda: self._queue.add(item, number)))
             self._show_queue()
             self.ui.say(_("Cancelled. /undo brings it back."))
@@ -431,9 +446,12 @@ class ChatSession:
         """Show what others wrote to the open conversation; a file that cannot be read is named once."""
         if self.answer is not None or self.conversation is self._unreadable:
             return
+        was_newer = self.conversation.newer_format
         try:
             if self.conversation.refresh():
                 await self._open(self.conversation)
+                if self.conversation.newer_format and not was_newer:
+                    self.notice(_only_read(), "warning")
         except UserError as error:
             self._unreadable = self.conversation
             self.notice(tell(error), "warning")
@@ -520,19 +538,22 @@ class ChatSession:
 
     def _on_load_ended(self, event: engine.Failed | engine.Cancelled) -> None:
         name, self._pending = self.state.loading, None
+        former = self._loader.ended(event)
+        self._begin_state(activity="ready" if former.info else "none", info=former.info)
         failed = event if isinstance(event, engine.Failed) else None
-        former, kept = self._loader.failed(failed)
-        self._begin_state(activity="ready" if kept else "none", info=kept)
-        if failed is None:
-            self.notice(_("Loading {name} was stopped.").format(name=name))
-        else:
+        if failed is not None:
             self.notice(tell(failed.phrase), "error" if failed.absent is None else "info")
-            if former is not None:
-                with self.saying_errors():
-                    self.preferences.put_back(former)
-                if kept is None:
-                    self.load(former)
-            self._publish(told.SettingsChanged(frozenset()))
+        else:
+            self.notice(_("Loading {name} was stopped.").format(name=name))
+        if former.spec is not None and (failed or former.info):
+            with self.saying_errors():
+                self.preferences.put_back(former.spec)
+            if former.info is None:
+                self.load(former.spec)
+            else:
+                self.measure()
+        self._publish(told.SettingsChanged(frozenset()))
+        if failed is not None:
             self._publish(told.LoadRefused(failed.absent))
         if self.state.activity == "none":
             self.notice(_no_model())
@@ -596,17 +617,23 @@ class ChatSession:
         if self.answer or self.state.activity != "ready":
             return
         if (item := self._queue.next()) is not None:
-            self._show_queue()
             with self._scopes() as scope:
                 await self._send(item, scope)
 
     async def _send(self, item: QueuedMessage, scope: CancelToken) -> None:
         conversation = item.conversation
+        if conversation.newer_format:  # since it was queued
+            self._queue.hold()
+            self._show_queue()
+            self.notice(_only_read(), "error")
+            return
         parent: dict[str, Any] = {}
         if item.edits and item.edits in conversation.messages:
             parent = {"parent": conversation.messages[item.edits].parent}
         with self._saving():
             conversation.append("user", item.parts, meta=self._sender, **parent)
+        self._queue.remove(item)
+        self._show_queue()
         message = conversation.branch()[-1]
         if conversation is self.conversation:
             if parent:
@@ -639,15 +666,11 @@ class ChatSession:
             return
         try:
             scope.check()
-            messages = self._prompt.build(conversation, info)  # the new answer, still empty, is left out
         except OperationCancelled:
             await self._on_end(answer, "stopped", None)
             return
-        except UserError as error:
-            self.notice(tell(error), "error")
-            await self._on_end(answer, "failed", None, error=tell(error))
-            return
         self._counter.cancel()
+        messages = self._prompt.build(conversation, info)  # the new answer, still empty, is left out
         sampling = self.settings.sampling(conversation.settings)
         answer.stream = self._loader.engine.submit(Generate(messages, sampling, pending.continued))
 
@@ -702,8 +725,12 @@ class ChatSession:
         self._publish(told.ConversationShown(tuple(messages), versions, on_hold=on_hold, **how))
 
     def _restore(self) -> None:
-        self._draft = self.workspace.draft(self.conversation)
-        self.ui.put_draft(self._draft)
+        draft = self.workspace.draft(self.conversation)
+        self._draft = draft.text
+        if draft.text:
+            edits = draft.edits if draft.edits in self.conversation.messages else None
+            self._edit(edits, draft.place, draft.parts)
+        self.ui.put_draft(draft.text)
         self._restore_queue()
 
     def _restore_queue(self) -> None:
@@ -715,7 +742,8 @@ class ChatSession:
 
     def _keep_draft(self, text: str) -> None:
         self._draft = "" if self.commands.parse(text) else text
-        self.workspace.keep_draft(self.conversation, text)
+        draft = Draft(text, self._kept_parts, self.state.editing, self._place)
+        self.workspace.keep_draft(stored_id(self.conversation), draft)
         self.workspace.keep_open(self.conversation)
 
     def _edit(self, message_id: str | None, place: int | None = None, kept: tuple[Part, ...] = ()) -> None:

@@ -59,12 +59,10 @@ class MessageQueue:
             at = self._items.index(mine[number])
         self._set([*self._items[:at], item, *self._items[at:]])
 
-    def take(self, conversation: Conversation, number: int = -1) -> QueuedMessage | None:
-        """Take a message out; None where there is none of this number."""
-        mine = self.of(conversation)
-        if not -len(mine) <= number < len(mine):
-            return None
-        return self._remove(mine[number])
+    def remove(self, item: QueuedMessage) -> None:
+        """Take a message out, if it is there: after what becomes of it is on disk."""
+        if any(other is item for other in self._items):
+            self._set([other for other in self._items if other is not item])
 
     def move(self, conversation: Conversation, number: int, by: int) -> int:
         """Change places with the message `by` places further; return the number it has then."""
@@ -79,7 +77,7 @@ class MessageQueue:
 
     def hold(self) -> None:
         """Let nothing be sent until a person says so."""
-        self._set([replace(item, on_hold=True) for item in self._items])
+        self._items = [replace(item, on_hold=True) for item in self._items]
 
     def release(self, items: Iterable[QueuedMessage]) -> None:
         """Let these be sent, before all others."""
@@ -88,13 +86,8 @@ class MessageQueue:
         self._set(released + [item for item in self._items if item not in chosen])
 
     def next(self) -> QueuedMessage | None:
-        """Take out what is sent next."""
-        item = next((item for item in self._items if not item.on_hold), None)
-        return item and self._remove(item)
-
-    def _remove(self, item: QueuedMessage) -> QueuedMessage:
-        self._set([other for other in self._items if other is not item])
-        return item
+        """Return what is sent next."""
+        return next((item for item in self._items if not item.on_hold), None)
 
     def _set(self, items: list[QueuedMessage]) -> None:
         self._items = items

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from glmtui.protocol.engine import Engine, Stream
 from glmtui.protocol.requests import Load
 
 if TYPE_CHECKING:
-    from glmtui.protocol.events import Event, Failed
+    from glmtui.protocol.events import Cancelled, Event, Failed
     from glmtui.protocol.models import LocalModel, ModelInfo
+
+
+@dataclass(frozen=True)
+class Former:
+    """What there was before a load that came to nothing."""
+
+    spec: LocalModel | None = None
+    """What had been loaded, or was on its way, to go back to."""
+    info: ModelInfo | None = None
+    """The model that is in memory still."""
 
 
 class ModelLoader:
@@ -69,21 +80,19 @@ class ModelLoader:
         if self._spec is not None:
             self._loaded = self._spec, info
 
-    def failed(self, event: Failed | None) -> tuple[LocalModel | None, ModelInfo | None]:
-        """Note that the load came to nothing; `event` is None where it was cancelled.
+    def ended(self, event: Failed | Cancelled) -> Former:
+        """Note that the load came to nothing; return what was there before it.
 
-        Returns:
-            What had been loaded before, or was on its way, to go back to. It is given once: should it fail
-            too, there is no model. And what is in memory still.
+        It is given once: should it fail too, there is no model.
         """
         replaced, self._replaced = self._replaced, None
         if self._loaded is None:
-            return replaced, None
+            return Former(replaced)
         spec, info = self._loaded
-        if event is not None and event.model_kept:
-            return spec, info
+        if event.model_kept:
+            return Former(spec, info)
         self._loaded = None
-        return replaced or spec, None
+        return Former(replaced or spec)
 
     def close(self) -> None:
         """Let the engine go, at once."""

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from glmtui.protocol.messages import Attachment, ChatMessage, Part, Source, Text, Thought, ToolResult
+from glmtui.errors import UserError
+from glmtui.protocol.messages import (
+    Attachment,
+    ChatMessage,
+    Image,
+    Part,
+    Source,
+    Text,
+    Thought,
+    ToolCall,
+    ToolResult,
+)
 from glmtui.session.attached_file import quote_file
 
 if TYPE_CHECKING:
+    from glmtui.chat.attachments import Attachments
     from glmtui.chat.conversation import Conversation
     from glmtui.protocol.models import ModelInfo
     from glmtui.settings.settings import Settings
+
+
+KEPT = 16
+"""Contents of files that are kept in memory."""
 
 
 class PromptBuilder:
@@ -18,15 +34,16 @@ class PromptBuilder:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._files: dict[str, str] = {}
+        """Contents by their digests."""
 
     def build(self, conversation: Conversation, info: ModelInfo | None) -> tuple[ChatMessage, ...]:
         """Return the messages to send to the model `info`, which sees text alone.
 
-        Raises:
-            UserError: the content of an attachment is gone.
+        The model is told of a file whose content is gone that it is not available.
         """
         messages = [
-            ChatMessage(message.role, tuple(self._parts(conversation, message.parts)))
+            ChatMessage(message.role, tuple(self._parts(conversation.attachments, message.parts)))
             for message in conversation.messages_for_model()
         ]
         system = str(
@@ -37,20 +54,40 @@ class PromptBuilder:
             messages.insert(0, ChatMessage.of("system", system))
         return tuple(messages)
 
-    def _parts(self, conversation: Conversation, parts: tuple[Part, ...]) -> list[Part]:
-        """Expand what belongs to a message and is not text yet: files behind the words, then sources."""
+    def _parts(self, attachments: Attachments, parts: tuple[Part, ...]) -> list[Part]:
+        """Write out what belongs to a message and is not text yet, behind its words."""
         own: list[Part] = [part for part in parts if isinstance(part, Text | Thought | ToolResult)]
-        texts = [part.text for part in own if isinstance(part, Text)]
-        more = [
-            quote_file(part.name, conversation.attachments.text(part))
-            for part in parts
-            if isinstance(part, Attachment)
-        ]
-        more += [f"[{part.number}] {part.title}\n{part.text}" for part in parts if isinstance(part, Source)]
+        more = [words for part in parts if (words := self._words(attachments, part))]
         if not more:
             return own
-        written = "".join(texts)
+        written = "".join(part.text for part in own if isinstance(part, Text))
         return [
             *(part for part in own if not isinstance(part, Text)),
             Text("\n\n".join([*([written] if written.strip() else []), *more])),
         ]
+
+    def _words(self, attachments: Attachments, part: Part) -> str:
+        match part:
+            case Attachment():
+                text = self._file(attachments, part)
+                return f"{part.name}: (not available)" if text is None else quote_file(part.name, text)
+            case Source():
+                return f"[{part.number}] {part.title}\n{part.text}"
+            case Image():
+                return f"(picture: {part.name or part.media_type})"
+            case ToolCall():
+                return f"{part.name}({part.arguments})"
+            case _:
+                return ""
+
+    def _file(self, attachments: Attachments, part: Attachment) -> str | None:
+        """Return the content of a file, looked at after every pause in typing; None if it is gone."""
+        if part.sha256 not in self._files:
+            try:
+                text = attachments.text(part)
+            except UserError:
+                return None
+            if len(self._files) >= KEPT:
+                self._files.clear()
+            self._files[part.sha256] = text
+        return self._files[part.sha256]

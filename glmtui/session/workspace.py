@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from glmtui import paths
 from glmtui.atomic import write_atomically
-from glmtui.chat.state_log import Drafts, PromptHistory, QueuedMessage, QueuedMessages
+from glmtui.chat.state_log import Draft, Drafts, PromptHistory, QueuedMessage, QueuedMessages
 from glmtui.session.message_queue import stored_id
 
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ class Workspace:
     def _queued(self) -> QueuedMessages:
         return QueuedMessages()
 
-    def draft(self, conversation: Conversation | None) -> str:
+    def draft(self, conversation: Conversation | None) -> Draft:
         """Return what was being written in a conversation; None is one not begun yet."""
         return self._drafts.get(stored_id(conversation) if conversation else "")
 
-    def keep_draft(self, conversation: Conversation, text: str) -> None:
-        """Remember what is being written in a conversation."""
-        self._drafts.set(stored_id(conversation), text)
+    def keep_draft(self, conversation_id: str, draft: Draft) -> None:
+        """Remember what is being written in a conversation, by its stored id."""
+        self._drafts.set(conversation_id, draft)
 
     def queued(self, conversation: Conversation) -> list[QueuedMessage]:
         """Return what an earlier glmtui left queued in a conversation."""

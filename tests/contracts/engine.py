@@ -206,6 +206,16 @@ class EngineContract(ABC):
         assert text_of(until_end(ready.submit(ASK))) == self.answer(ready)
         assert stream.drain() == []
 
+    def test_a_load_cancelled_before_it_began_leaves_the_model(self, ready: Engine) -> None:
+        self.hold(ready)
+        running, load = ready.submit(ASK), ready.submit(Load(self.spec))
+        until_text(running)
+        load.cancel()
+        self.release(ready)
+        assert until_end(load) == [Cancelled(model_kept=True)]
+        assert isinstance(until_end(running)[-1], Done)
+        assert isinstance(until_end(ready.submit(COUNT))[-1], TokenCount)
+
     @pytest.mark.parametrize("keeps", [True, False])
     def test_a_load_that_fails_says_whether_the_model_is_kept(self, ready: Engine, keeps: bool) -> None:
         failed = until_end(ready.submit(Load(self.failing(ready, keeps=keeps))))[-1]

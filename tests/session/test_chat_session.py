@@ -11,11 +11,14 @@ import pytest
 from scripted_engine import ScriptedEngine
 from session.conftest import Chat, ready
 
+from glmtui.chat.attachments import Attachments
 from glmtui.chat.conversation import Conversation
-from glmtui.protocol.messages import Attachment, Text, Thought
+from glmtui.errors import StorageError
+from glmtui.protocol.messages import Attachment, Source, Text, Thought
+from glmtui.protocol.phrases import Phrase
 from glmtui.protocol.requests import Generate, Load, Request
 from glmtui.session.answer_task import AnswerTask
-from glmtui.session.attached_file import AttachedFile
+from glmtui.session.attached_file import AttachedFile, in_full, parts_of
 from glmtui.session.events import (
     AnswerBegun,
     AnswerEnded,
@@ -303,7 +306,7 @@ async def test_drafts_belong_to_their_conversation_and_are_on_disk(make: Make) -
     first = chat.conversation.id
     chat.fake_ui.text = "half a thought"
     chat.draft_changed("half a thought")
-    assert Chat(ScriptedEngine()).workspace.draft(chat.conversation) == "half a thought"
+    assert Chat(ScriptedEngine()).workspace.draft(chat.conversation).text == "half a thought"
     await chat.new()
     assert chat.fake_ui.text == ""
     await chat.open(first)
@@ -405,3 +408,85 @@ async def test_a_conversation_of_a_newer_version_is_only_read(make: Make, tmp_pa
     await chat.delete("m1")
     assert path.read_bytes() == before
     assert [message.text for message in chat.conversation.branch()] == ["hi"]
+
+
+async def test_a_file_whose_content_is_gone_costs_only_itself(make: Make) -> None:
+    chat = await ready(make("One.", "Two."))
+    await chat.enter("see @a.txt", [AttachedFile("a.txt", "/a.txt", "AAA")])
+    await chat.idle()
+    for blob in (chat.library.folder / "attachments").iterdir():
+        blob.write_bytes(b"other")
+    again = await ready(Chat(ScriptedEngine("Still.")))
+    await again.open(chat.conversation.id)
+    await again.enter("and now?")
+    await again.idle()
+    assert again.texts()[-1] == ("assistant", "Still.")
+    assert "a.txt: (not available)" in again.engine.generated[0].messages[0].text
+    again.draft_changed("typing")
+    again.draft_changed("typing on")
+    assert again.notices("error") == []
+
+
+async def test_continuing_keeps_all_parts(make: Make) -> None:
+    chat = await ready(make(" and more"))
+    await chat.enter("Go")
+    await chat.idle()
+    answer = chat.conversation.branch()[-1]
+    source = Source(1, "A page", "words", "https://example.org")
+    chat.conversation.finish(answer.id, (Text("First"), source), "stopped")
+    await chat.enter("/continue")
+    await chat.idle()
+    assert chat.saved().branch()[-1].parts == (Text("First and more"), source)
+
+
+async def test_a_file_sent_again_takes_the_place_of_its_former_content(make: Make) -> None:
+    chat = await ready(make("One.", "Two."))
+    await chat.enter("see @a.txt", [AttachedFile("a.txt", "/a.txt", "old")])
+    await chat.idle()
+    chat.edit(chat.conversation.branch()[0].id)
+    await chat.enter("see @a.txt", [AttachedFile("a.txt", "/a.txt", "new")])
+    await chat.idle()
+    parts = chat.saved().branch()[0].parts
+    assert [chat.conversation.attachments.text(part) for part in parts if isinstance(part, Attachment)] == [
+        "new"
+    ]
+
+
+async def test_a_name_is_not_the_beginning_of_another(make: Make) -> None:
+    file = AttachedFile("a.txt", "/a.txt", "AAA")
+    assert in_full("@a.txt.bak and @a.txt.", [file]).startswith("@a.txt.bak and a.txt:\n```")
+    chat = await ready(make())
+    parts = parts_of(
+        "only @a.txt.bak",
+        (),
+        (chat.conversation.attachments.attach("a.txt", "A"),),
+        chat.conversation.attachments,
+    )
+    assert parts == (Text("only @a.txt.bak"),)
+
+
+async def test_a_file_that_cannot_be_stored_stays_in_the_draft(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = await ready(make())
+
+    def full(self: Attachments, data: bytes) -> str:
+        raise StorageError(Phrase("full"))
+
+    monkeypatch.setattr(Attachments, "put", full)
+    await chat.enter("see @a.txt", [AttachedFile("a.txt", "/a.txt", "AAA")])
+    assert "AAA" in chat.fake_ui.text
+    assert "AAA" in chat.workspace.draft(chat.conversation).text
+    assert chat.notices("error") == ["full"]
+
+
+async def test_a_load_cancelled_before_it_began_leaves_the_model(make: Make) -> None:
+    chat = await ready(make("One.", hold=True))
+    await chat.enter("Go")
+    chat.engine.slow_to_cancel = True
+    await chat.enter("/model /other")
+    chat._loader.cancel()
+    await chat.until(lambda: not chat.loading)
+    assert chat.state.info is not None
+    assert chat.state.info.name == "nano"
+    assert chat.settings["model.source"] is None

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scripted_engine import ScriptedEngine
 from session.conftest import Chat, ready
 
+from glmtui.chat.conversation import Conversation, Message, Role
 from glmtui.chat.state_log import QueuedMessage, QueuedMessages
+from glmtui.protocol.messages import Attachment, Part
 from glmtui.session.attached_file import AttachedFile
 from glmtui.session.events import ConversationShown
 
@@ -40,7 +43,7 @@ def texts(chat: Chat) -> list[str]:
 def stored(chat: Chat) -> list[str]:
     """What the disk has, as another program sees it after this one ended."""
     found = QueuedMessages()._file.get(chat.conversation.id)
-    return [item["text"] for item in found["items"]] if found else []
+    return [item["text"] for item in found["waiting"]["items"]] if found else []
 
 
 async def test_every_change_is_on_disk_at_once(answering: Make) -> None:
@@ -228,5 +231,79 @@ def _since(pid: int) -> float:
 
 @pytest.mark.parametrize("record", ["x", [1], {"process": 3, "items": "no"}, {"items": [1, {"text": 2}]}])
 def test_a_damaged_file_of_queued_messages_is_no_trouble(record: object) -> None:
-    QueuedMessages()._file.set("c", record)
+    QueuedMessages()._file.set("c", {"waiting": record})
     assert QueuedMessages().get("c") == []
+
+
+async def test_a_queued_file_outlives_another_conversation_in_between(make: Make) -> None:
+    chat = await ready(make(hold=True))
+    await chat.enter("first")
+    await chat.enter("look @a.txt", [AttachedFile("a.txt", "/a.txt", "AAA")])
+    first = chat.conversation
+    chat.unqueue()
+    await chat.new()
+    await chat.open(first.id)
+    assert chat.fake_ui.text == "look @a.txt"
+    chat.fake_ui.text = ""
+    await chat.enter("look @a.txt")
+    assert [part.name for part in chat.queued[0].parts if isinstance(part, Attachment)] == ["a.txt"]
+
+
+async def test_what_is_taken_back_is_in_the_stored_draft_at_once(make: Make) -> None:
+    chat = await ready(make(hold=True))
+    await chat.enter("first")
+    await chat.enter("second @a.txt", [AttachedFile("a.txt", "/a.txt", "AAA")])
+    chat.unqueue()
+    draft = Chat(ScriptedEngine()).workspace.draft(chat.conversation)
+    assert draft.text == "second @a.txt"
+    assert draft.place == 0
+    assert [part.name for part in draft.parts] == ["a.txt"]  # type: ignore[union-attr]
+
+
+async def test_a_message_leaves_the_stored_queue_after_it_is_in_the_file(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = await ready(make("One.", "Two.", hold=True))
+    await chat.enter("first")
+    await chat.enter("second")
+    seen: list[list[str]] = []
+    append = Conversation.append
+
+    def watched(self: Conversation, role: Role, content: str | Sequence[Part], **how: Any) -> Message:
+        if role == "user":
+            seen.append(stored(chat))
+        return append(self, role, content, **how)
+
+    monkeypatch.setattr(Conversation, "append", watched)
+    chat.engine.finish()
+    await chat.until(lambda: len(chat.engine.generated) == 2)
+    assert seen == [["second"]]
+    assert stored(chat) == []
+
+
+async def test_what_waits_in_a_new_conversation_goes_with_it_to_its_file(make: Make) -> None:
+    chat = await ready(make("One.", "Two.", "Three.", hold=True))
+    await chat.enter("elsewhere")
+    await chat.new()
+    await chat.enter("q1")
+    await chat.enter("q2")
+    chat.engine.finish()
+    await chat.until(lambda: len(chat.engine.generated) == 2)
+    assert stored(chat) == ["q2"]
+    assert "" not in QueuedMessages()._file._latest
+
+
+async def test_a_queued_message_stays_where_its_file_became_newer(make: Make) -> None:
+    chat = await ready(make("One.", "Two.", hold=True))
+    await chat.enter("first")
+    await chat.enter("second")
+    path = chat.conversation.path
+    assert path is not None
+    with path.open("a", encoding="utf-8") as file:
+        file.write('\n{"type": "conversation", "version": 99}\n')
+    chat.engine.finish()
+    await chat.until(lambda: not chat.answering)
+    chat.conversation.refresh()
+    await chat.send_queued()
+    assert [item.text for item in chat.queued] == ["second"]
+    assert len(chat.engine.generated) == 1
