@@ -74,9 +74,12 @@ def file(language: str, suffix: str) -> Path:
 
 def called(node: ast.AST) -> str:
     """The name of the function of this module's business that `node` calls, or nothing."""
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in KEYWORDS:
-        return node.func.id
-    return ""
+    function = node.func if isinstance(node, ast.Call) else None
+    if isinstance(function, ast.Attribute):  # phrases._(…)
+        name = function.attr
+    else:
+        name = function.id if isinstance(function, ast.Name) else ""
+    return name if name in KEYWORDS else ""
 
 
 def calls(

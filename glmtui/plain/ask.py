@@ -10,7 +10,7 @@ from glmtui.chat.conversation import Conversation
 from glmtui.chat.library import Library
 from glmtui.engine.local import LocalEngine
 from glmtui.errors import UserError
-from glmtui.i18n import _
+from glmtui.i18n import _, tell
 from glmtui.plain.driver import Driver
 from glmtui.plain.printer import AnswerWriter, write
 from glmtui.session import events as told
@@ -19,6 +19,7 @@ from glmtui.session.slash.registry import COMMANDS
 
 if TYPE_CHECKING:
     from glmtui.chat.tree import Message
+    from glmtui.protocol.phrases import Words
     from glmtui.session.events import Kind, SessionEvent, SessionState
     from glmtui.session.ui import View
     from glmtui.settings.settings import Settings
@@ -71,7 +72,7 @@ class Asking:
         self._writer = AnswerWriter(output, errors)
         self._library = Library()
         self._settings = settings
-        self._error = ""
+        self._error: Words = ""
         self._session = ChatSession(
             LocalEngine, self._library, settings, self, COMMANDS, sender={"via": "ask"}
         )
@@ -152,10 +153,10 @@ class Asking:
 
     def _on_event(self, event: SessionEvent) -> None:
         match event:
-            case told.Noticed(text, "error"):
-                self._error = self._error or text  # the first says what went wrong
-            case told.Noticed(text, "warning"):
-                self._status.note(text)
+            case told.Noticed(words, "error"):
+                self._error = self._error or words  # the first says what went wrong
+            case told.Noticed(words, "warning"):
+                self._status.note(tell(words))
             case told.AnswerGrew() if self._streaming:
                 self._status.clear()
                 self._writer.append(event.text, thought=event.thought)
@@ -176,10 +177,10 @@ class Asking:
 
     # --- what commands would need (`Ui`) ---
 
-    def say(self, text: str, kind: Kind = "info", *, markdown: bool = False) -> None:
+    def say(self, words: Words, kind: Kind = "info", *, markdown: bool = False) -> None:
         """No command is given here that would say something."""
 
-    async def ask(self, title: str, value: str = "") -> str | None:
+    async def ask(self, title: Words, value: str = "") -> str | None:
         """Nobody is asked."""
         return None
 

@@ -25,6 +25,7 @@ from glmtui.text.clean import one_line
 if TYPE_CHECKING:
     from glmtui.chat.library import Summary
     from glmtui.protocol.engine import Engine
+    from glmtui.protocol.phrases import Words
     from glmtui.session.events import Kind
     from glmtui.session.ui import View
     from glmtui.settings.settings import Settings
@@ -124,15 +125,15 @@ class LineMode:
 
     # --- what the session needs (`Ui`) ---
 
-    def say(self, text: str, kind: Kind = "info", *, markdown: bool = False) -> None:
+    def say(self, words: Words, kind: Kind = "info", *, markdown: bool = False) -> None:
         if kind == "info":
-            self.printer.say(text, markdown=markdown)
+            self.printer.say(words, markdown=markdown)
         else:
-            self.printer.notice(text, kind)
+            self.printer.notice(words, kind)
 
-    async def ask(self, title: str, value: str = "") -> str | None:
+    async def ask(self, title: Words, value: str = "") -> str | None:
         try:
-            return self._reader.read(f"{title}: ", value)
+            return self._reader.read(f"{tell(title)}: ", value)
         except (EOFError, KeyboardInterrupt):
             return None
 

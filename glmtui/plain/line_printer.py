@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
-from glmtui.i18n import _, ngettext
+from glmtui.i18n import _, ngettext, tell
 from glmtui.plain.printer import AnswerWriter, Paint, unmarked, write
 from glmtui.session import events as told
 from glmtui.session.stats import model_title
@@ -13,6 +13,7 @@ from glmtui.text.units import size
 
 if TYPE_CHECKING:
     from glmtui.chat.tree import Message
+    from glmtui.protocol.phrases import Words
     from glmtui.session.events import Kind, SessionEvent, SessionState
 
 LARGE = 50_000_000
@@ -53,7 +54,7 @@ class LinePrinter:
     def on_event(self, event: SessionEvent) -> None:
         match event:
             case told.Noticed():
-                self.notice(event.text, event.kind)
+                self.notice(event.words, event.kind)
             case told.ConversationChanged():
                 self._title = event.title
             case told.ConversationShown() if event.opened:
@@ -69,14 +70,15 @@ class LinePrinter:
             case told.StateChanged():
                 self._state_changed(event.state)
 
-    def notice(self, text: str, kind: Kind = "info") -> None:
+    def notice(self, words: Words, kind: Kind = "info") -> None:
         """Write a line, behind a word where it matters."""
         self.failed |= kind == "error"
         word = {"warning": _("Note"), "error": _("Error")}.get(kind)
         first = self._paint_errors.heading(word, kind) if word else ""
-        write(self.errors, first + clean(text).strip() + "\n")
+        write(self.errors, first + clean(tell(words)).strip() + "\n")
 
-    def say(self, text: str, *, markdown: bool = False) -> None:
+    def say(self, words: Words, *, markdown: bool = False) -> None:
+        text = tell(words)
         write(self.stream, clean(unmarked(text) if markdown else text).strip() + "\n")
 
     def _opened(self, event: told.ConversationShown) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 
 class Language(Protocol):
@@ -96,6 +96,8 @@ def _render(value: object, language: Language) -> object:
     return value.render(language) if isinstance(value, Phrase | Listing) else value
 
 
+Words: TypeAlias = Phrase | str
+"""Something to say: a sentence without a language, or text that has one."""
 NOTHING = Phrase("")
 """No sentence; it is false."""
 

@@ -8,12 +8,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from glmtui.i18n import tell
 from glmtui.protocol.messages import Part, Text, Thought
 
 if TYPE_CHECKING:
     from glmtui.chat.conversation import Conversation, Message, State
     from glmtui.protocol.engine import Stream
-    from glmtui.protocol.events import Stats, Tokens
+    from glmtui.protocol.events import Failed, Stats, Tokens
 
 Saving = Callable[[], AbstractContextManager[None]]
 """Around what writes: what cannot be written now is said, and written with the next change."""
@@ -109,12 +110,12 @@ class AnswerTask:
             if len(text) > len(have):
                 yield text[len(have) :], thought
 
-    def finish(self, saving: Saving, state: State, stats: Stats | None, error: str) -> Message:
+    def finish(self, saving: Saving, state: State, stats: Stats | None, failed: Failed | None) -> Message:
         """Write the final text with what is known about it; return the message.
 
         Where an answer was continued, its tokens are those of all parts, its speed is the last one's.
         """
-        meta: dict[str, Any] = {"error": error} if error else {}
+        meta: dict[str, Any] = {"error": tell(failed.phrase), "error_code": failed.code} if failed else {}
         if stats:
             before = self.conversation.messages[self.message.id].meta.get("tokens")
             meta["tokens"] = stats.answer_tokens + (before if isinstance(before, int) else 0)

@@ -20,10 +20,10 @@ from glmtui import i18n
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.state_log import Draft
 from glmtui.errors import UserError
-from glmtui.i18n import _, ngettext, tell
 from glmtui.protocol import events as engine
 from glmtui.protocol.cancellation import CancelToken, OperationCancelled
 from glmtui.protocol.messages import Attachment, Part
+from glmtui.protocol.phrases import NOTHING, Phrase, Words, _, ngettext
 from glmtui.protocol.requests import Generate
 from glmtui.session import events as told
 from glmtui.session import keys
@@ -105,14 +105,14 @@ class ChatSession:
         self._scopes = CancelScopes()
         self._pending: _PendingAnswer | None = None
         self._lock = asyncio.Lock()
-        self._undo: list[tuple[str, Callable[[], object]]] = []
+        self._undo: list[tuple[Phrase, Callable[[], object]]] = []
         """What to say when something was taken back, and how to."""
         self._draft = ""
         self._place: int | None = None
         """Where in the queue the message that is being written was taken from."""
         self._kept_parts: tuple[Part, ...] = ()
         """What belongs to the message that is written anew, besides its text."""
-        self._fault = ""
+        self._fault = NOTHING
         """What could not be written last, which is said once as long as it lasts."""
         self._unreadable: Conversation | None = None
 
@@ -122,9 +122,9 @@ class ChatSession:
         """Tell `listener` of everything that happens from now on."""
         self._listeners.append(listener)
 
-    def notice(self, text: str, kind: Kind = "info") -> None:
+    def notice(self, words: Words, kind: Kind = "info") -> None:
         """Say something of the program's own among the messages."""
-        self._publish(told.Noticed(text, kind))
+        self._publish(told.Noticed(words, kind))
 
     @property
     def answering(self) -> bool:
@@ -175,7 +175,7 @@ class ChatSession:
         try:
             yield
         except UserError as error:
-            self.notice(tell(error), "error")
+            self.notice(error.phrase, "error")
 
     async def poll(self) -> None:
         """Take in what the engine has told; call it about twelve times a second."""
@@ -231,12 +231,12 @@ class ChatSession:
         self._edit(None)
         with self._scopes() as scope:
             async with self._lock:
-                why = _only_read() if conversation.newer_format else ""
+                why = _only_read() if conversation.newer_format else NOTHING
                 parts = kept
                 try:
                     parts = parts_of(text, attached, kept, conversation.attachments)
                 except UserError as error:  # its files could not be stored: they stay in the draft, in full
-                    why, text = tell(error), in_full(text, attached)
+                    why, text = error.phrase, in_full(text, attached)
                 if not why and self.state.activity == "none":
                     why = _no_model()
                 if why:
@@ -273,7 +273,7 @@ class ChatSession:
     async def _answer(
         self,
         find: Callable[[Sequence[Message]], Message | None],
-        nothing: str,
+        nothing: Phrase,
         *,
         continued: bool = False,
     ) -> None:
@@ -454,7 +454,7 @@ class ChatSession:
                     self.notice(_only_read(), "warning")
         except UserError as error:
             self._unreadable = self.conversation
-            self.notice(tell(error), "warning")
+            self.notice(error.phrase, "warning")
 
     async def select(self, message_id: str) -> None:
         """Go to the branch with this message."""
@@ -528,7 +528,7 @@ class ChatSession:
         self.settings.follow(info)
         self._publish(told.ModelChanged(info))
         if info.note:
-            self.notice(tell(info.note))
+            self.notice(info.note)
         pending, self._pending = self._pending, None
         with self._scopes() as scope:
             if pending and pending.message_id in [message.id for message in pending.conversation.branch()]:
@@ -542,7 +542,7 @@ class ChatSession:
         self._begin_state(activity="ready" if former.info else "none", info=former.info)
         failed = event if isinstance(event, engine.Failed) else None
         if failed is not None:
-            self.notice(tell(failed.phrase), "error" if failed.absent is None else "info")
+            self.notice(failed.phrase, "error" if failed.absent is None else "info")
         else:
             self.notice(_("Loading {name} was stopped.").format(name=name))
         if former.spec is not None and (failed or former.info):
@@ -582,14 +582,18 @@ class ChatSession:
             case engine.Cancelled():
                 await self._on_end(answer, "stopped", event.stats)
             case engine.Failed():
-                words = tell(event.phrase)
-                self.notice(words, "error")
-                await self._on_end(answer, "failed", None, error=words)
+                self.notice(event.phrase, "error")
+                await self._on_end(answer, "failed", None, failed=event)
 
     async def _on_end(
-        self, answer: AnswerTask, state: State, stats: engine.Stats | None, *, error: str = ""
+        self,
+        answer: AnswerTask,
+        state: State,
+        stats: engine.Stats | None,
+        *,
+        failed: engine.Failed | None = None,
     ) -> None:
-        message = self._finish(answer, state, stats, error)
+        message = self._finish(answer, state, stats, failed)
         shown = answer.conversation is self.conversation
         self._publish(told.AnswerEnded(message, time.monotonic() - answer.since, shown))
         self._tell_conversation()
@@ -599,7 +603,11 @@ class ChatSession:
         await self._send_next()
 
     def _finish(
-        self, answer: AnswerTask, state: State, stats: engine.Stats | None, error: str = ""
+        self,
+        answer: AnswerTask,
+        state: State,
+        stats: engine.Stats | None,
+        failed: engine.Failed | None = None,
     ) -> Message:
         self.answer, self.stats = None, stats
         if not self.loading:
@@ -608,7 +616,7 @@ class ChatSession:
             self._update(
                 tokens_per_second=stats.tokens_per_second, used=stats.prompt_tokens + stats.answer_tokens
             )
-        return answer.finish(self._saving, state, stats, error)
+        return answer.finish(self._saving, state, stats, failed)
 
     # --- the way of one message ---
 
@@ -785,11 +793,11 @@ class ChatSession:
     @contextmanager
     def _saving(self) -> Iterator[None]:
         """Around what writes: what cannot be written now is in memory, and written with the next change."""
-        fault = ""
+        fault = NOTHING
         try:
             yield
         except UserError as error:
-            fault = tell(error)
+            fault = error.phrase
         if fault and fault != self._fault:  # one answer is written many times
             self.notice(fault, "error")
         self._fault = fault
@@ -804,12 +812,12 @@ class ChatSession:
         return True
 
 
-def _no_model() -> str:
+def _no_model() -> Phrase:
     """Say that there is none, and how to get one."""
     return _("No model is loaded. /model nano loads the small built-in one, /model FOLDER another.")
 
 
-def _only_read() -> str:
+def _only_read() -> Phrase:
     """Say that a newer glmtui wrote to the open conversation."""
     return _(
         "A newer glmtui wrote to this conversation: some of it may not be shown here, and it can only be "
@@ -817,7 +825,7 @@ def _only_read() -> str:
     )
 
 
-def _outgrown(dropped: int) -> str:
+def _outgrown(dropped: int) -> Phrase:
     return ngettext(
         "The conversation has outgrown the context: the oldest round is no longer sent.",
         "The conversation has outgrown the context: the {n} oldest rounds are no longer sent.",

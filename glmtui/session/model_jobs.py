@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from glmtui.i18n import _, tell
 from glmtui.protocol.engine import Engine, Stream
 from glmtui.protocol.events import Cancelled, Downloaded, DownloadProgress, Failed, ModelList
+from glmtui.protocol.phrases import NOTHING, Phrase, _
 from glmtui.protocol.requests import Download, ListModels, RemoveModel
 from glmtui.session.answer_task import SpeedMeter
 from glmtui.text.units import duration
@@ -71,7 +71,7 @@ class ModelJobs:
     """
 
     def __init__(
-        self, engine: Callable[[], Engine], notice: Callable[[str, Kind], None], device: Callable[[], str]
+        self, engine: Callable[[], Engine], notice: Callable[[Phrase, Kind], None], device: Callable[[], str]
     ) -> None:
         self._engine = engine
         self._notice = notice
@@ -80,7 +80,7 @@ class ModelJobs:
         self.models: ModelList | None = None
         """As it was told last."""
         self.download: RunningDownload | None = None
-        self.message: tuple[str, Kind] = ("", "info")
+        self.message: tuple[Phrase, Kind] = (NOTHING, "info")
         """What was said last about the list."""
 
     def refresh(self) -> None:
@@ -89,12 +89,12 @@ class ModelJobs:
 
     def add(self, folder: str) -> None:
         """Put a person's folder on the list."""
-        self._say("")
+        self._say(NOTHING)
         self._ask(ListModels(add=folder, device=self._device()))
 
     def remove(self, entry: ModelEntry) -> None:
         """Delete from the cache, or take a folder off the list."""
-        self._say("")
+        self._say(NOTHING)
         self._ask(RemoveModel(entry, self._device()))
 
     def start(self, source: str) -> None:
@@ -104,7 +104,7 @@ class ModelJobs:
             self._say(_("{name} is being downloaded; it can go on when that is done.").format(name=name))
             return
         self.download = RunningDownload(source, self._engine().submit(Download(source)))
-        self._say("")
+        self._say(NOTHING)
 
     def cancel(self) -> bool:
         """Give up the download; return whether there was one. What has come is kept."""
@@ -121,7 +121,7 @@ class ModelJobs:
                 if isinstance(event, ModelList):
                     self.models = event
                 elif isinstance(event, Failed):
-                    self._say(tell(event.phrase), "error")
+                    self._say(event.phrase, "error")
             if stream.ended:
                 self._asked.remove(stream)
         if self.download is not None:
@@ -146,12 +146,12 @@ class ModelJobs:
                 )
             )
         elif isinstance(event, Failed):
-            self._say(tell(event.phrase), "error")
-            self._notice(tell(event.phrase), "error")
+            self._say(event.phrase, "error")
+            self._notice(event.phrase, "error")
         self.refresh()
 
-    def _say(self, text: str, kind: Kind = "info") -> None:
-        self.message = (text, kind)
+    def _say(self, words: Phrase, kind: Kind = "info") -> None:
+        self.message = (words, kind)
 
     def _ask(self, request: ListModels | RemoveModel) -> None:
         self._asked.append(self._engine().submit(request))

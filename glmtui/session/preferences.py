@@ -7,7 +7,8 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from glmtui.errors import UserError
-from glmtui.i18n import _, tell
+from glmtui.i18n import tell
+from glmtui.protocol.phrases import _
 from glmtui.settings.schema import BY_KEY, Setting, Value
 from glmtui.settings.settings import named
 

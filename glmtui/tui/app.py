@@ -13,7 +13,7 @@ from textual.binding import BindingType
 
 from glmtui import i18n
 from glmtui.chat.library import Library
-from glmtui.i18n import _
+from glmtui.i18n import _, tell
 from glmtui.session.options import AppOptions
 from glmtui.settings.settings import Settings
 from glmtui.tui.bindings import bindings
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from textual.screen import Screen
 
     from glmtui.protocol.engine import Engine
+    from glmtui.protocol.phrases import Words
     from glmtui.session.attached_file import AttachedFile
     from glmtui.session.chat_session import ChatSession
     from glmtui.session.events import Kind, SessionEvent
@@ -219,12 +220,12 @@ class GlmTui(SessionApp):
     def submit(self, text: str, attached: tuple[AttachedFile, ...] = ()) -> None:
         self.run_worker(self.session.enter(text, attached), group="commands")
 
-    def say(self, text: str, kind: Kind = "info", *, markdown: bool = False) -> None:
+    def say(self, words: Words, kind: Kind = "info", *, markdown: bool = False) -> None:
         """Say something short, for a moment; a longer text stays among the messages."""
         if markdown:
-            self.chat.say_markdown(text)
+            self.chat.say_markdown(tell(words))
         else:
-            super().say(text, kind)
+            super().say(words, kind)
 
     def draft(self) -> str:
         return self.chat.composer.text

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from textual.app import App
 
-from glmtui.i18n import _
+from glmtui.i18n import _, tell
 
 if TYPE_CHECKING:
     from textual.notifications import SeverityLevel
 
+    from glmtui.protocol.phrases import Words
     from glmtui.session.chat_session import ChatSession
     from glmtui.session.events import Kind
     from glmtui.settings.settings import Settings
@@ -43,9 +44,9 @@ class SessionApp(App[None]):
     def run_command(self, name: str, argument: str = "") -> None:
         self.do(self.session.run(name, argument))
 
-    def say(self, text: str, kind: Kind = "info", *, markdown: bool = False) -> None:
+    def say(self, words: Words, kind: Kind = "info", *, markdown: bool = False) -> None:
         """Say something short, for a moment."""
-        self.notify(text, severity="information" if kind == "info" else kind, markup=False)
+        self.notify(tell(words), severity="information" if kind == "info" else kind, markup=False)
 
     def notify(
         self,
@@ -64,10 +65,10 @@ class SessionApp(App[None]):
             until = now + (self.NOTIFICATION_TIMEOUT if timeout is None else timeout)
             self._toasts = {**self._toasts, message: until}
 
-    async def ask(self, title: str, value: str = "") -> str | None:
+    async def ask(self, title: Words, value: str = "") -> str | None:
         from glmtui.tui.screens.prompt import PromptScreen
 
-        return await self.push_screen_wait(PromptScreen(title, value))
+        return await self.push_screen_wait(PromptScreen(tell(title), value))
 
     def copy(self, text: str) -> None:
         """Copy to the clipboard: through the terminal at once, then by the platform's tool."""

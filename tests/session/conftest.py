@@ -14,6 +14,7 @@ from glmtui import i18n
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.library import Library
 from glmtui.protocol.engine import Engine
+from glmtui.protocol.phrases import Words
 from glmtui.session.attached_file import AttachedFile
 from glmtui.session.chat_session import ChatSession
 from glmtui.session.events import Kind, Noticed, SessionEvent
@@ -36,10 +37,10 @@ class FakeUi:
         self.text = ""
         self.left = False
 
-    def say(self, text: str, kind: Kind = "info", *, markdown: bool = False) -> None:
-        self.said.append(text)
+    def say(self, words: Words, kind: Kind = "info", *, markdown: bool = False) -> None:
+        self.said.append(str(words))
 
-    async def ask(self, title: str, value: str = "") -> str | None:
+    async def ask(self, title: Words, value: str = "") -> str | None:
         return self.answers.pop(0) if self.answers else None
 
     async def show(self, view: View, argument: str = "") -> None:
@@ -76,7 +77,7 @@ class Chat(ChatSession):
         await super().enter(line, attached)
 
     def notices(self, kind: Kind | None = None) -> list[str]:
-        return [e.text for e in self.told if isinstance(e, Noticed) and kind in (None, e.kind)]
+        return [str(e.words) for e in self.told if isinstance(e, Noticed) and kind in (None, e.kind)]
 
     def of(self, kind: type[SessionEvent]) -> list[SessionEvent]:
         return [event for event in self.told if isinstance(event, kind)]

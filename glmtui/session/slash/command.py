@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from glmtui.errors import UserError
-from glmtui.i18n import _, listing, sentences
+from glmtui.i18n import _
+from glmtui.protocol import phrases
+from glmtui.protocol.phrases import Phrase
 
 _LINE = re.compile(r"/(?!/)([^\s/]*)(?:\s+(.*))?\s*", re.DOTALL)
 
@@ -125,13 +127,13 @@ class CommandTable(Sequence[Command]):
         close = difflib.get_close_matches(name, self.by_name, n=3, cutoff=0.6)
         return list(dict.fromkeys([*begins, *(self.by_name[near].name for near in close)]))[:3]
 
-    def unknown(self, name: str) -> str:
+    def unknown(self, name: str) -> Phrase:
         """Say that there is no such command, and which are like it."""
-        text = _("There is no command /{name}.").format(name=name)
+        text = phrases._("There is no command /{name}.").format(name=name)
         if near := self.nearest(name):
-            names = listing(f"/{command}" for command in near)
-            return sentences(text, _("Did you mean {names}?").format(names=names))
-        return sentences(text, _("/help lists them all."))
+            names = phrases.listing(f"/{command}" for command in near)
+            return phrases.sentences(text, phrases._("Did you mean {names}?").format(names=names))
+        return phrases.sentences(text, phrases._("/help lists them all."))
 
     def matching(self, prefix: str) -> Sequence[Command]:
         """Return the commands whose name or alias begins with `prefix`, then those that contain it."""

@@ -9,9 +9,9 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glmtui import paths
+from glmtui import i18n, paths
 from glmtui.errors import UserError
-from glmtui.i18n import _, listing, ngettext, tell
+from glmtui.protocol.phrases import _, listing, ngettext
 from glmtui.session.options import BUILT_IN
 from glmtui.session.stats import model_title
 from glmtui.session.themes import titles
@@ -46,7 +46,7 @@ async def show_help(session: ChatSession, argument: str) -> None:
     if not name:
         await session.ui.show("help")
     elif command := session.commands.by_name.get(name):
-        session.ui.say(f"`{command.usage}`\n\n{_(command.help)}", markdown=True)
+        session.ui.say(f"`{command.usage}`\n\n{i18n._(command.help)}", markdown=True)
     else:
         raise UserError(session.commands.unknown(name))
 
@@ -186,7 +186,7 @@ async def preset(session: ChatSession, argument: str) -> None:
         session.ui.say(_("The preset {name} is deleted.").format(name=name))
     else:
         session.preferences.use_preset(argument)
-        title = tell(session.settings.preset_title(argument))
+        title = session.settings.preset_title(argument)
         session.ui.say(_("The preset {name} is in use.").format(name=title))
 
 

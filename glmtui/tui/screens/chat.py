@@ -13,7 +13,7 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.timer import Timer
 
-from glmtui.i18n import _
+from glmtui.i18n import _, tell
 from glmtui.session import events as told
 from glmtui.session import keys
 from glmtui.session.events import SessionState
@@ -227,7 +227,7 @@ class ChatScreen(PaneScreen):
                     self.app.call_back(event.seconds)
             case told.Noticed():
                 self._set_empty(False)
-                self.transcript.notice(event.text, event.kind)
+                self.transcript.notice(tell(event.words), event.kind)
 
     def say_markdown(self, text: str) -> None:
         self._set_empty(False)

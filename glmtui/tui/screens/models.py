@@ -17,6 +17,7 @@ from textual.widgets.option_list import Option
 from glmtui.i18n import _, tell
 from glmtui.protocol.events import ModelList
 from glmtui.protocol.models import ModelEntry, Quant
+from glmtui.protocol.phrases import NOTHING
 from glmtui.session import keys
 from glmtui.text.clean import one_line
 from glmtui.text.columns import cell
@@ -66,7 +67,7 @@ class ModelsScreen(Dialog[str | None]):
             yield Static(id="models-keys", classes="dialog-keys", markup=False)
 
     def on_mount(self) -> None:
-        self.jobs.message = ("", "info")
+        self.jobs.message = (NOTHING, "info")
         self.jobs.refresh()
         self.table.focus()
         self.draw()
@@ -274,7 +275,7 @@ class ModelsScreen(Dialog[str | None]):
             details.update(progress(download, details.size.width or 60))
         else:
             said, kind = self.jobs.message
-            lines = [(said, "$text-error" if kind == "error" else "$text-success")] if said else []
+            lines = [(tell(said), "$text-error" if kind == "error" else "$text-success")] if said else []
             details.update(
                 Content("\n").join([Content.styled(*line) for line in [*lines, *self._about(entry)]])
             )
