@@ -223,7 +223,9 @@ def test_tables_hold_messages() -> None:
 
 def test_only_what_can_be_found_is_translated() -> None:
     """A string in place, or one from a table of N_() strings: never an f-string or something computed."""
-    trees = {path: ast.parse(path.read_bytes()) for path in SOURCES if path != ROOT / "i18n.py"}
+    trees = {
+        path: ast.parse(path.read_bytes()) for path in SOURCES if path.name not in ("i18n.py", "phrases.py")
+    }
     tables = {name for tree in trees.values() for name in marked_tables(tree)}
     assert {"SCHEMA", "KEYS", "SCOPES", "COMMANDS"} <= tables
     faults = []

@@ -50,7 +50,7 @@ def test_two_slashes_send_one() -> None:
 )
 def test_unknown_commands_offer_what_is_near(typed: str, near: str) -> None:
     assert near in COMMANDS.nearest(typed)
-    assert f"/{near}" in COMMANDS.unknown(typed)
+    assert f"/{near}" in str(COMMANDS.unknown(typed))
 
 
 def test_the_table_for_people_has_every_command() -> None:
