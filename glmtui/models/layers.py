@@ -67,7 +67,6 @@ class SwiGLU(nn.Module):
     """``SiLU(gate) * up`` of ``[..., gate and up side by side]``."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[..., 2 width]`` to ``[..., width]``."""
         gate, up = x.chunk(2, dim=-1)
         return F.silu(gate) * up
 

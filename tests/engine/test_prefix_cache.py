@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from golden_data import GOLDEN
+from golden_data import GOLDEN, read_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -17,7 +17,6 @@ from glmtui.engine import prefix_cache
 from glmtui.engine.prefill import read
 from glmtui.engine.prefix_cache import PrefixCache
 from glmtui.models.base import KVCache
-from glmtui.models.checkpoint import read_network
 from glmtui.protocol.messages import ChatMessage
 from glmtui.protocol.sampling import Sampling
 
