@@ -361,13 +361,18 @@ class CacheBatch(State):
     Args:
         caches: one of each sequence, all different.
         counts: how many of the pass's tokens are each sequence's; the rest is padding on the right.
+        begin_layer: called before each layer; raises to cancel.
     """
 
-    def __init__(self, caches: Sequence[KVCache], counts: Sequence[int]) -> None:
-        self.caches, self.counts = caches, counts
+    def __init__(
+        self, caches: Sequence[KVCache], counts: Sequence[int], begin_layer: Callable[[], None] | None = None
+    ) -> None:
+        self.caches, self.counts, self._begin_layer = caches, counts, begin_layer
 
     def run(self, layer: int, block: Block, x: Tensor, rotary: Rotary, mask: Tensor | None) -> Tensor:
         """Let each sequence attend to its own keys. Padding becomes zeros."""
+        if self._begin_layer is not None:
+            self._begin_layer()
         residual, q, k, v = block.project(x, rotary)
         rows = []
         for i, (cache, count) in enumerate(zip(self.caches, self.counts, strict=True)):

@@ -65,15 +65,11 @@ class ChatGLMConfig:
         try:
             result = cls(**known)
         except TypeError as error:
-            raise BadFileError(
-                _("config.json is not complete for ChatGLM-6B: {error}").format(error=error)
-            ) from None
+            message = _("config.json is not complete for ChatGLM-6B: {error}")
+            raise BadFileError(message.format(error=error)) from None
         if result.hidden_size % (4 * result.num_attention_heads):
-            raise BadFileError(
-                _("config.json: hidden_size {width} cannot be divided among {heads} attention heads").format(
-                    width=result.hidden_size, heads=result.num_attention_heads
-                )
-            )
+            message = _("config.json: hidden_size {width} cannot be divided among {heads} attention heads")
+            raise BadFileError(message.format(width=result.hidden_size, heads=result.num_attention_heads))
         return result
 
     @property

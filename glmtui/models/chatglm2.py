@@ -83,12 +83,10 @@ class ChatGLM2Config:
 
     @property
     def groups(self) -> int:
-        """Heads of keys and values."""
         return self.multi_query_group_num if self.multi_query_attention else self.num_attention_heads
 
     @property
     def vocab_size(self) -> int:
-        """Rows of the embedding."""
         return self.padded_vocab_size
 
     @property

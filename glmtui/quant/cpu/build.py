@@ -1,7 +1,7 @@
 """Compile the kernels with the compiler that is there, once, and keep the result in the cache directory.
 
-Files of one build have a name made of everything that they depend on, appear whole (written elsewhere, then
-renamed), and are only loaded when nobody else could have written them.
+Files of one build have a name made of everything that they depend on, appear complete (written elsewhere,
+then renamed), and are only loaded when nobody else could have written them.
 """
 
 from __future__ import annotations
