@@ -198,7 +198,7 @@ def test_a_config_that_transformers_refuses_is_named(folder: Path, tmp_path: Pat
 def test_ptuning_does_not_apply(folder: Path) -> None:
     prefix = Path(__file__).parents[1] / "golden" / "chatglm2-ptuning"
     with pytest.raises(UserError, match="takes no P-tuning prefix"):
-        plan(str(folder), ptuning=str(prefix))
+        plan(LocalModel(str(folder), ptuning=str(prefix)))
 
 
 @pytest.mark.parametrize(
