@@ -39,3 +39,17 @@ def check_golden(name: str, network: Any, tolerance: float = 1.5e-5) -> None:
         assert logits[-1].argmax() == token
         logits = read(network, torch.tensor([token]), cache)
     np.testing.assert_allclose(logits[-1], expected["step_logits"][-1], rtol=0, atol=close)
+
+
+def read_network(path: Path, dtype: Any = None) -> Any:
+    """Load an unquantised folder on the CPU, every tensor turned into `dtype` (float32) as it is read."""
+    import torch
+
+    from glmtui.models.checkpoint import Checkpoint, assign, dtype_of, expected_shapes, new_network
+
+    checkpoint = Checkpoint.open(path)
+    network = new_network(checkpoint.folder)
+    for name, tensor in checkpoint.tensors(expected_shapes(network), network.TIED):
+        assign(network, name, tensor.to(dtype_of(network, name, dtype or torch.float32), copy=True))
+    network.tie_weights()
+    return network.eval()

@@ -101,9 +101,7 @@ def run(args: Namespace) -> int:
     )
     rounds = []
     if args.rounds is not None:
-        from glmtui.engine.conversation_bench import measure_rounds
-
-        rounds = measure_rounds(
+        rounds = bench.measure_rounds(
             network,
             args.rounds,
             question=min(args.prompt),

@@ -55,9 +55,8 @@ class ChatModel:
         self._prefixes: PrefixCache[formats.CachedConversation] = PrefixCache(default_limit(device))
 
     def __repr__(self) -> str:
-        return (
-            f"<ChatModel {self.info.name} on {self.info.device}, {self.info.dtype}, quant {self.info.quant}>"
-        )
+        info = self.info
+        return f"<ChatModel {info.name} on {info.device}, {info.dtype}, quant {info.quant}>"
 
     @property
     def tokenizer(self) -> ChatTokenizer:

@@ -47,11 +47,6 @@ def probe(kind: Kind) -> Device:
     return {"cuda": _cuda, "mps": _mps, "cpu": _cpu}[kind]()
 
 
-def probe_all() -> tuple[Device, ...]:
-    """Look at every kind of device, in the order that ``auto`` tries them."""
-    return tuple(probe(kind) for kind in ORDER)
-
-
 def choose(kind: str = "auto") -> Device:
     """Return the device `kind` (``cuda``, ``mps``, ``cpu``), or for ``auto`` the first that is available.
 
@@ -61,18 +56,12 @@ def choose(kind: str = "auto") -> Device:
     if kind == "auto":
         return next(device for device in map(probe, ORDER) if device.available)
     if kind not in ORDER:
-        raise BadValueError(
-            _("There is no device {device!r}. Choose one of: {choices}").format(
-                device=kind, choices=listing(("auto", *ORDER))
-            )
-        )
+        message = _("There is no device {device!r}. Choose one of: {choices}")
+        raise BadValueError(message.format(device=kind, choices=listing(("auto", *ORDER))))
     device = probe(kind)
     if not device.available:
-        raise UnavailableError(
-            _("The device {device} cannot be used: {reason}. Use --device auto or --device cpu.").format(
-                device=kind, reason=device.reason
-            )
-        )
+        message = _("The device {device} cannot be used: {reason}. Use --device auto or --device cpu.")
+        raise UnavailableError(message.format(device=kind, reason=device.reason))
     return device
 
 
@@ -103,10 +92,9 @@ def _cuda() -> Device:
     """NVIDIA's GPUs, or AMD's where PyTorch was built for ROCm, which calls them by the same names."""
     import torch
 
-    card = nvidia.find
     if torch.version.cuda is None and torch.version.hip is None:
         reason = _("this PyTorch ({version}) was built without CUDA").format(version=torch.__version__)
-        if found := card():
+        if found := nvidia.find():
             reason = _("there is an {name}, but {reason}. {advice}").format(
                 name=found.name, reason=reason, advice=nvidia.advice(found)
             )
@@ -126,13 +114,7 @@ def _cuda() -> Device:
             reason = reason.format(
                 version=torch.__version__, name=name, capability="{}.{}".format(*capability)
             )
-            found = card()
-            return _missing(
-                "cuda",
-                _("{reason}. {advice}").format(reason=reason, advice=nvidia.advice(found))
-                if found
-                else reason,
-            )
+            return _missing("cuda", _advised(reason))
         memories = [Memory(*torch.cuda.mem_get_info(index)) for index in range(torch.cuda.device_count())]
         bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
     except RuntimeError as error:  # a GPU that somebody else holds exclusively, or that hangs
@@ -168,14 +150,18 @@ def _why_no_gpu(warned: list[str]) -> Phrase:
         return _("CUDA_VISIBLE_DEVICES hides all GPUs")
     if any("too old" in text for text in warned):
         reason = _("the NVIDIA driver is too old for this PyTorch, which needs one for CUDA {version}")
-        card = nvidia.find()
-        reason = reason.format(version=torch.version.cuda)
-        return _("{reason}. {advice}").format(reason=reason, advice=nvidia.advice(card)) if card else reason
+        return _advised(reason.format(version=torch.version.cuda))
     if warned:
         return verbatim(warned[0].splitlines()[0].removeprefix("CUDA initialization: "))
     if torch.version.hip is not None:
         return _("no AMD GPU with a working driver was found")
     return _("no NVIDIA GPU with a working driver was found")
+
+
+def _advised(reason: Phrase) -> Phrase:
+    """Add to `reason` which PyTorch would run on the NVIDIA card that is there, if any is."""
+    card = nvidia.find()
+    return _("{reason}. {advice}").format(reason=reason, advice=nvidia.advice(card)) if card else reason
 
 
 def _mps() -> Device:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from glmtui.errors import BadFileError, BadValueError
 from glmtui.hub.model_dir import TRANSFORMERS, ModelFolder, is_v2, read_json
@@ -16,16 +15,6 @@ from glmtui.protocol.phrases import _
 ENDS = 2
 """What embeddings, last norm and output layer count next to a layer, as in the published
 `load_model_on_gpus`."""
-_NAMES = {
-    "first": ("transformer.layers", "transformer.word_embeddings", "transformer.final_layernorm"),
-    "second": (
-        "transformer.encoder.layers",
-        "transformer.embedding.word_embeddings",
-        "transformer.encoder.final_layernorm",
-    ),
-    "transformers": ("model.layers", "model.embed_tokens", "model.norm"),
-}
-"""Of the module with the layers, of the embedding and of the last norm, by architecture."""
 
 
 @dataclass(frozen=True)
@@ -104,14 +93,14 @@ class Placement:
             return
         from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 
-        layers, *ends = _NAMES[_kind(folder)]
+        layers, *ends = _names(folder)
         for name in (*ends, *(f"{layers}.{layer}" for layer in range(_layers(folder)))):
             add_hook_to_module(network.get_submodule(name), AlignDevicesHook(self.of(name)))
 
     def shares(self, folder: ModelFolder) -> dict[str, float]:
         """Return which part of the model each device holds, by the counting of `balanced`."""
         count = _layers(folder)
-        units = {self.of(_embedding(folder)): float(ENDS)}
+        units = {self.of(_names(folder)[1]): float(ENDS)}
         for layer in range(count):
             device = self.of(f"{layers_name(folder)}.{layer}")
             units[device] = units.get(device, 0.0) + 1
@@ -137,17 +126,16 @@ class Placement:
 
 def layers_name(folder: ModelFolder) -> str:
     """Return the name of the module that holds the layers."""
-    return _NAMES[_kind(folder)][0]
+    return _names(folder)[0]
 
 
-def _embedding(folder: ModelFolder) -> str:
-    return _NAMES[_kind(folder)][1]
-
-
-def _kind(folder: ModelFolder) -> Literal["first", "second", "transformers"]:
+def _names(folder: ModelFolder) -> tuple[str, str, str]:
+    """Return the names of the module with the layers, of the embedding and of the last norm."""
     if folder.family in TRANSFORMERS:
-        return "transformers"
-    return "second" if is_v2(folder.config) else "first"
+        return "model.layers", "model.embed_tokens", "model.norm"
+    inner, embedding = ("encoder.", "embedding.") if is_v2(folder.config) else ("", "")
+    names = (f"{inner}layers", f"{embedding}word_embeddings", f"{inner}final_layernorm")
+    return f"transformer.{names[0]}", f"transformer.{names[1]}", f"transformer.{names[2]}"
 
 
 def _layers(folder: ModelFolder) -> int:

@@ -125,7 +125,7 @@ def _read_together(
         for i, (cache, n) in enumerate(zip(caches, counts, strict=True)):
             seen = cache.mask(0, n, padded.device)
             mask[i, 0, :n, : columns[i]] = True if seen is None else seen
-    state = ReadingTogether(caches, counts, Progress(check, model.config.num_layers))
+    state = CacheBatch(caches, counts, Progress(check, model.config.num_layers).step)
     hidden = model.hidden(model.embed(padded), positions, mask, state)
     for cache, n in zip(caches, counts, strict=True):
         cache.advance(n)
@@ -229,16 +229,3 @@ class Reading(State):
             attended = block.core_attention(q, keys[:, :, seen], values[:, :, seen], chunk.mask(mask))
             outputs.append(block.finish(residual, attended))
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
-
-
-class ReadingTogether(CacheBatch):
-    """A pass of several sequences that can be cancelled between layers."""
-
-    def __init__(self, caches: Sequence[KVCache], counts: Sequence[int], progress: Progress) -> None:
-        super().__init__(caches, counts)
-        self._progress = progress
-
-    def run(self, layer: int, block: Block, x: Tensor, rotary: Rotary, mask: Tensor | None) -> Tensor:
-        """See `CacheBatch.run`."""
-        self._progress.step()
-        return super().run(layer, block, x, rotary, mask)

@@ -8,12 +8,13 @@ progress and cancelling are `glmtui.engine.prefill`'s, CUDA graphs are `glmtui.e
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -41,20 +42,36 @@ class ModelConfig(Protocol):
     def stop_ids(self) -> tuple[int, ...]:
         """Any of these ends an answer."""
 
+    @property
+    def tie_word_embeddings(self) -> bool:
+        """Whether the output layer shares the embedding's weight."""
 
-class LanguageModel(Protocol):
+
+class LanguageModel(nn.Module, ABC):
     """One architecture with its weights."""
 
-    takes_any_state: ClassVar[bool]
+    takes_any_state: ClassVar[bool] = True
     """Whether `hidden` takes every kind of `State`; else only those of one sequence whose length is known."""
+    EMBEDDING: ClassVar[str]
+    OUTPUT: ClassVar[str] = "lm_head"
+    """Names of the modules that may share a weight."""
+    TIED: Mapping[str, str] = {}
+    """Weights that are another one's: the output layer's, where the config says so."""
+    cache_dtype: torch.dtype | None = None
+    """Of keys and values in the cache; None: that of the products."""
+    config: ModelConfig
 
-    @property
-    def config(self) -> ModelConfig:
-        """The sizes."""
+    def tie_weights(self) -> None:
+        """Make the output layer share the embedding's weight, where the config says so."""
+        if self.config.tie_word_embeddings:
+            self.TIED = {f"{self.OUTPUT}.weight": f"{self.EMBEDDING}.weight"}
+            self.get_submodule(self.OUTPUT).weight = self.get_submodule(self.EMBEDDING).weight
 
+    @abstractmethod
     def embed(self, ids: Tensor) -> Tensor:
         """Token `ids` ``[batch, n]`` to ``[batch, n, hidden]``."""
 
+    @abstractmethod
     def hidden(self, x: Tensor, positions: Tensor, mask: Tensor | None, state: State) -> Tensor:
         """Run `x` ``[batch, n, hidden]`` through all layers and the last norm.
 
@@ -69,14 +86,19 @@ class LanguageModel(Protocol):
             ``[batch, n, hidden]``.
         """
 
+    @abstractmethod
     def logits(self, hidden: Tensor) -> Tensor:
         """``[batch, n, hidden]`` to float32 ``[batch, n, vocab]``."""
 
+    def prefix(self) -> Tensor | None:
+        """Return the P-tuning prefix ``[num_layers, 2, groups, rows, head_dim]``; None without one."""
+        return None
+
     def new_cache(self, capacity: int = 0) -> KVCache:
         """Return an empty cache with room for `capacity` tokens, and the P-tuning prefix if there is one."""
-
-    def parameters(self, recurse: bool = True) -> Any:
-        """The weights, as `torch.nn.Module` gives them."""
+        prefix = self.prefix()
+        prefix = None if prefix is None else prefix.detach()
+        return KVCache(self.config.num_layers, capacity, prefix, self.cache_dtype)
 
 
 class Rotary(NamedTuple):
@@ -339,13 +361,18 @@ class CacheBatch(State):
     Args:
         caches: one of each sequence, all different.
         counts: how many of the pass's tokens are each sequence's; the rest is padding on the right.
+        begin_layer: called before each layer; raises to cancel.
     """
 
-    def __init__(self, caches: Sequence[KVCache], counts: Sequence[int]) -> None:
-        self.caches, self.counts = caches, counts
+    def __init__(
+        self, caches: Sequence[KVCache], counts: Sequence[int], begin_layer: Callable[[], None] | None = None
+    ) -> None:
+        self.caches, self.counts, self._begin_layer = caches, counts, begin_layer
 
     def run(self, layer: int, block: Block, x: Tensor, rotary: Rotary, mask: Tensor | None) -> Tensor:
         """Let each sequence attend to its own keys. Padding becomes zeros."""
+        if self._begin_layer is not None:
+            self._begin_layer()
         residual, q, k, v = block.project(x, rotary)
         rows = []
         for i, (cache, count) in enumerate(zip(self.caches, self.counts, strict=True)):

@@ -11,14 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from glmtui.errors import BadFileError
 from glmtui.models import layers
-from glmtui.models.base import KVCache, Projection, Rotary, State, causal_mask
+from glmtui.models.base import KVCache, LanguageModel, Projection, Rotary, State, causal_mask
 from glmtui.models.prefix import PrefixEncoder
 from glmtui.protocol.phrases import _
 
@@ -65,15 +65,11 @@ class ChatGLMConfig:
         try:
             result = cls(**known)
         except TypeError as error:
-            raise BadFileError(
-                _("config.json is not complete for ChatGLM-6B: {error}").format(error=error)
-            ) from None
+            message = _("config.json is not complete for ChatGLM-6B: {error}")
+            raise BadFileError(message.format(error=error)) from None
         if result.hidden_size % (4 * result.num_attention_heads):
-            raise BadFileError(
-                _("config.json: hidden_size {width} cannot be divided among {heads} attention heads").format(
-                    width=result.hidden_size, heads=result.num_attention_heads
-                )
-            )
+            message = _("config.json: hidden_size {width} cannot be divided among {heads} attention heads")
+            raise BadFileError(message.format(width=result.hidden_size, heads=result.num_attention_heads))
         return result
 
     @property
@@ -83,7 +79,6 @@ class ChatGLMConfig:
 
     @property
     def max_length(self) -> int:
-        """Prompt and answer together that the model was made for, in tokens."""
         return self.max_sequence_length
 
     @property
@@ -140,7 +135,6 @@ class MLP(nn.Module):
         self.dense_4h_to_h = nn.Linear(config.inner_hidden_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[batch, n, hidden]`` to the same."""
         out: Tensor = self.dense_4h_to_h(self.activation(self.dense_h_to_4h(x)))
         return out
 
@@ -159,12 +153,10 @@ class Block(layers.Block):
         self.mlp = MLP(config)
 
     def project(self, x: Tensor, rotary: Rotary) -> Projection:
-        """``[batch, n, hidden]`` to queries, keys and values."""
         a = self.input_layernorm(x)
         return Projection(a, *self.attention(a, rotary))
 
     def finish(self, residual: Tensor, attended: Tensor) -> Tensor:
-        """``[batch, heads, n, head_dim]`` to ``[batch, n, hidden]``."""
         attended = self.attention.dense(attended.transpose(1, 2).flatten(2))
         m = self.post_attention_layernorm(torch.add(attended, residual, alpha=ALPHA))
         return torch.add(self.mlp(m), m, alpha=ALPHA)
@@ -205,7 +197,6 @@ class ChatGLMCache(KVCache):
         self._config = config
 
     def begin(self, ids: Tensor) -> None:
-        """Find the context's end and the mask token in a prompt."""
         if self.length == 0:
             self.context_length, self.mask_position, self.uses_gmask = self._layout(ids.tolist())
 
@@ -266,31 +257,20 @@ class ChatGLMCache(KVCache):
         return context_length, _index(ids, mask_id, default=max(context_length - 1, 0)), uses_gmask
 
 
-class ChatGLM(nn.Module):
-    """ChatGLM-6B of any size: token ids to logits. See `glmtui.models.base.LanguageModel`."""
+class ChatGLM(LanguageModel):
+    """ChatGLM-6B of any size: token ids to logits."""
 
-    cache_dtype: torch.dtype | None = None
-    """Of keys and values in the cache; None: that of the products."""
-    takes_any_state: ClassVar[bool] = True
-    TIED: Mapping[str, str] = {}
-    """Weights that are another one's: the output layer's, where the config says so (as published)."""
+    config: ChatGLMConfig
+    EMBEDDING = "transformer.word_embeddings"
 
     def __init__(self, config: ChatGLMConfig) -> None:
         super().__init__()
         self.config = config
         self.transformer = Transformer(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        if config.tie_word_embeddings:
-            self.TIED = {"lm_head.weight": "transformer.word_embeddings.weight"}
         self.tie_weights()
 
-    def tie_weights(self) -> None:
-        """Make the output layer share the embedding's weight, where the config says so."""
-        if self.config.tie_word_embeddings:
-            self.lm_head.weight = self.transformer.word_embeddings.weight
-
     def embed(self, ids: Tensor) -> Tensor:
-        """``[batch, n]`` to ``[batch, n, hidden]``."""
         x: Tensor = self.transformer.word_embeddings(ids)
         return x
 
@@ -301,12 +281,10 @@ class ChatGLM(nn.Module):
         return out
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """``[batch, n, hidden]`` to float32 ``[batch, n, vocab]``."""
         logits: Tensor = self.lm_head(hidden)
         return logits.float()
 
     def prefix(self) -> Tensor | None:
-        """Return the P-tuning prefix ``[num_layers, 2, heads, rows, head_dim]``; None without one."""
         config, encoder = self.config, self.transformer.prefix_encoder
         if encoder is None:
             return None
@@ -314,7 +292,6 @@ class ChatGLM(nn.Module):
         return encoder.keys_values(config.num_layers, config.num_attention_heads, config.head_dim, dtype)
 
     def new_cache(self, capacity: int = 0) -> ChatGLMCache:
-        """Return an empty cache with room for `capacity` tokens, and the P-tuning prefix if there is one."""
         prefix = self.prefix()
         prefix = None if prefix is None else prefix.detach()
         return ChatGLMCache(self.config, capacity, prefix, self.cache_dtype)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from glmtui.errors import BadFileError
 from glmtui.models import layers
-from glmtui.models.base import KVCache, Projection, Rotary, State
+from glmtui.models.base import LanguageModel, Projection, Rotary, State
 from glmtui.models.prefix import PrefixEncoder
 from glmtui.protocol.phrases import _
 
@@ -83,17 +83,14 @@ class ChatGLM2Config:
 
     @property
     def groups(self) -> int:
-        """Heads of keys and values."""
         return self.multi_query_group_num if self.multi_query_attention else self.num_attention_heads
 
     @property
     def vocab_size(self) -> int:
-        """Rows of the embedding."""
         return self.padded_vocab_size
 
     @property
     def max_length(self) -> int:
-        """Prompt and answer together that the model was made for, in tokens."""
         return self.seq_length
 
     @property
@@ -153,7 +150,6 @@ class MLP(nn.Module):
         self.dense_4h_to_h = nn.Linear(config.ffn_hidden_size, config.hidden_size, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[batch, n, hidden]`` to the same."""
         out: Tensor = self.dense_4h_to_h(self.activation(self.dense_h_to_4h(x)))
         return out
 
@@ -169,11 +165,9 @@ class Block(layers.Block):
         self.mlp = MLP(config)
 
     def project(self, x: Tensor, rotary: Rotary) -> Projection:
-        """``[batch, n, hidden]`` to queries, keys and values."""
         return Projection(x, *self.self_attention(self.input_layernorm(x), rotary))
 
     def finish(self, residual: Tensor, attended: Tensor) -> Tensor:
-        """``[batch, heads, n, head_dim]`` to ``[batch, n, hidden]``."""
         x = residual + self.self_attention.dense(attended.transpose(1, 2).flatten(2))
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out
@@ -211,30 +205,20 @@ class Transformer(nn.Module):
             self.prefix_encoder = PrefixEncoder(config.pre_seq_len, width, width, hidden)
 
 
-class ChatGLM2(nn.Module):
-    """ChatGLM2-6B of any size: token ids to logits. See `glmtui.models.base.LanguageModel`."""
+class ChatGLM2(LanguageModel):
+    """ChatGLM2-6B of any size: token ids to logits."""
 
-    cache_dtype: torch.dtype | None = None
-    """Of keys and values in the cache; None: that of the products."""
-    takes_any_state: ClassVar[bool] = True
-    TIED: Mapping[str, str] = {}
-    """Weights that are another one's: the output layer's, where the config says so."""
+    config: ChatGLM2Config
+    EMBEDDING = "transformer.embedding.word_embeddings"
+    OUTPUT = "transformer.output_layer"
 
     def __init__(self, config: ChatGLM2Config) -> None:
         super().__init__()
         self.config = config
         self.transformer = Transformer(config)
-        if config.tie_word_embeddings:
-            self.TIED = {"transformer.output_layer.weight": "transformer.embedding.word_embeddings.weight"}
         self.tie_weights()
 
-    def tie_weights(self) -> None:
-        """Make the output layer share the embedding's weight, where the config says so."""
-        if self.config.tie_word_embeddings:
-            self.transformer.output_layer.weight = self.transformer.embedding.word_embeddings.weight
-
     def embed(self, ids: Tensor) -> Tensor:
-        """``[batch, n]`` to ``[batch, n, hidden]``."""
         x: Tensor = self.transformer.embedding.word_embeddings(ids)
         return x
 
@@ -246,20 +230,12 @@ class ChatGLM2(nn.Module):
         return out
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """``[batch, n, hidden]`` to float32 ``[batch, n, vocab]``."""
         logits: Tensor = self.transformer.output_layer(hidden)
         return logits.float()
 
     def prefix(self) -> Tensor | None:
-        """Return the P-tuning prefix ``[num_layers, 2, groups, rows, head_dim]``; None without one."""
         config, encoder = self.config, self.transformer.prefix_encoder
         if encoder is None:
             return None
         dtype = self.transformer.encoder.final_layernorm.weight.dtype
         return encoder.keys_values(config.num_layers, config.groups, config.kv_channels, dtype)
-
-    def new_cache(self, capacity: int = 0) -> KVCache:
-        """Return an empty cache with room for `capacity` tokens, and the P-tuning prefix if there is one."""
-        prefix = self.prefix()
-        prefix = None if prefix is None else prefix.detach()
-        return KVCache(self.config.num_layers, capacity, prefix, self.cache_dtype)

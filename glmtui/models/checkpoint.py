@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -44,16 +44,6 @@ class Checkpoint:
     def open(cls, path: str | Path) -> Checkpoint:
         """Open a folder. For the errors see `ModelFolder.open`."""
         return cls(ModelFolder.open(path))
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        """The folder's ``config.json``."""
-        return self.folder.config
-
-    @property
-    def total_bytes(self) -> int:
-        """Size of the weight files, for progress."""
-        return self.folder.file_bytes
 
     def tensors(
         self,
@@ -215,24 +205,3 @@ def dtype_of(network: nn.Module, name: str, dtype: torch.dtype) -> torch.dtype:
     """Return the type that the tensor `name` is to have where most have `dtype`."""
     precise = getattr(network, "PRECISE", None)
     return torch.float32 if isinstance(precise, re.Pattern) and precise.search(name) else dtype
-
-
-def read_network(
-    path: str | Path,
-    dtype: torch.dtype = torch.float32,
-    progress: Callable[[int, int], None] | None = None,
-) -> Network:
-    """Load an unquantised folder on the CPU, every tensor turned into `dtype` as it is read.
-
-    `progress` is called with the bytes read so far and `Checkpoint.total_bytes`.
-    """
-    checkpoint = Checkpoint.open(path)
-    network = new_network(checkpoint.folder)
-    done = 0
-    for name, tensor in checkpoint.tensors(expected_shapes(network), network.TIED):
-        assign(network, name, tensor.to(dtype_of(network, name, dtype), copy=True))
-        done += tensor.nbytes
-        if progress is not None:
-            progress(min(done, checkpoint.total_bytes), checkpoint.total_bytes)
-    network.tie_weights()
-    return network.eval()

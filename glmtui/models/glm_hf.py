@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from glmtui.errors import BadFileError
 from glmtui.hub.model_dir import ModelFolder, read_json
-from glmtui.models.base import KVCache, State
+from glmtui.models.base import LanguageModel, State
 from glmtui.models.layers import CoreAttention
 from glmtui.protocol.phrases import _
 
@@ -89,7 +89,6 @@ class Expert(nn.Module):
         self.act_fn = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[n, hidden]`` to the same."""
         out: Tensor = self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x))
         return out
 
@@ -116,15 +115,13 @@ class Experts(nn.ModuleList):
         return mixed
 
 
-class GLM(nn.Module):
-    """A GLM of transformers: token ids to logits. See `glmtui.models.base.LanguageModel`."""
+class GLM(LanguageModel):
+    """A GLM of transformers: token ids to logits."""
 
-    cache_dtype: torch.dtype | None = None
-    """Of keys and values in the cache; None: that of the products."""
+    config: GLMConfig
+    EMBEDDING = "model.embed_tokens"
     takes_any_state: ClassVar[bool] = False
     """transformers' layers ask for sizes, and attend by themselves."""
-    TIED: Mapping[str, str] = {}
-    """Weights that are another one's: the output layer's, where the config says so."""
     PRECISE = re.compile(r"\.mlp\.gate\.")
     """Tensors that stay float32 whatever the rest is: small differences would choose other experts."""
 
@@ -148,21 +145,9 @@ class GLM(nn.Module):
                 module.experts = Experts(Expert(hidden_size, width, stacked.act_fn) for _ in range(count))
         parameters = inspect.signature(self.model.forward).parameters
         self._cache_name = "cache" if "cache" in parameters else "past_key_values"  # renamed in 5.24
-        if config.tie_word_embeddings:
-            self.TIED = {"lm_head.weight": "model.embed_tokens.weight"}
         self.tie_weights()
 
-    def tie_weights(self) -> None:
-        """Make the output layer share the embedding's weight, where the config says so."""
-        if self.config.tie_word_embeddings:
-            self.lm_head.weight = self.model.embed_tokens.weight
-
-    def new_cache(self, capacity: int = 0) -> KVCache:
-        """Return an empty cache with room for `capacity` tokens."""
-        return KVCache(self.config.num_layers, capacity, dtype=self.cache_dtype)
-
     def embed(self, ids: Tensor) -> Tensor:
-        """``[batch, n]`` to ``[batch, n, hidden]``."""
         x: Tensor = self.model.embed_tokens(ids)
         return x
 
@@ -181,7 +166,6 @@ class GLM(nn.Module):
         return hidden
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """``[batch, n, hidden]`` to float32 ``[batch, n, vocab]``."""
         logits: Tensor = self.lm_head(hidden)
         return logits.float()
 

@@ -67,7 +67,6 @@ class SwiGLU(nn.Module):
     """``SiLU(gate) * up`` of ``[..., gate and up side by side]``."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[..., 2 width]`` to ``[..., width]``."""
         gate, up = x.chunk(2, dim=-1)
         return F.silu(gate) * up
 
@@ -80,12 +79,10 @@ class Block(nn.Module, ABC):
         self.core_attention = CoreAttention()
 
     @abstractmethod
-    def project(self, x: Tensor, rotary: Rotary) -> Projection:
-        """Make queries, keys and values of `x` ``[batch, n, hidden]``."""
+    def project(self, x: Tensor, rotary: Rotary) -> Projection: ...
 
     @abstractmethod
-    def finish(self, residual: Tensor, attended: Tensor) -> Tensor:
-        """Make the next layer's stream of what was `attended` ``[batch, heads, n, head_dim]``."""
+    def finish(self, residual: Tensor, attended: Tensor) -> Tensor: ...
 
     def forward(self, x: Tensor, rotary: Rotary, mask: Tensor | None, state: State, layer: int) -> Tensor:
         """Run `x` ``[batch, n, hidden]`` through the layer, which is number `layer`."""

@@ -45,7 +45,7 @@ SUB = 32
 """Columns that share a factor of that scale (INT4)."""
 MAX_FACTOR = 15
 _PIECE = 1 << 22
-"""Weights that PyTorch converts at a time, so that no whole matrix is ever there in float32."""
+"""Weights that PyTorch converts at a time, so that no complete matrix is ever there in float32."""
 _LARGE_PIECE = 1 << 25
 """Weights that the kernels convert at a time: their threads wait for each other at the end of each."""
 

@@ -23,7 +23,6 @@ class FusedAttention(CoreAttention):
     """Attention over a cache in float16, half of what float32 would make every token read."""
 
     def forward(self, q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-        """See `CoreAttention.forward`."""
         _batch, _heads, tokens, size = q.shape
         same = mask is None or (mask.dtype == torch.bool and mask.numel() == tokens * keys.shape[2])
         trained = keys.requires_grad or values.requires_grad
@@ -42,7 +41,6 @@ class FusedRotaryEmbedding(RotaryEmbedding):
     """Rotation in one pass: else half a dozen tensors for every layer and token."""
 
     def forward(self, x: Tensor, rotary: Rotary) -> Tensor:
-        """See `RotaryEmbedding.forward`: ``[batch, n, heads, head_dim]``, or with a 2 before the last."""
         cos, sin = rotary
         kernels = _kernels(x)
         fits = x.dtype == cos.dtype and cos.is_contiguous() and sin.is_contiguous()
@@ -57,7 +55,6 @@ class FusedGELU(nn.Module):
     """GELU by its approximation with tanh, of a tensor that nobody else needs: it is overwritten."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape to the same."""
         kernels = _kernels(x)
         return F.gelu(x, approximate="tanh") if kernels is None else kernels.gelu_(x)
 
@@ -66,7 +63,6 @@ class FusedSwiGLU(SwiGLU):
     """SwiGLU in one pass."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[..., 2 width]`` to ``[..., width]``."""
         kernels = _kernels(x)
         return super().forward(x) if kernels is None else kernels.swiglu(x)
 
@@ -84,7 +80,6 @@ class FusedLayers(Layers):
         return self
 
     def forward(self, x: Tensor, rotary: Rotary, mask: Tensor | None, state: State) -> Tensor:
-        """See `Layers.forward`."""
         out = self._fused(x, rotary, state) if x.shape[:2] == (1, 1) and isinstance(state, KVCache) else None
         return super().forward(x, rotary, mask, state) if out is None else out
 
@@ -131,48 +126,52 @@ def _plan(blocks: Layers) -> tuple[ctypes.Array[cpu.Layer], cpu.Shape]:
 
 def _chatglm_shape(block: chatglm.Block) -> cpu.Shape:
     """Queries, keys and values of a head lie side by side; the residual is the norm's output."""
-    attention, norm = block.attention, block.input_layernorm
+    attention = block.attention
     heads, size = attention.heads, attention.head_dim
+    places = {"query_stride": 3 * size, "key": size, "value": 2 * size, "group_stride": 3 * size}
     return cpu.Shape(
-        hidden=norm.normalized_shape[0],
-        inner=block.mlp.dense_4h_to_h.in_features,
-        heads=heads,
+        **_sizes(block, attention),
+        **places,
         groups=heads,
-        size=size,
-        query_stride=3 * size,
-        key=size,
-        value=2 * size,
-        group_stride=3 * size,
-        distance=attention.rotary_embedding.distance,
         centred=True,
         gated=False,
         from_norm=True,
-        epsilon=norm.eps,
         residual=chatglm.ALPHA,
     )
 
 
 def _chatglm2_shape(block: chatglm2.Block) -> cpu.Shape:
     """All queries, then all keys, then all values; the residual is the stream."""
-    attention, norm = block.self_attention, block.input_layernorm
+    attention = block.self_attention
     heads, groups, size = attention.heads, attention.groups, attention.head_dim
+    places = {
+        "query_stride": size,
+        "key": heads * size,
+        "value": (heads + groups) * size,
+        "group_stride": size,
+    }
     return cpu.Shape(
-        hidden=norm.normalized_shape[0],
-        inner=block.mlp.dense_4h_to_h.in_features,
-        heads=heads,
+        **_sizes(block, attention),
+        **places,
         groups=groups,
-        size=size,
-        query_stride=size,
-        key=heads * size,
-        value=(heads + groups) * size,
-        group_stride=size,
-        distance=attention.rotary_embedding.distance,
         centred=False,
         gated=True,
         from_norm=False,
-        epsilon=norm.eps,
         residual=1.0,
     )
+
+
+def _sizes(
+    block: chatglm.Block | chatglm2.Block, attention: chatglm.Attention | chatglm2.Attention
+) -> dict[str, Any]:
+    return {
+        "hidden": block.input_layernorm.normalized_shape[0],
+        "inner": block.mlp.dense_4h_to_h.in_features,
+        "heads": attention.heads,
+        "size": attention.head_dim,
+        "distance": attention.rotary_embedding.distance,
+        "epsilon": block.input_layernorm.eps,
+    }
 
 
 def _matrix(layer: nn.Module) -> cpu.Matrix:

@@ -121,59 +121,52 @@ def entries(
     done: Done | None = None,
 ) -> Iterator[tuple[str, Packed | Tensor]]:
     """Yield every tensor of `names` once, in any order: packed where `scheme` says so, as it was else."""
-    if not is_own(folder.config):
-        cpu.load()  # first, as the checksums of the files are made with them too
-    source = _read_own if is_own(folder.config) else _read_published if scheme.published else _read_float
     done = done or (lambda _count: None)
-    for name, stored in source(network, folder, names, scheme, done):
+    tied = getattr(network, "TIED", None)
+    if is_own(folder.config):
+        yield from _read_own(network, folder, names, scheme, done)
+        return
+    cpu.load()  # first, as the checksums of the files are made with them too
+    found: Iterator[tuple[str, Packed | Tensor]]
+    if scheme.published:
+        stored = expected_shapes(network, "8" if scheme.bits == 8 else "4")
+        expected = {name: shape for name, shape in stored.items() if name.removesuffix("_scale") in names}
+        found = _pair_scales(Checkpoint(folder).tensors(expected, tied, once=True), expected, names, done)
+    else:
+        found = Checkpoint(folder).tensors(names, tied, once=True)
+    for name, tensor in found:
         bits = scheme.bits_of(network, name)
-        if isinstance(stored, Packed):
-            yield name, stored
+        if isinstance(tensor, Packed):
+            yield name, tensor
         elif bits is None:
-            done(stored.nbytes)
-            yield name, stored
+            done(tensor.nbytes)
+            yield name, tensor
         else:
             try:
-                packed = formats.quantize(stored, bits, planes=scheme.in_planes(network, name), done=done)
+                packed = formats.quantize(tensor, bits, planes=scheme.in_planes(network, name), done=done)
             except ValueError as error:
-                raise BadValueError(
-                    _("{path}: {name} cannot be quantised: {error}").format(
-                        path=folder.path, name=name, error=error
-                    )
-                ) from None
+                message = _("{path}: {name} cannot be quantised: {error}")
+                raise BadValueError(message.format(path=folder.path, name=name, error=error)) from None
             yield name, packed
 
 
-def _read_float(
-    network: nn.Module,
-    folder: ModelFolder,
+def _pair_scales(
+    tensors: Iterator[tuple[str, Tensor]],
+    expected: Mapping[str, tuple[int, ...]],
     names: Mapping[str, tuple[int, ...]],
-    _scheme: Scheme,
-    _done: Done,
-) -> Iterator[tuple[str, Tensor]]:
-    yield from Checkpoint(folder).tensors(names, getattr(network, "TIED", None), once=True)
-
-
-def _read_published(
-    network: nn.Module,
-    folder: ModelFolder,
-    names: Mapping[str, tuple[int, ...]],
-    scheme: Scheme,
     done: Done,
 ) -> Iterator[tuple[str, Packed | Tensor]]:
     """Pair every weight with its scales; both are mapped, so that one can wait for the other at no cost."""
-    stored = expected_shapes(network, "8" if scheme.bits == 8 else "4")
-    wanted = {name: shape for name, shape in stored.items() if name.removesuffix("_scale") in names}
-    waiting: dict[str, Tensor] = {}
-    for name, tensor in Checkpoint(folder).tensors(wanted, getattr(network, "TIED", None), once=True):
+    unpaired: dict[str, Tensor] = {}
+    for name, tensor in tensors:
         weight = name.removesuffix("_scale")
         other = f"{weight}_scale" if weight == name else weight
-        if other not in wanted:
+        if other not in expected:
             yield name, tensor
-        elif other not in waiting:
-            waiting[name] = tensor
+        elif other not in unpaired:
+            unpaired[name] = tensor
         else:
-            pair = {name: tensor, other: waiting.pop(other)}
+            pair = {name: tensor, other: unpaired.pop(other)}
             scale = pair[f"{weight}_scale"]
             yield weight, formats.pack_published(pair[weight], scale, names[weight][1], done)
 
@@ -191,13 +184,13 @@ def _read_own(
         for part, (dtype, part_shape) in expected.items():
             found = stored.get(part)
             if found is None or found.dtype != dtype or tuple(found.shape) != part_shape:
-                raise BadFileError(
-                    _(
-                        "{path} is damaged: {name} is not as config.json calls for. Quantise the model again."
-                    ).format(path=folder.path, name=part)
+                message = _(
+                    "{path} is damaged: {name} is not as config.json calls for. Quantise the model again."
                 )
+                raise BadFileError(message.format(path=folder.path, name=part))
         bits = scheme.bits_of(network, name)
         if bits is None:
+            done(stored[name].nbytes)
             yield name, stored[name]
         else:
             parts = {part.rpartition(".")[2]: stored[part] for part in expected}

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from golden_data import read_network
 from nano.corpus import heldout
 from nano.evaluate import Grader
 from nano.train import FOLDER
@@ -21,7 +22,7 @@ from torch import nn
 
 from glmtui.engine.prefill import read
 from glmtui.hub.model_dir import ModelFolder
-from glmtui.models.checkpoint import QUANTIZED, expected_shapes, new_network, read_network
+from glmtui.models.checkpoint import QUANTIZED, expected_shapes, new_network
 from glmtui.quant import formats, linear
 from glmtui.quant.formats import Bits
 from glmtui.quant.load import Scheme, read_into

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from golden_data import GOLDEN
+from golden_data import GOLDEN, read_network
 
 from glmtui.cli import main as cli
-from glmtui.engine.conversation_bench import measure_rounds
-from glmtui.models.checkpoint import read_network
+from glmtui.engine.bench import measure_rounds
 
 
 def test_a_causal_model_reads_only_the_new_question():

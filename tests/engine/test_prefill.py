@@ -8,12 +8,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from golden_data import GOLDEN
+from golden_data import GOLDEN, read_network
 from torch import Tensor, nn
 
 from glmtui.engine import prefill
 from glmtui.engine.prefill import read
-from glmtui.models.checkpoint import Network, read_network
+from glmtui.models.checkpoint import Network
 
 FIRST, SECOND = "chatglm-fp16-sharded", "chatglm2-fp16-sharded"
 

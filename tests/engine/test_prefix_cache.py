@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from golden_data import GOLDEN
+from golden_data import GOLDEN, read_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -17,7 +17,6 @@ from glmtui.engine import prefix_cache
 from glmtui.engine.prefill import read
 from glmtui.engine.prefix_cache import PrefixCache
 from glmtui.models.base import KVCache
-from glmtui.models.checkpoint import read_network
 from glmtui.protocol.messages import ChatMessage
 from glmtui.protocol.sampling import Sampling
 
@@ -243,7 +242,7 @@ def test_two_conversations_of_a_model_each_read_only_what_is_new(tmp_path: Path)
             answer = model.stream(said, sampling)
             cache = answer._generation.cache
             read_tokens[question].append(answer.prompt_tokens - (cache.length if cache else 0))
-            text = "".join(answer)
+            text = "".join(piece.text for piece in answer)
             assert list(model.generate(answer._generation.prompt, max_new_tokens=6)) == answer._ids
             said += [ChatMessage.of("assistant", text), ChatMessage.of("user", "1 2")]
     for counts in read_tokens.values():
@@ -254,12 +253,12 @@ def test_the_same_question_in_two_conversations_of_a_bidirectional_model(tmp_pat
     model = glmtui.load(str(write_tiny_model(tmp_path / "tiny")), device="cpu", threads=1)
     sampling = Sampling(temperature=0, max_new_tokens=4)
     questions = [(ChatMessage.of("user", text),) for text in ("你好", "load a model")]
-    answers = ["".join(model.stream(question, sampling)) for question in questions]
+    answers = ["".join(piece.text for piece in model.stream(question, sampling)) for question in questions]
     for question, expected in zip(questions, answers, strict=True):
         again = model.stream(question, sampling)
         assert again._generation.cache is not None
         assert again._generation.cache.length == again.prompt_tokens - 1
-        assert "".join(again) == expected
+        assert "".join(piece.text for piece in again) == expected
 
 
 def test_the_limit_is_a_share_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:

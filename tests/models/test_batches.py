@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from golden_data import GOLDEN
+from golden_data import GOLDEN, read_network
 from torch import Tensor
 
 import glmtui
 from glmtui.engine import prefill
 from glmtui.engine.prefill import read, read_batch
 from glmtui.models.base import KVCache
-from glmtui.models.checkpoint import Network, read_network
+from glmtui.models.checkpoint import Network
 
 NAMES = (
     "chatglm-fp16-sharded",

@@ -17,6 +17,7 @@ from glmtui.hub.model_dir import ModelFolder
 from glmtui.models.checkpoint import new_network
 from glmtui.models.glm_hf import GLM, Experts
 from glmtui.models.weight_files import read_file
+from glmtui.protocol.models import LocalModel
 from glmtui.quant.linear import QuantizedLinear
 
 PROMPT = [5, 9, 301, 77, 12, 410, 8, 8, 33, 250, 499, 100]
@@ -185,7 +186,7 @@ def change(folder: Path, target: Path, **config: Any) -> Path:
 def test_foreign_quantisation_is_named(folder: Path, tmp_path: Path) -> None:
     bad = change(folder, tmp_path / "awq", quantization_config={"quant_method": "awq", "bits": 4})
     with pytest.raises(UserError, match="quantised by awq"):
-        plan(str(bad))
+        plan(LocalModel(str(bad)))
 
 
 def test_a_config_that_transformers_refuses_is_named(folder: Path, tmp_path: Path) -> None:
@@ -197,7 +198,7 @@ def test_a_config_that_transformers_refuses_is_named(folder: Path, tmp_path: Pat
 def test_ptuning_does_not_apply(folder: Path) -> None:
     prefix = Path(__file__).parents[1] / "golden" / "chatglm2-ptuning"
     with pytest.raises(UserError, match="takes no P-tuning prefix"):
-        plan(str(folder), ptuning=str(prefix))
+        plan(LocalModel(str(folder), ptuning=str(prefix)))
 
 
 @pytest.mark.parametrize(

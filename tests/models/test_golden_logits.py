@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from golden_data import GOLDEN, check_golden
+from golden_data import GOLDEN, check_golden, read_network
 
 import glmtui
 from glmtui.engine import prefill
 from glmtui.engine.prefill import read
-from glmtui.models.checkpoint import read_network
 
 FLOAT = (
     "chatglm-fp16-sharded",

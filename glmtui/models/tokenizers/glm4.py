@@ -73,7 +73,6 @@ class GLM4Tokenizer(Tokenizer):
         return [*(self._bytes[rank].decode("latin-1") for rank in sorted(self._bytes)), *self.special_ids]
 
     def stream(self, *, goes_on: bool = False) -> GLM4Stream:
-        """Return a decoder for one answer; spaces are the tokens' own, also where it `goes_on`."""
         return GLM4Stream(self._bytes)
 
     def _merge(self, word: bytes) -> tuple[int, ...]:

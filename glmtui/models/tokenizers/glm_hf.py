@@ -111,7 +111,6 @@ class GLMTokenizer(Tokenizer):
         return ids
 
     def stream(self, *, goes_on: bool = False) -> GLMStream:
-        """Return a decoder for one answer; spaces are the tokens' own, also where it `goes_on`."""
         return GLMStream(self._backend, self._special)
 
 
@@ -125,7 +124,7 @@ class GLMStream(TextStream):
         self._special = special
         self._new_stream = DecodeStream
         self._stream = DecodeStream()
-        self._held: list[int] = []
+        self._pending: list[int] = []
 
     def push(self, token: int) -> str:
         if token in self._special:
@@ -133,15 +132,15 @@ class GLMStream(TextStream):
             return self.finish() + (name if name in _THOUGHT else "")
         if self._backend.id_to_token(token) is None:  # a row of the embedding that pads it
             return self.finish()
-        self._held.append(token)
+        self._pending.append(token)
         text: str | None = self._stream.step(self._backend, token)
         if text is None:
             return ""
-        self._held.clear()
+        self._pending.clear()
         return text
 
     def finish(self) -> str:
-        text: str = self._backend.decode(self._held, skip_special_tokens=False) if self._held else ""
-        self._held.clear()
+        text: str = self._backend.decode(self._pending, skip_special_tokens=False) if self._pending else ""
+        self._pending.clear()
         self._stream = self._new_stream()
         return text

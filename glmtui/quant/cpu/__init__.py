@@ -34,13 +34,13 @@ _KINDS = (torch.float32, torch.float16, torch.bfloat16)
 
 @dataclass(frozen=True)
 class Status:
-    """What multiplies quantised weights on this machine's CPU."""
+    """What multiplies quantised weights on a device."""
 
     implementation: str
-    """One of `CHOICES`."""
-    threaded: bool
+    """On the CPU one of `CHOICES`; on a GPU ``triton``, ``triton, cpm_kernels`` or ``torch``."""
     reason: Phrase = NOTHING
     """Why it is not faster, and what to do, for people; empty when all is well."""
+    threaded: bool = True
 
 
 class Matrix(ctypes.Structure):
@@ -94,33 +94,24 @@ class Kernels:
     def __init__(self, path: str) -> None:
         library = ctypes.CDLL(path)
         pointer, number, threads = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-        self._multiply = library.glmtui_multiply
-        self._multiply.argtypes = (ctypes.POINTER(Matrix), pointer, number, pointer, threads)
-        self._refine = library.glmtui_refine
-        self._refine.argtypes = (ctypes.POINTER(Matrix), pointer, pointer, number, pointer, threads)
-        self._gelu = library.glmtui_gelu
-        self._gelu.argtypes = (pointer, number, threads)
-        self._swiglu = library.glmtui_swiglu
-        self._swiglu.argtypes = (pointer, number, number, pointer, threads)
-        self._rotate = library.glmtui_rotate
-        self._rotate.argtypes = (*(pointer,) * 3, *(number,) * 7, pointer, threads)
-        self._attend = library.glmtui_attend
-        self._attend.argtypes = (*(pointer,) * 3, *(number,) * 5, pointer, threads)
-        self._layers = library.glmtui_layers
-        self._layers.argtypes = (pointer, number, pointer, pointer, number, *(pointer,) * 3, threads)
-        self._attend_prompt = library.glmtui_attend_prompt
-        self._attend_prompt.argtypes = (*(pointer,) * 4, *(number,) * 8, pointer, threads)
-        self._quantize = library.glmtui_quantize
-        self._quantize.argtypes = (pointer, threads, number, number, threads, *(pointer,) * 4, threads)
-        self._reorder = library.glmtui_reorder
-        self._reorder.argtypes = (pointer, number, number, threads, pointer, threads)
-        self._crc32 = library.glmtui_crc32 if library.glmtui_has_crc32() else None
-        if self._crc32 is not None:
-            self._crc32.argtypes = (ctypes.c_uint32, pointer, number)
-            self._crc32.restype = ctypes.c_uint32
-        self._read = library.glmtui_read
-        self._read.argtypes = (pointer, number, threads)
-        self._read.restype = ctypes.c_uint64
+        for name, *arguments in (
+            ("multiply", ctypes.POINTER(Matrix), pointer, number, pointer, threads),
+            ("refine", ctypes.POINTER(Matrix), pointer, pointer, number, pointer, threads),
+            ("gelu", pointer, number, threads),
+            ("swiglu", pointer, number, number, pointer, threads),
+            ("rotate", *(pointer,) * 3, *(number,) * 7, pointer, threads),
+            ("attend", *(pointer,) * 3, *(number,) * 5, pointer, threads),
+            ("layers", pointer, number, pointer, pointer, number, *(pointer,) * 3, threads),
+            ("attend_prompt", *(pointer,) * 4, *(number,) * 8, pointer, threads),
+            ("quantize", pointer, threads, number, number, threads, *(pointer,) * 4, threads),
+            ("reorder", pointer, number, number, threads, pointer, threads),
+            ("crc32", ctypes.c_uint32, pointer, number),
+            ("read", pointer, number, threads),
+        ):
+            getattr(library, f"glmtui_{name}").argtypes = arguments
+        library.glmtui_crc32.restype, library.glmtui_read.restype = ctypes.c_uint32, ctypes.c_uint64
+        self._c = library
+        self._has_crc32 = bool(library.glmtui_has_crc32())
         library.glmtui_isa.restype = ctypes.c_char_p
         self.isa: str = library.glmtui_isa().decode()
         self.threaded = bool(library.glmtui_has_openmp())
@@ -134,7 +125,7 @@ class Kernels:
             MemoryError: there is no memory for the rounded activations.
         """
         out = torch.empty(x.shape[0], matrix.rows)
-        if x.shape[0] and self._multiply(
+        if x.shape[0] and self._c.glmtui_multiply(
             matrix, x.data_ptr(), x.shape[0], out.data_ptr(), torch.get_num_threads()
         ):
             raise MemoryError
@@ -154,7 +145,7 @@ class Kernels:
         """
         pointers = (x.data_ptr(), blocks.data_ptr())
         threads = torch.get_num_threads()
-        if self._refine(matrix, *pointers, len(blocks), out.data_ptr(), threads):
+        if self._c.glmtui_refine(matrix, *pointers, len(blocks), out.data_ptr(), threads):
             raise MemoryError
 
     def quantize(self, weight: Tensor, packed: Packed) -> bool:
@@ -162,7 +153,7 @@ class Kernels:
         if weight.dtype not in _KINDS:
             weight = weight.float()
         tensors = (packed.values, packed.low, packed.scales, packed.factors)
-        return not self._quantize(
+        return not self._c.glmtui_quantize(
             weight.data_ptr(),
             _KINDS.index(weight.dtype),
             packed.rows,
@@ -176,18 +167,20 @@ class Kernels:
         """Fill the values of `packed` with a contiguous published weight."""
         pointers = (stored.data_ptr(), packed.values.data_ptr())
         shape = (packed.rows, packed.columns, packed.bits)
-        self._reorder(pointers[0], *shape, pointers[1], torch.get_num_threads())
+        self._c.glmtui_reorder(pointers[0], *shape, pointers[1], torch.get_num_threads())
 
     def gelu_(self, x: Tensor) -> Tensor:
         """Turn contiguous float32 `x` into its GELU (approximated by tanh), in place."""
-        self._gelu(x.data_ptr(), x.numel(), torch.get_num_threads())
+        self._c.glmtui_gelu(x.data_ptr(), x.numel(), torch.get_num_threads())
         return x
 
     def swiglu(self, x: Tensor) -> Tensor:
         """Return ``SiLU(gate) * up`` ``[..., width]`` of contiguous float32 `x` ``[..., 2 width]``."""
         width = x.shape[-1] // 2
         out = torch.empty(*x.shape[:-1], width)
-        self._swiglu(x.data_ptr(), x.numel() // (2 * width), width, out.data_ptr(), torch.get_num_threads())
+        self._c.glmtui_swiglu(
+            x.data_ptr(), x.numel() // (2 * width), width, out.data_ptr(), torch.get_num_threads()
+        )
         return out
 
     def rotate(self, x: Tensor, cos: Tensor, sin: Tensor, distance: int) -> Tensor:
@@ -203,7 +196,7 @@ class Kernels:
         strides = (x.stride(0), x.stride(1))
         threads = torch.get_num_threads()
         pointers = (x.data_ptr(), cos.data_ptr(), sin.data_ptr())
-        self._rotate(*pointers, *x.shape, *strides, distance, out.data_ptr(), threads)
+        self._c.glmtui_rotate(*pointers, *x.shape, *strides, distance, out.data_ptr(), threads)
         return out
 
     def attend(self, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -221,7 +214,9 @@ class Kernels:
         out = torch.empty_like(q)
         sizes = (len(q), len(keys), keys.shape[1], q.shape[1], keys.stride(0))
         threads = torch.get_num_threads()
-        if self._attend(q.data_ptr(), keys.data_ptr(), values.data_ptr(), *sizes, out.data_ptr(), threads):
+        if self._c.glmtui_attend(
+            q.data_ptr(), keys.data_ptr(), values.data_ptr(), *sizes, out.data_ptr(), threads
+        ):
             raise MemoryError
         return out
 
@@ -255,7 +250,7 @@ class Kernels:
         pointers = (cos.data_ptr(), sin.data_ptr(), out.data_ptr())
         threads = torch.get_num_threads()
         shaped = (ctypes.byref(shape), caches)
-        if self._layers(layers, len(layers), *shaped, place, *pointers, threads):
+        if self._c.glmtui_layers(layers, len(layers), *shaped, place, *pointers, threads):
             raise MemoryError
         return out
 
@@ -281,19 +276,19 @@ class Kernels:
             None if mask is None else mask.data_ptr(),
         )
         sizes = (tokens, q.stride(1), heads, q.stride(0), len(keys), keys.shape[1], size, keys.stride(0))
-        if self._attend_prompt(*pointers, *sizes, out.data_ptr(), torch.get_num_threads()):
+        if self._c.glmtui_attend_prompt(*pointers, *sizes, out.data_ptr(), torch.get_num_threads()):
             raise MemoryError
         return out
 
     def crc32(self, memory: Tensor, crc: int = 0) -> int:
         """Return the checksum of the bytes of contiguous `memory`, behind others of checksum `crc`."""
-        if self._crc32 is None:
+        if not self._has_crc32:
             return zlib.crc32(memory.numpy().data, crc)
-        return int(self._crc32(crc, memory.data_ptr(), memory.nbytes))
+        return int(self._c.glmtui_crc32(crc, memory.data_ptr(), memory.nbytes))
 
     def read(self, memory: Tensor) -> None:
         """Read all bytes of contiguous `memory` once, with all threads: to measure the bandwidth."""
-        self._read(memory.data_ptr(), memory.nbytes, torch.get_num_threads())
+        self._c.glmtui_read(memory.data_ptr(), memory.nbytes, torch.get_num_threads())
 
 
 @cache
@@ -314,32 +309,30 @@ def status() -> Status:
 
 @cache
 def _load() -> tuple[Kernels | None, Status]:
-    wanted = os.environ.get(VARIABLE) or None
-    if wanted == "torch":
-        return None, Status("torch", True, _("{variable} asks for it").format(variable=VARIABLE))
-    if wanted is not None and wanted not in CHOICES:
+    chosen = os.environ.get(VARIABLE) or None
+    if chosen == "torch":
+        return None, Status("torch", _("{variable} asks for it").format(variable=VARIABLE))
+    if chosen is not None and chosen not in CHOICES:
         reason = _("{variable} is {value!r}, which is none of: {choices}")
         return None, Status(
-            "torch", True, reason.format(variable=VARIABLE, value=wanted, choices=", ".join(CHOICES))
+            "torch", reason.format(variable=VARIABLE, value=chosen, choices=", ".join(CHOICES))
         )
     try:
-        made = build_kernels(wanted)
+        made = build_kernels(chosen)
         kernels = Kernels(str(made.path))
         if made.temporary and os.name == "posix":
             shutil.rmtree(made.path.parent, ignore_errors=True)  # the library stays mapped
     except (BuildError, OSError, AttributeError) as error:
-        return None, Status(
-            "torch", True, verbatim(str(error)) if not isinstance(error, BuildError) else error.phrase
-        )
+        return None, Status("torch", error.phrase if isinstance(error, BuildError) else verbatim(str(error)))
     if not _is_right(kernels):
         reason = _("the kernels that {compiler} made compute wrong results").format(compiler=made.compiler)
-        return None, Status("torch", True, reason)
+        return None, Status("torch", reason)
     reason = NOTHING
     if not kernels.threaded:
         reason = _("{compiler} has no OpenMP, so one core is used. {advice}").format(
             compiler=made.compiler, advice=install_advice()
         )
-    return kernels, Status(kernels.isa, kernels.threaded, reason)
+    return kernels, Status(kernels.isa, reason, kernels.threaded)
 
 
 def _is_right(kernels: Kernels) -> bool:

@@ -1,7 +1,7 @@
 """Compile the kernels with the compiler that is there, once, and keep the result in the cache directory.
 
-Files of one build have a name made of everything that they depend on, appear whole (written elsewhere, then
-renamed), and are only loaded when nobody else could have written them.
+Files of one build have a name made of everything that they depend on, appear complete (written elsewhere,
+then renamed), and are only loaded when nobody else could have written them.
 """
 
 from __future__ import annotations
@@ -21,23 +21,12 @@ from glmtui.paths import cache_dir, make_private
 from glmtui.protocol.phrases import Phrase, _
 
 FOLDER = Path(__file__).parent
-SOURCES = tuple(
-    FOLDER / name
-    for name in (
-        "kernels.c",
-        "gemv.c",
-        "gemm.c",
-        "elementwise.c",
-        "layers.c",
-        "attention.c",
-        "packing.c",
-        "checksum.c",
-        "product.h",
-        "elementwise.h",
-        "exponential.h",
-        "layout.h",
-        "simd.h",
-    )
+SOURCES = (
+    *(
+        FOLDER / f"{name}.c"
+        for name in ["kernels", "gemv", "gemm", "elementwise", "layers", "attention", "packing", "checksum"]
+    ),
+    *(FOLDER / f"{name}.h" for name in ["product", "elementwise", "exponential", "layout", "simd"]),
 )
 COMPILERS = ("cc", "gcc", "clang", "cl")
 TIMEOUT = 300
@@ -120,12 +109,10 @@ def _build_with(compiler: str, flags: list[str]) -> Build:
                 if not target.exists():
                     raise
         return Build(target, compiler)
-    except (PermissionError, FileNotFoundError, NotADirectoryError, FileExistsError):
-        made = Path(tempfile.mkdtemp(prefix="glmtui-")) / name
     except OSError as error:
-        if error.errno is None:
+        if error.errno is None and type(error) is OSError:
             raise
-        made = Path(tempfile.mkdtemp(prefix="glmtui-")) / name
+    made = Path(tempfile.mkdtemp(prefix="glmtui-")) / name
     try:
         _compile(compiler, flags, made)
     except BaseException:
@@ -221,8 +208,8 @@ def _processor() -> list[str]:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return found
-    wanted = ("model name", "flags", "Features", "CPU part")
-    return found + sorted({line for line in lines if line.startswith(wanted)})
+    told = ("model name", "flags", "Features", "CPU part")
+    return found + sorted({line for line in lines if line.startswith(told)})
 
 
 def _is_ours(path: Path) -> bool:

@@ -8,15 +8,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from glmtui.protocol.phrases import NOTHING, Phrase, _
+from glmtui.protocol.phrases import _
 from glmtui.quant import formats
-from glmtui.quant.cpu import VARIABLE
+from glmtui.quant.cpu import VARIABLE, Status
 from glmtui.quant.formats import BLOCK
 
 if TYPE_CHECKING:
@@ -26,16 +25,6 @@ if TYPE_CHECKING:
 
 FEW = 4
 """Tokens up to which every one reads the weights by itself; more are worth unpacking them first."""
-
-
-@dataclass(frozen=True)
-class Status:
-    """What multiplies quantised weights on the GPU."""
-
-    implementation: str
-    """``triton``, with ``cpm_kernels`` where that starts it, or ``torch``."""
-    reason: Phrase = NOTHING
-    """Why it is not faster, and what to do, for people; empty when all is well."""
 
 
 Launch = Callable[[Any, tuple[int, int], tuple[Any, ...], Mapping[str, Any]], None]
