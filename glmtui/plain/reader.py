@@ -42,12 +42,14 @@ class Reader(Protocol):
 
     def prepare(self, history: Sequence[str], offers: Offers) -> None:
         """Know earlier lines and how to complete one."""
+        return
 
     def remember(self, line: str) -> None:
         """Add a line to what ↑ brings back."""
+        return
 
 
-class StreamReader:
+class StreamReader(Reader):
     """Lines of a pipe or a file; they are repeated behind the prompt, so that a log can be read."""
 
     interactive = False
@@ -63,12 +65,6 @@ class StreamReader:
         line = line.removesuffix("\n").removesuffix("\r").removeprefix("\ufeff")
         write(self._echo, f"{prompt}{line}\n")
         return line
-
-    def prepare(self, history: Sequence[str], offers: Offers) -> None:
-        """There is nothing to edit."""
-
-    def remember(self, line: str) -> None:
-        """There is nothing to bring back."""
 
 
 class TerminalReader:

@@ -156,18 +156,8 @@ class LoadRefused:
 
 
 SessionEvent: TypeAlias = (
-    ConversationShown
-    | MessageAdded
-    | AnswerBegun
-    | AnswerGrew
-    | AnswerEnded
-    | Noticed
-    | StateChanged
-    | ConversationChanged
-    | ModelChanged
-    | SettingsChanged
-    | ModelsChanged
-    | LoadRefused
-)
+    ConversationShown | MessageAdded | AnswerBegun | AnswerGrew | AnswerEnded | Noticed | StateChanged
+    | ConversationChanged | ModelChanged | SettingsChanged | ModelsChanged | LoadRefused
+)  # fmt: skip
 Listener: TypeAlias = Callable[[SessionEvent], None]
 """Called in the thread of the session, in order; it does not wait."""

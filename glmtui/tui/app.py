@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from textual.screen import Screen
 
     from glmtui.protocol.engine import Engine
-    from glmtui.session.attached_file import AttachedFile
     from glmtui.session.chat_session import ChatSession
     from glmtui.session.events import Kind, SessionEvent
     from glmtui.session.ui import View
@@ -216,13 +215,10 @@ class GlmTui(SessionApp):
 
     # --- what the session needs (`Ui`), besides `SessionApp` ---
 
-    def submit(self, text: str, attached: tuple[AttachedFile, ...] = ()) -> None:
-        self.run_worker(self.session.enter(text, attached), group="commands")
-
     def say(self, text: str, kind: Kind = "info", *, markdown: bool = False) -> None:
         """Say something short, for a moment; a longer text stays among the messages."""
         if markdown:
-            self.chat.say_markdown(text)
+            self.chat.notice(text, "markdown")
         else:
             super().say(text, kind)
 
@@ -258,7 +254,7 @@ class GlmTui(SessionApp):
             case "models":
                 self._show_models(argument or None)
             case "queue":
-                self.chat.toggle_queue()
+                self.chat.action_queue()
 
     async def _show_presets(self) -> None:
         from glmtui.tui.screens.presets import PresetScreen
@@ -334,12 +330,6 @@ class GlmTui(SessionApp):
 
     def action_unqueue(self) -> None:
         self.session.unqueue()
-
-    def action_queue(self) -> None:
-        self.chat.toggle_queue()
-
-    def action_next_pane(self) -> None:
-        self.chat.next_pane()
 
     def action_command_palette(self) -> None:
         from textual.command import CommandPalette

@@ -35,27 +35,6 @@ class Completion:
 class CompletionList(Widget):
     """A list of `Completion` above the composer; it never has the focus, the composer drives it."""
 
-    DEFAULT_CSS = """
-    CompletionList {
-        display: none;
-        overlay: screen;
-        constrain: none inside;
-        width: 100%;
-        max-width: 100;
-        height: auto;
-        background: $panel;
-        color: $foreground;
-        &.-open { display: block; }
-        .completion--selected { background: $primary 30%; text-style: bold; }
-        .completion--description { color: $text-muted; }
-        &:ansi {
-            background: ansi_default;
-            border: round ansi_bright_black;
-            .completion--selected { background: ansi_default; color: ansi_default; text-style: reverse; }
-            .completion--description { text-style: dim; }
-        }
-    }
-    """
     COMPONENT_CLASSES: ClassVar[set[str]] = {"completion--selected", "completion--description"}
     ROWS = 8
     """The most offers seen at once; the list scrolls beyond."""

@@ -45,9 +45,6 @@ class Composer(Vertical):
     where a long paste is folded to a placeholder.
     """
 
-    DEFAULT_CSS = """
-    Composer { height: auto; }
-    """
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("composer")]
 
     @dataclass

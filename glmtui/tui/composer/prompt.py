@@ -39,29 +39,6 @@ class Prompt(TextArea):
     Enter and what belongs to the popup are the composer's.
     """
 
-    DEFAULT_CSS = """
-    Prompt {
-        width: 1fr;
-        height: auto;
-        max-height: 33vh;
-        border: round $foreground 25%;
-        padding: 0 1;
-        background: $background;
-        color: $foreground;
-        scrollbar-size-vertical: 1;
-        & .text-area--placeholder { color: $text-muted; }
-        &:focus { border: round $primary; }
-        &.-too-long { border: round $error; }
-        border-subtitle-color: $text-muted;
-        &:ansi {
-            background: ansi_default;
-            border: round ansi_bright_black;
-            & .text-area--placeholder { color: ansi_default; text-style: dim; }
-        }
-        &:ansi:focus { border: round ansi_cyan; }
-    }
-    """
-
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+delete,alt+d", "delete_word_right", N_("Delete the word right"), show=False),
         Binding("alt+left,alt+b", "cursor_word_left", N_("A word left"), show=False),

@@ -30,7 +30,7 @@ from glmtui.tui.status.bars import KeyHints, TitleBar
 from glmtui.tui.status.line import StatusLine
 from glmtui.tui.textual_patches import compositor
 from glmtui.tui.transcript.message import AnswerEntry
-from glmtui.tui.transcript.transcript import Transcript
+from glmtui.tui.transcript.transcript import NoticeKind, Transcript
 from glmtui.tui.transcript.welcome import Suggestion, Welcome
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class ChatScreen(PaneScreen):
 
     @on(Composer.Submitted)
     def _submitted(self, event: Composer.Submitted) -> None:
-        self.app.run_worker(self.app.session.enter(event.text, event.attached), group="commands")
+        self.app.submit(event.text, event.attached)
 
     @on(Composer.AfterSent)
     def _after_sent(self, event: Composer.AfterSent) -> None:
@@ -153,7 +153,7 @@ class ChatScreen(PaneScreen):
             case "back":
                 self.composer.focus()
 
-    def toggle_queue(self) -> None:
+    def action_queue(self) -> None:
         if self.queue_strip.has_focus or not self.queue_strip.display:
             self.composer.focus()
         else:
@@ -162,7 +162,7 @@ class ChatScreen(PaneScreen):
     @on(Suggestion.Taken)
     def _suggested(self, event: Suggestion.Taken) -> None:
         self.composer.focus()
-        self.app.run_worker(self.app.session.enter(event.text), group="commands")
+        self.app.submit(event.text)
 
     @on(Composer.Changed)
     def _count_later(self) -> None:
@@ -226,12 +226,11 @@ class ChatScreen(PaneScreen):
                 if event.message.state in ("done", "length"):
                     self.app.call_back(event.seconds)
             case told.Noticed():
-                self._set_empty(False)
-                self.transcript.notice(event.text, event.kind)
+                self.notice(event.text, event.kind)
 
-    def say_markdown(self, text: str) -> None:
+    def notice(self, text: str, kind: NoticeKind) -> None:
         self._set_empty(False)
-        self.transcript.notice_markdown(text)
+        self.transcript.notice(text, kind)
 
     def _show_state(self) -> None:
         state = self._state

@@ -107,7 +107,7 @@ class PaneScreen(Screen[None]):
         if not opened:
             self.composer.focus()
 
-    def next_pane(self) -> None:
+    def action_next_pane(self) -> None:
         places: dict[keys.Scope, Callable[[], object]] = {"composer": self.composer.focus}
         if self.queue_strip.display:
             places["queue"] = self.queue_strip.focus

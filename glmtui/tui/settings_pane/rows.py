@@ -104,10 +104,10 @@ class Row(Widget, can_focus=True):
 
         command: str
 
-    @property
-    def title(self) -> str:
-        """At the left."""
-        raise NotImplementedError
+    def __init__(self, settings: Settings, title: str, *, id: str) -> None:  # noqa: A002 (Textual's name)
+        super().__init__(id=id)
+        self.settings = settings
+        self.title = title
 
     @property
     def value_text(self) -> str:
@@ -173,9 +173,8 @@ class SettingRow(Row):
     """One setting of the schema."""
 
     def __init__(self, setting: Setting, settings: Settings, own: Own) -> None:
-        super().__init__(id=setting.key.replace(".", "-"))
+        super().__init__(settings, _(setting.title), id=setting.key.replace(".", "-"))
         self.setting = setting
-        self.settings = settings
         self.own = own
         self.steps = setting.kind != "text" or self.dialog is not None
 
@@ -191,10 +190,6 @@ class SettingRow(Row):
     @property
     def is_own(self) -> bool:
         return self.setting.key in self.own()
-
-    @property
-    def title(self) -> str:
-        return _(self.setting.title)
 
     @property
     def value_text(self) -> str:
@@ -251,12 +246,7 @@ class PresetRow(Row):
     """The named set of values in use; the arrow keys take the next one."""
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(id="preset")
-        self.settings = settings
-
-    @property
-    def title(self) -> str:
-        return _("Preset")
+        super().__init__(settings, _("Preset"), id="preset")
 
     @property
     def value_text(self) -> str:
@@ -284,12 +274,7 @@ class KeysRow(Row):
     steps = False
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(id="keys")
-        self.settings = settings
-
-    @property
-    def title(self) -> str:
-        return _("Keys")
+        super().__init__(settings, _("Keys"), id="keys")
 
     @property
     def value_text(self) -> str:

@@ -29,17 +29,9 @@ if TYPE_CHECKING:
 Contents = Callable[[Attachment], str]
 """Returns the text of an attachment; raises `UserError` where it cannot be read."""
 Action = Literal[
-    "copy",
-    "copy_code",
-    "edit",
-    "regenerate",
-    "continue",
-    "delete",
-    "quote",
-    "unfold",
-    "previous_branch",
-    "next_branch",
-]
+    "copy", "copy_code", "edit", "regenerate", "continue", "delete", "quote", "unfold",
+    "previous_branch", "next_branch",
+]  # fmt: skip
 """What can be done with a message."""
 ROLES = {"user": N_("You"), "assistant": "ChatGLM", "system": N_("System")}
 STATES = {
