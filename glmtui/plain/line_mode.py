@@ -198,12 +198,12 @@ class LineMode:
             self.say(f"{setting.key} = {shown}  ({_(setting.help)})")
         self.say(_("/set NAME VALUE changes one."))
 
-    def _show_hits(self, words: str) -> None:
-        """Write the lines in which the words occur."""
-        if not words:
+    def _show_hits(self, query: str) -> None:
+        """Write the lines in which the words of `query` occur."""
+        if not query:
             raise UserError(_("Which words? For example: /search model"))
         listed: list[Path] = []
-        for hit in self.session.library.search(words, limit=LISTED):
+        for hit in self.session.library.search(query, limit=LISTED):
             if hit.summary.path not in listed:
                 listed.append(hit.summary.path)
                 self.say(f"{len(listed)}. {_described(hit.summary)}")

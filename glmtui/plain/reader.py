@@ -101,7 +101,7 @@ class TerminalReader:
                 return text
         readline.set_startup_hook((lambda: readline.insert_text(text)) if text else None)
         try:
-            return input(_COLOR.sub("\x01\\g<0>\x02", prompt))  # readline is told what takes no room
+            return input(_COLOR.sub("\x01\\g<0>\x02", prompt))  # readline has to know what takes no room
         finally:
             readline.set_startup_hook(None)
 

@@ -1,4 +1,4 @@
-"""What a session tells whoever shows it. Each event carries what a view needs; nothing is asked back."""
+"""What a session publishes. Each event carries what a view needs; nothing is asked back."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class SessionState:
     limit: int = 0
     """Context in tokens."""
     queued: tuple[QueuedMessage, ...] = ()
-    """What waits to be sent in the open conversation."""
+    """What is queued in the open conversation."""
     editing: str | None = None
     """Id of the message whose new version is being written."""
     download: tuple[str, float] | None = None

@@ -210,9 +210,8 @@ def markdown_table(
     screen: no third column, and at most two keys each.
     """
     most = None if names else 2
-    wanted = list(scopes) or list(SCOPES)
     parts = []
-    for scope in wanted:
+    for scope in list(scopes) or SCOPES:
         rows = [
             f"| {' / '.join(f'`{display(name)}`' for name in keys_of(key, overrides or {})[:most])} "
             f"| {_(key.help)} |" + (f" `{key.id}` |" if names else "")

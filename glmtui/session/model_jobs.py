@@ -51,7 +51,7 @@ class RunningDownload:
 
     @property
     def time_left(self) -> str:
-        """``m:ss`` for people; empty while it cannot be told."""
+        """``m:ss`` for people; empty while it is not known."""
         return duration((self.total - self.done) / self.speed) if self.speed else ""
 
     def take(self, event: DownloadProgress) -> None:
@@ -66,7 +66,7 @@ class ModelJobs:
 
     Args:
         engine: does it.
-        notice: tells the person what they should know also when no list is open to show it.
+        notice: says to the person what they should know also when no list is open to show it.
         device: where models are loaded, as in the settings.
     """
 
@@ -78,7 +78,7 @@ class ModelJobs:
         self._device = device
         self._asked: list[Stream] = []
         self.models: ModelList | None = None
-        """As it was told last."""
+        """As the engine listed them last."""
         self.download: RunningDownload | None = None
         self.message: tuple[str, Kind] = ("", "info")
         """What was said last about the list."""

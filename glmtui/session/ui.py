@@ -9,7 +9,7 @@ from glmtui.session.events import Kind
 View = Literal[
     "help", "keys", "conversations", "settings", "search", "trash", "presets", "themes", "models", "queue"
 ]
-"""What can be shown. ``search`` takes the words, ``models`` the name of one, the others nothing."""
+"""What can be shown. ``search`` takes a text, ``models`` the name of one, the others nothing."""
 
 
 class Ui(Protocol):

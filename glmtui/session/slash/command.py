@@ -1,7 +1,7 @@
 """What a slash command is, and how a line becomes one.
 
 A line that begins with one slash and a word is a command; ``//`` at the beginning sends a line that begins
-with a slash. A few bare words (``clear``, ``stop``) are commands too, but only as the whole input.
+with a slash. A few bare words (``clear``, ``stop``) are commands too, but only where nothing else is typed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Offer:
 Handler: TypeAlias = Callable[[Any, str], Awaitable[None]]
 """What a command does: gets the `ChatSession` (not named here: it has the commands) and the argument."""
 Completer: TypeAlias = Callable[[Any, str], Iterable[Offer]]
-"""Given the session and what was typed of the argument, what it could become, in whole."""
+"""Given the session and what was typed of the argument, what the complete argument could become."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Command:
     """What may follow, an English msgid; in square brackets when it may be left out."""
     aliases: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
-    """Bare words that are this command when they are the whole input."""
+    """Bare words that are this command when nothing else is typed."""
     completer: Completer | None = None
     """What the argument could be."""
     shown: bool = True
@@ -142,7 +142,7 @@ class CommandTable(Sequence[Command]):
     def offers(self, session: Any, before: str) -> Iterable[tuple[str, str, str]]:
         """Return what a line that begins with `before` (and a slash) could become.
 
-        Each as the line, what it does, and the part of the line that tells it from the others.
+        Each as the line, what it does, and the part of the line in which it differs from the others.
         """
         if not before.startswith("/"):
             return []

@@ -41,11 +41,8 @@ class CompletionList(Widget):
 
     ALLOW_SELECT = False
 
-    @dataclass
     class Chosen(Message):
         """A row was clicked; it is `current` now."""
-
-        popup: CompletionList
 
     offers: reactive[tuple[Completion, ...]] = reactive((), layout=True)
     index = reactive(0)
@@ -80,7 +77,7 @@ class CompletionList(Widget):
         row = event.y - self.gutter.top
         if 0 <= row < min(len(self.offers), self.ROWS):
             self.index = self._first + row
-            self.post_message(self.Chosen(self))
+            self.post_message(self.Chosen())
 
     def render(self) -> Content:
         first = self._first

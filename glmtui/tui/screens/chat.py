@@ -58,7 +58,7 @@ class ChatColumn(Vertical):
 
 
 class ChatScreen(PaneScreen):
-    """Lays out the panes, shows what the session tells, and passes on what the person wants."""
+    """Lays out the panes, shows what the session publishes, and passes on what the person asks for."""
 
     AUTO_FOCUS = "Prompt"
     app: SessionApp
@@ -116,9 +116,9 @@ class ChatScreen(PaneScreen):
 
     async def rebuild(self) -> None:
         """Make everything anew, in the language that is now in use."""
-        history, self._answer = self.composer.history, None
+        history, self._answer = self.composer.prompt.sent, None
         self._build(self.app.settings)
-        self.composer.history = history
+        self.composer.prompt.sent = history
         await self.recompose()
         self._show_state()
         self.composer.focus()
@@ -186,7 +186,7 @@ class ChatScreen(PaneScreen):
     def _take_file(self, path: str) -> tuple[str, AttachedFile]:
         return mentions.take(path, self._state.limit)
 
-    # --- what the session tells ---
+    # --- what the session publishes ---
 
     def on_session_event(self, event: SessionEvent) -> None:
         match event:
@@ -257,11 +257,11 @@ class ChatScreen(PaneScreen):
         first = [key for key in keys.KEYS if key.id == "chat.stop" and stoppable and not goes_back]
         everywhere = [key for key in keys.KEYS if key.scope == "app" and key.id != "chat.stop"]
         everywhere.sort(key=lambda key: key.id != f"app.{scope}")  # first what closes the pane one is in
-        words = {} if self.composer.enter_sends else {"composer.other_enter": _("send")}
+        names = {} if self.composer.enter_sends else {"composer.other_enter": _("send")}
         return [
             (
                 keys.shown(key.id, own),
-                words.get(key.id, _(key.hint)),
+                names.get(key.id, _(key.hint)),
                 f"app.{key.action}" if key.scope == "app" else "",
             )
             for key in (*first, *here, *everywhere)
@@ -274,7 +274,7 @@ class ChatScreen(PaneScreen):
     def _set_empty(self, empty: bool) -> None:
         self.query_one("#chat").set_class(empty, "-empty")
 
-    # --- the panes' wishes ---
+    # --- requests of the panes ---
 
     @on(HistoryPane.Chosen)
     def _chosen(self, event: HistoryPane.Chosen) -> None:
@@ -310,10 +310,6 @@ class ChatScreen(PaneScreen):
     def _setting_changed(self, event: Row.Changed) -> None:
         with self.settings_pane.saying_errors():
             event.change(self.app.session.preferences)
-
-    @on(Row.Pick)
-    def _pick(self, event: Row.Pick) -> None:
-        self.app.run_command(event.command)
 
     @on(Transcript.MessageAction)
     def _message_action(self, event: Transcript.MessageAction) -> None:

@@ -44,15 +44,15 @@ class ModelsScreen(Dialog[str | None]):
     """Lists the models; gives the name of the one to load (empty: the built-in one), or None.
 
     Args:
-        wanted: the model to begin at; where it is not on this machine, the offer to download it is open.
+        first: the model to begin at; where it is not on this machine, the offer to download it is open.
     """
 
     app: SessionApp
 
-    def __init__(self, wanted: str | None = None) -> None:
+    def __init__(self, first: str | None = None) -> None:
         super().__init__()
-        self._wanted = wanted
-        self._offers = wanted is not None
+        self._first = first
+        self._offers = first is not None
         self._asked_of: tuple[Question, ModelEntry] | None = None
         self._rows: list[ModelEntry | None] = []
         self._shown: object = None
@@ -108,7 +108,7 @@ class ModelsScreen(Dialog[str | None]):
         elif question == "download":
             self.jobs.start(entry.source or "")
         elif entry.place == "absent" or (entry.place == "hub" and entry.problem):
-            self.action_ask("download")  # of one that is not whole, what is missing
+            self.action_ask("download")  # of one that is not complete, what is missing
         elif not entry.problem:
             self.dismiss(entry.source or "")
         self.draw()
@@ -175,8 +175,8 @@ class ModelsScreen(Dialog[str | None]):
         before = self.chosen
         here = [entry for entry in models.entries if entry.place != "absent"]
         absent = [entry for entry in models.entries if entry.place == "absent"]
-        if self._wanted and not any(_is(entry, self._wanted) for entry in models.entries):
-            absent.insert(0, ModelEntry(self._wanted, self._wanted, "absent", hub_id=self._wanted))
+        if self._first and not any(_is(entry, self._first) for entry in models.entries):
+            absent.insert(0, ModelEntry(self._first, self._first, "absent", hub_id=self._first))
         self._rows, options = [], []
         for heading, entries in ((_("On this machine"), here), (_("To download"), absent)):
             above = "\n" if self._rows else ""
@@ -192,8 +192,8 @@ class ModelsScreen(Dialog[str | None]):
 
     def _highlight(self, before: ModelEntry | None) -> None:
         info = self.app.session.state.info
-        wanted = self._wanted if self._offers else before.name if before else ""
-        for name in (wanted, (info.source or "nano") if info else ""):
+        named = self._first if self._offers else before.name if before else ""
+        for name in (named, (info.source or "nano") if info else ""):
             for at, entry in enumerate(self._rows):
                 if entry is not None and name and _is(entry, name):
                     self.table.highlighted = at
@@ -347,8 +347,8 @@ class ModelsScreen(Dialog[str | None]):
                 hints.append((key("back"), _("close")))
         return Content("   ").join(
             [
-                Content.assemble((name, "bold $text-secondary"), (f" {words}", "$text-muted"))
-                for name, words in hints
+                Content.assemble((name, "bold $text-secondary"), (f" {text}", "$text-muted"))
+                for name, text in hints
             ]
         )
 

@@ -1,4 +1,4 @@
-"""The panes beside the chat: open or closed, beside it or over it, and the way round them."""
+"""The panes next to the chat: open or closed, next to it or over it, and the way round them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class PaneScreen(Screen[None]):
-    """A chat between two panes. Which are open is told by classes, so that the style sheet lays them out."""
+    """A chat between two panes. Classes mark which are open; the style sheet lays them out."""
 
     NARROW = 100
     """Columns below which panes lie over the chat."""
@@ -43,7 +43,7 @@ class PaneScreen(Screen[None]):
     def fit(self, size: Size, settings: Settings) -> None:
         """Lay out for a window of this size; called before the screen is mounted, it is painted once only.
 
-        Panes are beside the chat where there is room, else over it and closed to begin with.
+        Panes are next to the chat where there is room, else over it and closed to begin with.
         """
         narrow, height = size.width < self.NARROW, size.height
         classes = {

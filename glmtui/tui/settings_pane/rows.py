@@ -21,6 +21,7 @@ from glmtui.tui.bindings import bindings
 
 if TYPE_CHECKING:
     from glmtui.session.preferences import Preferences
+    from glmtui.tui.session_app import SessionApp
 
 UNSET = {
     "model.source": N_("nano (built in)"),
@@ -31,19 +32,19 @@ UNSET = {
     "generation.max_new_tokens": N_("what is left"),
     "generation.seed": N_("new each time"),
 }
-"""Words for no value."""
-WORDS = {
+"""What is shown for no value."""
+NAMES = {
     ("ui.language", "auto"): N_("as the system"),
     ("ui.notify", "off"): N_("nothing"),
     ("ui.notify", "bell"): N_("a bell"),
     ("ui.notify", "system"): N_("a notice"),
     ("model.device", "auto"): N_("the fastest"),
 }
-"""Words for values that are no words of the interface's language."""
+"""What is shown for values that say nothing in the interface's language."""
 STEPS = {"generation.temperature": 0.05, "generation.top_p": 0.05, "generation.repetition_penalty": 0.05}
 """What one press of an arrow key changes, where it is not 1."""
 Own = Callable[[], Mapping[str, Value]]
-"""Tells the open conversation's own values, by full key."""
+"""Returns the open conversation's own values, by full key."""
 
 
 def shown(setting: Setting, value: Value) -> str:
@@ -56,8 +57,8 @@ def shown(setting: Setting, value: Value) -> str:
         return f"{value:g}"
     if setting.key == "ui.language" and value in LANGUAGES:
         return LANGUAGES[str(value)]
-    if word := WORDS.get((setting.key, str(value))):
-        return _(word)
+    if name := NAMES.get((setting.key, str(value))):
+        return _(name)
     return one_line(str(value)) or _("none")
 
 
@@ -82,6 +83,7 @@ class Row(Widget, can_focus=True):
     """A title and a value; the keys are in the scope ``settings`` of `glmtui.session.keys`."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("settings")]
+    app: SessionApp
     steps: bool = True
     """Whether the arrow keys change the value."""
 
@@ -97,12 +99,6 @@ class Row(Widget, can_focus=True):
 
         change: Callable[[Preferences], None]
         """Does it. Raises `UserError` where the value is not allowed."""
-
-    @dataclass
-    class Pick(Message):
-        """The person wants the dialog that this command opens."""
-
-        command: str
 
     def __init__(self, settings: Settings, title: str, *, id: str) -> None:  # noqa: A002 (Textual's name)
         super().__init__(id=id)
@@ -222,7 +218,7 @@ class SettingRow(Row):
 
     def action_step(self, direction: int) -> None:
         if self.dialog:
-            self.post_message(self.Pick(self.dialog))
+            self.app.run_command(self.dialog)
         elif (value := stepped(self.setting, self.value, direction)) != self.value:
             self.change(lambda preferences: preferences.put(self.setting, value))
 
@@ -262,7 +258,7 @@ class PresetRow(Row):
         self.change(lambda preferences: preferences.use_preset(names[at % len(names)]))
 
     def action_edit(self) -> None:
-        self.post_message(self.Pick("preset"))
+        self.app.run_command("preset")
 
     def action_reset(self) -> None:
         self.change(lambda preferences: preferences.use_preset("balanced"))
@@ -289,7 +285,7 @@ class KeysRow(Row):
         return _("Every key can be bound elsewhere. Enter: the list.")
 
     def action_edit(self) -> None:
-        self.post_message(self.Pick("keys"))
+        self.app.run_command("keys")
 
 
 class ValueField(Input):

@@ -45,7 +45,7 @@ class Transcript(TextScroll):
 
     @dataclass
     class MessageAction(TextualMessage):
-        """The person wants something done with a message.
+        """Something is to be done with a message.
 
         `text` is what to copy or to quote where that is not the complete message: what is selected with the
         mouse, or the code block.
