@@ -132,7 +132,6 @@ class Asking(Ui):
         return 0
 
     def _report(self, message: Message) -> str:
-        """Return what ``--json`` prints: one line."""
         stats, path = self._session.stats, self._session.conversation.path
         values: dict[str, object] = {
             "answer": message.text,

@@ -199,7 +199,6 @@ class LineMode:
         self.say(_("/set NAME VALUE changes one."))
 
     def _show_hits(self, query: str) -> None:
-        """Write the lines in which the words of `query` occur."""
         if not query:
             raise UserError(_("Which words? For example: /search model"))
         listed: list[Path] = []

@@ -80,7 +80,6 @@ class LinePrinter:
         write(self.stream, clean(unmarked(text) if markdown else text).strip() + "\n")
 
     def _opened(self, event: told.ConversationShown) -> None:
-        """Write what was said last."""
         if not event.messages:
             self.say(_("A new conversation begins."))
             return

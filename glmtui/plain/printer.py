@@ -33,7 +33,6 @@ class Paint:
         return f"\x1b[{code}m{text}\x1b[0m" if self._on and code and text else text
 
     def heading(self, word: str, style: str) -> str:
-        """Return `word`, as what stands before the rest of a line."""
         heading = _("{word}: ").format(word=word)
         return self(heading.rstrip(), style) + heading[len(heading.rstrip()) :]
 

@@ -28,6 +28,7 @@ class RunningDownload:
     files: tuple[FileProgress, ...] = ()
     """Empty until the hub has said what there is."""
     meter: SpeedMeter = field(default_factory=SpeedMeter)
+    """Of bytes."""
 
     @property
     def done(self) -> int:
@@ -45,14 +46,9 @@ class RunningDownload:
         return self.done / self.total if self.total else 0.0
 
     @property
-    def speed(self) -> float | None:
-        """Bytes per second over the last seconds."""
-        return self.meter.rate
-
-    @property
     def time_left(self) -> str:
         """``m:ss`` for people; empty while it is not known."""
-        return duration((self.total - self.done) / self.speed) if self.speed else ""
+        return duration((self.total - self.done) / self.meter.rate) if self.meter.rate else ""
 
     def take(self, event: DownloadProgress) -> None:
         """Note how far it is."""

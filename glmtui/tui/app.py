@@ -264,13 +264,11 @@ class GlmTui(SessionApp):
                     await self.session.run("preset", f"save {typed}")
 
     def _show_help(self, first: Literal["keys", "commands"]) -> None:
-        """Show all keys and commands, with those that are asked for at the top."""
         from glmtui.tui.screens.help import HelpScreen
 
         self.push_screen(HelpScreen(self.chat.scope(), self.settings.keys, first=first))
 
     def _show_models(self, first: str | None = None) -> None:
-        """Show the models there are, at `first`; the one that is chosen is loaded."""
         from glmtui.tui.screens.models import ModelsScreen
 
         def take(source: str | None) -> None:

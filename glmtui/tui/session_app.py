@@ -48,7 +48,6 @@ class SessionApp(App[None]):
         self.do(self.session.run(name, argument))
 
     def say(self, text: str, kind: Kind = "info", *, markdown: bool = False) -> None:
-        """Say something short, for a moment."""
         self.notify(text, severity="information" if kind == "info" else kind, markup=False)
 
     def notify(

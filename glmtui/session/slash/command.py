@@ -71,7 +71,7 @@ class Line:
     """None: there is no such command."""
 
 
-class CommandTable(Sequence[Command]):
+class CommandTable:
     """All commands; completion, the palette, ``/help`` and the README come from it."""
 
     def __init__(self, commands: Iterable[Command]) -> None:
@@ -79,12 +79,6 @@ class CommandTable(Sequence[Command]):
         self.by_name = {name: each for each in self._commands for name in (each.name, *each.aliases)}
         """Also by their other names."""
         self.by_word = {word: each for each in self._commands for word in each.words}
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._commands[index]
-
-    def __len__(self) -> int:
-        return len(self._commands)
 
     def __iter__(self) -> Iterator[Command]:
         return iter(self._commands)

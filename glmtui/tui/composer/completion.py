@@ -28,7 +28,6 @@ class Completion:
 
     @property
     def shown(self) -> str:
-        """The left column of the popup."""
         return one_line(self.label or self.text)
 
 
@@ -64,7 +63,6 @@ class CompletionList(Widget):
         return self.offers[self.index] if self.offers else None
 
     def move(self, by: int) -> None:
-        """Select another offer, round the ends."""
         if self.offers:
             self.index = (self.index + by) % len(self.offers)
 

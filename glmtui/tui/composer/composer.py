@@ -293,7 +293,6 @@ class Composer(Vertical):
         self.prompt.set_class(shown and tokens > left, "-too-long")
 
     def show_editing(self, editing: bool) -> None:
-        """Say that what is written takes the place of an earlier message."""
         self.prompt.border_title = _("Another version of your message · Esc: as a new one") if editing else ""
 
     def action_expand(self) -> None:

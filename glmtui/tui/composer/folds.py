@@ -59,11 +59,9 @@ class Folds:
         return text
 
     def unfold(self, text: str) -> str:
-        """Return `text` with every placeholder replaced by what it stands for."""
         return self._pattern.sub(lambda match: self._pasted[match.group()], text) if self._pasted else text
 
     def spans(self, line: str) -> list[tuple[int, int]]:
-        """Return where placeholders stand in a line."""
         return [match.span() for match in self._pattern.finditer(line)] if self._pasted else []
 
     @property

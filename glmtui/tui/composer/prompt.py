@@ -61,7 +61,6 @@ class Prompt(TextArea):
 
     @property
     def full_text(self) -> str:
-        """The text with folded pastes in full."""
         return self.folds.unfold(self.text)
 
     @property
@@ -78,7 +77,6 @@ class Prompt(TextArea):
         self.move_cursor(self.document.end)
 
     def insert_text(self, text: str) -> None:
-        """Put cleaned text in the place of the selection."""
         self.replace(clean(text), *sorted(self.selection), maintain_selection_offset=False)
 
     async def _on_paste(self, event: events.Paste) -> None:

@@ -53,7 +53,6 @@ class QueueStrip(Widget, can_focus=True):
         self._first = 0
 
     def show(self, queued: Sequence[QueuedMessage], key: str) -> None:
-        """Show these; `key` opens the queue."""
         shown = [(one_line(item.text[:LONGEST]), item.on_hold) for item in queued]
         if (shown, key) == (self._queued, self._key):
             return

@@ -179,7 +179,6 @@ class HistoryPane(Vertical):
         self.reload()
 
     def show_model(self, model: str | None) -> None:
-        """List only the conversations that `model` answered last; None: all."""
         self.in_trash, self.model = False, model
         self.reload()
 
@@ -255,7 +254,6 @@ class HistoryPane(Vertical):
 
     @property
     def _searching(self) -> bool:
-        """Whether what was found is listed, and not all there is."""
         return bool(self.search.value.strip()) and not self.in_trash
 
     def _say_how_many(self) -> None:

@@ -115,7 +115,6 @@ class ChatScreen(PaneScreen):
                 rack.styles.margin = (0, 0, rows, 0)
 
     async def rebuild(self) -> None:
-        """Make everything anew, in the language that is now in use."""
         history, self._answer = self.composer.prompt.sent, None
         self._build(self.app.settings)
         self.composer.prompt.sent = history

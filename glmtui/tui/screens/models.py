@@ -90,7 +90,6 @@ class ModelsScreen(Dialog[str | None]):
 
     @property
     def _question(self) -> Question | None:
-        """What is asked of the highlighted model."""
         if self._asked_of is None or self.chosen is None or self.chosen.source != self._asked_of[1].source:
             return None
         return self._asked_of[0]
@@ -98,7 +97,6 @@ class ModelsScreen(Dialog[str | None]):
     # --- what a person does ---
 
     def action_use(self) -> None:
-        """Load the highlighted model, or put the question whether to download it; or do what was asked."""
         entry, question = self.chosen, self._question
         if entry is None:
             return
@@ -114,7 +112,6 @@ class ModelsScreen(Dialog[str | None]):
         self.draw()
 
     def action_ask(self, question: Question) -> None:
-        """Put a question under the table; Enter says yes."""
         entry = self.chosen
         if entry is None:
             return
@@ -137,7 +134,6 @@ class ModelsScreen(Dialog[str | None]):
         self.app.push_screen(PromptScreen(_("Folder of a model, or of several")), take)
 
     def action_back(self) -> None:
-        """Turn down the question, or stop the download, or close."""
         if self._question is not None:
             self._asked_of = None
             self.draw()

@@ -58,7 +58,6 @@ class PaneScreen(Screen[None]):
         self.update_classes(classes, update=self.is_mounted)
 
     def apply_panes(self) -> None:
-        """Open the panes that the settings want, where there is room."""
         self.update_classes(self._open_panes(self.app.settings))
 
     def _open_panes(self, settings: Settings) -> dict[str, bool]:

@@ -152,17 +152,8 @@ class Row(Widget, can_focus=True):
     def action_previous(self) -> None:
         self.screen.focus_previous(Row)
 
-    def action_step(self, direction: int) -> None:
-        """Take the next value in `direction`."""
-
     def action_edit(self) -> None:
         """Type a value, switch, or choose."""
-
-    def action_reset(self) -> None:
-        """Back to the default."""
-
-    def action_here(self) -> None:
-        """Only in this conversation, or as in all again."""
 
 
 class SettingRow(Row):
@@ -176,7 +167,6 @@ class SettingRow(Row):
 
     @property
     def dialog(self) -> str | None:
-        """The command whose dialog changes it, where there is one."""
         return "theme" if self.setting.key == "ui.theme" else None
 
     @property

@@ -23,7 +23,7 @@ def progress(download: RunningDownload, width: int) -> Content:
     if not download.files:
         return Content.styled(_("Asking the hub about {name} …").format(name=download.source), "$text")
     under_way = [file for file in download.files if 0 < file.done < file.size][:BARS]
-    rest = "" if download.speed is None else f"{size(download.speed)}/s"
+    rest = "" if download.meter.rate is None else f"{size(download.meter.rate)}/s"
     if download.time_left:
         rest += "  " + _("{time} left").format(time=download.time_left)
     total = _row(download.source, download.done, download.total, rest, width, "bold $text-primary")

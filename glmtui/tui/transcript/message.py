@@ -157,7 +157,6 @@ class MessageEntry(Entry):
         return made if thinking and THOUGHT not in self.unfolded else [*made, Line(EMPTY)]
 
     def parts(self, width: int) -> list[Line]:
-        """What belongs to the message besides its text: one line for each, which opens."""
         lines: list[Line] = []
         for number, label, text in self._folds():
             lines += self._fold(number, label, text, width)
@@ -294,7 +293,6 @@ class AnswerEntry(MessageEntry):
             self.schedule()
 
     def schedule(self) -> None:
-        """Draw soon what has come."""
         if self._timer is None and self._pending and self._owner.is_running:
             delay = max(1 / RATE - (monotonic() - self._drawn), 0.001)
             self._timer = self._owner.set_timer(delay, self._show_more)

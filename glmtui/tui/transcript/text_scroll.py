@@ -114,7 +114,6 @@ class TextScroll(ScrollView):
 
     @property
     def view_height(self) -> int:
-        """Lines that are seen at once."""
         return self.container_size.height or self.app.size.height
 
     @property
@@ -204,7 +203,6 @@ class TextScroll(ScrollView):
                 self.refresh()
 
     def _remember(self, entries: Sequence[Entry]) -> None:
-        """Keep the lines of these and of a few others."""
         for entry in entries:
             self._laid_out.pop(entry, None)
             self._laid_out[entry] = None
@@ -277,7 +275,6 @@ class TextScroll(ScrollView):
         self.update()
 
     def go_to_entry(self, entry: Entry) -> None:
-        """Put the top of an entry at the top of the view."""
         self.following, self._place = False, Place(entry, 0)
         self.update()
 

@@ -57,7 +57,6 @@ class Code(Block):
             self._row_lines, self._width = old._row_lines, old._width
 
     def rows(self) -> list[Content]:
-        """Return the rows of the code, coloured as far as they are."""
         fresh = len(self.code) - self._coloured
         if not self._rows or (fresh and (not self.growing or fresh >= len(self.code) // 20)):
             self._rows = colour(self.code, self.language)
