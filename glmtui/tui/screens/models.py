@@ -318,12 +318,8 @@ class ModelsScreen(Dialog[str | None]):
             text = _("Delete {name} from the disk ({size})?").format(
                 name=entry.name, size=size(entry.part_bytes or entry.file_bytes)
             )
-        licence = (
-            Content.styled(f"\n{tell(entry.licence)}", "$text-muted")
-            if question == "download"
-            else Content("")
-        )
-        return Content.assemble((text, "bold $text-warning"), licence)
+        licence = f"\n{tell(entry.licence)}" if question == "download" else ""
+        return Content.assemble((text, "bold $text-warning"), (licence, "$text-muted"))
 
     def _keys(self, entry: ModelEntry | None) -> Content:
         own = self.app.settings.keys
@@ -342,10 +338,8 @@ class ModelsScreen(Dialog[str | None]):
             else:
                 hints.append((key("back"), _("close")))
         return Content("   ").join(
-            [
-                Content.assemble((name, "bold $text-secondary"), (f" {text}", "$text-muted"))
-                for name, text in hints
-            ]
+            Content.assemble((name, "bold $text-secondary"), (f" {text}", "$text-muted"))
+            for name, text in hints
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from textual import events
 from textual.geometry import Size
@@ -68,23 +68,23 @@ class PaneScreen(Screen[None]):
         }
 
     async def toggle_history(self) -> None:
-        await self._toggle("-history", "ui.history_pane")
+        await self._toggle("history")
         if self.has_class("-history"):
             self.history.list.focus()
 
     async def toggle_settings(self) -> None:
-        await self._toggle("-settings", "ui.settings_pane")
+        await self._toggle("settings")
         if self.has_class("-settings"):
             self.settings_pane.focus_row()
 
     async def search(self, text: str = "") -> None:
         if not self.has_class("-history"):
-            await self._toggle("-history", "ui.history_pane")
+            await self._toggle("history")
         self.history.focus_search(text or None)
 
     async def show_trash(self) -> None:
         if not self.has_class("-history"):
-            await self._toggle("-history", "ui.history_pane")
+            await self._toggle("history")
         self.history.show_trash()
         self.history.list.focus()
 
@@ -95,14 +95,14 @@ class PaneScreen(Screen[None]):
             self.remove_class("-history", "-settings")
         return over
 
-    async def _toggle(self, name: str, key: str) -> None:
-        self.toggle_class(name)
-        opened = self.has_class(name)
+    async def _toggle(self, pane: Literal["history", "settings"]) -> None:
+        self.toggle_class(f"-{pane}")
+        opened = self.has_class(f"-{pane}")
         if self._narrow:
-            self.remove_class("-settings" if name == "-history" else "-history")
+            self.remove_class("-settings" if pane == "history" else "-history")
         else:
             with self.app.session.saying_errors():
-                self.app.session.preferences.set(key, opened)
+                self.app.session.preferences.set(f"ui.{pane}_pane", opened)
         if not opened:
             self.composer.focus()
 
