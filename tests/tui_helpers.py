@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 from textual.app import App, ComposeResult
@@ -12,6 +13,7 @@ from textual.message import Message as TextualMessage
 from textual.pilot import Pilot
 from textual.widget import Widget
 
+import glmtui.tui
 from glmtui.chat.conversation import Message
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=timezone.utc)
@@ -32,6 +34,7 @@ async def wait_until(pilot: Pilot[Any], condition: Callable[[], object], seconds
 class Host(App[None]):
     """An app of nothing but the widgets under test; it keeps the messages that reach it."""
 
+    CSS_PATH = str(Path(glmtui.tui.__file__).with_name("app.tcss"))
     ENABLE_COMMAND_PALETTE = False
     AUTO_FOCUS = None
 

@@ -16,12 +16,12 @@ from glmtui.plain.printer import AnswerWriter, write
 from glmtui.session import events as told
 from glmtui.session.chat_session import ChatSession
 from glmtui.session.slash.registry import COMMANDS
+from glmtui.session.ui import Ui
 
 if TYPE_CHECKING:
     from glmtui.chat.tree import Message
     from glmtui.protocol.phrases import Words
-    from glmtui.session.events import Kind, SessionEvent, SessionState
-    from glmtui.session.ui import View
+    from glmtui.session.events import SessionEvent, SessionState
     from glmtui.settings.settings import Settings
 
 INTERRUPTED = 130
@@ -53,8 +53,8 @@ class Status:
         write(self._stream, f"glmtui: {text}\n")
 
 
-class Asking:
-    """One question and its answer. It is the session's `Ui`, of which a question needs nothing.
+class Asking(Ui):
+    """One question and its answer.
 
     Args:
         settings: with what the command line says before them.
@@ -133,7 +133,6 @@ class Asking:
         return 0
 
     def _report(self, message: Message) -> str:
-        """Return what ``--json`` prints: one line."""
         stats, path = self._session.stats, self._session.conversation.path
         values: dict[str, object] = {
             "answer": message.text,
@@ -174,28 +173,3 @@ class Asking:
             self._status.show(_("Loading the model … {percent} %").format(percent=percent))
         elif state.activity == "reading":
             self._status.show(_("Reading the question …"))
-
-    # --- what commands would need (`Ui`) ---
-
-    def say(self, words: Words, kind: Kind = "info", *, markdown: bool = False) -> None:
-        """No command is given here that would say something."""
-
-    async def ask(self, title: Words, value: str = "") -> str | None:
-        """Nobody is asked."""
-        return None
-
-    async def show(self, view: View, argument: str = "") -> None:
-        """Nothing is shown."""
-
-    def copy(self, text: str) -> None:
-        """Nothing is copied."""
-
-    def draft(self) -> str:
-        """Nothing is being written."""
-        return ""
-
-    def put_draft(self, text: str) -> None:
-        """There is nothing to put it into."""
-
-    def quit(self) -> None:
-        """It ends by itself."""

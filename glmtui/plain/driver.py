@@ -40,11 +40,11 @@ class Driver:
 
     async def _until_idle(self, work: Awaitable[None]) -> None:
         await work
-        told = False
+        stopped = False
         while self._session.busy:
             await self._session.poll()
-            if self._interrupted and not told:
-                told = self._session.stop()
+            if self._interrupted and not stopped:
+                stopped = self._session.stop()
             await asyncio.sleep(POLL_SECONDS)
         await self._session.poll()
 

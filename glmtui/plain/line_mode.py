@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -184,9 +184,12 @@ class LineMode:
         if not summaries:
             self.say(_("There are no conversations yet."))
             return
-        for number, summary in enumerate(summaries, 1):
-            self.say(f"{number}. {_described(summary)}")
+        self._list(map(_described, summaries))
         self._number([summary.path for summary in summaries])
+
+    def _list(self, rows: Iterable[str]) -> None:
+        for number, row in enumerate(rows, 1):
+            self.say(f"{number}. {row}")
 
     def _number(self, listed: Sequence[Path]) -> None:
         self.session.numbered = listed
@@ -199,12 +202,11 @@ class LineMode:
             self.say(f"{setting.key} = {shown}  ({_(setting.help)})")
         self.say(_("/set NAME VALUE changes one."))
 
-    def _show_hits(self, words: str) -> None:
-        """Write the lines in which the words occur."""
-        if not words:
+    def _show_hits(self, query: str) -> None:
+        if not query:
             raise UserError(_("Which words? For example: /search model"))
         listed: list[Path] = []
-        for hit in self.session.library.search(words, limit=LISTED):
+        for hit in self.session.library.search(query, limit=LISTED):
             if hit.summary.path not in listed:
                 listed.append(hit.summary.path)
                 self.say(f"{len(listed)}. {_described(hit.summary)}")
@@ -216,8 +218,7 @@ class LineMode:
 
     def _show_trash(self) -> None:
         trashed = self.session.library.trashed()
-        for number, summary in enumerate(trashed[:LISTED], 1):
-            self.say(f"{number}. {_described(summary)}")
+        self._list(map(_described, trashed[:LISTED]))
         self.say(_("/trash and a number brings one back.") if trashed else _("The trash is empty."))
 
     def _show_presets(self) -> None:
@@ -251,8 +252,10 @@ class LineMode:
         self.say(_("/model NAME loads one."))
 
     def _show_queue(self) -> None:
-        for number, item in enumerate(self.session.queued, 1):
-            self.say(f"{number}. {_('held') if item.on_hold else _('next')}: {one_line(item.text)}")
+        self._list(
+            f"{_('held') if item.on_hold else _('next')}: {one_line(item.text)}"
+            for item in self.session.queued
+        )
 
 
 def _described(summary: Summary) -> str:

@@ -1,4 +1,4 @@
-"""What a session tells, as lines: roles in words, one line for each thing that happens."""
+"""What a session publishes, as lines: roles by name, one line for each thing that happens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from glmtui.session.events import Kind, SessionEvent, SessionState
 
 LARGE = 50_000_000
-"""Bytes of a model from which on the load is told about in steps."""
+"""Bytes of a model from which on the load is reported in steps."""
 STEPS = 10
 SHOWN_AGAIN = 2000
 """Characters of an earlier message that are shown again."""
@@ -48,8 +48,8 @@ class LinePrinter:
         self._answer = AnswerWriter(stream)
         self._state: SessionState | None = None
         self._title = ""
-        self._told = ("", 0)
-        """The model whose load was told about last, and how many steps of it."""
+        self._reported = ("", 0)
+        """The model whose load was reported last, and how many steps of it."""
 
     def on_event(self, event: SessionEvent) -> None:
         match event:
@@ -82,7 +82,6 @@ class LinePrinter:
         write(self.stream, clean(unmarked(text) if markdown else text).strip() + "\n")
 
     def _opened(self, event: told.ConversationShown) -> None:
-        """Write what was said last."""
         if not event.messages:
             self.say(_("A new conversation begins."))
             return
@@ -96,10 +95,10 @@ class LinePrinter:
                 text = text[:SHOWN_AGAIN].rstrip() + " …"
             write(self.stream, f"{self._role(message)}{text}\n")
         if event.on_hold:
-            waits = ngettext(
+            on_hold = ngettext(
                 "{n} message waits to be sent: /queue", "{n} messages wait to be sent: /queue", event.on_hold
             )
-            self.say(waits.format(n=event.on_hold))
+            self.say(on_hold.format(n=event.on_hold))
 
     def _ended(self, message: Message) -> None:
         self._answer.finish()
@@ -110,32 +109,32 @@ class LinePrinter:
 
     def _role(self, message: Message) -> str:
         style = "model" if message.role == "assistant" else "person"
-        return self.paint.heading(role_words(message), style)
+        return self.paint.heading(role_name(message), style)
 
     def _state_changed(self, state: SessionState) -> None:
-        """Tell how far a load is: at its beginning, in steps if it is long, and at its end."""
-        name, step = self._told
+        """Report how far a load is: at its beginning, in steps if it is long, and at its end."""
+        name, step = self._reported
         if state.activity == "loading":
             now = STEPS * state.done // max(state.total, 1) if state.total > LARGE else 0
             if state.loading != name:
                 self.notice(_("Loading {name} …").format(name=state.loading))
             elif now > step:
-                words = _("{percent} % ({done} of {total})")
+                text = _("{percent} % ({done} of {total})")
                 percent = 100 * now // STEPS
-                self.notice(words.format(percent=percent, done=size(state.done), total=size(state.total)))
-            self._told = (state.loading, max(now, step if state.loading == name else 0))
+                self.notice(text.format(percent=percent, done=size(state.done), total=size(state.total)))
+            self._reported = (state.loading, max(now, step if state.loading == name else 0))
         elif name and state.info:
             how = state.info.device.upper() + (
                 "" if state.info.quant == "none" else f", INT{state.info.quant}"
             )
             self.notice(_("{name} is ready ({how}).").format(name=model_title(state.info), how=how))
-            self._told = ("", 0)
+            self._reported = ("", 0)
         elif state.activity == "none":
-            self._told = ("", 0)
+            self._reported = ("", 0)
 
 
-def role_words(message: Message) -> str:
-    """Return who speaks: a person in words, a model by its name."""
+def role_name(message: Message) -> str:
+    """Return who speaks: “You”, or the name of the model."""
     if message.role == "assistant":
         return str(message.meta.get("model") or "ChatGLM")
     return _("You") if message.role == "user" else _("System")

@@ -20,7 +20,7 @@ def write(stream: TextIO, text: str) -> None:
 
 
 class Paint:
-    """Colours words where it is wanted; everywhere else it gives them back as they are."""
+    """Colours text where colours are on; elsewhere it returns the text as it is."""
 
     STYLES: ClassVar[dict[str, str]] = {"person": "1;36", "model": "1;32", "warning": "33", "error": "1;31"}
 
@@ -33,9 +33,8 @@ class Paint:
         return f"\x1b[{code}m{text}\x1b[0m" if self._on and code and text else text
 
     def heading(self, word: str, style: str) -> str:
-        """Return `word`, as what stands before the rest of a line."""
-        whole = _("{word}: ").format(word=word)
-        return self(whole.rstrip(), style) + whole[len(whole.rstrip()) :]
+        heading = _("{word}: ").format(word=word)
+        return self(heading.rstrip(), style) + heading[len(heading.rstrip()) :]
 
 
 def wants_color(choice: str | None, setting: bool, stream: TextIO) -> bool:

@@ -42,12 +42,14 @@ class Reader(Protocol):
 
     def prepare(self, history: Sequence[str], offers: Offers) -> None:
         """Know earlier lines and how to complete one."""
+        return
 
     def remember(self, line: str) -> None:
         """Add a line to what ↑ brings back."""
+        return
 
 
-class StreamReader:
+class StreamReader(Reader):
     """Lines of a pipe or a file; they are repeated behind the prompt, so that a log can be read."""
 
     interactive = False
@@ -63,12 +65,6 @@ class StreamReader:
         line = line.removesuffix("\n").removesuffix("\r").removeprefix("\ufeff")
         write(self._echo, f"{prompt}{line}\n")
         return line
-
-    def prepare(self, history: Sequence[str], offers: Offers) -> None:
-        """There is nothing to edit."""
-
-    def remember(self, line: str) -> None:
-        """There is nothing to bring back."""
 
 
 class TerminalReader:
@@ -105,7 +101,7 @@ class TerminalReader:
                 return text
         readline.set_startup_hook((lambda: readline.insert_text(text)) if text else None)
         try:
-            return input(_COLOR.sub("\x01\\g<0>\x02", prompt))  # readline is told what takes no room
+            return input(_COLOR.sub("\x01\\g<0>\x02", prompt))  # readline has to know what takes no room
         finally:
             readline.set_startup_hook(None)
 

@@ -1,9 +1,9 @@
 """One chat without a screen: what a person can do with it, and what comes of it.
 
 What a person writes is on disk before anything is generated. An answer belongs to the conversation it was
-asked in: it goes on, and is saved, while another one is open. One answer runs at a time; what is sent
-meanwhile is queued, and what is asked for while a model is loaded waits for it. A cancel holds whenever it
-comes, also before the engine has heard of what it cancels.
+asked in: it continues, and is saved, while another one is open. One answer runs at a time; what is sent
+meanwhile is queued, and what is asked for while a model is loaded comes after the load. A cancel holds
+whenever it comes, also before the engine has heard of what it cancels.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class ChatSession:
         """What could not be written last, which is said once as long as it lasts."""
         self._unreadable: Conversation | None = None
 
-    # --- what a front needs ---
+    # --- what a program around it needs ---
 
     def subscribe(self, listener: Listener) -> None:
         """Tell `listener` of everything that happens from now on."""
@@ -178,7 +178,7 @@ class ChatSession:
             self.notice(error.phrase, "error")
 
     async def poll(self) -> None:
-        """Take in what the engine has told; call it about twelve times a second."""
+        """Take in what came from the engine; call it about twelve times a second."""
         async with self._lock:
             answer = self.answer
             if answer is not None and answer.stream is not None:
@@ -506,7 +506,7 @@ class ChatSession:
             await build()
             self._show()
 
-    # --- what the engine tells ---
+    # --- what comes from the engine ---
 
     async def _on_load(self, event: engine.Event) -> None:
         match event:
@@ -618,7 +618,7 @@ class ChatSession:
             )
         return answer.finish(self._saving, state, stats, failed)
 
-    # --- the way of one message ---
+    # --- one message, from the queue to the model ---
 
     async def _send_next(self) -> None:
         """Send what is queued, if it may be sent now."""
@@ -700,15 +700,15 @@ class ChatSession:
         async with self._lock:
             in_use = [self.answer, self._pending, *self._queue]
             same = [each.conversation for each in in_use if each and each.conversation.id == conversation.id]
-            wanted = same[0] if same else conversation
-            changed = wanted is self.conversation
+            conversation = same[0] if same else conversation
+            changed = conversation is self.conversation
             if not changed:
                 self._edit(None)
                 self._counter.used = 0
                 self._update(used=0)
-            self.conversation = wanted
+            self.conversation = conversation
             self._restore_queue()
-            if wanted.newer_format and not changed:
+            if conversation.newer_format and not changed:
                 self.notice(_only_read(), "warning")
             self._show(changed=changed and not chosen, opened=chosen, focus=focus)
 

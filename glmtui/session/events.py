@@ -1,4 +1,4 @@
-"""What a session tells whoever shows it. Each event carries what a view needs; nothing is asked back."""
+"""What a session publishes. Each event carries what a view needs; nothing is asked back."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class SessionState:
     limit: int = 0
     """Context in tokens."""
     queued: tuple[QueuedMessage, ...] = ()
-    """What waits to be sent in the open conversation."""
+    """What is queued in the open conversation."""
     editing: str | None = None
     """Id of the message whose new version is being written."""
     download: tuple[str, float] | None = None
@@ -157,18 +157,8 @@ class LoadRefused:
 
 
 SessionEvent: TypeAlias = (
-    ConversationShown
-    | MessageAdded
-    | AnswerBegun
-    | AnswerGrew
-    | AnswerEnded
-    | Noticed
-    | StateChanged
-    | ConversationChanged
-    | ModelChanged
-    | SettingsChanged
-    | ModelsChanged
-    | LoadRefused
-)
+    ConversationShown | MessageAdded | AnswerBegun | AnswerGrew | AnswerEnded | Noticed | StateChanged
+    | ConversationChanged | ModelChanged | SettingsChanged | ModelsChanged | LoadRefused
+)  # fmt: skip
 Listener: TypeAlias = Callable[[SessionEvent], None]
 """Called in the thread of the session, in order; it does not wait."""

@@ -52,15 +52,15 @@ KEYS: tuple[Key, ...] = (
         N_("Stop the answer, keep what came; else back to the composer"), N_("stop")),
     Key("chat.regenerate", "app", "ctrl+r", "run('regenerate')", N_("Answer the last message again")),
     Key("chat.unqueue", "app", "alt+up", "unqueue", N_("Take the last waiting message back to edit it")),
-    Key("app.queue", "app", "f7,alt+q", "queue", N_("The waiting messages: change, move, cancel, send"),
-        priority=True),
+    Key("app.queue", "app", "f7,alt+q", "screen.queue",
+        N_("The waiting messages: change, move, cancel, send"), priority=True),
     Key("app.history", "app", "ctrl+b,f2", "run('history')", N_("Show or hide the conversations"),
         N_("history")),
     Key("app.search", "app", "ctrl+o", "run('search')", N_("Find a conversation"), priority=True),
     Key("app.settings", "app", "f3", "run('settings')", N_("Show or hide the settings"), N_("settings")),
     Key("app.theme", "app", "f4", "run('theme')", N_("Choose a theme, with preview")),
     Key("app.models", "app", "f5", "run('models')", N_("The models there are, to load or download")),
-    Key("app.next_pane", "app", "f6", "next_pane", N_("Next pane"), priority=True),
+    Key("app.next_pane", "app", "f6", "screen.next_pane", N_("Next pane"), priority=True),
     Key("chat.page_up", "app", "pageup", "screen.page(-1)", N_("Read the conversation a page up")),
     Key("chat.page_down", "app", "pagedown", "screen.page(1)", N_("Read the conversation a page down")),
     Key("chat.end", "app", "ctrl+end", "screen.to_end", N_("The end of the conversation, and stay there")),
@@ -210,9 +210,8 @@ def markdown_table(
     screen: no third column, and at most two keys each.
     """
     most = None if names else 2
-    wanted = list(scopes) or list(SCOPES)
     parts = []
-    for scope in wanted:
+    for scope in list(scopes) or SCOPES:
         rows = [
             f"| {' / '.join(f'`{display(name)}`' for name in keys_of(key, overrides or {})[:most])} "
             f"| {_(key.help)} |" + (f" `{key.id}` |" if names else "")

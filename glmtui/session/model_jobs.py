@@ -28,6 +28,7 @@ class RunningDownload:
     files: tuple[FileProgress, ...] = ()
     """Empty until the hub has said what there is."""
     meter: SpeedMeter = field(default_factory=SpeedMeter)
+    """Of bytes."""
 
     @property
     def done(self) -> int:
@@ -45,14 +46,9 @@ class RunningDownload:
         return self.done / self.total if self.total else 0.0
 
     @property
-    def speed(self) -> float | None:
-        """Bytes per second over the last seconds."""
-        return self.meter.rate
-
-    @property
     def time_left(self) -> str:
-        """``m:ss`` for people; empty while it cannot be told."""
-        return duration((self.total - self.done) / self.speed) if self.speed else ""
+        """``m:ss`` for people; empty while it is not known."""
+        return duration((self.total - self.done) / self.meter.rate) if self.meter.rate else ""
 
     def take(self, event: DownloadProgress) -> None:
         """Note how far it is."""
@@ -66,7 +62,7 @@ class ModelJobs:
 
     Args:
         engine: does it.
-        notice: tells the person what they should know also when no list is open to show it.
+        notice: says to the person what they should know also when no list is open to show it.
         device: where models are loaded, as in the settings.
     """
 
@@ -78,7 +74,7 @@ class ModelJobs:
         self._device = device
         self._asked: list[Stream] = []
         self.models: ModelList | None = None
-        """As it was told last."""
+        """As the engine listed them last."""
         self.download: RunningDownload | None = None
         self.message: tuple[Phrase, Kind] = (NOTHING, "info")
         """What was said last about the list."""

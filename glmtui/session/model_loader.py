@@ -67,7 +67,7 @@ class ModelLoader:
             self._stream.cancel()
 
     def drain(self) -> list[Event]:
-        """Return what the load that counts (not one replaced since) tells."""
+        """Return what the load that counts (not one replaced since) has published."""
         stream = self._stream
         events = stream.drain() if stream is not None else []
         if stream is not None and stream.ended:

@@ -24,7 +24,7 @@ class Preferences:
     Args:
         settings: read already.
         conversation: the open one, whose own values come first.
-        changed: told which settings (by full key) have another value now.
+        changed: called with the settings (by full key) that have another value now.
     """
 
     def __init__(

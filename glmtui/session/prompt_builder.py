@@ -55,7 +55,7 @@ class PromptBuilder:
         return tuple(messages)
 
     def _parts(self, attachments: Attachments, parts: tuple[Part, ...]) -> list[Part]:
-        """Write out what belongs to a message and is not text yet, behind its words."""
+        """Write out what belongs to a message and is not text yet, after its text."""
         own: list[Part] = [part for part in parts if isinstance(part, Text | Thought | ToolResult)]
         more = [words for part in parts if (words := self._words(attachments, part))]
         if not more:

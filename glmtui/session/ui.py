@@ -10,34 +10,42 @@ from glmtui.session.events import Kind
 View = Literal[
     "help", "keys", "conversations", "settings", "search", "trash", "presets", "themes", "models", "queue"
 ]
-"""What can be shown. ``search`` takes the words, ``models`` the name of one, the others nothing."""
+"""What can be shown. ``search`` takes a text, ``models`` the name of one, the others nothing."""
 
 
 class Ui(Protocol):
-    """What commands need a person, or their screen, for. Everything else reaches a program as an event."""
+    """What commands need a person, or their screen, for. Everything else reaches a program as an event.
+
+    A program in which no command is given inherits these methods: nobody is asked and nothing is shown.
+    """
 
     has_keys: bool
     """Whether there are keys to do things with, so that hints may name them."""
 
     def say(self, words: Words, kind: Kind = "info", *, markdown: bool = False) -> None:
         """Say what a command has to say; Markdown is a longer text."""
+        return
 
     async def ask(self, title: Words, value: str = "") -> str | None:
         """Ask for a line of text; None when the person does not want to say."""
-        ...
+        return None
 
     async def show(self, view: View, argument: str = "") -> None:
         """Show something, to choose from or to change where that is possible; or hide it again."""
+        return
 
     def copy(self, text: str) -> None:
         """Copy to the clipboard."""
+        return
 
     def draft(self) -> str:
         """Return what is being written and was not sent yet."""
-        ...
+        return ""
 
     def put_draft(self, text: str) -> None:
         """Let the person continue to write from `text`."""
+        return
 
     def quit(self) -> None:
         """Leave when this is done."""
+        return

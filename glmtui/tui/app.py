@@ -20,7 +20,7 @@ from glmtui.tui.bindings import bindings
 from glmtui.tui.composer.composer import Composer
 from glmtui.tui.screens.chat import ChatScreen
 from glmtui.tui.session_app import SessionApp
-from glmtui.tui.signals import when_told_to_end
+from glmtui.tui.signals import on_end_signal
 from glmtui.tui.theme_files import ThemeFiles
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from glmtui.protocol.engine import Engine
     from glmtui.protocol.phrases import Words
-    from glmtui.session.attached_file import AttachedFile
     from glmtui.session.chat_session import ChatSession
     from glmtui.session.events import Kind, SessionEvent
     from glmtui.session.ui import View
@@ -119,20 +118,17 @@ class GlmTui(SessionApp):
         self.call_after_refresh(self._begin)
 
     async def _begin(self) -> None:
-        self.set_interval(POLL_SECONDS, self._poll)
+        self.set_interval(POLL_SECONDS, self.session.poll)
         self.set_interval(WATCH_SECONDS, self._watch_files)
         self.set_interval(MEMORY_SECONDS, self._measure_memory)
         if not self.is_headless:
-            when_told_to_end(self._told_to_end)
-        self.chat.composer.history = self.session.workspace.prompts.entries()
+            on_end_signal(self._end_by_signal)
+        self.chat.composer.prompt.sent = self.session.workspace.prompts.entries()
         await self.session.open_first(self.options.conversation)
         self._tell_problems()
         for problem in self.themes.problems:
             self.session.notice(problem, "warning")
         self.session.load()
-
-    async def _poll(self) -> None:
-        await self.session.poll()
 
     def quit(self, code: int = 0) -> None:
         self.session.close()
@@ -141,7 +137,7 @@ class GlmTui(SessionApp):
     async def action_quit(self) -> None:
         self.quit()
 
-    def _told_to_end(self, number: int) -> None:
+    def _end_by_signal(self, number: int) -> None:
         self.quit(128 + number)
 
     def get_driver_class(self) -> type[Driver]:
@@ -156,9 +152,9 @@ class GlmTui(SessionApp):
         return TerminalDriver
 
     def on_terminal_gone(self) -> None:
-        self._told_to_end(signal.SIGHUP)
+        self._end_by_signal(signal.SIGHUP)
 
-    # --- what the session tells ---
+    # --- what the session publishes ---
 
     def _on_session_event(self, event: SessionEvent) -> None:
         from glmtui.session import events as told
@@ -217,13 +213,10 @@ class GlmTui(SessionApp):
 
     # --- what the session needs (`Ui`), besides `SessionApp` ---
 
-    def submit(self, text: str, attached: tuple[AttachedFile, ...] = ()) -> None:
-        self.run_worker(self.session.enter(text, attached), group="commands")
-
     def say(self, words: Words, kind: Kind = "info", *, markdown: bool = False) -> None:
         """Say something short, for a moment; a longer text stays among the messages."""
         if markdown:
-            self.chat.say_markdown(tell(words))
+            self.chat.notice(tell(words), "markdown")
         else:
             super().say(words, kind)
 
@@ -259,7 +252,7 @@ class GlmTui(SessionApp):
             case "models":
                 self._show_models(argument or None)
             case "queue":
-                self.chat.toggle_queue()
+                self.chat.action_queue()
 
     async def _show_presets(self) -> None:
         from glmtui.tui.screens.presets import PresetScreen
@@ -272,13 +265,11 @@ class GlmTui(SessionApp):
                     await self.session.run("preset", f"save {typed}")
 
     def _show_help(self, first: Literal["keys", "commands"]) -> None:
-        """Show all keys and commands, with those that are asked for at the top."""
         from glmtui.tui.screens.help import HelpScreen
 
         self.push_screen(HelpScreen(self.chat.scope(), self.settings.keys, first=first))
 
-    def _show_models(self, wanted: str | None = None) -> None:
-        """Show the models there are, at `wanted`; the one that is chosen is loaded."""
+    def _show_models(self, first: str | None = None) -> None:
         from glmtui.tui.screens.models import ModelsScreen
 
         def take(source: str | None) -> None:
@@ -287,7 +278,7 @@ class GlmTui(SessionApp):
                     self.session.preferences.set("model.source", source or None)
 
         if not isinstance(self.screen, ModelsScreen):
-            self.push_screen(ModelsScreen(wanted), take)
+            self.push_screen(ModelsScreen(first), take)
 
     def _draw_models(self) -> None:
         from glmtui.tui.screens.models import ModelsScreen
@@ -335,12 +326,6 @@ class GlmTui(SessionApp):
 
     def action_unqueue(self) -> None:
         self.session.unqueue()
-
-    def action_queue(self) -> None:
-        self.chat.toggle_queue()
-
-    def action_next_pane(self) -> None:
-        self.chat.next_pane()
 
     def action_command_palette(self) -> None:
         from textual.command import CommandPalette

@@ -1,4 +1,4 @@
-"""The table of keys as Textual wants it."""
+"""The table of keys in the form of Textual."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from textual.notifications import SeverityLevel
 
     from glmtui.protocol.phrases import Words
+    from glmtui.session.attached_file import AttachedFile
     from glmtui.session.chat_session import ChatSession
     from glmtui.session.events import Kind
     from glmtui.settings.settings import Settings
@@ -40,6 +41,9 @@ class SessionApp(App[None]):
     async def _guarded(self, work: Awaitable[None]) -> None:
         with self.session.saying_errors():
             await work
+
+    def submit(self, text: str, attached: tuple[AttachedFile, ...] = ()) -> None:
+        self.run_worker(self.session.enter(text, attached), group="commands")
 
     def run_command(self, name: str, argument: str = "") -> None:
         self.do(self.session.run(name, argument))

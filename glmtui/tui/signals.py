@@ -1,4 +1,4 @@
-"""The system's word that the program is to end: a signal, or a terminal that hangs up."""
+"""How the system asks the program to end: a signal, or a terminal that hangs up."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 
-def when_told_to_end(told: Callable[[int], object]) -> None:
-    """Call `told` with the signal's number in the running loop, instead of ending at once.
+def on_end_signal(ended: Callable[[int], object]) -> None:
+    """Call `ended` with the signal's number in the running loop, instead of ending at once.
 
     It stands in for the system's own way, so that what is not yet kept is kept and the terminal tidied up.
     """
@@ -17,4 +17,4 @@ def when_told_to_end(told: Callable[[int], object]) -> None:
     for name in ("SIGTERM", "SIGHUP"):
         with suppress(AttributeError, NotImplementedError):  # Windows has neither
             number = int(getattr(signal, name))
-            loop.add_signal_handler(number, told, number)
+            loop.add_signal_handler(number, ended, number)

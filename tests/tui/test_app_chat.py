@@ -216,7 +216,7 @@ async def test_quitting_keeps_the_answer_and_the_draft(home: Path) -> None:
     async with running() as (pilot, app, _engine):
         assert "half a" in visible_text(app_of(pilot).chat.transcript)
         assert app.chat.composer.text == "not sent yet"
-        assert app.chat.composer.history == ["Go"]
+        assert app.chat.composer.prompt.sent == ["Go"]
 
 
 async def test_what_another_program_writes_leaves_what_is_read_where_it_is() -> None:

@@ -1,7 +1,7 @@
 """What a slash command is, and how a line becomes one.
 
 A line that begins with one slash and a word is a command; ``//`` at the beginning sends a line that begins
-with a slash. A few bare words (``clear``, ``stop``) are commands too, but only as the whole input.
+with a slash. A few bare words (``clear``, ``stop``) are commands too, but only where nothing else is typed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Offer:
 Handler: TypeAlias = Callable[[Any, str], Awaitable[None]]
 """What a command does: gets the `ChatSession` (not named here: it has the commands) and the argument."""
 Completer: TypeAlias = Callable[[Any, str], Iterable[Offer]]
-"""Given the session and what was typed of the argument, what it could become, in whole."""
+"""Given the session and what was typed of the argument, what the complete argument could become."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Command:
     """What may follow, an English msgid; in square brackets when it may be left out."""
     aliases: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
-    """Bare words that are this command when they are the whole input."""
+    """Bare words that are this command when nothing else is typed."""
     completer: Completer | None = None
     """What the argument could be."""
     shown: bool = True
@@ -73,7 +73,7 @@ class Line:
     """None: there is no such command."""
 
 
-class CommandTable(Sequence[Command]):
+class CommandTable:
     """All commands; completion, the palette, ``/help`` and the README come from it."""
 
     def __init__(self, commands: Iterable[Command]) -> None:
@@ -81,12 +81,6 @@ class CommandTable(Sequence[Command]):
         self.by_name = {name: each for each in self._commands for name in (each.name, *each.aliases)}
         """Also by their other names."""
         self.by_word = {word: each for each in self._commands for word in each.words}
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._commands[index]
-
-    def __len__(self) -> int:
-        return len(self._commands)
 
     def __iter__(self) -> Iterator[Command]:
         return iter(self._commands)
@@ -144,7 +138,7 @@ class CommandTable(Sequence[Command]):
     def offers(self, session: Any, before: str) -> Iterable[tuple[str, str, str]]:
         """Return what a line that begins with `before` (and a slash) could become.
 
-        Each as the line, what it does, and the part of the line that tells it from the others.
+        Each as the line, what it does, and the part of the line in which it differs from the others.
         """
         if not before.startswith("/"):
             return []

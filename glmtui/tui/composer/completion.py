@@ -28,45 +28,20 @@ class Completion:
 
     @property
     def shown(self) -> str:
-        """The left column of the popup."""
         return one_line(self.label or self.text)
 
 
 class CompletionList(Widget):
     """A list of `Completion` above the composer; it never has the focus, the composer drives it."""
 
-    DEFAULT_CSS = """
-    CompletionList {
-        display: none;
-        overlay: screen;
-        constrain: none inside;
-        width: 100%;
-        max-width: 100;
-        height: auto;
-        background: $panel;
-        color: $foreground;
-        &.-open { display: block; }
-        .completion--selected { background: $primary 30%; text-style: bold; }
-        .completion--description { color: $text-muted; }
-        &:ansi {
-            background: ansi_default;
-            border: round ansi_bright_black;
-            .completion--selected { background: ansi_default; color: ansi_default; text-style: reverse; }
-            .completion--description { text-style: dim; }
-        }
-    }
-    """
     COMPONENT_CLASSES: ClassVar[set[str]] = {"completion--selected", "completion--description"}
     ROWS = 8
     """The most offers seen at once; the list scrolls beyond."""
 
     ALLOW_SELECT = False
 
-    @dataclass
     class Chosen(Message):
         """A row was clicked; it is `current` now."""
-
-        popup: CompletionList
 
     offers: reactive[tuple[Completion, ...]] = reactive((), layout=True)
     index = reactive(0)
@@ -88,7 +63,6 @@ class CompletionList(Widget):
         return self.offers[self.index] if self.offers else None
 
     def move(self, by: int) -> None:
-        """Select another offer, round the ends."""
         if self.offers:
             self.index = (self.index + by) % len(self.offers)
 
@@ -101,7 +75,7 @@ class CompletionList(Widget):
         row = event.y - self.gutter.top
         if 0 <= row < min(len(self.offers), self.ROWS):
             self.index = self._first + row
-            self.post_message(self.Chosen(self))
+            self.post_message(self.Chosen())
 
     def render(self) -> Content:
         first = self._first

@@ -41,13 +41,10 @@ class Composer(Vertical):
     """A multi-line input that grows to a third of the screen.
 
     Enter sends and ctrl+j makes a new line, or the other way round with `enter_sends` off. Up on the
-    first line and down on the last walk the history of prompts. `text` is always the whole text, also
+    first line and down on the last walk the history of prompts. `text` is always the complete text, also
     where a long paste is folded to a placeholder.
     """
 
-    DEFAULT_CSS = """
-    Composer { height: auto; }
-    """
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("composer")]
 
     @dataclass
@@ -130,21 +127,9 @@ class Composer(Vertical):
     def text(self, value: str) -> None:
         self.prompt.set_text(value)
 
-    @property
-    def history(self) -> list[str]:
-        """Sent prompts, oldest first; the app keeps them in a file."""
-        return self.prompt.history_entries
-
-    @history.setter
-    def history(self, entries: Sequence[str]) -> None:
-        self.prompt.history_entries = list(entries)
-
     def focus(self, scroll_visible: bool = True) -> Composer:
         self.prompt.focus(scroll_visible)
         return self
-
-    def insert(self, text: str) -> None:
-        self.prompt.insert_text(text)
 
     def quote(self, text: str) -> None:
         before = "" if not self.prompt.text_before_cursor.strip() else "\n"
@@ -262,14 +247,14 @@ class Composer(Vertical):
             return
         try:
             assert self.take_file is not None
-            words, file = self.take_file(path)
+            label, file = self.take_file(path)
         except UserError as error:
             self.notify(tell(error), severity="error", markup=False)
             return
-        self.prompt.put_file(typed, words, file)
+        self.prompt.put_file(typed, label, file)
 
     def _take_named(self) -> bool:
-        """Take the file whose whole name is written before those that may be meant were found."""
+        """Take the file whose complete name is written before those that may be meant were found."""
         name = self._named
         if not name or not mentions.is_file(name):
             return False
@@ -308,7 +293,6 @@ class Composer(Vertical):
         self.prompt.set_class(shown and tokens > left, "-too-long")
 
     def show_editing(self, editing: bool) -> None:
-        """Say that what is written takes the place of an earlier message."""
         self.prompt.border_title = _("Another version of your message · Esc: as a new one") if editing else ""
 
     def action_expand(self) -> None:
@@ -351,7 +335,7 @@ class Composer(Vertical):
     def _earlier(self, text: str) -> list[Completion]:
         words = text.lower().split()
         found: dict[str, None] = {}
-        for entry in reversed(self.history):
+        for entry in reversed(self.prompt.sent):
             low = entry.lower()
             if entry not in found and all(word in low for word in words):
                 found[entry] = None

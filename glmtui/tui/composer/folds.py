@@ -1,4 +1,4 @@
-"""Long pastes and files stand in the composer as a few words, and are sent in full."""
+"""Long pastes and files are shown in the composer by a short label, and sent in full."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class Folds:
         lines = text.rstrip("\n").count("\n") + 1
         if lines <= LINES and len(text) <= CHARACTERS:
             return text
-        words = ngettext("pasted text {number}, {lines} line", "pasted text {number}, {lines} lines", lines)
-        return self.keep(words.format(number=len(self._pasted) + 1, lines=lines), text)
+        label = ngettext("pasted text {number}, {lines} line", "pasted text {number}, {lines} lines", lines)
+        return self.keep(label.format(number=len(self._pasted) + 1, lines=lines), text)
 
-    def keep(self, words: str, text: str, file: AttachedFile | None = None) -> str:
-        """Return what stands for `text`: `words`, in brackets, told apart from others of the same words.
+    def keep(self, label: str, text: str, file: AttachedFile | None = None) -> str:
+        """Return what stands for `text`: `label` in brackets, numbered where another has this label.
 
         A `file` goes with the message instead of being written in it.
         """
-        placeholder, number = f"⟦{words}⟧", 2
+        placeholder, number = f"⟦{label}⟧", 2
         while self._pasted.get(placeholder, text) != text:
-            placeholder, number = f"⟦{words} ({number})⟧", number + 1
+            placeholder, number = f"⟦{label} ({number})⟧", number + 1
         self._pasted[placeholder] = text
         if file is not None:
             self._files[placeholder] = file
@@ -54,16 +54,14 @@ class Folds:
 
     def refold(self, text: str) -> str:
         """Return `text` with what is known folded again, as after it was edited elsewhere."""
-        for placeholder, whole in self._pasted.items():
-            text = text.replace(whole, placeholder)
+        for placeholder, full in self._pasted.items():
+            text = text.replace(full, placeholder)
         return text
 
     def unfold(self, text: str) -> str:
-        """Return `text` with every placeholder replaced by what it stands for."""
         return self._pattern.sub(lambda match: self._pasted[match.group()], text) if self._pasted else text
 
     def spans(self, line: str) -> list[tuple[int, int]]:
-        """Return where placeholders stand in a line."""
         return [match.span() for match in self._pattern.finditer(line)] if self._pasted else []
 
     @property

@@ -39,29 +39,6 @@ class Prompt(TextArea):
     Enter and what belongs to the popup are the composer's.
     """
 
-    DEFAULT_CSS = """
-    Prompt {
-        width: 1fr;
-        height: auto;
-        max-height: 33vh;
-        border: round $foreground 25%;
-        padding: 0 1;
-        background: $background;
-        color: $foreground;
-        scrollbar-size-vertical: 1;
-        & .text-area--placeholder { color: $text-muted; }
-        &:focus { border: round $primary; }
-        &.-too-long { border: round $error; }
-        border-subtitle-color: $text-muted;
-        &:ansi {
-            background: ansi_default;
-            border: round ansi_bright_black;
-            & .text-area--placeholder { color: ansi_default; text-style: dim; }
-        }
-        &:ansi:focus { border: round ansi_cyan; }
-    }
-    """
-
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+delete,alt+d", "delete_word_right", N_("Delete the word right"), show=False),
         Binding("alt+left,alt+b", "cursor_word_left", N_("A word left"), show=False),
@@ -75,7 +52,8 @@ class Prompt(TextArea):
         wrapping.install()
         super().__init__(soft_wrap=True, tab_behavior="focus", highlight_cursor_line=False)
         self._popup = popup
-        self.history_entries = list(history)
+        self.sent = list(history)
+        """Sent prompts, oldest first; the app keeps them in a file."""
         self._place: int | None = None
         self._draft = ""
 
@@ -83,7 +61,6 @@ class Prompt(TextArea):
 
     @property
     def full_text(self) -> str:
-        """The text with folded pastes in full."""
         return self.folds.unfold(self.text)
 
     @property
@@ -100,7 +77,6 @@ class Prompt(TextArea):
         self.move_cursor(self.document.end)
 
     def insert_text(self, text: str) -> None:
-        """Put cleaned text in the place of the selection."""
         self.replace(clean(text), *sorted(self.selection), maintain_selection_offset=False)
 
     async def _on_paste(self, event: events.Paste) -> None:
@@ -110,11 +86,11 @@ class Prompt(TextArea):
         if text:
             self.insert_text(self.folds.fold(text))
 
-    def put_file(self, typed: str, words: str, file: AttachedFile) -> None:
-        """Put a file, folded to `words`, in the place of what was typed before the cursor."""
+    def put_file(self, typed: str, label: str, file: AttachedFile) -> None:
+        """Put a file, folded to `label`, in the place of what was typed before the cursor."""
         row, column = self.cursor_location
         start = (row, column - len(typed))
-        folded = self.folds.keep(words, quote_file(file.name, file.text), file)
+        folded = self.folds.keep(label, quote_file(file.name, file.text), file)
         self.replace(folded, start, (row, column), maintain_selection_offset=False)
 
     def unfold(self) -> bool:
@@ -130,29 +106,29 @@ class Prompt(TextArea):
     @property
     def walking(self) -> bool:
         """Whether an earlier prompt is shown, as it was sent."""
-        return self._place is not None and self.text == self.history_entries[self._place]
+        return self._place is not None and self.text == self.sent[self._place]
 
     def remember(self, text: str) -> None:
-        if not self.history_entries or self.history_entries[-1] != text:
-            self.history_entries.append(text)
-            del self.history_entries[:-HISTORY_LIMIT]
+        if not self.sent or self.sent[-1] != text:
+            self.sent.append(text)
+            del self.sent[:-HISTORY_LIMIT]
         self._place = None
 
     def action_older(self) -> None:
-        place = len(self.history_entries) if self._place is None else self._place
+        place = len(self.sent) if self._place is None else self._place
         if place == 0:
             return
         if self._place is None:
             self._draft = self.full_text
         self._place = place - 1
-        self._write(self.history_entries[self._place])
+        self._write(self.sent[self._place])
 
     def action_newer(self) -> None:
         if self._place is None:
             return
-        if self._place + 1 < len(self.history_entries):
+        if self._place + 1 < len(self.sent):
             self._place += 1
-            self._write(self.history_entries[self._place])
+            self._write(self.sent[self._place])
         else:
             self._place = None
             self._write(self._draft)
@@ -245,7 +221,7 @@ class Prompt(TextArea):
         return location
 
     def _step(self, location: Location, by: int, plain: int) -> Location:
-        """Return where a step from `location` leads: `plain`, or over a folded paste whole."""
+        """Return where a step from `location` leads: `plain`, or over a complete folded paste."""
         row, column = location
         for start, end in self.folds.spans(self.document[row]):
             if by < 0 and start < column <= end:
@@ -259,7 +235,7 @@ class Prompt(TextArea):
         return row, plain
 
     def get_cursor_left_location(self) -> Location:
-        """One whole character left."""
+        """One complete character left, not a part of an emoji."""
         row, column = self.cursor_location
         if column == 0:
             return super().get_cursor_left_location()

@@ -53,7 +53,6 @@ class QueueStrip(Widget, can_focus=True):
         self._first = 0
 
     def show(self, queued: Sequence[QueuedMessage], key: str) -> None:
-        """Show these; `key` opens the queue."""
         shown = [(one_line(item.text[:LONGEST]), item.on_hold) for item in queued]
         if (shown, key) == (self._queued, self._key):
             return
@@ -84,9 +83,9 @@ class QueueStrip(Widget, can_focus=True):
         return Content("\n").join(lines)
 
     def _line(self, number: int, *, hint: bool = False) -> Content:
-        text, held = self._queued[number]
+        text, on_hold = self._queued[number]
         word = Content.styled(
-            f"{_('held') if held else _('next')} ", "$text-warning" if held else "$text-accent"
+            f"{_('held') if on_hold else _('next')} ", "$text-warning" if on_hold else "$text-accent"
         )
         end = Content.styled(" ".join(["", *(sign for sign, _action in BUTTONS)]), "$text-muted")
         if hint:
@@ -96,8 +95,8 @@ class QueueStrip(Widget, can_focus=True):
         return line.stylize("bold on $panel") if self.has_focus and number == self.at else line
 
     def _hint(self) -> Content:
-        words = _("{key} to change, move, cancel, send").format(key=self._key)
-        return Content.styled(words, "$text-muted")
+        hint = _("{key} to change, move, cancel, send").format(key=self._key)
+        return Content.styled(hint, "$text-muted")
 
     def _keep_in_view(self) -> None:
         height = max(self.size.height, 1) if self.has_focus else self.SHOWN

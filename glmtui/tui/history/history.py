@@ -73,10 +73,6 @@ class PaneTitle(Widget):
 class FilterLine(Static):
     """Names the model that the list is limited to; hidden where it is not."""
 
-    @dataclass
-    class Clicked(Message):
-        """The person wants another limit."""
-
     def __init__(self) -> None:
         super().__init__(id="history-filter", markup=False)
         self.display = False
@@ -87,7 +83,7 @@ class FilterLine(Static):
             self.update(_("only {model}").format(model=one_line(model)))
 
     def on_click(self) -> None:
-        self.post_message(self.Clicked())
+        self.post_message(HistoryPane.Requested("filter"))
 
 
 class SearchField(Input):
@@ -122,7 +118,7 @@ class HistoryPane(Vertical):
 
     @dataclass
     class Chosen(Message):
-        """The person wants to read this conversation, at `message_id` if a search found it there."""
+        """The person chose to read this conversation, at `message_id` if a search found it there."""
 
         conversation_id: str
         message_id: str | None = None
@@ -177,13 +173,12 @@ class HistoryPane(Vertical):
             self.reload()
         self.set_timer(max(self.LOOK_AGAIN, 50 * (time.monotonic() - begin)), self._look_again)
 
-    def show_trash(self, wanted: bool = True) -> None:
-        self.in_trash, self.model = wanted, None
+    def show_trash(self, trash: bool = True) -> None:
+        self.in_trash, self.model = trash, None
         self.search.value = ""
         self.reload()
 
     def show_model(self, model: str | None) -> None:
-        """List only the conversations that `model` answered last; None: all."""
         self.in_trash, self.model = False, model
         self.reload()
 
@@ -229,10 +224,10 @@ class HistoryPane(Vertical):
         else:
             self._more()
         self._say_how_many()
-        wanted = highlighted or self.current
-        if wanted:
+        shown = highlighted or self.current
+        if shown:
             for index, option in enumerate(self.list.options):
-                if option.id == wanted:
+                if option.id == shown:
                     self.list.highlighted = index
                     self.list.scroll_to(y=scrolled.y, animate=False)
                     break
@@ -259,7 +254,6 @@ class HistoryPane(Vertical):
 
     @property
     def _searching(self) -> bool:
-        """Whether what was found is listed, and not all there is."""
         return bool(self.search.value.strip()) and not self.in_trash
 
     def _say_how_many(self) -> None:
@@ -318,10 +312,6 @@ class HistoryPane(Vertical):
             self.request("restore")
         elif event.option_id:
             self.post_message(self.Chosen(event.option_id))
-
-    @on(FilterLine.Clicked)
-    def _choose_filter(self) -> None:
-        self.post_message(self.Requested("filter"))
 
     def request(self, action: str) -> None:
         if conversation_id := self._conversation_id():

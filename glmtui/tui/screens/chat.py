@@ -30,7 +30,7 @@ from glmtui.tui.status.bars import KeyHints, TitleBar
 from glmtui.tui.status.line import StatusLine
 from glmtui.tui.textual_patches import compositor
 from glmtui.tui.transcript.message import AnswerEntry
-from glmtui.tui.transcript.transcript import Transcript
+from glmtui.tui.transcript.transcript import NoticeKind, Transcript
 from glmtui.tui.transcript.welcome import Suggestion, Welcome
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class ChatColumn(Vertical):
 
 
 class ChatScreen(PaneScreen):
-    """Lays out the panes, shows what the session tells, and passes on what the person wants."""
+    """Lays out the panes, shows what the session publishes, and passes on what the person asks for."""
 
     AUTO_FOCUS = "Prompt"
     app: SessionApp
@@ -115,10 +115,9 @@ class ChatScreen(PaneScreen):
                 rack.styles.margin = (0, 0, rows, 0)
 
     async def rebuild(self) -> None:
-        """Make everything anew, in the language that is now in use."""
-        history, self._answer = self.composer.history, None
+        history, self._answer = self.composer.prompt.sent, None
         self._build(self.app.settings)
-        self.composer.history = history
+        self.composer.prompt.sent = history
         await self.recompose()
         self._show_state()
         self.composer.focus()
@@ -131,7 +130,7 @@ class ChatScreen(PaneScreen):
 
     @on(Composer.Submitted)
     def _submitted(self, event: Composer.Submitted) -> None:
-        self.app.run_worker(self.app.session.enter(event.text, event.attached), group="commands")
+        self.app.submit(event.text, event.attached)
 
     @on(Composer.AfterSent)
     def _after_sent(self, event: Composer.AfterSent) -> None:
@@ -153,7 +152,7 @@ class ChatScreen(PaneScreen):
             case "back":
                 self.composer.focus()
 
-    def toggle_queue(self) -> None:
+    def action_queue(self) -> None:
         if self.queue_strip.has_focus or not self.queue_strip.display:
             self.composer.focus()
         else:
@@ -162,7 +161,7 @@ class ChatScreen(PaneScreen):
     @on(Suggestion.Taken)
     def _suggested(self, event: Suggestion.Taken) -> None:
         self.composer.focus()
-        self.app.run_worker(self.app.session.enter(event.text), group="commands")
+        self.app.submit(event.text)
 
     @on(Composer.Changed)
     def _count_later(self) -> None:
@@ -186,7 +185,7 @@ class ChatScreen(PaneScreen):
     def _take_file(self, path: str) -> tuple[str, AttachedFile]:
         return mentions.take(path, self._state.limit)
 
-    # --- what the session tells ---
+    # --- what the session publishes ---
 
     def on_session_event(self, event: SessionEvent) -> None:
         match event:
@@ -226,12 +225,11 @@ class ChatScreen(PaneScreen):
                 if event.message.state in ("done", "length"):
                     self.app.call_back(event.seconds)
             case told.Noticed():
-                self._set_empty(False)
-                self.transcript.notice(tell(event.words), event.kind)
+                self.notice(tell(event.words), event.kind)
 
-    def say_markdown(self, text: str) -> None:
+    def notice(self, text: str, kind: NoticeKind) -> None:
         self._set_empty(False)
-        self.transcript.notice_markdown(text)
+        self.transcript.notice(text, kind)
 
     def _show_state(self) -> None:
         state = self._state
@@ -258,11 +256,11 @@ class ChatScreen(PaneScreen):
         first = [key for key in keys.KEYS if key.id == "chat.stop" and stoppable and not goes_back]
         everywhere = [key for key in keys.KEYS if key.scope == "app" and key.id != "chat.stop"]
         everywhere.sort(key=lambda key: key.id != f"app.{scope}")  # first what closes the pane one is in
-        words = {} if self.composer.enter_sends else {"composer.other_enter": _("send")}
+        names = {} if self.composer.enter_sends else {"composer.other_enter": _("send")}
         return [
             (
                 keys.shown(key.id, own),
-                words.get(key.id, _(key.hint)),
+                names.get(key.id, _(key.hint)),
                 f"app.{key.action}" if key.scope == "app" else "",
             )
             for key in (*first, *here, *everywhere)
@@ -275,7 +273,7 @@ class ChatScreen(PaneScreen):
     def _set_empty(self, empty: bool) -> None:
         self.query_one("#chat").set_class(empty, "-empty")
 
-    # --- the panes' wishes ---
+    # --- requests of the panes ---
 
     @on(HistoryPane.Chosen)
     def _chosen(self, event: HistoryPane.Chosen) -> None:
@@ -311,10 +309,6 @@ class ChatScreen(PaneScreen):
     def _setting_changed(self, event: Row.Changed) -> None:
         with self.settings_pane.saying_errors():
             event.change(self.app.session.preferences)
-
-    @on(Row.Pick)
-    def _pick(self, event: Row.Pick) -> None:
-        self.app.run_command(event.command)
 
     @on(Transcript.MessageAction)
     def _message_action(self, event: Transcript.MessageAction) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class KeysScreen(ListDialog[None]):
-    """Every action with its keys by where it works. Enter waits for the new key; clashes are named."""
+    """Every action with its keys by where it works. Enter asks for the new key; clashes are named."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         ("f1", "dismiss", ""), ("plus", "add", ""), ("delete,d", "reset", ""),
@@ -134,5 +134,5 @@ class KeysScreen(ListDialog[None]):
         else:
             text = _("Enter: press a new key · + one more · Del as shipped · Esc closes")
         foot = self.query_one(".dialog-keys", Static)
-        foot.set_class(self._pressing is not None, "-waiting")
+        foot.set_class(self._pressing is not None, "-pressing")
         foot.update(text)

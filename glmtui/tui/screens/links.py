@@ -1,4 +1,4 @@
-"""Opens or copies a link: only on purpose, and only after its whole address was seen."""
+"""Opens or copies a link: only on purpose, and only after its complete address was seen."""
 
 from __future__ import annotations
 

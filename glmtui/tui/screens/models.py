@@ -45,15 +45,15 @@ class ModelsScreen(Dialog[str | None]):
     """Lists the models; gives the name of the one to load (empty: the built-in one), or None.
 
     Args:
-        wanted: the model to begin at; where it is not on this machine, the offer to download it is open.
+        first: the model to begin at; where it is not on this machine, the offer to download it is open.
     """
 
     app: SessionApp
 
-    def __init__(self, wanted: str | None = None) -> None:
+    def __init__(self, first: str | None = None) -> None:
         super().__init__()
-        self._wanted = wanted
-        self._offers = wanted is not None
+        self._first = first
+        self._offers = first is not None
         self._asked_of: tuple[Question, ModelEntry] | None = None
         self._rows: list[ModelEntry | None] = []
         self._shown: object = None
@@ -91,7 +91,6 @@ class ModelsScreen(Dialog[str | None]):
 
     @property
     def _question(self) -> Question | None:
-        """What is asked of the highlighted model."""
         if self._asked_of is None or self.chosen is None or self.chosen.source != self._asked_of[1].source:
             return None
         return self._asked_of[0]
@@ -99,7 +98,6 @@ class ModelsScreen(Dialog[str | None]):
     # --- what a person does ---
 
     def action_use(self) -> None:
-        """Load the highlighted model, or put the question whether to download it; or do what was asked."""
         entry, question = self.chosen, self._question
         if entry is None:
             return
@@ -109,13 +107,12 @@ class ModelsScreen(Dialog[str | None]):
         elif question == "download":
             self.jobs.start(entry.source or "")
         elif entry.place == "absent" or (entry.place == "hub" and entry.problem):
-            self.action_ask("download")  # of one that is not whole, what is missing
+            self.action_ask("download")  # of one that is not complete, what is missing
         elif not entry.problem:
             self.dismiss(entry.source or "")
         self.draw()
 
     def action_ask(self, question: Question) -> None:
-        """Put a question under the table; Enter says yes."""
         entry = self.chosen
         if entry is None:
             return
@@ -138,7 +135,6 @@ class ModelsScreen(Dialog[str | None]):
         self.app.push_screen(PromptScreen(_("Folder of a model, or of several")), take)
 
     def action_back(self) -> None:
-        """Turn down the question, or stop the download, or close."""
         if self._question is not None:
             self._asked_of = None
             self.draw()
@@ -176,8 +172,8 @@ class ModelsScreen(Dialog[str | None]):
         before = self.chosen
         here = [entry for entry in models.entries if entry.place != "absent"]
         absent = [entry for entry in models.entries if entry.place == "absent"]
-        if self._wanted and not any(_is(entry, self._wanted) for entry in models.entries):
-            absent.insert(0, ModelEntry(self._wanted, self._wanted, "absent", hub_id=self._wanted))
+        if self._first and not any(_is(entry, self._first) for entry in models.entries):
+            absent.insert(0, ModelEntry(self._first, self._first, "absent", hub_id=self._first))
         self._rows, options = [], []
         for heading, entries in ((_("On this machine"), here), (_("To download"), absent)):
             above = "\n" if self._rows else ""
@@ -193,8 +189,8 @@ class ModelsScreen(Dialog[str | None]):
 
     def _highlight(self, before: ModelEntry | None) -> None:
         info = self.app.session.state.info
-        wanted = self._wanted if self._offers else before.name if before else ""
-        for name in (wanted, (info.source or "nano") if info else ""):
+        named = self._first if self._offers else before.name if before else ""
+        for name in (named, (info.source or "nano") if info else ""):
             for at, entry in enumerate(self._rows):
                 if entry is not None and name and _is(entry, name):
                     self.table.highlighted = at
@@ -323,12 +319,8 @@ class ModelsScreen(Dialog[str | None]):
             text = _("Delete {name} from the disk ({size})?").format(
                 name=entry.name, size=size(entry.part_bytes or entry.file_bytes)
             )
-        licence = (
-            Content.styled(f"\n{tell(entry.licence)}", "$text-muted")
-            if question == "download"
-            else Content("")
-        )
-        return Content.assemble((text, "bold $text-warning"), licence)
+        licence = f"\n{tell(entry.licence)}" if question == "download" else ""
+        return Content.assemble((text, "bold $text-warning"), (licence, "$text-muted"))
 
     def _keys(self, entry: ModelEntry | None) -> Content:
         own = self.app.settings.keys
@@ -347,10 +339,8 @@ class ModelsScreen(Dialog[str | None]):
             else:
                 hints.append((key("back"), _("close")))
         return Content("   ").join(
-            [
-                Content.assemble((name, "bold $text-secondary"), (f" {words}", "$text-muted"))
-                for name, words in hints
-            ]
+            Content.assemble((name, "bold $text-secondary"), (f" {text}", "$text-muted"))
+            for name, text in hints
         )
 
 

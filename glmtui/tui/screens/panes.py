@@ -1,9 +1,9 @@
-"""The panes beside the chat: open or closed, beside it or over it, and the way round them."""
+"""The panes next to the chat: open or closed, next to it or over it, and the way round them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from textual import events
 from textual.geometry import Size
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class PaneScreen(Screen[None]):
-    """A chat between two panes. Which are open is told by classes, so that the style sheet lays them out."""
+    """A chat between two panes. Classes mark which are open; the style sheet lays them out."""
 
     NARROW = 100
     """Columns below which panes lie over the chat."""
@@ -43,7 +43,7 @@ class PaneScreen(Screen[None]):
     def fit(self, size: Size, settings: Settings) -> None:
         """Lay out for a window of this size; called before the screen is mounted, it is painted once only.
 
-        Panes are beside the chat where there is room, else over it and closed to begin with.
+        Panes are next to the chat where there is room, else over it and closed to begin with.
         """
         narrow, height = size.width < self.NARROW, size.height
         classes = {
@@ -58,7 +58,6 @@ class PaneScreen(Screen[None]):
         self.update_classes(classes, update=self.is_mounted)
 
     def apply_panes(self) -> None:
-        """Open the panes that the settings want, where there is room."""
         self.update_classes(self._open_panes(self.app.settings))
 
     def _open_panes(self, settings: Settings) -> dict[str, bool]:
@@ -69,23 +68,23 @@ class PaneScreen(Screen[None]):
         }
 
     async def toggle_history(self) -> None:
-        await self._toggle("-history", "ui.history_pane")
+        await self._toggle("history")
         if self.has_class("-history"):
             self.history.list.focus()
 
     async def toggle_settings(self) -> None:
-        await self._toggle("-settings", "ui.settings_pane")
+        await self._toggle("settings")
         if self.has_class("-settings"):
             self.settings_pane.focus_row()
 
     async def search(self, text: str = "") -> None:
         if not self.has_class("-history"):
-            await self._toggle("-history", "ui.history_pane")
+            await self._toggle("history")
         self.history.focus_search(text or None)
 
     async def show_trash(self) -> None:
         if not self.has_class("-history"):
-            await self._toggle("-history", "ui.history_pane")
+            await self._toggle("history")
         self.history.show_trash()
         self.history.list.focus()
 
@@ -96,18 +95,18 @@ class PaneScreen(Screen[None]):
             self.remove_class("-history", "-settings")
         return over
 
-    async def _toggle(self, name: str, key: str) -> None:
-        self.toggle_class(name)
-        opened = self.has_class(name)
+    async def _toggle(self, pane: Literal["history", "settings"]) -> None:
+        self.toggle_class(f"-{pane}")
+        opened = self.has_class(f"-{pane}")
         if self._narrow:
-            self.remove_class("-settings" if name == "-history" else "-history")
+            self.remove_class("-settings" if pane == "history" else "-history")
         else:
             with self.app.session.saying_errors():
-                self.app.session.preferences.set(key, opened)
+                self.app.session.preferences.set(f"ui.{pane}_pane", opened)
         if not opened:
             self.composer.focus()
 
-    def next_pane(self) -> None:
+    def action_next_pane(self) -> None:
         places: dict[keys.Scope, Callable[[], object]] = {"composer": self.composer.focus}
         if self.queue_strip.display:
             places["queue"] = self.queue_strip.focus

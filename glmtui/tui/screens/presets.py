@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from glmtui.tui.session_app import SessionApp
 
 SHOWN = ("temperature", "top_p", "top_k", "repetition_penalty")
-"""What a row tells of a preset, as far as it holds it."""
+"""What a row shows of a preset, as far as it holds it."""
 Choice = tuple[Literal["use", "save"], str]
 
 
@@ -89,11 +89,11 @@ class PresetScreen(ListDialog[Choice | None]):
         self.query_one("#presets-said", Static).update(text)
 
     def _row(self, name: str) -> Content:
-        held = self.app.settings.presets[name]
+        values = self.app.settings.presets[name]
         figures = [
-            f"{_(BY_KEY[key].title)} {shown(BY_KEY[key], held[key])}"
+            f"{_(BY_KEY[key].title)} {shown(BY_KEY[key], values[key])}"
             for key in (f"generation.{field}" for field in SHOWN)
-            if key in held
+            if key in values
         ]
         return Content.assemble(
             f"{one_line(tell(self.app.settings.preset_title(name)))}\n",

@@ -23,7 +23,7 @@ SECTIONS = {"ui": N_("Interface"), "model": N_("Model"), "generation": N_("Answe
 class SettingsPane(Vertical):
     """All settings by section, with a few lines of help for the one that is looked at.
 
-    `own` tells the open conversation's own values, which are shown in place of those of all.
+    `own` returns the open conversation's own values, which are shown in place of those of all.
     """
 
     def __init__(self, settings: Settings, own: Own = dict) -> None:

@@ -21,6 +21,7 @@ from glmtui.tui.bindings import bindings
 
 if TYPE_CHECKING:
     from glmtui.session.preferences import Preferences
+    from glmtui.tui.session_app import SessionApp
 
 UNSET = {
     "model.source": N_("nano (built in)"),
@@ -31,19 +32,19 @@ UNSET = {
     "generation.max_new_tokens": N_("what is left"),
     "generation.seed": N_("new each time"),
 }
-"""Words for no value."""
-WORDS = {
+"""What is shown for no value."""
+NAMES = {
     ("ui.language", "auto"): N_("as the system"),
     ("ui.notify", "off"): N_("nothing"),
     ("ui.notify", "bell"): N_("a bell"),
     ("ui.notify", "system"): N_("a notice"),
     ("model.device", "auto"): N_("the fastest"),
 }
-"""Words for values that are no words of the interface's language."""
+"""What is shown for values that say nothing in the interface's language."""
 STEPS = {"generation.temperature": 0.05, "generation.top_p": 0.05, "generation.repetition_penalty": 0.05}
 """What one press of an arrow key changes, where it is not 1."""
 Own = Callable[[], Mapping[str, Value]]
-"""Tells the open conversation's own values, by full key."""
+"""Returns the open conversation's own values, by full key."""
 
 
 def shown(setting: Setting, value: Value) -> str:
@@ -56,8 +57,8 @@ def shown(setting: Setting, value: Value) -> str:
         return f"{value:g}"
     if setting.key == "ui.language" and value in LANGUAGES:
         return LANGUAGES[str(value)]
-    if word := WORDS.get((setting.key, str(value))):
-        return _(word)
+    if name := NAMES.get((setting.key, str(value))):
+        return _(name)
     return one_line(str(value)) or _("none")
 
 
@@ -82,6 +83,7 @@ class Row(Widget, can_focus=True):
     """A title and a value; the keys are in the scope ``settings`` of `glmtui.session.keys`."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("settings")]
+    app: SessionApp
     steps: bool = True
     """Whether the arrow keys change the value."""
 
@@ -98,16 +100,10 @@ class Row(Widget, can_focus=True):
         change: Callable[[Preferences], None]
         """Does it. Raises `UserError` where the value is not allowed."""
 
-    @dataclass
-    class Pick(Message):
-        """The person wants the dialog that this command opens."""
-
-        command: str
-
-    @property
-    def title(self) -> str:
-        """At the left."""
-        raise NotImplementedError
+    def __init__(self, settings: Settings, title: str, *, id: str) -> None:  # noqa: A002 (Textual's name)
+        super().__init__(id=id)
+        self.settings = settings
+        self.title = title
 
     @property
     def value_text(self) -> str:
@@ -156,32 +152,21 @@ class Row(Widget, can_focus=True):
     def action_previous(self) -> None:
         self.screen.focus_previous(Row)
 
-    def action_step(self, direction: int) -> None:
-        """Take the next value in `direction`."""
-
     def action_edit(self) -> None:
         """Type a value, switch, or choose."""
-
-    def action_reset(self) -> None:
-        """Back to the default."""
-
-    def action_here(self) -> None:
-        """Only in this conversation, or as in all again."""
 
 
 class SettingRow(Row):
     """One setting of the schema."""
 
     def __init__(self, setting: Setting, settings: Settings, own: Own) -> None:
-        super().__init__(id=setting.key.replace(".", "-"))
+        super().__init__(settings, _(setting.title), id=setting.key.replace(".", "-"))
         self.setting = setting
-        self.settings = settings
         self.own = own
         self.steps = setting.kind != "text" or self.dialog is not None
 
     @property
     def dialog(self) -> str | None:
-        """The command whose dialog changes it, where there is one."""
         return "theme" if self.setting.key == "ui.theme" else None
 
     @property
@@ -191,10 +176,6 @@ class SettingRow(Row):
     @property
     def is_own(self) -> bool:
         return self.setting.key in self.own()
-
-    @property
-    def title(self) -> str:
-        return _(self.setting.title)
 
     @property
     def value_text(self) -> str:
@@ -227,7 +208,7 @@ class SettingRow(Row):
 
     def action_step(self, direction: int) -> None:
         if self.dialog:
-            self.post_message(self.Pick(self.dialog))
+            self.app.run_command(self.dialog)
         elif (value := stepped(self.setting, self.value, direction)) != self.value:
             self.change(lambda preferences: preferences.put(self.setting, value))
 
@@ -251,12 +232,7 @@ class PresetRow(Row):
     """The named set of values in use; the arrow keys take the next one."""
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(id="preset")
-        self.settings = settings
-
-    @property
-    def title(self) -> str:
-        return _("Preset")
+        super().__init__(settings, _("Preset"), id="preset")
 
     @property
     def value_text(self) -> str:
@@ -272,7 +248,7 @@ class PresetRow(Row):
         self.change(lambda preferences: preferences.use_preset(names[at % len(names)]))
 
     def action_edit(self) -> None:
-        self.post_message(self.Pick("preset"))
+        self.app.run_command("preset")
 
     def action_reset(self) -> None:
         self.change(lambda preferences: preferences.use_preset("balanced"))
@@ -284,12 +260,7 @@ class KeysRow(Row):
     steps = False
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(id="keys")
-        self.settings = settings
-
-    @property
-    def title(self) -> str:
-        return _("Keys")
+        super().__init__(settings, _("Keys"), id="keys")
 
     @property
     def value_text(self) -> str:
@@ -304,7 +275,7 @@ class KeysRow(Row):
         return _("Every key can be bound elsewhere. Enter: the list.")
 
     def action_edit(self) -> None:
-        self.post_message(self.Pick("keys"))
+        self.app.run_command("keys")
 
 
 class ValueField(Input):

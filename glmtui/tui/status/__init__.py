@@ -1,1 +1,1 @@
-"""What goes on, in one line at the bottom."""
+"""What the program is doing, in one line at the bottom."""

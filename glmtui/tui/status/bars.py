@@ -40,7 +40,7 @@ class KeyHints(Widget):
         self._hints: list[tuple[str, str, str]] = []
 
     def show(self, hints: Iterable[tuple[str, str, str]]) -> None:
-        """Show (key, words, action) triples."""
+        """Show (key, text, action) triples."""
         new = list(hints)
         if new != self._hints:
             self._hints = new
@@ -48,8 +48,8 @@ class KeyHints(Widget):
 
     def render(self) -> Content:
         hints = [
-            Content.assemble((key, "bold $text-secondary"), (f" {words}", "$text-muted"))
-            for _start, _end, (key, words, _action) in self._placed()
+            Content.assemble((key, "bold $text-secondary"), (f" {text}", "$text-muted"))
+            for _start, _end, (key, text, _action) in self._placed()
         ]
         return Content(" " * self.GAP).join(hints)
 

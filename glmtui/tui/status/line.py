@@ -1,4 +1,4 @@
-"""The line at the bottom: model, device, quantisation, context, speed, and what is going on."""
+"""The line at the bottom: model, device, quantisation, context, speed, and what is running."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a download goes on: a bar for the whole and one for each file on its way."""
+"""How far a download is: a bar for all of it and one for each file on its way."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ WIDEST = 30
 
 
 def progress(download: RunningDownload, width: int) -> Content:
-    """Draw a download in lines of `width` cells: the whole first, with its speed and the time left."""
+    """Draw a download in lines of `width` cells: the total first, with its speed and the time left."""
     if not download.files:
         return Content.styled(_("Asking the hub about {name} …").format(name=download.source), "$text")
     under_way = [file for file in download.files if 0 < file.done < file.size][:BARS]
-    rest = "" if download.speed is None else f"{size(download.speed)}/s"
+    rest = "" if download.meter.rate is None else f"{size(download.meter.rate)}/s"
     if download.time_left:
         rest += "  " + _("{time} left").format(time=download.time_left)
-    whole = _row(download.source, download.done, download.total, rest, width, "bold $text-primary")
+    total = _row(download.source, download.done, download.total, rest, width, "bold $text-primary")
     return Content("\n").join(
-        [whole, *(_row(file.name, file.done, file.size, "", width, "$text") for file in under_way)]
+        [total, *(_row(file.name, file.done, file.size, "", width, "$text") for file in under_way)]
     )
 
 

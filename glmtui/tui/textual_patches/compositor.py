@@ -1,4 +1,4 @@
-"""Keeps wide characters whole where one widget lies over others; finds text left of a scroll view."""
+"""Keeps wide characters complete where one widget lies over others; finds text left of a scroll view."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class WholeGlyphs(Compositor):
         ]
 
     def _regions_to_spans(self, regions: Iterable[Region]) -> Iterable[tuple[int, int, int]]:  # type: ignore[override]
-        """Yield what is to be drawn again as (line, first column, column after the last), in whole pieces."""
+        """Yield what is drawn again as (line, first column, column after the last), in complete pieces."""
         for y, left, right in super()._regions_to_spans(regions):
             line = self.cuts[y]
             yield y, left, line[min(bisect_left(line, right), len(line) - 1)]

@@ -46,7 +46,6 @@ class Entry:
         return self._lines
 
     def changed(self) -> None:
-        """Let the lines be made again."""
         self._lines = None
 
     def release(self) -> None:
@@ -55,7 +54,6 @@ class Entry:
 
     @property
     def gap(self) -> int:
-        """Empty lines after it."""
         return 1 if self.bar else 0
 
     def estimate(self, width: int) -> int:
@@ -110,7 +108,6 @@ class Column:
         return 0 <= entry.index < len(self.entries) and self.entries[entry.index] is entry
 
     def set_width(self, width: int) -> None:
-        """Estimate again for another width."""
         if width != self.width:
             self.width = width
             for entry in self.entries:
@@ -118,7 +115,6 @@ class Column:
             self._tops = None
 
     def measure(self, entry: Entry) -> list[Line]:
-        """Set an entry into lines, note its height and return the lines."""
         lines = entry.lines(self.width)
         self.set_height(entry, len(lines) + entry.gap)
         return lines
@@ -160,7 +156,6 @@ class Column:
         return Place(self.entries[index], line - self.tops[index])
 
     def line(self, place: Place) -> float:
-        """Return the line that `place` is on now."""
         inside = place.offset < place.entry.height
         return self.tops[place.entry.index] + (place.offset if inside else max(place.entry.height - 1, 0))
 

@@ -29,17 +29,9 @@ if TYPE_CHECKING:
 Contents = Callable[[Attachment], str]
 """Returns the text of an attachment; raises `UserError` where it cannot be read."""
 Action = Literal[
-    "copy",
-    "copy_code",
-    "edit",
-    "regenerate",
-    "continue",
-    "delete",
-    "quote",
-    "unfold",
-    "previous_branch",
-    "next_branch",
-]
+    "copy", "copy_code", "edit", "regenerate", "continue", "delete", "quote", "unfold",
+    "previous_branch", "next_branch",
+]  # fmt: skip
 """What can be done with a message."""
 ROLES = {"user": N_("You"), "assistant": "ChatGLM", "system": N_("System")}
 STATES = {
@@ -165,7 +157,6 @@ class MessageEntry(Entry):
         return made if thinking and THOUGHT not in self.unfolded else [*made, Line(EMPTY)]
 
     def parts(self, width: int) -> list[Line]:
-        """What belongs to the message besides its text: one line for each, which opens."""
         lines: list[Line] = []
         for number, label, text in self._folds():
             lines += self._fold(number, label, text, width)
@@ -302,7 +293,6 @@ class AnswerEntry(MessageEntry):
             self.schedule()
 
     def schedule(self) -> None:
-        """Draw soon what has come."""
         if self._timer is None and self._pending and self._owner.is_running:
             delay = max(1 / RATE - (monotonic() - self._drawn), 0.001)
             self._timer = self._owner.set_timer(delay, self._show_more)

@@ -12,8 +12,6 @@ from glmtui.tui.transcript.typeset.lines import wrap
 class Prose(Widget):
     """What `textual.widgets.Static` is for other text: there ``。`` may begin a line."""
 
-    DEFAULT_CSS = "Prose { height: auto; }"
-
     def __init__(self, text: str = "", *, id: str | None = None) -> None:  # noqa: A002 (Textual's name)
         super().__init__(id=id)
         self._content = Content(text)

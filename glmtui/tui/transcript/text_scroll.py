@@ -75,59 +75,6 @@ class TextScroll(ScrollView):
         *("text--code-comment", "text--code-keyword", "text--code-string", "text--code-number"),
         *("text--code-builtin", "text--code-name", "text--below"),
     }
-    DEFAULT_CSS = """
-    TextScroll {
-        height: 1fr;
-        overflow-x: hidden;
-        scrollbar-gutter: stable;
-        scrollbar-size-vertical: 1;
-        & > .text--below { background: $panel; color: $text-primary; }
-        & > .text--h1 { color: $text-primary; text-style: bold underline; }
-        & > .text--h2 { color: $text-primary; text-style: bold; }
-        & > .text--h3 { color: $text-secondary; text-style: bold; }
-        & > .text--h4 { text-style: bold; }
-        & > .text--em { text-style: italic; }
-        & > .text--strong { text-style: bold; }
-        & > .text--strike { text-style: strike; }
-        & > .text--link { color: $text-secondary; text-style: underline; }
-        & > .text--code-inline { color: $text-warning; background: $surface; }
-        & > .text--math { color: $text-accent; }
-        & > .text--mark { color: $text-primary; }
-        & > .text--done { color: $text-success; }
-        & > .text--rule { color: $foreground 30%; }
-        & > .text--quote { color: $text-muted; }
-        & > .text--quote-bar { color: $foreground 40%; }
-        & > .text--table-head { color: $text-primary; text-style: bold; }
-        & > .text--code { color: $foreground; background: $surface; }
-        & > .text--frame { color: $foreground 25%; }
-        & > .text--label { color: $text-muted; }
-        & > .text--code-comment { color: $text-muted; text-style: italic; }
-        & > .text--code-keyword { color: $text-accent; }
-        & > .text--code-string { color: $text-success; }
-        & > .text--code-number { color: $text-warning; }
-        & > .text--code-builtin { color: $text-secondary; }
-        & > .text--code-name { color: $text-primary; text-style: bold; }
-        &:ansi {
-            & > .text--below { background: ansi_default; color: ansi_default; text-style: reverse; }
-            & > .text--h1, & > .text--h2, & > .text--h3, & > .text--table-head { color: ansi_default; }
-            & > .text--link { color: ansi_blue; }
-            & > .text--code-inline { color: ansi_cyan; background: ansi_default; }
-            & > .text--math { color: ansi_magenta; }
-            & > .text--mark, & > .text--done { color: ansi_green; }
-            & > .text--rule, & > .text--quote-bar, & > .text--frame, & > .text--label {
-                color: ansi_bright_black;
-            }
-            & > .text--quote { color: ansi_default; text-style: italic; }
-            & > .text--code { color: ansi_default; background: ansi_default; }
-            & > .text--code-comment { color: ansi_bright_black; text-style: italic; }
-            & > .text--code-keyword { color: ansi_magenta; }
-            & > .text--code-string { color: ansi_green; }
-            & > .text--code-number { color: ansi_yellow; }
-            & > .text--code-builtin { color: ansi_cyan; }
-            & > .text--code-name { color: ansi_blue; text-style: bold; }
-        }
-    }
-    """
 
     @dataclass
     class LinkClicked(Message):
@@ -167,7 +114,6 @@ class TextScroll(ScrollView):
 
     @property
     def view_height(self) -> int:
-        """Lines that are seen at once."""
         return self.container_size.height or self.app.size.height
 
     @property
@@ -257,7 +203,6 @@ class TextScroll(ScrollView):
                 self.refresh()
 
     def _remember(self, entries: Sequence[Entry]) -> None:
-        """Keep the lines of these and of a few others."""
         for entry in entries:
             self._laid_out.pop(entry, None)
             self._laid_out[entry] = None
@@ -330,7 +275,6 @@ class TextScroll(ScrollView):
         self.update()
 
     def go_to_entry(self, entry: Entry) -> None:
-        """Put the top of an entry at the top of the view."""
         self.following, self._place = False, Place(entry, 0)
         self.update()
 

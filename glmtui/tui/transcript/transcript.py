@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from textual import events, on
@@ -12,6 +13,7 @@ from textual.message import Message as TextualMessage
 from textual.reactive import var
 
 from glmtui.i18n import _
+from glmtui.session.events import Versions
 from glmtui.tui.bindings import bindings
 from glmtui.tui.transcript.column import Entry
 from glmtui.tui.transcript.message import (
@@ -28,17 +30,13 @@ from glmtui.tui.transcript.text_scroll import TextScroll
 if TYPE_CHECKING:
     from glmtui.chat.conversation import Message
 
-NoticeKind = Literal["info", "warning", "error"]
-Branches = Mapping[str, tuple[int, int]]
-"""For messages that have other versions: which one this is (from 1), of how many."""
+NoticeKind = Literal["info", "warning", "error", "markdown"]
+NO_VERSIONS: Versions = MappingProxyType({})
 
 
 class Transcript(TextScroll):
     """Messages and notices, oldest first. With the focus, keys choose a message and act on it."""
 
-    DEFAULT_CSS = """
-    Transcript { padding: 0 1; }
-    """
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("transcript")]
 
     selected: var[str | None] = var(None)
@@ -46,7 +44,7 @@ class Transcript(TextScroll):
 
     @dataclass
     class MessageAction(TextualMessage):
-        """The person wants something done with a message.
+        """Something is to be done with a message.
 
         `text` is what to copy or to quote where that is not the complete message: what is selected with the
         mouse, or the code block.
@@ -73,15 +71,14 @@ class Transcript(TextScroll):
 
     # --- what the app asks for ---
 
-    def show(self, messages: Sequence[Message], *, branches: Branches | None = None) -> None:
-        """Replace everything by these messages and go to the end."""
+    def show(self, messages: Sequence[Message], *, branches: Versions = NO_VERSIONS) -> None:
         self.selected = None
         self._by_id = {message.id: self._entry(message, branches) for message in messages}
         self.clear_entries()
         self._mark_last(messages)
         self.append_entries(self._by_id.values(), follow=True)
 
-    def show_changes(self, messages: Sequence[Message], *, branches: Branches | None = None) -> None:
+    def show_changes(self, messages: Sequence[Message], *, branches: Versions = NO_VERSIONS) -> None:
         """Show another branch of what is here: what both begin with stays, and so does what is read."""
         for message_id in self._by_id.keys() - {message.id for message in messages}:
             self.remove_message(message_id)
@@ -97,19 +94,18 @@ class Transcript(TextScroll):
         if new:
             self.append_entries(new.values(), follow=self.following)
 
-    def add(self, message: Message, *, branches: Branches | None = None) -> None:
+    def add(self, message: Message, *, branches: Versions = NO_VERSIONS) -> None:
         self._append(self._entry(message, branches), follow=True)
 
-    def begin_answer(self, message: Message, *, branches: Branches | None = None) -> AnswerEntry:
-        """Add an answer that is about to be written, or continue the one that has this id."""
+    def begin_answer(self, message: Message, *, branches: Versions = NO_VERSIONS) -> AnswerEntry:
         self.remove_message(message.id)
-        entry = AnswerEntry(message, self, (branches or {}).get(message.id, (1, 1)), self._contents)
+        entry = AnswerEntry(message, self, branches.get(message.id, (1, 1)), self._contents)
         self._append(entry, follow=self.following)
         return entry
 
-    def replace(self, message: Message, *, branches: Branches | None = None) -> None:
+    def replace(self, message: Message, *, branches: Versions = NO_VERSIONS) -> None:
         if entry := self._by_id.get(message.id):
-            entry.show(message, (branches or {}).get(message.id, (1, 1)))
+            entry.show(message, branches.get(message.id, (1, 1)))
             self.entry_changed(entry)
 
     def remove_message(self, message_id: str) -> None:
@@ -121,11 +117,8 @@ class Transcript(TextScroll):
     def notice(self, text: str, kind: NoticeKind = "info") -> None:
         self.append_entries([NoticeEntry(text, kind)], follow=True)
 
-    def notice_markdown(self, text: str) -> None:
-        self.append_entries([NoticeEntry(text, "markdown")], follow=True)
-
-    def _entry(self, message: Message, branches: Branches | None) -> MessageEntry:
-        return MessageEntry(message, (branches or {}).get(message.id, (1, 1)), self._contents)
+    def _entry(self, message: Message, branches: Versions) -> MessageEntry:
+        return MessageEntry(message, branches.get(message.id, (1, 1)), self._contents)
 
     def _append(self, entry: MessageEntry, *, follow: bool) -> None:
         self._by_id[entry.message.id] = entry
@@ -147,7 +140,6 @@ class Transcript(TextScroll):
             self._last.schedule()
 
     def go_to(self, message_id: str) -> bool:
-        """Choose a message and bring its top into view; False if it is not here."""
         entry = self._by_id.get(message_id)
         if entry is None:
             return False

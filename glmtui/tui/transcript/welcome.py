@@ -46,7 +46,7 @@ class Suggestion(Widget, can_focus=True):
 
     @dataclass
     class Taken(Message):
-        """The person wants to send this."""
+        """The person chose to send this."""
 
         text: str
 

@@ -83,7 +83,7 @@ async def test_enter_sends_and_ctrl_j_makes_a_line() -> None:
         await pilot.pause()
         assert sent(pilot) == ["你好\nx"]
         assert composer.text == ""
-        assert composer.history == ["你好\nx"]
+        assert composer.prompt.sent == ["你好\nx"]
 
 
 async def test_keys_that_come_all_at_once_do_what_they_do_one_by_one() -> None:
@@ -355,7 +355,7 @@ async def test_quoting_and_inserting() -> None:
         await type_text(pilot, "对吗？")
         assert composer.text == "见下：\n> 第一行\n>\n> 第二行\n\n对吗？"
         composer.text = ""
-        composer.insert("a\x1b[1mb")
+        composer.prompt.insert_text("a\x1b[1mb")
         assert composer.text == "ab"
 
 

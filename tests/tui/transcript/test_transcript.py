@@ -322,7 +322,7 @@ async def test_notices_are_the_apps_own() -> None:
         transcript.notice("loaded [x]")
         transcript.notice("no such folder", "error")
         transcript.notice("left out", "warning")
-        transcript.notice_markdown("## Help\n\n- `/help`")
+        transcript.notice("## Help\n\n- `/help`", "markdown")
         await settled(pilot, transcript)
         text = screen_text(pilot.app)
         assert "loaded [x]" in text

@@ -124,7 +124,6 @@ class Item(Block):
     _mark: str = field(default="", repr=False)
 
     def with_mark(self, mark: str) -> Item:
-        """Say what stands before it."""
         if mark != self._mark:
             self._mark, self._lines = mark, None
         return self

@@ -19,24 +19,18 @@ if TYPE_CHECKING:
 COPY = "copy"
 """Key of the meta data under the button that copies the block."""
 _STYLES = {
-    "Comment": "comment",
-    "Keyword": "keyword",
-    "Operator.Word": "keyword",
-    "Literal.String": "string",
-    "Literal.Number": "number",
-    "Name.Builtin": "builtin",
-    "Name.Class": "name",
-    "Name.Function": "name",
-    "Name.Decorator": "name",
-    "Name.Tag": "keyword",
-    "Name.Attribute": "builtin",
-    "Name.Constant": "number",
-    "Generic.Heading": "name",
-    "Generic.Subheading": "name",
-    "Generic.Inserted": "string",
-    "Generic.Deleted": "keyword",
-    "Generic.Prompt": "comment",
+    kind: style
+    for style, kinds in {
+        "comment": "Comment Generic.Prompt",
+        "keyword": "Keyword Operator.Word Name.Tag Generic.Deleted",
+        "string": "Literal.String Generic.Inserted",
+        "number": "Literal.Number Name.Constant",
+        "builtin": "Name.Builtin Name.Attribute",
+        "name": "Name.Class Name.Function Name.Decorator Generic.Heading Generic.Subheading",
+    }.items()
+    for kind in kinds.split()
 }
+"""The colours of Pygments' token types, which hold for the types below them too."""
 
 
 @dataclass(eq=False)
@@ -63,7 +57,6 @@ class Code(Block):
             self._row_lines, self._width = old._row_lines, old._width
 
     def rows(self) -> list[Content]:
-        """Return the rows of the code, coloured as far as they are."""
         fresh = len(self.code) - self._coloured
         if not self._rows or (fresh and (not self.growing or fresh >= len(self.code) // 20)):
             self._rows = colour(self.code, self.language)

@@ -161,7 +161,6 @@ class _Reader:
         return token  # what is unknown stays
 
     def argument(self) -> str:
-        """Read one argument: a group, or a single token."""
         self.skip_blanks()
         token = self.next()
         if token is None or token == "}":
@@ -169,7 +168,6 @@ class _Reader:
         return self.piece(token, [])
 
     def raw_argument(self) -> str:
-        """Read an argument whose content is text."""
         self.skip_blanks()
         if self.next() != "{":
             raise _UnreadableError
@@ -183,7 +181,6 @@ class _Reader:
         raise _UnreadableError
 
     def option(self) -> str:
-        """Read ``[…]``, if it is there."""
         self.skip_blanks()
         if self.at < len(self.tokens) and self.tokens[self.at] == "[":
             self.at += 1
