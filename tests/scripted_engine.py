@@ -22,7 +22,7 @@ from glmtui.protocol.events import (
     Tokens,
     Unloaded,
 )
-from glmtui.protocol.models import Capabilities, LocalModel, ModelInfo
+from glmtui.protocol.models import Capabilities, LocalModel, ModelEntry, ModelInfo
 from glmtui.protocol.phrases import verbatim
 from glmtui.protocol.requests import (
     CountTokens,
@@ -89,7 +89,7 @@ class ScriptedEngine:
         self.info = NANO
         """What models are like but for name, source and quantisation."""
         self.closed = False
-        self.models = ModelList((), "cpu", "CPU", 0, 0, "/cache")
+        self.models = ModelList((ModelEntry(None, "nano", "builtin"),), "cpu", "CPU", 0, 0, "/cache")
         """What there is; a `ListModels` ends with it."""
         self.download: Download | None = None
         """The one that runs; the test says how it goes on (`tell`)."""

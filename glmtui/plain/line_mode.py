@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -10,7 +11,7 @@ from glmtui import i18n
 from glmtui.chat.library import Library
 from glmtui.errors import UserError
 from glmtui.i18n import _, tell
-from glmtui.plain.driver import Driver
+from glmtui.plain.driver import POLL_SECONDS, Driver
 from glmtui.plain.line_printer import LinePrinter
 from glmtui.plain.printer import Paint, wants_color
 from glmtui.plain.reader import Reader, read_message
@@ -168,11 +169,13 @@ class LineMode:
             "trash": self._show_trash,
             "presets": self._show_presets,
             "themes": self._show_themes,
-            "models": self._show_models,
             "queue": self._show_queue,
             "search": lambda: self._show_hits(argument),
         }
-        lists[view]()
+        if view == "models":
+            await self._show_models()
+        else:
+            lists[view]()
 
     def _show_help(self) -> None:
         for command in COMMANDS:
@@ -244,10 +247,15 @@ class LineMode:
         )
         self.say(text.format(path=self._settings.path, example='"chat.stop" = "escape,ctrl+g"'))
 
-    def _show_models(self) -> None:
-        from glmtui.engine import model_jobs
-
-        for line in model_lines(model_jobs.list_models(str(self._settings["model.device"]))):
+    async def _show_models(self) -> None:
+        jobs = self.session.models
+        jobs.refresh()
+        while jobs.asking:
+            await self.session.poll()
+            await asyncio.sleep(POLL_SECONDS)
+        if jobs.models is None:
+            raise UserError(jobs.message[0])
+        for line in model_lines(jobs.models):
             self.say(line)
         self.say(_("/model NAME loads one."))
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from glmtui.i18n import _, ngettext, tell
 from glmtui.plain.printer import AnswerWriter, Paint, unmarked, write
+from glmtui.protocol.messages import Attachment, Image, Source, ToolCall, ToolResult
 from glmtui.session import events as told
 from glmtui.session.stats import model_title
 from glmtui.text.clean import clean
@@ -47,7 +48,6 @@ class LinePrinter:
         """Whether something went wrong since the start."""
         self._answer = AnswerWriter(stream)
         self._state: SessionState | None = None
-        self._title = ""
         self._reported = ("", 0)
         """The model whose load was reported last, and how many steps of it."""
 
@@ -55,8 +55,6 @@ class LinePrinter:
         match event:
             case told.Noticed():
                 self.notice(event.words, event.kind)
-            case told.ConversationChanged():
-                self._title = event.title
             case told.ConversationShown() if event.opened:
                 self._opened(event)
             case told.AnswerBegun():
@@ -86,11 +84,10 @@ class LinePrinter:
             self.say(_("A new conversation begins."))
             return
         count = len(event.messages)
-        title = self._title
         said = ngettext("{title} ({n} message)", "{title} ({n} messages)", count)
-        self.say(said.format(title=title, n=count))
+        self.say(said.format(title=event.title, n=count))
         for message in event.messages[-2:]:
-            text = clean(message.text).strip()
+            text = clean(_outline(message)).strip()
             if len(text) > SHOWN_AGAIN:
                 text = text[:SHOWN_AGAIN].rstrip() + " …"
             write(self.stream, f"{self._role(message)}{text}\n")
@@ -137,4 +134,12 @@ def role_name(message: Message) -> str:
     """Return who speaks: “You”, or the name of the model."""
     if message.role == "assistant":
         return str(message.meta.get("model") or "ChatGLM")
-    return _("You") if message.role == "user" else _("System")
+    return {"user": _("You"), "tool": _("Tool")}.get(message.role, _("System"))
+
+
+def _outline(message: Message) -> str:
+    """Return what a message says, with the names of what belongs to it."""
+    results = (part.text for part in message.parts if isinstance(part, ToolResult))
+    names = (f"[{part.name}]" for part in message.parts if isinstance(part, Attachment | Image | ToolCall))
+    sources = (f"[{part.number}] {part.title}" for part in message.parts if isinstance(part, Source))
+    return "\n".join(filter(None, (message.text, *results, *names, *sources)))

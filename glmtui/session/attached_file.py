@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from glmtui.protocol.messages import Attachment, Part, Text
+from glmtui.protocol.messages import Attachment, Part, Text, text_of
 
 if TYPE_CHECKING:
     from glmtui.chat.attachments import Attachments
@@ -27,16 +27,22 @@ class AttachedFile:
 def parts_of(
     text: str, attached: Iterable[AttachedFile], kept: Iterable[Part], attachments: Attachments
 ) -> tuple[Part, ...]:
-    """Return the parts of a message: its text, its files, and what an earlier version of it had (`kept`)."""
+    """Return the parts of a message: its text, its files, and what an earlier version of it had (`kept`).
+
+    Of that, files stay unless the person took their names out of the text, or names them again.
+    """
     new = [attachments.attach(file.name, file.text, file.origin) for file in attached]
-    names = {part.name for part in new}
-    stays = [
-        part
-        for part in kept
-        if not isinstance(part, Text | Attachment)
-        or (isinstance(part, Attachment) and part.name not in names and _mention(part.name).search(text))
-    ]
-    return (Text(text), *new, *stays)
+    kept = tuple(kept)
+    names, before = {part.name for part in new}, text_of(kept)
+
+    def stays(part: Part) -> bool:
+        if not isinstance(part, Attachment):
+            return not isinstance(part, Text)
+        mention = _mention(part.name)
+        taken_out = mention.search(before) and not mention.search(text)
+        return part.name not in names and not taken_out
+
+    return (Text(text), *new, *filter(stays, kept))
 
 
 def in_full(text: str, attached: Iterable[AttachedFile]) -> str:

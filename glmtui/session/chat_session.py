@@ -22,7 +22,7 @@ from glmtui.chat.state_log import Draft
 from glmtui.errors import UserError
 from glmtui.protocol import events as engine
 from glmtui.protocol.cancellation import CancelToken, OperationCancelled
-from glmtui.protocol.messages import Attachment, Part
+from glmtui.protocol.messages import Attachment, Part, Text
 from glmtui.protocol.phrases import NOTHING, Phrase, Words, _, ngettext
 from glmtui.protocol.requests import Generate
 from glmtui.session import events as told
@@ -160,7 +160,7 @@ class ChatSession:
             else:
                 await self.commands.run(self, command)
         if stored != stored_id(conversation):  # it has a file now, and its draft another name
-            self.workspace.keep_draft(stored, Draft())
+            self.workspace.keep_draft(stored, Draft(self.ui.draft()))
         if conversation is self.conversation:  # what was entered is a draft no longer
             self._keep_draft(self.ui.draft())
 
@@ -215,10 +215,12 @@ class ChatSession:
 
     def measure(self) -> None:
         """Count the tokens of the conversation and of the draft; the state has the figures later."""
-        if self.state.activity != "ready" or self.state.info is None:
+        if (info := self.state.info) is None:
             return
-        info, own = self.state.info, self.conversation.settings
-        self._update(limit=min(self.settings.sampling(own).max_length, info.max_length))
+        longest = self.settings.sampling(self.conversation.settings).max_length
+        self._update(limit=min(longest, info.max_length))
+        if self.state.activity != "ready":
+            return
         self._counter.ask(self._prompt.build(self.conversation, info), self._draft)
         self._update(used=self._counter.used, draft=self._counter.draft)
 
@@ -399,7 +401,7 @@ class ChatSession:
         """Move a conversation to the trash; undo brings it back."""
         if self.answer and self.answer.conversation.id == conversation_id:
             raise UserError(_("This conversation is being answered. Esc stops it."))
-        if any(item.conversation.id == conversation_id for item in self._queue):
+        if any(each and each.conversation.id == conversation_id for each in (self._pending, *self._queue)):
             raise UserError(_("Messages wait to be sent in this conversation: send or cancel them first."))
         self.library.trash(conversation_id)
         self._undo.append((_("The conversation is back."), lambda: self.library.restore(conversation_id)))
@@ -496,7 +498,7 @@ class ChatSession:
             async with self._lock:
                 action()
                 self._show()
-                self._show_queue()
+                await self._send_next()
         self.ui.say(said)
         self._tell_conversation()
 
@@ -708,9 +710,9 @@ class ChatSession:
                 self._update(used=0)
             self.conversation = conversation
             self._restore_queue()
+            self._show(changed=changed and not chosen, opened=chosen, focus=focus)
             if conversation.newer_format and not changed:
                 self.notice(_only_read(), "warning")
-            self._show(changed=changed and not chosen, opened=chosen, focus=focus)
 
     def _show(self, **how: Any) -> None:
         """Let the open conversation be shown, with the answer being made; `how` as in `ConversationShown`."""
@@ -730,14 +732,15 @@ class ChatSession:
 
     def _publish_shown(self, messages: Sequence[Message], **how: Any) -> None:
         versions, on_hold = self.conversation.versions(messages), sum(item.on_hold for item in self.queued)
-        self._publish(told.ConversationShown(tuple(messages), versions, on_hold=on_hold, **how))
+        title = self.conversation.title
+        self._publish(told.ConversationShown(tuple(messages), versions, title, on_hold=on_hold, **how))
 
     def _restore(self) -> None:
         draft = self.workspace.draft(self.conversation)
         self._draft = draft.text
         if draft.text:
             edits = draft.edits if draft.edits in self.conversation.messages else None
-            self._edit(edits, draft.place, draft.parts)
+            self._edit(edits, draft.place, (Text(draft.text), *draft.parts))
         self.ui.put_draft(draft.text)
         self._restore_queue()
 

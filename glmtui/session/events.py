@@ -63,6 +63,7 @@ class ConversationShown:
 
     messages: tuple[Message, ...]
     versions: Versions
+    title: str = ""
     changed: bool = False
     """Most of them were there before: what the person reads stays where it is."""
     opened: bool = False

@@ -79,6 +79,11 @@ class ModelJobs:
         self.message: tuple[Phrase, Kind] = (NOTHING, "info")
         """What was said last about the list."""
 
+    @property
+    def asking(self) -> bool:
+        """Whether the list is being made."""
+        return bool(self._asked)
+
     def refresh(self) -> None:
         """Look again."""
         self._ask(ListModels(device=self._device()))

@@ -39,8 +39,8 @@ class ModelLoader:
         """What is on its way."""
         self._loaded: tuple[LocalModel, ModelInfo] | None = None
         """What was loaded last, to go back to."""
-        self._replaced: LocalModel | None = None
-        """What was on its way when another load took its place."""
+        self._former: list[LocalModel] = []
+        """What to go back to, the latest last: what was loaded, what was on its way when replaced."""
 
     @property
     def engine(self) -> Engine:
@@ -58,7 +58,8 @@ class ModelLoader:
         """Begin to load; a load that runs is given up."""
         if self._stream is not None:
             self._stream.cancel()
-            self._replaced = self._spec
+            if self._spec is not None:
+                self._former.append(self._spec)
         self._spec, self._stream = spec, self.engine.submit(Load(spec))
 
     def cancel(self) -> None:
@@ -76,23 +77,20 @@ class ModelLoader:
 
     def loaded(self, info: ModelInfo) -> None:
         """Note that the model is there."""
-        self._replaced = None
         if self._spec is not None:
-            self._loaded = self._spec, info
+            self._loaded, self._former = (self._spec, info), [self._spec]
 
     def ended(self, event: Failed | Cancelled) -> Former:
         """Note that the load came to nothing; return what was there before it.
 
-        It is given once: should it fail too, there is no model.
+        Each is given once: should it fail too, what was before that is next.
         """
-        replaced, self._replaced = self._replaced, None
-        if self._loaded is None:
-            return Former(replaced)
-        spec, info = self._loaded
-        if event.model_kept:
+        if event.model_kept and self._loaded is not None:
+            spec, info = self._loaded
+            self._former = [spec]
             return Former(spec, info)
         self._loaded = None
-        return Former(replaced or spec)
+        return Former(self._former.pop() if self._former else None)
 
     def close(self) -> None:
         """Let the engine go, at once."""

@@ -459,7 +459,7 @@ async def test_a_name_is_not_the_beginning_of_another(make: Make) -> None:
     parts = parts_of(
         "only @a.txt.bak",
         (),
-        (chat.conversation.attachments.attach("a.txt", "A"),),
+        (Text("see @a.txt"), chat.conversation.attachments.attach("a.txt", "A")),
         chat.conversation.attachments,
     )
     assert parts == (Text("only @a.txt.bak"),)
@@ -490,3 +490,61 @@ async def test_a_load_cancelled_before_it_began_leaves_the_model(make: Make) -> 
     assert chat.state.info is not None
     assert chat.state.info.name == "nano"
     assert chat.settings["model.source"] is None
+
+
+async def test_editing_keeps_files_that_the_text_never_named(make: Make) -> None:
+    chat = await ready(make("One.", "Two."))
+    imported = chat.conversation.attachments.attach("report.pdf", "R")
+    question = chat.conversation.append("user", (Text("what is this?"), imported))
+    chat.edit(question.id)
+    await chat.enter("what is this about?")
+    await chat.idle()
+    assert imported in chat.saved().branch()[0].parts
+
+
+async def test_of_several_loads_that_fail_the_last_good_one_is_gone_back_to(make: Make) -> None:
+    chat = await ready(make())
+    chat.engine.hold_load = True
+    await chat.enter("/quant 8")
+    await chat.enter("/model /nowhere")
+    for message in ("first", "second"):
+        chat.engine.fail = message
+        chat.engine.finish_load()
+        await chat.until(lambda message=message: message in chat.notices())
+    chat.engine.finish_load()
+    await chat.idle()
+    assert chat.state.info is not None
+    assert (chat.settings["model.source"], chat.settings["model.quant"]) == (None, None)
+
+
+async def test_a_limit_changed_during_an_answer_holds_at_once(make: Make) -> None:
+    chat = await ready(make(hold=True))
+    await chat.enter("Go")
+    await chat.until(lambda: chat.state.activity == "answering")
+    await chat.enter("/set max_length 100")
+    assert chat.state.limit == 100
+
+
+async def test_a_conversation_whose_answer_waits_for_the_model_stays(make: Make) -> None:
+    chat = await ready(make())
+    await chat.enter("first")
+    await chat.idle()
+    chat.engine.hold_load = True
+    await chat.enter("/quant 4")
+    await chat.enter("second")
+    await chat.enter("/delete")
+    assert len(chat.notices("error")) == 1
+    assert chat.conversation.path is not None
+
+
+async def test_a_queued_message_that_comes_back_when_nothing_runs_is_sent(make: Make) -> None:
+    chat = await ready(make("One.", "Two.", hold=True))
+    await chat.enter("first")
+    await chat.enter("second")
+    chat.cancel_queued(0)
+    chat.engine.finish()
+    await chat.idle()
+    chat.engine.hold = False
+    await chat.enter("/undo")
+    await chat.idle()
+    assert ("user", "second") in chat.texts()

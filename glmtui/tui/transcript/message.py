@@ -33,7 +33,7 @@ Action = Literal[
     "previous_branch", "next_branch",
 ]  # fmt: skip
 """What can be done with a message."""
-ROLES = {"user": N_("You"), "assistant": "ChatGLM", "system": N_("System")}
+ROLES = {"user": N_("You"), "assistant": "ChatGLM", "system": N_("System"), "tool": N_("Tool")}
 STATES = {
     "partial": N_("not finished"),
     "stopped": N_("stopped"),
