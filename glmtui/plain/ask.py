@@ -20,7 +20,7 @@ from glmtui.session.ui import Ui
 
 if TYPE_CHECKING:
     from glmtui.chat.tree import Message
-    from glmtui.protocol.phrases import Words
+    from glmtui.protocol.phrases import Sayable
     from glmtui.session.events import SessionEvent, SessionState
     from glmtui.settings.settings import Settings
 
@@ -72,7 +72,7 @@ class Asking(Ui):
         self._writer = AnswerWriter(output, errors)
         self._library = Library()
         self._settings = settings
-        self._error: Words = ""
+        self._error: Sayable = ""
         self._session = ChatSession(
             LocalEngine, self._library, settings, self, COMMANDS, sender={"via": "ask"}
         )
@@ -152,10 +152,10 @@ class Asking(Ui):
 
     def _on_event(self, event: SessionEvent) -> None:
         match event:
-            case told.Noticed(words, "error"):
-                self._error = self._error or words  # the first says what went wrong
-            case told.Noticed(words, "warning"):
-                self._status.note(tell(words))
+            case told.Noticed(text, "error"):
+                self._error = self._error or text  # the first says what went wrong
+            case told.Noticed(text, "warning"):
+                self._status.note(tell(text))
             case told.AnswerGrew() if self._streaming:
                 self._status.clear()
                 self._writer.append(event.text, thought=event.thought)

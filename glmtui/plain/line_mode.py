@@ -26,7 +26,7 @@ from glmtui.text.clean import one_line
 if TYPE_CHECKING:
     from glmtui.chat.library import Summary
     from glmtui.protocol.engine import Engine
-    from glmtui.protocol.phrases import Words
+    from glmtui.protocol.phrases import Sayable
     from glmtui.session.events import Kind
     from glmtui.session.ui import View
     from glmtui.settings.settings import Settings
@@ -126,13 +126,13 @@ class LineMode:
 
     # --- what the session needs (`Ui`) ---
 
-    def say(self, words: Words, kind: Kind = "info", *, markdown: bool = False) -> None:
+    def say(self, text: Sayable, kind: Kind = "info", *, markdown: bool = False) -> None:
         if kind == "info":
-            self.printer.say(words, markdown=markdown)
+            self.printer.say(text, markdown=markdown)
         else:
-            self.printer.notice(words, kind)
+            self.printer.notice(text, kind)
 
-    async def ask(self, title: Words, value: str = "") -> str | None:
+    async def ask(self, title: Sayable, value: str = "") -> str | None:
         try:
             return self._reader.read(f"{tell(title)}: ", value)
         except (EOFError, KeyboardInterrupt):

@@ -14,7 +14,7 @@ from glmtui.text.units import size
 
 if TYPE_CHECKING:
     from glmtui.chat.tree import Message
-    from glmtui.protocol.phrases import Words
+    from glmtui.protocol.phrases import Sayable
     from glmtui.session.events import Kind, SessionEvent, SessionState
 
 LARGE = 50_000_000
@@ -54,7 +54,7 @@ class LinePrinter:
     def on_event(self, event: SessionEvent) -> None:
         match event:
             case told.Noticed():
-                self.notice(event.words, event.kind)
+                self.notice(event.text, event.kind)
             case told.ConversationShown() if event.opened:
                 self._opened(event)
             case told.AnswerBegun():
@@ -68,15 +68,15 @@ class LinePrinter:
             case told.StateChanged():
                 self._state_changed(event.state)
 
-    def notice(self, words: Words, kind: Kind = "info") -> None:
+    def notice(self, text: Sayable, kind: Kind = "info") -> None:
         """Write a line, behind a word where it matters."""
         self.failed |= kind == "error"
         word = {"warning": _("Note"), "error": _("Error")}.get(kind)
         first = self._paint_errors.heading(word, kind) if word else ""
-        write(self.errors, first + clean(tell(words)).strip() + "\n")
+        write(self.errors, first + clean(tell(text)).strip() + "\n")
 
-    def say(self, words: Words, *, markdown: bool = False) -> None:
-        text = tell(words)
+    def say(self, text: Sayable, *, markdown: bool = False) -> None:
+        text = tell(text)
         write(self.stream, clean(unmarked(text) if markdown else text).strip() + "\n")
 
     def _opened(self, event: told.ConversationShown) -> None:

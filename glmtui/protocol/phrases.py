@@ -2,7 +2,7 @@
 
 What runs models does not know who reads what it says: a person in the app, a log, a program behind a server.
 It makes a `Phrase`: an English template, which is also the key of its translation, with the values that go
-into it. Whoever shows it puts it into words (`glmtui.i18n.tell`); as a string it is English.
+into it. Whoever shows it says it (`glmtui.i18n.tell`); as a string it is English.
 
 In such modules ``_`` is this module's, not gettext's: ``_("There is no file {path}.").format(path=path)``.
 """
@@ -96,7 +96,7 @@ def _render(value: object, language: Language) -> object:
     return value.render(language) if isinstance(value, Phrase | Listing) else value
 
 
-Words: TypeAlias = Phrase | str
+Sayable: TypeAlias = Phrase | str
 """Something to say: a sentence without a language, or text that has one."""
 NOTHING = Phrase("")
 """No sentence; it is false."""

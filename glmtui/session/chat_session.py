@@ -23,7 +23,7 @@ from glmtui.errors import UserError
 from glmtui.protocol import events as engine
 from glmtui.protocol.cancellation import CancelToken, OperationCancelled
 from glmtui.protocol.messages import Attachment, Part, Text
-from glmtui.protocol.phrases import NOTHING, Phrase, Words, _, ngettext
+from glmtui.protocol.phrases import NOTHING, Phrase, Sayable, _, ngettext
 from glmtui.protocol.requests import Generate
 from glmtui.session import events as told
 from glmtui.session import keys
@@ -122,9 +122,9 @@ class ChatSession:
         """Tell `listener` of everything that happens from now on."""
         self._listeners.append(listener)
 
-    def notice(self, words: Words, kind: Kind = "info") -> None:
+    def notice(self, text: Sayable, kind: Kind = "info") -> None:
         """Say something of the program's own among the messages."""
-        self._publish(told.Noticed(words, kind))
+        self._publish(told.Noticed(text, kind))
 
     @property
     def answering(self) -> bool:

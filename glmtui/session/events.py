@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 if TYPE_CHECKING:
     from glmtui.chat.tree import Message
     from glmtui.protocol.models import ModelInfo
-    from glmtui.protocol.phrases import Words
+    from glmtui.protocol.phrases import Sayable
     from glmtui.session.message_queue import QueuedMessage
 
 Kind = Literal["info", "warning", "error"]
@@ -111,7 +111,7 @@ class AnswerEnded:
 class Noticed:
     """Something of the program's own to say among the messages."""
 
-    words: Words
+    text: Sayable
     kind: Kind = "info"
 
 

@@ -102,7 +102,7 @@ KEYS: tuple[Key, ...] = (
         N_("Edit it and send it again, as another version"), N_("edit")),
     Key("transcript.regenerate", "transcript", "r", "act('regenerate')",
         N_("Answer again, as another version")),
-    Key("transcript.thought", "transcript", "t", "act('unfold')", N_("Show or fold what the model thought")),
+    Key("transcript.thought", "transcript", "t", "act('unfold')", N_("Open or fold thoughts, files and tools")),
     Key("transcript.continue", "transcript", "o", "act('continue')", N_("Go on with a cut-off answer")),
     Key("transcript.previous_version", "transcript", "left_square_bracket,h,left", "act('previous_branch')",
         N_("Version before")),

@@ -151,8 +151,8 @@ class ModelJobs:
             self._notice(event.phrase, "error")
         self.refresh()
 
-    def _say(self, words: Phrase, kind: Kind = "info") -> None:
-        self.message = (words, kind)
+    def _say(self, text: Phrase, kind: Kind = "info") -> None:
+        self.message = (text, kind)
 
     def _ask(self, request: ListModels | RemoveModel) -> None:
         self._asked.append(self._engine().submit(request))

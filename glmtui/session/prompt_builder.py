@@ -57,7 +57,7 @@ class PromptBuilder:
     def _parts(self, attachments: Attachments, parts: tuple[Part, ...]) -> list[Part]:
         """Write out what belongs to a message and is not text yet, after its text."""
         own: list[Part] = [part for part in parts if isinstance(part, Text | Thought | ToolResult)]
-        more = [words for part in parts if (words := self._words(attachments, part))]
+        more = [said for part in parts if (said := self._written(attachments, part))]
         if not more:
             return own
         written = "".join(part.text for part in own if isinstance(part, Text))
@@ -66,7 +66,7 @@ class PromptBuilder:
             Text("\n\n".join([*([written] if written.strip() else []), *more])),
         ]
 
-    def _words(self, attachments: Attachments, part: Part) -> str:
+    def _written(self, attachments: Attachments, part: Part) -> str:
         match part:
             case Attachment():
                 text = self._file(attachments, part)

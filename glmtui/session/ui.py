@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-from glmtui.protocol.phrases import Words
+from glmtui.protocol.phrases import Sayable
 from glmtui.session.events import Kind
 
 View = Literal[
@@ -22,11 +22,11 @@ class Ui(Protocol):
     has_keys: bool
     """Whether there are keys to do things with, so that hints may name them."""
 
-    def say(self, words: Words, kind: Kind = "info", *, markdown: bool = False) -> None:
+    def say(self, text: Sayable, kind: Kind = "info", *, markdown: bool = False) -> None:
         """Say what a command has to say; Markdown is a longer text."""
         return
 
-    async def ask(self, title: Words, value: str = "") -> str | None:
+    async def ask(self, title: Sayable, value: str = "") -> str | None:
         """Ask for a line of text; None when the person does not want to say."""
         return None
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from textual.screen import Screen
 
     from glmtui.protocol.engine import Engine
-    from glmtui.protocol.phrases import Words
+    from glmtui.protocol.phrases import Sayable
     from glmtui.session.chat_session import ChatSession
     from glmtui.session.events import Kind, SessionEvent
     from glmtui.session.ui import View
@@ -213,12 +213,12 @@ class GlmTui(SessionApp):
 
     # --- what the session needs (`Ui`), besides `SessionApp` ---
 
-    def say(self, words: Words, kind: Kind = "info", *, markdown: bool = False) -> None:
+    def say(self, text: Sayable, kind: Kind = "info", *, markdown: bool = False) -> None:
         """Say something short, for a moment; a longer text stays among the messages."""
         if markdown:
-            self.chat.notice(tell(words), "markdown")
+            self.chat.notice(tell(text), "markdown")
         else:
-            super().say(words, kind)
+            super().say(text, kind)
 
     def draft(self) -> str:
         return self.chat.composer.text

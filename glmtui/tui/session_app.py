@@ -14,7 +14,7 @@ from glmtui.i18n import _, tell
 if TYPE_CHECKING:
     from textual.notifications import SeverityLevel
 
-    from glmtui.protocol.phrases import Words
+    from glmtui.protocol.phrases import Sayable
     from glmtui.session.attached_file import AttachedFile
     from glmtui.session.chat_session import ChatSession
     from glmtui.session.events import Kind
@@ -48,9 +48,9 @@ class SessionApp(App[None]):
     def run_command(self, name: str, argument: str = "") -> None:
         self.do(self.session.run(name, argument))
 
-    def say(self, words: Words, kind: Kind = "info", *, markdown: bool = False) -> None:
+    def say(self, text: Sayable, kind: Kind = "info", *, markdown: bool = False) -> None:
         """Say something short, for a moment."""
-        self.notify(tell(words), severity="information" if kind == "info" else kind, markup=False)
+        self.notify(tell(text), severity="information" if kind == "info" else kind, markup=False)
 
     def notify(
         self,
@@ -69,7 +69,7 @@ class SessionApp(App[None]):
             until = now + (self.NOTIFICATION_TIMEOUT if timeout is None else timeout)
             self._toasts = {**self._toasts, message: until}
 
-    async def ask(self, title: Words, value: str = "") -> str | None:
+    async def ask(self, title: Sayable, value: str = "") -> str | None:
         from glmtui.tui.screens.prompt import PromptScreen
 
         return await self.push_screen_wait(PromptScreen(tell(title), value))

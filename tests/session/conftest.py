@@ -14,7 +14,7 @@ from glmtui import i18n
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.library import Library
 from glmtui.protocol.engine import Engine
-from glmtui.protocol.phrases import Words
+from glmtui.protocol.phrases import Sayable
 from glmtui.session.attached_file import AttachedFile
 from glmtui.session.chat_session import ChatSession
 from glmtui.session.events import Kind, Noticed, SessionEvent
@@ -37,10 +37,10 @@ class FakeUi:
         self.text = ""
         self.left = False
 
-    def say(self, words: Words, kind: Kind = "info", *, markdown: bool = False) -> None:
-        self.said.append(str(words))
+    def say(self, text: Sayable, kind: Kind = "info", *, markdown: bool = False) -> None:
+        self.said.append(str(text))
 
-    async def ask(self, title: Words, value: str = "") -> str | None:
+    async def ask(self, title: Sayable, value: str = "") -> str | None:
         return self.answers.pop(0) if self.answers else None
 
     async def show(self, view: View, argument: str = "") -> None:
@@ -77,7 +77,7 @@ class Chat(ChatSession):
         await super().enter(line, attached)
 
     def notices(self, kind: Kind | None = None) -> list[str]:
-        return [str(e.words) for e in self.told if isinstance(e, Noticed) and kind in (None, e.kind)]
+        return [str(e.text) for e in self.told if isinstance(e, Noticed) and kind in (None, e.kind)]
 
     def of(self, kind: type[SessionEvent]) -> list[SessionEvent]:
         return [event for event in self.told if isinstance(event, kind)]

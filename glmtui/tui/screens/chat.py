@@ -225,7 +225,7 @@ class ChatScreen(PaneScreen):
                 if event.message.state in ("done", "length"):
                     self.app.call_back(event.seconds)
             case told.Noticed():
-                self.notice(tell(event.words), event.kind)
+                self.notice(tell(event.text), event.kind)
 
     def notice(self, text: str, kind: NoticeKind) -> None:
         self._set_empty(False)
