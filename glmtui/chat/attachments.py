@@ -27,6 +27,7 @@ from glmtui.protocol.messages import Attachment, Image
 from glmtui.protocol.phrases import _
 
 FOLDER = "attachments"
+LOCK = ".lock"
 KEPT = 86_400.0
 """Seconds that a blob stays, though nothing names it."""
 _DIGESTS = re.compile(rb"[0-9a-f]{64}")
@@ -39,10 +40,14 @@ _MAGIC = (
 
 
 class Attachments:
-    """The blobs in one folder, or (None) in memory, for a conversation that has no file."""
+    """The blobs in one folder, or (None) in memory, for a conversation that has no file.
 
-    def __init__(self, folder: Path | None) -> None:
+    What is not in memory is read from `behind`, where nothing is written.
+    """
+
+    def __init__(self, folder: Path | None, behind: Attachments | None = None) -> None:
         self.folder = folder
+        self._behind = behind
         self._memory: dict[str, bytes] = {}
 
     @classmethod
@@ -87,6 +92,8 @@ class Attachments:
         if self.folder is None or not sha256:
             if sha256 in self._memory:
                 return self._memory[sha256]
+            if self._behind is not None:
+                return self._behind.get(sha256)
             raise NotFoundError(_("The attachment {name} is missing.").format(name=sha256))
         path = self.path(sha256)
         try:
@@ -179,7 +186,7 @@ class Attachments:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         assert self.folder is not None
-        descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             with locked(descriptor):
                 yield

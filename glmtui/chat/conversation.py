@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import EllipsisType, MappingProxyType
@@ -15,7 +16,7 @@ from glmtui.chat.files import ConversationFile, Record
 from glmtui.chat.parts import clean, clean_part, encode_parts, join_parts, parts_of_text, with_text
 from glmtui.chat.titles import make_title
 from glmtui.chat.tree import VERSION, Message, State, Tree, parse_time
-from glmtui.errors import NewerFormatError
+from glmtui.errors import NewerFormatError, UserError
 from glmtui.protocol.messages import Attachment, ChatMessage, Image, Part, Role, Source, Text, Thought
 from glmtui.protocol.phrases import _
 
@@ -77,10 +78,14 @@ class Conversation:
         return cls.open(path) if os.path.exists(path) else cls(path=path.absolute())
 
     @classmethod
-    def from_records(cls, records: Sequence[Record]) -> Conversation:
-        """Make a conversation in memory from records that came from elsewhere; its id is a new one."""
+    def from_records(cls, records: Sequence[Record], attachments: Attachments | None = None) -> Conversation:
+        """Make a conversation in memory from records that came from elsewhere; its id is a new one.
+
+        What they refer to is read from `attachments`.
+        """
         times = (parse_time(record.get("created") or record.get("time")) for record in records)
         conversation = cls(created=next(filter(None, times), None))
+        conversation._memory = Attachments(None, behind=attachments)
         headers = (record.get("version") for record in records if record.get("type") == "conversation")
         needed = VERSION if any(map(_needs_parts, records)) else 1
         version = max([needed, *(version for version in headers if isinstance(version, int))])
@@ -321,6 +326,7 @@ class Conversation:
         if self._is_new:
             changed = self._file.create(self._unsaved, created=self.created, title=self.title)
         else:
+            self._require_known_format()
             try:
                 changed = self._file.append(self._unsaved)
             except FileNotFoundError:  # deleted meanwhile: memory has all there is
@@ -335,7 +341,7 @@ class Conversation:
         Raises:
             UserError: the file cannot be read any more; memory keeps what it has.
         """
-        if self._file is None or self._unsaved or not self._file.changed() or not self._file.exists():
+        if self._file is None or not self._file.changed() or not self._file.exists():
             return False
         self._read()
         return True
@@ -345,6 +351,15 @@ class Conversation:
         return bool(self._unsaved) and "created" in self._unsaved[0]
 
     def _commit(self, record: Record) -> None:
+        self._require_known_format()
+        if self._tree.version < VERSION and _needs_parts(record):
+            self._apply({"type": "conversation", "version": VERSION})
+        self._apply(record)
+        self.flush()
+
+    def _require_known_format(self) -> None:
+        with suppress(UserError):  # whoever writes next is told
+            self.refresh()
         if self.newer_format:
             raise NewerFormatError(
                 _(
@@ -352,10 +367,6 @@ class Conversation:
                     "it, or export it as JSON and import that: a copy with what this glmtui can read."
                 ).format(path=self.path or self.title)
             )
-        if self._tree.version < VERSION and _needs_parts(record):
-            self._apply({"type": "conversation", "version": VERSION})
-        self._apply(record)
-        self.flush()
 
     def _apply(self, record: Record) -> None:
         self._tree.apply(record)
@@ -366,7 +377,7 @@ class Conversation:
     def _read(self) -> None:
         assert self._file is not None
         contents = self._file.read()
-        self._records = list(contents.records)
+        self._records = [*contents.records, *self._unsaved]
         self._tree = Tree(self._records)
         self.damaged = contents.damaged
 

@@ -16,14 +16,14 @@ from pathlib import Path
 
 from glmtui import paths
 from glmtui.atomic import sync_directory, write_atomically
-from glmtui.chat.attachments import FOLDER, KEPT, Attachments
+from glmtui.chat.attachments import FOLDER, KEPT, LOCK, Attachments
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.excerpts import matching_lines
 from glmtui.chat.files import SUFFIX, TRASH, encode
 from glmtui.chat.search_index import Entry, Index, fold, make_entry
 from glmtui.chat.state_log import DRAFTS, QUEUED
 from glmtui.chat.titles import title_of_name
-from glmtui.errors import BadValueError, NotFoundError, StorageError
+from glmtui.errors import BadValueError, NotFoundError, StorageError, UserError
 from glmtui.protocol.phrases import _
 
 LIST_BUDGET = 0.1
@@ -267,6 +267,14 @@ class Library:
     def collect_attachments(self, *, older_than: float = KEPT) -> int:
         """Remove the attachments (older than so many seconds) that no conversation, draft or queue names."""
         return Attachments(self.folder / FOLDER).collect(self._files, older_than=older_than)
+
+    def tidy(self) -> None:
+        """Do that at most once a day; what cannot be removed stays, without a word."""
+        stamp = self.folder / FOLDER / LOCK
+        with contextlib.suppress(OSError, UserError):
+            if abs(time.time() - stamp.stat().st_mtime) > KEPT:
+                os.utime(stamp)
+                self.collect_attachments()
 
     # --- inside ---
 

@@ -93,15 +93,17 @@ def _encode(part: Part, *, is_all: bool) -> PartRecord:
     return record
 
 
-def decode_parts(role: Role, text: str, records: object) -> tuple[tuple[Part, ...], tuple[PartRecord, ...]]:
-    """Read the ``text`` and the ``parts`` of a record.
+def decode_parts(
+    role: Role, text: str, records: object, *, grows: bool = False
+) -> tuple[tuple[Part, ...], tuple[PartRecord, ...]]:
+    """Read the ``text``, which may grow, and the ``parts`` of a record.
 
     Returns:
         The parts, and the records among them that are of no known type, or wrong.
     """
     text = clean(text)
     if not isinstance(records, list):
-        return parts_of_text(role, text), ()
+        return parts_of_text(role, text, grows=grows), ()
     parts: list[Part] = []
     unread: list[PartRecord] = []
     for record in records:
@@ -145,9 +147,12 @@ def _decode(record: Mapping[str, Any]) -> Part | None:
 # --- texts ---
 
 
-def parts_of_text(role: Role, text: str) -> tuple[Part, ...]:
-    """Return the parts of a message that has only `text`; an assistant's may begin with a thought."""
-    if role != "assistant" or not may_think(text):
+def parts_of_text(role: Role, text: str, *, grows: bool = False) -> tuple[Part, ...]:
+    """Return the parts of a message that has only `text`; an assistant's may begin with a thought.
+
+    Of one that `grows` a beginning like ``<thi`` is held back.
+    """
+    if role != "assistant" or not may_think(text, grows=grows):
         return (Text(text),) if text else ()
     thought, close, answer = text.lstrip()[len(_OPEN) :].partition(_CLOSE)
     if not close:
@@ -156,12 +161,12 @@ def parts_of_text(role: Role, text: str) -> tuple[Part, ...]:
     return tuple(part for part in parts if part.text)
 
 
-def may_think(text: str) -> bool:
-    """Whether a text of version 1 begins with a thought, or with as much of its mark as there is yet."""
+def may_think(text: str, *, grows: bool) -> bool:
+    """Whether a text of version 1 begins with a thought, or if it `grows` with a part of its mark."""
     if text[:1] != "<" and not text[:1].isspace():
         return False
     start = text.lstrip()
-    return start.startswith(_OPEN) or (bool(start) and _OPEN.startswith(start))
+    return start.startswith(_OPEN) or (grows and bool(start) and _OPEN.startswith(start))
 
 
 def with_text(parts: Sequence[Part], text: str) -> tuple[Part, ...]:

@@ -212,7 +212,8 @@ class Tree:
         role, text, state, meta = (record.get(key) for key in ("role", "text", "state", "meta"))
         if role not in _ROLES or not isinstance(text, str):
             return
-        parts, unread = decode_parts(role, text, record.get("parts"))
+        grows = state == "partial"
+        parts, unread = decode_parts(role, text, record.get("parts"), grows=grows)
         given = record.get("id")
         parent = record.get("parent", self._last)
         if parent is not None and (not isinstance(parent, str) or parent not in self.messages):
@@ -233,7 +234,7 @@ class Tree:
         if known is not None:
             message = replace(message, id=self._free_id(message.id))
         self.messages[message.id] = message
-        if message.state == "partial" and may_think(text) and not isinstance(record.get("parts"), list):
+        if grows and may_think(text, grows=True) and not isinstance(record.get("parts"), list):
             self._raw[message.id] = clean(text)
         self._children.setdefault(parent, []).append(message.id)
         self._last = message.id
@@ -259,9 +260,9 @@ class Tree:
         grown = (before[:at] if isinstance(at, int) and at >= 0 else before) + text
         if thinks:
             parts = with_thought(message.parts, grown)
-        elif (message.id in self._raw or not message.thought) and may_think(grown):
+        elif (message.id in self._raw or not message.thought) and may_think(grown, grows=True):
             self._raw[message.id] = grown
-            parts = parts_of_text(message.role, grown)
+            parts = parts_of_text(message.role, grown, grows=True)
         else:
             self._raw.pop(message.id, None)
             parts = with_text(message.parts, grown)
@@ -332,6 +333,7 @@ def parse_time(value: object) -> datetime | None:
         return None
     try:
         time = datetime.fromisoformat(value[:-1] + "+00:00" if value.endswith("Z") else value)
-        return time if time.tzinfo else time.astimezone()
+        local = time.astimezone()  # so that it can be
+        return time if time.tzinfo else local
     except (ValueError, OverflowError, OSError):
         return None

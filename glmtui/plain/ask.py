@@ -95,7 +95,10 @@ class Asking(Ui):
                 raise UserError(_("There is no conversation to go on with yet."))
             conversation = Conversation.open(max(summaries, key=lambda each: each.updated).path)
         if not save:
-            conversation = Conversation.from_records(conversation.records() if conversation else ())
+            records, blobs = (
+                (conversation.records(), conversation.attachments) if conversation else ((), None)
+            )
+            conversation = Conversation.from_records(records, blobs)
         if conversation is not None:
             self._session.conversation = conversation
 

@@ -5,13 +5,14 @@ import json
 import os
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from glmtui.chat.attachments import KEPT, Attachments
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.library import Library
-from glmtui.errors import BadFileError, BadValueError, NotFoundError, UserError
+from glmtui.errors import BadFileError, BadValueError, NotFoundError, StorageError, UserError
 from glmtui.protocol.messages import Text
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"pixels"
@@ -233,3 +234,45 @@ def test_a_conversation_in_the_trash_finds_its_blobs(library: Library) -> None:
 )
 def test_the_type_of_a_picture_is_looked_up_in_it(data: bytes, given: str, expected: str) -> None:
     assert Attachments(None).image(data, given).media_type == expected
+
+
+def test_a_copy_in_memory_reads_where_it_came_from_and_writes_nothing_there(library: Library) -> None:
+    original = library.create()
+    original.append("user", (original.attachments.image(PNG, name="cat"),))
+    (needed,) = original.digests()
+    copy = Conversation.from_records(original.records(), original.attachments)
+    assert copy.attachments.get(needed) == PNG
+    copy.append("user", (copy.attachments.attach("new.txt", "new"),))
+    assert blobs(library.folder) == {needed}
+    other = Library(library.folder / "other", cache=library.folder / "cache")
+    copy.keep_in(other.folder)
+    assert blobs(other.folder) == copy.digests() > {needed}
+
+
+def test_tidying_removes_what_is_not_needed_once_a_day(library: Library) -> None:
+    library.tidy()
+    assert not library.folder.exists()
+    attachments = library.create().attachments
+    attachments.put(b"lost")
+    age(library)
+    stamp = library.folder / "attachments" / ".lock"
+    os.utime(stamp)
+    library.tidy()
+    assert len(blobs(library.folder)) == 1, "done today"
+    for clock_was in (0, time.time() + 1e6):
+        attachments.put(b"lost")
+        age(library)
+        os.utime(stamp, (clock_was, clock_was))
+        library.tidy()
+        assert blobs(library.folder) == set()
+        assert abs(stamp.stat().st_mtime - time.time()) < KEPT
+
+
+def test_tidying_raises_nothing(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    library.create().attachments.put(b"lost")
+    for error in (PermissionError(13, "no"), StorageError("no")):
+        collect = Mock(side_effect=error)
+        monkeypatch.setattr(library, "collect_attachments", collect)
+        age(library)
+        library.tidy()
+        assert collect.called

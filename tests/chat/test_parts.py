@@ -14,7 +14,7 @@ from glmtui.chat.files import encode, parse
 from glmtui.chat.library import Library
 from glmtui.chat.parts import decode_parts, encode_parts, parts_of_text
 from glmtui.chat.tree import Tree
-from glmtui.errors import NewerFormatError
+from glmtui.errors import NewerFormatError, UserError
 from glmtui.protocol.messages import (
     Attachment,
     ChatMessage,
@@ -206,7 +206,7 @@ def test_any_records_are_read(text: str, records: Any, role: Any) -> None:
         ("<think>well", (Thought("well"),)),
         ("<think>well</thi", (Thought("well"),)),
         ("<think></think>Hello", (Text("Hello"),)),
-        ("<thi", ()),
+        ("<thi", (Text("<thi"),)),
         ("<table>", (Text("<table>"),)),
         ("Hello <think>", (Text("Hello <think>"),)),
         ("", ()),
@@ -225,8 +225,21 @@ def test_a_thought_of_version_1_grows_to_the_same_however_it_was_cut(cuts: list[
     for at, end in pairwise(places):
         assert tree.length("a", thought=False) == at
         tree.apply({"type": "extend", "id": "a", "at": at, "text": text[at:end]})
-        assert tree.messages["a"].parts == parts_of_text("assistant", text[:end])
+        assert tree.messages["a"].parts == parts_of_text("assistant", text[:end], grows=True)
     assert tree.messages["a"].parts == (Thought("first this"), Text("then that"))
+
+
+@pytest.mark.parametrize("text", ["<", "<t", " <think"])
+def test_the_beginning_of_a_mark_is_held_back_only_while_it_may_grow(tmp_path: Path, text: str) -> None:
+    conversation = Conversation(path=tmp_path / "c.jsonl")
+    answer = conversation.append("assistant", "", state="partial")
+    conversation.extend(answer.id, text)
+    assert Conversation.open(tmp_path / "c.jsonl").messages[answer.id].parts == ()
+    conversation.finish(answer.id, text)
+    conversation.append("assistant", text)
+    conversation.append("assistant", (Text(text),))
+    for seen in (conversation, Conversation.open(tmp_path / "c.jsonl")):
+        assert [message.parts for message in seen.branch()] == [(Text(text),)] * 3
 
 
 def test_thought_and_text_grow_apart(tmp_path: Path) -> None:
@@ -348,13 +361,44 @@ def test_a_newer_file_is_read_and_not_written(tmp_path: Path) -> None:
     assert Conversation.from_records(conversation.records()).newer_format
 
 
+@pytest.mark.parametrize("unsaved", [False, True])
+def test_a_file_that_becomes_newer_while_it_is_open_is_not_written(tmp_path: Path, unsaved: bool) -> None:
+    path = tmp_path / "c.jsonl"
+    conversation = Conversation(path=path)
+    conversation.append("user", "q")
+    answer = conversation.append("assistant", "", state="partial")
+    if unsaved:
+        path.rename(tmp_path / "away")
+        path.mkdir()
+        with pytest.raises(UserError):
+            conversation.extend(answer.id, "kept")
+        path.rmdir()
+        (tmp_path / "away").rename(path)
+    with path.open("ab") as file:
+        file.write(encode([{"type": "conversation", "version": 99}]))
+    before = path.read_bytes()
+    for change in (
+        lambda: conversation.extend(answer.id, "x"),
+        lambda: conversation.finish(answer.id, "x"),
+        lambda: conversation.append("user", "x"),
+        lambda: conversation.rename("x"),
+    ):
+        with pytest.raises(NewerFormatError):
+            change()
+    if unsaved:
+        with pytest.raises(NewerFormatError):
+            conversation.flush()
+    assert path.read_bytes() == before
+    assert conversation.messages[answer.id].text == ("kept" if unsaved else "")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("Hello", ("", "Hello")),
         ("", ("", "")),
-        (" <", ("", "")),
-        ("<thin", ("", "")),
+        (" <", ("", " <")),
+        ("<thin", ("", "<thin")),
         ("<thing>", ("", "<thing>")),
         ("<think>", ("", "")),
         ("<think>\nwell", ("well", "")),

@@ -148,7 +148,7 @@ def test_queued_messages_come_back_in_order(path: Path) -> None:
     queued.set("a", queue)
     queued.set("b", [])
     for seen in (queued, QueuedMessages(path)):
-        assert [seen.get(id_).text for id_ in ("a", "b", "c")] == [queue, [], []]
+        assert [seen.get(id_) for id_ in ("a", "b", "c")] == [queue, [], []]
 
 
 def test_queued_text_is_written_as_before(path: Path) -> None:

@@ -108,7 +108,7 @@ def test_listing_and_searching_find_the_same_and_change_no_byte(folder: Path) ->
 
 def test_drafts_queue_and_prompts_are_read(folder: Path) -> None:
     drafts = Drafts(folder / "state" / "drafts.jsonl")
-    assert {id_: drafts.get(id_) for id_ in EXPECTED["drafts"]} == EXPECTED["drafts"]
+    assert {id_: drafts.get(id_).text for id_ in EXPECTED["drafts"]} == EXPECTED["drafts"]
     queued = QueuedMessages(folder / "state" / "waiting.jsonl")
     for id_, items in EXPECTED["waiting"].items():
         assert [{"text": item.text, "edits": item.edits} for item in queued.get(id_)] == items

@@ -19,6 +19,7 @@ from glmtui.cli import ask
 from glmtui.cli import main as cli
 from glmtui.cli.options import given_settings
 from glmtui.errors import UsageError, UserError
+from glmtui.protocol.messages import Text
 from glmtui.version import __version__
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -219,8 +220,12 @@ def test_ask_goes_on_with_the_last_conversation_or_the_one_in_a_file(
     answer("文件", "--conversation", str(file))
     answer("a", "--conversation", str(file))
     assert questions(file) == ["文件", "a"]
+    conversation = Conversation.open(file)
+    conversation.append("user", (conversation.attachments.attach("notes.txt", "笔记"), Text("read")))
+    before = sorted(tmp_path.rglob("*"))
     answer("not kept", "--conversation", str(file), "--no-save")
-    assert questions(file) == ["文件", "a"]
+    assert sorted(tmp_path.rglob("*")) == before
+    assert questions(file) == ["文件", "a", "read"]
     assert questions(saved) == ["你好", "load"]
 
 
