@@ -19,6 +19,7 @@ from glmtui.i18n import _
 from glmtui.paths import free
 from glmtui.protocol import phrases
 from glmtui.protocol.messages import Attachment, Image, Source, Text, Thought, ToolCall, ToolResult
+from glmtui.text.clean import clean, one_line
 
 __all__ = ["FORMATS", "Format", "export", "free_path", "import_file", "known"]
 
@@ -61,7 +62,7 @@ def export(conversation: Conversation, name: str) -> str:
 
 
 def _markdown(conversation: Conversation) -> str:
-    sections = [f"# {_one_line(conversation.title)}"]
+    sections = [f"# {one_line(conversation.title)}"]
     for message in conversation.branch():
         sections.append(f"## {_role(message)}")
         sections += [
@@ -82,7 +83,7 @@ def _markdown_block(block: _Block) -> str:
 
 
 def _text(conversation: Conversation) -> str:
-    sections = [_one_line(conversation.title)]
+    sections = [one_line(conversation.title)]
     for message in conversation.branch():
         blocks = _blocks(conversation, message)
         texts = [f"{block.title}\n{block.text}" if block.title else block.text for block in blocks]
@@ -130,31 +131,31 @@ class _Block(NamedTuple):
 
 
 def _blocks(conversation: Conversation, message: Message) -> list[_Block]:
-    """Return what is exported of a message, in its order; texts that follow each other are one."""
+    """Return what is exported of a message, in its order, without what would steer a terminal."""
     blocks: list[_Block] = []
     for part in message.parts:
         match part:
             case Text(text):
                 blocks.append(_Block(text, markdown=True))
             case Thought(text):
-                quoted = "\n".join(f"> {line}".rstrip() for line in text.split("\n"))
+                quoted = "\n".join(f"> {line}".rstrip() for line in clean(text).split("\n"))
                 blocks.append(_Block(quoted, markdown=True))
             case Attachment():
                 data = conversation.attachments.find(part.sha256)
                 name = part.name if data is not None else _("{name} (missing)").format(name=part.name)
-                blocks.append(_Block((data or b"").decode("utf-8", "replace"), _one_line(name)))
+                blocks.append(_Block((data or b"").decode("utf-8", "replace"), name))
             case Image():
-                name = _one_line(part.name) or part.media_type
+                name = part.name.strip() or part.media_type
                 blocks.append(_Block("", _("Image: {name}").format(name=name), image=part))
             case Source():
                 about = ", ".join(filter(None, (part.title, part.place, part.origin)))
-                blocks.append(_Block(part.text, _one_line(f"[{part.number}] {about}")))
+                blocks.append(_Block(part.text, f"[{part.number}] {about}"))
             case ToolCall():
-                blocks.append(_Block(part.arguments, _one_line(_("Call of {name}").format(name=part.name))))
+                blocks.append(_Block(part.arguments, _("Call of {name}").format(name=part.name)))
             case ToolResult():
                 name = part.name or part.call_id
-                blocks.append(_Block(part.text, _one_line(_("Result of {name}").format(name=name))))
-    return blocks
+                blocks.append(_Block(part.text, _("Result of {name}").format(name=name)))
+    return [block._replace(text=clean(block.text), title=one_line(block.title)) for block in blocks]
 
 
 _ARTICLE = """\
@@ -183,7 +184,7 @@ def _html(conversation: Conversation) -> str:
         for message in conversation.branch()
     ]
     page = Template(Path(__file__).with_name("export.html").read_text(encoding="utf-8"))
-    title = html.escape(_one_line(conversation.title))
+    title = html.escape(one_line(conversation.title))
     return page.substitute(title=title, articles="\n".join(articles))
 
 
@@ -201,11 +202,9 @@ def _html_block(conversation: Conversation, block: _Block) -> str:
 def _role(message: Message) -> str:
     names = {"user": _("User"), "assistant": _("Assistant"), "system": _("System"), "tool": _("Tool")}
     model = message.meta.get("model")
-    return f"{names[message.role]} ({model})" if isinstance(model, str) and model else names[message.role]
-
-
-def _one_line(title: str) -> str:
-    return " ".join(title.split())
+    return one_line(
+        f"{names[message.role]} ({model})" if model and isinstance(model, str) else names[message.role]
+    )
 
 
 def _closed(text: str) -> str:

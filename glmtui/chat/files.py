@@ -140,6 +140,7 @@ class ConversationFile:
         Raises:
             UserError: nothing, or not all, could be written; the message names the place.
         """
+        data = encode(records)
         try:
             if self.path is not None:
                 paths.make_private(self.path.parent)
@@ -148,7 +149,7 @@ class ConversationFile:
                 assert self._folder is not None
                 paths.make_private(self._folder)
                 self.path, descriptor = _create_unique(self._folder, file_stem(created, title))
-            changed = self._write(descriptor, encode(records))
+            changed = self._write(descriptor, data)
             sync_directory(self.path.parent)
         except OSError as error:
             raise self._not_written(error) from error

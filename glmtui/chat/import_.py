@@ -25,7 +25,7 @@ from glmtui.chat.conversation import Conversation
 from glmtui.chat.files import SUFFIX, ConversationFile, Record
 from glmtui.chat.library import Library
 from glmtui.chat.parts import clean, encode_parts, join_parts, parts_of_text
-from glmtui.errors import BadFileError
+from glmtui.errors import BadFileError, UserError
 from glmtui.protocol.messages import (
     Attachment,
     Image,
@@ -69,28 +69,28 @@ def import_file(path: Path, library: Library) -> list[Conversation]:
     It may be a conversation file or JSON export of glmtui; the history ``[[question, answer], …]`` of the
     published ChatGLM demos; the export of ChatGPT (``conversations.json`` or its zip) or of Open WebUI;
     or the ``messages`` of an OpenAI-style request. Images whose bytes are in the file, or in its folder, come
-    along.
+    along. A conversation or a file that is damaged costs itself alone.
 
     Raises:
         UserError: it cannot be read, or it is none of these.
     """
-    attachments = Attachments(library.folder / FOLDER)
-    found = [
-        conversation
-        for conversation in map(Conversation.from_records, _read(path, attachments))
-        if conversation.messages
-    ]
+    ours = path.suffix.lower() == SUFFIX
+    attachments = Attachments.next_to(path) if ours else Attachments(library.folder / FOLDER)
+    failures: list[UserError] = []
+    found = []
+    for records in [ConversationFile(path).read().records] if ours else _read(path, attachments, failures):
+        with contextlib.suppress(RecursionError):  # what is nested too deep cannot be written
+            conversation = Conversation.from_records(list(records), attachments)
+            if conversation.messages:
+                conversation.keep_in(library.folder)
+                found.append(conversation)
     if not found:
-        raise BadFileError(
+        raise next(iter(failures), None) or BadFileError(
             _(
                 "{path} holds no conversation that glmtui can read. It reads its own files, "
                 "[[question, answer], …], and the JSON exports of ChatGPT and Open WebUI."
             ).format(path=path)
         )
-    for conversation in found:
-        if path.suffix.lower() == SUFFIX:
-            attachments.copy(conversation.digests(), Attachments.next_to(path))
-        conversation.keep_in(library.folder)
     return found
 
 
@@ -134,10 +134,14 @@ class _Files:
             if name == stem or (pointer and stem and name.startswith(stem) and name[len(stem)] in "-._")
         )
         for name in fitting:
-            with contextlib.suppress(OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError):
-                place = self._names[name]
-                return name, self._archive.read(place) if self._archive else Path(place).read_bytes()
+            with contextlib.suppress(BadFileError):
+                return name, self.read(self._names[name])
         return "", None
+
+    def read(self, place: str) -> bytes:
+        """Return the bytes of a file in the archive, or on disk. Raises BadFileError."""
+        with _reading(self._path):
+            return self._archive.read(place) if self._archive else Path(place).read_bytes()
 
     @cached_property
     def _names(self) -> dict[str, str]:
@@ -156,50 +160,53 @@ class _Files:
         return found
 
 
-def _read(path: Path, attachments: Attachments) -> Iterator[list[Record]]:
-    if path.suffix.lower() == SUFFIX:
-        yield list(ConversationFile(path).read().records)
-        return
-    for data, files in _contents(path, attachments):
-        try:
-            document = json.loads(data.decode("utf-8-sig"))
-        except UnicodeDecodeError as error:
-            raise BadFileError(_("{path} is not a text file").format(path=path)) from error
-        except (ValueError, RecursionError) as error:
-            raise BadFileError(_("{path} is not JSON: {error}.").format(path=path, error=error)) from error
-        yield from _conversations(document, files)
+def _read(path: Path, attachments: Attachments, failures: list[UserError]) -> Iterator[Iterable[Record]]:
+    """Yield each conversation's records; what keeps a file from being read is added to `failures`."""
+    with contextlib.ExitStack() as stack:
+        with _reading(path):
+            archive = stack.enter_context(zipfile.ZipFile(path)) if zipfile.is_zipfile(path) else None
+        files = _Files(path, attachments, archive)
+        for name in archive.namelist() if archive else [str(path)]:
+            if archive is None or (Path(name).name.startswith("conversations") and name.endswith(".json")):
+                try:
+                    document = json.loads(files.read(name).decode("utf-8-sig"))
+                except BadFileError as error:
+                    failures.append(error)
+                except UnicodeDecodeError:
+                    failures.append(BadFileError(_("{path} is not a text file").format(path=path)))
+                except (ValueError, RecursionError) as error:
+                    reason = _("{path} is not JSON: {error}.").format(path=path, error=error)
+                    failures.append(BadFileError(reason))
+                else:
+                    yield from _conversations(document, files)
 
 
-def _contents(path: Path, attachments: Attachments) -> Iterator[tuple[bytes, _Files]]:
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Raise BadFileError whatever happens: damage shows as errors of zipfile, zlib, lzma, struct, …"""
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                for name in archive.namelist():
-                    if Path(name).name.startswith("conversations") and name.endswith(".json"):
-                        yield archive.read(name), _Files(path, attachments, archive)
-        else:
-            yield path.read_bytes(), _Files(path, attachments)
-    except (OSError, zipfile.BadZipFile) as error:
+        yield
+    except Exception as error:
         reason = getattr(error, "strerror", None) or error
         raise BadFileError(_("{path} cannot be read: {error}.").format(path=path, error=reason)) from error
 
 
-def _conversations(document: object, files: _Files) -> Iterator[list[Record]]:
+def _conversations(document: object, files: _Files) -> Iterator[Iterable[Record]]:
     """Tell the formats apart and yield the records of each conversation in `document`."""
     if isinstance(document, dict):
         if reader := _reader(document):
-            yield list(reader(document, files))
+            yield reader(document, files)
         elif isinstance(history := document.get("history"), list):
-            yield list(_pairs(history))
+            yield _pairs(history)
     elif isinstance(document, list) and document:
         if all(isinstance(item, list) for item in document):
-            yield list(_pairs(document))
+            yield _pairs(document)
         elif all(isinstance(item, dict) and "role" in item for item in document):
-            yield list(_chat_messages({"messages": document}, files))
+            yield _chat_messages({"messages": document}, files)
         else:
             for item in document:
                 if isinstance(item, dict) and (reader := _reader(item)):
-                    yield list(reader(item, files))
+                    yield reader(item, files)
 
 
 def _reader(item: Mapping[str, Any]) -> Reader | None:
@@ -482,9 +489,12 @@ def _walk(
     kept: dict[str, str | None] = {}
     records: list[Record] = []
     known = {id_: node for id_, node in nodes.items() if isinstance(node, dict)}
-    pending = [id_ for id_, node in known.items() if node.get(parent_key) not in known][::-1]
+    roots = [id_ for id_, node in known.items() if str(node.get(parent_key)) not in known]
+    pending = [*roots, *known][::-1]  # at last those that no root leads to
     while pending:
         id_ = pending.pop()
+        if id_ in kept:
+            continue
         node = known[id_]
         before = kept.get(str(node.get(parent_key)))
         record = convert({**node, "id": id_})
@@ -493,7 +503,7 @@ def _walk(
             records.append({**record, "id": id_, "parent": before})
         children = node.get(children_key)
         if isinstance(children, list):
-            pending += [c for c in reversed(children) if isinstance(c, str) and c in known and c not in kept]
+            pending += [child for child in reversed(children) if isinstance(child, str) and child in known]
     return kept, records
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import copy
 import hashlib
 import html
 import json
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.export import FORMATS, export, free_path, import_file, known
 from glmtui.chat.library import Library
-from glmtui.errors import UserError
+from glmtui.errors import BadFileError, UserError
 from glmtui.protocol.messages import (
     Attachment,
     Image,
@@ -28,6 +29,7 @@ from glmtui.protocol.messages import (
     ToolCall,
     ToolResult,
 )
+from glmtui.text.clean import clean
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"pixels"
 PNG_URI = "data:image/png;base64," + base64.b64encode(PNG).decode()
@@ -367,6 +369,26 @@ def test_any_json_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, d
     with contextlib.suppress(UserError):
         assert all(conversation.messages for conversation in import_file(write(folder, document), library))
     assert len(library.list()) == len(list(library.folder.glob("*.jsonl")))
+
+
+def test_nothing_exported_steers_a_terminal() -> None:
+    evil = "a\x1b[31m\x1b]0;t\x07\x9b2J\x85\u2028\x07\u202eb"
+    conversation = Conversation()
+    attachments = conversation.attachments
+    conversation.append(
+        "user", (Text(evil), attachments.attach(evil, evil), attachments.image(PNG, name=evil))
+    )
+    shown = (Thought(evil), Text(evil), Source(1, evil, evil, evil, evil), ToolCall(evil, evil, evil))
+    conversation.append("assistant", shown, meta={"model": evil})
+    conversation.append("tool", (ToolResult(evil, evil, evil),))
+    conversation.rename(evil)
+    for name in ("md", "txt", "html"):
+        text = export(conversation, name)
+        assert clean(text) == text
+        assert "[31m" not in text
+    lines = export(conversation, "txt").split("\n")
+    assert {"a b", "Image: a b", "Assistant (a b):", "[1] a b, a b, a b", "Call of a b"} <= set(lines)
+    assert "> a\n>\n> b" in export(conversation, "md")
 
 
 def test_a_thought_is_quoted_before_its_answer() -> None:
@@ -743,3 +765,194 @@ def test_any_message_of_open_webui_or_chatgpt_is_read(
     documents = [{"chat": {"history": {"messages": {"1": node}}}}, {"mapping": {"1": {"message": node}}}]
     with contextlib.suppress(UserError):
         import_file(write(folder, documents), library)
+
+
+# --- damage ---
+
+
+def openai() -> dict[str, Any]:
+    call = {"id": "c", "function": {"name": "f", "arguments": {"a": [1]}}}
+    return {
+        "title": "T",
+        "messages": [
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": "q"}, {"type": "image_url", "image_url": PNG_URI}],
+            },
+            {"role": "assistant", "content": "a", "reasoning_content": "hm", "tool_calls": [call]},
+            {"role": "tool", "content": "r", "tool_call_id": "c"},
+        ],
+    }
+
+
+def open_webui() -> dict[str, Any]:
+    message = {
+        "id": "1",
+        "parentId": None,
+        "childrenIds": ["2"],
+        "role": "user",
+        "content": "q",
+        "timestamp": 1,
+    }
+    answer = {
+        "id": "2",
+        "parentId": "1",
+        "childrenIds": [],
+        "role": "assistant",
+        "content": "<details>x</details>a",
+    }
+    files = [{"type": "file", "name": "n", "file": {"data": {"content": "c"}, "meta": {"size": 1}}}]
+    sources = [{"source": {"name": "s"}, "document": ["d"], "metadata": [{"source": "s", "page": 1}]}]
+    nodes = {"1": message | {"files": files}, "2": answer | {"sources": sources}}
+    return {"chat": {"title": "W", "history": {"messages": nodes, "currentId": "2"}}, "created_at": 1}
+
+
+def documents() -> list[object]:
+    own = json.loads(export(with_parts(), "json"))
+    return [own, [["q", "a"]], [openai()], [chatgpt(), chatgpt_with_parts()], [open_webui()]]
+
+
+ODD = st.sampled_from(
+    [
+        None,
+        True,
+        -1,
+        1e300,
+        10**30,
+        "",
+        "x",
+        "\ud800",
+        [],
+        {},
+        [[]],
+        [{}],
+        {"a": []},
+        "0001-01-01T00:00:00+00:00",
+    ]
+)
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """All containers and keys in a JSON document."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [place for key, inner in items for place in [(value, key), *places(inner)]]
+
+
+@given(st.integers(0, 4), st.lists(st.tuples(st.integers(0, 1000), ODD), min_size=1, max_size=3))
+def test_any_mutation_of_a_known_format_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, which: int, changes: list[tuple[int, object]]
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    document = documents()[which]
+    for number, value in changes:
+        found = places(document)
+        container, key = found[number % len(found)]
+        container[key] = copy.deepcopy(value)
+    path = folder / "x.json"
+    path.write_text(json.dumps(document))
+    library = Library(folder / "c", cache=folder / "cache")
+    with contextlib.suppress(UserError):
+        for conversation in import_file(path, library):
+            saved = Conversation.open(conversation.path or Path())
+            assert list(map(len, parts(saved))) == list(map(len, parts(conversation))) != []
+
+
+def archive(path: Path, files: dict[str, str | bytes]) -> bytearray:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as opened:
+        for name, content in files.items():
+            opened.writestr(name, content)
+    return bytearray(path.read_bytes())
+
+
+def damage(data: bytearray, name: str) -> None:
+    """Make the content of a file in an archive one that no zlib takes."""
+    start = data.index(name.encode()) + len(name)
+    data[start : start + 8] = b"\xff" * 8
+
+
+EXPORT: dict[str, str | bytes] = {
+    "conversations-000.json": json.dumps([chatgpt()]),
+    "conversations-001.json": json.dumps([chatgpt_with_parts()]),
+    "file_0001-cat.png": PNG * 9,
+}
+
+
+@given(st.lists(st.tuples(st.integers(0, 100_000), st.integers(0, 7)), min_size=1, max_size=3))
+def test_any_damage_to_an_archive_costs_a_part_of_it(
+    tmp_path_factory: pytest.TempPathFactory, flips: list[tuple[int, int]]
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    data = archive(folder / "x.zip", EXPORT)
+    for place, bit in flips:
+        data[place % len(data)] ^= 1 << bit
+    (folder / "x.zip").write_bytes(data)
+    with contextlib.suppress(UserError):
+        assert import_file(folder / "x.zip", Library(folder / "c", cache=folder / "cache"))
+
+
+@pytest.mark.parametrize(
+    ("names", "titles"),
+    [
+        (["file_0001-cat.png"], {"一个标题", "T"}),
+        (["conversations-000.json"], {"T"}),
+        (["conversations-001.json", "file_0001-cat.png"], {"一个标题"}),
+    ],
+)
+def test_a_damaged_file_of_an_archive_costs_itself(
+    tmp_path: Path, library: Library, names: list[str], titles: set[str]
+) -> None:
+    data = archive(tmp_path / "x.zip", EXPORT)
+    for name in names:
+        damage(data, name)
+    (tmp_path / "x.zip").write_bytes(data)
+    imported = import_file(tmp_path / "x.zip", library)
+    assert {conversation.title for conversation in imported} == titles
+    digest = hashlib.sha256(PNG * 9).hexdigest()
+    found = any(conversation.attachments.find(digest) for conversation in imported)
+    assert found == ("file_0001-cat.png" not in names)
+
+
+@pytest.mark.parametrize("kind", ["damaged", "locked", "packed by another method"])
+def test_an_archive_of_which_nothing_can_be_read_is_a_bad_file(
+    tmp_path: Path, library: Library, kind: str
+) -> None:
+    name = "conversations.json"
+    data = archive(tmp_path / "x.zip", {name: json.dumps([chatgpt()])})
+    entry = data.index(b"PK\x01\x02")
+    if kind == "damaged":
+        damage(data, name)
+    elif kind == "locked":
+        data[6] |= 1
+        data[entry + 8] |= 1
+    else:
+        data[8] = data[entry + 10] = 99
+    (tmp_path / "x.zip").write_bytes(data)
+    with pytest.raises(BadFileError, match=r"x\.zip"):
+        import_file(tmp_path / "x.zip", library)
+
+
+def test_what_is_too_deep_to_write_costs_its_conversation(
+    tmp_path: Path, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep: list[Any] = []
+    for _level in range(5000):
+        deep = [deep]
+    own = {"format": "glmtui", "messages": [{"role": "user", "text": "x", "meta": {"deep": deep}}]}
+    called = {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": deep}}]}
+    path = write(tmp_path, [])
+    monkeypatch.setattr(json, "loads", lambda _text: [own, {"messages": [called]}, openai()])
+    assert [conversation.title for conversation in import_file(path, library)] == ["T"]
+    assert len(list(library.folder.glob("*.jsonl"))) == 1
+
+
+@pytest.mark.parametrize("parent", [[], {}, 3, "a"])
+def test_a_node_without_a_usable_parent_begins_the_tree(
+    tmp_path: Path, library: Library, parent: object
+) -> None:
+    nodes = {"a": {"parent": parent, "children": ["a", "b", "b"], "message": chatgpt_message("user", "q")}}
+    nodes["b"] = {"parent": "a", "children": ["a", []], "message": chatgpt_message("assistant", "<")}
+    (imported,) = import_file(write(tmp_path, [{"mapping": nodes}]), library)
+    assert branch(imported) == [("user", "q"), ("assistant", "<")]
+    webui = {"1": {"parentId": parent, "role": "user", "content": "q"}}
+    (imported,) = import_file(write(tmp_path, [{"chat": {"history": {"messages": webui}}}]), library)
+    assert branch(imported) == [("user", "q")]
