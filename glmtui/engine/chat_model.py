@@ -13,7 +13,7 @@ from glmtui.engine.failures import is_out_of_memory
 from glmtui.engine.generate import Generation
 from glmtui.engine.prefill import Check, read
 from glmtui.engine.prefix_cache import PrefixCache, default_limit
-from glmtui.errors import OutOfMemoryError, TooLongError
+from glmtui.errors import BadValueError, OutOfMemoryError, TooLongError
 from glmtui.hub.memory_estimate import context_advice
 from glmtui.hub.model_dir import ModelFolder
 from glmtui.models.base import KVCache, LanguageModel
@@ -73,9 +73,12 @@ class ChatModel:
     # --- token ids ---
 
     def logits(self, ids: Sequence[int]) -> Tensor:
-        """Return float32 logits ``[n, vocab]`` on the CPU for the prompt `ids` ``[n]``."""
-        device = next(self.network.parameters()).device
-        return read(self.network, torch.as_tensor(ids, dtype=torch.long, device=device)).cpu()
+        """Return float32 logits ``[n, vocab]`` on the CPU for the prompt `ids` ``[n]``.
+
+        Raises:
+            BadValueError: `ids` are none, not in one row, or not all in the vocabulary.
+        """
+        return read(self.network, self._checked(ids).to(next(self.network.parameters()).device)).cpu()
 
     def generate(
         self,
@@ -89,12 +92,15 @@ class ChatModel:
         seed: int | None = None,
         stop_ids: Sequence[int] = (),
     ) -> Iterator[int]:
-        """Yield up to `max_new_tokens` token ids that follow the prompt `ids`, through the key/value cache.
+        """Return up to `max_new_tokens` token ids that follow the prompt `ids`, through the key/value cache.
 
         Greedy unless `temperature` is above 0. This is the bare decoding: it goes on after an end token
         unless `stop_ids` (such as ``model.network.config.stop_ids``) say otherwise.
+
+        Raises:
+            BadValueError: `ids` are as in `logits`, or an option is out of range.
         """
-        prompt = [int(token) for token in ids]
+        prompt = self._checked(ids).tolist()
         sampling = Sampling(
             max_length=len(prompt) + max_new_tokens,
             temperature=temperature,
@@ -103,7 +109,16 @@ class ChatModel:
             repetition_penalty=repetition_penalty,
             seed=seed,
         )
-        yield from Generation(self.network, prompt, sampling, stop_ids=stop_ids)
+        return iter(Generation(self.network, prompt, sampling, stop_ids=stop_ids))
+
+    def _checked(self, ids: Sequence[int]) -> Tensor:
+        found = torch.as_tensor(ids, dtype=torch.long)
+        count = self.network.config.vocab_size
+        if found.ndim != 1 or not len(found) or not 0 <= int(found.min()) <= int(found.max()) < count:
+            raise BadValueError(
+                _("A prompt is a row of token ids from 0 to {last}, at least one.").format(last=count - 1)
+            )
+        return found
 
     # --- conversations ---
 

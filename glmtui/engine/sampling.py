@@ -7,13 +7,28 @@ on the few likeliest tokens, since sorting a vocabulary of 130,528 for every tok
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
+from glmtui.errors import BadValueError
+from glmtui.protocol.phrases import _
 from glmtui.protocol.sampling import Sampling
 
+_RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        "max_new_tokens": (0, math.inf),
+        "temperature": (0, sys.float_info.max),
+        "top_p": (0, 1),
+        "top_k": (0, math.inf),
+        "repetition_penalty": (sys.float_info.min, sys.float_info.max),
+        "seed": (-(2**63), 2**64 - 1),  # what torch takes
+    }
+)
 FIRST_LOOK = 1024
 """Without top-k, top-p first looks at this many tokens; only when they do not suffice at all of them."""
 
@@ -27,9 +42,16 @@ class Sampler:
         prompt: token ids that count as already said for the repetition penalty.
         guard_id: taken when the logits are not finite, as the published `InvalidScoreLogitsProcessor` does
             (facts: 5 is ``▁`` in ChatGLM-6B).
+
+    Raises:
+        BadValueError: a field of `sampling` is out of range.
     """
 
     def __init__(self, sampling: Sampling, prompt: Sequence[int] = (), guard_id: int = 5) -> None:
+        for name, (least, most) in _RANGES.items():
+            value = getattr(sampling, name)
+            if value is not None and not least <= value <= most:
+                raise BadValueError(_("{name} cannot be {value}.").format(name=name, value=value))
         self.sampling = sampling
         self.guard_id = guard_id
         self._said = list(prompt) if sampling.repetition_penalty != 1.0 else None
@@ -54,7 +76,7 @@ class Sampler:
             logits = penalize(logits, self._said, sampling.repetition_penalty)
         if not is_finite(logits):
             return self.guard_id
-        if sampling.temperature == 0 or sampling.top_k == 1:
+        if sampling.temperature < torch.finfo(torch.float32).tiny or sampling.top_k == 1:
             return int(logits.argmax())
         ids, probabilities = distribution(logits, sampling.temperature, sampling.top_k, sampling.top_p)
         return int(ids[torch.multinomial(probabilities, 1, generator=self._random)])

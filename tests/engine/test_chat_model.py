@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from tiny_model import write_tiny_model2
 
 import glmtui
 from glmtui.engine.chat_model import Answer, ChatModel
-from glmtui.errors import TooLongError
+from glmtui.errors import BadValueError, TooLongError
 from glmtui.protocol.cancellation import OperationCancelled
 from glmtui.protocol.messages import ChatMessage, Text, Thought
 from glmtui.protocol.sampling import Sampling
@@ -208,6 +210,15 @@ def test_seed_repeats_an_answer(text_folder: Path) -> None:
     ids = model.tokenizer.encode("你好")
     draw = [list(model.generate(ids, max_new_tokens=20, temperature=50.0, seed=seed)) for seed in (1, 1, 2)]
     assert draw[0] == draw[1] != draw[2]
+
+
+@pytest.mark.parametrize("ids", [[], [-1], [10**6], [[5, 6]], torch.tensor([[5, 6]]), torch.tensor(5)])
+def test_what_is_no_prompt_is_refused(text_folder: Path, ids: Any) -> None:
+    model = glmtui.load(str(text_folder), device="cpu", threads=1)
+    with pytest.raises(BadValueError):
+        model.logits(ids)
+    with pytest.raises(BadValueError):
+        model.generate(ids, max_new_tokens=3)
 
 
 def test_load_tokenizer_writes_prompts(text_folder: Path) -> None:

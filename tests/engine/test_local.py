@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import sys
 import threading
 import time
@@ -318,6 +319,28 @@ def test_every_exception_becomes_an_event_and_the_thread_lives_on(
     else:
         assert not log.exists()
     assert isinstance(end_of(second), Loaded)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"temperature": math.nan},
+        {"temperature": math.inf},
+        {"temperature": -1},
+        {"top_p": math.nan},
+        {"top_p": 2},
+        {"top_k": -1},
+        {"repetition_penalty": 0},
+        {"seed": 2**70},
+        {"max_new_tokens": -1},
+    ],
+)
+def test_what_no_sampling_can_be_is_a_bad_value(ready: Ready, script: Script, field: dict[str, Any]) -> None:
+    engine = ready(script(TEXT))
+    end = end_of(ask(engine, sampling=Sampling(**field)))
+    assert isinstance(end, Failed)
+    assert end.code == "bad_value"
+    assert isinstance(end_of(ask(engine)), Done)
 
 
 def test_a_folder_without_tokenizer_fails_before_it_is_read(make_engine: Make) -> None:
