@@ -95,5 +95,5 @@ class Layers(nn.ModuleList):
     def forward(self, x: Tensor, rotary: Rotary, mask: Tensor | None, state: State) -> Tensor:
         """Run `x` ``[batch, n, hidden]`` through all blocks; see `LanguageModel.hidden`."""
         for layer, block in enumerate(self):
-            x = block.forward(x, rotary, mask, state, layer)  # two Python calls less than `block(…)`
+            x = block(x, rotary, mask, state, layer)  # as a module: accelerate's hooks move what it gets
         return x

@@ -92,7 +92,7 @@ def test_a_second_derivative_is_refused():
     layer = QuantizedLinear(pack("own 4"))
     x = torch.randn(2, 320, requires_grad=True)
     (first,) = torch.autograd.grad((layer(x) ** 2).sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="differentiate twice"):
+    with pytest.raises(RuntimeError, match="differentiate"):
         torch.autograd.grad(first.sum(), x)
 
 
