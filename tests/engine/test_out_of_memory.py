@@ -85,7 +85,6 @@ def test_an_answer_that_runs_out_says_what_would_fit_and_the_next_one_comes(
     assert "/quant 8 frees" in str(failed.phrase)
     assert "/quant 4 frees" in str(failed.phrase)
     assert "/new" in str(failed.phrase)
-    assert failed.model_kept
     assert sum(event.count for event in events if isinstance(event, Tokens)) == 3
     gc.collect()
     assert [tensor() for tensor in failing.held] == [None]
