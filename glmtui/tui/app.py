@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import cached_property
+from threading import Thread
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from textual.binding import BindingType
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 1 / 12
 MEMORY_SECONDS = 2.0
+TIDY_SECONDS = 30.0
+"""After the start: nobody waits for it."""
 WATCH_SECONDS = 1.0
 """Between two looks at whether others wrote to the settings, a theme or the open conversation."""
 
@@ -129,6 +132,7 @@ class GlmTui(SessionApp):
         for problem in self.themes.problems:
             self.session.notice(problem, "warning")
         self.session.load()
+        self.set_timer(TIDY_SECONDS, self._tidy)
 
     def quit(self, code: int = 0) -> None:
         self.session.close()
