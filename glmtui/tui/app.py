@@ -134,6 +134,10 @@ class GlmTui(SessionApp):
         self.session.load()
         self.set_timer(TIDY_SECONDS, self._tidy)
 
+    def _tidy(self) -> None:
+        """Remove files that no conversation names any more."""
+        Thread(target=self.library.tidy, name="glmtui-tidy", daemon=True).start()
+
     def quit(self, code: int = 0) -> None:
         self.session.close()
         self.exit(return_code=code)
