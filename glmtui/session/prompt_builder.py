@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from glmtui.settings.settings import Settings
 
 
+OWN = (Text, Thought, ToolResult)
+"""Parts that every model is given as they are."""
 KEPT = 16
 """Contents of files that are kept in memory."""
 
@@ -42,10 +44,8 @@ class PromptBuilder:
 
         The model is told of a file whose content is gone that it is not available.
         """
-        messages = [
-            ChatMessage(message.role, tuple(self._parts(conversation.attachments, message.parts)))
-            for message in conversation.messages_for_model()
-        ]
+        attachments = conversation.attachments
+        messages = [self._expanded(attachments, each) for each in conversation.messages_for_model()]
         system = str(
             self._settings.effective("generation.system_prompt", conversation.settings) or ""
         ).strip()
@@ -54,17 +54,15 @@ class PromptBuilder:
             messages.insert(0, ChatMessage.of("system", system))
         return tuple(messages)
 
-    def _parts(self, attachments: Attachments, parts: tuple[Part, ...]) -> list[Part]:
-        """Write out what belongs to a message and is not text yet, after its text."""
-        own: list[Part] = [part for part in parts if isinstance(part, Text | Thought | ToolResult)]
-        more = [said for part in parts if (said := self._written(attachments, part))]
-        if not more:
-            return own
-        written = "".join(part.text for part in own if isinstance(part, Text))
-        return [
-            *(part for part in own if not isinstance(part, Text)),
-            Text("\n\n".join([*([written] if written.strip() else []), *more])),
-        ]
+    def _expanded(self, attachments: Attachments, message: ChatMessage) -> ChatMessage:
+        """Write out what belongs to a message and is not text yet, behind its text."""
+        own: list[Part] = [part for part in message.parts if isinstance(part, OWN)]
+        if len(own) == len(message.parts):
+            return message
+        more = [self._written(attachments, part) for part in message.parts if not isinstance(part, OWN)]
+        text = "".join(part.text for part in own if isinstance(part, Text))
+        others = (part for part in own if not isinstance(part, Text))
+        return ChatMessage(message.role, (*others, Text("\n\n".join(filter(str.strip, (text, *more))))))
 
     def _written(self, attachments: Attachments, part: Part) -> str:
         match part:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from glmtui import paths
 from glmtui.atomic import write_atomically
 from glmtui.errors import BadValueError, NotFoundError, StorageError, UserError
-from glmtui.protocol.models import LocalModel
 from glmtui.protocol.phrases import Phrase, _, listing, verbatim
 from glmtui.protocol.sampling import Sampling
 from glmtui.settings.schema import BY_KEY, MODELS_OWN, SCHEMA, SHIPPED_PRESETS, Setting, Value
@@ -31,7 +30,7 @@ else:
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
 
-    from glmtui.protocol.models import ModelInfo
+    from glmtui.protocol.models import LocalModel, ModelInfo
 
 __all__ = ["BY_KEY", "SCHEMA", "SHIPPED_PRESETS", "Setting", "Settings", "Value", "named"]
 
@@ -170,6 +169,8 @@ class Settings:
 
     def model_spec(self) -> LocalModel:
         """Return the model to start with, from the section ``model``."""
+        from glmtui.protocol.models import LocalModel
+
         values: dict[str, Any] = {row.name: self[row.key] for row in SCHEMA if row.section == "model"}
         return LocalModel(**values)
 
