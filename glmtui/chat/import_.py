@@ -63,20 +63,21 @@ _ATTRIBUTE = re.compile(r"""([\w-]+)=(?:"([^"]*)"|'([^']*)')""")
 Reader = Callable[[Mapping[str, Any], "_Files"], Iterator[Record]]
 
 
-def import_file(path: Path, library: Library) -> list[Conversation]:
+def import_file(path: Path, library: Library, failures: list[UserError] | None = None) -> list[Conversation]:
     """Bring the conversations of `path` into `library` and return them.
 
     It may be a conversation file or JSON export of glmtui; the history ``[[question, answer], …]`` of the
     published ChatGLM demos; the export of ChatGPT (``conversations.json`` or its zip) or of Open WebUI;
     or the ``messages`` of an OpenAI-style request. Images whose bytes are in the file, or in its folder, come
-    along. A conversation or a file that is damaged costs itself alone.
+    along. A conversation or a file that is damaged costs itself alone; what kept files of an archive from
+    being read is added to `failures`.
 
     Raises:
         UserError: it cannot be read, or it is none of these.
     """
     ours = path.suffix.lower() == SUFFIX
     attachments = Attachments.next_to(path) if ours else Attachments(library.folder / FOLDER)
-    failures: list[UserError] = []
+    failures = [] if failures is None else failures
     found = []
     for records in [ConversationFile(path).read().records] if ours else _read(path, attachments, failures):
         with contextlib.suppress(RecursionError):  # what is nested too deep cannot be written
@@ -140,8 +141,11 @@ class _Files:
 
     def read(self, place: str) -> bytes:
         """Return the bytes of a file in the archive, or on disk. Raises BadFileError."""
-        with _reading(self._path):
-            return self._archive.read(place) if self._archive else Path(place).read_bytes()
+        if self._archive is None:
+            with _reading(Path(place)):
+                return Path(place).read_bytes()
+        with _reading(self._path / place):
+            return self._archive.read(place)
 
     @cached_property
     def _names(self) -> dict[str, str]:
@@ -168,14 +172,15 @@ def _read(path: Path, attachments: Attachments, failures: list[UserError]) -> It
         files = _Files(path, attachments, archive)
         for name in archive.namelist() if archive else [str(path)]:
             if archive is None or (Path(name).name.startswith("conversations") and name.endswith(".json")):
+                place = path / name if archive else path
                 try:
                     document = json.loads(files.read(name).decode("utf-8-sig"))
                 except BadFileError as error:
                     failures.append(error)
                 except UnicodeDecodeError:
-                    failures.append(BadFileError(_("{path} is not a text file").format(path=path)))
+                    failures.append(BadFileError(_("{path} is not a text file").format(path=place)))
                 except (ValueError, RecursionError) as error:
-                    reason = _("{path} is not JSON: {error}.").format(path=path, error=error)
+                    reason = _("{path} is not JSON: {error}.").format(path=place, error=error)
                     failures.append(BadFileError(reason))
                 else:
                     yield from _conversations(document, files)

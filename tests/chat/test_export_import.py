@@ -956,3 +956,12 @@ def test_a_node_without_a_usable_parent_begins_the_tree(
     webui = {"1": {"parentId": parent, "role": "user", "content": "q"}}
     (imported,) = import_file(write(tmp_path, [{"chat": {"history": {"messages": webui}}}]), library)
     assert branch(imported) == [("user", "q")]
+
+
+def test_a_damaged_file_beside_good_ones_is_named(tmp_path: Path, library: Library) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as opened:
+        opened.writestr("conversations-001.json", json.dumps([chatgpt()]))
+        opened.writestr("conversations-002.json", "[{")
+    failures: list[UserError] = []
+    assert len(import_file(tmp_path / "x.zip", library, failures)) == 1
+    assert ["conversations-002.json" in str(failure) for failure in failures] == [True]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -200,6 +201,16 @@ async def test_export_and_import(make: Make, tmp_path: Path) -> None:
     await chat.enter("/new")
     await chat.enter("/export md")
     assert "nothing to export" in chat.notices("error")[-1]
+
+
+async def test_what_could_not_be_imported_is_named(make: Make, tmp_path: Path) -> None:
+    chat = await ready(make())
+    with zipfile.ZipFile(tmp_path / "export.zip", "w") as archive:
+        archive.writestr("conversations-1.json", json.dumps([["question", "answer"]]))
+        archive.writestr("conversations-2.json", "{")
+    await chat.enter(f"/import {tmp_path / 'export.zip'}")
+    assert chat.texts() == [("user", "question"), ("assistant", "answer")]
+    assert ["conversations-2.json" in each for each in chat.notices("error")] == [True]
 
 
 async def test_undo_and_delete_with_nothing_there(chat: Chat) -> None:

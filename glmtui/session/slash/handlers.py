@@ -265,7 +265,10 @@ async def export(session: ChatSession, argument: str) -> None:
 async def import_file(session: ChatSession, argument: str) -> None:
     from glmtui.chat.import_ import import_file as bring_in
 
-    imported = bring_in(_file(argument, "/import conversations.json"), session.library)
+    failures: list[UserError] = []
+    imported = bring_in(_file(argument, "/import conversations.json"), session.library, failures)
+    for failure in failures:
+        session.notice(failure.phrase, "error")
     count = len(imported)
     session.ui.say(ngettext("{n} conversation came in.", "{n} conversations came in.", count).format(n=count))
     await session.take_in(imported)
