@@ -1,8 +1,11 @@
 """What tests of several rooms need."""
 
 import io
+import os
 
 import pytest
+
+os.environ.pop("PYTHONUNBUFFERED", None)  # a user has none, and it hides what is lost in buffers
 
 
 @pytest.fixture(scope="session")

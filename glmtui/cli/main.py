@@ -12,6 +12,7 @@ from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpForm
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import TextIO
 
 from glmtui import i18n
 from glmtui.cli import ask, bench, completion, doctor, models, quantize
@@ -32,9 +33,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run glmtui with `argv` and return the exit code. Without `argv` it runs, and ends, the process."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     i18n.use(_language(arguments))
-    code = _run(arguments)
-    if argv is None:
-        leave(code)
+    if argv is not None:
+        return _run(arguments)
+    try:
+        code = _run(arguments)
+    except SystemExit as ending:  # of argparse, once it has written help or what was wrong
+        code = ending.code if isinstance(ending.code, int) else 0
+    code = flush(sys.stderr, flush(sys.stdout, code))
+    leave(code)
+    sys.exit(code)
+
+
+def flush(stream: TextIO, code: int) -> int:
+    """Write what is still buffered and return the exit code: 1 instead of 0 where there is no room for it.
+
+    Whatever cannot be written is dropped. Otherwise the interpreter would try again on its way out, and end
+    with 120 and lines about itself.
+    """
+    try:
+        stream.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        if code == 0 and not isinstance(error, BrokenPipeError):  # there the reader has seen enough
+            name = stream.name.strip("<>")
+            return _fail(_("{path} cannot be written: {error}").format(path=name, error=error.strerror), 1)
     return code
 
 
@@ -46,8 +68,6 @@ def leave(code: int) -> None:
     """
     if "torch" in sys.modules:
         atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(code)
 
 

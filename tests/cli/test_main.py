@@ -73,6 +73,16 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     assert command in capsys.readouterr().out
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file without room: /dev/full")
+@pytest.mark.parametrize("arguments", [["--help"], ["doctor"], ["completion", "bash"]])
+def test_output_without_room_is_one_clear_line(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        child = subprocess.run(
+            [sys.executable, "-m", "glmtui", *arguments], stdout=full, stderr=subprocess.PIPE, timeout=60
+        )
+    assert (child.returncode, child.stderr.count(b"\n")) == (1, 1), child.stderr
+
+
 def test_version() -> None:
     assert glmtui("--version").stdout.strip() == f"glmtui {__version__}"
 
