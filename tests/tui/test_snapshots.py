@@ -162,7 +162,8 @@ def test_loading(snap_compare: Compare) -> None:
     app = make(engine=ScriptedEngine(hold_load=True), settings={"model.source": "/models/chatglm-6b"})
     app.chat.status_line._clock = lambda: app.session.state.since + 12
 
-    async def half_way(_pilot: Pilot[None]) -> None:
+    async def half_way(pilot: Pilot[None]) -> None:
+        await wait_until(pilot, lambda: app.session.state.done > 0)
         app.session._update(begun=0)
 
     assert snap_compare(app, terminal_size=(120, 36), run_before=look(app, half_way, hold_load=True))
