@@ -4,6 +4,7 @@
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import platformdirs
@@ -12,6 +13,10 @@ from glmtui.errors import NotFoundError
 from glmtui.protocol.phrases import _
 
 APP = "glmtui"
+
+
+_MADE = frozenset({"node_modules", "__pycache__", "venv", "target", "dist", "build"})
+"""Folders of what programs made."""
 
 
 def _home(kind: str, platform_path: Path) -> Path:
@@ -78,3 +83,12 @@ def free(path: Path) -> Path:
     while found.exists():
         found, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
     return found
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield the files in `folder` and the folders in it, but for hidden ones and what programs made."""
+    for inside, folders, files in os.walk(folder):
+        folders[:] = [name for name in sorted(folders) if name[0] != "." and name not in _MADE]
+        for name in sorted(files):
+            if not name.startswith("."):
+                yield Path(inside, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from pathlib import Path
 
 from glmtui.errors import BadFileError, BadValueError
@@ -10,7 +11,15 @@ from glmtui.protocol.phrases import _
 
 MOST_BYTES = 2_000_000
 """More than this is not read: no model of this family could take a tenth of it."""
-_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_BINARY = re.compile("[\x00-\x07\x0e-\x19\x1c-\x1f]")
+"""Control characters that no text has; it may have the escape sequences of a terminal's log."""
 
 
 def read_text(path: Path) -> str:
@@ -46,6 +55,6 @@ def decode(data: bytes) -> str | None:
             text = data.decode(encoding)
         except UnicodeDecodeError:
             continue
-        if not any(character < " " and character not in "\t\n\r\f\v\b\x1a\x1b" for character in text):
+        if not _BINARY.search(text):
             return text
     return None
