@@ -108,6 +108,8 @@ class QueuedMessage:
     parts: tuple[Part, ...]
     edits: str | None = None
     """Id of the message whose new version it is."""
+    web: str = ""
+    """What the web is asked before the answer."""
 
     @classmethod
     def of(cls, text: str, edits: str | None = None) -> QueuedMessage:
@@ -140,6 +142,7 @@ class QueuedMessages:
             QueuedMessage(
                 decode_parts("user", item["text"], item.get("parts"))[0],
                 edits if isinstance(edits := item.get("edits"), str) else None,
+                web if isinstance(web := item.get("web"), str) else "",
             )
             for item in (items if isinstance(items, list) else ())
             if isinstance(item, dict) and isinstance(item.get("text"), str)
@@ -151,6 +154,7 @@ class QueuedMessages:
             {
                 **encode_parts("user", [clean_part(part) for part in item.parts]),
                 **({"edits": item.edits} if item.edits else {}),
+                **({"web": item.web} if item.web else {}),
             }
             for item in queued
         ]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -13,9 +16,11 @@ from glmtui.errors import UserError
 from glmtui.i18n import _, tell
 from glmtui.plain.driver import Driver
 from glmtui.plain.printer import AnswerWriter, write
+from glmtui.protocol.messages import Source
 from glmtui.session import events as told
 from glmtui.session.chat_session import ChatSession
 from glmtui.session.slash.registry import COMMANDS
+from glmtui.session.stats import source_lines, unsupported
 from glmtui.session.ui import Ui
 
 if TYPE_CHECKING:
@@ -34,11 +39,11 @@ class Status:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._is_terminal = stream.isatty()
+        self.is_terminal = stream.isatty()
         self._shown = ""
 
     def show(self, text: str) -> None:
-        if self._is_terminal and text != self._shown:
+        if self.is_terminal and text != self._shown:
             write(self._stream, f"\r\x1b[K{text}")
             self._shown = text
 
@@ -102,8 +107,8 @@ class Asking(Ui):
         if conversation is not None:
             self._session.conversation = conversation
 
-    def answer(self, question: str, *, system: str) -> int:
-        """Write the answer to `question`; return the exit code.
+    def answer(self, question: str, *, system: str, web: bool = False) -> int:
+        """Write the answer to `question`, with what the web says of it if `web`; return the exit code.
 
         Raises:
             UserError: the model could not be loaded or did not answer.
@@ -117,7 +122,7 @@ class Asking(Ui):
         driver = Driver(session)
         try:
             session.load()
-            interrupted = driver.run(session.send(question))
+            interrupted = driver.run(session.run("web", question) if web else session.send(question))
         except KeyboardInterrupt:
             interrupted = True
         finally:
@@ -135,6 +140,21 @@ class Asking(Ui):
             self._status.note(text.format(count=message.meta.get("tokens")))
         return 0
 
+    async def ask(self, title: Sayable, value: str = "") -> str | None:
+        """Say what a command asks about, and take what it offers."""
+        self._status.note(f"{tell(title)}: {value}")
+        return value
+
+    async def choose(self, title: Sayable, choices: Sequence[Sayable]) -> int | None:
+        """Ask on the terminal, where there is one: the first choice is what Return stands for elsewhere."""
+        if not (sys.stdin.isatty() and self._status.is_terminal):
+            return None
+        self._status.note(tell(title))
+        for number, choice in enumerate(choices, 1):
+            self._status.note(f"{number}. {tell(choice)}")
+        typed = sys.stdin.readline().strip()
+        return int(typed) - 1 if typed.isdecimal() and 0 < int(typed) <= len(choices) else None
+
     def _report(self, message: Message) -> str:
         stats, path = self._session.stats, self._session.conversation.path
         values: dict[str, object] = {
@@ -150,6 +170,7 @@ class Asking(Ui):
                 "prompt_seconds": round(stats.prompt_seconds, 4),
                 "answer_seconds": round(stats.answer_seconds, 4),
             }
+        values["sources"] = [dataclasses.asdict(part) for part in message.parts if isinstance(part, Source)]
         values["conversation"] = str(path) if path else None
         return json.dumps(values, ensure_ascii=False) + "\n"
 
@@ -165,8 +186,15 @@ class Asking(Ui):
             case told.AnswerEnded() if self._streaming:
                 self._status.clear()
                 self._writer.finish()
+                self._write_sources(event.message)
             case told.StateChanged():
                 self._show(event.state)
+
+    def _write_sources(self, message: Message) -> None:
+        if lines := source_lines(message):
+            write(self._output, "\n" + "".join(f"{line}\n" for line in lines))
+        for statement in unsupported(message):
+            self._status.note(_("Not in the sources: {statement}").format(statement=statement))
 
     def _show(self, state: SessionState) -> None:
         if state.activity == "loading" and not state.total:  # PyTorch is being imported
@@ -174,5 +202,7 @@ class Asking(Ui):
         elif state.activity == "loading":
             percent = 100 * state.done // state.total
             self._status.show(_("Loading the model … {percent} %").format(percent=percent))
+        elif state.activity == "searching":
+            self._status.show(_("Looking for sources …"))
         elif state.activity == "reading":
             self._status.show(_("Reading the question …"))

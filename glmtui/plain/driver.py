@@ -39,13 +39,18 @@ class Driver:
         self._loop.close()
 
     async def _until_idle(self, work: Awaitable[None]) -> None:
-        await work
+        task = asyncio.ensure_future(work)
         stopped = False
-        while self._session.busy:
+        while not task.done() or self._session.busy:
             await self._session.poll()
             if self._interrupted and not stopped:
                 stopped = self._session.stop()
-            await asyncio.sleep(POLL_SECONDS)
+            if task.done():
+                task.result()  # what went wrong ends it at once
+                await asyncio.sleep(POLL_SECONDS)
+            else:
+                await asyncio.wait([task], timeout=POLL_SECONDS)
+        task.result()
         await self._session.poll()
 
     @contextmanager

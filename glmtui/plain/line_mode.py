@@ -17,6 +17,7 @@ from glmtui.plain.printer import Paint, wants_color
 from glmtui.plain.reader import Reader, read_message
 from glmtui.session import keys, preferences, themes
 from glmtui.session.chat_session import ChatSession
+from glmtui.session.documents import collection_lines, listed
 from glmtui.session.model_lines import model_lines
 from glmtui.session.options import AppOptions
 from glmtui.session.slash.registry import COMMANDS
@@ -138,6 +139,13 @@ class LineMode:
         except (EOFError, KeyboardInterrupt):
             return None
 
+    async def choose(self, title: Sayable, choices: Sequence[Sayable]) -> int | None:
+        self.say(title)
+        self._list(map(tell, choices))
+        chosen = await self.ask(_("Number"))
+        number = int(chosen) if chosen and chosen.strip().isdecimal() else 0
+        return number - 1 if 0 < number <= len(choices) else None
+
     def copy(self, text: str) -> None:
         """Copy by the platform's tool: a terminal is not controlled from here."""
         from glmtui.session import clipboard
@@ -174,6 +182,8 @@ class LineMode:
         }
         if view == "models":
             await self._show_models()
+        elif view == "documents":
+            await self._show_documents()
         else:
             lists[view]()
 
@@ -258,6 +268,12 @@ class LineMode:
         for line in model_lines(jobs.models):
             self.say(line)
         self.say(_("/model NAME loads one."))
+
+    async def _show_documents(self) -> None:
+        found = await asyncio.to_thread(listed)
+        for line in collection_lines(found, self.session.context.collection(self.session.conversation)):
+            self.say(line)
+        self.say(_("/docs add FOLDER makes a collection, /docs use NAME answers from one."))
 
     def _show_queue(self) -> None:
         self._list(

@@ -8,7 +8,7 @@ from glmtui.i18n import _, ngettext, tell
 from glmtui.plain.printer import AnswerWriter, Paint, unmarked, write
 from glmtui.protocol.messages import Attachment, Image, Source, ToolCall, ToolResult
 from glmtui.session import events as told
-from glmtui.session.stats import model_title
+from glmtui.session.stats import model_title, source_lines, unsupported
 from glmtui.text.clean import clean
 from glmtui.text.units import size
 
@@ -99,6 +99,10 @@ class LinePrinter:
 
     def _ended(self, message: Message) -> None:
         self._answer.finish()
+        for line in source_lines(message):
+            write(self.stream, f"{line}\n")
+        for statement in unsupported(message):
+            self.notice(_("Not in the sources: {statement}").format(statement=statement), "warning")
         if message.state == "length":
             self.notice(_("The answer was cut off at the length limit. /continue goes on with it."))
         elif message.state == "stopped":

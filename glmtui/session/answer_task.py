@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from glmtui.i18n import tell
-from glmtui.protocol.messages import Part, Text, Thought
+from glmtui.protocol.messages import Part, Source, Text, Thought, text_of
+from glmtui.retrieval.citations import CitationFilter, check
 
 if TYPE_CHECKING:
     from glmtui.chat.conversation import Conversation, Message, State
@@ -72,6 +74,8 @@ class AnswerTask:
     message: Message
     stream: Stream | None = None
     """None until the engine has been asked."""
+    gathering: asyncio.Task[Sequence[Source]] | None = None
+    """While what the answer may rest on is looked for; its result is what the model is given of it."""
     since: float = field(default_factory=time.monotonic)
     speed: SpeedMeter = field(default_factory=SpeedMeter)
 
@@ -80,17 +84,44 @@ class AnswerTask:
     def __post_init__(self) -> None:
         self._text, self._thought = _Growing(self.message.text), _Growing(self.message.thought)
         self._checkpoint = self.since
+        self.found = 0
+        self._new: tuple[Source, ...] = ()
+        self._cite(self.message.parts)
+
+    def _cite(self, parts: Iterable[Part]) -> None:
+        self.sources = tuple(part for part in parts if isinstance(part, Source))
+        self._filter = CitationFilter(len(self.sources)) if self.sources else None
+
+    def rest_on(self, sources: Sequence[Source], found: int) -> None:
+        """Let the answer cite `sources`, of which `found` there were."""
+        self._new, self.found = tuple(sources), found
+        self._cite(sources)
+
+    def cancel(self) -> bool:
+        """Ask for its end; return whether it has begun so far that somebody tells of that."""
+        for running in (self.gathering, self.stream):
+            if running is not None:
+                running.cancel()
+        return self.gathering is not None or self.stream is not None
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """All of it so far."""
         thought, text = self._thought.text, self._text.text
         others = (part for part in self.message.parts if not isinstance(part, Thought | Text))
-        return (*((Thought(thought),) if thought else ()), *((Text(text),) if text else ()), *others)
+        return (
+            *((Thought(thought),) if thought else ()),
+            *((Text(text),) if text else ()),
+            *others,
+            *self._new,
+        )
 
-    def add(self, event: Tokens, saving: Saving) -> None:
-        """Take in new text, and write it to the file at most once a second."""
-        (self._thought if event.thought else self._text).text += event.text
+    def add(self, event: Tokens, saving: Saving) -> str:
+        """Take in new text, and write it to the file at most once a second; return what is to be shown."""
+        text = event.text
+        if self._filter is not None and not event.thought:
+            text = self._filter.push(text)
+        (self._thought if event.thought else self._text).text += text
         self.speed.add(event.count)
         now = time.monotonic()
         if now - self._checkpoint >= self.CHECKPOINT_SECONDS:
@@ -98,8 +129,9 @@ class AnswerTask:
             with saving():
                 if thought := self._thought.unsaved():
                     self.conversation.extend(self.message.id, thought, thought=True)
-                if text := self._text.unsaved():
-                    self.conversation.extend(self.message.id, text)
+                if unsaved := self._text.unsaved():
+                    self.conversation.extend(self.message.id, unsaved)
+        return text
 
     def beyond(self, message: Message) -> Iterable[tuple[str, bool]]:
         """Yield what came since `message` was read from the file: text, and whether it is of the thought."""
@@ -122,6 +154,18 @@ class AnswerTask:
             meta["prompt_tokens"] = stats.prompt_tokens
             if stats.answer_tokens:
                 meta["tokens_per_second"] = round(stats.tokens_per_second, 1)
+        if self.found:
+            meta["sources"] = [len(self._new), self.found]
         with saving():
-            self.conversation.finish(self.message.id, self.parts, state, meta)
+            self.conversation.finish(self.message.id, self._checked(), state, meta)
         return self.conversation.messages[self.message.id]
+
+    def _checked(self) -> tuple[Part, ...]:
+        """Return the parts, the text with the numbers that are right for it."""
+        if self._filter is not None:
+            self._text.text += self._filter.finish()
+        parts = self.parts
+        if not self.sources:
+            return parts
+        text = check(text_of(parts), self.sources)
+        return tuple(Text(text) if isinstance(part, Text) else part for part in parts)

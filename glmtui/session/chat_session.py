@@ -19,16 +19,18 @@ from typing import TYPE_CHECKING, Any
 from glmtui import i18n
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.state_log import Draft
-from glmtui.errors import UserError
+from glmtui.errors import NotFoundError, UserError
 from glmtui.protocol import events as engine
 from glmtui.protocol.cancellation import CancelToken, OperationCancelled
-from glmtui.protocol.messages import Attachment, Part, Text
+from glmtui.protocol.messages import Attachment, ChatMessage, Part, Source, Text
 from glmtui.protocol.phrases import NOTHING, Phrase, Sayable, _, ngettext
 from glmtui.protocol.requests import Generate
 from glmtui.session import events as told
 from glmtui.session import keys
 from glmtui.session.answer_task import AnswerTask
 from glmtui.session.attached_file import in_full, parts_of
+from glmtui.session.context import COLLECTION, WEB, Context, ContextProvider, fit, gather, names
+from glmtui.session.documents import DocumentJobs
 from glmtui.session.events import Kind, Listener, SessionEvent, SessionState
 from glmtui.session.message_queue import CancelScopes, MessageQueue, QueuedMessage, stored_id
 from glmtui.session.model_jobs import ModelJobs
@@ -101,6 +103,8 @@ class ChatSession:
             lambda: self._loader.engine, self.notice, lambda: str(settings["model.device"])
         )
         self._prompt = PromptBuilder(settings)
+        self.context = Context(settings)
+        self.documents = DocumentJobs(self.notice, lambda said: self.notice(said, "warning"))
         self._queue = MessageQueue(self.workspace.keep_queued)
         self._scopes = CancelScopes()
         self._pending: _PendingAnswer | None = None
@@ -181,6 +185,8 @@ class ChatSession:
         """Take in what came from the engine; call it about twelve times a second."""
         async with self._lock:
             answer = self.answer
+            if answer is not None and answer.gathering is not None and answer.gathering.done():
+                await self._on_gathered(answer, answer.gathering)
             if answer is not None and answer.stream is not None:
                 for event in answer.stream.drain():
                     if self.answer is answer:  # else its end came
@@ -193,12 +199,15 @@ class ChatSession:
                 running = self.models.download
                 self._update(download=(running.source, running.fraction) if running else None)
                 self._publish(told.ModelsChanged())
+            self._update(indexing=self.documents.progress)
 
     def close(self) -> None:
         """Keep what came of the running answer and what is being written; let the engine go. At once."""
         self._keep_draft(self.ui.draft())
         self._scopes.cancel()  # what is about to be an answer becomes none
+        self.documents.stop()
         if self.answer:
+            self.answer.cancel()
             self._finish(self.answer, "stopped", None)
         self._loader.close()
 
@@ -207,27 +216,34 @@ class ChatSession:
     def load(self, spec: LocalModel | None = None) -> None:
         """Load a model, by default the one that the settings name, in place of the one in memory."""
         chosen = spec or self.settings.model_spec()
-        if self.answer is not None and self.answer.stream is not None:
-            self.answer.stream.cancel()
+        if self.answer is not None:
+            self.answer.cancel()
         self._counter.cancel()
         self._loader.load(chosen)
         self._begin_state(activity="loading", loading=chosen.name, since=time.monotonic())
 
     def measure(self) -> None:
         """Count the tokens of the conversation and of the draft; the state has the figures later."""
+        self._update(documents=self.context.collection(self.conversation))
         if (info := self.state.info) is None:
             return
         longest = self.settings.sampling(self.conversation.settings).max_length
         self._update(limit=min(longest, info.max_length))
         if self.state.activity != "ready":
             return
-        self._counter.ask(self._prompt.build(self.conversation, info), self._draft)
+        self._counter.ask(self._prompt.build(self.conversation, (), info), self._draft)
         self._update(used=self._counter.used, draft=self._counter.draft)
 
     # --- sending ---
 
-    async def send(self, text: str, attached: Sequence[AttachedFile] = ()) -> None:
-        """Send what a person wrote, now or when the answer before it is complete."""
+    async def send(self, text: str, attached: Sequence[AttachedFile] = (), *, web: str = "") -> None:
+        """Send what a person wrote, now or when the answer before it is complete.
+
+        Args:
+            text: what they wrote.
+            attached: the files it names.
+            web: what the web is asked before the answer; empty: nothing.
+        """
         edits, place, kept = self.state.editing, self._place, self._kept_parts
         conversation = self.conversation
         self._edit(None)
@@ -246,7 +262,7 @@ class ChatSession:
                     self.ui.put_draft(text)
                     self.notice(why, "error" if self.state.activity != "none" else "warning")
                     return
-                item = QueuedMessage(conversation, parts, edits, on_hold=scope.cancelled)
+                item = QueuedMessage(conversation, parts, edits, on_hold=scope.cancelled, web=web)
                 if self.answer or self._pending:
                     self._queue.add(item, place)
                     self._show_queue()
@@ -300,12 +316,12 @@ class ChatSession:
         """
         if self.answering:
             self._scopes.cancel()
-            if self.answer and self.answer.stream:
-                self.answer.stream.cancel()
+            if self.answer:
+                self.answer.cancel()
         elif self.loading:
             self._loader.cancel()
         else:
-            return False
+            return self.documents.stop()
         self._pending = None
         self._queue.hold()
         self._show_queue()
@@ -571,9 +587,9 @@ class ChatSession:
             case engine.PromptProgress():
                 self._update(fraction=event.fraction)
             case engine.Tokens():
-                answer.add(event, self._saving)
-                if event.text and answer.conversation is self.conversation:
-                    self._publish(told.AnswerGrew(event.text, event.thought))
+                text = answer.add(event, self._saving)
+                if text and answer.conversation is self.conversation:
+                    self._publish(told.AnswerGrew(text, event.thought))
                 self._update(
                     activity="answering",
                     used=self.state.used + event.count,
@@ -641,7 +657,8 @@ class ChatSession:
         if item.edits and item.edits in conversation.messages:
             parent = {"parent": conversation.messages[item.edits].parent}
         with self._saving():
-            conversation.append("user", item.parts, meta=self._sender, **parent)
+            meta = self._sender | ({WEB: item.web} if item.web else {})
+            conversation.append("user", item.parts, meta=meta, **parent)
         self._queue.remove(item)
         self._show_queue()
         message = conversation.branch()[-1]
@@ -667,7 +684,9 @@ class ChatSession:
                 conversation.append("assistant", "", parent=pending.message_id, state="partial", meta=meta)
         message = conversation.branch()[-1]
         self.answer = answer = AnswerTask(conversation, message)
-        self._update(activity="reading", fraction=0.0, since=answer.since, tokens_per_second=None)
+        self._update(
+            activity="reading", fraction=0.0, since=answer.since, tokens_per_second=None, sources=None
+        )
         if conversation is self.conversation:
             if again:
                 self._publish_shown(conversation.branch()[:-1])
@@ -680,9 +699,78 @@ class ChatSession:
             await self._on_end(answer, "stopped", None)
             return
         self._counter.cancel()
-        messages = self._prompt.build(conversation, info)  # the new answer, still empty, is left out
+        providers: list[ContextProvider] = []
+        if not pending.continued:  # else the answer has its sources
+            try:
+                providers = self.context.providers(conversation, conversation.messages[pending.message_id])
+            except UserError as error:
+                await self._fail(answer, error)
+                return
+        if providers:
+            self._update(activity="searching")
+            question = conversation.messages[pending.message_id].text
+            answer.gathering = asyncio.create_task(self._gather(answer, providers, question))
+        else:
+            self._ask_engine(answer, (), continued=pending.continued)
+
+    def _ask_engine(self, answer: AnswerTask, sources: Sequence[Source], *, continued: bool = False) -> None:
+        conversation = answer.conversation
+        messages = self._prompt.build(conversation, sources, self.state.info)  # the empty answer is left out
         sampling = self.settings.sampling(conversation.settings)
-        answer.stream = self._loader.engine.submit(Generate(messages, sampling, pending.continued))
+        answer.stream = self._loader.engine.submit(Generate(messages, sampling, continued))
+
+    # --- what the answer may rest on ---
+
+    async def _gather(
+        self, answer: AnswerTask, providers: Sequence[ContextProvider], question: str
+    ) -> Sequence[Source]:
+        """Return the sources that are given to the model; it is cancelled like any task.
+
+        Raises:
+            UserError: they cannot be had, or there are none and nobody wants an answer without.
+        """
+        conversation, info = answer.conversation, self.state.info
+        assert info is not None
+        found = await gather(providers, conversation, question)
+        if not found:
+            nothing = _("Nothing in {names} has to do with this question.").format(names=names(providers))
+            choices = (_("Answer without sources"), _("Do not answer"))
+            chosen = await self.ui.choose(nothing, choices)
+            if chosen is None:
+                raise NotFoundError(nothing)
+            if chosen:
+                raise asyncio.CancelledError
+            return ()
+
+        def build(sources: Sequence[Source]) -> Sequence[ChatMessage]:
+            messages = self._prompt.build(conversation, sources, info)
+            return [*(message for message in messages[:-1] if message.role == "system"), messages[-1]]
+
+        limit = min(self.settings.sampling(conversation.settings).max_length, info.max_length)
+        fitting = await fit(found, build, self._counter.count, limit)
+        answer.rest_on(fitting, len(found))
+        return fitting
+
+    async def _on_gathered(self, answer: AnswerTask, task: asyncio.Task[Sequence[Source]]) -> None:
+        answer.gathering = None
+        if task.cancelled():
+            await self._on_end(answer, "stopped", None)
+        elif isinstance(error := task.exception(), UserError):
+            await self._fail(answer, error)
+        else:
+            sources = task.result()
+            if answer.found:
+                self._update(sources=(len(sources), answer.found))
+                if not sources:
+                    self.notice(
+                        _("The question leaves no room for sources: it is answered without."), "warning"
+                    )
+            self._update(activity="reading")
+            self._ask_engine(answer, sources)
+
+    async def _fail(self, answer: AnswerTask, error: UserError) -> None:
+        """Let an answer that cannot be made end."""
+        await self._on_answer(answer, engine.Failed(error.code, error.phrase))
 
     # --- inside ---
 
@@ -748,7 +836,9 @@ class ChatSession:
         """Put back, on hold, what was queued in this conversation when an earlier glmtui ended."""
         if not self._queue.knows(self.conversation):
             for item in self.workspace.queued(self.conversation):
-                self._queue.add(QueuedMessage(self.conversation, item.parts, item.edits, on_hold=True))
+                self._queue.add(
+                    QueuedMessage(self.conversation, item.parts, item.edits, on_hold=True, web=item.web)
+                )
         self._show_queue()
 
     def _keep_draft(self, text: str) -> None:
@@ -766,7 +856,7 @@ class ChatSession:
             i18n.use(str(self.settings["ui.language"]))
         if any(key.startswith("model.") for key in keys):
             self.load()
-        elif any(key.startswith("generation.") for key in keys):
+        elif any(key.startswith("generation.") or key == COLLECTION for key in keys):
             self.measure()
         self._publish(told.SettingsChanged(keys))
 
@@ -778,7 +868,7 @@ class ChatSession:
 
     def _begin_state(self, **values: Any) -> None:
         """Let nothing of the former answer or load be shown any more."""
-        kept = {name: getattr(self.state, name) for name in ("queued", "editing", "download")}
+        kept = {name: getattr(self.state, name) for name in ("queued", "editing", "download", "documents")}
         self._set_state(SessionState(**kept, **values))
 
     def _update(self, **changes: Any) -> None:

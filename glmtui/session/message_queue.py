@@ -25,6 +25,8 @@ class QueuedMessage:
     """Id of the message whose new version it is."""
     on_hold: bool = False
     """Not sent before the person says so: the answer before it was cancelled, or the program was left."""
+    web: str = ""
+    """What the web is asked before the answer."""
 
     @property
     def text(self) -> str:
@@ -94,7 +96,7 @@ class MessageQueue:
         queued: dict[str, list[StoredMessage]] = {}
         for item in items:
             key = stored_id(item.conversation)
-            queued.setdefault(key, []).append(StoredMessage(item.parts, item.edits))
+            queued.setdefault(key, []).append(StoredMessage(item.parts, item.edits, item.web))
         for key in self._stored | queued.keys():
             self._store(key, queued.get(key, ()))
         self._stored = set(queued)
