@@ -140,6 +140,8 @@ class LineMode:
             return None
 
     async def choose(self, title: Sayable, choices: Sequence[Sayable]) -> int | None:
+        if not self._reader.interactive:  # the next line of a script is meant for something else
+            return None
         self.say(title)
         self._list(map(tell, choices))
         chosen = await self.ask(_("Number"))

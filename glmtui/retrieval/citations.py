@@ -33,7 +33,7 @@ _OPEN_MARK = re.compile(r"(?:[\[［【][^\]］】\n]{0,24}|`+)\Z")
 _PIECE = re.compile(rf"`+|\n|{_MARK.pattern}", re.IGNORECASE)
 _PLAIN_MARK = re.compile(r"\[(\d{1,3})\]")
 _STATEMENT = re.compile(
-    r".+?(?:[。！？!?；;]+[”’\"）)]*|\.(?=\s|\[|$)|$)(?:\s*\[(?:\d{1,3}|\?)\])*\s*", re.DOTALL
+    r".+?(?:(?:[。！？!；;]|(?<!\[)\?)+[”’\"）)]*|\.(?=\s|\[|$)|$)(?:\s*\[(?:\d{1,3}|\?)\])*\s*", re.DOTALL
 )
 _FENCE = re.compile(r"\s*(`{3,}|~{3,})")
 _LEAD = re.compile(r"\s*(?:[-*+•]|\d+[.)、])?\s*")

@@ -10,10 +10,11 @@ import dataclasses
 import json
 import math
 import sqlite3
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from heapq import nlargest
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,12 @@ from glmtui.retrieval.passages import Passage
 
 FORMAT = f"1.{terms.VERSION}"
 """Of the tables and of what is in them; a file of another one is made anew."""
-CANDIDATES = 60
-"""Passages that the full-text index proposes and that are then compared closely."""
+CANDIDATES = 40
+"""Passages with most of the terms, which are then compared closely."""
 MOST_TERMS = 24
 """Of a question; the rarest are looked for."""
+COMMON = 2000
+"""Passages: a term that stands in more of them is not looked for further."""
 K1, B = 1.2, 0.6
 """Of BM25: how fast more of the same counts less, and how much long passages are held back."""
 USUAL = 350
@@ -37,6 +40,11 @@ HEADING_WEIGHT = 0.6
 """Of a term that stands in the headings or the title only."""
 PHRASE = 0.5
 """What a name like ``HT-2024-0917`` counts on top, as a share of its terms, where it stands as a whole."""
+FEW = 100
+"""Passages: in fewer it says little in how many of them a term stands."""
+NO_WORD = 0.5
+"""What a pair of Chinese characters that stands nowhere counts: it may be the end of one word and the start
+of another."""
 PATIENCE = 10.0
 """Seconds to wait for another process that writes."""
 
@@ -51,7 +59,6 @@ CREATE TABLE passages (
     first INTEGER NOT NULL, last INTEGER NOT NULL, heading TEXT NOT NULL, text TEXT NOT NULL);
 CREATE INDEX passages_of_file ON passages (file);
 CREATE VIRTUAL TABLE words USING fts5(text, heading, content='', tokenize="unicode61 remove_diacritics 0");
-CREATE VIRTUAL TABLE vocabulary USING fts5vocab(words, row);
 """
 
 
@@ -236,34 +243,47 @@ class Index:
         """Return the passages that say most of what `question` asks about, best first."""
         with self._errors():
             total = self._db.execute("SELECT count(*) FROM passages").fetchone()[0]
-            weights = self._weights(terms.asked(question), total)
-            wholes = list(terms.phrases(question))
-            if not weights or not total:
-                return []
-            query = " OR ".join([*map(_quoted, weights), *(f'"{" ".join(whole)}"' for whole in wholes)])
+            places = {term: self._places(_quoted(term)) for term in terms.asked(question)}
+            weights = _weights({term: len(ids) for term, ids in places.items()}, total)
+            wholes = [(whole, self._places(f'"{" ".join(whole)}"')) for whole in terms.phrases(question)]
+            candidates: defaultdict[int, float] = defaultdict(float)
+            for term, weight in weights.items():
+                for id_ in places[term]:
+                    candidates[id_] += weight
+            for whole, ids in wholes:
+                for id_ in ids:
+                    candidates[id_] += sum(weights.get(term, 0.0) for term in whole)
+            present = [term for term, ids in places.items() if ids]
+            if present and all(len(places[term]) == COMMON for term in present):
+                candidates.update(dict.fromkeys(self._with_all(present), sum(weights.values())))
+            chosen = nlargest(max(CANDIDATES, top), candidates, key=lambda id_: candidates[id_])
+            marks = ", ".join("?" * len(chosen))
             rows = self._db.execute(
-                "SELECT f.origin, f.title, p.text, p.heading, p.page, p.first, p.last"
-                " FROM (SELECT rowid FROM words WHERE words MATCH ? ORDER BY rank LIMIT ?) AS w"
-                " JOIN passages p ON p.id = w.rowid JOIN files f ON f.id = p.file",
-                (query, max(CANDIDATES, top)),
+                "SELECT f.origin, f.title, p.text, p.heading, p.page, p.first, p.last FROM passages p"
+                f" JOIN files f ON f.id = p.file WHERE p.id IN ({marks}) ORDER BY p.id",
+                chosen,
             ).fetchall()
+        names = [whole for whole, _ids in wholes]
         hits = [
             Hit(origin, title, Passage(text, heading, page, first, last),
-                _score(weights, wholes, text, f"{title} {heading}"))
+                _score(weights, names, text, f"{title} {heading}"))
             for origin, title, text, heading, page, first, last in rows
         ]  # fmt: skip
         hits.sort(key=lambda hit: -hit.score)
         return _distinct(hits, top)
 
-    def _weights(self, asked: Sequence[str], total: int) -> dict[str, float]:
-        """Return how much each term tells: the rarer the more (the IDF of BM25, never below 0)."""
-        weights = {}
-        for term in asked:
-            row = self._db.execute("SELECT doc FROM vocabulary WHERE term = ?", (term,)).fetchone()
-            count = int(row[0]) if row else 0
-            weights[term] = math.log(1 + (total - min(count, total) + 0.5) / (count + 0.5))
-        rarest = sorted(weights, key=lambda term: -weights[term])[:MOST_TERMS]
-        return {term: weights[term] for term in weights if term in rarest}
+    def _places(self, query: str) -> list[int]:
+        """Return the passages that have a term; of one that is common, the first `COMMON`."""
+        rows = self._db.execute("SELECT rowid FROM words WHERE words MATCH ? LIMIT ?", (query, COMMON))
+        return [row[0] for row in rows]
+
+    def _with_all(self, common: Sequence[str]) -> list[int]:
+        """Return the best passages that have all of several terms, none of which is rare."""
+        query = " AND ".join(map(_quoted, common))
+        rows = self._db.execute(
+            "SELECT rowid FROM words WHERE words MATCH ? ORDER BY rank LIMIT ?", (query, CANDIDATES)
+        )
+        return [row[0] for row in rows]
 
     # --- inside ---
 
@@ -325,6 +345,16 @@ def _unpacked(text: str) -> tuple[Phrase, ...]:
 
 def _indexed(text: str, heading: str) -> tuple[str, str]:
     return " ".join(terms.terms(text)), " ".join(terms.terms(heading))
+
+
+def _weights(counts: Mapping[str, int], total: int) -> dict[str, float]:
+    """Return how much each term tells: the rarer the more (the IDF of BM25, never below 0)."""
+    weights = {}
+    for term, count in counts.items():
+        weight = math.log(1 + (max(total, FEW) - min(count, total) + 0.5) / (count + 0.5))
+        weights[term] = weight if count or not terms.is_han(term) else weight * NO_WORD
+    rarest = sorted(weights, key=lambda term: -weights[term])[:MOST_TERMS]
+    return {term: weights[term] for term in weights if term in rarest}
 
 
 def _quoted(term: str) -> str:

@@ -30,8 +30,8 @@ her our me can could should would may might must will shall not no if then than 
 STOP_WORDS = frozenset(_STOP.split())
 """Words that questions are asked with: they say nothing of what is asked about."""
 _ASKING = re.compile(
-    "为什么|什么时候|什么样|什么|怎么样|怎么办|怎么|怎样|如何|多少|多久|哪些|哪个|哪里|哪儿|哪年|哪天|几个|几天|几点|是否|请问|能否|为何"
-    "|是谁|有没有|是不是|可不可以|吗|呢|吧|啊|的|了|是"
+    "为什么|什么时候|有?什么样|有?什么|怎么样|怎么办|怎么|怎样|如何|有?多少|有?多[久长大高远]|有?哪些|有?哪个|哪[里儿年天]|[是由]?谁"
+    "|有?几[个天点年次种项月]|第几|是否|请问|能否|为何|有没有|是不是|可不可以|能不能|吗|呢|吧|啊|的|了|是"
 )
 
 

@@ -132,13 +132,18 @@ def collection_lines(found: Sequence[Listed], used: str = "") -> list[str]:
     """Write collections and their documents, a line each."""
     lines = []
     for each in found:
-        name = each.collection.name
-        documents = i18n.ngettext("{n} document", "{n} documents", len(each.files)).format(n=len(each.files))
-        passages = i18n.ngettext("{n} passage", "{n} passages", each.passages).format(n=each.passages)
-        marks = [i18n._("in use")] if name == used else []
-        marks += [i18n._("follows its folders")] if each.collection.follows else []
-        lines.append(f"{name}: {documents}, {passages}" + (f" ({', '.join(marks)})" if marks else ""))
-        lines += (f"  {one_line(file.origin)}: {file_line(file)}" for file in each.files)
+        name, count = each.collection.name, len(each.files)
+        facts = [
+            i18n.ngettext("{n} document", "{n} documents", count).format(n=count),
+            i18n.ngettext("{n} passage", "{n} passages", each.passages).format(n=each.passages),
+            *([i18n._("in use")] if name == used else []),
+            *([i18n._("follows its folders")] if each.collection.follows else []),
+        ]
+        said = i18n._("{path}: {error}")
+        lines.append(said.format(path=name, error=i18n.listing(facts)))
+        lines += (
+            "  " + said.format(path=one_line(file.origin), error=file_line(file)) for file in each.files
+        )
     return lines
 
 
@@ -149,4 +154,4 @@ def file_line(file: FileRecord) -> str:
     parts = [i18n.ngettext("{n} page", "{n} pages", file.pages).format(n=file.pages)] if file.pages else []
     parts.append(i18n.ngettext("{n} passage", "{n} passages", file.passages).format(n=file.passages))
     parts.append(i18n._("read {when}").format(when=f"{datetime.fromtimestamp(file.read_at):%Y-%m-%d %H:%M}"))
-    return ", ".join([*parts, *map(i18n.tell, file.notes)])
+    return i18n.listing([*parts, *map(i18n.tell, file.notes)])

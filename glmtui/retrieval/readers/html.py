@@ -142,11 +142,12 @@ class Page(HTMLParser):
             if not self._pre:
                 data = re.sub(r"\s+", " ", data)
             self._text.append(data)
-            self._linked += len(data.strip()) if self._in_link else 0
+            self._linked += _letters(data) if self._in_link else 0
 
     def finish(self) -> None:
         """Take in what no tag ended."""
-        self._end_table()
+        if self._tables:
+            self._end_table()
         self._end_block()
 
     def _end_table(self) -> None:
@@ -154,11 +155,7 @@ class Page(HTMLParser):
         self._rows, self._tables = [], 0
         self._text.clear()
         if max(map(len, rows), default=0) > 1 and len(rows) > 1:
-            self.blocks += table(enumerate(rows, 1))
-            self.blocks = [
-                Block(b.kind, b.text, b.level, b.page, 0, 0, b.header) if b.kind == "table" else b
-                for b in self.blocks
-            ]
+            self.blocks += table((0, row) for row in rows)
         else:  # laid out by a table
             self.blocks += (Block("text", cell) for row in rows for cell in row if cell)
 
@@ -168,12 +165,16 @@ class Page(HTMLParser):
         heading, linked, pre = self._heading, self._linked, self._pre
         self._text.clear()
         self._heading = self._linked = self._pre = 0
-        if not text.strip(" -\n") or (not heading and linked > _LINKS * len(text)):
+        if not text.strip(" -\n") or (not heading and linked > _LINKS * _letters(text)):
             return
         if heading:
             self.blocks.append(Block("heading", one_line(text), heading))
         else:
             self.blocks.append(Block("code" if pre else "text", text))
+
+
+def _letters(text: str) -> int:
+    return sum(map(str.isalnum, text))
 
 
 def parse(text: str) -> Page:

@@ -90,7 +90,7 @@ def _word(events: Iterator[Event], levels: dict[str, int]) -> Iterator[Block]:
                 yield from table(rows)
                 rows = []
         elif name == "tr" and starts and tables == 1:
-            rows.append((len(rows) + 1, []))
+            rows.append((0, []))
         elif name == "tc" and not starts and tables == 1 and rows:
             rows[-1][1].append(" ".join(cell))
             cell.clear()
@@ -149,7 +149,7 @@ def _slide(events: Iterator[Event], page: int) -> Iterator[Block]:
                 yield from table(rows, page)
                 rows = []
         elif name == "tr" and starts:
-            rows.append((len(rows) + 1, []))
+            rows.append((0, []))
         elif name == "tc" and not starts and rows:
             rows[-1][1].append(" ".join(paragraphs))
             paragraphs.clear()

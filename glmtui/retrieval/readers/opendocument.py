@@ -53,7 +53,7 @@ def read_odf(reading: Reading) -> Iterator[Block]:
                     yield from table(rows, reading.pages)
                     rows = []
             elif name == "table-row" and starts:
-                rows.append((len(rows) + 1, []))
+                rows.append((0, []))
             elif name == "table-cell" and rows and tables == 1:
                 if starts:
                     repeated = _number(event.attributes.get("number-columns-repeated"), 1)

@@ -25,7 +25,7 @@ def table(rows: Iterable[tuple[int, list[str]]], page: int = 0) -> Iterator[Bloc
     """Yield a table, some rows at a time, each time with its header.
 
     Args:
-        rows: their numbers and cells. The first is the header.
+        rows: their numbers (0 where a person could not find them by one) and cells. The first is the header.
         page: where it stands.
     """
     header: str | None = None
