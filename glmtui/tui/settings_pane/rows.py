@@ -31,6 +31,7 @@ UNSET = {
     "model.ptuning": N_("none"),
     "generation.max_new_tokens": N_("what is left"),
     "generation.seed": N_("new each time"),
+    "docs.collection": N_("none"),
 }
 """What is shown for no value."""
 NAMES = {
