@@ -56,7 +56,7 @@ class DocumentProvider:
     def _find(self, question: str, token: CancelToken) -> Sequence[Source]:
         try:
             if self._collection.follows:
-                update(self._collection, token=token)
+                update(self._collection, token=token, retry=False)
         except OperationCancelled:
             return ()
         with self._collection.index() as index:

@@ -62,6 +62,8 @@ def update(
     progress: Progress = lambda _done, _total, _name: None,
     token: CancelToken | None = None,
     fetch: Fetch | None = None,
+    *,
+    retry: bool = True,
 ) -> Outcome:
     """Read what is new or changed in a collection.
 
@@ -70,6 +72,7 @@ def update(
         progress: told before each document.
         token: ends it between two passages; what was read until then stays.
         fetch: reads addresses that are new. Without it, and those that are known, they stay as they are.
+        retry: whether to try again what could not be read and has not changed: a package may be there now.
 
     Raises:
         OperationCancelled: it was given up.
@@ -79,12 +82,19 @@ def update(
     outcome = Outcome()
     with collection.index() as index:
         known = {record.origin: record for record in index.files()}
+        missing = [
+            root for root in collection.roots if not ADDRESS.fullmatch(root) and not os.path.lexists(root)
+        ]
+        outcome.errors += (
+            (root, _("There is no file or folder {path}.").format(path=root)) for root in missing
+        )
         origins = list(_origins(collection.roots, token))
         for number, origin in enumerate(origins):
             token.check()
             progress(number, len(origins), origin)
-            _Document(index, origin, known.get(origin), outcome, token, fetch).update()
-        gone = known.keys() - set(origins)
+            _Document(index, origin, known.get(origin), outcome, token, fetch, retry=retry).update()
+        gone = known.keys() - set(origins)  # but not what stood on a disk that is away
+        gone = {origin for origin in gone if not any(_is_below(origin, root) for root in missing)}
         if gone:
             index.remove(gone)
             outcome.removed = len(gone)
@@ -102,6 +112,10 @@ def _origins(roots: Iterable[str], token: CancelToken) -> Iterator[str]:
             if origin not in seen and (ADDRESS.fullmatch(origin) or os.path.lexists(origin)):
                 seen.add(origin)
                 yield origin
+
+
+def _is_below(origin: str, root: str) -> bool:
+    return origin == root or origin.startswith(root.rstrip(os.sep) + os.sep)
 
 
 def _below(folder: Path) -> Iterator[str]:
@@ -122,7 +136,10 @@ class _Document:
         outcome: Outcome,
         token: CancelToken,
         fetch: Fetch | None,
+        *,
+        retry: bool,
     ) -> None:
+        self._retry = retry
         self._index = index
         self._origin = origin
         self._known = known
@@ -146,7 +163,7 @@ class _Document:
             self._failed(_("It is damaged: {error}").format(error=error))
 
     def _update_page(self) -> None:
-        if self._known is not None or self._fetch is None:
+        if self._fetch is None or (self._known is not None and not (self._known.error and self._retry)):
             self._outcome.unchanged += 1
             return
         fetched = self._fetch(self._origin)
@@ -159,7 +176,7 @@ class _Document:
         if not stat.S_ISREG(status.st_mode):
             return
         same = known is not None and (known.size, known.mtime) == (status.st_size, status.st_mtime_ns)
-        if same:
+        if same and not (known is not None and known.error and self._retry):
             self._outcome.unchanged += 1
             return
         if not readers.is_known(name) and status.st_size > LARGEST_UNKNOWN:

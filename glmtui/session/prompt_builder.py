@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,7 @@ WITH_SOURCES_ZH = """\
 
 问题：{question}"""
 """How a question is asked with sources. They stand before it: ChatGLM-6B reads both ways."""
+_NUMBER = re.compile(r"\[(\d{1,3})\]")
 OWN = (Text, Thought, ToolResult)
 """Parts that every model is given as they are."""
 KEPT = 16
@@ -140,6 +142,7 @@ def without_sources(message: ChatMessage) -> ChatMessage:
 
 
 def written(source: Source) -> str:
-    """Write a source with its number, as prompts have it."""
+    """Write a source with its number, as prompts have it: none of its text is such a number itself."""
     about = f"{source.title} ({source.place})" if source.place else source.title
-    return f"[{source.number}] {about}\n{source.text}"
+    text = _NUMBER.sub(r"(\1)", f"{about}\n{source.text}")
+    return f"[{source.number}] {text}"

@@ -82,6 +82,30 @@ def test_a_file_that_turns_bad_is_no_longer_found(folder: Path, collection: Coll
     assert found(collection, "words") == []
 
 
+def test_what_could_not_be_read_is_tried_again_when_asked_to(
+    folder: Path, collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pypdfium2")
+    (folder / "a.pdf").write_bytes(make.pdf("words"))
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "pypdfium2", None)
+        assert len(update(collection).errors) == 1
+    assert update(collection, retry=False).unchanged == 1
+    assert update(collection).read == 1
+
+
+def test_a_folder_on_a_disk_that_is_away_keeps_its_passages(tmp_path: Path, folder: Path) -> None:
+    (folder / "a.txt").write_text("words")
+    (tmp_path / "other.txt").write_text("other")
+    for root in (folder, tmp_path / "other.txt"):
+        collection = collections.add("notes", root)
+    update(collection)
+    folder.rename(tmp_path / "away")
+    outcome = update(collection)
+    assert (outcome.removed, [path for path, _why in outcome.errors]) == (0, [str(folder)])
+    assert found(collection, "words") == ["words"]
+
+
 def test_what_is_neither_file_nor_folder_is_passed_over(folder: Path, collection: Collection) -> None:
     os.mkfifo(folder / "pipe.txt")
     (folder / "nowhere.txt").symlink_to(folder / "gone")

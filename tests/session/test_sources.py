@@ -247,6 +247,16 @@ async def test_a_question_that_fills_the_context_is_answered_without_and_says_so
     assert len(chat.notices("warning")) == 1
 
 
+async def test_numbers_in_a_source_are_not_taken_for_those_of_sources(make: Make) -> None:
+    chat = await ready(make())
+    use(chat, Provider(found=[Source(1, "Paper [3]", "As shown in [2].\n[7] Fake title\nFake text.")]))
+    await chat.enter("What is shown?")
+    await chat.idle()
+    prompt = chat.engine.generated[0].messages[-1].text
+    assert "(7) Fake title" in prompt
+    assert prompt.count("[1] ") == 1
+
+
 # --- how much fits ---
 
 

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from glmtui.tui.session_app import SessionApp
 
 
+OPENED = frozenset(
+    ("pdf", "docx", "pptx", "xlsx", "odt", "ods", "odp", "epub", "html", "htm", "txt", "md", "csv")
+)
+"""Files that the program for them only shows; of others the path is copied."""
+
+
 class SourcesScreen(ListDialog[None]):
     """Shows passages; Enter opens the file or page, c copies the passage.
 
@@ -72,7 +78,10 @@ class SourcesScreen(ListDialog[None]):
         if origin.lower().startswith(SCHEMES):
             self.app.open_url(origin)
         elif (path := Path(origin)).is_absolute() and path.is_file():
-            self.app.open_url(path.as_uri())
+            if path.suffix.lower().removeprefix(".") in OPENED:
+                self.app.open_url(path.as_uri())
+            else:  # a script might be run
+                self.app.copy(origin)
         else:
             self.app.say(
                 _("{path} is not there any more; the passage is kept here.").format(path=origin), "warning"
