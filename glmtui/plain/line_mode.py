@@ -214,7 +214,7 @@ class LineMode:
         for setting in SCHEMA:
             value = self._settings[setting.key]
             shown = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-            self.say(f"{setting.key} = {shown}  ({_(setting.help)})")
+            self.say(f"{setting.key} = {setting.shown(shown)}  ({_(setting.help)})")
         self.say(_("/set NAME VALUE changes one."))
 
     def _show_hits(self, query: str) -> None:

@@ -48,6 +48,8 @@ class LinePrinter:
         """Whether something went wrong since the start."""
         self._answer = AnswerWriter(stream)
         self._state: SessionState | None = None
+        self._reading = ""
+        """The collection whose documents are read."""
         self._reported = ("", 0)
         """The model whose load was reported last, and how many steps of it."""
 
@@ -114,6 +116,10 @@ class LinePrinter:
 
     def _state_changed(self, state: SessionState) -> None:
         """Report how far a load is: at its beginning, in steps if it is long, and at its end."""
+        reading = state.indexing[0] if state.indexing else ""
+        if reading and reading != self._reading:
+            self.notice(_("Reading {name} …").format(name=reading))
+        self._reading = reading
         name, step = self._reported
         if state.activity == "loading":
             now = STEPS * state.done // max(state.total, 1) if state.total > LARGE else 0

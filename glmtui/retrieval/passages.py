@@ -16,7 +16,7 @@ LONGEST_HEADING = 120
 MOST_BLOCKS = 400
 """That are looked at together."""
 PATH = " › "
-_WIDE = re.compile("[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff01-\uff60]")
+_WIDE = re.compile("[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff01-\uff60]+")
 _SENTENCE = re.compile(
     r"(?<=[。！？；…])(?![”’」』）])|(?<=[.!?][\s])|(?<=[.!?][\"”’)][\s])|(?<=[。！？；…][”’」』）])|\n"
 )
@@ -41,8 +41,8 @@ class Passage:
 
 def extent(text: str) -> float:
     """Return how much of `ROOM` a text takes."""
-    wide = len(_WIDE.findall(text))
-    return wide + (len(text) - wide) * LETTER
+    narrow = len(_WIDE.sub("", text))
+    return len(text) - narrow + narrow * LETTER
 
 
 def cut(blocks: Iterable[Block]) -> Iterator[Passage]:

@@ -37,6 +37,8 @@ class Setting:
     Such a setting's default is None."""
     metavar: str = ""
     """What stands for the value in the help of its option on the command line."""
+    secret: bool = False
+    """Whether it is for nobody who looks over the person's shoulder."""
 
     @property
     def section(self) -> str:
@@ -52,6 +54,10 @@ class Setting:
     def per_conversation(self) -> bool:
         """Whether a conversation may have a value of its own."""
         return self.section in ("generation", "docs")
+
+    def shown(self, text: str) -> str:
+        """Return a value as it may be seen: of a secret one only that there is one."""
+        return "••••" if self.secret and text else text
 
     def check(self, value: object) -> Value:
         """Return `value` in the setting's own type, or raise a `UserError` that says what is allowed."""
@@ -245,7 +251,7 @@ SCHEMA: tuple[Setting, ...] = (
     ),
     Setting(
         "web.key", "text", "", N_("Key for the search"),
-        N_("Your access key of Brave or Tavily; kept in the settings file as it is."),
+        N_("Your access key of Brave or Tavily; kept in the settings file as it is."), secret=True,
     ),
 )
 # fmt: on

@@ -19,6 +19,7 @@ from statistics import quantiles
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import document_files as make
+import psutil
 
 from glmtui.retrieval import collections, update
 
@@ -447,14 +448,20 @@ class Stopwatch:
         return "{:.2f} ({:.2f})".format(*self.seconds)
 
 
+LARGEST = 60
+"""Megabytes of one file: about what is read of a text as a whole."""
+
+
 def memory(folder: Path, megabytes: int) -> None:
     """Print how much memory indexing a folder of `megabytes` takes beyond what the program has."""
     random_ = random.Random(2)
     words = ["".join(chr(random_.randrange(0x4E00, 0x9000)) for _ in range(2)) for _ in range(3000)]
     page = "\n\n".join(text_of(random_, words, 1000) for _ in range(330)).encode()  # about a megabyte
-    for number in range(megabytes // 40):
-        (folder / f"{number}.txt").write_bytes(page * 40)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for at in range(0, megabytes, LARGEST):
+        with open(folder / f"{at}.txt", "wb") as file:
+            for _ in range(min(LARGEST, megabytes - at)):
+                file.write(page)
+    before = psutil.Process().memory_info().rss / 1024
     with Stopwatch() as watch:
         update.update(collections.find(str(folder)))
     more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024

@@ -194,6 +194,16 @@ def test_pdf_pages_are_put_together_and_scans_are_named(read: Read) -> None:
     assert pdf.ranges([1, 3, 4, 5, 9]) == "1, 3-5, 9"
 
 
+def test_of_a_pdf_without_end_the_beginning_is_read_and_said_so(
+    read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pypdfium2")
+    monkeypatch.setattr(pdf, "MOST_PAGES", 3)
+    blocks, reading = read("a.pdf", make.pdf(*(f"page {number}" for number in range(5))))
+    assert (len(blocks), reading.pages) == (3, 5)
+    assert "3 of 5" in str(reading.notes[0])
+
+
 def test_without_its_package_a_pdf_names_the_command(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pypdfium2", None)
     with pytest.raises(UserError, match=r"pip install 'glmtui\[docs\]'"):

@@ -399,3 +399,9 @@ def test_reading_imports_no_slow_module() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
+
+
+def test_secrets_are_not_shown() -> None:
+    assert BY_KEY["web.key"].shown("abc123") == "••••"
+    assert BY_KEY["web.key"].shown("") == ""
+    assert BY_KEY["web.url"].shown("abc") == "abc"

@@ -60,7 +60,7 @@ def shown(setting: Setting, value: Value) -> str:
         return LANGUAGES[str(value)]
     if name := NAMES.get((setting.key, str(value))):
         return _(name)
-    return one_line(str(value)) or _("none")
+    return one_line(setting.shown(str(value))) or _("none")
 
 
 def stepped(setting: Setting, value: Value, direction: int) -> Value:
