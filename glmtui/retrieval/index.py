@@ -38,6 +38,8 @@ USUAL = 350
 """Terms that a passage has."""
 HEADING_WEIGHT = 0.6
 """Of a term that stands in the headings or the title only."""
+OFTEN = 0.15
+"""What depends on how often a term stands there; the rest on whether it does."""
 PHRASE = 0.5
 """What a name like ``HT-2024-0917`` counts on top, as a share of its terms, where it stands as a whole."""
 FEW = 100
@@ -364,7 +366,7 @@ def _quoted(term: str) -> str:
 
 
 def _score(weights: dict[str, float], wholes: Sequence[Sequence[str]], text: str, heading: str) -> float:
-    """Return the BM25 of a passage as a share of what it could be."""
+    """Return how much of what is asked for stands in a passage; a little depends on how often (BM25)."""
     words = terms.terms(text)
     counts, above = Counter(words), Counter(terms.terms(heading))
     held_back = K1 * (1 - B + B * len(words) / USUAL)
@@ -374,8 +376,9 @@ def _score(weights: dict[str, float], wholes: Sequence[Sequence[str]], text: str
             count = sum(n for word, n in counts.items() if word.startswith(term))
         else:
             count = counts[term]
-        share = min(2 * count / (count + held_back), 1.0) if count else 0.0
-        got += weight * max(share, HEADING_WEIGHT if above[term] else 0.0)
+        often = count / (count + held_back)
+        there = max(min(2 * often, 1.0), HEADING_WEIGHT if above[term] else 0.0)
+        got += weight * ((1 - OFTEN) * there + OFTEN * (often + above[term] / (above[term] + K1)) / 2)
     joined = f" {' '.join(words)} "
     for whole in wholes:
         if f" {' '.join(whole)} " in joined:
