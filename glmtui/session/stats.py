@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from glmtui.i18n import _, ngettext
 from glmtui.protocol.messages import Source
-from glmtui.retrieval.citations import marked_statements
+from glmtui.retrieval.citations import UNSUPPORTED, marked_statements
 from glmtui.text.clean import one_line
 from glmtui.text.units import parameters, size
 
@@ -33,9 +33,8 @@ def source_lines(message: Message) -> list[str]:
 
 def unsupported(message: Message) -> list[str]:
     """Return the statements of an answer that are marked because no source supports them."""
-    if not any(isinstance(part, Source) for part in message.parts):
-        return []
-    return marked_statements(message.text)
+    has_sources = any(isinstance(part, Source) for part in message.parts)
+    return marked_statements(message.text) if has_sources and UNSUPPORTED in message.text else []
 
 
 def passages(given: int, found: int) -> str:

@@ -26,7 +26,8 @@ def folder(tmp_path: Path) -> Path:
 async def test_an_answer_shows_its_sources_and_their_passages(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with running(ScriptedEngine("十五天[1]，还有[5]。")) as (pilot, app, _engine):
+    answer = "十五天[1]，还有[5]。公司成立于一九九八年，总部位于上海[1]。"
+    async with running(ScriptedEngine(answer)) as (pilot, app, _engine):
         await send(pilot, f"/docs add {folder}")
         await send(pilot, "年假有几天？")
         await wait_until(pilot, lambda: not app.session.busy)
@@ -35,6 +36,8 @@ async def test_an_answer_shows_its_sources_and_their_passages(
         assert "[1] rules.md" in shown
         assert "[5]" not in shown
         assert "1 of 1 passage" in shown
+        assert "总部位于上海[?]。" in shown
+        assert "[?]: no source says this" in shown
         opened: list[str] = []
         monkeypatch.setattr(app, "open_url", opened.append)
         app.chat.transcript.focus()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import io
 import re
 from collections.abc import MutableMapping, Sequence
@@ -128,10 +127,12 @@ def passages_of(page: Fetched) -> tuple[str, Sequence[Passage]]:
 
 def _main_text(page: Fetched) -> list[Block]:
     """Return what trafilatura takes for a page's text, where it is installed (`glmtui[web]`)."""
-    if not page.name.endswith(".html") or importlib.util.find_spec("trafilatura") is None:
+    if not page.name.endswith(".html"):
         return []
-    import trafilatura  # takes a second
-
+    try:
+        import trafilatura  # takes a second
+    except ImportError:
+        return []
     text = trafilatura.extract(
         decode_page(page.data), output_format="markdown", include_tables=True, include_comments=False
     )

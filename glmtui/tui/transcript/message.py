@@ -15,7 +15,7 @@ from textual.timer import Timer
 from glmtui.errors import UserError
 from glmtui.i18n import N_, _, ngettext, tell
 from glmtui.protocol.messages import Attachment, Image, Source, ToolCall, ToolResult
-from glmtui.session.stats import passages
+from glmtui.session.stats import passages, unsupported
 from glmtui.text.clean import clean, one_line
 from glmtui.text.units import size
 from glmtui.tui.transcript.column import Entry
@@ -239,6 +239,8 @@ class MessageEntry(Entry):
         if message.role != "assistant":
             return EMPTY
         parts = [Content.styled(part, "$text-muted") for part in figures(message)]
+        if unsupported(message):
+            parts.append(Content.styled(_("[?]: no source says this"), "$text-warning"))
         if state := STATES.get(message.state):
             text = _(state)
             if message.state == "failed" and (error := message.meta.get("error")):
