@@ -182,7 +182,7 @@ async def test_the_web_as_a_source(server: WebServer) -> None:
     sources = await provider.gather(Conversation(), "大熊猫每天吃多少竹子？")
     best = sources[0]
     assert (best.number, best.title, best.origin) == (1, "utf-8", f"{server.address}/utf-8")
-    assert best.text == "大熊猫每天吃三十八公斤竹子。"
+    assert "大熊猫每天吃三十八公斤竹子。" in best.text  # trafilatura takes more of so short a page
     assert all(isinstance(source, Source) for source in sources)
 
 
