@@ -184,6 +184,8 @@ class _Document:
         if status.st_size > LARGEST:
             raise BadFileError(_("It has more than {most} MB, which is too much.").format(most=LARGEST >> 20))
         with open(self._origin, "rb") as file:
+            if not readers.is_known(name) and readers.is_binary(file):
+                return  # a picture, a program: nobody takes it for a document
             digest = _digest(file, self._token)
             if known is not None and known.sha256 == digest and not known.error:
                 self._index.describe(replace(known, size=status.st_size, mtime=status.st_mtime_ns))
@@ -195,7 +197,7 @@ class _Document:
         reading = Reading(file, name)
 
         def record(passages: int) -> FileRecord:
-            if not passages and not reading.notes:
+            if not passages and size and not reading.notes:
                 reading.notes.append(_("There is no text in it."))
             return FileRecord(
                 self._origin, reading.title or name, size, mtime, digest, reading.pages, passages,
@@ -207,7 +209,7 @@ class _Document:
         except BadFileError:
             if readers.is_known(name):
                 raise
-            return  # a picture, a program: nobody takes it for a document
+            return
         self._outcome.read += 1
         self._outcome.notes += ((self._origin, note) for note in reading.notes)
 

@@ -62,12 +62,14 @@ def test_errors_are_kept_with_their_files(folder: Path, collection: Collection) 
     (folder / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n\x00\x00")
     (folder / "README").write_text("read me")
     (folder / ".hidden.txt").write_text("hidden")
+    (folder / "__init__.py").write_text("")
     outcome = update(collection)
-    assert outcome.read == 2
+    assert outcome.read == 3
+    assert outcome.notes == []
     assert [Path(path).name for path, _why in outcome.errors] == ["bad.docx"]
     with collection.index() as index:
         records = {Path(record.origin).name: record for record in index.files()}
-    assert set(records) == {"README", "bad.docx", "good.txt"}
+    assert set(records) == {"README", "__init__.py", "bad.docx", "good.txt"}
     assert str(records["bad.docx"].error)
     (folder / "bad.docx").write_bytes(make.docx("mended"))
     assert update(collection).read == 1

@@ -43,6 +43,13 @@ def is_known(name: str) -> bool:
     return _suffix(name) in READERS
 
 
+def is_binary(file: BinaryIO) -> bool:
+    """Whether the beginning of a file says that it is no text."""
+    head = file.read(4096)
+    file.seek(0)
+    return b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff"))
+
+
 def read(reading: Reading) -> Iterator[Block]:
     """Read a file by its suffix; what has none that is known, as text if it is such.
 

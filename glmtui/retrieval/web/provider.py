@@ -6,6 +6,7 @@ import asyncio
 import io
 import re
 from collections.abc import MutableMapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from glmtui.errors import UserError
@@ -146,7 +147,11 @@ def _best(found: Sequence[tuple[Result, Sequence[Passage]]], question: str) -> S
             index.put(
                 result.url,
                 passages or ([snippet] if result.snippet else []),
-                lambda count, result=result: FileRecord(result.url, result.title, 0, 0, "", 0, count, 0.0),  # type: ignore[misc]
+                partial(_record, result),
             )
         hits: Sequence[Hit] = index.search(question, TOP)
     return sources(hits)
+
+
+def _record(result: Result, count: int) -> FileRecord:
+    return FileRecord(result.url, result.title, 0, 0, "", 0, count, 0.0)
