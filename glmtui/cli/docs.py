@@ -100,12 +100,17 @@ def _update(collection: Collection, *, quiet: bool = False) -> int:
 
     shown = sys.stderr.isatty()
 
-    def progress(done: int, total: int, name: str) -> None:
+    def show(line: str) -> None:
         if shown:
-            line = f"{done} / {total}  {one_line(name)[-60:]}" if name else ""
             print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)  # noqa: T201
 
-    outcome = update(collection, progress, fetch=fetch_document)
+    def progress(done: int, total: int, name: str) -> None:
+        show(f"{done} / {total}  {one_line(name)[-60:]}")
+
+    try:
+        outcome = update(collection, progress, fetch=fetch_document)
+    finally:
+        show("")
     for problem in problems(outcome):
         print(f"glmtui: {clean(tell(problem))}", file=sys.stderr)  # noqa: T201
     if not quiet:

@@ -85,6 +85,7 @@ class AnswerTask:
         self._text, self._thought = _Growing(self.message.text), _Growing(self.message.thought)
         self._checkpoint = self.since
         self.found = 0
+        """Sources there were, of which the answer has those there was room for."""
         self._new: tuple[Source, ...] = ()
         self._cite(self.message.parts)
 
@@ -97,12 +98,11 @@ class AnswerTask:
         self._new, self.found = tuple(sources), found
         self._cite(sources)
 
-    def cancel(self) -> bool:
-        """Ask for its end; return whether it has begun so far that somebody tells of that."""
+    def cancel(self) -> None:
+        """Ask for its end, also while its sources are looked for."""
         for running in (self.gathering, self.stream):
             if running is not None:
                 running.cancel()
-        return self.gathering is not None or self.stream is not None
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -133,6 +133,12 @@ class AnswerTask:
                     self.conversation.extend(self.message.id, unsaved)
         return text
 
+    def take_rest(self) -> str:
+        """Take in what was held back as it might have become a number; return what is to be shown."""
+        rest = self._filter.finish() if self._filter is not None else ""
+        self._text.text += rest
+        return rest
+
     def beyond(self, message: Message) -> Iterable[tuple[str, bool]]:
         """Yield what came since `message` was read from the file: text, and whether it is of the thought."""
         for have, text, thought in (
@@ -162,8 +168,7 @@ class AnswerTask:
 
     def _checked(self) -> tuple[Part, ...]:
         """Return the parts, the text with the numbers that are right for it."""
-        if self._filter is not None:
-            self._text.text += self._filter.finish()
+        self.take_rest()
         parts = self.parts
         if not self.sources:
             return parts

@@ -611,8 +611,10 @@ class ChatSession:
         *,
         failed: engine.Failed | None = None,
     ) -> None:
-        message = self._finish(answer, state, stats, failed)
         shown = answer.conversation is self.conversation
+        if (rest := answer.take_rest()) and shown:
+            self._publish(told.AnswerGrew(rest))
+        message = self._finish(answer, state, stats, failed)
         self._publish(told.AnswerEnded(message, time.monotonic() - answer.since, shown))
         self._tell_conversation()
         if state == "failed":
@@ -755,8 +757,10 @@ class ChatSession:
         answer.gathering = None
         if task.cancelled():
             await self._on_end(answer, "stopped", None)
-        elif isinstance(error := task.exception(), UserError):
-            await self._fail(answer, error)
+        elif (error := task.exception()) is not None:
+            await self._fail(answer, error if isinstance(error, UserError) else UserError(str(error)))
+            if not isinstance(error, UserError):
+                raise error
         else:
             sources = task.result()
             if answer.found:

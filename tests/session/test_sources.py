@@ -223,6 +223,16 @@ async def test_a_thought_is_left_as_it_is(make: Make) -> None:
     assert shown == "每年十五天。"
 
 
+@pytest.mark.parametrize("end", ["```\na[9]\n```", "a[1", "a [", "`a[9]`"])
+async def test_what_is_held_back_at_the_end_is_shown(make: Make, end: str) -> None:
+    chat = await ready(make(f"好。\n{end}"))
+    use(chat, Provider())
+    await chat.enter("年假有几天？")
+    await chat.idle()
+    shown = "".join(event.text for event in chat.told if isinstance(event, told.AnswerGrew))
+    assert shown == chat.saved().branch()[-1].text == f"好。\n{end}"
+
+
 async def test_the_question_is_whole_and_the_best_sources_fit(make: Make) -> None:
     chat = await ready(make())
     many = [Source(n, f"File {n}", f"passage {n} " * 20) for n in range(1, 13)]

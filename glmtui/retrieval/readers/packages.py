@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import BinaryIO, NamedTuple
@@ -97,7 +98,7 @@ def opened(file: BinaryIO) -> Iterator[Package]:
     try:
         with zipfile.ZipFile(file) as archive:
             yield Package(archive)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, zipfile.zlib.error, ValueError) as error:  # type: ignore[attr-defined]
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error, ValueError) as error:
         raise BadFileError(_("It is damaged: {error}").format(error=error)) from error
     except RuntimeError as error:  # a password is needed
         raise BadFileError(_("It is encrypted.")) from error
