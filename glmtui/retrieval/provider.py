@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 TOP = 12
 """Passages of which as many are sent as there is room for."""
-FLOOR = 0.3
+FLOOR = 0.2
 """Score below which a passage has nothing to do with the question..."""
-BESIDE_BEST = 0.4
+BESIDE_BEST = 0.25
 """...or has too little to do with it next to the best, as a share of its score."""
 FEW = 3
 """Terms of a question that is understood only with the one before it."""
