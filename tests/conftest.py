@@ -8,6 +8,11 @@ import pytest
 os.environ.pop("PYTHONUNBUFFERED", None)  # a user has none, and it hides what is lost in buffers
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: the tests in pseudo-terminals wait for most of their time."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(scope="session")
 def small_pieces() -> bytes:
     """A tiny sentencepiece model in the layout of ice_text.model."""

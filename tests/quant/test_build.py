@@ -23,14 +23,18 @@ posix = pytest.mark.skipif(os.name != "posix", reason="about POSIX permissions")
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GLMTUI_HOME", str(tmp_path))
+    if os.name == "posix" and (
+        found := building.find_compilers()
+    ):  # how fast the kernels are is no matter here
+        monkeypatch.setenv("CC", compiler(tmp_path, f'exec "{found[0]}" "$@" -O0', "hasty-cc"))
     monkeypatch.setattr(cpu, "_load", cpu._load.__wrapped__)
     monkeypatch.setattr(cpu, "load", lambda: cpu._load()[0])
     return tmp_path
 
 
-def compiler(folder: Path, script: str) -> str:
+def compiler(folder: Path, script: str, name: str = "fake-cc") -> str:
     """Make a stand-in for a compiler."""
-    path = folder / "fake-cc"
+    path = folder / name
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
     return str(path)
