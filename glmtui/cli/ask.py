@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 from glmtui.cli.options import add_model_options, add_setting, load_settings
 from glmtui.errors import UsageError
 from glmtui.i18n import _
+from glmtui.protocol.models import LocalModel
 from glmtui.text.encodings import read_text
 
 if TYPE_CHECKING:
@@ -70,9 +71,11 @@ def run(args: Namespace) -> int:
     """Answer; return 0, or 130 when interrupted (what came until then stays)."""
     question = read_question(args.question, args.file, sys.stdin)
     settings = load_settings(args)
-    from glmtui.cli import models
+    spec = settings.model_spec()
+    if isinstance(spec, LocalModel):
+        from glmtui.cli import models
 
-    models.resolve(settings.model_spec().source)  # fails before anything is saved or torch imported
+        models.resolve(spec.source)  # fails before anything is saved or torch imported
     from glmtui.plain.ask import Asking
 
     asking = Asking(settings, sys.stdout, sys.stderr, streaming=not args.json)

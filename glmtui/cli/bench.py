@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 from glmtui.cli.options import add_model_options, load_settings, positive
 from glmtui.errors import UsageError
 from glmtui.i18n import _
+from glmtui.protocol.models import RemoteModel
 from glmtui.text.columns import table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from glmtui.cli.subcommands import Subparsers
     from glmtui.models.base import LanguageModel
     from glmtui.protocol.models import LocalModel, Quant
@@ -66,6 +69,10 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: Namespace) -> int:
     spec = load_settings(args).model_spec()
     step = _show if sys.stderr.isatty() else lambda _text: None
+    if isinstance(spec, RemoteModel):
+        if args.random_weights is not None:
+            raise UsageError(_("--random-weights runs on this machine: leave out the server's address"))
+        return _measure_server(spec, args, step)
     start = time.perf_counter()
     import torch
 
@@ -123,6 +130,31 @@ def run(args: Namespace) -> int:
 
         result["kernels"] = cuda.status(next(network.parameters()).device).implementation
     print(json.dumps(result, ensure_ascii=False) if args.json else "\n".join(lines(result)))  # noqa: T201
+    return 0
+
+
+def _measure_server(spec: RemoteModel, args: Namespace, step: Callable[[str], None]) -> int:
+    from glmtui.engine import remote_bench, remote_model
+
+    model = remote_model.load(spec, lambda: None)
+    found = remote_bench.measure(
+        model, prompts=args.prompt, generate=args.generate, repeat=args.repeat, step=step
+    )
+    step("")
+    result = {"model": model.info.name, "server": model.info.server, **found.as_dict()}
+    if args.json:
+        print(json.dumps(result, ensure_ascii=False))  # noqa: T201
+        return 0
+    rows = [(_("model"), f"{result['model']} · {result['server']}")]
+    rows += [
+        (
+            _("prompt of {count}").format(count=run["tokens"]),
+            _("first text after {seconds} s").format(seconds=f"{run['first_token_s']:.2f}"),
+        )
+        for run in result["prefill"]
+    ]
+    rows.append((_("decoding"), f"{result['decode']['tokens_per_s']:.2f} tok/s"))
+    print("\n".join(table(rows)))  # noqa: T201
     return 0
 
 

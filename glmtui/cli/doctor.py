@@ -10,6 +10,7 @@ from glmtui import paths
 from glmtui.cli.options import add_model_options, load_settings
 from glmtui.errors import UserError
 from glmtui.i18n import N_, _, ngettext, tell
+from glmtui.protocol.models import RemoteModel
 from glmtui.settings.settings import Settings
 from glmtui.text.columns import table
 from glmtui.text.units import size
@@ -141,7 +142,9 @@ def lines(report: Report) -> list[str]:
     if report["settings"] != "ok":
         result += [row(_("settings"), problem) for problem in report["settings"]]
     result.append(row(""))
-    if use["ok"]:
+    if "server" in use:
+        result.append(row(_("would use"), use["model"], use["server"]))
+    elif use["ok"]:
         threads = ngettext("{count} thread", "{count} threads", use["threads"]).format(count=use["threads"])
         values = (
             use["model"],
@@ -221,6 +224,9 @@ def _quantized() -> list[Report]:
 def _use(settings: Settings) -> Report:
     """What a start with these options would run, or why it could not."""
     spec = settings.model_spec()
+    if isinstance(spec, RemoteModel):
+        told = _("{server} is asked; whether it answers shows when it is used").format(server=spec.base_url)
+        return {"ok": True, "model": spec.name, "server": spec.server, "notes": [told]}
     try:
         from glmtui.engine import loader
         from glmtui.hub import memory_estimate

@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from glmtui import paths
 from glmtui.errors import ModelNotHereError, UserError
 from glmtui.i18n import _, tell
 from glmtui.session.model_lines import model_lines
+from glmtui.settings.engines import entries
+from glmtui.settings.settings import Settings
 from glmtui.text.units import duration, size
 
 if TYPE_CHECKING:
@@ -68,6 +71,7 @@ def run(args: Namespace) -> int:
     from glmtui.engine import model_jobs
 
     found = model_jobs.list_models(getattr(args, "model.device", "auto"))
+    found = replace(found, entries=(*entries(Settings.load().engines), *found.entries))
     if args.json:
         import json
         from dataclasses import asdict

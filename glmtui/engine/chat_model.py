@@ -22,8 +22,8 @@ from glmtui.models.chat_tokenizer import ChatTokenizer, load_tokenizer
 from glmtui.protocol.cancellation import OperationCancelled
 from glmtui.protocol.events import Stats
 from glmtui.protocol.messages import ChatMessage, Part, Text, Thought, text_of
-from glmtui.protocol.models import ModelInfo
-from glmtui.protocol.phrases import Phrase, _, sentences
+from glmtui.protocol.models import Capabilities, ModelEntry, ModelInfo
+from glmtui.protocol.phrases import NOTHING, Phrase, _, sentences
 from glmtui.protocol.sampling import Sampling
 
 ANSWER_ROOM = 512
@@ -149,6 +149,16 @@ class ChatModel:
                 yield response, [*history, (query, response)]
 
     @property
+    def capabilities(self) -> Capabilities:
+        """What can be asked for: all that concerns text."""
+        return Capabilities()
+
+    @property
+    def siblings(self) -> tuple[ModelEntry, ...]:
+        """What else can be had from where it runs: nothing."""
+        return ()
+
+    @property
     def default_sampling(self) -> Sampling:
         """What the model's makers chose."""
         return self.info.sampling
@@ -260,6 +270,8 @@ class Answer:
         """How many of the oldest rounds the prompt leaves out."""
         self.reason: Literal["stop", "length", "cancelled"] = "cancelled"
         """Why it ended: complete, too long, or cancelled by `check`."""
+        self.note = NOTHING
+        """What the person should know of it."""
         self._model = model
         self._generation = generation
         self._messages, self._begun = (messages[:-1], messages[-1].parts) if goes_on else (messages, ())

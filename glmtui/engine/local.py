@@ -1,4 +1,4 @@
-"""The engine that runs models on this machine, in a background thread.
+"""The engine of this process, in a background thread: it runs models, or asks servers that do.
 
 Its threads are daemons: they never keep the program from ending, and no widget's life depends on them. torch
 is imported in them, by the first request that needs it, so that the first screen need not wait.
@@ -17,7 +17,7 @@ from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Literal
 
 from glmtui.engine import failures
-from glmtui.errors import ModelNotHereError, NoModelError, UnavailableError
+from glmtui.errors import ModelNotHereError, NoModelError
 from glmtui.protocol.cancellation import OperationCancelled
 from glmtui.protocol.engine import Stream
 from glmtui.protocol.events import (
@@ -33,12 +33,13 @@ from glmtui.protocol.events import (
     Tokens,
     Unloaded,
 )
-from glmtui.protocol.models import Capabilities, LocalModel
+from glmtui.protocol.models import Capabilities, ModelSpec, RemoteModel
 from glmtui.protocol.phrases import _
 from glmtui.protocol.requests import CountTokens, Generate, Load, ModelRequest, Request, Unload
 
 if TYPE_CHECKING:
     from glmtui.engine.chat_model import ChatModel
+    from glmtui.engine.remote_model import RemoteChatModel
     from glmtui.models.chat_formats.thoughts import Piece
 
 THREAD_NAME = "glmtui-engine"
@@ -46,10 +47,11 @@ INTERVAL = 0.05
 """Seconds between two events of one kind while a request runs; what comes sooner is put together."""
 
 Progress = Callable[[Literal["read", "quantize", "compile"], int, int], None]
-Loader = Callable[[Progress], "ChatModel"]
+Loader = Callable[[Progress], "ChatModel | RemoteChatModel"]
 """Loads a model, calling its argument after every tensor with the stage and the bytes done and in all."""
-Prepare = Callable[[LocalModel], Loader]
-"""Looks whether a model can be loaded, while the former one is still there. It raises `UserError` if not."""
+Prepare = Callable[[ModelSpec, Callable[[], None]], Loader]
+"""Looks whether a model can be loaded, while the former one is still there. It raises `UserError` if not; its
+second argument is called while it waits for a server, and raises `OperationCancelled` to give up."""
 
 
 class LocalEngine:
@@ -58,12 +60,13 @@ class LocalEngine:
     No thread is started before the first request.
 
     Args:
-        prepare: makes the models; None: from files, see `glmtui.engine.loader`.
+        prepare: makes the models; None: from files or through servers, see `glmtui.engine.loader` and
+            `glmtui.engine.remote_model`.
     """
 
     def __init__(self, prepare: Prepare | None = None) -> None:
         self._prepare = prepare or _prepare
-        self._model: ChatModel | None = None
+        self._model: ChatModel | RemoteChatModel | None = None
         self._queue: queue.SimpleQueue[tuple[ModelRequest, Stream] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()  # around what follows
         self._open: set[Stream] = set()  # those that have not ended
@@ -72,8 +75,8 @@ class LocalEngine:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What can be asked for: all that concerns text."""
-        return Capabilities()
+        """What can be asked for, by the model in memory: all that concerns text of one that runs here."""
+        return self._model.capabilities if self._model is not None else Capabilities()
 
     def submit(self, request: Request) -> Stream:
         """Take a request. See `glmtui.protocol.engine.Engine`."""
@@ -161,13 +164,11 @@ class LocalEngine:
             return TokenCount(self._loaded.count_tokens(request.messages))
         from glmtui.engine import model_jobs
 
-        return model_jobs.handle(request, stream)
+        return model_jobs.handle(request, stream, self._model.siblings if self._model is not None else ())
 
     def _load(self, request: Load, stream: Stream) -> Loaded:
         started = perf_counter()
-        if not isinstance(request.spec, LocalModel):
-            raise UnavailableError(_("{name} does not run on this machine.").format(name=request.spec.name))
-        load = self._prepare(request.spec)
+        load = self._prepare(request.spec, stream.token.check)
         self._forget()
         pace = _Pace()
 
@@ -201,10 +202,10 @@ class LocalEngine:
             tokens.flush()  # also what came before an error
         if answer.reason == "cancelled":
             return Cancelled(answer.stats)
-        return Done(answer.stats, answer.reason)
+        return Done(answer.stats, answer.reason, answer.note)
 
     @property
-    def _loaded(self) -> ChatModel:
+    def _loaded(self) -> ChatModel | RemoteChatModel:
         if self._model is None:
             raise NoModelError(
                 _("No model is loaded. Choose one with /model, or --model when you start glmtui.")
@@ -273,7 +274,12 @@ def free_memory() -> None:
         torch.mps.empty_cache()
 
 
-def _prepare(spec: LocalModel) -> Loader:
+def _prepare(spec: ModelSpec, check: Callable[[], None]) -> Loader:
+    if isinstance(spec, RemoteModel):
+        from glmtui.engine import remote_model
+
+        served = remote_model.load(spec, check)
+        return lambda _progress: served
     from glmtui.engine import preflight
 
     prepared = preflight.prepare(spec)

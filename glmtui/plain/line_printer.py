@@ -121,9 +121,7 @@ class LinePrinter:
                 self.notice(text.format(percent=percent, done=size(state.done), total=size(state.total)))
             self._reported = (state.loading, max(now, step if state.loading == name else 0))
         elif name and state.info:
-            how = state.info.device.upper() + (
-                "" if state.info.quant == "none" else f", INT{state.info.quant}"
-            )
+            how = state.info.place + ("" if state.info.quant == "none" else f", INT{state.info.quant}")
             self.notice(_("{name} is ready ({how}).").format(name=model_title(state.info), how=how))
             self._reported = ("", 0)
         elif state.activity == "none":

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from glmtui.protocol.models import FileProgress, ModelEntry, ModelInfo
-from glmtui.protocol.phrases import Phrase
+from glmtui.protocol.phrases import NOTHING, Phrase
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,8 @@ class Done:
 
     stats: Stats
     reason: Literal["stop", "length"]
+    note: Phrase = NOTHING
+    """What the person should know, such as that a server cut the prompt."""
 
 
 @dataclass(frozen=True, slots=True)

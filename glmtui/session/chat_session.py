@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from glmtui.chat.library import Library
     from glmtui.chat.tree import Message, State
     from glmtui.protocol.engine import Engine
-    from glmtui.protocol.models import LocalModel
+    from glmtui.protocol.models import ModelSpec
     from glmtui.session.attached_file import AttachedFile
     from glmtui.session.ui import Ui
     from glmtui.settings.settings import Settings
@@ -97,9 +97,7 @@ class ChatSession:
         self._listeners: list[Listener] = []
         self._loader = ModelLoader(make_engine)
         self._counter = TokenCounter(lambda: self._loader.engine)
-        self.models = ModelJobs(
-            lambda: self._loader.engine, self.notice, lambda: str(settings["model.device"])
-        )
+        self.models = ModelJobs(lambda: self._loader.engine, self.notice, settings)
         self._prompt = PromptBuilder(settings)
         self._queue = MessageQueue(self.workspace.keep_queued)
         self._scopes = CancelScopes()
@@ -204,7 +202,7 @@ class ChatSession:
 
     # --- the model ---
 
-    def load(self, spec: LocalModel | None = None) -> None:
+    def load(self, spec: ModelSpec | None = None) -> None:
         """Load a model, by default the one that the settings name, in place of the one in memory."""
         chosen = spec or self.settings.model_spec()
         if self.answer is not None and self.answer.stream is not None:
@@ -580,6 +578,8 @@ class ChatSession:
                     tokens_per_second=answer.speed.rate,
                 )
             case engine.Done():
+                if event.note:
+                    self.notice(event.note, "warning")
                 await self._on_end(answer, "length" if event.reason == "length" else "done", event.stats)
             case engine.Cancelled():
                 await self._on_end(answer, "stopped", event.stats)
@@ -663,6 +663,8 @@ class ChatSession:
         again = pending.continued or conversation.leaf != pending.message_id
         if not pending.continued:
             meta = {"model": info.name, "quant": info.quant, "device": info.device}
+            if info.server:
+                meta["server"] = info.server
             with self._saving():
                 conversation.append("assistant", "", parent=pending.message_id, state="partial", meta=meta)
         message = conversation.branch()[-1]

@@ -15,13 +15,16 @@ if TYPE_CHECKING:
 
 def model_lines(found: ModelList, width: int = 1000) -> list[str]:
     """Lay the list out for people, in `width` columns where it can be."""
-    here = [entry for entry in found.entries if entry.place != "absent"]
+    servers = [entry for entry in found.entries if entry.place == "server"]
+    here = [entry for entry in found.entries if entry.place not in ("absent", "server")]
     absent = [entry for entry in found.entries if entry.place == "absent"]
     head = (
         _("model"), _("parameters"), _("format"), _("size"), _("memory: as it is"), _("8 bits"), _("4 bits"),
     )  # fmt: skip
     laid = _laid([head, *(_row(entry, found.free_memory) for entry in (*here, *absent))], width)
     result = [laid[0], _("On this machine"), *laid[1 : 1 + len(here)]]
+    if servers:
+        result = [_("On servers"), *(f"  {entry.name}  {entry.path}" for entry in servers), "", *result]
     result += [f"  {entry.name}: {tell(entry.problem)}" for entry in here if entry.problem]
     result += ["", _("To download: glmtui models download NAME"), *laid[1 + len(here) :], ""]
     result.append(

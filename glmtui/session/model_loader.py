@@ -11,14 +11,14 @@ from glmtui.protocol.requests import Load
 
 if TYPE_CHECKING:
     from glmtui.protocol.events import Cancelled, Event, Failed
-    from glmtui.protocol.models import LocalModel, ModelInfo
+    from glmtui.protocol.models import ModelInfo, ModelSpec
 
 
 @dataclass(frozen=True)
 class Former:
     """What there was before a load that came to nothing."""
 
-    spec: LocalModel | None = None
+    spec: ModelSpec | None = None
     """What had been loaded, or was on its way, to go back to."""
     info: ModelInfo | None = None
     """The model that is in memory still."""
@@ -35,11 +35,11 @@ class ModelLoader:
         self._make_engine = make_engine
         self._engine: Engine | None = None
         self._stream: Stream | None = None
-        self._spec: LocalModel | None = None
+        self._spec: ModelSpec | None = None
         """What is on its way."""
-        self._loaded: tuple[LocalModel, ModelInfo] | None = None
+        self._loaded: tuple[ModelSpec, ModelInfo] | None = None
         """What was loaded last, to go back to."""
-        self._former: list[LocalModel] = []
+        self._former: list[ModelSpec] = []
         """What to go back to, the latest last: what was loaded, what was on its way when replaced."""
 
     @property
@@ -54,7 +54,7 @@ class ModelLoader:
         """Whether a model is on its way."""
         return self._stream is not None
 
-    def load(self, spec: LocalModel) -> None:
+    def load(self, spec: ModelSpec) -> None:
         """Begin to load; a load that runs is given up."""
         if self._stream is not None:
             self._stream.cancel()

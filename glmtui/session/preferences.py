@@ -14,7 +14,7 @@ from glmtui.settings.settings import named
 
 if TYPE_CHECKING:
     from glmtui.chat.conversation import Conversation
-    from glmtui.protocol.models import LocalModel
+    from glmtui.protocol.models import ModelSpec
     from glmtui.settings.settings import Settings
 
 
@@ -72,7 +72,7 @@ class Preferences:
         """Forget the values kept under a name."""
         self._apply(lambda: self._settings.delete_preset(name), ["presets"])
 
-    def put_back(self, spec: LocalModel) -> None:
+    def put_back(self, spec: ModelSpec) -> None:
         """Let the settings of the model be those of `spec` again; only their display follows from it."""
         values = {f"model.{field.name}": getattr(spec, field.name) for field in fields(spec)}
         different = {

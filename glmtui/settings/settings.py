@@ -30,11 +30,11 @@ else:
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
 
-    from glmtui.protocol.models import LocalModel, ModelInfo
+    from glmtui.protocol.models import ModelInfo, ModelSpec, RemoteModel
 
 __all__ = ["BY_KEY", "SCHEMA", "SHIPPED_PRESETS", "Setting", "Settings", "Value", "named"]
 
-_SECTIONS = frozenset(setting.section for setting in SCHEMA) | {"keys", "presets"}
+_SECTIONS = frozenset(setting.section for setting in SCHEMA) | {"keys", "presets", "engines"}
 Stamp = tuple[int, int, int]
 _SAMPLING_KEYS = tuple(
     setting.key
@@ -65,6 +65,7 @@ class Settings:
         self._keys: dict[str, str] = {}
         self._presets: dict[str, dict[str, Value]] = {}
         self._chosen_preset = ""
+        self._engines: dict[str, RemoteModel] = {}
         self._seen: Stamp | None = None
         """The file as it was last read, or written without anything of others' in it."""
 
@@ -94,6 +95,7 @@ class Settings:
             self.problems.append(used.format(path=self.path, error=error))
             return
         self._values, self._keys, self._presets = {}, {}, {}
+        self._read_engines(data)
         for key, value in _flatten(data):
             section = key.partition(".")[0]
             if key in _SECTIONS:
@@ -167,10 +169,21 @@ class Settings:
         values: dict[str, Any] = {BY_KEY[key].name: self.effective(key, overrides) for key in _SAMPLING_KEYS}
         return Sampling(**values)
 
-    def model_spec(self) -> LocalModel:
+    @property
+    def engines(self) -> Mapping[str, RemoteModel]:
+        """Models behind servers, by the names that a person gave them: ``[engines.NAME]``."""
+        return MappingProxyType(self._engines)
+
+    def model_spec(self) -> ModelSpec:
         """Return the model to start with, from the section ``model``."""
         from glmtui.protocol.models import LocalModel
+        from glmtui.settings import engines
 
+        source = self["model.source"]
+        if isinstance(source, str) and source in self._engines:
+            return self._engines[source]
+        if isinstance(source, str) and engines.is_address(source):
+            return engines.from_address(source)
         values: dict[str, Any] = {row.name: self[row.key] for row in SCHEMA if row.section == "model"}
         return LocalModel(**values)
 
@@ -272,6 +285,26 @@ class Settings:
         return name
 
     # --- the file ---
+
+    def _read_engines(self, data: dict[str, Any]) -> None:
+        """Take the servers out of `data`."""
+        self._engines = {}
+        tables = data.pop("engines", None)
+        if tables is None:
+            return
+        from glmtui.settings import engines
+
+        if not isinstance(tables, dict):
+            self._problem(_("{key} must be a table, written [{key}].").format(key="engines"))
+            return
+        for name, table in tables.items():
+            if not isinstance(table, dict):
+                self._problem(_("{key} must be a table, written [{key}].").format(key=f"engines.{name}"))
+                continue
+            try:
+                self._engines[name] = engines.from_table(name, table)
+            except UserError as error:
+                self._problem(error.phrase)
 
     def _read_value(self, setting: Setting, value: object) -> None:
         try:

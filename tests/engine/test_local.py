@@ -46,7 +46,7 @@ from glmtui.protocol.events import (
     Unloaded,
 )
 from glmtui.protocol.messages import ChatMessage
-from glmtui.protocol.models import LocalModel, RemoteModel
+from glmtui.protocol.models import LocalModel
 from glmtui.protocol.requests import CountTokens, Generate, Load, Unload
 from glmtui.protocol.sampling import Sampling
 
@@ -78,7 +78,7 @@ def make_engine() -> Iterator[Make]:
     engines: list[LocalEngine] = []
 
     def make(load: Loader | None = None) -> LocalEngine:
-        engine = LocalEngine(load and (lambda spec: partial(load, spec)))
+        engine = LocalEngine(load and (lambda spec, _check: partial(load, spec)))
         engines.append(engine)
         return engine
 
@@ -259,13 +259,6 @@ def test_without_a_model_it_says_so(make_engine: Make) -> None:
         assert isinstance(failed, Failed)
         assert failed.code == "no_model"
         assert "/model" in str(failed.phrase)
-
-
-def test_a_model_elsewhere_is_for_another_engine(ready: Ready, script: Script) -> None:
-    engine = ready(script(TEXT))
-    (failed,) = engine.submit(Load(RemoteModel("http://localhost:8000/v1", "glm-4-9b")))
-    assert isinstance(failed, Failed)
-    assert (failed.code, failed.model_kept) == ("unavailable", True)
 
 
 class Panic(BaseException):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from glmtui.engine.chat_model import Answer, ChatModel
 from glmtui.engine.local import LocalEngine
 from glmtui.protocol.engine import Engine
 from glmtui.protocol.events import Tokens
-from glmtui.protocol.models import LocalModel
+from glmtui.protocol.models import LocalModel, ModelSpec
 from glmtui.protocol.requests import Load
 
 HELD_AFTER = 8
@@ -65,11 +65,12 @@ class TestLocalEngine(EngineContract):
         monkeypatch.setenv("GLMTUI_HOME", str(tmp_path / "home"))
         self._answer = nanos_answer
 
-        def prepare(spec: LocalModel) -> local.Loader:
-            load = local._prepare(spec)
+        def prepare(spec: ModelSpec, check: Callable[[], None]) -> local.Loader:
+            load = local._prepare(spec, check)
 
             def gated(progress: local.Progress) -> ChatModel:
                 model = load(progress)
+                assert isinstance(model, ChatModel)
                 model.__class__ = Gated
                 model.gate = self.gate
                 return model

@@ -170,12 +170,14 @@ class ModelsScreen(Dialog[str | None]):
 
     def _fill(self, models: ModelList) -> None:
         before = self.chosen
-        here = [entry for entry in models.entries if entry.place != "absent"]
+        servers = [entry for entry in models.entries if entry.place == "server"]
+        here = [entry for entry in models.entries if entry.place not in ("absent", "server")]
         absent = [entry for entry in models.entries if entry.place == "absent"]
         if self._first and not any(_is(entry, self._first) for entry in models.entries):
             absent.insert(0, ModelEntry(self._first, self._first, "absent", hub_id=self._first))
         self._rows, options = [], []
-        for heading, entries in ((_("On this machine"), here), (_("To download"), absent)):
+        groups = [(_("On servers"), servers), (_("On this machine"), here), (_("To download"), absent)]
+        for heading, entries in filter(lambda group: group[1], groups):
             above = "\n" if self._rows else ""
             options.append(Option(Content.styled(f"{above}{heading}", "$text-secondary"), disabled=True))
             self._rows.append(None)

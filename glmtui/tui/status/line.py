@@ -13,6 +13,7 @@ from glmtui.engine.usage import Usage
 from glmtui.i18n import _
 from glmtui.session.events import SessionState
 from glmtui.session.stats import model_title
+from glmtui.text.clean import one_line
 from glmtui.text.units import duration, size
 
 SPINNER = "▖▘▝▗"
@@ -84,7 +85,8 @@ class StatusLine(Widget):
         busy = status.busy
         mark = (spinner, "$text-primary") if busy else ("●", "$text-success")
         pieces = [Content.assemble(mark, " ", (model_title(status.info), "bold"))]
-        pieces.append(Content(status.info.device.upper()))
+        elsewhere = "$text-warning" if status.info.server else ""
+        pieces.append(Content.styled(one_line(status.info.place), elsewhere))
         if quant := QUANTS[status.info.quant]:
             pieces.append(Content(quant))
         if status.activity == "reading":
