@@ -9,7 +9,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glmtui import paths
+from glmtui import paths, streams
 from glmtui.errors import ModelNotHereError, UserError
 from glmtui.i18n import _, tell
 from glmtui.session.model_lines import model_lines
@@ -69,10 +69,9 @@ def run(args: Namespace) -> int:
 
     found = model_jobs.list_models(getattr(args, "model.device", "auto"))
     if args.json:
-        import json
         from dataclasses import asdict
 
-        say(json.dumps(asdict(found), ensure_ascii=False, indent=1))
+        streams.output().json(asdict(found), indent=1)
     else:
         for line in model_lines(found, shutil.get_terminal_size(fallback=(1000, 24)).columns):
             say(line)
@@ -141,6 +140,7 @@ class Bars:
     WIDTH = 24
 
     def __init__(self) -> None:
+        self._stream = streams.errors()
         self._started: float | None = None
         self._before = 0
         self._next = 0.0
@@ -158,7 +158,7 @@ class Bars:
         done, total = sum(file.done for file in files), sum(file.size for file in files)
         if self._started is None:
             self._started, self._before = now, done
-        if now < self._next or not sys.stderr.isatty():
+        if now < self._next or not self._stream.isatty():
             return
         self._next = now + 0.25
         speed = (done - self._before) / (now - self._started) if now > self._started else 0.0
@@ -180,8 +180,9 @@ class Bars:
         if not self._lines and not rows:
             return
         up = f"\x1b[{self._lines}A" if self._lines else ""
-        sys.stderr.write(f"{up}\r\x1b[J" + "".join(f"{row}\n" for row in rows))
-        sys.stderr.flush()
+        self._stream.write_safe(streams.Safe(f"{up}\r\x1b[J"))
+        for row in rows:
+            self._stream.line(row)
         self._lines = len(rows)
 
 
@@ -249,10 +250,9 @@ def _find(name: str, found: ModelList) -> ModelEntry:
 
 def confirmed(question: str) -> bool:
     """Ask a yes-or-no question on the terminal; no is the answer to Return."""
-    sys.stderr.write(f"{question} [y/N] ")
-    sys.stderr.flush()
+    streams.errors().write(f"{question} [y/N] ")
     return sys.stdin.readline().strip().lower() in ("y", "yes", "j", "是", "好")
 
 
 def say(text: str) -> None:
-    print(text)  # noqa: T201
+    streams.output().line(text)
