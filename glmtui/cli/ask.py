@@ -41,13 +41,13 @@ def add_parser(subparsers: Subparsers) -> None:
         "--continue",
         dest="goes_on",
         action="store_true",
-        help=_("go on with the conversation that was used last, in the app or here"),
+        help=_("continue the conversation that was used last, in the app or here"),
     )
     parser.add_argument(
         "--conversation",
         metavar="FILE",
         default=SUPPRESS,
-        help=_("go on with the conversation in this file; it is made if there is none"),
+        help=_("continue the conversation in this file; it is made if there is none"),
     )
     parser.add_argument(
         "--no-save", action="store_true", help=_("keep nothing on disk (see also the setting ui.save_asked)")

@@ -42,7 +42,7 @@ def add_parser(subparsers: Subparsers) -> None:
     get.add_argument("--revision", metavar="R", default=None, help=_("a branch, tag or commit"))
     get.add_argument("--yes", "-y", action="store_true", help=_("do not ask"))
     check = actions.add_parser(
-        "check", help=_("compare a downloaded model with its checksums; throw away what is damaged")
+        "check", help=_("compare a downloaded model with its checksums; delete what is damaged")
     )
     check.add_argument("name", metavar=_("NAME"), help=_("as the list shows it"))
     remove = actions.add_parser("remove", help=_("delete a model from the cache, or forget a folder"))
@@ -200,11 +200,11 @@ def _check(name: str) -> int:
         damaged = downloads.check(entry.hub_id, bars.show)
     if damaged:
         raise UserError(
-            _("Damaged and thrown away: {files}. Run: glmtui models download {name}").format(
+            _("Damaged, so deleted: {files}. Run: glmtui models download {name}").format(
                 files=", ".join(damaged), name=entry.source
             )
         )
-    say(_("{name} is whole.").format(name=entry.name))
+    say(_("{name} is complete and undamaged.").format(name=entry.name))
     return 0
 
 

@@ -49,7 +49,7 @@ def run(args: Namespace) -> int:
     folder = catalog.resolve(args.source)
     if folder.quant not in ("none", args.quant):
         raise UserError(
-            _("{path} has {stored} bits already and cannot get {wanted}.").format(
+            _("{path} has {stored} bits already and cannot be changed to {wanted}.").format(
                 path=folder.path, stored=folder.quant, wanted=args.quant
             )
         )

@@ -68,7 +68,7 @@ class Asking(Ui):
         elif latest:
             summaries = self._library.list()
             if not summaries:
-                raise UserError(_("There is no conversation to go on with yet."))
+                raise UserError(_("There is no conversation to continue yet."))
             conversation = Conversation.open(max(summaries, key=lambda each: each.updated).path)
         if not save:
             records, blobs = (

@@ -106,9 +106,9 @@ class LinePrinter:
     def _ended(self, message: Message) -> None:
         self._answer.finish()
         if message.state == "length":
-            self.notice(_("The answer was cut off at the length limit. /continue goes on with it."))
+            self.notice(_("The answer was cut off at the length limit. /continue continues it."))
         elif message.state == "stopped":
-            self.notice(_("Stopped. /continue goes on with the answer."))
+            self.notice(_("Stopped. /continue continues the answer."))
 
     def _role(self, message: Message) -> Safe:
         style = "model" if message.role == "assistant" else "person"

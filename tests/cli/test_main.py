@@ -218,7 +218,7 @@ def test_ask_goes_on_with_the_last_conversation_or_the_one_in_a_file(
     from glmtui.chat.conversation import Conversation
 
     assert cli.main(["ask", "load", "--continue", "--model", tiny]) == 1
-    assert "no conversation to go on with" in capsys.readouterr().err
+    assert "no conversation to continue" in capsys.readouterr().err
     first = answer("你好")
     second = answer("load", "--continue")
     assert second["prompt_tokens"] > first["prompt_tokens"]  # type: ignore[operator]

@@ -275,7 +275,9 @@ async def import_file(session: ChatSession, argument: str) -> None:
     for failure in failures:
         session.notice(failure.phrase, "error")
     count = len(imported)
-    session.ui.say(ngettext("{n} conversation came in.", "{n} conversations came in.", count).format(n=count))
+    session.ui.say(
+        ngettext("{n} conversation was imported.", "{n} conversations were imported.", count).format(n=count)
+    )
     await session.take_in(imported)
 
 
