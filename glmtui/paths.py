@@ -4,6 +4,8 @@
 """
 
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import platformdirs
@@ -12,31 +14,47 @@ from glmtui.errors import NotFoundError
 from glmtui.protocol.phrases import _
 
 APP = "glmtui"
+_URL = re.compile(r"file:(?://(?:localhost)?)?/(?=[^/])", re.IGNORECASE)
+_QUOTED = re.compile(r"""'(?:[^']|'\\'')*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+"""As a shell reads one word in quotes; ``'\\''`` is how it has a quote within single ones."""
+_ESCAPED = re.compile(r"\\(\W)")
+_ESCAPED_IN_QUOTES = re.compile(r'\\(["\\$`])')
 
 
-def _home(kind: str, platform_path: Path) -> Path:
-    root = os.environ.get("GLMTUI_HOME")
-    return Path(root) / kind if root else platform_path
+def _home(kind: str, platform_path: Callable[..., Path]) -> Path:
+    """Return the folder for `kind`.
+
+    Raises:
+        UserError: the person has no home folder, or ``GLMTUI_HOME`` begins with one that nobody has.
+    """
+    if root := os.environ.get("GLMTUI_HOME"):
+        return expanded(root) / kind
+    try:
+        return expanded(platform_path(APP, appauthor=False))
+    except (RuntimeError, NotFoundError) as error:  # older releases of platformdirs leave the ~
+        raise NotFoundError(
+            _("You have no home folder here. Set GLMTUI_HOME to a folder where glmtui may keep its files.")
+        ) from error
 
 
 def config_dir() -> Path:
     """``config.toml`` and the user's own ``themes/``."""
-    return _home("config", platformdirs.user_config_path(APP, appauthor=False))
+    return _home("config", platformdirs.user_config_path)
 
 
 def data_dir() -> Path:
     """``conversations/`` and its trash: what must never be lost."""
-    return _home("data", platformdirs.user_data_path(APP, appauthor=False))
+    return _home("data", platformdirs.user_data_path)
 
 
 def state_dir() -> Path:
     """Prompt history, drafts, the last conversation: nice to keep."""
-    return _home("state", platformdirs.user_state_path(APP, appauthor=False))
+    return _home("state", platformdirs.user_state_path)
 
 
 def cache_dir() -> Path:
     """Compiled kernels, quantised weights, search index: may be deleted at any time."""
-    return _home("cache", platformdirs.user_cache_path(APP, appauthor=False))
+    return _home("cache", platformdirs.user_cache_path)
 
 
 def themes_dir() -> Path:
@@ -52,11 +70,37 @@ def user_themes_dir() -> Path:
 
 
 def typed(text: str | Path) -> Path:
-    """Return the path that a person typed, ``~`` and ``~name`` as the homes they stand for.
+    """Return the path that a person typed, or dropped into a terminal; ``~`` and ``~name`` are homes.
 
     Raises:
         UserError: there is no such home, and nothing that is really called so.
     """
+    return expanded(text if isinstance(text, Path) else unquoted(text))
+
+
+def unquoted(text: str) -> str:
+    """Return a path, or a name that may be one, without what shells and terminals write into it.
+
+    That is quotes around it, backslashes before blanks and marks, or the form ``file://…`` of file managers.
+    What is really called so stays as it is.
+    """
+    if os.path.lexists(text):
+        return text
+    text = text.strip()
+    if _URL.match(text):
+        from urllib.parse import unquote
+
+        return unquote(_URL.sub("/", text))
+    if _QUOTED.fullmatch(text):
+        inside = text[1:-1]
+        return inside.replace(r"'\''", "'") if text[0] == "'" else _ESCAPED_IN_QUOTES.sub(r"\1", inside)
+    return text if os.sep == "\\" else _ESCAPED.sub(r"\1", text)
+
+
+def expanded(text: str | Path) -> Path:
+    """Return a path with ``~`` and ``~name`` as the homes they stand for. Raises as `typed` does."""
+    if "\0" in str(text):
+        raise NotFoundError(_("No file can be called {path}.").format(path=text))
     path = Path(os.path.expanduser(text))
     home = path.parts[0] if path.parts else ""
     if home.startswith("~") and not os.path.lexists(path):

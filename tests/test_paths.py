@@ -9,8 +9,9 @@ import pytest
 
 import glmtui
 from glmtui import paths
+from glmtui.cli import main as cli
 from glmtui.errors import UserError
-from glmtui.hub import catalog, inventory
+from glmtui.hub import cache, catalog, inventory
 from glmtui.hub.model_dir import ModelFolder
 
 NOBODY = "~nobody-of-this-name/x"
@@ -40,3 +41,77 @@ def test_homes_and_what_is_really_called_so(tmp_path: Path, monkeypatch: pytest.
     Path("~$notes.md").touch()
     assert paths.typed("~$notes.md") == Path("~$notes.md")
     assert paths.typed("a~b") == Path("a~b")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "'{folder}/My Chats (1).json'",
+        '"{folder}/My Chats (1).json"',
+        r"{folder}/My\ Chats\ \(1\).json",
+        "file://{folder}/My%20Chats%20(1).json",
+        "FILE://localhost{folder}/My%20Chats%20%281%29.json",
+        "file:{folder}/My%20Chats%20(1).json",
+        "  {folder}/My Chats (1).json ",
+    ],
+)
+def test_paths_as_terminals_write_them(written: str, tmp_path: Path) -> None:
+    written = written.format(folder=tmp_path)
+    assert paths.typed(written) == tmp_path / "My Chats (1).json"
+    (tmp_path / "My Chats (1).json").touch()
+    assert paths.typed(written).exists()
+
+
+@pytest.mark.parametrize("name", ["it's.json", "'quoted'", 'a"b', "a\\ b", "file:x", "two words", " x"])
+def test_what_is_really_called_so_is_meant(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).touch()
+    assert paths.typed(name) == Path(name)
+
+
+def test_single_quotes_hold_quotes_and_backslashes_stay_before_letters() -> None:
+    assert paths.typed(r"'it'\''s'") == Path("it's")
+    assert paths.typed(r'"a \"b\""') == Path('a "b"')
+    assert paths.typed(r"models\chatglm") == Path(r"models\chatglm")
+
+
+def test_no_file_has_a_nul_in_its_name() -> None:
+    with pytest.raises(UserError, match="No file can be called"):
+        paths.typed("a\0b")
+
+
+@pytest.fixture
+def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without a home, as in containers."""
+    pwd = pytest.importorskip("pwd", reason="Windows has no users without homes")
+
+    def unknown(_who: object) -> None:
+        raise KeyError("uid not found")
+
+    for name in ("HOME", "GLMTUI_HOME", "HF_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setattr(pwd, "getpwnam", unknown)
+
+
+def test_without_a_home_the_error_says_what_to_set(
+    nobody: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match="GLMTUI_HOME"):
+        paths.config_dir()
+    assert cli.main(["ask", "hi", "--no-stdin"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    assert cli.main(["--help"]) == 0
+    monkeypatch.setenv("GLMTUI_HOME", str(tmp_path))
+    assert paths.data_dir() == tmp_path / "data"
+    assert cache.folder().is_relative_to(tmp_path)
+
+
+def test_the_home_for_everything_may_begin_with_a_tilde(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GLMTUI_HOME", "~/glm")
+    assert paths.config_dir() == tmp_path / "glm" / "config"

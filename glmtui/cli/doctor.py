@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
-from glmtui import paths
+from glmtui import paths, streams
 from glmtui.cli.options import add_model_options, load_settings
 from glmtui.errors import UserError
 from glmtui.i18n import N_, _, ngettext, tell
@@ -47,14 +47,12 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: Namespace) -> int:
     """Print the report; return 0 if a model can run with these options, else 1."""
-    import json
-
     report = examine(load_settings(args))
     if args.json:
-        print(json.dumps(report, ensure_ascii=False, indent=1, default=str))  # noqa: T201
+        streams.output().json(report, indent=1)
     else:
         for line in lines(report):
-            print(line)  # noqa: T201
+            streams.output().line(line)
     return 0 if report["use"]["ok"] else 1
 
 

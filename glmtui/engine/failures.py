@@ -8,7 +8,7 @@ from pathlib import Path
 
 from glmtui import paths
 from glmtui.errors import OutOfMemoryError, UserError
-from glmtui.protocol.phrases import Phrase, _
+from glmtui.protocol.phrases import Option, Phrase, _
 
 UNEXPECTED = "unexpected"
 """The code of what nobody foresaw."""
@@ -25,9 +25,9 @@ def describe(error: BaseException) -> tuple[str, Phrase]:
         return error.code, error.phrase
     if is_out_of_memory(error):
         return OutOfMemoryError.code, _(
-            "Not enough memory. Close other programs, use fewer bits per weight (--quant 8 or 4), "
+            "Not enough memory. Close other programs, use fewer bits per weight ({option} or 4), "
             "a shorter context, or a smaller model."
-        )
+        ).format(option=Option("quant", 8))
     if isinstance(error, OSError) and error.strerror:
         if error.filename is None:
             return UserError.code, _("The system says: {reason}").format(reason=error.strerror)
@@ -61,7 +61,7 @@ def write_log(error: BaseException) -> Path | None:
     try:
         paths.make_private(log.parent)
         too_long = log.exists() and log.stat().st_size > LOG_LIMIT
-        with log.open("w" if too_long else "a", encoding="utf-8") as stream:
+        with log.open("w" if too_long else "a", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(entry)
     except OSError:
         return None

@@ -26,7 +26,7 @@ from glmtui.models.checkpoint import Checkpoint, Network, assign, dtype_of, expe
 from glmtui.models.glm_hf import GLM
 from glmtui.models.prefix import KEYS as PREFIX
 from glmtui.protocol.models import LocalModel, ModelInfo, Quant, short_name
-from glmtui.protocol.phrases import NOTHING, Phrase, _, listing, sentences
+from glmtui.protocol.phrases import NOTHING, Option, Phrase, _, listing, sentences
 from glmtui.quant import cache as quant_cache
 from glmtui.quant.formats import Bits
 from glmtui.quant.load import Scheme, is_own, read_into
@@ -94,7 +94,7 @@ class Plan:
     def advice(self, room: int) -> Phrase:
         """Say which quantisation would fit into `room` bytes, if any does."""
         fitting = [
-            f"--quant {quant} ({size(self.needed_at(quant))})"
+            _("{option} ({size})").format(option=Option("quant", quant), size=size(self.needed_at(quant)))
             for quant in smaller_quants(self.quant)
             if self.needed_at(quant) <= room
         ]
@@ -294,7 +294,9 @@ def _place(folder: ModelFolder, place: Device, gpus: str | None) -> Placement:
     if not gpus:
         return Placement.single(place.kind)
     if place.kind != "cuda":
-        raise BadValueError(_("--gpus is for CUDA, and the device is {device}.").format(device=place.kind))
+        raise BadValueError(
+            _("Several GPUs need CUDA, and the device is {device}.").format(device=place.kind)
+        )
     there = [f"cuda:{index}" for index in range(1 + len(place.more))]
     if not gpus.isdecimal():
         return Placement.read(paths.typed(gpus), folder, new_network(folder), there)
@@ -312,10 +314,10 @@ def _parse_quant(quant: Quant | None, folder: ModelFolder) -> Quant:
         raise BadValueError(message.format(quant=quant))
     if folder.quant not in ("none", quant):
         message = _(
-            "The weights of {path} have {stored} bits and cannot have other ones. "
-            "Load it with --quant {stored}."
+            "The weights of {path} have {stored} bits and cannot have other ones. Load it with {option}."
         )
-        raise BadValueError(message.format(path=folder.path, stored=folder.quant))
+        option = Option("quant", folder.quant)
+        raise BadValueError(message.format(path=folder.path, stored=folder.quant, option=option))
     return quant
 
 

@@ -34,7 +34,7 @@ from glmtui.protocol.events import (
     Unloaded,
 )
 from glmtui.protocol.models import Capabilities, ModelSpec, RemoteModel
-from glmtui.protocol.phrases import _
+from glmtui.protocol.phrases import Option, _
 from glmtui.protocol.requests import CountTokens, Generate, Load, ModelRequest, Request, Unload
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ class LocalEngine:
     def _loaded(self) -> ChatModel | RemoteChatModel:
         if self._model is None:
             raise NoModelError(
-                _("No model is loaded. Choose one with /model, or --model when you start glmtui.")
+                _("No model is loaded. Choose one: {option}").format(option=Option("model", _("NAME")))
             )
         return self._model
 

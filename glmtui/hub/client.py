@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from glmtui.errors import NotFoundError, UnavailableError
 from glmtui.hub import cache as hub_cache
 from glmtui.hub import catalog
-from glmtui.protocol.phrases import Phrase, _, sentences
+from glmtui.protocol.phrases import Option, Phrase, _, sentences
 from glmtui.version import __version__
 
 if TYPE_CHECKING:
@@ -146,7 +146,8 @@ def no_connection(server: str, error: BaseException) -> Phrase:
 
 
 def _or_from_a_folder() -> Phrase:
-    return _("Or load a model from a folder that you copied here: --model FOLDER or /model FOLDER.")
+    option = Option("model", _("FOLDER"))
+    return _("Or load a model from a folder that you copied here: {option}").format(option=option)
 
 
 def _explain_status(response: Response, error: HTTPError, hub_id: str, revision: str, server: str) -> Phrase:

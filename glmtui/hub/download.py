@@ -212,7 +212,7 @@ def _fetch_file(session: Client, listing: Listing, part: _Part, token: CancelTok
         raise BadFileError(
             _(
                 "{file} of {hub_id} came damaged: its checksum is not the one that the hub names. It was "
-                "thrown away; download again, and only this file is fetched."
+                "deleted; download again, and only this file is fetched."
             ).format(file=part.file.name, hub_id=listing.hub_id)
         )
     part.part.replace(part.blob)

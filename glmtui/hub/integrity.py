@@ -38,7 +38,7 @@ def _safetensors_fault(file: Path) -> Phrase:
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
         if not 0 < length <= min(size - _LENGTH_BYTES, _LONGEST_HEADER):
-            return _("its header is not whole")
+            return _("its header is incomplete")
         try:
             header = json.loads(stream.read(length))
             ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from glmtui import paths
 from glmtui.errors import BadFileError, NotFoundError
-from glmtui.protocol.phrases import _
+from glmtui.protocol.phrases import Option, _
 
 if TYPE_CHECKING:
     from glmtui.protocol.models import Quant
@@ -216,9 +216,9 @@ def quant_of(config: Mapping[str, Any]) -> Quant:
         method = other.get("quant_method", other) if isinstance(other, dict) else other
         message = _(
             "config.json: the weights are quantised by {method}, which glmtui does not read. "
-            "Take the model as it was published, and load it with --quant 4 or 8."
+            "Take the model as it was published, and load it with {option} or 8."
         )
-        raise BadFileError(message.format(method=method))
+        raise BadFileError(message.format(method=method, option=Option("quant", 4)))
     bits = config.get("quantization_bit") or 0
     quants: dict[int, Quant] = {0: "none", 8: "8", 4: "4"}
     if bits not in quants:

@@ -20,7 +20,7 @@ from glmtui.models.glm_hf import GLM, GLMConfig
 from glmtui.models.prefix import KEYS as PREFIX
 from glmtui.models.weight_files import read_file
 from glmtui.protocol.models import Quant
-from glmtui.protocol.phrases import Phrase, _, ngettext
+from glmtui.protocol.phrases import Option, Phrase, _, ngettext
 
 QUANTIZED = re.compile(
     r"\.layers\.\d+\.(self_)?(attention|mlp)\.(query_key_value|dense|dense_h_to_4h|dense_4h_to_h)\.weight$"
@@ -107,8 +107,8 @@ class Checkpoint:
             )
         ):
             return _(
-                "{path} holds only a P-tuning prefix. Load the model it was trained on, with --ptuning {path}"
-            ).format(path=self.folder.path)
+                "{path} holds only a P-tuning prefix. Load the model it was trained on, with {option}"
+            ).format(path=self.folder.path, option=Option("ptuning", self.folder.path))
         return ngettext(
             "{path} lacks {count} tensor that its config.json calls for: {name}. Download the model again.",
             "{path} lacks {count} tensors that its config.json calls for, the first being {name}. Download "

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 def run(options: AppOptions) -> int:
     """Chat line by line on the standard streams; return the exit code."""
-    import io
     import sys
+    from io import TextIOWrapper
 
     from glmtui.engine.local import LocalEngine
     from glmtui.plain.line_mode import LineMode
@@ -23,7 +23,7 @@ def run(options: AppOptions) -> int:
     from glmtui.settings.settings import Settings
 
     settings = Settings.load()
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="replace")  # a wrong byte costs a character, not the chat
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # a wrong byte that is typed costs a character, not the chat
     reader = make_reader(sys.stdin, sys.stdout)
     return LineMode(options, settings, reader, sys.stdout, sys.stderr, LocalEngine).run()

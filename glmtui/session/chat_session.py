@@ -268,7 +268,7 @@ class ChatSession:
             answered = branch and branch[-1].role == "assistant" and branch[-1].parts
             return branch[-1] if answered else None
 
-        await self._answer(last, _("There is no answer to go on with."), continued=True)
+        await self._answer(last, _("There is no answer to continue."), continued=True)
 
     async def _answer(
         self,

@@ -160,8 +160,8 @@ SCHEMA: tuple[Setting, ...] = (
         choices=("off", "bell", "system"),
     ),
     Setting(
-        "ui.save_asked", "bool", True, N_("Keep what was asked"),
-        N_("Conversations of `glmtui ask` are kept with the others, so that --continue can go on with them."),
+        "ui.save_asked", "bool", True, N_("Save asked questions"),
+        N_("Conversations of `glmtui ask` are saved with the others, so that --continue can continue them."),
     ),
     Setting(
         "model.source", "text", None, N_("Model"),

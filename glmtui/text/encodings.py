@@ -10,7 +10,8 @@ from glmtui.protocol.phrases import _
 
 MOST_BYTES = 2_000_000
 """More than this is not read: no model of this family could take a tenth of it."""
-_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), *((mark, "utf-16") for mark in UTF_16_MARKS))
 
 
 def read_text(path: Path) -> str:

@@ -91,6 +91,7 @@ class GlmTui(SessionApp):
         from glmtui.session.chat_session import ChatSession
         from glmtui.session.slash.registry import COMMANDS
 
+        i18n.write_options(COMMANDS.option)
         session = ChatSession(self._make_engine, self.library, self.settings, self, COMMANDS)
         session.subscribe(self.chat.on_session_event)
         session.subscribe(self._on_session_event)
@@ -150,9 +151,10 @@ class GlmTui(SessionApp):
 
     def get_driver_class(self) -> type[Driver]:
         """Textual's choice, or on Unix ours, which knows when the terminal is gone."""
-        from glmtui.tui.textual_patches import alt_keys
+        from glmtui.tui.textual_patches import alt_keys, sink
 
         alt_keys.install()
+        sink.install()
         if sys.platform == "win32":
             return super().get_driver_class()
         from glmtui.tui.textual_patches.driver import TerminalDriver

@@ -69,7 +69,7 @@ def test_downloading_listing_and_removing(address: str) -> None:
     assert (entry["place"], entry["path"], entry["quant"]) == ("hub", str(path), "4")
 
     checked = glmtui("models", "check", "chatglm2-6b-int4")
-    assert (checked.returncode, checked.stdout) == (0, "chatglm2-6b-int4 is whole.\n")
+    assert (checked.returncode, checked.stdout) == (0, "chatglm2-6b-int4 is complete and undamaged.\n")
     nobody = glmtui("models", "remove", "chatglm2-6b-int4")
     assert (nobody.returncode, "--yes" in nobody.stderr) == (1, True)
     assert path.exists()

@@ -82,6 +82,10 @@ class CommandTable:
         """Also by their other names."""
         self.by_word = {word: each for each in self._commands for word in each.words}
 
+    def option(self, name: str, value: str) -> str:
+        """Return what is to be typed here to set an option of the command line."""
+        return f"/{name} {value}" if name in self.by_name else f"/set {name.replace('-', '_')} {value}"
+
     def __iter__(self) -> Iterator[Command]:
         return iter(self._commands)
 

@@ -113,7 +113,7 @@ async def copy(session: ChatSession, argument: str) -> None:
 
 async def model(session: ChatSession, argument: str) -> None:
     if argument:
-        session.preferences.set("model.source", None if argument.lower() in BUILT_IN else argument)
+        session.preferences.set("model.source", _name_or_none(argument, *BUILT_IN))
     elif session.ui.has_keys:
         await session.ui.show("models")
     else:
@@ -128,7 +128,12 @@ async def quant(session: ChatSession, argument: str) -> None:
 
 
 async def ptuning(session: ChatSession, argument: str) -> None:
-    session.preferences.set("model.ptuning", None if argument.lower() == "none" else argument)
+    session.preferences.set("model.ptuning", _name_or_none(argument, "none"))
+
+
+def _name_or_none(argument: str, *none: str) -> str | None:
+    """Return the folder or the name on the hub that was typed, None for one of the words for none."""
+    return None if argument.lower() in none else paths.unquoted(argument)
 
 
 async def system(session: ChatSession, argument: str) -> None:
@@ -270,7 +275,9 @@ async def import_file(session: ChatSession, argument: str) -> None:
     for failure in failures:
         session.notice(failure.phrase, "error")
     count = len(imported)
-    session.ui.say(ngettext("{n} conversation came in.", "{n} conversations came in.", count).format(n=count))
+    session.ui.say(
+        ngettext("{n} conversation was imported.", "{n} conversations were imported.", count).format(n=count)
+    )
     await session.take_in(imported)
 
 

@@ -18,7 +18,7 @@ COMMANDS = CommandTable((
     Command("regenerate", lambda session, _: session.regenerate(),
             N_("Answer the last message again; the old answer stays too"), aliases=("retry", "r")),
     Command("continue", lambda session, _: session.continue_answer(),
-            N_("Go on with an answer that was stopped or cut")),
+            N_("Continue an answer that was stopped or cut off")),
     Command("edit", do.edit, N_("Change your last message and send it again; the old one stays too")),
     Command("queue", do.queue, N_("The messages that wait for their turn: change, send or cancel them"),
             N_("[send|edit NUMBER|cancel NUMBER]"), completer=complete.choices("send", "edit", "cancel")),

@@ -16,7 +16,7 @@ from textual.reactive import var
 from textual.widgets import TextArea
 
 from glmtui.errors import UserError
-from glmtui.i18n import _, ngettext, tell
+from glmtui.i18n import _, tell
 from glmtui.session.attached_file import AttachedFile
 from glmtui.text.clean import clean, one_line
 from glmtui.tui.bindings import bindings
@@ -288,7 +288,7 @@ class Composer(Vertical):
     def show_count(self, tokens: int, left: int) -> None:
         """Say how many tokens the draft has and how many are left for it and the answer."""
         shown = bool(tokens) and bool(self.prompt.text.strip())
-        text = ngettext("{n} token of {left} left", "{n} tokens of {left} left", tokens)
+        text = _("uses {n} of {left} tokens")
         self.prompt.border_subtitle = text.format(n=f"{tokens:,}", left=f"{left:,}") if shown else ""
         self.prompt.set_class(shown and tokens > left, "-too-long")
 

@@ -294,7 +294,7 @@ class ModelsScreen(Dialog[str | None]):
             [_("context of {count} tokens").format(count=f"{entry.max_length:,}")] if entry.max_length else []
         )
         if not entry.chats:
-            facts.append(_("a base model: it goes on with a text and does not answer"))
+            facts.append(_("a base model: it continues a text and does not answer questions"))
         if entry.place == "absent" and entry.part_bytes:
             facts.append(
                 _("{size} have come of a download that was stopped").format(size=size(entry.part_bytes))

@@ -29,7 +29,7 @@ UNSET = {
     "model.quant": N_("as in the files"),
     "model.threads": N_("all cores"),
     "model.ptuning": N_("none"),
-    "generation.max_new_tokens": N_("what is left"),
+    "generation.max_new_tokens": N_("no limit"),
     "generation.seed": N_("new each time"),
 }
 """What is shown for no value."""
@@ -265,7 +265,7 @@ class KeysRow(Row):
     @property
     def value_text(self) -> str:
         count = len(self.settings.keys)
-        return _("{n} changed").format(n=count) if count else _("as shipped")
+        return _("{n} changed").format(n=count) if count else _("default")
 
     @property
     def mark(self) -> str:

@@ -483,7 +483,7 @@ async def test_the_draft_is_measured_against_what_is_left() -> None:
         await type_text(pilot, "你好")
         composer.show_count(34, 1980)
         await pilot.pause()
-        assert "34 tokens of 1,980 left" in screen_text(pilot.app)
+        assert "uses 34 of 1,980 tokens" in screen_text(pilot.app)
         composer.show_count(34, 12)
         assert composer.prompt.has_class("-too-long")
         composer.show_count(0, 12)
