@@ -23,7 +23,7 @@ from glmtui.errors import UserError
 from glmtui.protocol import events as engine
 from glmtui.protocol.cancellation import CancelToken, OperationCancelled
 from glmtui.protocol.messages import Attachment, Part, Text
-from glmtui.protocol.phrases import NOTHING, Phrase, Sayable, _, ngettext
+from glmtui.protocol.phrases import NOTHING, Phrase, Sayable, _, listing, ngettext, sentences
 from glmtui.protocol.requests import Generate
 from glmtui.session import events as told
 from glmtui.session import keys
@@ -240,7 +240,7 @@ class ChatSession:
                 except UserError as error:  # its files could not be stored: they stay in the draft, in full
                     why, text = error.phrase, in_full(text, attached)
                 if not why and self.state.activity == "none":
-                    why = _no_model()
+                    why = self._no_model()
                 if why:
                     self._edit(edits, place, parts)
                     self.ui.put_draft(text)
@@ -285,7 +285,7 @@ class ChatSession:
                 if self._refuse_changes():
                     return
                 if self.state.activity == "none":
-                    self.notice(_no_model(), "warning")
+                    self.notice(self._no_model(), "warning")
                 elif (message := find(self.conversation.branch())) is None:
                     self.notice(nothing)
                 else:
@@ -540,25 +540,26 @@ class ChatSession:
 
     def _on_load_ended(self, event: engine.Failed | engine.Cancelled) -> None:
         name, self._pending = self.state.loading, None
-        former = self._loader.ended(event)
-        self._begin_state(activity="ready" if former.info else "none", info=former.info)
+        back = self._loader.ended(event)
+        self._begin_state(activity="ready" if back.info else "none", info=back.info)
         failed = event if isinstance(event, engine.Failed) else None
         if failed is not None:
             self.notice(failed.phrase, "error" if failed.absent is None else "info")
         else:
             self.notice(_("Loading {name} was stopped.").format(name=name))
-        if former.spec is not None and (failed or former.info):
+        if back.spec is not None:
             with self.saying_errors():
-                self.preferences.put_back(former.spec)
-            if former.info is None:
-                self.load(former.spec)
+                if undone := self.preferences.put_back(back.spec):
+                    self.notice(_("As before again: {settings}").format(settings=listing(undone)))
+            if back.info is None:
+                self.load(back.spec)
             else:
                 self.measure()
         self._publish(told.SettingsChanged(frozenset()))
         if failed is not None:
             self._publish(told.LoadRefused(failed.absent))
         if self.state.activity == "none":
-            self.notice(_no_model())
+            self.notice(self._no_model())
         self._queue.hold()
         self._show_queue()
 
@@ -805,6 +806,19 @@ class ChatSession:
             self.notice(fault, "error")
         self._fault = fault
 
+    def _no_model(self) -> Phrase:
+        """Say that there is none, how to get one, and what is set that may be in its way."""
+        said = _("No model is loaded. /model nano loads the small built-in one, /model FOLDER another.")
+        if not (chosen := self.preferences.of_the_model()):
+            return said
+        example = next(iter(chosen))
+        return sentences(
+            said,
+            _(
+                "Set for every model: {settings}. If that is what fails, take it back: /set {key} default"
+            ).format(settings=listing(f"{key} = {value}" for key, value in chosen.items()), key=example),
+        )
+
     def _refuse_changes(self) -> bool:
         if self.conversation.newer_format:
             self.notice(_only_read(), "error")
@@ -813,11 +827,6 @@ class ChatSession:
         else:
             return False
         return True
-
-
-def _no_model() -> Phrase:
-    """Say that there is none, and how to get one."""
-    return _("No model is loaded. /model nano loads the small built-in one, /model FOLDER another.")
 
 
 def _only_read() -> Phrase:
