@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from glmtui.engine import failures
 from glmtui.errors import ModelNotHereError, NoModelError, UnavailableError
-from glmtui.protocol.cancellation import OperationCancelled
+from glmtui.protocol.cancellation import OperationCancelled, run_cancellable
 from glmtui.protocol.engine import Stream
 from glmtui.protocol.events import (
     Cancelled,
@@ -49,7 +49,10 @@ Progress = Callable[[Literal["read", "quantize", "compile"], int, int], None]
 Loader = Callable[[Progress], "ChatModel"]
 """Loads a model, calling its argument after every tensor with the stage and the bytes done and in all."""
 Prepare = Callable[[LocalModel], Loader]
-"""Looks whether a model can be loaded, while the former one is still there. It raises `UserError` if not."""
+"""Looks whether a model can be loaded, while the former one is still there. It raises `UserError` if not.
+
+It runs in a thread of its own: to import torch or to read a tokenizer cannot be cancelled, only left alone.
+"""
 
 
 class LocalEngine:
@@ -131,7 +134,8 @@ class LocalEngine:
         end: End
         try:
             stream.token.check()
-            end = self._handle(request, stream)
+            with stream.token.current():
+                end = self._handle(request, stream)
         except OperationCancelled:
             end = Cancelled(model_kept=self._keeps_model(request))
         except BaseException as error:  # noqa: BLE001 (an event tells of it; Rust's panics are no Exceptions)
@@ -165,9 +169,10 @@ class LocalEngine:
 
     def _load(self, request: Load, stream: Stream) -> Loaded:
         started = perf_counter()
-        if not isinstance(request.spec, LocalModel):
-            raise UnavailableError(_("{name} does not run on this machine.").format(name=request.spec.name))
-        load = self._prepare(request.spec)
+        spec = request.spec
+        if not isinstance(spec, LocalModel):
+            raise UnavailableError(_("{name} does not run on this machine.").format(name=spec.name))
+        load = run_cancellable(lambda: self._prepare(spec), stream.token)
         self._forget()
         pace = _Pace()
 
@@ -277,10 +282,7 @@ def _prepare(spec: LocalModel) -> Loader:
     from glmtui.engine import preflight
 
     prepared = preflight.prepare(spec)
+    from glmtui.engine import loader
 
-    def load(progress: Progress) -> ChatModel:
-        from glmtui.engine import loader
-
-        return loader.load(spec, progress, prepared=prepared)
-
-    return load
+    loader.check(spec, prepared)
+    return lambda progress: loader.load(spec, progress, prepared=prepared)
