@@ -167,7 +167,7 @@ def found_in_home() -> Counter[str]:
     texts = [m.text for c in conversations.values() for m in c.messages.values()]
     sent = {message_id for c in conversations.values() for message_id in c.messages}
     queues = QueuedMessages()
-    with mock.patch("glmtui.chat.state_log._runs", lambda _process: False):
+    with mock.patch("glmtui.chat.state_log._runs", return_value=False):
         queued = [item for id_ in queues._file.all() for item in queues.get(id_)]
     texts += [item.text for item in queued if item.id not in sent]
     found = Counter(mark for text in texts for mark in set(marks(text)))
