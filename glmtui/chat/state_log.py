@@ -83,16 +83,16 @@ class Drafts:
     def get(self, conversation_id: str) -> Draft:
         """Return the draft, empty when there is none."""
         record = self._file.get(conversation_id)
-        text, edits, place, message_id = (record.get(name) for name in ("text", "edits", "place", "message"))
+        text, place = record.get("text"), record.get("place")
         if not isinstance(text, str):
             return Draft()
         parts, _unread = decode_parts("user", text, record.get("parts"))
         return Draft(
             text,
             tuple(part for part in parts if not isinstance(part, Text)),
-            edits if isinstance(edits, str) else None,
+            _text(record, "edits"),
             place if isinstance(place, int) else None,
-            message_id if isinstance(message_id, str) else None,
+            _text(record, "message"),
         )
 
     def set(self, conversation_id: str, draft: Draft) -> None:
@@ -153,17 +153,17 @@ class QueuedMessages:
         return [
             QueuedMessage(
                 decode_parts("user", item["text"], item.get("parts"))[0],
-                edits if isinstance(edits := item.get("edits"), str) else None,
-                id_ if isinstance(id_ := item.get("id"), str) else None,
+                _text(item, "edits"),
+                _text(item, "id"),
             )
             for item in _items(found)
-            if isinstance(item.get("text"), str) and item.get("id") not in moved
+            if isinstance(item.get("text"), str) and _text(item, "id") not in moved
         ]
 
     def _ids(self) -> set[object]:
         """Of what is queued in conversations that have a file."""
         waiting = (record.get("waiting") for id_, record in self._file.all().items() if id_)
-        return {item["id"] for found in waiting for item in _items(found) if isinstance(item.get("id"), str)}
+        return {id_ for found in waiting for item in _items(found) if (id_ := _text(item, "id"))}
 
     def set(self, conversation_id: str, queued: Sequence[QueuedMessage]) -> None:
         """Remember the queue of a conversation; it is on disk, synced, when this returns.
@@ -186,6 +186,10 @@ class QueuedMessages:
 def _items(waiting: object) -> list[Record]:
     items = waiting.get("items") if isinstance(waiting, dict) else None
     return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+
+
+def _text(record: Record, name: str) -> str | None:
+    return value if isinstance(value := record.get(name), str) else None
 
 
 class _ByConversation:

@@ -2,7 +2,7 @@
 
 What always holds, whenever the kill comes:
 
-* Every message that was shown, as sent or as queued, is in a conversation's file or in the stored queue, once.
+* Every message that was shown, as sent or queued, is in a conversation's file or in the stored queue, once.
 * Of an answer that is being written, nothing is lost that was shown a second ago or earlier.
 * Every file opens, and so does the program on the home that was left.
 
