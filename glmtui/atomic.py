@@ -1,4 +1,4 @@
-"""Write a whole file so that a crash leaves either the old content or the new, never half of one."""
+"""What is there after a crash: whole files, with the old content or the new, and the folders they are in."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         OSError: nothing was replaced, and no temporary file is left behind.
     """
     target = Path(os.path.realpath(path))
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_directory(target.parent)
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:40]}.", suffix=".tmp", dir=target.parent)
     temporary = Path(name)
     try:
@@ -31,6 +31,19 @@ def write_atomically(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_directory(target.parent)
+
+
+def make_directory(directory: Path) -> None:
+    """Create `directory`, and what is missing above it, for its owner only: also after a power loss.
+
+    Raises:
+        OSError: it is not there.
+    """
+    missing = [each for each in (directory, *directory.parents) if not os.path.exists(each)]
+    for each in reversed(missing):
+        each.mkdir(mode=0o700, exist_ok=True)  # another process may do the same
+        sync_directory(each.parent)
+    directory.mkdir(exist_ok=True)  # something else may be in its place
 
 
 def sync_directory(directory: Path) -> None:

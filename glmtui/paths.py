@@ -10,6 +10,7 @@ from pathlib import Path
 
 import platformdirs
 
+from glmtui.atomic import make_directory
 from glmtui.errors import NotFoundError
 from glmtui.protocol.phrases import _
 
@@ -112,7 +113,7 @@ def expanded(text: str | Path) -> Path:
 
 def make_private(directory: Path) -> Path:
     """Create `directory` readable by its owner only, as conversations are nobody else's business."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_directory(directory)
     return directory
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from glmtui import atomic
-from glmtui.atomic import write_atomically
+from glmtui.atomic import make_directory, write_atomically
 
 
 def test_writes_a_new_file_in_a_new_folder(tmp_path: Path) -> None:
@@ -13,6 +13,19 @@ def test_writes_a_new_file_in_a_new_folder(tmp_path: Path) -> None:
     write_atomically(path, b"content")
     assert path.read_bytes() == b"content"
     assert os.listdir(path.parent) == [path.name]
+
+
+def test_new_folders_are_private_and_synced_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(atomic, "sync_directory", synced.append)
+    for _time in range(2):
+        make_directory(tmp_path / "a" / "b" / "c")
+    assert synced == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
+    if os.name != "nt":
+        assert [folder.stat().st_mode & 0o777 for folder in tmp_path.rglob("*")] == [0o700] * 3
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        make_directory(tmp_path / "file")
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])

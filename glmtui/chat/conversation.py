@@ -224,18 +224,20 @@ class Conversation:
         state: State = "done",
         meta: Mapping[str, Any] | None = None,
         time: datetime | None = None,
+        message_id: str | None = None,
     ) -> Message:
         """Add a message after `parent` (by default the end of the branch; None begins anew) and go there.
 
         To edit a message is to append another after the same parent; so is to answer again. A string is the
-        text; of an assistant it may begin with a thought in ``<think>…</think>``, which becomes a part.
+        text; of an assistant it may begin with a thought in ``<think>…</think>``, which becomes a part. The
+        message gets the id `message_id`, unless another has it.
         """
         after = self.leaf if isinstance(parent, EllipsisType) else parent
         if after is not None and after not in self.messages:
             raise KeyError(after)
-        message_id = secrets.token_hex(4)
-        while message_id in self.messages:
-            message_id = secrets.token_hex(4)
+        self._require_known_format()  # now that it is known what others wrote
+        while message_id is None or message_id in self.messages:
+            message_id = new_message_id()
         record: Record = {
             "type": "message",
             "id": message_id,
@@ -384,6 +386,11 @@ class Conversation:
     def _require_visible(self, message_id: str) -> None:
         if not self._tree.visible(message_id):
             raise KeyError(message_id)
+
+
+def new_message_id() -> str:
+    """Return an id for a message that is going to be appended."""
+    return secrets.token_hex(4)
 
 
 def _parts(role: Role, content: str | Sequence[Part]) -> tuple[Part, ...]:

@@ -1,10 +1,12 @@
-"""An advisory lock on an open file, so that two processes do not write into each other's lines."""
+"""Advisory locks on open files, so that two processes do not write into each other's lines."""
 
 import contextlib
 import os
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
 
 PATIENCE = 2.0
 """Seconds to wait for a lock that another process holds; appends take milliseconds, so it hangs."""
@@ -27,6 +29,27 @@ def locked(descriptor: int) -> Iterator[None]:
     finally:
         if acquired:
             _unlock(descriptor)
+
+
+@contextlib.contextmanager
+def open_locked(path: Path) -> Iterator[BinaryIO]:
+    """Open the file `path` to append to it (made where there is none) and hold its lock.
+
+    Whoever holds it may put another file in its place; who waited meanwhile gets that one.
+    """
+    while True:
+        with path.open("ab") as file, locked(file.fileno()):
+            if _is_at(path, file.fileno()):
+                yield file
+                return
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether the open file is the one at `path`."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 if sys.platform == "win32":

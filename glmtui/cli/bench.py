@@ -143,7 +143,7 @@ def run(args: Namespace) -> int:
 def _measure_server(spec: RemoteModel, args: Namespace, status: streams.StatusLine) -> int:
     from glmtui.engine import remote_bench, remote_model
 
-    model = remote_model.load(spec, lambda: None)
+    model = remote_model.load(spec)
     found = remote_bench.measure(
         model, prompts=args.prompt, generate=args.generate, repeat=args.repeat, step=status.step
     )

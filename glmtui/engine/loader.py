@@ -135,7 +135,17 @@ def load(
 
 def plan(spec: LocalModel = NANO, *, prepared: Prepared | None = None) -> Plan:
     """Decide how `load` would load, and check that it fits, without reading weights. See `load`."""
-    prepared = prepared or find(spec)
+    result = _plan(spec, prepared or find(spec))
+    result.check_fits()
+    return result
+
+
+def check(spec: LocalModel, prepared: Prepared) -> None:
+    """Raise what `load` would, as far as it can be told while another model takes the memory."""
+    _plan(spec, prepared)
+
+
+def _plan(spec: LocalModel, prepared: Prepared) -> Plan:
     folder = prepared.folder
     place = devices.choose("cuda" if spec.gpus and spec.device == "auto" else spec.device)
     chosen_quant = _parse_quant(spec.quant, folder)
@@ -147,7 +157,7 @@ def plan(spec: LocalModel = NANO, *, prepared: Prepared | None = None) -> Plan:
     if chosen_quant != "none" and not exact:
         chosen_dtype = torch.float32
     threads = spec.threads or default_threads(4 * folder.sizes.parameters)
-    result = Plan(
+    return Plan(
         spec.source,
         folder,
         prepared.prefix,
@@ -158,8 +168,6 @@ def plan(spec: LocalModel = NANO, *, prepared: Prepared | None = None) -> Plan:
         _place(folder, place, spec.gpus),
         exact,
     )
-    result.check_fits()
-    return result
 
 
 class _Meter:

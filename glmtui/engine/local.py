@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from glmtui.engine import failures
 from glmtui.errors import ModelNotHereError, NoModelError
-from glmtui.protocol.cancellation import OperationCancelled
+from glmtui.protocol.cancellation import OperationCancelled, run_cancellable
 from glmtui.protocol.engine import Stream
 from glmtui.protocol.events import (
     Cancelled,
@@ -49,9 +49,12 @@ INTERVAL = 0.05
 Progress = Callable[[Literal["read", "quantize", "compile"], int, int], None]
 Loader = Callable[[Progress], "ChatModel | RemoteChatModel"]
 """Loads a model, calling its argument after every tensor with the stage and the bytes done and in all."""
-Prepare = Callable[[ModelSpec, Callable[[], None]], Loader]
-"""Looks whether a model can be loaded, while the former one is still there. It raises `UserError` if not; its
-second argument is called while it waits for a server, and raises `OperationCancelled` to give up."""
+Prepare = Callable[[ModelSpec], Loader]
+"""Looks whether a model can be loaded, while the former one is still there. It raises `UserError` if not.
+
+It runs in a thread of its own: to import torch, to read a tokenizer or to wait for a server cannot be
+cancelled, only left alone.
+"""
 
 
 class LocalEngine:
@@ -134,7 +137,8 @@ class LocalEngine:
         end: End
         try:
             stream.token.check()
-            end = self._handle(request, stream)
+            with stream.token.current():
+                end = self._handle(request, stream)
         except OperationCancelled:
             end = Cancelled(model_kept=self._keeps_model(request))
         except BaseException as error:  # noqa: BLE001 (an event tells of it; Rust's panics are no Exceptions)
@@ -168,7 +172,7 @@ class LocalEngine:
 
     def _load(self, request: Load, stream: Stream) -> Loaded:
         started = perf_counter()
-        load = self._prepare(request.spec, stream.token.check)
+        load = run_cancellable(lambda: self._prepare(request.spec), stream.token)
         self._forget()
         pace = _Pace()
 
@@ -274,19 +278,16 @@ def free_memory() -> None:
         torch.mps.empty_cache()
 
 
-def _prepare(spec: ModelSpec, check: Callable[[], None]) -> Loader:
+def _prepare(spec: ModelSpec) -> Loader:
     if isinstance(spec, RemoteModel):
         from glmtui.engine import remote_model
 
-        served = remote_model.load(spec, check)
+        served = remote_model.load(spec)
         return lambda _progress: served
     from glmtui.engine import preflight
 
     prepared = preflight.prepare(spec)
+    from glmtui.engine import loader
 
-    def load(progress: Progress) -> ChatModel:
-        from glmtui.engine import loader
-
-        return loader.load(spec, progress, prepared=prepared)
-
-    return load
+    loader.check(spec, prepared)
+    return lambda progress: loader.load(spec, progress, prepared=prepared)

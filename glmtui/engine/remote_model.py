@@ -266,15 +266,14 @@ class RemoteAnswer:
         )
 
 
-def load(spec: RemoteModel, check: Callable[[], None]) -> RemoteChatModel:
+def load(spec: RemoteModel) -> RemoteChatModel:
     """Ask the server for the model.
 
     Raises:
         UserError: it is not there, refuses the key, or has no such model.
-        OperationCancelled: from `check`.
     """
     client = OpenAIClient(spec)
-    found = client.models(check)
+    found = client.models()
     chosen = [each for each in found if each.name == spec.model] if spec.model else found
     if len(chosen) != 1:
         raise client.no_such_model(found)

@@ -75,11 +75,12 @@ class AnswerTask:
     since: float = field(default_factory=time.monotonic)
     speed: SpeedMeter = field(default_factory=SpeedMeter)
 
-    CHECKPOINT_SECONDS: ClassVar[float] = 1.0
+    CHECKPOINT_SECONDS: ClassVar[float] = 0.7
+    """What is read from the engine, and synced to the disk, in between adds to it."""
 
     def __post_init__(self) -> None:
         self._text, self._thought = _Growing(self.message.text), _Growing(self.message.thought)
-        self._checkpoint = self.since
+        self._saved_at = self.since
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -88,18 +89,21 @@ class AnswerTask:
         others = (part for part in self.message.parts if not isinstance(part, Thought | Text))
         return (*((Thought(thought),) if thought else ()), *((Text(text),) if text else ()), *others)
 
-    def add(self, event: Tokens, saving: Saving) -> None:
-        """Take in new text, and write it to the file at most once a second."""
+    def add(self, event: Tokens) -> None:
+        """Take in new text."""
         (self._thought if event.thought else self._text).text += event.text
         self.speed.add(event.count)
+
+    def save(self, saving: Saving) -> None:
+        """Write what came since to the file, but not too often: a crash loses less than a second."""
         now = time.monotonic()
-        if now - self._checkpoint >= self.CHECKPOINT_SECONDS:
-            self._checkpoint = now
-            with saving():
-                if thought := self._thought.unsaved():
-                    self.conversation.extend(self.message.id, thought, thought=True)
-                if text := self._text.unsaved():
-                    self.conversation.extend(self.message.id, text)
+        if now - self._saved_at < self.CHECKPOINT_SECONDS:
+            return
+        for growing, thought in ((self._thought, True), (self._text, False)):
+            if text := growing.unsaved():
+                self._saved_at = now
+                with saving():
+                    self.conversation.extend(self.message.id, text, thought=thought)
 
     def beyond(self, message: Message) -> Iterable[tuple[str, bool]]:
         """Yield what came since `message` was read from the file: text, and whether it is of the thought."""

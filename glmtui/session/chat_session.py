@@ -14,16 +14,17 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from glmtui import i18n
-from glmtui.chat.conversation import Conversation
+from glmtui.chat.conversation import Conversation, new_message_id
 from glmtui.chat.state_log import Draft
+from glmtui.chat.state_log import QueuedMessage as StoredMessage
 from glmtui.errors import UserError
 from glmtui.protocol import events as engine
 from glmtui.protocol.cancellation import CancelToken, OperationCancelled
 from glmtui.protocol.messages import Attachment, Part, Text
-from glmtui.protocol.phrases import NOTHING, Phrase, Sayable, _, ngettext
+from glmtui.protocol.phrases import NOTHING, Phrase, Sayable, _, listing, ngettext, sentences
 from glmtui.protocol.requests import Generate
 from glmtui.session import events as told
 from glmtui.session import keys
@@ -47,6 +48,11 @@ if TYPE_CHECKING:
     from glmtui.session.attached_file import AttachedFile
     from glmtui.session.ui import Ui
     from glmtui.settings.settings import Settings
+
+
+_Saved = Literal["conversation", "queue", "draft"]
+_RETRY_SECONDS = 2.0
+"""Between two attempts to write what could not be written."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ class ChatSession:
         self._counter = TokenCounter(lambda: self._loader.engine)
         self.models = ModelJobs(lambda: self._loader.engine, self.notice, settings)
         self._prompt = PromptBuilder(settings)
-        self._queue = MessageQueue(self.workspace.keep_queued)
+        self._queue = MessageQueue(self._keep_queued)
         self._scopes = CancelScopes()
         self._pending: _PendingAnswer | None = None
         self._lock = asyncio.Lock()
@@ -110,8 +116,13 @@ class ChatSession:
         """Where in the queue the message that is being written was taken from."""
         self._kept_parts: tuple[Part, ...] = ()
         """What belongs to the message that is written anew, besides its text."""
-        self._fault = NOTHING
-        """What could not be written last, which is said once as long as it lasts."""
+        self._message_id = new_message_id()
+        """Of the message that is being written."""
+        self._faults: dict[_Saved, Phrase] = {}
+        """What cannot be written, which is said once as long as it lasts."""
+        self._left: list[Conversation] = []
+        """Others than the open one, of which not all is on disk."""
+        self._retry_at = 0.0
         self._unreadable: Conversation | None = None
 
     # --- what a program around it needs ---
@@ -183,8 +194,12 @@ class ChatSession:
                 for event in answer.stream.drain():
                     if self.answer is answer:  # else its end came
                         await self._on_answer(answer, event)
+                if self.answer is answer:
+                    answer.save(self._saving)
             for event in self._loader.drain():
                 await self._on_load(event)
+            if time.monotonic() >= self._retry_at:
+                self._save_again()
             if self._counter.poll():
                 self._update(used=self._counter.used, draft=self._counter.draft)
             if self.models.poll():
@@ -198,6 +213,7 @@ class ChatSession:
         self._scopes.cancel()  # what is about to be an answer becomes none
         if self.answer:
             self._finish(self.answer, "stopped", None)
+        self._save_again()
         self._loader.close()
 
     # --- the model ---
@@ -238,13 +254,14 @@ class ChatSession:
                 except UserError as error:  # its files could not be stored: they stay in the draft, in full
                     why, text = error.phrase, in_full(text, attached)
                 if not why and self.state.activity == "none":
-                    why = _no_model()
+                    why = self._no_model()
                 if why:
                     self._edit(edits, place, parts)
                     self.ui.put_draft(text)
                     self.notice(why, "error" if self.state.activity != "none" else "warning")
                     return
-                item = QueuedMessage(conversation, parts, edits, on_hold=scope.cancelled)
+                item = QueuedMessage(conversation, parts, edits, self._message_id, on_hold=scope.cancelled)
+                self._message_id = new_message_id()
                 if self.answer or self._pending:
                     self._queue.add(item, place)
                     self._show_queue()
@@ -283,7 +300,7 @@ class ChatSession:
                 if self._refuse_changes():
                     return
                 if self.state.activity == "none":
-                    self.notice(_no_model(), "warning")
+                    self.notice(self._no_model(), "warning")
                 elif (message := find(self.conversation.branch())) is None:
                     self.notice(nothing)
                 else:
@@ -331,8 +348,11 @@ class ChatSession:
         if (item := self._queued_at(number)) is None:
             return False
         self._edit(item.edits, number % len(self.queued), item.parts)
+        self._message_id = item.id
         text = "\n".join(filter(str.strip, (item.text, self.ui.draft())))
-        self._keep_draft(text)  # before it is in the queue no longer
+        if not self._keep_draft(text):  # before it is in the queue no longer
+            self._edit(None)
+            return True
         self._queue.remove(item)
         self.ui.put_draft(text)
         self._show_queue()
@@ -538,25 +558,26 @@ class ChatSession:
 
     def _on_load_ended(self, event: engine.Failed | engine.Cancelled) -> None:
         name, self._pending = self.state.loading, None
-        former = self._loader.ended(event)
-        self._begin_state(activity="ready" if former.info else "none", info=former.info)
+        back = self._loader.ended(event)
+        self._begin_state(activity="ready" if back.info else "none", info=back.info)
         failed = event if isinstance(event, engine.Failed) else None
         if failed is not None:
             self.notice(failed.phrase, "error" if failed.absent is None else "info")
         else:
             self.notice(_("Loading {name} was stopped.").format(name=name))
-        if former.spec is not None and (failed or former.info):
+        if back.spec is not None:
             with self.saying_errors():
-                self.preferences.put_back(former.spec)
-            if former.info is None:
-                self.load(former.spec)
+                if undone := self.preferences.put_back(back.spec):
+                    self.notice(_("As before again: {settings}").format(settings=listing(undone)))
+            if back.info is None:
+                self.load(back.spec)
             else:
                 self.measure()
         self._publish(told.SettingsChanged(frozenset()))
         if failed is not None:
             self._publish(told.LoadRefused(failed.absent))
         if self.state.activity == "none":
-            self.notice(_no_model())
+            self.notice(self._no_model())
         self._queue.hold()
         self._show_queue()
 
@@ -569,7 +590,7 @@ class ChatSession:
             case engine.PromptProgress():
                 self._update(fraction=event.fraction)
             case engine.Tokens():
-                answer.add(event, self._saving)
+                answer.add(event)
                 if event.text and answer.conversation is self.conversation:
                     self._publish(told.AnswerGrew(event.text, event.thought))
                 self._update(
@@ -641,8 +662,8 @@ class ChatSession:
         if item.edits and item.edits in conversation.messages:
             parent = {"parent": conversation.messages[item.edits].parent}
         with self._saving():
-            conversation.append("user", item.parts, meta=self._sender, **parent)
-        self._queue.remove(item)
+            conversation.append("user", item.parts, meta=self._sender, message_id=item.id, **parent)
+        self._queue.remove(item, on_disk=not conversation.unsaved)
         self._show_queue()
         message = conversation.branch()[-1]
         if conversation is self.conversation:
@@ -702,11 +723,13 @@ class ChatSession:
         One that is being answered, or in which messages are queued, is the same object as before.
         """
         async with self._lock:
-            in_use = [self.answer, self._pending, *self._queue]
-            same = [each.conversation for each in in_use if each and each.conversation.id == conversation.id]
+            users = [self.answer, self._pending, *self._queue]
+            in_use = [*(each.conversation for each in users if each), *self._left]
+            same = [each for each in in_use if each.id == conversation.id]
             conversation = same[0] if same else conversation
             changed = conversation is self.conversation
             if not changed:
+                self._left += [self.conversation] if self.conversation.unsaved else []
                 self._edit(None)
                 self._counter.used = 0
                 self._update(used=0)
@@ -739,6 +762,9 @@ class ChatSession:
 
     def _restore(self) -> None:
         draft = self.workspace.draft(self.conversation)
+        if draft.id in self.conversation.messages:  # sent, and then the program was killed
+            draft = Draft()
+        self._message_id = draft.id or new_message_id()
         self._draft = draft.text
         if draft.text:
             edits = draft.edits if draft.edits in self.conversation.messages else None
@@ -749,15 +775,27 @@ class ChatSession:
     def _restore_queue(self) -> None:
         """Put back, on hold, what was queued in this conversation when an earlier glmtui ended."""
         if not self._queue.knows(self.conversation):
+            gone = {*self.conversation.messages, self._message_id}  # sent, or taken out to be changed
             for item in self.workspace.queued(self.conversation):
-                self._queue.add(QueuedMessage(self.conversation, item.parts, item.edits, on_hold=True))
+                if item.id not in gone:
+                    id_ = item.id or new_message_id()
+                    self._queue.add(
+                        QueuedMessage(self.conversation, item.parts, item.edits, id_, on_hold=True)
+                    )
         self._show_queue()
 
-    def _keep_draft(self, text: str) -> None:
+    def _keep_draft(self, text: str) -> bool:
+        """Remember what is being written; return False where what was acknowledged before is not on disk."""
         self._draft = "" if self.commands.parse(text) else text
-        draft = Draft(text, self._kept_parts, self.state.editing, self._place)
-        self.workspace.keep_draft(stored_id(self.conversation), draft)
+        draft = Draft(text, self._kept_parts, self.state.editing, self._place, self._message_id)
+        with self._saving("draft"):
+            self.workspace.keep_draft(stored_id(self.conversation), draft)
         self.workspace.keep_open(self.conversation)
+        return "draft" not in self._faults
+
+    def _keep_queued(self, conversation_id: str, items: Sequence[StoredMessage]) -> None:
+        with self._saving("queue"):
+            self.workspace.keep_queued(conversation_id, items)
 
     def _edit(self, message_id: str | None, place: int | None = None, kept: tuple[Part, ...] = ()) -> None:
         self._place, self._kept_parts = place, kept
@@ -796,16 +834,40 @@ class ChatSession:
             listener(event)
 
     @contextmanager
-    def _saving(self) -> Iterator[None]:
-        """Around what writes: what cannot be written now is in memory, and written with the next change."""
-        fault = NOTHING
+    def _saving(self, what: _Saved = "conversation") -> Iterator[None]:
+        """Around what writes: what cannot be written now is in memory, and written later."""
         try:
             yield
         except UserError as error:
-            fault = error.phrase
-        if fault and fault != self._fault:  # one answer is written many times
-            self.notice(fault, "error")
-        self._fault = fault
+            if self._faults.get(what) != error.phrase:  # one answer is written many times
+                self.notice(error.phrase, "error")
+            self._faults[what] = error.phrase
+        else:
+            self._faults.pop(what, None)
+
+    def _save_again(self) -> None:
+        """Write what could not be written of conversations, and say when all of it is on disk."""
+        self._retry_at = time.monotonic() + _RETRY_SECONDS
+        unsaved = [each for each in (*self._left, self.conversation) if each.unsaved]
+        for conversation in unsaved:
+            with self._saving():
+                conversation.flush()
+        self._left = [each for each in self._left if each.unsaved]
+        if unsaved and not self._left and not self.conversation.unsaved:
+            self.notice(_("What could not be saved before is saved now."))
+
+    def _no_model(self) -> Phrase:
+        """Say that there is none, how to get one, and what is set that may be in its way."""
+        said = _("No model is loaded. /model nano loads the small built-in one, /model FOLDER another.")
+        if not (chosen := self.preferences.of_the_model()):
+            return said
+        example = next(iter(chosen))
+        return sentences(
+            said,
+            _(
+                "Set for every model: {settings}. If that is what fails, take it back: /set {key} default"
+            ).format(settings=listing(f"{key} = {value}" for key, value in chosen.items()), key=example),
+        )
 
     def _refuse_changes(self) -> bool:
         if self.conversation.newer_format:
@@ -815,11 +877,6 @@ class ChatSession:
         else:
             return False
         return True
-
-
-def _no_model() -> Phrase:
-    """Say that there is none, and how to get one."""
-    return _("No model is loaded. /model nano loads the small built-in one, /model FOLDER another.")
 
 
 def _only_read() -> Phrase:

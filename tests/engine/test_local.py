@@ -78,7 +78,7 @@ def make_engine() -> Iterator[Make]:
     engines: list[LocalEngine] = []
 
     def make(load: Loader | None = None) -> LocalEngine:
-        engine = LocalEngine(load and (lambda spec, _check: partial(load, spec)))
+        engine = LocalEngine(load and (lambda spec: partial(load, spec)))
         engines.append(engine)
         return engine
 
@@ -429,3 +429,39 @@ def test_preflight_reads_the_tokenizer_of_the_built_in_model_too() -> None:
     prepared = preflight.prepare(LocalModel())
     assert prepared.tokenizer is not None
     assert prepared.folder.path == catalog.BUILTIN
+
+
+def test_what_cannot_be_cancelled_is_left(make_engine: Make, text_folder: Path) -> None:
+    """An import or a tokenizer takes seconds: the person goes on at once, with the next load."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def prepare(spec: LocalModel) -> Any:
+        if spec.quant == "8":
+            begun.set()
+            go_on.wait()
+        return real(spec)
+
+    engine = make_engine()
+    real, engine._prepare = engine._prepare, prepare
+    spec = LocalModel(str(text_folder), device="cpu", threads=1)
+    assert isinstance(end_of(engine.submit(Load(spec))), Loaded)
+    slow = engine.submit(Load(replace(spec, quant="8")))
+    assert begun.wait(10)
+    slow.cancel()
+    try:
+        assert end_of(slow) == Cancelled(model_kept=True)
+        assert isinstance(end_of(engine.submit(Load(replace(spec, quant="4")))), Loaded)
+    finally:
+        go_on.set()
+
+
+@pytest.mark.parametrize("wrong", [{"device": "tpu"}, {"dtype": "int3"}, {"quant": "2"}, {"gpus": "99"}])
+def test_a_setting_that_no_model_can_have_leaves_the_model_in_memory(
+    make_engine: Make, text_folder: Path, wrong: dict[str, Any]
+) -> None:
+    engine = make_engine()
+    spec = LocalModel(str(text_folder), device="cpu", threads=1)
+    assert isinstance(end_of(engine.submit(Load(spec))), Loaded)
+    failed = end_of(engine.submit(Load(replace(spec, **wrong))))
+    assert isinstance(failed, Failed)
+    assert failed.model_kept

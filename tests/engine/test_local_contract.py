@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -65,8 +65,8 @@ class TestLocalEngine(EngineContract):
         monkeypatch.setenv("GLMTUI_HOME", str(tmp_path / "home"))
         self._answer = nanos_answer
 
-        def prepare(spec: ModelSpec, check: Callable[[], None]) -> local.Loader:
-            load = local._prepare(spec, check)
+        def prepare(spec: ModelSpec) -> local.Loader:
+            load = local._prepare(spec)
 
             def gated(progress: local.Progress) -> ChatModel:
                 model = load(progress)

@@ -86,7 +86,7 @@ def test_a_download_is_cancelled_at_once_and_answers_go_on_next_to_it(
     server: HubServer, script: Script
 ) -> None:
     server.hold_after = 1000
-    engine = LocalEngine(lambda _spec, _check: lambda _progress: script("好" * 50))
+    engine = LocalEngine(lambda _spec: lambda _progress: script("好" * 50))
     load, download = engine.submit(Load()), engine.submit(Download(NAME))
     assert server.held.wait(10)
     deadline = time.monotonic() + 10

@@ -7,12 +7,16 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from time import sleep, time
 
+import psutil
 import pytest
 import torch
 from quant_support import needs_compiler
 
+from glmtui.protocol.cancellation import CancelToken, OperationCancelled
 from glmtui.quant import cpu, formats
 from glmtui.quant.cpu import build as building
 from glmtui.quant.linear import QuantizedLinear
@@ -38,6 +42,31 @@ def compiler(folder: Path, script: str, name: str = "fake-cc") -> str:
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
     return str(path)
+
+
+@posix
+def test_a_compiler_is_killed_when_the_load_is_given_up(home, monkeypatch, tmp_path):
+    begun = tmp_path / "begun"
+    monkeypatch.setenv(
+        "CC", compiler(tmp_path, f"sleep 600 & echo $! >'{begun}.part'; mv '{begun}.part' '{begun}'; wait")
+    )
+    token = CancelToken()
+
+    def cancel() -> None:
+        while not begun.exists():
+            sleep(0.01)
+        token.cancel()
+
+    threading.Thread(target=cancel).start()
+    with token.current(), pytest.raises(OperationCancelled):
+        building.build_kernels()
+    gone = time() + 10
+    while psutil.pid_exists(child := int(begun.read_text())) and time() < gone:
+        if psutil.Process(child).status() == psutil.STATUS_ZOMBIE:
+            break
+    else:
+        assert time() < gone, "what the compiler started still runs"
+    assert list((tmp_path / "cache" / "kernels").iterdir()) == []
 
 
 def product() -> torch.Tensor:

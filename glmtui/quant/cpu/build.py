@@ -6,18 +6,22 @@ then renamed), and are only loaded when nobody else could have written them.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 
 from glmtui.paths import cache_dir, make_private
+from glmtui.protocol.cancellation import INTERVAL, check_current
 from glmtui.protocol.phrases import Phrase, _
 
 FOLDER = Path(__file__).parent
@@ -124,15 +128,47 @@ def _build_with(compiler: str, flags: list[str]) -> Build:
 def _compile(compiler: str, flags: list[str], target: Path) -> None:
     command = [compiler, *flags, *(str(source) for source in SOURCES if source.suffix == ".c")]
     command += [f"/Fe:{target}"] if _is_msvc(compiler) else ["-o", str(target), "-lm"]
-    subprocess.run(
+    _run(command, target.parent)
+
+
+def _run(command: list[str], folder: Path) -> None:
+    """Run a compiler in `folder`; it is killed, with what it started, if what this thread does is given up.
+
+    Raises:
+        subprocess.SubprocessError: it failed, with what it said, or took longer than `TIMEOUT`.
+        OperationCancelled: it was given up.
+    """
+    with subprocess.Popen(
         command,
-        check=True,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        timeout=TIMEOUT,
-        cwd=target.parent,
-    )
+        cwd=folder,
+        start_new_session=True,
+    ) as process:
+        try:
+            end = monotonic() + TIMEOUT
+            while True:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    output, errors = process.communicate(timeout=INTERVAL)
+                    break
+                check_current()
+                if monotonic() > end:
+                    raise subprocess.TimeoutExpired(command, TIMEOUT)
+        except BaseException:
+            _kill(process)
+            raise
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command, output, errors)
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    if sys.platform == "win32":
+        process.kill()
+    else:  # a compiler is several programs
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _flag_sets(compiler: str, isa: str | None) -> Iterator[list[str]]:
