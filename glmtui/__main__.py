@@ -1,5 +1,18 @@
-"""``python -m glmtui``."""
+"""The command ``glmtui``, also as ``python -m glmtui``."""
 
-from glmtui.cli.main import main
+import signal
 
-raise SystemExit(main())
+
+def main() -> int:
+    """Run the command line; return the exit code.
+
+    As long as it is being imported, Ctrl+C ends the process as the system does: without a traceback.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from glmtui.cli.main import main as run
+
+    return run()
+
+
+if __name__ == "__main__":
+    main()

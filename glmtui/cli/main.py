@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
@@ -31,14 +32,19 @@ DUMB = ("dumb", "unknown")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run glmtui with `argv` and return the exit code. Without `argv` it runs, and ends, the process."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    i18n.use(_language(arguments))
     if argv is not None:
-        return _run(arguments)
+        i18n.use(_language(argv))
+        return _run(argv)
+    arguments = sys.argv[1:]
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        i18n.use(_language(arguments))
         code = _run(arguments)
-    except SystemExit as ending:  # of argparse, once it has written help or what was wrong
+    except SystemExit as ending:  # of argparse, once it has written help or what was wrong; of a signal
         code = ending.code if isinstance(ending.code, int) else 0
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # from here on there is nothing to tidy up
     code = flush(sys.stderr, flush(sys.stdout, code))
     leave(code)
     sys.exit(code)
@@ -136,7 +142,7 @@ def _run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # noqa: BLE001 (the last line of defence: a line for people, the rest in the log)
-        from glmtui.engine import failures
+        from glmtui import failures
 
         return _fail(tell(failures.describe(error)[1]), 1)
 

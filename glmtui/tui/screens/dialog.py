@@ -14,6 +14,8 @@ from textual.widget import Widget
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from glmtui.tui.textual_patches import compositor
+
 
 class Dialog(ModalScreen[ScreenResultType]):
     """A screen over the chat with a title, a body, and a line that says what the keys do.
@@ -24,6 +26,7 @@ class Dialog(ModalScreen[ScreenResultType]):
 
     def __init__(self, title: str = "", key_line: str = "", *, tall: bool = False) -> None:
         super().__init__()
+        compositor.install(self)
         self._title = title
         self._key_line = key_line
         self._tall = tall
