@@ -53,6 +53,15 @@ def usable_cores() -> int:
     return max(cores, 1)
 
 
+def leave_missing_folder() -> None:
+    """Go home (or to the root) if the working folder was removed: some libraries end the process there."""
+    try:
+        os.getcwd()
+    except OSError:
+        home = Path.home()
+        os.chdir(home if home.is_dir() else "/")
+
+
 def may_have_accelerator() -> bool:
     """Whether it is worth importing torch to look for a GPU: cheap signs of a driver, no proof."""
     if sys.platform == "darwin":

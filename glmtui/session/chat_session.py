@@ -315,7 +315,7 @@ class ChatSession:
                 if self.state.activity == "none":
                     self.notice(_no_model(), "warning")
                 elif (message := find(self.conversation.branch())) is None:
-                    self.notice(nothing)
+                    self.ui.say(nothing)
                 else:
                     if self.state.info is None:
                         self.notice(_("The answer comes as soon as the model is loaded."))

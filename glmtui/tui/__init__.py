@@ -18,8 +18,10 @@ def run(options: AppOptions) -> int:
 
     Some settings steer the terminal and must be known before Textual is imported.
     """
+    from glmtui import host
     from glmtui.settings.settings import Settings
 
+    host.leave_missing_folder()
     settings = Settings.load()
     if not settings["ui.kitty_keys"]:
         os.environ["TEXTUAL_DISABLE_KITTY_KEY"] = "1"

@@ -11,9 +11,10 @@ from functools import cached_property
 from threading import Thread
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from textual.actions import SkipAction
 from textual.binding import BindingType
 
-from glmtui import failures, i18n
+from glmtui import failures, host, i18n
 from glmtui.chat.library import Library
 from glmtui.i18n import _, tell
 from glmtui.session.options import AppOptions
@@ -251,6 +252,7 @@ class GlmTui(SessionApp):
         if self.session.preferences.reread():
             self._tell_problems()
         await self.session.reread()
+        host.leave_missing_folder()
         if self.themes.changed():
             self.themes.choose(str(self.settings["ui.theme"]))
             self.refresh_css()
@@ -342,7 +344,13 @@ class GlmTui(SessionApp):
     # --- actions ---
 
     def action_run(self, name: str) -> None:
-        self.run_command(name)
+        """Do what a key is bound to: it leads into the pane that it opens, where a typed command does not."""
+        self.do(self._run_by_key(name))
+
+    async def _run_by_key(self, name: str) -> None:
+        await self.session.run(name)
+        if self.screen is self.chat:
+            self.chat.enter_pane(name)
 
     def action_help(self) -> None:
         self._show_help("keys")
@@ -359,12 +367,15 @@ class GlmTui(SessionApp):
         if self.session.answering or not (self.chat.close_overlays() or away):
             self.session.stop()
         self.session.edit_no_more()
+        self.chat.history.end_search()
         self.chat.composer.focus()
 
     async def action_interrupt(self) -> None:
-        """Cancel what runs; twice within two seconds: quit."""
+        """Cancel what runs; twice within two seconds: quit. Where text is selected, the key copies it."""
         from time import monotonic
 
+        if getattr(self.focused, "selected_text", "") or self.screen.get_selected_text():
+            raise SkipAction
         now = monotonic()
         if now - self._interrupted < self.INTERRUPT_SECONDS:
             self.quit()

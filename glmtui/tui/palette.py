@@ -38,7 +38,8 @@ class CommandProvider(Provider):
     async def search(self, query: str) -> Hits:
         matcher = self.matcher(query)
         for text, help_text, run in self._all():
-            score = max(matcher.match(text), 0.9 * matcher.match(help_text))
+            described = query.lower() in help_text.lower()  # letters scattered over a sentence say nothing
+            score = max(matcher.match(text), 0.5 * described)
             if score > 0:
                 head, bracket, rest = text.partition("[")  # `highlight` takes brackets for markup
                 shown = Content.assemble(matcher.highlight(head), bracket + rest)

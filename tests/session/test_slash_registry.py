@@ -34,7 +34,19 @@ def test_lines_that_are_commands(text: str, name: str, argument: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["clear the table", "你好", "//new is a command", "/usr/bin/env what?", "a /new"]
+    "text",
+    [
+        "clear the table",
+        "你好",
+        "//new is a command",
+        "/usr/bin/env what?",
+        "a /new",
+        "/* sum */\nint f(int a);",
+        "/** doc",
+        "/",
+        "/ alone",
+        "/usr 是什么\n第二行",
+    ],
 )
 def test_lines_that_are_messages(text: str) -> None:
     assert COMMANDS.parse(text) is None
@@ -43,6 +55,11 @@ def test_lines_that_are_messages(text: str) -> None:
 def test_two_slashes_send_one() -> None:
     assert COMMANDS.message("//new is a command") == "/new is a command"
     assert COMMANDS.message("你好") == "你好"
+
+
+def test_a_comment_keeps_its_slashes() -> None:
+    for text in ("// sum of two\nint f(int a);", "///", "// a", "//"):
+        assert COMMANDS.message(text) == text
 
 
 @pytest.mark.parametrize(
