@@ -15,7 +15,7 @@ PATIENCE = 6.0
 """Seconds; a CI machine does several things at a time."""
 
 
-@pytest.mark.parametrize("moment", [0.05, 0.2, 0.5, 0.8])
+@pytest.mark.parametrize("moment", [0.0, 0.2, 0.5])
 def test_interrupted_while_it_starts(moment: float, tmp_path: Path) -> None:
     ended = signals.screen_at(moment, signal.SIGINT, tmp_path)
     assert ended.faults(signal.SIGINT, within=PATIENCE) == []
