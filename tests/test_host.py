@@ -156,3 +156,14 @@ def test_cuda_has_a_name_and_memory() -> None:
     device = devices.choose("cuda")
     assert device.name
     assert 0 < device.memory.free <= device.memory.total
+
+
+def test_a_working_folder_that_was_removed_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    host.leave_missing_folder()
+    assert Path.cwd() == gone
+    gone.rmdir()
+    host.leave_missing_folder()
+    assert Path.cwd().is_dir()

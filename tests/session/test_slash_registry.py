@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from glmtui.session.slash import completers
 from glmtui.session.slash.registry import COMMANDS
 
 
@@ -74,3 +77,10 @@ def test_the_table_for_people_has_every_command() -> None:
     table = COMMANDS.markdown()
     assert all(f"`/{command.name}" in table for command in COMMANDS)
     assert len({line.count("|") - line.count("\\|") for line in table.split("\n")}) == 1
+
+
+def test_a_link_that_leads_to_itself_does_not_empty_the_offers(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "file").touch()
+    offered = [offer.text for offer in completers.files(None, f"{tmp_path}/")]  # type: ignore[arg-type]
+    assert offered == [f"{tmp_path}/file", f"{tmp_path}/loop"]
