@@ -11,7 +11,6 @@ from functools import cached_property
 from threading import Thread
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from textual.actions import SkipAction
 from textual.binding import BindingType
 
 from glmtui import failures, host, i18n
@@ -371,11 +370,9 @@ class GlmTui(SessionApp):
         self.chat.composer.focus()
 
     async def action_interrupt(self) -> None:
-        """Cancel what runs; twice within two seconds: quit. Where text is selected, the key copies it."""
+        """Cancel what runs; twice within two seconds: quit."""
         from time import monotonic
 
-        if getattr(self.focused, "selected_text", "") or self.screen.get_selected_text():
-            raise SkipAction
         now = monotonic()
         if now - self._interrupted < self.INTERRUPT_SECONDS:
             self.quit()
@@ -391,7 +388,7 @@ class GlmTui(SessionApp):
         self.session.unqueue()
 
     def action_command_palette(self) -> None:
-        from textual.command import CommandPalette
+        from glmtui.tui.palette import Palette
 
-        if not isinstance(self.screen, CommandPalette):
-            self.push_screen(CommandPalette(placeholder=_("Search the commands"), id="--command-palette"))
+        if not isinstance(self.screen, Palette):
+            self.push_screen(Palette(placeholder=_("Search the commands"), id="--command-palette"))

@@ -14,6 +14,7 @@ from textual.widget import Widget
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from glmtui.tui.bindings import interrupting
 from glmtui.tui.textual_patches import compositor
 
 
@@ -23,6 +24,8 @@ class Dialog(ModalScreen[ScreenResultType]):
     It is closed once: a key that comes twice finds nothing left to close. Textual would hand back a second
     result and close the screen below, the last one too, which ends the app.
     """
+
+    BINDINGS: ClassVar[list[BindingType]] = [*interrupting()]
 
     def __init__(self, title: str = "", key_line: str = "", *, tall: bool = False) -> None:
         super().__init__()
