@@ -123,3 +123,15 @@ def free(path: Path) -> Path:
     while found.exists():
         found, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
     return found
+
+
+def leave_missing_folder() -> None:
+    """Go home (or to the root) if the working folder was removed.
+
+    Intel's library in PyTorch ends the process there: "oneMKL FATAL ERROR".
+    """
+    try:
+        os.getcwd()
+    except OSError:
+        home = os.path.expanduser("~")
+        os.chdir(home if os.path.isdir(home) else os.sep)

@@ -201,7 +201,7 @@ def test_what_the_first_paint_does_not_need_is_imported_after_it(tmp_path: Path)
 
 def test_what_must_be_quick_imports_nothing_heavy(tmp_path: Path) -> None:
     names = imported_by(
-        "import glmtui.engine.local, glmtui.models.chat_tokenizer, glmtui.host, glmtui.engine.failures",
+        "import glmtui.engine.local, glmtui.models.chat_tokenizer, glmtui.host, glmtui.failures",
         tmp_path,
     )
     assert not of(names, "torch", "transformers", "textual")

@@ -115,3 +115,14 @@ def test_the_home_for_everything_may_begin_with_a_tilde(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("GLMTUI_HOME", "~/glm")
     assert paths.config_dir() == tmp_path / "glm" / "config"
+
+
+def test_a_working_folder_that_was_removed_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    paths.leave_missing_folder()
+    assert Path.cwd() == gone
+    gone.rmdir()
+    paths.leave_missing_folder()
+    assert Path.cwd().is_dir()

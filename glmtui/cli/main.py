@@ -38,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = _run(arguments)
         if owns_process:
             interrupts.ignore()  # nothing is lost any more, and the exit code is known
+    except SystemExit as ending:  # by a signal, see `glmtui.signals`
+        code = ending.code if isinstance(ending.code, int) else 1
     except KeyboardInterrupt:  # a second one, while the first one was handled
         code = INTERRUPTED
     if owns_process:
@@ -117,14 +119,14 @@ def _run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # whoever read the output has seen enough, as in `glmtui ask … | head`
         return 0
     except Exception as error:  # noqa: BLE001 (the last line of defence: a line for people, the rest in the log)
-        from glmtui.engine import failures
+        from glmtui import failures
 
         return _fail(tell(failures.describe(error)[1]), 1)
     return code
 
 
 def _command(arguments: Sequence[str]) -> int:
-    _leave_missing_folder()
+    paths.leave_missing_folder()
     i18n.use(_language(arguments))
     i18n.write_options()
     try:
@@ -135,18 +137,6 @@ def _command(arguments: Sequence[str]) -> int:
         if args.command == command.NAME:
             return command.run(args)
     return _open_app(args)
-
-
-def _leave_missing_folder() -> None:
-    """Go on in the home folder where the working directory was deleted.
-
-    Intel's library in PyTorch ends the process there: "oneMKL FATAL ERROR".
-    """
-    try:
-        os.getcwd()
-    except OSError:
-        home = os.path.expanduser("~")
-        os.chdir(home if os.path.isdir(home) else os.sep)
 
 
 def _open_app(args: Namespace) -> int:

@@ -9,11 +9,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from glmtui.engine.failures import is_out_of_memory
 from glmtui.engine.generate import Generation
 from glmtui.engine.prefill import Check, read
 from glmtui.engine.prefix_cache import PrefixCache, default_limit
 from glmtui.errors import BadValueError, OutOfMemoryError, TooLongError
+from glmtui.failures import is_out_of_memory
 from glmtui.hub.memory_estimate import context_advice
 from glmtui.hub.model_dir import ModelFolder
 from glmtui.models.base import KVCache, LanguageModel

@@ -14,10 +14,10 @@ from glmtui.engine import device as devices
 from glmtui.engine.chat_model import ChatModel
 from glmtui.engine.device import Device
 from glmtui.engine.device_map import Placement
-from glmtui.engine.failures import is_out_of_memory
 from glmtui.engine.generation_defaults import published_sampling
 from glmtui.engine.preflight import Prepared, find
 from glmtui.errors import BadValueError, OutOfMemoryError, UnavailableError
+from glmtui.failures import is_out_of_memory
 from glmtui.hub import cache as hub_cache
 from glmtui.hub import memory_estimate
 from glmtui.hub.memory_estimate import smaller_quants

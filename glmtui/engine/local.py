@@ -16,7 +16,7 @@ from collections.abc import Callable
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Literal
 
-from glmtui.engine import failures
+from glmtui import failures
 from glmtui.errors import ModelNotHereError, NoModelError
 from glmtui.protocol.cancellation import OperationCancelled, run_cancellable
 from glmtui.protocol.engine import Stream

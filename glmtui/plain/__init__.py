@@ -21,9 +21,11 @@ def run(options: AppOptions) -> int:
     from glmtui.plain.line_mode import LineMode
     from glmtui.plain.reader import make_reader
     from glmtui.settings.settings import Settings
+    from glmtui.signals import ends_in_order
 
     settings = Settings.load()
     if isinstance(sys.stdin, TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")  # a wrong byte that is typed costs a character, not the chat
     reader = make_reader(sys.stdin, sys.stdout)
-    return LineMode(options, settings, reader, sys.stdout, sys.stderr, LocalEngine).run()
+    with ends_in_order():
+        return LineMode(options, settings, reader, sys.stdout, sys.stderr, LocalEngine).run()

@@ -17,6 +17,7 @@ from glmtui.session import events as told
 from glmtui.session.chat_session import ChatSession
 from glmtui.session.slash.registry import COMMANDS
 from glmtui.session.ui import Ui
+from glmtui.signals import ends_in_order
 from glmtui.streams import Output, StatusLine, clean_writer
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ class Asking(Ui):
         driver = Driver(session)
         try:
             session.load()
-            interrupted = driver.run(session.send(question))
+            with ends_in_order():
+                interrupted = driver.run(session.send(question))
         except KeyboardInterrupt:
             interrupted = True
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from glmtui.session.chat_session import ChatSession
 
 POLL_SECONDS = 0.03
+CANCEL_SECONDS = 0.5
+"""That is waited for what was cancelled to end; what imports or compiles something does not hear of it."""
 
 
 class Driver:
@@ -40,11 +43,11 @@ class Driver:
 
     async def _until_idle(self, work: Awaitable[None]) -> None:
         await work
-        stopped = False
-        while self._session.busy:
+        end = float("inf")
+        while self._session.busy and time.monotonic() < end:
             await self._session.poll()
-            if self._interrupted and not stopped:
-                stopped = self._session.stop()
+            if self._interrupted and end == float("inf") and self._session.stop():
+                end = time.monotonic() + CANCEL_SECONDS
             await asyncio.sleep(POLL_SECONDS)
         await self._session.poll()
 

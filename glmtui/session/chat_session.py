@@ -21,6 +21,7 @@ from glmtui.chat.conversation import Conversation, new_message_id
 from glmtui.chat.state_log import Draft
 from glmtui.chat.state_log import QueuedMessage as StoredMessage
 from glmtui.errors import UserError
+from glmtui.failures import Faults
 from glmtui.protocol import events as engine
 from glmtui.protocol.cancellation import CancelToken, OperationCancelled
 from glmtui.protocol.messages import Attachment, Part, Text
@@ -100,6 +101,8 @@ class ChatSession:
         self.workspace = Workspace()
         self.preferences = Preferences(settings, lambda: self.conversation, self._settings_changed)
         self._sender = dict(sender or {})
+        self.faults = Faults()
+        """The unexpected errors that were met."""
         self._listeners: list[Listener] = []
         self._loader = ModelLoader(make_engine)
         self._counter = TokenCounter(lambda: self._loader.engine)
@@ -162,12 +165,17 @@ class ChatSession:
         if command is not None and command.command is None and self.ui.has_keys:
             self.ui.put_draft(line.strip())  # without a screen it stands in sight, and in what ↑ brings back
         else:
-            self.workspace.prompts.add(in_full(line, attached))  # what ↑ brings back names no file
+            with self.saying_errors():
+                self.workspace.prompts.add(in_full(line, attached))  # what ↑ brings back names no file
+        leaf, done = conversation.leaf, False
         with self.saying_errors():
             if command is None:
                 await self.send(self.commands.message(line), attached)
             else:
                 await self.commands.run(self, command)
+            done = True
+        if not done and command is None and conversation.leaf == leaf:  # it is not lost
+            self.ui.put_draft(in_full(line, attached))
         if stored != stored_id(conversation):  # it has a file now, and its draft another name
             self.workspace.keep_draft(stored, Draft(self.ui.draft()))
         if conversation is self.conversation:  # what was entered is a draft no longer
@@ -180,11 +188,21 @@ class ChatSession:
 
     @contextmanager
     def saying_errors(self) -> Iterator[None]:
-        """Say what a person can act on instead of raising it."""
+        """Around what a person asked for: say what went wrong instead of raising it."""
         try:
             yield
-        except UserError as error:
-            self.notice(error.phrase, "error")
+        except Exception as error:  # noqa: BLE001 (whatever it is, the program and what it holds live on)
+            self.notice(self.faults.describe(error)[0], "error")
+
+    @contextmanager
+    def guarding(self) -> Iterator[None]:
+        """Around what happens by itself: say what went wrong, once, instead of raising it."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 (as above)
+            phrase, is_new = self.faults.describe(error)
+            if is_new:
+                self.notice(phrase, "error")
 
     async def poll(self) -> None:
         """Take in what came from the engine; call it about twelve times a second."""
@@ -193,19 +211,29 @@ class ChatSession:
             if answer is not None and answer.stream is not None:
                 for event in answer.stream.drain():
                     if self.answer is answer:  # else its end came
-                        await self._on_answer(answer, event)
+                        with self.guarding():
+                            await self._on_answer(answer, event)
+                if answer.stream.ended and self.answer is answer:  # its end could not be taken in
+                    with self.guarding():
+                        await self._on_end(answer, "failed", None)
                 if self.answer is answer:
                     answer.save(self._saving)
-            for event in self._loader.drain():
-                await self._on_load(event)
             if time.monotonic() >= self._retry_at:
                 self._save_again()
-            if self._counter.poll():
-                self._update(used=self._counter.used, draft=self._counter.draft)
-            if self.models.poll():
-                running = self.models.download
-                self._update(download=(running.source, running.fraction) if running else None)
-                self._publish(told.ModelsChanged())
+            for load in self._loader.drain():
+                with self.guarding():
+                    await self._on_load(load)
+            with self.guarding():
+                self._poll_figures()
+
+    def _poll_figures(self) -> None:
+        """Take in counts of tokens, and what is known of the models there are."""
+        if self._counter.poll():
+            self._update(used=self._counter.used, draft=self._counter.draft)
+        if self.models.poll():
+            running = self.models.download
+            self._update(download=(running.source, running.fraction) if running else None)
+            self._publish(told.ModelsChanged())
 
     def close(self) -> None:
         """Keep what came of the running answer and what is being written; let the engine go. At once."""
@@ -302,7 +330,7 @@ class ChatSession:
                 if self.state.activity == "none":
                     self.notice(self._no_model(), "warning")
                 elif (message := find(self.conversation.branch())) is None:
-                    self.notice(nothing)
+                    self.ui.say(nothing)
                 else:
                     if self.state.info is None:
                         self.notice(_("The answer comes as soon as the model is loaded."))
@@ -831,7 +859,8 @@ class ChatSession:
 
     def _publish(self, event: SessionEvent) -> None:
         for listener in self._listeners:
-            listener(event)
+            with self.guarding():
+                listener(event)
 
     @contextmanager
     def _saving(self, what: _Saved = "conversation") -> Iterator[None]:

@@ -43,6 +43,14 @@ def clean(text: str) -> str:
     return _SURROGATE.sub("\ufffd", _CONTROL.sub("", text))
 
 
+def is_text(character: str) -> bool:
+    """Whether a key with this character writes it: all but control characters, tab and line ends do.
+
+    More than what Python calls printable: blanks of every width, joiners, characters of private use.
+    """
+    return bool(character) and character not in "\t\n" and clean(character) == character
+
+
 def one_line(text: str) -> str:
     """Return `text` cleaned and with every run of white space as one blank: for titles, tables, popups."""
     return " ".join(clean(text).split())

@@ -110,6 +110,7 @@ def test_exit_codes_and_one_clear_line(arguments: list[str], code: int, words: s
         assert done.stderr.startswith("glmtui: ")
 
 
+@pytest.mark.faults
 def test_unexpected_errors_are_one_line_and_a_log(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: Path
 ) -> None:

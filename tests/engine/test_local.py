@@ -265,6 +265,7 @@ class Panic(BaseException):
     """As what Python code must not catch: Rust's panics are of this kind."""
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
     ("error", "code", "expected"),
     [

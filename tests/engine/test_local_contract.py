@@ -16,6 +16,7 @@ import glmtui
 from glmtui.engine import local
 from glmtui.engine.chat_model import Answer, ChatModel
 from glmtui.engine.local import LocalEngine
+from glmtui.errors import BadFileError
 from glmtui.protocol.engine import Engine
 from glmtui.protocol.events import Tokens
 from glmtui.protocol.models import LocalModel, ModelSpec
@@ -23,6 +24,14 @@ from glmtui.protocol.requests import Load
 
 HELD_AFTER = 8
 """Checks before tokens, of which there are two each."""
+
+
+LATE = LocalModel("damaged")
+"""Whose load fails when the former model is gone."""
+
+
+def fail_late(_progress: local.Progress) -> ChatModel:
+    raise BadFileError("It is damaged.")
 
 
 class Gated(ChatModel):
@@ -66,6 +75,8 @@ class TestLocalEngine(EngineContract):
         self._answer = nanos_answer
 
         def prepare(spec: ModelSpec) -> local.Loader:
+            if spec == LATE:
+                return fail_late
             load = local._prepare(spec)
 
             def gated(progress: local.Progress) -> ChatModel:
@@ -89,7 +100,7 @@ class TestLocalEngine(EngineContract):
         self.gate.set()
 
     def failing(self, engine: Engine, *, keeps: bool) -> LocalModel:
-        return LocalModel("/no/such/folder") if keeps else LocalModel(device="cpu", dtype="float7")
+        return LocalModel("/no/such/folder") if keeps else LATE
 
     def answer(self, engine: Engine) -> str:
         return self._answer

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 from contracts.engine import ASK, QUESTION, EngineContract, text_of, until_end, until_text
+from engine.test_local_contract import LATE, fail_late
 from openai_server import DONE, OpenAIServer, chunk, error, openai_server, spoken, usage
 
+from glmtui.engine import local
 from glmtui.engine.local import LocalEngine
 from glmtui.protocol.engine import Engine
 from glmtui.protocol.events import Cancelled, Done, Event, Failed, Loaded, ModelList, Started, Tokens
 from glmtui.protocol.messages import ChatMessage, Thought
-from glmtui.protocol.models import LocalModel, ModelSpec, RemoteModel
+from glmtui.protocol.models import ModelSpec, RemoteModel
 from glmtui.protocol.requests import Generate, ListModels, Load
 from glmtui.protocol.sampling import Sampling
 
@@ -61,7 +63,7 @@ class TestRemoteModel(EngineContract):
         monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
         monkeypatch.setenv("GLMTUI_HOME", str(tmp_path / "home"))
         self.server, self.spec = server, spec
-        engine = LocalEngine()
+        engine = LocalEngine(lambda spec: fail_late if spec == LATE else local._prepare(spec))
         yield engine
         engine.close()
         assert engine.join(60)
@@ -75,7 +77,7 @@ class TestRemoteModel(EngineContract):
     def failing(self, engine: Engine, *, keeps: bool) -> ModelSpec:
         if keeps:
             return RemoteModel(f"{self.server.url}#none", self.server.url, "none")
-        return LocalModel(device="cpu", dtype="float7")
+        return LATE
 
     def answer(self, engine: Engine) -> str:
         return "Hello, world!"

@@ -221,7 +221,7 @@ async def test_undo_and_delete_with_nothing_there(chat: Chat) -> None:
     assert len(chat.notices("error")) == 3
     for line in ("/regenerate", "/continue"):
         await chat.enter(line)
-    assert chat.notices()[-2:] == ["There is nothing to answer yet.", "There is no answer to continue."]
+    assert chat.fake_ui.said[-2:] == ["There is nothing to answer yet.", "There is no answer to continue."]
 
 
 async def test_the_trash_gives_back_by_number(make: Make) -> None:

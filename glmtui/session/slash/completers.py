@@ -110,14 +110,14 @@ def _entries(typed: str, *, folders_only: bool) -> Iterable[Offer]:
     head, _separator, start = typed.rpartition("/")
     try:
         folder = paths.typed(head or ("/" if typed.startswith("/") else "."))
-        found = sorted(os.scandir(folder), key=lambda entry: (not entry.is_dir(), entry.name.lower()))
+        found = sorted(os.scandir(folder), key=lambda entry: (not _is_folder(entry), entry.name.lower()))
     except (OSError, UserError):
         return
     shown = 0
     for entry in found:
         if not entry.name.startswith(start) or (entry.name.startswith(".") and not start.startswith(".")):
             continue
-        is_folder = entry.is_dir()
+        is_folder = _is_folder(entry)
         if folders_only and not is_folder:
             continue
         prefix = typed[: len(typed) - len(start)]
@@ -125,3 +125,10 @@ def _entries(typed: str, *, folders_only: bool) -> Iterable[Offer]:
         shown += 1
         if shown >= MOST_FILES:
             return
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False

@@ -55,6 +55,8 @@ def shown(setting: Setting, value: Value) -> str:
         return _("on") if value else _("off")
     if setting.kind == "float":
         return f"{value:g}"
+    if isinstance(value, int) and setting.key != "generation.seed":
+        return f"{value:,}"
     if setting.key == "ui.language" and value in LANGUAGES:
         return LANGUAGES[str(value)]
     if name := NAMES.get((setting.key, str(value))):

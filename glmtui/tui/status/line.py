@@ -134,7 +134,7 @@ class StatusLine(Widget):
             share = status.used / status.limit
             color = "$text-error" if share > 0.9 else "$text-warning" if share > 0.75 else "$text-primary"
             parts.append((3, bar(share, 10, color, "$border")))
-            parts.append((1, _figure(_("context"), f"{status.used:,} / {status.limit:,}")))
+            parts.append((1, _figure(_("context"), f"{min(status.used, status.limit):,} / {status.limit:,}")))
         return parts
 
 
