@@ -4,11 +4,13 @@
 """
 
 import os
+import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import platformdirs
 
-from glmtui.errors import NotFoundError
+from glmtui.errors import BadValueError, NotFoundError
 from glmtui.protocol.phrases import _
 
 APP = "glmtui"
@@ -54,10 +56,21 @@ def user_themes_dir() -> Path:
 def typed(text: str | Path) -> Path:
     """Return the path that a person typed, ``~`` and ``~name`` as the homes they stand for.
 
+    A file dropped into a terminal comes quoted, with backslashes, or as a ``file://`` address. That is undone
+    unless something is really called so.
+
     Raises:
-        UserError: there is no such home, and nothing that is really called so.
+        UserError: no file can have this name, or there is no such home and nothing that is really called so.
     """
-    path = Path(os.path.expanduser(text))
+    written = os.fspath(text)
+    try:
+        if b"\0" in os.fsencode(written):
+            raise ValueError(written)
+    except ValueError as error:  # a lone surrogate too
+        raise BadValueError(_("{path} cannot be the name of a file.").format(path=repr(written))) from error
+    path = _at_home(written)
+    if isinstance(text, str) and not os.path.lexists(path):
+        path = _at_home(_unquoted(text))
     home = path.parts[0] if path.parts else ""
     if home.startswith("~") and not os.path.lexists(path):
         raise NotFoundError(
@@ -66,15 +79,34 @@ def typed(text: str | Path) -> Path:
     return path
 
 
+def _at_home(text: str) -> Path:
+    return Path(os.path.expanduser(text))
+
+
+def _unquoted(text: str) -> str:
+    """Return what a shell would make of a word as terminals write it."""
+    if text[:7].lower() == "file://":
+        _host, slash, path = text[7:].partition("/")
+        return unquote(slash + path, errors="surrogateescape").replace("\0", "")
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        return text[1:-1].replace("'\\''", "'") if text[0] == "'" else text[1:-1]
+    return text if os.name == "nt" else re.sub(r"\\(.)", r"\1", text)
+
+
 def make_private(directory: Path) -> Path:
-    """Create `directory` readable by its owner only, as conversations are nobody else's business."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return directory
+    """Create `directory`, and what is missing above it, for its owner only: it is nobody else's business."""
+    missing = []
+    while not os.path.isdir(directory) and directory not in missing:
+        missing.append(directory)
+        directory = directory.parent
+    for folder in reversed(missing):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    return missing[0] if missing else directory
 
 
 def free(path: Path) -> Path:
     """Return `path`, or one like it with a number that does not exist."""
     number, found = 2, path
-    while found.exists():
+    while os.path.lexists(found):
         found, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
     return found

@@ -13,12 +13,13 @@ from typing import Any
 
 from glmtui.chat.attachments import Attachments
 from glmtui.chat.files import ConversationFile, Record
-from glmtui.chat.parts import clean, clean_part, encode_parts, join_parts, parts_of_text, with_text
+from glmtui.chat.parts import encode_parts, join_parts, parts_of_text, with_text
 from glmtui.chat.titles import make_title
 from glmtui.chat.tree import VERSION, Message, State, Tree, parse_time
 from glmtui.errors import NewerFormatError, UserError
 from glmtui.protocol.messages import Attachment, ChatMessage, Image, Part, Role, Source, Text, Thought
 from glmtui.protocol.phrases import _
+from glmtui.text.json_values import plain
 
 __all__ = ["Conversation", "Message", "Role", "State"]
 
@@ -262,7 +263,7 @@ class Conversation:
         """Note that the partial answer, or its thought, grew by `text`: a crash loses only what is newer."""
         at = self._tree.length(message_id, thought=thought)
         part = {"part": "thought"} if thought else {}
-        self._commit({"type": "extend", "id": message_id, "at": at, **part, "text": clean(text)})
+        self._commit({"type": "extend", "id": message_id, "at": at, **part, "text": text})
 
     def finish(
         self,
@@ -297,7 +298,7 @@ class Conversation:
 
     def rename(self, title: str) -> None:
         """Give it a title; an empty one goes back to the title made from the first exchange."""
-        self._commit({"type": "title", "title": clean(" ".join(title.split())) or None})
+        self._commit({"type": "title", "title": " ".join(title.split()) or None})
 
     def pin(self, pinned: bool = True) -> None:
         """Keep it at the top of the list, or no longer."""
@@ -351,6 +352,7 @@ class Conversation:
         return bool(self._unsaved) and "created" in self._unsaved[0]
 
     def _commit(self, record: Record) -> None:
+        record = plain(record)
         self._require_known_format()
         if self._tree.version < VERSION and _needs_parts(record):
             self._apply({"type": "conversation", "version": VERSION})
@@ -388,8 +390,8 @@ class Conversation:
 
 def _parts(role: Role, content: str | Sequence[Part]) -> tuple[Part, ...]:
     if isinstance(content, str):
-        return parts_of_text(role, clean(content))
-    return tuple(clean_part(part) for part in content if not isinstance(part, Text | Thought) or part.text)
+        return parts_of_text(role, content)
+    return tuple(part for part in content if not isinstance(part, Text | Thought) or part.text)
 
 
 def _needs_parts(record: Record) -> bool:

@@ -24,7 +24,7 @@ from glmtui.chat.attachments import FOLDER, Attachments
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.files import SUFFIX, ConversationFile, Record
 from glmtui.chat.library import Library
-from glmtui.chat.parts import clean, encode_parts, join_parts, parts_of_text
+from glmtui.chat.parts import encode_parts, join_parts, parts_of_text
 from glmtui.errors import BadFileError, UserError
 from glmtui.protocol.messages import (
     Attachment,
@@ -39,6 +39,7 @@ from glmtui.protocol.messages import (
     text_of,
 )
 from glmtui.protocol.phrases import _
+from glmtui.text.clean import without_surrogates
 
 FORMAT_NAME = "glmtui"
 """Marks glmtui's own JSON export."""
@@ -122,8 +123,8 @@ class _Files:
             with contextlib.suppress(UnicodeDecodeError):
                 content = data.decode() if data is not None else None
         if isinstance(content, str):
-            return self.attachments.attach(clean(name), clean(content))
-        return Attachment(clean(name), "", size if type(size) is int and size >= 0 else 0)
+            return self.attachments.attach(without_surrogates(name), without_surrogates(content))
+        return Attachment(without_surrogates(name), "", size if type(size) is int and size >= 0 else 0)
 
     def find(self, reference: str) -> tuple[str, bytes | None]:
         """Return the name and the bytes of a file: ``sediment://file_1`` is that of ``file_1-cat.png``."""
@@ -270,17 +271,17 @@ def _openai_parts(role: Role, message: Mapping[str, Any], files: _Files) -> tupl
 def _content(role: Role, content: object, files: _Files) -> tuple[Part, ...]:
     """Return the parts of a message's content: a string, or a list of texts and images."""
     if isinstance(content, str):
-        return parts_of_text(role, clean(content))
+        return parts_of_text(role, without_surrogates(content))
     parts: list[Part] = []
     for item in content if isinstance(content, list) else ():
         if isinstance(item, str):
-            parts.append(Text(clean(item)))
+            parts.append(Text(without_surrogates(item)))
         elif isinstance(item, dict) and item.get("type") in ("image_url", "input_image"):
             url = item.get("image_url")
             if reference := _str(url) or _str(_dict(url).get("url")):
                 parts.append(files.image(reference))
         elif isinstance(item, dict):
-            parts.append(Text(clean(_str(item.get("text")))))
+            parts.append(Text(without_surrogates(_str(item.get("text")))))
     return _joined(parts)
 
 
@@ -335,9 +336,11 @@ def _chatgpt_parts(role: Role, message: Mapping[str, Any], files: _Files) -> tup
                 pointer = _str(_dict(item).get("asset_pointer"))
                 if pointer and _dict(item).get("content_type") == "image_asset_pointer":
                     file = attached.pop(pointer.rpartition("/")[2], {})
-                    parts.append(files.image(pointer, clean(_str(file.get("name"))), _type_of(file)))
+                    parts.append(
+                        files.image(pointer, without_surrogates(_str(file.get("name"))), _type_of(file))
+                    )
                 else:
-                    parts.append(Text(clean(_str(item) or _str(_dict(item).get("text")))))
+                    parts.append(Text(without_surrogates(_str(item) or _str(_dict(item).get("text")))))
         case "thoughts":
             said = [
                 "\n".join(filter(None, (_str(thought.get("summary")), _str(thought.get("content")))))
@@ -348,11 +351,13 @@ def _chatgpt_parts(role: Role, message: Mapping[str, Any], files: _Files) -> tup
             return ()
         case "tether_quote":
             keys = ("title", "text", "url")
-            title, text, url = (clean(_str(content.get(key))) for key in keys)
+            title, text, url = (without_surrogates(_str(content.get(key))) for key in keys)
             return (Source(1, title, text, url),)
         case _:
             keys = ("text", "result", "summary")
-            parts.append(Text(clean(next(filter(None, (_str(content.get(key)) for key in keys)), ""))))
+            parts.append(
+                Text(without_surrogates(next(filter(None, (_str(content.get(key)) for key in keys)), "")))
+            )
     parts += [
         files.document(_str(file.get("name")), None, file.get("size"), f"sediment://{id_}")
         for id_, file in attached.items()
@@ -396,12 +401,12 @@ def _open_webui(item: Mapping[str, Any], files: _Files) -> Iterator[Record]:
 def _open_webui_parts(role: Role, message: Mapping[str, Any], files: _Files) -> tuple[Part, ...]:
     content = message.get("content")
     if role == "assistant" and isinstance(content, str) and "<details" in content:
-        parts = list(_details(clean(content)))
+        parts = list(_details(without_surrogates(content)))
     else:
         parts = list(_openai_parts(role, message, files))
     for file in _dicts(message.get("files")):
         inner, url = _dict(file.get("file")), _str(file.get("url"))
-        name = clean(_str(file.get("name")) or _str(inner.get("filename")))
+        name = without_surrogates(_str(file.get("name")) or _str(inner.get("filename")))
         if file.get("type") == "image":
             parts.append(files.image(url, name))
         elif name:
@@ -424,10 +429,10 @@ def _open_webui_sources(cited: Iterable[Mapping[str, Any]]) -> Iterator[Source]:
             page = about.get("page")
             yield Source(
                 number=numbers.setdefault(key, len(numbers) + 1),
-                title=clean(_str(source.get("name")) or _str(about.get("name"))),
-                text=clean(_str(text)),
-                origin=clean(origin),
-                place=clean(str(page)) if isinstance(page, int | str) else "",
+                title=without_surrogates(_str(source.get("name")) or _str(about.get("name"))),
+                text=without_surrogates(_str(text)),
+                origin=without_surrogates(origin),
+                place=without_surrogates(str(page)) if isinstance(page, int | str) else "",
             )
 
 
@@ -465,7 +470,7 @@ def _plain(value: str) -> str:
         found = json.loads(value)
     except (ValueError, RecursionError):
         return value
-    return clean(found) if isinstance(found, str) else value
+    return without_surrogates(found) if isinstance(found, str) else value
 
 
 # --- all ---
@@ -529,16 +534,19 @@ def _result(call_id: str, name: str, content: tuple[Part, ...]) -> tuple[Part, .
     """Return what a tool said: its text as a result, before what else there is."""
     text = text_of(content)
     rest = tuple(part for part in content if not isinstance(part, Text))
-    return (*((ToolResult(clean(call_id), text, clean(name)),) if text else ()), *rest)
+    return (
+        *((ToolResult(without_surrogates(call_id), text, without_surrogates(name)),) if text else ()),
+        *rest,
+    )
 
 
 def _thoughts(text: str) -> tuple[Part, ...]:
-    text = clean(text).strip()
+    text = without_surrogates(text).strip()
     return (Thought(text),) if text else ()
 
 
 def _json_text(value: object) -> str:
-    return clean(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return without_surrogates(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _role(message: Mapping[str, Any]) -> Role | None:

@@ -2,7 +2,8 @@
 
 Append-only JSON Lines files in the state directory, which several running glmtui may share; the last record
 of a prompt or a conversation counts. They are rewritten when they have grown to a multiple of what
-they hold. Neither reading nor writing ever fails for the caller: losing them loses nothing else.
+they hold. Each record is on disk, synced, when the call that adds it returns. Neither reading nor writing
+ever fails for the caller: losing them loses nothing else.
 """
 
 from __future__ import annotations
@@ -16,14 +17,18 @@ from pathlib import Path
 from glmtui import paths
 from glmtui.atomic import sync_directory, write_atomically
 from glmtui.chat.files import Record, encode, parse
-from glmtui.chat.locking import locked
-from glmtui.chat.parts import clean, clean_part, decode_parts, encode_parts
+from glmtui.chat.parts import clean_part, decode_parts, encode_parts
+from glmtui.locking import locked
 from glmtui.protocol.messages import Part, Text, text_of
+from glmtui.regular_files import read_regular
+from glmtui.text.clean import without_surrogates
 
 LONGEST = 100_000
 """Characters; a longer prompt (a pasted book) is not kept."""
 LARGEST = 8 << 20
 """Bytes; a larger file of drafts is rewritten: a long one is written anew after every pause in typing."""
+MOST_BYTES = 256 << 20
+"""A larger file is none of ours: it is taken to be empty, and written anew."""
 DRAFTS, QUEUED = "drafts.jsonl", "waiting.jsonl"
 """Files in the state directory; both may name attachments."""
 _SLACK = 4
@@ -44,7 +49,7 @@ class PromptHistory:
     def add(self, text: str) -> None:
         """Remember a prompt as the newest; blank and endless ones are not remembered."""
         if text.strip() and len(text) <= LONGEST:
-            count = self._log.append({"text": clean(text)})
+            count = self._log.append({"text": without_surrogates(text)})
             if count > self._most * _SLACK:
                 self._log.rewrite([{"text": entry} for entry in self.entries()])
 
@@ -127,7 +132,7 @@ class QueuedMessages:
     """
 
     def __init__(self, path: Path | None = None, *, most: int = 200) -> None:
-        self._file = _ByConversation(path or paths.state_dir() / QUEUED, "waiting", most, durable=True)
+        self._file = _ByConversation(path or paths.state_dir() / QUEUED, "waiting", most)
         self._owner = _process()
 
     def get(self, conversation_id: str) -> list[QueuedMessage]:
@@ -161,8 +166,8 @@ class QueuedMessages:
 class _ByConversation:
     """A log whose latest record of each conversation counts; one in which `field` is false is none."""
 
-    def __init__(self, path: Path, field: str, most: int, *, durable: bool = False) -> None:
-        self._log = _Log(path, durable=durable)
+    def __init__(self, path: Path, field: str, most: int) -> None:
+        self._log = _Log(path)
         self._field = field
         self._most = most
         self._latest = self._read()
@@ -209,24 +214,22 @@ def _runs(process: object) -> bool:
         return False
     try:
         return bool(psutil.Process(int(process[0])).create_time() == process[1])
-    except (TypeError, ValueError, psutil.Error):
+    except (TypeError, ValueError, OverflowError, psutil.Error):
         return False
 
 
 class _Log:
     """An append-only file of records that is a convenience, so errors with it are passed over."""
 
-    def __init__(self, path: Path, *, durable: bool = False) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._durable = durable
-        """Whether each record is synced before `append` returns."""
         self._count: int | None = None
         self._seen = 0
         """Bytes of the file as it was last read, and written without anything of others' in it."""
 
     def read(self) -> tuple[Record, ...]:
         try:
-            data = self._path.read_bytes()
+            data = read_regular(self._path, MOST_BYTES)
         except OSError:
             data = b""
         records = parse(data).records
@@ -254,13 +257,12 @@ class _Log:
         line = b"\n" + encode([record])  # the empty line ends one that was torn
         with contextlib.suppress(OSError):
             paths.make_private(self._path.parent)
-            with self._path.open("ab") as file, locked(file.fileno()):
+            with open(self._path, "ab", opener=_open_private) as file, locked(file.fileno()):
                 file.write(line)
                 file.flush()
-                if self._durable:
-                    os.fsync(file.fileno())
-                    if file.tell() == len(line):  # a new file
-                        sync_directory(self._path.parent)
+                os.fsync(file.fileno())
+                if file.tell() == len(line):  # a new file
+                    sync_directory(self._path.parent)
             self._seen += len(line)
         return self._count
 
@@ -269,3 +271,7 @@ class _Log:
             write_atomically(self._path, encode(records))
             self._seen = self.nbytes
         self._count = len(records)
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o600)

@@ -38,6 +38,15 @@ def clean(text: str) -> str:
     return _SURROGATE.sub("\ufffd", _CONTROL.sub("", text))
 
 
+def without_surrogates(text: str) -> str:
+    """Return `text` with U+FFFD in place of lone surrogates, which no file and no terminal can hold."""
+    try:
+        text.encode()  # ten times as fast as a search
+    except UnicodeEncodeError:
+        return _SURROGATE.sub("\ufffd", text)
+    return text
+
+
 def one_line(text: str) -> str:
     """Return `text` cleaned and with every run of white space as one blank: for titles, tables, popups."""
     return " ".join(clean(text).split())

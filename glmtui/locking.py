@@ -18,10 +18,10 @@ def locked(descriptor: int) -> Iterator[None]:
     a single append of a few kilobytes is not torn by another in practice.
     """
     deadline = time.monotonic() + PATIENCE
-    acquired = _try_lock(descriptor)
+    acquired = try_lock(descriptor)
     while acquired is False and time.monotonic() < deadline:
         time.sleep(0.01)
-        acquired = _try_lock(descriptor)
+        acquired = try_lock(descriptor)
     try:
         yield
     finally:
@@ -35,8 +35,8 @@ if sys.platform == "win32":
     _FAR = 0x7FFF_0000
     """The byte that is locked: locks are mandatory there, so it lies beyond what anybody reads."""
 
-    def _try_lock(descriptor: int) -> bool | None:
-        """True: acquired; False: somebody else has it; None: there are no locks here."""
+    def try_lock(descriptor: int) -> bool | None:
+        """Return True: acquired; False: somebody else has it; None: there are no locks here."""
         os.lseek(descriptor, _FAR, os.SEEK_SET)
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
@@ -51,8 +51,8 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def _try_lock(descriptor: int) -> bool | None:
-        """True: acquired; False: somebody else has it; None: there are no locks here."""
+    def try_lock(descriptor: int) -> bool | None:
+        """Return True: acquired; False: somebody else has it; None: there are no locks here."""
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
