@@ -21,6 +21,8 @@ DEEPEST = 64
 """Lists and objects in each other; what a person or a program means to keep has a dozen."""
 _DIGITS = 300
 """Of a whole number; a few more are no float any more."""
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
+"""And strings, in which they mean nothing."""
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -28,21 +30,26 @@ def loads(text: str) -> Any:
     """Return the value of a JSON text.
 
     Raises:
-        ValueError: it is not JSON, or nested beyond all measure.
+        ValueError: it is not JSON.
     """
     try:
         value = _decoder.decode(text)
-    except RecursionError as error:
-        raise ValueError("nested too deep") from error
+    except RecursionError:
+        return plain(_decoder.decode(_shallow(text, 0)[0]))
     return _checked(value, text, 0, len(text))
 
 
 def raw_decode(text: str, start: int) -> tuple[Any, int]:
-    """Return the value that begins at `start` of `text`, and where it ends; raises as `loads` does."""
+    """Return the value that begins at `start` of `text`, and where it ends.
+
+    Raises:
+        ValueError: there is no value, or not all of it.
+    """
     try:
         value, end = _decoder.raw_decode(text, start)
-    except RecursionError as error:
-        raise ValueError("nested too deep") from error
+    except RecursionError:
+        shallow, end = _shallow(text, start)
+        return plain(_decoder.decode(shallow)), end
     return _checked(value, text, start, end), end
 
 
@@ -61,6 +68,24 @@ def plain(value: Any, depth: int = DEEPEST) -> Any:
             return {without_surrogates(key): plain(item, depth - 1) for key, item in value.items()}
         case _:
             return value
+
+
+def _shallow(text: str, start: int) -> tuple[str, int]:
+    """Return the value at `start` as JSON that is no deeper than `DEEPEST`, and where it ends."""
+    pieces: list[str] = []
+    depth, kept = 0, start
+    for match in _BRACKETS.finditer(text, start):
+        if match[0] in "[{":
+            depth += 1
+            if depth == DEEPEST + 1:
+                pieces += (text[kept : match.start()], "null")
+        elif match[0] in "]}":
+            if depth == DEEPEST + 1:
+                kept = match.end()
+            depth -= 1
+            if depth == 0:
+                return "".join([*pieces, text[kept : match.end()]]), match.end()
+    raise ValueError("the end is missing")
 
 
 def _checked(value: Any, text: str, start: int, end: int) -> Any:

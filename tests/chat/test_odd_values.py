@@ -39,8 +39,10 @@ CHAIN = [
     ],
     ids=["same id", "selected", "selected and added", "deleted and back", "extended"],
 )
-def test_no_records_cost_the_square_of_their_number(records: list[dict[str, object]]) -> None:
-    tree = Tree(records)
+def test_no_records_cost_the_square_of_their_number(
+    monkeypatch: pytest.MonkeyPatch, records: list[dict[str, object]]
+) -> None:
+    monkeypatch.setattr("glmtui.chat.tree.MOST_VISITED", 100_000)
     start = process_time()
     tree = Tree(records)
     assert tree.leaf is not None
@@ -81,18 +83,13 @@ def test_a_time_that_no_calendar_shows_costs_nothing_else(
 
 
 def test_values_that_cannot_be_written_again_cost_themselves_alone(tmp_path: Path) -> None:
-    deep: object = "deep"
-    for _ in range(985):
-        deep = [deep]
     path = tmp_path / "x.jsonl"
-    meta = (
-        json.dumps({"model": "\ud800", "deep": deep})[:-1]
-        + ', "n": NaN, "f": 1e999, "d": '
-        + "9" * 5000
-        + "}"
+    values = {"deep": "[" * 985 + "]" * 985, "f": "1e999", "n": "NaN", "d": "9" * 5000, "model": r'"\ud800"'}
+    meta = ", ".join(f'"{name}": {value}' for name, value in values.items())
+    path.write_text(
+        rf'{{"role": "assistant", "id": "\udfff", "text": "kept", "meta": {{{meta}}}}}' + "\n"
+        r'{"type": "settings", "values": {"\ud800": "\ud800"}}' + "\n"
     )
-    line = '{"role": "assistant", "id": "\\udfff", "text": "kept", "meta": ' + meta + "}"
-    path.write_text(line + '\n{"type": "settings", "values": {"\\ud800": "\\ud800"}}\n')
     before = path.read_bytes()
     conversation = Conversation.open(path)
     assert conversation.damaged == ()
