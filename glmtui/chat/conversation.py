@@ -38,7 +38,12 @@ class Conversation:
     """
 
     def __init__(
-        self, *, path: Path | None = None, folder: Path | None = None, created: datetime | None = None
+        self,
+        *,
+        path: Path | None = None,
+        folder: Path | None = None,
+        created: datetime | None = None,
+        id_: str | None = None,
     ) -> None:
         """Begin an empty conversation, kept at `path`, somewhere in `folder`, or (neither) only in memory."""
         self._file = ConversationFile(path, folder=folder) if path or folder else None
@@ -52,7 +57,7 @@ class Conversation:
             {
                 "type": "conversation",
                 "version": 1,
-                "id": secrets.token_hex(8),
+                "id": id_ or secrets.token_hex(8),
                 "created": (created or _now()).isoformat(timespec="seconds"),
             }
         )
@@ -79,13 +84,15 @@ class Conversation:
         return cls.open(path) if os.path.exists(path) else cls(path=path.absolute())
 
     @classmethod
-    def from_records(cls, records: Sequence[Record], attachments: Attachments | None = None) -> Conversation:
-        """Make a conversation in memory from records that came from elsewhere; its id is a new one.
+    def from_records(
+        cls, records: Sequence[Record], attachments: Attachments | None = None, id_: str | None = None
+    ) -> Conversation:
+        """Make a conversation in memory from records that came from elsewhere; its id is `id_` or a new one.
 
         What they refer to is read from `attachments`.
         """
         times = (parse_time(record.get("created") or record.get("time")) for record in records)
-        conversation = cls(created=next(filter(None, times), None))
+        conversation = cls(created=next(filter(None, times), None), id_=id_)
         conversation._memory = Attachments(None, behind=attachments)
         headers = (record.get("version") for record in records if record.get("type") == "conversation")
         needed = VERSION if any(map(_needs_parts, records)) else 1

@@ -187,6 +187,10 @@ class Library:
             _("There is no conversation {id} in {folder}.").format(id=conversation_id, folder=self.folder)
         )
 
+    def ids(self) -> set[str]:
+        """Return the ids of all conversations, after reading those that are not in the index yet."""
+        return {summary.id for summary in self._read_all()}
+
     # --- conversations ---
 
     def create(self) -> Conversation:
@@ -318,6 +322,7 @@ class Library:
         self._scan_again = end + 20 * (end - start) if end - start > SHORT_SCAN else end
 
     def _read_all(self) -> Summaries:
+        self.list()
         if not self.complete:
             self.refresh()
         return self.list()

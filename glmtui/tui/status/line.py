@@ -13,6 +13,7 @@ from glmtui.engine.usage import Usage
 from glmtui.i18n import _
 from glmtui.session.events import SessionState
 from glmtui.session.stats import model_title
+from glmtui.text.clean import one_line
 from glmtui.text.units import duration, size
 
 SPINNER = "▖▘▝▗"
@@ -121,6 +122,10 @@ class StatusLine(Widget):
         if status.download is not None:
             name, fraction = status.download
             parts.append((0, Content.assemble((f"↓ {name}", "$text-primary"), f" {fraction:.0%}")))
+        if status.importing is not None:
+            name, fraction = status.importing
+            what = _("Importing {name}").format(name=one_line(name))
+            parts.append((0, Content.assemble((what, "$text-primary"), f" {fraction:.0%}")))
         if self._usage:
             parts.append((5, _figure(_("memory"), size(self._usage.main))))
             if self._usage.device is not None and status.info:
