@@ -16,7 +16,7 @@ from glmtui.chat.files import ConversationFile, Record
 from glmtui.chat.parts import encode_parts, join_parts, parts_of_text, with_text
 from glmtui.chat.titles import make_title
 from glmtui.chat.tree import VERSION, Message, State, Tree, parse_time
-from glmtui.errors import NewerFormatError, UserError
+from glmtui.errors import NewerFormatError, TooLongError, UserError
 from glmtui.protocol.messages import Attachment, ChatMessage, Image, Part, Role, Source, Text, Thought
 from glmtui.protocol.phrases import _
 from glmtui.text.json_values import plain
@@ -190,14 +190,17 @@ class Conversation:
     def messages_for_model(self) -> tuple[ChatMessage, ...]:
         """The branch as the model is to see it; whoever builds the prompt leaves out the thoughts.
 
-        Messages that say nothing are left out; of what then has the same role twice in a row (a question
-        whose answer failed or was stopped at once, asked again) the parts are joined, so that roles
-        alternate. Each message of a tool stays on its own. A thought without an answer is kept at the end
-        only, where it may be continued.
+        Messages that say nothing are left out, and questions that were too long to be answered; of what then
+        has the same role twice in a row (a question whose answer failed or was stopped at once, asked again)
+        the parts are joined, so that roles alternate. Each message of a tool stays on its own. A thought
+        without an answer is kept at the end only, where it may be continued.
         """
         branch = self.branch()
+        refused = {message.parent for message in branch if _was_too_long(message)}
         messages: list[ChatMessage] = []
         for message in branch:
+            if message.id in refused:
+                continue
             parts = message.parts
             if not _says_something(parts) and not (message is branch[-1] and message.thought):
                 continue
@@ -404,6 +407,12 @@ def _parts(role: Role, content: str | Sequence[Part]) -> tuple[Part, ...]:
 def _needs_parts(record: Record) -> bool:
     """Whether version 1 would not show all of a record."""
     return "parts" in record or "part" in record or record.get("role") == "tool"
+
+
+def _was_too_long(answer: Message) -> bool:
+    """Whether an answer failed because what it should answer does not fit into the context."""
+    refused = answer.meta.get("error_code") == TooLongError.code
+    return refused and answer.state == "failed" and not answer.parts
 
 
 def _says_something(parts: Sequence[Part]) -> bool:

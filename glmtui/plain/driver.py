@@ -39,8 +39,13 @@ class Driver:
         self._loop.close()
 
     async def _until_idle(self, work: Awaitable[None]) -> None:
-        await work
         stopped = False
+        doing = asyncio.ensure_future(work)
+        while not doing.done():
+            await asyncio.wait({doing}, timeout=POLL_SECONDS)
+            if self._interrupted and not stopped:
+                stopped = self._session.stop()
+        await doing
         while self._session.busy:
             await self._session.poll()
             if self._interrupted and not stopped:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from glmtui import i18n
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.state_log import Draft
-from glmtui.errors import UserError
+from glmtui.errors import TooLongError, UserError
 from glmtui.protocol import events as engine
 from glmtui.protocol.cancellation import CancelToken, OperationCancelled
 from glmtui.protocol.messages import Attachment, Part, Text
@@ -609,6 +609,8 @@ class ChatSession:
                 await self._on_end(answer, "stopped", event.stats)
             case engine.Failed():
                 self.notice(event.phrase, "error")
+                if event.code == TooLongError.code:
+                    self.notice(_("What you write next is sent without this message."))
                 await self._on_end(answer, "failed", None, failed=event)
 
     async def _on_end(
