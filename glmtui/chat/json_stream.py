@@ -17,6 +17,7 @@ LONGEST = 128 << 20
 MOST_VALUES = 4_000_000
 """Brackets and commas of one value: each of its own values takes up to a hundred bytes of memory."""
 _SPACE = re.compile(r"[ \t\r\n]*")
+_CUT = object()
 _TAIL = 16
 """Characters at the end of what was read so far that may be the half of a word."""
 
@@ -82,21 +83,28 @@ class JsonStream:
     def _value(self) -> Any:
         if not self._next():
             raise ValueError("the end is missing")
-        while True:
-            length = len(self._text) - self._at
-            if length > CHUNK:
-                self._refuse_too_large(length)
-            try:
-                value, end = raw_decode(self._text, self._at)
-            except ValueError as error:
-                if not self._may_be_cut(error) or not self._more():
-                    raise
-            else:
-                if end < len(self._text) or isinstance(value, list | dict) or not self._more():
-                    self._at = end
-                    return value
+        while (value := self._attempt()) is _CUT:
+            pass
+        return value
 
-    def _refuse_too_large(self, length: int) -> None:
+    def _attempt(self) -> Any:
+        """Return the next value; `_CUT` where more of it was read and it is worth another attempt."""
+        try:
+            value, end = raw_decode(self._text, self._at)
+        except ValueError as error:
+            if not self._may_be_cut(error):
+                raise
+            self._refuse_too_large()
+            if not self._more():
+                raise
+            return _CUT
+        if end == len(self._text) and not isinstance(value, list | dict | str) and self._more():
+            return _CUT  # a number may go on
+        self._at = end
+        return value
+
+    def _refuse_too_large(self) -> None:
+        length = len(self._text) - self._at
         inner = sum(self._text.count(mark, self._at) for mark in "[{,")
         if length > LONGEST or inner > MOST_VALUES:
             raise ValueError("one conversation in it is too large")

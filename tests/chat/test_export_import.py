@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.export import FORMATS, export, free_path, import_file, known
@@ -966,3 +967,23 @@ def test_a_damaged_file_beside_good_ones_is_named(tmp_path: Path, library: Libra
     failures: list[UserError] = []
     assert len(import_file(tmp_path / "x.zip", library, failures)) == 1
     assert ["conversations-002.json" in str(failure) for failure in failures] == [True]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```print(1)``` is what?",
+        "> ```\n> cut",
+        "- a\n  ```py\n  x",
+        "~~~~\ncut ```",
+        "<script>\nx",
+        "a\n\n<!-- b\n<c>",
+    ],
+)
+def test_markdown_swallows_nothing_that_follows(text: str) -> None:
+    conversation = Conversation()
+    for role, content in (("user", text), ("assistant", text), ("user", "last")):
+        conversation.append("user" if role == "user" else "assistant", content)
+    tokens = MarkdownIt("commonmark").parse(export(conversation, "md"))
+    headings = [tokens[n + 1].content for n, token in enumerate(tokens) if token.type == "heading_open"]
+    assert headings[1:] == ["User", "Assistant", "User"]
