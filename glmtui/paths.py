@@ -73,8 +73,11 @@ def user_themes_dir() -> Path:
 def typed(text: str | Path) -> Path:
     """Return the path that a person typed, or dropped into a terminal; ``~`` and ``~name`` are homes.
 
+    A file dropped into a terminal comes quoted, with backslashes, or as a ``file://`` address. That is undone
+    unless something is really called so.
+
     Raises:
-        UserError: there is no such home, and nothing that is really called so.
+        UserError: no file can have this name, or there is no such home and nothing that is really called so.
     """
     return expanded(text if isinstance(text, Path) else unquoted(text))
 
@@ -100,8 +103,12 @@ def unquoted(text: str) -> str:
 
 def expanded(text: str | Path) -> Path:
     """Return a path with ``~`` and ``~name`` as the homes they stand for. Raises as `typed` does."""
-    if "\0" in str(text):
-        raise NotFoundError(_("No file can be called {path}.").format(path=text))
+    try:
+        impossible = b"\0" in os.fsencode(text)
+    except UnicodeEncodeError:  # a lone surrogate
+        impossible = True
+    if impossible:
+        raise NotFoundError(_("No file can be called {path}.").format(path=repr(str(text))))
     path = Path(os.path.expanduser(text))
     home = path.parts[0] if path.parts else ""
     if home.startswith("~") and not os.path.lexists(path):
@@ -120,7 +127,7 @@ def make_private(directory: Path) -> Path:
 def free(path: Path) -> Path:
     """Return `path`, or one like it with a number that does not exist."""
     number, found = 2, path
-    while found.exists():
+    while os.path.lexists(found):
         found, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
     return found
 

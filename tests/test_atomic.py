@@ -6,6 +6,7 @@ import pytest
 
 from glmtui import atomic
 from glmtui.atomic import make_directory, write_atomically
+from glmtui.locking import try_lock
 
 
 def test_writes_a_new_file_in_a_new_folder(tmp_path: Path) -> None:
@@ -65,3 +66,28 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
     write_atomically(link, b"new")
     assert link.is_symlink()
     assert real.read_bytes() == b"new"
+
+
+def test_what_killed_programs_left_goes_when_it_is_old_and_nobody_has_it(tmp_path: Path) -> None:
+    for name in (".a.jsonl.x1.tmp", ".b.jsonl.x2.tmp", ".c.jsonl.x3.tmp", "d.tmp", ".e"):
+        (tmp_path / name).write_bytes(b"half")
+        os.utime(tmp_path / name, (0, 0))
+    os.utime(tmp_path / ".b.jsonl.x2.tmp")
+    with open(tmp_path / ".c.jsonl.x3.tmp", "rb") as file:
+        assert try_lock(file.fileno()) is not False
+        assert atomic.remove_abandoned(tmp_path) == 1
+    left = {".b.jsonl.x2.tmp", ".c.jsonl.x3.tmp", "d.tmp", ".e"}
+    assert set(os.listdir(tmp_path)) == left
+    assert atomic.remove_abandoned(tmp_path / "nowhere") == 0
+
+
+def test_a_file_that_is_being_written_is_not_taken_for_abandoned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed = []
+    monkeypatch.setattr(
+        atomic.os, "fsync", lambda _file: removed.append(atomic.remove_abandoned(tmp_path, older_than=-9))
+    )
+    write_atomically(tmp_path / "file", b"new")
+    assert removed[0] == 0
+    assert (tmp_path / "file").read_bytes() == b"new"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,11 +78,6 @@ def test_single_quotes_hold_quotes_and_backslashes_stay_before_letters() -> None
     assert paths.typed(r"models\chatglm") == Path(r"models\chatglm")
 
 
-def test_no_file_has_a_nul_in_its_name() -> None:
-    with pytest.raises(UserError, match="No file can be called"):
-        paths.typed("a\0b")
-
-
 @pytest.fixture
 def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """A user without a home, as in containers."""
@@ -126,3 +122,21 @@ def test_a_working_folder_that_was_removed_is_left(tmp_path: Path, monkeypatch: 
     gone.rmdir()
     paths.leave_missing_folder()
     assert Path.cwd().is_dir()
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+def test_what_no_file_can_be_called_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match="No file can be called"):
+        paths.typed(name)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no permission bits")
+def test_folders_are_private_all_the_way(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    paths.make_private(tmp_path / "data" / "conversations" / "trash")
+    made = ("data", "data/conversations", "data/conversations/trash")
+    assert {(tmp_path / name).stat().st_mode & 0o777 for name in made} == {0o700}
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        paths.make_private(tmp_path / "file" / "below")

@@ -2,7 +2,8 @@
 
 Append-only JSON Lines files in the state directory, which several running glmtui may share; the last record
 of a prompt or a conversation counts. They are rewritten when they have grown to a multiple of what
-they hold. Reading never fails for the caller, and neither does writing unless it is to be durable.
+they hold. Each record is on disk, synced, when the call that adds it returns. Reading never fails for the
+caller, and neither does writing unless it is to be durable.
 """
 
 from __future__ import annotations
@@ -16,16 +17,20 @@ from pathlib import Path
 from glmtui import paths
 from glmtui.atomic import sync_directory, write_atomically
 from glmtui.chat.files import Record, encode, parse
-from glmtui.chat.locking import open_locked
-from glmtui.chat.parts import clean, clean_part, decode_parts, encode_parts
+from glmtui.chat.parts import clean_part, decode_parts, encode_parts
 from glmtui.errors import StorageError
+from glmtui.locking import open_locked
 from glmtui.protocol.messages import Part, Text, text_of
 from glmtui.protocol.phrases import _
+from glmtui.regular_files import read_regular
+from glmtui.text.clean import without_surrogates
 
 LONGEST = 100_000
 """Characters; a longer prompt (a pasted book) is not kept."""
 LARGEST = 8 << 20
 """Bytes; a larger file of drafts is rewritten: a long one is written anew after every pause in typing."""
+MOST_BYTES = 256 << 20
+"""A larger file is none of ours: it is taken to be empty, and written anew."""
 DRAFTS, QUEUED = "drafts.jsonl", "waiting.jsonl"
 """Files in the state directory; both may name attachments."""
 _SLACK = 4
@@ -46,7 +51,7 @@ class PromptHistory:
     def add(self, text: str) -> None:
         """Remember a prompt as the newest; blank and endless ones are not remembered."""
         if text.strip() and len(text) <= LONGEST:
-            count = self._log.append({"text": clean(text)})
+            count = self._log.append({"text": without_surrogates(text)})
             if count > self._most * _SLACK:
                 self._log.rewrite(lambda records: [{"text": entry} for entry in self._newest(records)])
 
@@ -251,7 +256,7 @@ def _runs(process: object) -> bool:
         return False
     try:
         return bool(psutil.Process(int(process[0])).create_time() == process[1])
-    except (TypeError, ValueError, psutil.Error):
+    except (TypeError, ValueError, OverflowError, psutil.Error):
         return False
 
 
@@ -268,7 +273,7 @@ class _Log:
 
     def read(self) -> tuple[Record, ...]:
         try:
-            data = self._path.read_bytes()
+            data = read_regular(self._path, MOST_BYTES)
         except OSError:
             data = b""
         records = parse(data).records
@@ -303,10 +308,9 @@ class _Log:
             with open_locked(self._path) as file:
                 file.write(line)
                 file.flush()
-                if durable:
-                    os.fsync(file.fileno())
+                os.fsync(file.fileno())
             self._seen += len(line)
-            if durable and not self._lasts:
+            if not self._lasts:
                 sync_directory(self._path.parent)
                 self._lasts = True
         except OSError as error:
@@ -323,6 +327,6 @@ class _Log:
         with contextlib.suppress(OSError):  # it stays as large as it is
             # Windows replaces no open file: there another process may write at this very moment, and lose it
             with contextlib.nullcontext() if os.name == "nt" else open_locked(self._path):
-                records = keep(parse(self._path.read_bytes()).records)
+                records = keep(parse(read_regular(self._path, MOST_BYTES)).records)
                 write_atomically(self._path, encode(records))
             self._count, self._seen = len(records), self.nbytes

@@ -42,8 +42,13 @@ class Driver:
         self._loop.close()
 
     async def _until_idle(self, work: Awaitable[None]) -> None:
-        await work
         end = float("inf")
+        doing = asyncio.ensure_future(work)
+        while not doing.done():
+            await asyncio.wait({doing}, timeout=POLL_SECONDS)
+            if self._interrupted and end == float("inf") and self._session.stop():
+                end = time.monotonic() + CANCEL_SECONDS
+        await doing
         while self._session.busy and time.monotonic() < end:
             await self._session.poll()
             if self._interrupted and end == float("inf") and self._session.stop():

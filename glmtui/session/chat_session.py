@@ -20,7 +20,7 @@ from glmtui import i18n
 from glmtui.chat.conversation import Conversation, new_message_id
 from glmtui.chat.state_log import Draft
 from glmtui.chat.state_log import QueuedMessage as StoredMessage
-from glmtui.errors import UserError
+from glmtui.errors import TooLongError, UserError
 from glmtui.failures import Faults
 from glmtui.protocol import events as engine
 from glmtui.protocol.cancellation import CancelToken, OperationCancelled
@@ -32,6 +32,7 @@ from glmtui.session import keys
 from glmtui.session.answer_task import AnswerTask
 from glmtui.session.attached_file import in_full, parts_of
 from glmtui.session.events import Kind, Listener, SessionEvent, SessionState
+from glmtui.session.import_job import ImportJob
 from glmtui.session.message_queue import CancelScopes, MessageQueue, QueuedMessage, stored_id
 from glmtui.session.model_jobs import ModelJobs
 from glmtui.session.model_loader import ModelLoader
@@ -107,6 +108,7 @@ class ChatSession:
         self._loader = ModelLoader(make_engine)
         self._counter = TokenCounter(lambda: self._loader.engine)
         self.models = ModelJobs(lambda: self._loader.engine, self.notice, settings)
+        self.imports = ImportJob(library, lambda how_far: self._update(importing=how_far))
         self._prompt = PromptBuilder(settings)
         self._queue = MessageQueue(self._keep_queued)
         self._scopes = CancelScopes()
@@ -239,6 +241,7 @@ class ChatSession:
         """Keep what came of the running answer and what is being written; let the engine go. At once."""
         self._keep_draft(self.ui.draft())
         self._scopes.cancel()  # what is about to be an answer becomes none
+        self.imports.stop()
         if self.answer:
             self._finish(self.answer, "stopped", None)
         self._save_again()
@@ -337,7 +340,7 @@ class ChatSession:
                     await self._generate(_PendingAnswer(self.conversation, message.id, continued), scope)
 
     def stop(self) -> bool:
-        """Cancel the answer, or what is about to be one, or the load; return whether there was something.
+        """Cancel the answer, or what is about to be one, the load or an import; return whether there was one.
 
         What is queued is on hold then: it is not sent before the person says so.
         """
@@ -347,6 +350,9 @@ class ChatSession:
                 self.answer.stream.cancel()
         elif self.loading:
             self._loader.cancel()
+        elif self.imports.running:
+            self.imports.stop()
+            return True
         else:
             return False
         self._pending = None
@@ -447,6 +453,11 @@ class ChatSession:
         """Move a conversation to the trash; undo brings it back."""
         if self.answer and self.answer.conversation.id == conversation_id:
             raise UserError(_("This conversation is being answered. Esc stops it."))
+        if conversation_id == self.conversation.id and (path := self._elsewhere()):
+            said = _(
+                "This conversation is not one of the list but the file {path}: delete that if you want to."
+            )
+            raise UserError(said.format(path=path))
         if any(each and each.conversation.id == conversation_id for each in (self._pending, *self._queue)):
             raise UserError(_("Messages wait to be sent in this conversation: send or cancel them first."))
         self.library.trash(conversation_id)
@@ -458,6 +469,11 @@ class ChatSession:
         if conversation_id == self.conversation.id:
             await self._open(self.library.create())
         self._tell_conversation()
+
+    def _elsewhere(self) -> Path | None:
+        """Return the file of the open conversation where that is none of the library's."""
+        path = self.conversation.path
+        return path if path and path.absolute().parent != self.library.folder.absolute() else None
 
     async def restore(self, conversation_id: str) -> None:
         """Bring a conversation back from the trash and read it."""
@@ -484,11 +500,19 @@ class ChatSession:
         is_open = conversation_id == self.conversation.id
         return self.conversation if is_open else self.library.open(conversation_id)
 
-    async def take_in(self, imported: Sequence[Conversation]) -> None:
-        """Show that conversations came in, and read the first of them."""
+    async def import_file(self, path: Path) -> None:
+        """Bring in conversations of other programs, and read the first of them.
+
+        That takes a while; a person may go on meanwhile, and stays where they have gone then.
+        """
+        before = self.conversation
+        imported = await self.imports.run(path)
+        for problem in imported.problems():
+            self.notice(problem, "error")
+        self.ui.say(imported.summary())
         self._tell_conversation()
-        if imported:
-            await self._open(imported[0])
+        if imported.first is not None and self.conversation is before:
+            await self._open(imported.first)
 
     async def reread(self) -> None:
         """Show what others wrote to the open conversation; a file that cannot be read is named once."""
@@ -634,6 +658,8 @@ class ChatSession:
                 await self._on_end(answer, "stopped", event.stats)
             case engine.Failed():
                 self.notice(event.phrase, "error")
+                if event.code == TooLongError.code:
+                    self.notice(_("What you write next is sent without this message."))
                 await self._on_end(answer, "failed", None, failed=event)
 
     async def _on_end(
@@ -846,7 +872,7 @@ class ChatSession:
 
     def _begin_state(self, **values: Any) -> None:
         """Let nothing of the former answer or load be shown any more."""
-        kept = {name: getattr(self.state, name) for name in ("queued", "editing", "download")}
+        kept = {name: getattr(self.state, name) for name in ("queued", "editing", "download", "importing")}
         self._set_state(SessionState(**kept, **values))
 
     def _update(self, **changes: Any) -> None:

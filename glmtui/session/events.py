@@ -50,6 +50,8 @@ class SessionState:
     """Id of the message whose new version is being written."""
     download: tuple[str, float] | None = None
     """The model that is being downloaded, and how much of it is here, 0 to 1."""
+    importing: tuple[str, float] | None = None
+    """The file that is being imported, and how much of it was read, 0 to 1."""
 
     @property
     def busy(self) -> bool:

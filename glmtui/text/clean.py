@@ -51,6 +51,15 @@ def is_text(character: str) -> bool:
     return bool(character) and character not in "\t\n" and clean(character) == character
 
 
+def without_surrogates(text: str) -> str:
+    """Return `text` with U+FFFD in place of lone surrogates, which no file and no terminal can hold."""
+    try:
+        text.encode()  # ten times as fast as a search
+    except UnicodeEncodeError:
+        return _SURROGATE.sub("\ufffd", text)
+    return text
+
+
 def one_line(text: str) -> str:
     """Return `text` cleaned and with every run of white space as one blank: for titles, tables, popups."""
     return " ".join(clean(text).split())

@@ -5,8 +5,9 @@ from __future__ import annotations
 import codecs
 from pathlib import Path
 
-from glmtui.errors import BadFileError, BadValueError
+from glmtui.errors import BadFileError
 from glmtui.protocol.phrases import _
+from glmtui.regular_files import read_regular, reason
 
 MOST_BYTES = 2_000_000
 """More than this is not read: no model of this family could take a tenth of it."""
@@ -18,21 +19,13 @@ def read_text(path: Path) -> str:
     """Return the text in `path`: UTF-8, UTF-16 with its mark, or the Chinese GB 18030 (GBK).
 
     Raises:
-        UserError: there is no such file, it is too big, or it is no text.
+        UserError: there is no such file, it is too big or no regular one, or it is no text.
     """
     try:
-        size = path.stat().st_size
-        if size > MOST_BYTES:
-            raise BadValueError(
-                _("{path} has {size} MB; at most {most} MB can be read.").format(
-                    path=path, size=f"{size / 1e6:.1f}", most=f"{MOST_BYTES / 1e6:.0f}"
-                )
-            )
-        data = path.read_bytes()
+        data = read_regular(path, MOST_BYTES)
     except OSError as error:
-        raise BadFileError(
-            _("{path} cannot be read: {error}").format(path=path, error=error.strerror or error)
-        ) from error
+        said = _("{path} cannot be read: {error}")
+        raise BadFileError(said.format(path=path, error=reason(error))) from error
     text = decode(data)
     if text is None:
         raise BadFileError(_("{path} is not a text file").format(path=path))

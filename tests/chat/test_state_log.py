@@ -229,7 +229,7 @@ def test_a_file_that_cannot_be_read_is_not_rewritten(path: Path, monkeypatch: py
     queued = QueuedMessages(path, most=1)
     queued.set("a", [QueuedMessage.of("kept")])
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_bytes", Mock(side_effect=OSError(errno.EIO, "Input/output error")))
+        patch.setattr(state_log, "read_regular", Mock(side_effect=OSError(errno.EIO, "Input/output error")))
         for number in range(6):
             queued.set("b", [QueuedMessage.of(f"{number}")])
     assert QueuedMessages(path).get("a")[0].text == "kept"
@@ -258,3 +258,37 @@ def test_a_draft_keeps_what_goes_with_it(tmp_path: Path) -> None:
     path.write_text('{"id": "a", "text": "as version 1 wrote it"}\n{"id": "b", "text": 5}\n{"id": "c"}\n')
     drafts = Drafts(path)
     assert [drafts.get(name) for name in "abc"] == [Draft("as version 1 wrote it"), Draft(), Draft()]
+
+
+@pytest.mark.parametrize(
+    "process", ["[Infinity, 1]", "[1e999, 1]", "[NaN, NaN]", "[-1, 0]", '["²", 1]', "{}", "[[], []]"]
+)
+def test_whatever_stands_for_a_process_is_none_that_runs(path: Path, process: str) -> None:
+    path.parent.mkdir()
+    path.write_text('{"id": "", "waiting": {"process": ' + process + ', "items": [{"text": "hi"}]}}')
+    assert [item.text for item in QueuedMessages(path).get("")] == ["hi"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no permission bits")
+def test_prompts_and_drafts_are_private_and_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr("os.fsync", synced.append)
+    for count, path in enumerate(
+        (tmp_path / "home" / "prompts.jsonl", tmp_path / "home" / "drafts.jsonl"), 1
+    ):
+        if count == 1:
+            PromptHistory(path).add("text")
+        else:
+            Drafts(path).set("a", Draft("text"))
+        assert len(synced) >= count
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "home").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_device_in_the_place_of_the_file_keeps_nobody_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    for name in ("fifo", "endless"):
+        history = PromptHistory(tmp_path / name)
+        assert history.entries() == []
+        history.add("x")

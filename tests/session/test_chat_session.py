@@ -465,7 +465,7 @@ async def test_a_file_sent_again_takes_the_place_of_its_former_content(make: Mak
 
 async def test_a_name_is_not_the_beginning_of_another(make: Make) -> None:
     file = AttachedFile("a.txt", "/a.txt", "AAA")
-    assert in_full("@a.txt.bak and @a.txt.", [file]).startswith("@a.txt.bak and a.txt:\n```")
+    assert in_full("@a.txt.bak and @a.txt.", [file]).startswith("@a.txt.bak and\na.txt:\n```")
     chat = await ready(make())
     parts = parts_of(
         "only @a.txt.bak",

@@ -53,6 +53,8 @@ class Command:
     """What the argument could be."""
     shown: bool = True
     """In the palette."""
+    new_name: bool = False
+    """The argument names what is not there yet: what is like it is offered, and not taken unasked."""
 
     @property
     def needs_argument(self) -> bool:
@@ -160,6 +162,12 @@ class CommandTable:
             return []
         offers = command.completer(session, typed)
         return [(f"/{name} {offer.text}", offer.description, offer.text) for offer in offers]
+
+    def takes_new_name(self, before: str) -> bool:
+        """Whether a line that begins with `before` may name something new."""
+        name, _space, typed = before[1:].partition(" ")
+        command = self.by_name.get(name)
+        return command is not None and command.new_name and bool(typed.strip())
 
     def markdown(self) -> str:
         """Return a Markdown table of all commands, in the interface's language."""

@@ -214,7 +214,7 @@ class Composer(Vertical):
         if offer is None:
             return False
         before = self.prompt.text_before_cursor
-        if send and not searching and offer.text.rstrip() == before.rstrip():
+        if send and not searching and self._as_typed(before, offer):
             self._show(())
             return False
         if searching:
@@ -230,6 +230,12 @@ class Composer(Vertical):
         if complete:
             self._show(())
         return not (send and complete and not searching and self.enter_sends)
+
+    def _as_typed(self, before: str, offer: Completion) -> bool:
+        """Whether Enter leaves what is typed as it is: it is all of an offer, or may be a new name."""
+        offers = [offer] if self.popup.walked else self.popup.offers
+        complete = any(each.text.rstrip() == before.rstrip() for each in offers)
+        return complete or (offer.optional and not self.popup.walked)
 
     def _mention(self, before: str) -> str | None:
         """Return what was typed behind an ``@``; a command's line has none."""

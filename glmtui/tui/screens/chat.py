@@ -177,8 +177,9 @@ class ChatScreen(PaneScreen):
 
     def _completions(self, before: str) -> Sequence[Completion]:
         session = self.app.session
+        optional = session.commands.takes_new_name(before)
         return [
-            Completion(text, description, label=label)
+            Completion(text, description, label, optional)
             for text, description, label in session.commands.offers(session, before)
         ]
 

@@ -123,6 +123,10 @@ class StatusLine(Widget):
         if status.download is not None:
             name, fraction = status.download
             parts.append((0, Content.assemble((f"↓ {name}", "$text-primary"), f" {fraction:.0%}")))
+        if status.importing is not None:
+            name, fraction = status.importing
+            what = _("Importing {name}").format(name=one_line(name))
+            parts.append((0, Content.assemble((what, "$text-primary"), f" {fraction:.0%}")))
         if self._usage:
             parts.append((5, _figure(_("memory"), size(self._usage.main))))
             if self._usage.device is not None and status.info:

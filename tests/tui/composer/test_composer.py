@@ -271,6 +271,19 @@ async def test_arguments_are_completed_too() -> None:
         assert sent(pilot) == ["/theme mist"]
 
 
+async def test_a_new_name_is_taken_as_typed_unless_an_offer_was_walked_to() -> None:
+    async with running() as (pilot, composer):
+        for optional, walk, expected in (
+            (True, False, "/save notes"), (True, True, "/save notes-old"), (False, False, "/save notes-old"),
+        ):  # fmt: skip
+            offer = Completion("/save notes-old", optional=optional)
+            composer.completions = lambda _before, offer=offer: [offer]
+            await type_text(pilot, "/save notes")
+            await pilot.press(*(["down"] if walk else []), "enter")
+            await pilot.pause()
+            assert sent(pilot)[-1] == expected
+
+
 async def test_a_click_takes_an_offer() -> None:
     async with running() as (pilot, composer):
         await pilot.press("slash")
