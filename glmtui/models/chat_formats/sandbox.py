@@ -118,11 +118,10 @@ def _join(value: Iterable[Any], d: Any = "", attribute: Any = None) -> str:
     return str(d).join(parts)
 
 
-def _replace(text: Any, old: Any, new: Any, count: Any = None) -> str:
+def _replace(value: Any, old: Any, new: Any, count: Any = None) -> str:
     """Jinja's filter ``replace``, and a text's method."""
-    text, old, new = str(text), str(old), str(new)
-    found = text.count(old)
-    found = found if count is None or count < 0 else min(found, count)
+    text, old, new = str(value), str(old), str(new)
+    found: int = text.count(old) if count is None or count < 0 else min(text.count(old), count)
     _budget.get().spend(len(text) + found * len(new) + STEP)
     return text.replace(old, new, found)
 
