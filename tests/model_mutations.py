@@ -38,13 +38,43 @@ LIMIT = 20
 """Seconds after which a case is stopped; what counts as a hang is less."""
 DEEP = 5000
 VALUES: tuple[Any, ...] = (
-    *(None, True, False, -1, 0, 1, 3, 7, 64, 4096, 2**31, 2_000_000_000, 10**12, 2**63, 2**64, 10**400, -(10**30)),
+    *(
+        None,
+        True,
+        False,
+        -1,
+        0,
+        1,
+        3,
+        7,
+        64,
+        4096,
+        2**31,
+        2_000_000_000,
+        10**12,
+        2**63,
+        2**64,
+        10**400,
+        -(10**30),
+    ),
     *(0.0, 0.5, -1.5, 1e-300, 1e308, 256.0, float("nan"), float("inf"), float("-inf")),
-    *("", "x", "256", "chatglm", "glm4", "float99", "\ud800", "\x1b]52;c;UFdORUQ=\x07", "名" * 50_000, "../../x", "\0"),
+    *(
+        "",
+        "x",
+        "256",
+        "chatglm",
+        "glm4",
+        "float99",
+        "\ud800",
+        "\x1b]52;c;UFdORUQ=\x07",
+        "名" * 50_000,
+        "../../x",
+        "\0",
+    ),
     *([], {}, [0], [[]], ["a", 1, None], {"a": {"b": []}}, [1] * 10_000, {"": ""}),
 )
 TEMPLATES = (
-    "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}x{% endfor %}{% endfor %}{% endfor %}",
+    "{% for a in range(99999) %}{% for b in range(99999) %}{{ a * b }}{% endfor %}{% endfor %}",
     "{{ 'x' * 10**10 }}",
     "{{ 9 ** 9 ** 9 ** 9 }}",
     "{% macro f(n) %}{{ f(n) }}{{ f(n) }}{% endmacro %}{{ f(1) }}",
@@ -117,11 +147,15 @@ def mutate(folder: Path, chance: random.Random) -> str:
 
 def change_bytes(file: Path, chance: random.Random) -> str:
     content = bytearray(file.read_bytes())
-    way = chance.choice(("flip", "cut", "zero", "insert", "double", "empty", "noise", "append", "bom", "utf-16"))
+    way = chance.choice(
+        ("flip", "cut", "zero", "insert", "double", "empty", "noise", "append", "bom", "utf-16")
+    )
     at = chance.randrange(len(content) + 1)
     if way == "flip":
         for _flip in range(chance.choice((1, 1, 8, 200)) if content else 0):
-            content[chance.randrange(min(len(content), chance.choice((64, 4096, 1 << 30))))] ^= 1 << chance.randrange(8)
+            content[chance.randrange(min(len(content), chance.choice((64, 4096, 1 << 30))))] ^= (
+                1 << chance.randrange(8)
+            )
     elif way == "cut":
         del content[at:]
     elif way == "zero":
@@ -184,7 +218,9 @@ def change_json(file: Path, chance: random.Random) -> str:
         if way == "lose" and holder:
             holder.pop(key)
         elif way == "add":
-            key = chance.choice(("num_labels", "rope_scaling", "rope_parameters", "quantization_bit", "pre_seq_len"))
+            key = chance.choice(
+                ("num_labels", "rope_scaling", "rope_parameters", "quantization_bit", "pre_seq_len")
+            )
             holder[key] = value
         else:
             holder[key] = value
@@ -258,10 +294,14 @@ def change_weights(file: Path, chance: random.Random) -> str:
 
 
 def attempt(folder: Path, base: Path | None = None) -> str:
-    """Do with a folder what a person does: look at it in the list, load it, ask it. Returns ``loaded``, or the
-    error's code and what it says."""
+    """Do with a folder what a person does: look at it in the list, load it, ask it.
+
+    Returns ``loaded``, or the error's code and what it says.
+    """
     inventory.examine(folder)
-    spec = LocalModel(str(base or folder), device="cpu", threads=1, ptuning=None if base is None else str(folder))
+    spec = LocalModel(
+        str(base or folder), device="cpu", threads=1, ptuning=None if base is None else str(folder)
+    )
     try:
         model = loader.load(spec, prepared=preflight.prepare(spec))
         model.chat("hi", [("hi", "you")], max_new_tokens=2, temperature=0.0)
@@ -309,7 +349,9 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def run(count: int, seed: int, home: Path, first: int = 0, tell: Callable[[str], None] = lambda _text: None) -> Report:
+def run(
+    count: int, seed: int, home: Path, first: int = 0, tell: Callable[[str], None] = lambda _text: None
+) -> Report:
     """Change and try `count` folders."""
     good = subjects(home / "good")
     for folder in good:
@@ -324,7 +366,7 @@ def run(count: int, seed: int, home: Path, first: int = 0, tell: Callable[[str],
         for _mutation in range(chance.choice((1, 1, 1, 2, 3))):
             try:
                 how += f"| {mutate(folder, chance)} "
-            except Exception:  # noqa: BLE001
+            except Exception:  # noqa: BLE001, PERF203
                 how += "| not again "  # what was changed before cannot be read any more
         tell(how)
         started = time.perf_counter()
@@ -336,9 +378,14 @@ def run(count: int, seed: int, home: Path, first: int = 0, tell: Callable[[str],
                 raise
             code, phrase = describe(error) if not isinstance(error, AssertionError) else ("said", str(error))
             outcome = code
-            if code not in ("failed", "out_of_memory"):  # those the system and the memory give, with their names
+            if code not in (
+                "failed",
+                "out_of_memory",
+            ):  # those the system and the memory give, with their names
                 where = traceback.extract_tb(error.__traceback__)[-1]
-                report.unexpected.append(f"{how}: {type(error).__name__} {phrase!s:.200} [{where.filename}:{where.lineno}]")
+                report.unexpected.append(
+                    f"{how}: {type(error).__name__} {phrase!s:.200} [{where.filename}:{where.lineno}]"
+                )
         took = time.perf_counter() - started
         report.outcomes[outcome.partition(":")[0]] += 1
         report.slowest = max(report.slowest, (took, how))
@@ -355,13 +402,14 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long")
     args = parser.parse_args()
     os.environ["GLMTUI_HOME"] = tempfile.mkdtemp()
+    last = Path(tempfile.gettempdir()) / "model_mutations.last"  # what ended the process, if anything did
     started, first, found = time.monotonic(), args.first, 0
     while first < args.first + args.count and time.monotonic() - started < args.seconds:
         home = Path(tempfile.mkdtemp())
         step = min(500, args.first + args.count - first)
-        report = run(step, args.seed, home, first, lambda how: (home.parent / "model_mutations.last").write_text(how))
+        report = run(step, args.seed, home, first, lambda how: last.write_text(how))
         shutil.rmtree(home)
-        print(f"{time.monotonic() - started:.0f} s, from {first}: {report}", flush=True)  # noqa: T201
+        print(f"{time.monotonic() - started:.0f} s, from {first}: {report}", flush=True)
         first, found = first + step, found + len(report.unexpected)
     return 1 if found else 0
 

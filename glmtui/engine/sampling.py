@@ -84,9 +84,9 @@ class Sampler:
             if self._guarded == GUARDED:
                 raise BadFileError(
                     _(
-                        "The model computes values that are no numbers, so there is no answer. Its weights are "
-                        "damaged, or do not bear 16 bits: load it as float32 (the setting model.dtype), or "
-                        "download it again."
+                        "The model computes values that are no numbers, so there is no answer. Its "
+                        "weights are damaged, or do not bear 16 bits: load it as float32 (the setting "
+                        "model.dtype), or download it again."
                     )
                 )
             return self.guard_id

@@ -143,8 +143,8 @@ def errors_for_people(hub_id: str, revision: str, endpoint: str | None = None) -
         raise UnavailableError(no_connection(server, error)) from error
     except (ValueError, TypeError, LookupError, AttributeError) as error:  # what is no answer of a hub
         message = _(
-            "{server} does not answer as a hub does: it may be the login page of a network, or of a proxy. Open "
-            "it in a browser."
+            "{server} does not answer as a hub does: it may be the login page of a network, or of a proxy. "
+            "Open it in a browser."
         )
         raise UnavailableError(message.format(server=server)) from error
 
@@ -173,8 +173,8 @@ def _check_proxy(variable: str, value: str) -> None:
     scheme = scheme.lower() if separator else "http"
     if scheme in ("socks5", "socks5h") and importlib.util.find_spec("socksio") is None:
         message = _(
-            "{variable} names a SOCKS proxy, which needs the package socksio: pip install socksio. Or set it to "
-            "the proxy's HTTP address (http://…), which most of them have too."
+            "{variable} names a SOCKS proxy, which needs the package socksio: pip install socksio. Or set it "
+            "to the proxy's HTTP address (http://…), which most of them have too."
         )
     elif scheme not in ("http", "https", "socks5", "socks5h"):
         message = _(

@@ -46,6 +46,7 @@ CONFIG: Mapping[str, Kind] = {
     "partial_rotary_factor": Number(0, 1),
     "pre_seq_len": Whole(0, 1 << 16),
     "quantization_bit": Whole(0, 64),
+    "num_labels": Whole(0, 1 << 12),  # no layer asks for it, but transformers makes a table that long
     **dict.fromkeys(("quantization_embeddings", "quantization_published", "prefix_projection"), Flag()),
     **dict.fromkeys(("multi_query_attention", "tie_word_embeddings", "position_encoding_2d"), Flag()),
     **dict.fromkeys(("add_bias_linear", "add_qkv_bias", "attention_bias"), Flag()),

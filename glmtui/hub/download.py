@@ -223,8 +223,8 @@ def _fetch_file(session: Client, listing: Listing, part: _Part, token: CancelTok
 
 def _ends_early(listing: Listing, part: _Part) -> Phrase:
     message = _(
-        "{server}, or a proxy on the way, ends {file} after {done} of {size}. What has come is kept; try again "
-        "later, or without the proxy."
+        "{server}, or a proxy on the way, ends {file} after {done} of {size}. What has come is kept; try "
+        "again later, or without the proxy."
     )
     return message.format(
         server=listing.endpoint, file=part.file.name, done=size(part.done), size=size(part.file.size)

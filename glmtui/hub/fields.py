@@ -121,5 +121,9 @@ def check_fields(file: Path, values: Mapping[str, Any], kinds: Mapping[str, Kind
         if value is not None and not kind.takes(value):
             message = _("{path}: {name} is {value}, and should be {allowed}.")
             raise BadFileError(
-                message.format(path=file, name=name, value=quoted(value), allowed=kind.allowed)
+                message.format(path=file, name=name, value=_shown(value), allowed=kind.allowed)
             )
+
+
+def _shown(value: object) -> str:
+    return f'"{quoted(value)}"' if isinstance(value, str) else quoted(value)

@@ -114,6 +114,10 @@ def parse_json(content: bytes) -> Any:
         return json.loads(content.decode("utf-8-sig"))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise
+    except ValueError:  # Python takes no number of more than 4,300 digits
+        raise ValueError("it has a number of thousands of digits") from None
 
 
 def to_json(values: Mapping[str, Any]) -> bytes:

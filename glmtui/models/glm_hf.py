@@ -30,8 +30,6 @@ from glmtui.text.quoting import reason_of
 
 ATTENTION = "glmtui"
 """What `CoreAttention` is called among transformers' attention functions."""
-_LEFT_OUT = ("model_type", "auto_map", "num_labels", "id2label", "label2id")
-"""Fields of a config that no layer asks for; of ``num_labels`` transformers makes a table that long."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,9 @@ class GLMConfig:
         """
         from transformers import AutoConfig
 
-        known = {name: value for name, value in folder.config.items() if name not in _LEFT_OUT}
+        known = {
+            name: value for name, value in folder.config.items() if name not in ("model_type", "auto_map")
+        }
         with taken_by_transformers(folder.path):
             settings = AutoConfig.for_model(folder.family, **known)
             return cls(

@@ -62,9 +62,6 @@ def read_file(file: Path, *, stays: bool = False, once: bool = False) -> Iterato
     check_weight_file(file)
     pages = None
     for name, tensor in (_read_safetensors if file.suffix == ".safetensors" else _read_pickle)(file):
-        if tensor.layout != torch.strided or tensor.is_quantized:
-            message = _("{path}: {name} is sparse or quantised by torch, which no published model is.")
-            raise BadFileError(message.format(path=file, name=quoted(name)))
         if not stays:
             pages = pages or MappedPages(file, once=once)
             pages.let_go_after(tensor)
@@ -114,6 +111,9 @@ def _read_pickle(file: Path) -> Iterator[tuple[str, Tensor]]:
             tensor = state.pop(name)  # so that memory goes as soon as the caller has done with the tensor
             if not isinstance(tensor, Tensor):
                 continue
+            if tensor.layout != torch.strided or tensor.is_quantized:
+                message = _("{path}: {name} is sparse or quantised by torch, which no published model is.")
+                raise BadFileError(message.format(path=file, name=quoted(str(name))))
             if checksums is not None:
                 checksums.reach(tensor)
             yield str(name), tensor

@@ -147,6 +147,8 @@ def _parsed(file: Path) -> Iterator[None]:
     except (UserError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic of its parser, which is written in Rust, is no Exception
+        if type(error).__name__.startswith("StrictDataclass"):  # of the config, which it looks at too
+            file = file.with_name("config.json")
         message = _("{path} cannot be read: {error}. Download it again.")
         raise BadFileError(message.format(path=file, error=reason_of(error))) from error
 
