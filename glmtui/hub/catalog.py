@@ -186,6 +186,12 @@ _ADDRESS = re.compile(
 """A model's page on the hub or on its mirror, as a browser shows it and ``git clone`` takes it."""
 
 
+BEST: tuple[str, ...] = ("glm-4-32b-0414", "glm-4-9b-0414", "glm-edge-4b-chat", "glm-edge-1.5b-chat")
+"""Models for talks of every kind, the best answers first: what is recommended is the first that fits."""
+MOST_ON_CPU = 10_000_000_000
+"""Parameters up to which a processor answers at the pace of reading."""
+
+
 def split(source: str) -> tuple[str, str | None]:
     """Return the name and the pinned revision of ``name@revision``, or of a model's address on a hub."""
     if found := _ADDRESS.fullmatch(source.strip()):

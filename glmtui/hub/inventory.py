@@ -29,14 +29,42 @@ QUANTS: tuple[Quant, ...] = ("none", "8", "4")
 def list_models(device: str = "cpu", device_name: str = "", free_memory: int = 0) -> ModelList:
     """Look at everything there is; takes some milliseconds a model and no network."""
     here = [_builtin(device), *_cached(device), *_folders(device)]
+    free_disk = hub_cache.free_bytes()
+    entries = [*here, *_absent(device, here)]
+    if (found := _recommended(entries, device, free_memory, free_disk)) is not None:
+        at = next(at for at, entry in enumerate(entries) if entry.source == found.source)
+        del entries[at]
+        entries.insert(len(here) if found.place == "absent" else at, found)
     return ModelList(
-        entries=(*here, *_absent(device, here)),
+        entries=tuple(entries),
         device=device,
         device_name=device_name,
         free_memory=free_memory,
-        free_disk=hub_cache.free_bytes(),
+        free_disk=free_disk,
         cache=str(hub_cache.folder()),
     )
+
+
+def _recommended(
+    entries: Iterable[ModelEntry], device: str, free_memory: int, free_disk: int
+) -> ModelEntry | None:
+    """Return the model that answers best of those that fit, with how to load it; None if none does.
+
+    A processor reads 4 bits a weight fastest; elsewhere as many are taken as there is room for.
+    """
+    there = {entry.source: entry for entry in entries if not entry.problem}
+    quants: tuple[Quant, ...] = ("4",) if device == "cpu" else QUANTS
+    for name in catalog.BEST:
+        entry = there.get(name)
+        if entry is None or (device == "cpu" and entry.parameters > catalog.MOST_ON_CPU):
+            continue
+        if entry.place == "absent" and entry.file_bytes - entry.part_bytes > free_disk:
+            continue
+        needs = dict(entry.needs)
+        for quant in quants:
+            if quant in needs and needs[quant] <= free_memory:
+                return replace(entry, recommended=quant)
+    return None
 
 
 def examine(path: Path, device: str = "cpu") -> ModelEntry:
