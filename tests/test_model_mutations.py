@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from model_mutations import run
 
-COUNT = 60
+COUNT = 40
 """How many in every run; `model_mutations` takes any number by hand."""
 
 
