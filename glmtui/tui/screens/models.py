@@ -303,7 +303,8 @@ class ModelsScreen(Dialog[str | None]):
         lines = [(place, "$text-muted")]
         if entry.problem:
             return [*lines, (tell(entry.problem), "$text-error")]
-        facts = [entry.format] if entry.format else []
+        _name, _figure, sized = self._columns()
+        facts = [entry.format] if entry.format and not sized else []
         if entry.max_length:
             facts.append(_("context of {count} tokens").format(count=f"{entry.max_length:,}"))
         if entry.recommended:
