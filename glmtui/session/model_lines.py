@@ -26,7 +26,7 @@ def model_lines(found: ModelList, width: int = 1000) -> list[str]:
     result += [f"  {one_line(entry.name)}: {tell(entry.problem)}" for entry in here if entry.problem]
     result += ["", _("To download: glmtui models download NAME"), *laid[1 + len(here) :], ""]
     if found_best := next((entry for entry in found.entries if entry.recommended), None):
-        result.append(f"★ {recommendation(found_best)}")
+        result.append(recommendation(found_best))
     if any(not entry.chats for entry in found.entries):
         result.append(_("(base): a base model; it goes on with a text and does not answer."))
     result.append(
