@@ -277,6 +277,21 @@ def describe(plan: Plan, network: Network) -> ModelInfo:
 
 
 def _note(plan: Plan) -> Phrase:
+    """Say what a person should know of what was chosen: what the family was told by, why it is slow."""
+    family = NOTHING if plan.folder.tells_its_family else _assumed_family(plan.folder)
+    speed = _speed(plan)
+    return sentences(family, speed) if family and speed else family or speed
+
+
+def _assumed_family(folder: ModelFolder) -> Phrase:
+    return _(
+        "Nothing in {path} tells whether it is a ChatGLM2, a ChatGLM3 or a CodeGeeX2, so it is talked to as "
+        "a ChatGLM2. If it is another one, put the files of its tokenizer next to the weights, or let the "
+        "folder's name say so (chatglm3, codegeex2)."
+    ).format(path=folder.path)
+
+
+def _speed(plan: Plan) -> Phrase:
     """Say why quantised products are slower than they could be, and what to install."""
     if plan.quant == "none" or plan.place.kind == "mps":
         return NOTHING

@@ -126,4 +126,5 @@ def _commits(home: Path, revision: str | None) -> list[str]:
 
 
 def _read(reference: Path) -> str:
-    return reference.read_text(encoding="ascii", errors="replace").strip()
+    with reference.open("rb") as stream:
+        return stream.read(100).decode("ascii", "replace").strip()

@@ -154,6 +154,8 @@ class ModelEntry:
     licence: Phrase = NOTHING
     chats: bool = True
     """False: a base model that only continues a text."""
+    recommended: Quant | None = None
+    """How to load it, where of all that fit this machine it answers best; None for all others."""
     problem: Phrase = NOTHING
     """Why it cannot be loaded."""
 

@@ -223,7 +223,7 @@ def test_the_list_fits_a_terminal_of_eighty_columns(language: str) -> None:
     try:
         found = model_jobs.list_models("cpu")
         wide, narrow = model_lines(found), model_lines(found, 80)
-        table = [line for line in narrow if line.startswith("  ") and ("GB" in line or "MB" in line)]
+        table = [line for line in narrow if line.startswith(("  ", "★ ")) and ("GB" in line or "MB" in line)]
     finally:
         i18n.use("en")
     assert len(table) == len(found.entries)

@@ -18,14 +18,14 @@ from sentencepiece import SentencePieceProcessor
 
 from glmtui import paths
 from glmtui.errors import BadFileError, NotFoundError
+from glmtui.hub.config import read_config, read_tokenizer_config
+from glmtui.hub.files import read
 from glmtui.hub.model_dir import (
     TOKENIZER_FILES,
     TRANSFORMERS,
     Family,
     check_not_pointer,
     is_v2,
-    read_config,
-    read_tokenizer_config,
     recognise,
 )
 from glmtui.protocol.phrases import Phrase, _, sentences
@@ -36,6 +36,8 @@ PUBLISHED = {
 }
 """Size in bytes and sha256 of the published files of ChatGLM-6B and of ChatGLM2-6B and ChatGLM3-6B."""
 
+TOKENIZER_BYTES = 16 << 20
+"""The longest sentencepiece model; the published ones have up to 2.7 MB."""
 _SPACE = "▁"  # how sentencepiece writes a space
 _BROKEN = "\ufffd"
 
@@ -184,7 +186,7 @@ class ChatGLMTokenizer(Tokenizer):
         ids = {name: model.PieceToId(name) for name in ("<sop>", "<eop>", "[gMASK]", "[MASK]")}
         if any(not model.IsControl(token) for token in ids.values()):
             raise foreign(file, _("it has no <sop>, <eop>, [gMASK] and [MASK]"))
-        self.offset: int = config.get("bos_token_id", ids["<sop>"] + num_image_tokens) - ids["<sop>"]
+        self.offset: int = given(config, "bos_token_id", ids["<sop>"] + num_image_tokens) - ids["<sop>"]
         """The first release counts 20,000 image tokens before the text."""
         self.bos_id: int = ids["<sop>"] + self.offset
         self.eos_id: int = ids["<eop>"] + self.offset
@@ -192,9 +194,9 @@ class ChatGLMTokenizer(Tokenizer):
         self.mask_id: int = ids["[MASK]"] + self.offset
         self.guard_id: int = model.PieceToId(_SPACE) + self.offset
         self.vocab_size: int = len(model) + self.offset
-        if self.offset not in (0, 20000) or self.eos_id != config.get("eos_token_id", self.eos_id):
+        if self.offset not in (0, 20000) or self.eos_id != given(config, "eos_token_id", self.eos_id):
             raise foreign(file, _("its special tokens have other ids than config.json says"))
-        if self.vocab_size > config.get("vocab_size", self.vocab_size):
+        if self.vocab_size > given(config, "vocab_size", self.vocab_size):
             raise foreign(file, _("it has more tokens than the model"))
         blanks = {k: f"<|blank_{k}|>" for k in range(2, 81)}
         special = {"<n>": "\n", "<|tab|>": "\t"} | {name: " " * k for k, name in blanks.items()}
@@ -268,7 +270,7 @@ class ChatGLM2Tokenizer(Tokenizer):
         self.prefix_ids = [self.special_ids["[gMASK]"], self.special_ids["sop"]]
         self.eos_id: int = model.eos_id()
         self.guard_id = 5
-        room = (config or {}).get("padded_vocab_size", self.vocab_size)
+        room = given(config or {}, "padded_vocab_size", self.vocab_size)
         if not 0 <= room - self.vocab_size < 4096:  # embeddings are padded, by far less than that
             raise foreign(
                 file, _("it has {count} tokens and the model {room}").format(count=self.vocab_size, room=room)
@@ -316,13 +318,19 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     file = folder / TOKENIZER_FILES[family]
     if family == "chatglm":
         # Only the first release lacks the entry, and it has the image tokens.
-        return ChatGLMTokenizer(file, config, settings.get("num_image_tokens", 20000 if settings else 0))
+        return ChatGLMTokenizer(file, config, given(settings, "num_image_tokens", 20000 if settings else 0))
     return ChatGLM2Tokenizer(file, family, config if is_v2(config) else None)
+
+
+def given(config: Mapping[str, Any], name: str, usual: int) -> int:
+    """Return what `config` says of `name`, `usual` where it says nothing or null."""
+    value: int | None = config.get(name)
+    return usual if value is None else value
 
 
 def check_is_there(file: Path) -> None:
     """Raise UserError where a tokenizer's file is missing, or only a Git-LFS pointer."""
-    if not file.is_file():
+    if not file.exists():
         raise NotFoundError(
             _(
                 "{path} is missing: without it the model can read and write no text. Put the file of the "
@@ -334,7 +342,7 @@ def check_is_there(file: Path) -> None:
 
 def _read_model(file: Path) -> SentencePieceProcessor:
     check_is_there(file)
-    content = file.read_bytes()
+    content = read(file, TOKENIZER_BYTES)
     model = SentencePieceProcessor()
     try:
         model.LoadFromSerializedProto(content)
