@@ -283,13 +283,15 @@ class _ForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
             logits = logits[:, logits_to_keep]
         elif logits_to_keep:
             logits = logits[:, -logits_to_keep:]
-        hidden_states = None
+        output = CausalLMOutputWithPast(
+            loss=loss, logits=logits
+        )  # as a tuple it is in the order of what follows
+        use_cache = getattr(self.config, "use_cache", True) if use_cache is None else use_cache
+        if use_cache and not trains:
+            output[_CACHE] = caches
         if output_hidden_states:
             layers = zip(*([row.spread(x) for x in row.hidden] for row in rows), strict=True)
-            hidden_states = tuple(map(batched, layers))
-        use_cache = getattr(self.config, "use_cache", True) if use_cache is None else use_cache
-        kept = {_CACHE: caches} if use_cache and not trains else {}
-        output = CausalLMOutputWithPast(loss=loss, logits=logits, hidden_states=hidden_states, **kept)
+            output["hidden_states"] = tuple(map(batched, layers))
         return_dict = self.config.return_dict if return_dict is None else return_dict
         return output if return_dict else output.to_tuple()
 

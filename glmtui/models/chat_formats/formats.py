@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from glmtui.errors import TooLongError, UnavailableError
+from glmtui.errors import BadValueError, TooLongError, UnavailableError
 from glmtui.models.chat_formats import thoughts
 from glmtui.models.chat_formats.responses import ResponseStream
 from glmtui.models.chat_formats.tools import chatglm3_call, chatglm3_tools, glm4_call, glm4_tools
@@ -108,9 +108,19 @@ class Dialogue:
 
 
 def messages_of(query: str, history: Iterable[tuple[str, str]] = (), system: str = "") -> list[ChatMessage]:
-    """Return the messages of a conversation given as pairs of question and answer, with its last question."""
+    """Return the messages of a conversation given as pairs of question and answer, with its last question.
+
+    Raises:
+        BadValueError: it is given as something else.
+    """
+    given = list(history) if isinstance(history, Iterable) else [history]
+    pairs = [tuple(each) if isinstance(each, list | tuple) else () for each in given]
+    if any(len(pair) != 2 for pair in pairs) or not all(
+        isinstance(text, str) for pair in ((query, system), *pairs) for text in pair
+    ):
+        raise BadValueError(_("A conversation is a question, after pairs of a question and its answer."))
     messages = [ChatMessage.of("system", system)] if system else []
-    for question, answer in history:
+    for question, answer in pairs:
         messages.append(ChatMessage.of("user", question))
         messages.append(ChatMessage("assistant", thoughts.parts_of(answer)))
     return [*messages, ChatMessage.of("user", query)]
