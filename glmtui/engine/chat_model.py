@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -101,8 +102,13 @@ class ChatModel:
             BadValueError: `ids` are as in `logits`, or an option is out of range.
         """
         prompt = self._checked(ids).tolist()
+        if max_new_tokens is None:  # which elsewhere is as many as there is room for
+            raise BadValueError(_("{name} cannot be {value}.").format(name="max_new_tokens", value="None"))
+        if not isinstance(stop_ids, Iterable) or not all(isinstance(token, int) for token in stop_ids):
+            raise BadValueError(_("{name} cannot be {value}.").format(name="stop_ids", value=repr(stop_ids)))
         sampling = Sampling(
-            max_length=len(prompt) + max_new_tokens,
+            max_length=sys.maxsize,
+            max_new_tokens=max_new_tokens,
             temperature=temperature,
             top_p=top_p,
             top_k=top_k,
@@ -112,9 +118,19 @@ class ChatModel:
         return iter(Generation(self.network, prompt, sampling, stop_ids=stop_ids))
 
     def _checked(self, ids: Sequence[int]) -> Tensor:
-        found = torch.as_tensor(ids, dtype=torch.long)
         count = self.network.config.vocab_size
-        if found.ndim != 1 or not len(found) or not 0 <= int(found.min()) <= int(found.max()) < count:
+        try:
+            found = torch.as_tensor(ids)
+        except (TypeError, ValueError, RuntimeError):  # no numbers, or too large for any
+            found = torch.empty(0)
+        whole = not (found.is_floating_point() or found.is_complex() or found.dtype == torch.bool)
+        found = found.long()
+        if (
+            not whole
+            or found.ndim != 1
+            or not len(found)
+            or not 0 <= int(found.min()) <= int(found.max()) < count
+        ):
             raise BadValueError(
                 _("A prompt is a row of token ids from 0 to {last}, at least one.").format(last=count - 1)
             )

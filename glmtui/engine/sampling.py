@@ -35,6 +35,10 @@ GUARDED = 8
 """So many times in a row the guard token is no slip of half precision: nothing else would come."""
 
 
+_WHOLE = frozenset({"max_new_tokens", "top_k", "seed"})
+_OPTIONAL = frozenset({"max_new_tokens", "seed"})
+
+
 class Sampler:
     """Chooses the tokens of one answer.
 
@@ -53,7 +57,9 @@ class Sampler:
     def __init__(self, sampling: Sampling, prompt: Sequence[int] = (), guard_id: int = 5) -> None:
         for name, (least, most) in _RANGES.items():
             value = getattr(sampling, name)
-            if value is not None and not least <= value <= most:
+            fits = isinstance(value, int if name in _WHOLE else int | float)
+            missing = value is None and name in _OPTIONAL
+            if not missing and not (fits and least <= value <= most):
                 raise BadValueError(_("{name} cannot be {value}.").format(name=name, value=value))
         self.sampling = sampling
         self.guard_id = guard_id

@@ -45,6 +45,17 @@ def glm4_tools(tools: Sequence[Mapping[str, Any]], system: str = "") -> tuple[st
     return (GLM4 + "".join(told), *filter(None, [system]))
 
 
+def chatglm3_call(name: str, parameters: Mapping[str, Any]) -> str:
+    """Return a call as ChatGLM3 writes it: the tool's name, and Python with literals."""
+    arguments = ", ".join(f"{key}={value!r}" for key, value in parameters.items())
+    return f"{name}\n```python\ntool_call({arguments})\n```"
+
+
+def glm4_call(name: str, parameters: Mapping[str, Any]) -> str:
+    """Return a call as GLM-4-9B writes it: the tool's name, and JSON."""
+    return f"{name}\n{json.dumps(parameters, ensure_ascii=False)}"
+
+
 def _function(tool: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the function of a tool, as which it may also be given bare."""
     function = tool.get("function", tool)

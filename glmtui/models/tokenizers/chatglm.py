@@ -28,6 +28,7 @@ from glmtui.hub.model_dir import (
     is_v2,
     recognise,
 )
+from glmtui.models.tokenizers.prompt_text import Control, PromptPart
 from glmtui.protocol.phrases import Phrase, _, sentences
 
 PUBLISHED = {
@@ -60,12 +61,25 @@ class Tokenizer(ABC):
     eos_id: int
     guard_id: int
     """Taken when the logits are not finite: id 5 in the published code, which is ``▁`` in ChatGLM-6B."""
-    prefix_ids: Sequence[int] = ()
-    """What the published code puts before a prompt."""
+    special_ids: Mapping[str, int]
+    """Control tokens by their published names."""
+    prefix: Sequence[str] = ()
+    """Control tokens that the published code puts before a prompt."""
+
+    def prompt(self, text: str) -> list[PromptPart]:
+        """Return `text` with the control tokens that the published code adds to a prompt."""
+        return [*map(Control, self.prefix), text]
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of `text` with the special ids that the published code adds to a prompt."""
-        return [*self.prefix_ids, *self.encode_text(text)]
+        return self.encode_parts(self.prompt(text))
+
+    def encode_parts(self, parts: Iterable[PromptPart]) -> list[int]:
+        """Return the ids of a prompt; each of its parts is encoded for itself."""
+        ids: list[int] = []
+        for part in parts:
+            ids += [self.special_ids[part.name]] if isinstance(part, Control) else self.encode_text(part)
+        return ids
 
     @abstractmethod
     def encode_text(self, text: str) -> list[int]:
@@ -92,7 +106,7 @@ class StreamDecoder:
     def __init__(self, pieces: _Pieces, *, goes_on: bool = False) -> None:
         self._pieces = pieces
         self._bytes = bytearray()
-        self._strips_space = not goes_on
+        self._strips_space = (pieces.puts_space or pieces.removes_extra_spaces) and not goes_on
 
     def push(self, token: int) -> str:
         piece = self._pieces.surface(token)
@@ -140,11 +154,12 @@ def _utf8_length(first: int) -> int:
 class _Pieces:
     """A sentencepiece model and what each of its ids says."""
 
-    def __init__(
-        self, model: SentencePieceProcessor, *, removes_extra_spaces: bool, special: Mapping[int, str]
-    ) -> None:
+    def __init__(self, model: SentencePieceProcessor, *, special: Mapping[int, str]) -> None:
         self.model = model
-        self.removes_extra_spaces = removes_extra_spaces
+        self.puts_space: bool = model.EncodeAsPieces("a")[0].startswith(_SPACE)
+        """Whether encoding puts a space before a text; so does every published model."""
+        self.removes_extra_spaces: bool = not model.Encode("  ")
+        """Whether encoding leaves out spaces at the ends and next to others; so does ChatGLM-6B's model."""
         self._special = special
         self._size = len(model)
 
@@ -177,17 +192,19 @@ class ChatGLMTokenizer(Tokenizer):
     """
 
     family: Family = "chatglm"
+    SPECIAL = ("<sop>", "<eop>", "[gMASK]", "[MASK]")
 
     def __init__(
         self, file: Path, config: Mapping[str, Any] | None = None, num_image_tokens: int = 0
     ) -> None:
         model = _read_model(file)
         config = config or {}
-        ids = {name: model.PieceToId(name) for name in ("<sop>", "<eop>", "[gMASK]", "[MASK]")}
+        ids = {name: model.PieceToId(name) for name in self.SPECIAL}
         if any(not model.IsControl(token) for token in ids.values()):
             raise foreign(file, _("it has no <sop>, <eop>, [gMASK] and [MASK]"))
         self.offset: int = given(config, "bos_token_id", ids["<sop>"] + num_image_tokens) - ids["<sop>"]
         """The first release counts 20,000 image tokens before the text."""
+        self.special_ids: Mapping[str, int] = {name: ids[name] + self.offset for name in ids}
         self.bos_id: int = ids["<sop>"] + self.offset
         self.eos_id: int = ids["<eop>"] + self.offset
         self.gmask_id: int = ids["[gMASK]"] + self.offset
@@ -203,7 +220,6 @@ class ChatGLMTokenizer(Tokenizer):
         unknown: int = model.unk_id()
         self._pieces = _Pieces(
             model,
-            removes_extra_spaces=True,
             special={
                 token: text
                 for name, text in special.items()
@@ -214,9 +230,9 @@ class ChatGLMTokenizer(Tokenizer):
         longest = max((k for k, name in blanks.items() if model.PieceToId(name) != unknown), default=1)
         self._blank_run = re.compile(f" {{2,{longest}}}") if longest > 1 else None
 
-    def encode(self, text: str) -> list[int]:
-        """Return the ids of `text`, then ``[gMASK]`` and ``<sop>``."""
-        return [*self.encode_text(text), self.gmask_id, self.bos_id]
+    def prompt(self, text: str) -> list[PromptPart]:
+        """Return `text`, then ``[gMASK]`` and ``<sop>``."""
+        return [text, Control("[gMASK]"), Control("<sop>")]
 
     def encode_text(self, text: str) -> list[int]:
         """Return the ids of `text` alone. Fullwidth forms become halfwidth, as they were in training."""
@@ -258,6 +274,7 @@ class ChatGLM2Tokenizer(Tokenizer):
     """
 
     SPECIAL = ("[MASK]", "[gMASK]", "[sMASK]", "sop", "eop")
+    prefix = ("[gMASK]", "sop")
     ROLES = ("<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")
 
     def __init__(self, file: Path, family: Family, config: Mapping[str, Any] | None = None) -> None:
@@ -267,7 +284,6 @@ class ChatGLM2Tokenizer(Tokenizer):
         first = len(model)
         self.special_ids: Mapping[str, int] = {name: first + i for i, name in enumerate(names)}
         self.vocab_size: int = first + len(names)
-        self.prefix_ids = [self.special_ids["[gMASK]"], self.special_ids["sop"]]
         self.eos_id: int = model.eos_id()
         self.guard_id = 5
         room = given(config or {}, "padded_vocab_size", self.vocab_size)
@@ -275,7 +291,8 @@ class ChatGLM2Tokenizer(Tokenizer):
             raise foreign(
                 file, _("it has {count} tokens and the model {room}").format(count=self.vocab_size, room=room)
             )
-        self._pieces = _Pieces(model, removes_extra_spaces=False, special={model.unk_id(): ""})
+        self._pieces = _Pieces(model, special={model.unk_id(): ""})
+        self.puts_space = self._pieces.puts_space
 
     def encode_text(self, text: str) -> list[int]:
         """Return the ids of `text` alone. The first stands for the space put before every text."""
@@ -314,6 +331,10 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     elif (folder / TOKENIZER_FILES["chatglm"]).is_file():
         family = "chatglm"
     else:
+        from glmtui.models.tokenizers.glm4 import GLM4Tokenizer, has_ranks
+
+        if has_ranks(folder / TOKENIZER_FILES["chatglm4"]):
+            return GLM4Tokenizer(folder / TOKENIZER_FILES["chatglm4"], {})
         family = recognise(folder, {"model_type": "chatglm", "padded_vocab_size": None})
     file = folder / TOKENIZER_FILES[family]
     if family == "chatglm":

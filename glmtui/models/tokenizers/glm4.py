@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import codecs
+import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +29,17 @@ RANKS_BYTES = 8 << 20
 """The longest file of byte strings; the published one has 2.6 MB."""
 
 
+_RANK = re.compile(rb"[A-Za-z0-9+/]+=* \d+\s")
+
+
+def has_ranks(file: Path) -> bool:
+    """Whether `file` begins as one of byte strings and ranks does, and not as a sentencepiece model."""
+    if not file.is_file():
+        return False
+    with file.open("rb") as stream:
+        return _RANK.match(stream.read(256)) is not None
+
+
 class GLM4Tokenizer(Tokenizer):
     """Byte pairs merged by rank; special ids lie behind the ranks, and none comes from text.
 
@@ -44,6 +56,7 @@ class GLM4Tokenizer(Tokenizer):
         *("<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"),
         *("<|begin_of_image|>", "<|end_of_image|>", "<|begin_of_video|>", "<|end_of_video|>"),
     )
+    prefix = ("[gMASK]", "<sop>")
 
     def __init__(self, file: Path, config: Mapping[str, Any]) -> None:
         self.family: Family = "chatglm4"
@@ -63,10 +76,16 @@ class GLM4Tokenizer(Tokenizer):
         self.vocab_size: int = first + len(self.SPECIAL)
         if self.vocab_size > given(config, "padded_vocab_size", self.vocab_size):
             raise foreign(file, _("it has more tokens than the model"))
-        self.prefix_ids = [self.special_ids["[gMASK]"], self.special_ids["<sop>"]]
         self.eos_id: int = self.special_ids["<|endoftext|>"]
         self._merged = lru_cache(1 << 16)(self._merge)
         self.guard_id: int = self._merged(b"\n")[0]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_merged"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._merged = lru_cache(1 << 16)(self._merge)  # a cache cannot be pickled
 
     def encode_text(self, text: str) -> list[int]:
         words: Iterator[str] = (found[0] for found in _WORDS.finditer(encodable(text)))

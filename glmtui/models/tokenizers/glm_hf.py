@@ -23,14 +23,14 @@ from glmtui.models.tokenizers.chatglm import (
     foreign,
     given,
 )
+from glmtui.models.tokenizers.prompt_text import CLOSE, OPEN, Control, PromptPart, without_marks
 from glmtui.protocol.phrases import _
 from glmtui.text.quoting import reason_of
 
 TOKENIZER_BYTES = 64 << 20
 """The longest ``tokenizer.json``; GLM-4's has 20 MB."""
 
-_OPEN, _CLOSE = "\ufdd0", "\ufdd1"  # noncharacters: no text has them
-_SHIELDED = re.compile(f"{_OPEN}(\\d+){_CLOSE}")
+_SHIELDED = re.compile(f"{OPEN}(\\d+){CLOSE}")
 _THOUGHT = ("<think>", "</think>")
 """Marks that are shown as text even where they are special tokens: they tell thought from answer."""
 
@@ -76,6 +76,8 @@ class GLMTokenizer(Tokenizer):
         longest_first = sorted(map(re.escape, self._names), key=len, reverse=True)
         self._pattern = re.compile(f"({'|'.join(longest_first) or '(?!)'})")
         self.eos_id: int = -1 if wrapped.eos_token_id is None else wrapped.eos_token_id
+        before = self._backend.encode("").ids  # what the tokenizer itself puts before every text
+        self.prefix = [self._special[token] for token in before if token in self._special]
         newline = self.encode_text("\n")
         self.guard_id = newline[0] if newline else 0
 
@@ -103,24 +105,18 @@ class GLMTokenizer(Tokenizer):
             raise BadValueError(message.format(error=reason_of(error))) from error
 
     def shield(self, text: str) -> str:
-        """Return `text` so that `encode_prompt` takes no special token from it."""
-        text = text.replace(_OPEN, "\ufffd").replace(_CLOSE, "\ufffd")
-        return self._pattern.sub(lambda found: f"{_OPEN}{self._names.index(found[0])}{_CLOSE}", text)
+        """Return `text` so that `rendered` takes no special token from it."""
+        return self._pattern.sub(
+            lambda found: f"{OPEN}{self._names.index(found[0])}{CLOSE}", without_marks(text)
+        )
 
-    def encode_prompt(self, prompt: str) -> list[int]:
-        """Return the ids of what `render` made, whose special tokens are tokens."""
-        ids: list[int] = []
-        for place, part in enumerate(self._pattern.split(prompt)):
-            if place % 2:
-                ids.append(self.special_ids[part])
-            elif part:
-                ids += self.encode_text(_SHIELDED.sub(lambda found: self._names[int(found[1])], part))
-        return ids
+    def rendered(self, prompt: str) -> list[PromptPart]:
+        """Return what `render` made in parts, whose special tokens are tokens."""
+        pieces = enumerate(self._pattern.split(prompt))
+        return [Control(piece) if place % 2 else self._unshielded(piece) for place, piece in pieces]
 
-    def encode(self, text: str) -> list[int]:
-        """Return the ids of `text` with the special ids that the tokenizer puts before every text."""
-        ids: list[int] = self._backend.encode(encodable(text)).ids
-        return ids
+    def _unshielded(self, text: str) -> str:
+        return _SHIELDED.sub(lambda found: self._names[int(found[1])], text)
 
     def encode_text(self, text: str) -> list[int]:
         ids: list[int] = self._backend.encode(encodable(text), add_special_tokens=False).ids
