@@ -14,6 +14,7 @@ from glmtui.protocol.phrases import Phrase
 os.environ.pop("PYTHONUNBUFFERED", None)  # a user has none, and it hides what is lost in buffers
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are processors: the tests in pseudo-terminals wait for most of their time."""
     return (os.cpu_count() or 1) + 1

@@ -258,7 +258,7 @@ def test_without_a_model_it_says_so(make_engine: Make) -> None:
         (failed,) = engine.submit(request)
         assert isinstance(failed, Failed)
         assert failed.code == "no_model"
-        assert "/model" in str(failed.phrase)
+        assert "--model" in str(failed.phrase)
 
 
 class Panic(BaseException):

@@ -150,7 +150,7 @@ def test_what_the_disk_had_not_got_when_the_machine_stopped_is_made_anew(folder,
     for thread in threading.enumerate():
         if thread.name == "sync":
             thread.join()
-    assert {path.name for path in found.path.iterdir()} == {"config.json", "model.safetensors"}
+    assert {path.name for path in found.path.iterdir()} == {"config.json", "model.safetensors", "seal"}
     (found.path / "unsynced").write_text(str(psutil.boot_time() - age))
     assert (cache.open_cached(source, 4) is not None) == kept
 
