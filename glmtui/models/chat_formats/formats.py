@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from glmtui.errors import TooLongError, UnavailableError
 from glmtui.models.chat_formats import thoughts
 from glmtui.models.chat_formats.responses import ResponseStream
-from glmtui.models.chat_formats.tools import chatglm3_tools, glm4_tools
+from glmtui.models.chat_formats.tools import chatglm3_call, chatglm3_tools, glm4_call, glm4_tools
 from glmtui.models.tokenizers.chatglm import ChatGLM2Tokenizer, ChatGLMTokenizer, TextStream, Tokenizer
-from glmtui.protocol.messages import ChatMessage
+from glmtui.protocol.messages import ChatMessage, ToolCall
 from glmtui.protocol.phrases import _
 
 if TYPE_CHECKING:
@@ -124,6 +124,8 @@ class ChatFormat(ABC):
     """Whether the keys and values of one round serve the next, so that `fit` can continue what is cached.
     ChatGLM-6B's context sees itself in both directions, so there every question reads all of the prompt."""
     widens_punctuation: ClassVar[bool] = False
+    calls_tools: ClassVar[bool] = False
+    """Whether it was trained to call tools (`offer`)."""
     thinks: bool = False
     """Whether answers may begin with a thought, which can be long."""
 
@@ -270,6 +272,7 @@ class Roles(ChatFormat):
     """ChatGLM3-6B, GLM-4-9B: every message behind a role token and a line of metadata, mostly empty."""
 
     supports_system = True
+    calls_tools = True
 
     _tokenizer: ChatGLM2Tokenizer | GLM4Tokenizer
 
@@ -279,7 +282,7 @@ class Roles(ChatFormat):
         return (self._tokenizer.eos_id, self._role("user"), self._role("tool"))
 
     def offer(self, tools: Sequence[Mapping[str, Any]], system: str = "") -> tuple[ChatMessage, ...]:
-        told = glm4_tools if self._tokenizer.family == "chatglm4" else chatglm3_tools
+        told = glm4_tools if self._is_glm4 else chatglm3_tools
         return tuple(ChatMessage.of("system", text) for text in told(tools, system))
 
     def write(self, dialogue: Dialogue) -> list[int]:
@@ -289,9 +292,16 @@ class Roles(ChatFormat):
             ids += self._message("system", "", system)
         messages = [message for each in (*dialogue.rounds, dialogue.last) for message in each.messages]
         for message, follower in zip(messages, [*messages[1:], None], strict=True):
+            calls = [part for part in message.parts if isinstance(part, ToolCall)]
+            for call in calls:
+                ids += self._message(message.role, *self._written(call).split("\n", 1))
+            if calls and not message.text:
+                continue
             calls_tool = message.role == "assistant" and follower is not None and follower.role == "tool"
             metadata, text = (
-                message.text.split("\n", 1) if calls_tool and "\n" in message.text else ("", message.text)
+                message.text.split("\n", 1)
+                if calls_tool and not calls and "\n" in message.text
+                else ("", message.text)
             )
             ids += self._message(message.role, metadata, text)
         if not messages or messages[-1].role != "assistant":
@@ -307,6 +317,13 @@ class Roles(ChatFormat):
     def _message(self, role: str, metadata: str, text: str) -> list[int]:
         encode = self._tokenizer.encode_text
         return [self._role(role), *encode(f"{metadata}\n"), *encode(text)]
+
+    @property
+    def _is_glm4(self) -> bool:
+        return self._tokenizer.family == "chatglm4"
+
+    def _written(self, call: ToolCall) -> str:
+        return glm4_call(call) if self._is_glm4 else chatglm3_call(call)
 
     def _role(self, role: str) -> int:
         return self._tokenizer.special_ids[f"<|{_ROLE_TOKENS.get(role, role)}|>"]
