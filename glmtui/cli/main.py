@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from glmtui import i18n
-from glmtui.cli import ask, bench, completion, doctor, models, quantize
+from glmtui.cli import ask, bench, completion, doctor, models, quantize, serve, web
 from glmtui.cli.argparse_gettext import translate_argparse
 from glmtui.cli.options import add_model_options, given_settings
 from glmtui.cli.subcommands import Command
@@ -23,7 +23,7 @@ from glmtui.errors import UsageError, UserError
 from glmtui.i18n import _, tell
 from glmtui.version import __version__
 
-COMMANDS: tuple[Command, ...] = (ask, bench, doctor, models, quantize, completion)
+COMMANDS: tuple[Command, ...] = (ask, serve, web, bench, doctor, models, quantize, completion)
 INTERRUPTED = 130
 DUMB = ("dumb", "unknown")
 """Values of ``TERM`` for terminals that cannot do more than write lines."""

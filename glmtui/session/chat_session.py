@@ -35,6 +35,7 @@ from glmtui.session.model_jobs import ModelJobs
 from glmtui.session.model_loader import ModelLoader
 from glmtui.session.preferences import Preferences
 from glmtui.session.prompt_builder import PromptBuilder
+from glmtui.session.serving import Serving
 from glmtui.session.slash.command import CommandTable
 from glmtui.session.token_counter import TokenCounter
 from glmtui.session.workspace import Workspace
@@ -99,6 +100,9 @@ class ChatSession:
         self._counter = TokenCounter(lambda: self._loader.engine)
         self.models = ModelJobs(
             lambda: self._loader.engine, self.notice, lambda: str(settings["model.device"])
+        )
+        self.serving = Serving(
+            lambda: self._loader.engine, lambda: self.state.info, settings.sampling, lambda: self.busy
         )
         self._prompt = PromptBuilder(settings)
         self._queue = MessageQueue(self.workspace.keep_queued)
@@ -200,6 +204,7 @@ class ChatSession:
         self._scopes.cancel()  # what is about to be an answer becomes none
         if self.answer:
             self._finish(self.answer, "stopped", None)
+        self.serving.stop()
         self._loader.close()
 
     # --- the model ---
