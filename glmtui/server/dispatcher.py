@@ -10,6 +10,7 @@ import time
 from collections import OrderedDict, deque
 from contextlib import suppress
 
+from glmtui.engine import failures
 from glmtui.protocol.engine import Engine, Stream
 from glmtui.protocol.events import ENDS, Cancelled, Event, Failed, Started
 from glmtui.protocol.phrases import verbatim
@@ -149,10 +150,14 @@ class Dispatcher:
             job = jobs.popleft()
             if jobs:
                 self._waiting[client] = jobs  # behind the others
-            self._running.add(job)
-            if len(self._running) == 1:
+            try:
+                job.stream = stream = self._engine.submit(job.request)
+            except Exception as error:  # noqa: BLE001 (whose request it is, is told; the others go on)
+                self._end(job, Failed(*failures.describe(error)))
+                continue
+            if not self._running:
                 self.last_sign = time.monotonic()
-            job.stream = stream = self._engine.submit(job.request)
+            self._running.add(job)
             stream.notify(lambda job=job: self._wake(job))  # type: ignore[misc]  # mypy sees no default there
 
     def _wake(self, job: Job) -> None:

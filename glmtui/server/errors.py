@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from glmtui.engine import failures
 from glmtui.errors import BadValueError, NoModelError, OutOfMemoryError, TooLongError, UnavailableError
 from glmtui.protocol.events import Failed
 
@@ -116,8 +117,6 @@ async def on_http_error(request: Request, error: Exception) -> JSONResponse:
 
 async def on_unexpected(_request: Request, error: Exception) -> JSONResponse:
     """Answer what nobody foresaw; the details are in the log of unexpected errors, not in the response."""
-    from glmtui.engine import failures
-
     failures.describe(error)
     return ApiError(
         500, f"Something unexpected went wrong ({type(error).__name__}).", code="unexpected"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import re
 import time
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
@@ -34,6 +35,7 @@ CLIENT = "glmtui.client"
 TOKENS = "glmtui.tokens"
 """Where it says, in the end, how many tokens prompt and answer had."""
 Log = Callable[[str], None]
+_HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[^\[\]:@]+))(?::\d*)?")
 
 
 class Guard:
@@ -180,11 +182,9 @@ def preflight() -> Response:
 
 
 def _host_name(host: str) -> str:
-    """Return the name in a Host header, without port and brackets."""
-    host = host.strip().lower()
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0]
+    """Return the name in a Host header, without port and brackets; empty if it is none."""
+    found = _HOST.fullmatch(host.strip().lower())
+    return (found["address"] or found["name"]) if found else ""
 
 
 def _is_same(origin: str, host: str) -> bool:

@@ -65,20 +65,23 @@ class Server:
         # not `serve`, which would take the signals of the process
         await server._serve(sockets=[self._socket])
 
+    @property
+    def connections(self) -> int:
+        """How many there are."""
+        return 0 if self._running is None else len(self._running[1].server_state.connections)
+
     def stop(self) -> None:
         """End soon; from any thread or a signal's handler. Never waits."""
         self._end.set()
         if self._loop is not None:
             with suppress(RuntimeError):  # it has ended
                 self._loop.call_soon_threadsafe(self._finish)
-        else:
-            self._socket.close()
 
     def _finish(self) -> None:
         assert self._running is not None
         app, server = self._running
-        app.dispatcher.close()
         server.should_exit = True
+        app.dispatcher.close()
 
 
 class ServerThread:
