@@ -6,6 +6,7 @@ import threading
 import webbrowser
 from argparse import Namespace
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from glmtui.cli import serve
 from glmtui.i18n import _
@@ -47,5 +48,5 @@ def _usual_or_free(host: str) -> int:
 
 def _open(server: Server, options: ServerOptions) -> None:
     """Open the page; a key goes with the address behind ``#``, which no browser sends to a server."""
-    address = f"{server.url}/#key={options.keys[0]}" if options.keys else server.url
+    address = f"{server.url}/#key={quote(options.keys[0], safe='')}" if options.keys else server.url
     threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()  # it may wait
