@@ -1,6 +1,6 @@
 """Many requests of all kinds, good, bad, left and slow: nothing is lost, nothing stays.
 
-``python tests/server/test_soak.py 1000`` does it with nano for as many, and prints what it took.
+``PYTHONPATH=tests python tests/server/test_soak.py 1000`` does it with nano for as many, and prints what it took.
 """
 
 from __future__ import annotations
