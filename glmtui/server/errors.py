@@ -37,7 +37,9 @@ _STATUS = {
 """Of the codes that an engine's `Failed` may have; others are 500."""
 _CODES = {TooLongError.code: "context_length_exceeded"}
 """Where OpenAI has another word."""
-_PARAMS = {TooLongError.code: "messages", UnavailableError.code: "tools"}
+_PARAMS = {UnavailableError.code: "tools"}
+_LEADS = {TooLongError.code: "The prompt is longer than the model's context length. "}
+"""Words that clients look for in the message."""
 
 
 class ApiError(Exception):
@@ -70,7 +72,7 @@ class ApiError(Exception):
         status = _STATUS.get(failed.code, 500)
         return cls(
             status,
-            str(failed.phrase),
+            f"{_LEADS.get(failed.code, '')}{failed.phrase}",
             param=_PARAMS.get(failed.code),
             code=_CODES.get(failed.code, failed.code),
             retry_after=5 if status == 503 else None,

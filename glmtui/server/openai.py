@@ -50,6 +50,7 @@ class ChatShape(Shape):
             "role": "assistant",
             "content": None if answer.calls and not answer.text else answer.text,
             "refusal": None,
+            "annotations": [],
         }
         if answer.thought:
             message["reasoning_content"] = answer.thought
