@@ -188,7 +188,7 @@ class ChatModel:
         prompt = self._fit(messages, sampling, limit)
         if prompt.dropped_rounds and not leave_out_rounds:
             phrase = _("The conversation is {count} tokens long and only {limit} fit.")
-            raise TooLongError(phrase.format(count=len(self.prompt_ids(messages)), limit=limit - 1))
+            raise TooLongError(phrase.format(count=self.count_tokens(messages), limit=limit - 1))
         begun = messages[-1].parts if continue_answer else ()
         before = thoughts.written(begun)
         text = AnswerText(
@@ -236,6 +236,10 @@ class ChatModel:
     def prompt_ids(self, messages: Sequence[ChatMessage]) -> list[int]:
         """Return the tokens of the complete prompt of `messages`."""
         return self.format.write(formats.Dialogue.of(messages))
+
+    def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
+        """Return the tokens of the complete prompt of `messages`."""
+        return len(self.prompt_ids(messages))
 
     @property
     def calls_tools(self) -> bool:

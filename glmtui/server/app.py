@@ -28,7 +28,7 @@ class App:
 
     def __init__(self, service: Service, options: ServerOptions, log: Log | None = None) -> None:
         metrics, limits = Metrics(), options.limits
-        self.dispatcher = Dispatcher(service.engine, limits, metrics)
+        self.dispatcher = Dispatcher(service.engine, limits, metrics, service.busy)
         self.health = Health(service, self.dispatcher, metrics)
         seed = SeedApi(service, self.dispatcher, limits)
         openai = OpenAI(service, self.dispatcher, limits)

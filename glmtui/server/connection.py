@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from glmtui.server.errors import bad_request
 from glmtui.server.options import Limits
 
 
@@ -57,6 +60,19 @@ class Connection(H11Protocol):
         if self._writing is not None:
             self._writing.cancel()
             self._writing = None
+
+    def send_400_response(self, msg: str) -> None:
+        """Say in the usual shape that this is no request of HTTP's."""
+        body = json.dumps(bad_request(msg, code="invalid_http").body).encode()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        response = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
+        for event in (response, h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def _watch_head(self) -> None:
         """Let time run while there is no request, which uvicorn does only between two."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from contextlib import suppress
 
 from glmtui.engine import failures
@@ -20,6 +21,8 @@ from glmtui.server.metrics import Measure, Metrics
 from glmtui.server.options import Limits
 
 Asked = Generate | Complete | CountTokens
+PAUSE = 0.1
+"""Seconds between two looks at who comes first."""
 LONGEST_WAIT = 60
 """Seconds that a client is told to stay away at most."""
 
@@ -72,10 +75,14 @@ class Dispatcher:
         engine: answers; what others ask of it besides this server is its own business.
         limits: slots, queue and time.
         metrics: is told of everything.
+        busy: whether the engine works for somebody who comes first: nothing is given to it meanwhile.
     """
 
-    def __init__(self, engine: Engine, limits: Limits, metrics: Metrics) -> None:
-        self._engine, self._limits, self._metrics = engine, limits, metrics
+    def __init__(
+        self, engine: Engine, limits: Limits, metrics: Metrics, busy: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._engine, self._limits, self._metrics, self._busy = engine, limits, metrics, busy
+        self._later: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._waiting: OrderedDict[str, deque[Job]] = OrderedDict()  # by client, whose turn is first
         self._running: set[Job] = set()
@@ -106,7 +113,7 @@ class Dispatcher:
         waiting = self.waiting
         # one that has nothing in the queue finds a place in it: others cannot keep it out
         most = self._limits.queue if client in self._waiting else 2 * self._limits.queue
-        if waiting >= most and self.running >= self._limits.slots:
+        if waiting >= most:
             self._metrics.rejected.add()
             wait = min(max(1, round(self._recent * waiting / self._limits.slots)), LONGEST_WAIT)
             raise ApiError(
@@ -145,6 +152,9 @@ class Dispatcher:
             self.give_up(job, end)
 
     def _fill(self) -> None:
+        if self._waiting and self._busy():
+            self._later = self._later or self._loop.call_later(PAUSE, self._fill_again)
+            return
         while self._waiting and len(self._running) < self._limits.slots and not self.closing:
             client, jobs = self._waiting.popitem(last=False)
             job = jobs.popleft()
@@ -159,6 +169,10 @@ class Dispatcher:
                 self.last_sign = time.monotonic()
             self._running.add(job)
             stream.notify(lambda job=job: self._wake(job))  # type: ignore[misc]  # mypy sees no default there
+
+    def _fill_again(self) -> None:
+        self._later = None
+        self._fill()
 
     def _wake(self, job: Job) -> None:
         with suppress(RuntimeError):  # the loop is gone, and with it who would be told

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 import uvicorn
 
@@ -58,12 +58,11 @@ class Server:
             proxy_headers=False,
             timeout_graceful_shutdown=GRACE,
         )
-        server = uvicorn.Server(config)
+        server = _Uvicorn(config)
         self._loop, self._running = asyncio.get_running_loop(), (app, server)
         if self._end.is_set():  # before there was anything to end
             self._finish()
-        # not `serve`, which would take the signals of the process
-        await server._serve(sockets=[self._socket])
+        await server.serve(sockets=[self._socket])
 
     @property
     def connections(self) -> int:
@@ -82,6 +81,13 @@ class Server:
         app, server = self._running
         server.should_exit = True
         app.dispatcher.close()
+
+
+class _Uvicorn(uvicorn.Server):
+    """Leaves the signals of the process to whoever runs it."""
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]  # a generator's there
+        return nullcontext()
 
 
 class ServerThread:

@@ -25,7 +25,7 @@ class Service:
     sampling: Callable[[], Sampling]
     """How tokens are chosen where a request leaves it open."""
     busy: Callable[[], bool] = lambda: False
-    """Whether the engine works for somebody else, such as a load or the app's own answer."""
+    """Whether the engine works for somebody else who comes first, such as the app that it belongs to."""
     since: int = field(default_factory=lambda: int(time.time()))
 
     @property

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from glmtui.server.server import ServerThread
 
 PORT = 8000
+SLOTS = 1
+"""Answers that the engine has at once: the person's own question then waits for one of them at most."""
 
 
 class Serving:
@@ -50,13 +52,12 @@ class Serving:
         Raises:
             UserError: a library is not installed, or the port is in use.
         """
-        from glmtui.server.options import ServerOptions
+        from glmtui.server.options import Limits, ServerOptions
         from glmtui.server.start import make_server
 
         def make(port: int) -> None:
-            server = make_server(
-                ServerOptions(port=port), self._engine(), self._info, self._sampling, busy=self._busy
-            )
+            options = ServerOptions(port=port, limits=Limits(slots=SLOTS))
+            server = make_server(options, self._engine(), self._info, self._sampling, busy=self._busy)
             from glmtui.server.server import ServerThread
 
             self.stop()

@@ -86,7 +86,7 @@ def test_oldest_rounds_are_left_out_whole_and_counted(script: Script) -> None:
 def test_a_long_last_message_may_take_the_answers_room_but_not_all(script: Script) -> None:
     model = script(TEXT)
     long = "1 " * 115
-    tokens, limit = len(model.prompt_ids([ChatMessage.of("user", long)])), model.limit(model.default_sampling)
+    tokens, limit = model.count_tokens([ChatMessage.of("user", long)]), model.limit(model.default_sampling)
     assert limit * 3 // 4 < tokens < limit == 256
     assert model.stream([ChatMessage.of("user", long)]).prompt_tokens == tokens
     with pytest.raises(TooLongError, match="255"):

@@ -15,6 +15,7 @@ import pytest
 from served import QUESTION, SECONDS, MakeServer, Served, events_of, wait_for
 
 from glmtui.protocol.requests import Generate
+from glmtui.server import answering
 
 FREE = 0.5
 """Seconds in which a client that leaves frees its slot."""
@@ -153,6 +154,29 @@ def sum_of(served: Served) -> float:
     return figures["glmtui_requests_waiting"] + figures["glmtui_requests_running"]
 
 
+def test_the_app_comes_first(served: Served) -> None:
+    served.busy = True
+    asking = Asking(served.chat)
+    wait_for(waiting(served, 1))
+    assert served.health() == "ok"
+    assert served.scripted.generated == []
+    served.busy = False
+    assert asking.response.status_code == 200
+
+
+def test_who_waits_hears_something_now_and_then(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answering, "EARLY", 0.05)
+    monkeypatch.setattr(answering, "PING", 0.05)
+    served.busy = True
+    asking = Asking(lambda: served.chat(stream=True))
+    wait_for(waiting(served, 1))
+    time.sleep(0.3)
+    served.busy = False
+    text = asking.response.text
+    assert text.count("\n\n: ") >= 2
+    assert events_of(text)[-1] == "[DONE]"
+
+
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_request_may_take_so_long(serve: MakeServer, streaming: bool) -> None:
     served = serve(limits={"request_seconds": 0.2})
@@ -206,6 +230,14 @@ def test_only_so_many_are_connected(serve: MakeServer) -> None:
     assert sum(closed(sock, 0.5) for sock in socks) >= 4
     for sock in socks:
         sock.close()
+
+
+def test_what_is_no_http_is_told_in_the_same_shape(served: Served) -> None:
+    with connect(served) as sock:
+        sock.sendall(b"\x16\x03\x01 what?\r\n\r\n")
+        head, _blank, body = sock.recv(10_000).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400")
+        assert json.loads(body)["error"]["code"] == "invalid_http"
 
 
 def closed(sock: socket.socket, seconds: float = SECONDS) -> bool:
