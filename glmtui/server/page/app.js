@@ -201,19 +201,19 @@ async function findModel() {
     model = await api.model();
     if (!model) say(t("loading"));
   } catch (error) {
-    if (error.status === 401) await askKey();
-    else say(error.message || t("unreachable"));
+    if (error.status === 401) {
+      await askKey();
+      return findModel();
+    }
+    say(error.message || t("unreachable"));
   }
-  if (!model) {
-    setTimeout(findModel, RETRY);
-    return;
-  }
+  if (!model) return setTimeout(findModel, RETRY);
   $("model").textContent = model.id;
   $("model").hidden = false;
   $("system-row").hidden = !model.supports_system;
   $("max_length").max = String(Math.max(model.max_model_len, 64));
   showOptions();
-  showState();
+  return showState();
 }
 
 function askKey() {
