@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from glmtui.errors import TooLongError, UnavailableError
 from glmtui.models.chat_formats import thoughts
 from glmtui.models.chat_formats.responses import ResponseStream
-from glmtui.models.chat_formats.tools import chatglm3_call, chatglm3_tools, glm4_call, glm4_tools
+from glmtui.models.chat_formats.tools import (
+    arguments_of,
+    chatglm3_call,
+    chatglm3_tools,
+    glm4_call,
+    glm4_tools,
+)
 from glmtui.models.tokenizers.chatglm import ChatGLM2Tokenizer, ChatGLMTokenizer, TextStream, Tokenizer
 from glmtui.protocol.messages import ChatMessage, ToolCall
 from glmtui.protocol.phrases import _
@@ -155,7 +161,15 @@ class ChatFormat(ABC):
         Raises:
             UserError: the family was not trained to call any.
         """
-        raise UnavailableError(_("This model was not trained to call tools. ChatGLM3-6B and GLM-4-9B were."))
+        raise _calls_no_tools()
+
+    def call(self, name: str, parameters: Mapping[str, Any]) -> str:
+        """Return the text with which the model calls a tool, as `tools.parse_tool_call` reads it.
+
+        Raises:
+            UserError: the family was not trained to call any.
+        """
+        raise _calls_no_tools()
 
     def follow(self, rounds: int, new: Sequence[ChatMessage]) -> list[int] | None:
         """Return the ids that `new` messages add behind `rounds` rounds in the cache; None if they cannot."""
@@ -282,8 +296,12 @@ class Roles(ChatFormat):
         return (self._tokenizer.eos_id, self._role("user"), self._role("tool"))
 
     def offer(self, tools: Sequence[Mapping[str, Any]], system: str = "") -> tuple[ChatMessage, ...]:
-        told = glm4_tools if self._is_glm4 else chatglm3_tools
+        told = glm4_tools if self._tokenizer.family == "chatglm4" else chatglm3_tools
         return tuple(ChatMessage.of("system", text) for text in told(tools, system))
+
+    def call(self, name: str, parameters: Mapping[str, Any]) -> str:
+        written = glm4_call if self._tokenizer.family == "chatglm4" else chatglm3_call
+        return written(name, parameters)
 
     def write(self, dialogue: Dialogue) -> list[int]:
         """Return ``[gMASK]``, ``sop``, the messages, ``<|assistant|>``, and what is there of the answer."""
@@ -318,12 +336,10 @@ class Roles(ChatFormat):
         encode = self._tokenizer.encode_text
         return [self._role(role), *encode(f"{metadata}\n"), *encode(text)]
 
-    @property
-    def _is_glm4(self) -> bool:
-        return self._tokenizer.family == "chatglm4"
-
     def _written(self, call: ToolCall) -> str:
-        return glm4_call(call) if self._is_glm4 else chatglm3_call(call)
+        """Return a call of an earlier answer; arguments that the model got wrong are as they were."""
+        arguments = arguments_of(call)
+        return f"{call.name}\n{call.arguments}" if arguments is None else self.call(call.name, arguments)
 
     def _role(self, role: str) -> int:
         return self._tokenizer.special_ids[f"<|{_ROLE_TOKENS.get(role, role)}|>"]
@@ -345,6 +361,10 @@ class Completion(ChatFormat):
 
     def stream_tokens(self, after: str = "") -> TextStream:
         return super().stream_tokens(after or "\n")
+
+
+def _calls_no_tools() -> UnavailableError:
+    return UnavailableError(_("This model was not trained to call tools. ChatGLM3-6B and GLM-4-9B were."))
 
 
 def chat_format(tokenizer: Tokenizer) -> ChatFormat:

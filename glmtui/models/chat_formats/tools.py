@@ -47,6 +47,17 @@ def glm4_tools(tools: Sequence[Mapping[str, Any]], system: str = "") -> tuple[st
     return (GLM4 + "".join(told), *filter(None, [system]))
 
 
+def chatglm3_call(name: str, parameters: Mapping[str, Any]) -> str:
+    """Return a call as ChatGLM3 writes it: the tool's name, and Python with literals."""
+    arguments = ", ".join(f"{key}={value!r}" for key, value in parameters.items())
+    return f"{name}\n```python\ntool_call({arguments})\n```"
+
+
+def glm4_call(name: str, parameters: Mapping[str, Any]) -> str:
+    """Return a call as GLM-4-9B writes it: the tool's name, and JSON."""
+    return f"{name}\n{json.dumps(parameters, ensure_ascii=False)}"
+
+
 def _function(tool: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the function of a tool, as which it may also be given bare."""
     function = tool.get("function", tool)
@@ -61,16 +72,9 @@ def _written(what: object) -> str:
     return json.dumps(what, indent=4, ensure_ascii=False)
 
 
-def chatglm3_call(call: messages.ToolCall) -> str:
-    """Write `call` as ChatGLM3 does: the name, then Python in a fence."""
-    parameters = _json(call.arguments)
-    written = call.arguments if parameters is None else ", ".join(f"{k}={v!r}" for k, v in parameters.items())
-    return f"{call.name}\n ```python\ntool_call({written})\n```"
-
-
-def glm4_call(call: messages.ToolCall) -> str:
-    """Write `call` as GLM-4-9B does: the name, then JSON."""
-    return f"{call.name}\n{call.arguments}"
+def arguments_of(call: messages.ToolCall) -> Mapping[str, Any] | None:
+    """Return the arguments of a call; None where they are no JSON object."""
+    return _json(call.arguments)
 
 
 class ToolCallStream:

@@ -159,14 +159,14 @@ def test_calls_go_back_to_the_model_as_it_wrote_them(formats: dict[Family, ChatF
     asked, told = talk("?"), ChatMessage.of("tool", "sunny")
     call = ToolCall("1", "look", '{"at": "sky"}')
     as_parts = ChatMessage("assistant", (call,))
-    as_text = ChatMessage.of("assistant", "look\n ```python\ntool_call(at='sky')\n```")
-    assert each.write(Dialogue.of((*asked, as_parts, told))) == each.write(
-        Dialogue.of((*asked, as_text, told))
-    )
+    as_text = ChatMessage.of("assistant", "look\n```python\ntool_call(at='sky')\n```")
+    written = each.write(Dialogue.of((*asked, as_parts, told)))
+    assert written == each.write(Dialogue.of((*asked, as_text, told)))
     said = ChatMessage("assistant", (call, Text("let me see")))
-    assert len(each.write(Dialogue.of((*asked, said, told)))) > len(
-        each.write(Dialogue.of((*asked, as_parts, told)))
-    )
+    assert len(each.write(Dialogue.of((*asked, said, told)))) > len(written)
+    wrong = ChatMessage("assistant", (ToolCall("1", "look", "{"),))
+    as_text = ChatMessage.of("assistant", "look\n{")
+    assert each.write(Dialogue.of((*asked, wrong, told))) == each.write(Dialogue.of((*asked, as_text, told)))
 
 
 def test_a_message_that_cannot_fit_is_refused_with_numbers(formats: dict[Family, ChatFormat]):
