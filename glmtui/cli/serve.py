@@ -7,6 +7,7 @@ import signal
 import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, TypeAlias
@@ -226,8 +227,9 @@ class _Serving:
 
 
 def _note(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
+    with suppress(OSError):  # whoever read it has seen enough; the server goes on
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
 
 
 def _show(text: str) -> None:

@@ -200,7 +200,7 @@ class Streamed(Answering):
     async def respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Write the events as they come."""
         event = await self._job.next(EARLY)
-        if event is not None:
+        if isinstance(event, Failed | Cancelled):
             self._answer.add(event)  # raises while there can be another status than 200
         headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -214,14 +214,16 @@ class Streamed(Answering):
         if (opening := self._shape.opening()) is not None:
             await chunk(opening)
         try:
-            while not self._answer.reason:
-                event = await self._job.next(PING)
+            while True:
                 if event is None:
                     await tell(": the answer is on its way")
-                    continue
-                self._answer.add(event)
+                else:
+                    self._answer.add(event)
                 if isinstance(event, ToolCalled) or (isinstance(event, Tokens) and event.text):
                     await chunk(self._shape.piece(event))
+                if self._answer.reason:
+                    break
+                event = await self._job.next(PING)
             await chunk(self._shape.closing(self._answer.reason))
             if self._with_usage:
                 await chunk(None, self._answer.usage)

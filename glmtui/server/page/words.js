@@ -46,7 +46,7 @@ const WORDS = {
     key_text: "This server wants a key. It is kept until you close this tab.",
     ok: "OK",
     hello: "What shall we talk about?",
-    hello_small: "The model runs on the machine that serves this page. Nothing is sent elsewhere.",
+    hello_small: "This page speaks to the machine it comes from, and to nobody else.",
     examples: ["你好", "How do I quantise a model?", "Write a haiku about rain"],
   },
   zh: {
@@ -94,7 +94,7 @@ const WORDS = {
     key_text: "此服务器需要密钥。密钥保存到关闭此标签页为止。",
     ok: "确定",
     hello: "想聊些什么？",
-    hello_small: "模型运行在提供此页面的机器上，内容不会发送到别处。",
+    hello_small: "此页面只与提供它的机器通信。",
     examples: ["你好", "晚上睡不着应该怎么办", "写一首关于雨的短诗"],
   },
 };
