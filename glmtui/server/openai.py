@@ -7,6 +7,7 @@ protocol) lets the oldest rounds be left out of a prompt that is too long, which
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.requests import Request
@@ -16,6 +17,7 @@ from starlette.routing import Route
 from glmtui.protocol.events import Tokens, ToolCalled
 from glmtui.protocol.messages import ToolCall
 from glmtui.protocol.models import ModelInfo
+from glmtui.protocol.sampling import Sampling
 from glmtui.server import schema
 from glmtui.server.answering import JSON, Answer, Completed, Shape, Streamed
 from glmtui.server.dispatcher import Dispatcher
@@ -97,31 +99,30 @@ class OpenAI:
     def routes(self) -> list[Route]:
         """Its paths."""
         return [
-            Route("/v1/chat/completions", self._chat, methods=["POST"]),
-            Route("/v1/completions", self._complete, methods=["POST"]),
+            Route("/v1/chat/completions", self._answers(schema.chat, ChatShape), methods=["POST"]),
+            Route("/v1/completions", self._answers(schema.completion, TextShape), methods=["POST"]),
             Route("/v1/embeddings", self._embed, methods=["POST"]),
             Route("/v1/models", self._models, methods=["GET"]),
             Route("/v1/models/{name:path}", self._model, methods=["GET"]),
             Route("/tokenize", self._tokenize, methods=["POST"]),
         ]
 
-    async def _chat(self, request: Request) -> Response:
-        body = await schema.read_body(request, self._limits)
-        info = self._service.named(body.get("model"))
-        asked = schema.chat(body, self._service.sampling())
-        return self._answer(request, asked, ChatShape(info.name))
+    def _answers(
+        self, read: Callable[[schema.Body, Sampling], schema.Asked], shape: type[Shape]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """Return what answers requests that `read` reads, in a `shape`."""
 
-    async def _complete(self, request: Request) -> Response:
-        body = await schema.read_body(request, self._limits)
-        info = self._service.named(body.get("model"))
-        asked = schema.completion(body, self._service.sampling())
-        return self._answer(request, asked, TextShape(info.name))
+        async def answer(request: Request) -> Response:
+            body = await schema.read_body(request, self._limits)
+            info = self._service.named(body.get("model"))
+            asked = read(body, self._service.sampling())
+            job = self._dispatcher.submit(asked.request, request.scope[CLIENT])
+            written = shape(info.name)
+            if asked.streaming:
+                return Streamed(job, written, with_usage=asked.with_usage)
+            return Completed(job, written.complete)
 
-    def _answer(self, request: Request, asked: schema.Asked, shape: Shape) -> Response:
-        job = self._dispatcher.submit(asked.request, request.scope[CLIENT])
-        if asked.streaming:
-            return Streamed(job, shape, with_usage=asked.with_usage)
-        return Completed(job, shape.complete)
+        return answer
 
     async def _tokenize(self, request: Request) -> Response:
         body = await schema.read_body(request, self._limits)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -97,11 +96,9 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         UserError: the port is in use, or the address is not this machine's.
     """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        found: Iterable[tuple[int, int, int, str, tuple[object, ...]]]
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _kind, _protocol, _name, address = next(iter(found))
-        return socket.create_server((str(address[0]), port), family=family, backlog=256)
+        return socket.create_server((host, port), family=family, backlog=256)
     except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         phrase = _("{host}, port {port} cannot be listened on: {reason}")

@@ -360,7 +360,7 @@ def test_what_nobody_foresaw_is_told_without_details(
         raise LookupError("a secret")
 
     with monkeypatch.context() as patch:
-        patch.setattr(schema, "chat", fail)
+        patch.setattr(schema, "read_body", fail)
         response = served.chat()
     assert (response.status_code, error_of(response)["code"]) == (500, "unexpected")
     assert "secret" not in response.text
