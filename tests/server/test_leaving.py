@@ -73,7 +73,7 @@ def test_who_leaves_frees_the_slot(served: Served, streaming: bool) -> None:
     left = time.monotonic()
     sock.close()
     wait_for(running(served, 0))
-    assert time.monotonic() - left < FREE + 0.5, "the machine is slow, the server is not"
+    assert time.monotonic() - left < 4 * FREE, "the machine may be slow, the server is not"
     assert isinstance(engine.cancelled[-1], Generate)
 
 
