@@ -25,12 +25,12 @@ from typing import Any
 
 import torch
 from glm_support import PLAIN, make_model, make_tokenizer
-from glmtui.engine.failures import describe
 from safetensors.torch import load_file, save_file
 from tiny_model import write_tiny_model, write_tiny_model2
 
 from glmtui.engine import loader, preflight
 from glmtui.errors import UserError
+from glmtui.failures import describe
 from glmtui.hub import inventory
 from glmtui.protocol.models import LocalModel
 

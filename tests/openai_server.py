@@ -29,6 +29,31 @@ def spoken(*pieces: str, finish: str = "stop", prompt: int = 7) -> list[str]:
     return [*lines, chunk({}, finish), chunk(None, **usage(prompt, len(pieces))), DONE]
 
 
+def up_to(lines: Sequence[str], stops: Sequence[str]) -> list[str]:
+    """Return `lines` without what comes from the first of `stops` on."""
+    text, kept = "", []
+    for line in lines:
+        choices = json.loads(line[6:]).get("choices") if line.startswith('data: {"obj') else None
+        piece = choices[0]["delta"].get("content") if choices else None
+        if isinstance(piece, str):
+            places = [at for stop in stops if (at := (text + piece).find(stop)) >= 0]
+            if places:
+                return [*kept, chunk({"content": (text + piece)[len(text) : min(places)]}, "stop"), DONE]
+            text += piece
+        kept.append(line)
+    return kept
+
+
+def bare(line: str) -> str:
+    """Return an event of a conversation as one of a bare text."""
+    if not line.startswith("data: {"):
+        return line
+    event = json.loads(line[6:])
+    for choice in event["choices"]:
+        choice["text"] = choice.pop("delta").get("content") or ""
+    return "data: " + json.dumps(event)
+
+
 class OpenAIServer:
     """What the server says; a test changes it."""
 
@@ -85,8 +110,10 @@ class Handler(BaseHTTPRequestHandler):
             self._reply(*state.replies.pop(0))
         elif (reply := state.refuse(body)) is not None:
             self._reply(*reply)
+        elif self.path == "/v1/completions":
+            self._answer([*map(bare, up_to(state.lines, body.get("stop", []))), DONE])
         else:
-            self._answer(state.lines)
+            self._answer(up_to(state.lines, body.get("stop", [])))
 
     def _refused(self) -> bool:
         if self.state.key and self.headers.get("Authorization") != f"Bearer {self.state.key}":

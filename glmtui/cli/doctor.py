@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 NAME = "doctor"
 PACKAGES = (
     "torch", "transformers", "textual", "sentencepiece", "safetensors", "accelerate", "huggingface_hub",
-    "cpm_kernels",
+    "starlette", "uvicorn", "cpm_kernels",
 )  # fmt: skip
 CPU_FLAGS = (
     "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm",

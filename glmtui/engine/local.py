@@ -29,13 +29,13 @@ from glmtui.protocol.events import (
     LoadProgress,
     PromptProgress,
     Started,
-    TokenCount,
     Tokens,
+    ToolCalled,
     Unloaded,
 )
 from glmtui.protocol.models import Capabilities, ModelSpec, RemoteModel
 from glmtui.protocol.phrases import Option, _
-from glmtui.protocol.requests import CountTokens, Generate, Load, ModelRequest, Request, Unload
+from glmtui.protocol.requests import Complete, CountTokens, Generate, Load, ModelRequest, Request, Unload
 
 if TYPE_CHECKING:
     from glmtui.engine.chat_model import ChatModel
@@ -70,6 +70,7 @@ class LocalEngine:
     def __init__(self, prepare: Prepare | None = None) -> None:
         self._prepare = prepare or _prepare
         self._model: ChatModel | RemoteChatModel | None = None
+        self._capabilities = Capabilities()
         self._queue: queue.SimpleQueue[tuple[ModelRequest, Stream] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()  # around what follows
         self._open: set[Stream] = set()  # those that have not ended
@@ -78,8 +79,8 @@ class LocalEngine:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What can be asked for, by the model in memory: all that concerns text of one that runs here."""
-        return self._model.capabilities if self._model is not None else Capabilities()
+        """What can be asked for, by the model that was loaded last."""
+        return self._capabilities
 
     def submit(self, request: Request) -> Stream:
         """Take a request. See `glmtui.protocol.engine.Engine`."""
@@ -162,10 +163,10 @@ class LocalEngine:
         if isinstance(request, Unload):
             self._forget()
             return Unloaded()
-        if isinstance(request, Generate):
+        if isinstance(request, Generate | Complete):
             return self._generate(request, stream)
         if isinstance(request, CountTokens):
-            return TokenCount(self._loaded.count_tokens(request.messages))
+            return self._loaded.count(request)
         from glmtui.engine import model_jobs
 
         return model_jobs.handle(request, stream, self._model.siblings if self._model is not None else ())
@@ -184,9 +185,10 @@ class LocalEngine:
         model = load(progress)
         stream.token.check()
         self._model = model
+        self._capabilities = model.capabilities
         return Loaded(model.info, perf_counter() - started)
 
-    def _generate(self, request: Generate, stream: Stream) -> Done | Cancelled:
+    def _generate(self, request: Generate | Complete, stream: Stream) -> Done | Cancelled:
         pace = _Pace()
 
         def check(fraction: float) -> None:
@@ -194,9 +196,19 @@ class LocalEngine:
             if fraction < 1 and pace.due():
                 stream.put(PromptProgress(fraction))
 
-        answer = self._loaded.stream(
-            request.messages, request.sampling, continue_answer=request.continue_answer, check=check
-        )
+        model = self._loaded
+        if isinstance(request, Complete):
+            answer = model.complete(request.text, request.sampling, stop=request.stop, check=check)
+        else:
+            answer = model.stream(
+                request.messages,
+                request.sampling,
+                continue_answer=request.continue_answer,
+                stop=request.stop,
+                tools=request.tools,
+                leave_out_rounds=request.leave_out_rounds,
+                check=check,
+            )
         stream.put(Started(answer.prompt_tokens, answer.limit, answer.dropped_rounds))
         tokens = _Tokens(stream)
         try:
@@ -206,6 +218,8 @@ class LocalEngine:
             tokens.flush()  # also what came before an error
         if answer.reason == "cancelled":
             return Cancelled(answer.stats)
+        if answer.call is not None:
+            stream.put(ToolCalled(answer.call))
         return Done(answer.stats, answer.reason, answer.note)
 
     @property

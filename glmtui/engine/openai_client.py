@@ -60,6 +60,18 @@ class ServedModel:
 
 
 @dataclass(frozen=True)
+class CallDelta:
+    """A part of a call of a tool."""
+
+    index: int
+    """Which of several calls."""
+    id: str
+    name: str
+    arguments: str
+    """JSON, of which this is a piece."""
+
+
+@dataclass(frozen=True)
 class Delta:
     """What one event of a stream adds to the answer."""
 
@@ -69,6 +81,7 @@ class Delta:
     """Why the answer ends; empty while it does not."""
     prompt_tokens: int | None = None
     answer_tokens: int | None = None
+    calls: tuple[CallDelta, ...] = ()
 
 
 class ServerTooLongError(TooLongError):
@@ -133,8 +146,13 @@ class OpenAIClient:
             if isinstance(entry, dict) and isinstance(entry.get("id"), str)
         ]
 
-    def chat(self, body: Mapping[str, object], check: Check) -> Iterator[Delta]:
+    def ask(self, path: str, body: Mapping[str, object], check: Check) -> Iterator[Delta]:
         """Yield the answer as it comes; the first is empty and says that the prompt was taken.
+
+        Args:
+            path: ``chat/completions`` or ``completions``.
+            body: the question, as the interface has it.
+            check: see `Check`.
 
         Raises:
             ServerTooLongError: the prompt does not fit.
@@ -148,7 +166,7 @@ class OpenAIClient:
 
             async with (
                 self._client() as client,
-                client.sse(f"{self.spec.base_url}/chat/completions", method="POST", json=asked) as events,
+                client.sse(f"{self.spec.base_url}/{path}", method="POST", json=asked) as events,
             ):
                 await self._refuse(events.response)
                 yield Delta()
@@ -414,12 +432,25 @@ def _whole(reply: Mapping[str, Any]) -> Delta:
 def _said(event: Mapping[str, Any], choice: Mapping[str, Any], said: Mapping[str, Any]) -> Delta:
     usage = _mapping(event.get("usage"))
     return Delta(
-        _text(said.get("content")),
+        _text(said.get("content")) or _text(choice.get("text")),
         _text(said.get("reasoning")) or _text(said.get("reasoning_content")),
         _text(choice.get("finish_reason")),
         _number(usage.get("prompt_tokens")),
         _number(usage.get("completion_tokens")),
+        tuple(_calls(said.get("tool_calls"))),
     )
+
+
+def _calls(value: object) -> Iterator[CallDelta]:
+    for at, call in enumerate(value if isinstance(value, list) else ()):
+        call = _mapping(call)
+        function, index = _mapping(call.get("function")), _number(call.get("index"))
+        yield CallDelta(
+            at if index is None else index,
+            _text(call.get("id")),
+            _text(function.get("name")),
+            _text(function.get("arguments")),
+        )
 
 
 def _choice(event: Mapping[str, Any]) -> Mapping[str, Any]:

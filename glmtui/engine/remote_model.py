@@ -7,6 +7,7 @@ so far have shown, rather than sent: what a person is still writing stays on thi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from time import monotonic, perf_counter
 from typing import Literal
 
@@ -21,10 +22,11 @@ from glmtui.engine.openai_client import (
 from glmtui.errors import TooLongError, UnavailableError
 from glmtui.models.chat_formats.thoughts import Piece, ThoughtStream
 from glmtui.protocol.cancellation import OperationCancelled
-from glmtui.protocol.events import Stats
-from glmtui.protocol.messages import ChatMessage, Part, ToolCall, ToolResult
+from glmtui.protocol.events import Stats, TokenCount
+from glmtui.protocol.messages import ChatMessage, Part, Text, ToolCall, ToolResult
 from glmtui.protocol.models import Capabilities, ModelEntry, ModelInfo, RemoteModel
 from glmtui.protocol.phrases import NOTHING, Phrase, _
+from glmtui.protocol.requests import CountTokens, Tool
 from glmtui.protocol.sampling import Sampling
 
 BYTES_PER_TOKEN = 4.0
@@ -74,7 +76,7 @@ class RemoteChatModel:
     @property
     def capabilities(self) -> Capabilities:
         """What the server can be asked for."""
-        return Capabilities(count_tokens=False, continue_answer=self._served.owner in CONTINUE)
+        return Capabilities(count_tokens=False, continue_answer=self._served.owner in CONTINUE, tools=True)
 
     @property
     def siblings(self) -> tuple[ModelEntry, ...]:
@@ -98,11 +100,15 @@ class RemoteChatModel:
         sampling: Sampling | None = None,
         *,
         continue_answer: bool = False,
+        stop: Sequence[str] = (),
+        tools: Sequence[Tool] = (),
+        leave_out_rounds: bool = True,
         check: Check | None = None,
     ) -> RemoteAnswer:
         """Return the answer to `messages`; the server has taken them when this returns.
 
-        Where they are too long for it, the oldest rounds are left out, as many as it takes.
+        Where they are too long for it, the oldest rounds are left out, as many as it takes. The arguments are
+        those of `glmtui.protocol.requests.Generate`.
 
         Raises:
             UserError: the server is not there, refuses, or the last message alone is too long for it.
@@ -113,14 +119,18 @@ class RemoteChatModel:
                 _("{server} cannot continue an answer. Ask again instead.").format(server=self.info.server)
             )
         sampling = sampling or self.info.sampling
+        more: dict[str, object] = {"tools": [_offered(tool) for tool in tools]} if tools else {}
+        if continue_answer:
+            more |= {"continue_final_message": True, "add_generation_prompt": False}
         rounds, dropped = _rounds(messages), 0
         while True:
             sent = [*rounds[0], *(message for each in rounds[1 + dropped :] for message in each)]
             try:
-                deltas = self._asked(self._body(sent, sampling, continue_answer), check or _go_on)
+                written = {"messages": [_written(message) for message in sent], **more}
+                deltas = self._asked("chat/completions", self._body(written, sampling, stop), check or _go_on)
             except ServerTooLongError as error:
                 left = len(rounds) - 1 - dropped
-                if left < 2:
+                if left < 2 or not leave_out_rounds:
                     raise TooLongError(
                         _("The last message alone is too long for {name}: {reason}").format(
                             name=self.info.name, reason=error.phrase
@@ -131,9 +141,23 @@ class RemoteChatModel:
                 begun = messages[-1].parts if continue_answer else ()
                 return RemoteAnswer(self, deltas, size(sent), self.limit(sampling), dropped, begun, check)
 
-    def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
-        """Estimate the tokens of `messages`."""
-        return self.estimate(size(messages))
+    def complete(
+        self,
+        text: str,
+        sampling: Sampling | None = None,
+        *,
+        stop: Sequence[str] = (),
+        check: Check | None = None,
+    ) -> RemoteAnswer:
+        """Return how the model goes on with `text`, which is in no conversation. Raises as `stream` does."""
+        sampling = sampling or self.info.sampling
+        deltas = self._asked("completions", self._body({"prompt": text}, sampling, stop), check or _go_on)
+        return RemoteAnswer(self, deltas, len(text.encode()), self.limit(sampling), 0, (Text(""),), check)
+
+    def count(self, request: CountTokens) -> TokenCount:
+        """Estimate the tokens of a prompt or of a bare text."""
+        nbytes = size(request.messages) if request.text is None else len(request.text.encode())
+        return TokenCount(self.estimate(nbytes))
 
     def estimate(self, nbytes: int) -> int:
         """Estimate the tokens of a prompt of that size."""
@@ -152,11 +176,11 @@ class RemoteChatModel:
             self._bytes_per_token, self.counted = nbytes / tokens, True
         return cut
 
-    def _asked(self, body: Mapping[str, object], check: Check) -> Iterator[Delta]:
+    def _asked(self, path: str, body: Mapping[str, object], check: Check) -> Iterator[Delta]:
         """Ask; return what comes once the server has taken the question. One that is busy is asked again."""
         attempt = 0
         while True:
-            deltas = self._client.chat(body, lambda: check(1.0))
+            deltas = self._client.ask(path, body, lambda: check(1.0))
             try:
                 next(deltas)
             except ServerBusyError as busy:
@@ -168,11 +192,11 @@ class RemoteChatModel:
                 return deltas
 
     def _body(
-        self, messages: Sequence[ChatMessage], sampling: Sampling, continue_answer: bool
+        self, prompt: Mapping[str, object], sampling: Sampling, stop: Sequence[str]
     ) -> Mapping[str, object]:
         body: dict[str, object] = {
             "model": self._served.name,
-            "messages": [_written(message) for message in messages],
+            **prompt,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p or 1e-6,  # vLLM refuses 0
         }
@@ -184,8 +208,8 @@ class RemoteChatModel:
             body["top_k"] = sampling.top_k
         if sampling.repetition_penalty != 1:
             body["repetition_penalty"] = body["repeat_penalty"] = sampling.repetition_penalty
-        if continue_answer:
-            body |= {"continue_final_message": True, "add_generation_prompt": False}
+        if stop:
+            body["stop"] = list(stop)
         return body
 
     def _too_many(self, rounds: Sequence[Sequence[ChatMessage]], error: ServerTooLongError) -> int:
@@ -221,6 +245,9 @@ class RemoteAnswer:
         self.reason: Literal["stop", "length", "cancelled"] = "cancelled"
         self.prompt_tokens = model.estimate(nbytes)
         self.answer_tokens = 0
+        self.call: ToolCall | None = None
+        """The function that the model wants to be called."""
+        self._calls: dict[int, ToolCall] = {}
         self.note: Phrase = NOTHING
         """What the person should know, such as that the server cut the prompt."""
         self._model = model
@@ -243,8 +270,14 @@ class RemoteAnswer:
                 pieces = [Piece(delta.thought, thought=True)] if delta.thought else []
                 yield from [*pieces, *self._thoughts.push(delta.text)] or [Piece("", thought=False)]
                 finish = delta.finish or finish
+                for part in delta.calls:
+                    begun = self._calls.get(part.index, ToolCall("", "", ""))
+                    self._calls[part.index] = ToolCall(
+                        begun.id or part.id, begun.name or part.name, begun.arguments + part.arguments
+                    )
                 self._count(delta)
             self.reason = "length" if finish == "length" else "stop"
+            self.call = next((self._calls[index] for index in sorted(self._calls)), None)
         except OperationCancelled:
             pass
         yield from self._thoughts.finish(complete=self.reason == "stop") or [Piece("", thought=False)]
@@ -308,6 +341,11 @@ def _written(message: ChatMessage) -> Mapping[str, object]:
     if results:
         written["tool_call_id"] = results[0].call_id
     return written
+
+
+def _offered(tool: Tool) -> Mapping[str, object]:
+    """Describe a tool as the interface has it."""
+    return {"type": "function", "function": asdict(tool)}
 
 
 def _wait(seconds: float, check: Check) -> None:

@@ -38,6 +38,7 @@ from glmtui.session.model_jobs import ModelJobs
 from glmtui.session.model_loader import ModelLoader
 from glmtui.session.preferences import Preferences
 from glmtui.session.prompt_builder import PromptBuilder
+from glmtui.session.serving import Serving
 from glmtui.session.slash.command import CommandTable
 from glmtui.session.token_counter import TokenCounter
 from glmtui.session.workspace import Workspace
@@ -109,6 +110,9 @@ class ChatSession:
         self._counter = TokenCounter(lambda: self._loader.engine)
         self.models = ModelJobs(lambda: self._loader.engine, self.notice, settings)
         self.imports = ImportJob(library, lambda how_far: self._update(importing=how_far))
+        self.serving = Serving(
+            lambda: self._loader.engine, lambda: self.state.info, settings.sampling, lambda: self.busy
+        )
         self._prompt = PromptBuilder(settings)
         self._queue = MessageQueue(self._keep_queued)
         self._scopes = CancelScopes()
@@ -245,6 +249,7 @@ class ChatSession:
         if self.answer:
             self._finish(self.answer, "stopped", None)
         self._save_again()
+        self.serving.stop()
         self._loader.close()
 
     # --- the model ---

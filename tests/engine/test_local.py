@@ -399,7 +399,8 @@ def test_unload_gives_memory_back_to_the_system(make_engine: Make, text_folder: 
 def test_count_tokens(ready: Ready, script: Script) -> None:
     model = script(TEXT)
     stream = ready(model).submit(CountTokens(QUESTION))
-    assert list(stream) == [TokenCount(len(model.tokenizer.encode("你好")))]
+    ids = model.tokenizer.encode("你好")
+    assert list(stream) == [TokenCount(len(ids), tuple(ids))]
 
 
 def test_submit_cancel_and_close_never_wait(ready: Ready, script: Script) -> None:

@@ -14,10 +14,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from glmtui.errors import BadValueError, TooLongError, UnavailableError
 from glmtui.models.chat_formats import thoughts
 from glmtui.models.chat_formats.responses import ResponseStream
-from glmtui.models.chat_formats.tools import chatglm3_call, chatglm3_tools, glm4_call, glm4_tools
+from glmtui.models.chat_formats.tools import (
+    arguments_of,
+    chatglm3_call,
+    chatglm3_tools,
+    glm4_call,
+    glm4_tools,
+)
 from glmtui.models.tokenizers.chatglm import ChatGLM2Tokenizer, ChatGLMTokenizer, TextStream, Tokenizer
 from glmtui.models.tokenizers.prompt_text import Control, PromptPart
-from glmtui.protocol.messages import ChatMessage
+from glmtui.protocol.messages import ChatMessage, ToolCall
 from glmtui.protocol.phrases import _
 
 if TYPE_CHECKING:
@@ -135,6 +141,8 @@ class ChatFormat(ABC):
     """Whether the keys and values of one round serve the next, so that `fit` can continue what is cached.
     ChatGLM-6B's context sees itself in both directions, so there every question reads all of the prompt."""
     widens_punctuation: ClassVar[bool] = False
+    calls_tools: ClassVar[bool] = False
+    """Whether it was trained to call tools (`offer`)."""
     thinks: bool = False
     """Whether answers may begin with a thought, which can be long."""
 
@@ -304,6 +312,7 @@ class Roles(ChatFormat):
     """ChatGLM3-6B, GLM-4-9B: every message behind a role token and a line of metadata, mostly empty."""
 
     supports_system = True
+    calls_tools = True
 
     _tokenizer: ChatGLM2Tokenizer | GLM4Tokenizer
 
@@ -328,9 +337,16 @@ class Roles(ChatFormat):
             parts += self._message("system", "", system)
         messages = [message for each in (*dialogue.rounds, dialogue.last) for message in each.messages]
         for message, follower in zip(messages, [*messages[1:], None], strict=True):
+            calls = [part for part in message.parts if isinstance(part, ToolCall)]
+            for call in calls:
+                parts += self._message(message.role, *self._written(call).split("\n", 1))
+            if calls and not message.text:
+                continue
             calls_tool = message.role == "assistant" and follower is not None and follower.role == "tool"
             metadata, text = (
-                message.text.split("\n", 1) if calls_tool and "\n" in message.text else ("", message.text)
+                message.text.split("\n", 1)
+                if calls_tool and not calls and "\n" in message.text
+                else ("", message.text)
             )
             parts += self._message(message.role, metadata, text)
         if asks and (not messages or messages[-1].role != "assistant"):
@@ -346,6 +362,11 @@ class Roles(ChatFormat):
     @staticmethod
     def _message(role: str, metadata: str, text: str) -> list[PromptPart]:
         return [_role(role), f"{metadata}\n", text]
+
+    def _written(self, call: ToolCall) -> str:
+        """Return a call of an earlier answer; arguments that the model got wrong are as they were."""
+        arguments = arguments_of(call)
+        return f"{call.name}\n{call.arguments}" if arguments is None else self.call(call.name, arguments)
 
 
 def _role(role: str) -> Control:

@@ -159,6 +159,21 @@ async def system(session: ChatSession, argument: str) -> None:
         session.ui.say(_("This conversation has its own system prompt now."))
 
 
+async def serve(session: ChatSession, argument: str) -> None:
+    """A number is a port."""
+    serving = session.serving
+    if argument.lower() == "stop":
+        stopped = serving.stop()
+        session.ui.say(_("Nothing is served any longer.") if stopped else _("Nothing is served."))
+        return
+    if argument and not (argument.isdecimal() and 0 < int(argument) < 65536):
+        raise UserError(_("Write a port from 1 to 65535, or stop: /serve 8000"))
+    if argument or not serving.url:
+        serving.start(int(argument) if argument else None)
+    said = _("A page to chat on is at {url}, OpenAI's clients use {url}/v1. /serve stop ends it.")
+    session.ui.say(said.format(url=serving.url), markdown=True)
+
+
 # --- settings ---
 
 

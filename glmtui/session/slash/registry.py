@@ -38,6 +38,8 @@ COMMANDS = CommandTable((
             N_("FOLDER|none"), completer=complete.prefixes),
     Command("threads", do.put("model.threads"), N_("Change how many CPU threads the model uses"),
             N_("NUMBER|auto"), completer=complete.choices("auto")),
+    Command("serve", do.serve, N_("Let other programs and a browser on this machine use the model"),
+            N_("[PORT|stop]"), completer=complete.choices("stop")),
     Command("system", do.system,
             N_("Tell the model how to behave in this conversation, where it has a system prompt"),
             N_("[TEXT]")),
