@@ -62,11 +62,15 @@ def load(
         OutOfMemoryError: it would not fit, which is estimated before anything is read; or the device says so.
     """
     from glmtui.engine import loader
+    from glmtui.errors import BadValueError
     from glmtui.protocol.models import LocalModel
+    from glmtui.protocol.phrases import _
 
     def text(value: object) -> str | None:
         return None if value is None else str(value)
 
+    if threads is not None and not (isinstance(threads, int) and threads >= 0):
+        raise BadValueError(_("{name} cannot be {value}.").format(name="threads", value=repr(threads)))
     spec = LocalModel(
         source=text(source),
         device=device,

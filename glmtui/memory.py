@@ -48,7 +48,8 @@ class MappedPages:
         self._ranges: list[tuple[int, int, int]] = []
         if sys.platform == "linux":
             ending = f" {file.resolve()}"
-            for line in Path("/proc/self/maps").read_text(errors="replace").splitlines():
+            maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="surrogateescape")
+            for line in maps.splitlines():
                 if line.endswith(ending):
                     addresses, _mode, offset, *_rest = line.split(maxsplit=4)
                     start, _dash, end = addresses.partition("-")

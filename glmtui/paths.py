@@ -4,44 +4,62 @@
 """
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import platformdirs
 
+from glmtui.atomic import make_directory
 from glmtui.errors import NotFoundError
 from glmtui.protocol.phrases import _
 
 APP = "glmtui"
+_URL = re.compile(r"file:(?://(?:localhost)?)?/(?=[^/])", re.IGNORECASE)
+_QUOTED = re.compile(r"""'(?:[^']|'\\'')*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+"""As a shell reads one word in quotes; ``'\\''`` is how it has a quote within single ones."""
+_ESCAPED = re.compile(r"\\(\W)")
+_ESCAPED_IN_QUOTES = re.compile(r'\\(["\\$`])')
 
 
 _MADE = frozenset({"node_modules", "__pycache__", "venv", "target", "dist", "build"})
 """Folders of what programs made."""
 
 
-def _home(kind: str, platform_path: Path) -> Path:
-    root = os.environ.get("GLMTUI_HOME")
-    return Path(root) / kind if root else platform_path
+def _home(kind: str, platform_path: Callable[..., Path]) -> Path:
+    """Return the folder for `kind`.
+
+    Raises:
+        UserError: the person has no home folder, or ``GLMTUI_HOME`` begins with one that nobody has.
+    """
+    if root := os.environ.get("GLMTUI_HOME"):
+        return expanded(root) / kind
+    try:
+        return expanded(platform_path(APP, appauthor=False))
+    except (RuntimeError, NotFoundError) as error:  # older releases of platformdirs leave the ~
+        raise NotFoundError(
+            _("You have no home folder here. Set GLMTUI_HOME to a folder where glmtui may keep its files.")
+        ) from error
 
 
 def config_dir() -> Path:
     """``config.toml`` and the user's own ``themes/``."""
-    return _home("config", platformdirs.user_config_path(APP, appauthor=False))
+    return _home("config", platformdirs.user_config_path)
 
 
 def data_dir() -> Path:
     """``conversations/`` and its trash: what must never be lost."""
-    return _home("data", platformdirs.user_data_path(APP, appauthor=False))
+    return _home("data", platformdirs.user_data_path)
 
 
 def state_dir() -> Path:
     """Prompt history, drafts, the last conversation: nice to keep."""
-    return _home("state", platformdirs.user_state_path(APP, appauthor=False))
+    return _home("state", platformdirs.user_state_path)
 
 
 def cache_dir() -> Path:
     """Compiled kernels, quantised weights, search index: may be deleted at any time."""
-    return _home("cache", platformdirs.user_cache_path(APP, appauthor=False))
+    return _home("cache", platformdirs.user_cache_path)
 
 
 def themes_dir() -> Path:
@@ -57,11 +75,44 @@ def user_themes_dir() -> Path:
 
 
 def typed(text: str | Path) -> Path:
-    """Return the path that a person typed, ``~`` and ``~name`` as the homes they stand for.
+    """Return the path that a person typed, or dropped into a terminal; ``~`` and ``~name`` are homes.
+
+    A file dropped into a terminal comes quoted, with backslashes, or as a ``file://`` address. That is undone
+    unless something is really called so.
 
     Raises:
-        UserError: there is no such home, and nothing that is really called so.
+        UserError: no file can have this name, or there is no such home and nothing that is really called so.
     """
+    return expanded(text if isinstance(text, Path) else unquoted(text))
+
+
+def unquoted(text: str) -> str:
+    """Return a path, or a name that may be one, without what shells and terminals write into it.
+
+    That is quotes around it, backslashes before blanks and marks, or the form ``file://…`` of file managers.
+    What is really called so stays as it is.
+    """
+    if os.path.lexists(text):
+        return text
+    text = text.strip()
+    if _URL.match(text):
+        from urllib.parse import unquote
+
+        return unquote(_URL.sub("/", text))
+    if _QUOTED.fullmatch(text):
+        inside = text[1:-1]
+        return inside.replace(r"'\''", "'") if text[0] == "'" else _ESCAPED_IN_QUOTES.sub(r"\1", inside)
+    return text if os.sep == "\\" else _ESCAPED.sub(r"\1", text)
+
+
+def expanded(text: str | Path) -> Path:
+    """Return a path with ``~`` and ``~name`` as the homes they stand for. Raises as `typed` does."""
+    try:
+        impossible = b"\0" in os.fsencode(text)
+    except UnicodeEncodeError:  # a lone surrogate
+        impossible = True
+    if impossible:
+        raise NotFoundError(_("No file can be called {path}.").format(path=repr(str(text))))
     path = Path(os.path.expanduser(text))
     home = path.parts[0] if path.parts else ""
     if home.startswith("~") and not os.path.lexists(path):
@@ -73,14 +124,14 @@ def typed(text: str | Path) -> Path:
 
 def make_private(directory: Path) -> Path:
     """Create `directory` readable by its owner only, as conversations are nobody else's business."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_directory(directory)
     return directory
 
 
 def free(path: Path) -> Path:
     """Return `path`, or one like it with a number that does not exist."""
     number, found = 2, path
-    while found.exists():
+    while os.path.lexists(found):
         found, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
     return found
 
@@ -92,3 +143,15 @@ def files_below(folder: Path) -> Iterator[Path]:
         for name in sorted(files):
             if not name.startswith("."):
                 yield Path(inside, name)
+
+
+def leave_missing_folder() -> None:
+    """Go home (or to the root) if the working folder was removed.
+
+    Intel's library in PyTorch ends the process there: "oneMKL FATAL ERROR".
+    """
+    try:
+        os.getcwd()
+    except OSError:
+        home = os.path.expanduser("~")
+        os.chdir(home if os.path.isdir(home) else os.sep)

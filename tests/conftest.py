@@ -2,10 +2,46 @@
 
 import io
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from glmtui import failures
+from glmtui.errors import UserError
+from glmtui.protocol.phrases import Phrase
+
 os.environ.pop("PYTHONUNBUFFERED", None)  # a user has none, and it hides what is lost in buffers
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: the tests in pseudo-terminals wait for most of their time."""
+    return (os.cpu_count() or 1) + 1
+
+
+@pytest.fixture(autouse=True)
+def no_hidden_faults(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What the program outlives must not be overlooked: an unexpected error fails the test in which it comes.
+
+    Tests that provoke one have the mark ``faults``.
+    """
+    met: list[BaseException] = []
+    write_log, describe = failures.write_log, failures.Faults.describe
+
+    def seen_written(error: BaseException) -> Path | None:
+        met.append(error)
+        return write_log(error)
+
+    def seen_described(self: failures.Faults, error: BaseException) -> tuple[Phrase, bool]:
+        met.extend([] if isinstance(error, UserError) else [error])
+        return describe(self, error)
+
+    monkeypatch.setattr(failures, "write_log", seen_written)
+    monkeypatch.setattr(failures.Faults, "describe", seen_described)
+    yield
+    if met and request.node.get_closest_marker("faults") is None:
+        raise AssertionError(f"unexpected: {met[0]!r}") from met[0]
 
 
 @pytest.fixture(scope="session")

@@ -39,6 +39,10 @@ class HubServer:
         self.error_code = ""
         self.busy: list[int] = []
         """Statuses of the next answers for files."""
+        self.early: int | None = None
+        """Answers for files end after so many bytes of the file, as if that were all."""
+        self.page: bytes | None = None
+        """What everything is answered with, as by the login page of a network."""
         self.ranges = True
         self.hold_after: int | None = None
         """Files stop coming after so many bytes, until `release` is set."""
@@ -85,7 +89,13 @@ class HubServer:
                 hub.requests.append(f"{self.command} {self.path} {self.headers.get('Range', '')}".strip())
                 hub.authorisations.add(self.headers.get("Authorization"))
                 path = unquote(urlsplit(self.path).path).strip("/")
-                if hub.status is not None:
+                if hub.page is not None:
+                    self.send_response(200)
+                    self.send_header("Content-Type", "text/html")
+                    self.send_header("Content-Length", str(len(hub.page)))
+                    self.end_headers()
+                    self.wfile.write(hub.page)
+                elif hub.status is not None:
                     self.refuse(hub.status, hub.error_code)
                 elif path.startswith("cdn/"):
                     self.send_content(path.removeprefix("cdn/"))
@@ -141,6 +151,8 @@ class HubServer:
                     self.refuse(hub.busy.pop(0), "")
                     return
                 content, start = bytearray(hub.files[name]), 0
+                if hub.early is not None and name.endswith(LARGE):
+                    del content[hub.early :]
                 if name in hub.corrupt:
                     content[len(content) // 2] ^= 1
                 wanted = self.headers.get("Range")

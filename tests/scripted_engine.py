@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from glmtui.engine.answer_text import AnswerText
 from glmtui.models.chat_formats.thoughts import Piece, ThoughtStream
 from glmtui.protocol.engine import Stream
 from glmtui.protocol.events import (
@@ -20,11 +21,13 @@ from glmtui.protocol.events import (
     Stats,
     TokenCount,
     Tokens,
+    ToolCalled,
     Unloaded,
 )
 from glmtui.protocol.models import Capabilities, LocalModel, ModelEntry, ModelInfo
 from glmtui.protocol.phrases import verbatim
 from glmtui.protocol.requests import (
+    Complete,
     CountTokens,
     Download,
     Generate,
@@ -48,6 +51,16 @@ NANO = ModelInfo(
     supports_system=False,
     builtin=True,
 )
+
+
+class Verbatim:
+    """Decodes what is text already."""
+
+    def push(self, text: str) -> str:
+        return text
+
+    def finish(self) -> str:
+        return ""
 
 
 class ScriptedStream(Stream):
@@ -96,7 +109,7 @@ class ScriptedEngine:
         self._downloading: ScriptedStream | None = None
         self._loaded = False
         self._queue: list[tuple[Request, ScriptedStream]] = []  # the first one is being done
-        self._thoughts = ThoughtStream()
+        self._text = AnswerText(Verbatim())
 
     # --- what the session calls ---
 
@@ -147,7 +160,7 @@ class ScriptedEngine:
     @property
     def answering(self) -> bool:
         """Whether an answer is held."""
-        return isinstance(self._current, Generate)
+        return isinstance(self._current, Generate | Complete)
 
     @property
     def loading(self) -> bool:
@@ -184,8 +197,9 @@ class ScriptedEngine:
         text = self.answers[0]
         if len(self.answers) > 1:
             self.answers.pop(0)
-        pieces = [*self._thoughts.push(text[len(text) // 2 :]), *self._thoughts.finish(complete=True)]
-        self._say(pieces)
+        self._say([*self._text.push(text[len(text) // 2 :]), *self._text.finish(complete=True)])
+        if self._text.call:
+            self._queue[0][1].put(ToolCalled(self._text.call))
         self._end(Done(self._stats(2), "stop"))
 
     # --- how it is done ---
@@ -205,18 +219,24 @@ class ScriptedEngine:
         elif not self._loaded:
             self._end(Failed("no_model", verbatim("No model is loaded.")))
         elif isinstance(request, CountTokens):
-            self._end(TokenCount(sum(len(message.text) for message in request.messages)))
-        elif isinstance(request, Generate):
+            text = "".join(m.text for m in request.messages) if request.text is None else request.text
+            self._end(TokenCount(len(text), tuple(map(ord, text))))
+        elif isinstance(request, Generate | Complete):
             self.answer(request, stream)
 
-    def answer(self, request: Generate, stream: Stream) -> None:
+    def answer(self, request: Generate | Complete, stream: Stream) -> None:
         """Begin an answer."""
-        prompt = sum(len(message.text) for message in request.messages)
+        if isinstance(request, Complete):
+            prompt = len(request.text)
+            self._text = AnswerText(Verbatim(), stop=request.stop)
+        else:
+            prompt = sum(len(message.text) for message in request.messages)
+            begun = request.messages[-1].parts if request.continue_answer else ()
+            tools = [tool.name for tool in request.tools]
+            self._text = AnswerText(Verbatim(), thoughts=ThoughtStream(begun), stop=request.stop, tools=tools)
         stream.put(Started(prompt, 2048, self.dropped_rounds))
         text = self.answers[0]
-        begun = request.messages[-1].parts if request.continue_answer else ()
-        self._thoughts = ThoughtStream(begun)
-        self._say(self._thoughts.push(text[: len(text) // 2]))
+        self._say(self._text.push(text[: len(text) // 2]))
         if not self.hold:
             self.finish()
 

@@ -132,3 +132,10 @@ def terminals(folder: Path) -> Iterator[Start]:
     finally:
         for terminal in running:
             terminal.close()
+        no_faults(folder / "home")
+
+
+def no_faults(home: Path) -> None:
+    """Fail if a program met something that nobody foresaw, though it went on."""
+    log = home / "state" / "glmtui.log"
+    assert not log.exists(), log.read_text("utf-8")

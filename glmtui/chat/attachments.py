@@ -19,12 +19,13 @@ from pathlib import Path
 
 from glmtui import paths
 from glmtui.atomic import write_atomically
-from glmtui.chat.files import TRASH
-from glmtui.chat.locking import locked
+from glmtui.chat.files import LARGEST, TRASH
 from glmtui.chat.parts import is_digest
 from glmtui.errors import BadFileError, BadValueError, NotFoundError, StorageError, UserError
+from glmtui.locking import locked
 from glmtui.protocol.messages import Attachment, Image
 from glmtui.protocol.phrases import _
+from glmtui.regular_files import read_regular, reason
 
 FOLDER = "attachments"
 LOCK = ".lock"
@@ -97,12 +98,12 @@ class Attachments:
             raise NotFoundError(_("The attachment {name} is missing.").format(name=sha256))
         path = self.path(sha256)
         try:
-            data = path.read_bytes()
+            data = read_regular(path, LARGEST)
         except FileNotFoundError as error:
             raise NotFoundError(_("The attachment {name} is missing.").format(name=path)) from error
         except OSError as error:
             raise BadFileError(
-                _("The attachment {name} cannot be read: {error}.").format(name=path, error=error.strerror)
+                _("The attachment {name} cannot be read: {error}.").format(name=path, error=reason(error))
             ) from error
         if hashlib.sha256(data).hexdigest() != sha256:
             raise BadFileError(_("The attachment {name} is damaged.").format(name=path))
@@ -202,13 +203,13 @@ def _strike_out(digests: set[str], files: Iterable[Path], seen: set[tuple[Path, 
             key = (path, status.st_size, status.st_mtime_ns)
             if key not in seen:
                 seen.add(key)
-                digests -= {match.decode() for match in _DIGESTS.findall(path.read_bytes())}
+                digests -= {match.decode() for match in _DIGESTS.findall(read_regular(path, LARGEST))}
 
 
 def _digest(path: Path) -> str:
     """Return the SHA-256 of a file, empty where there is none."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(read_regular(path, LARGEST)).hexdigest()
     except FileNotFoundError:
         return ""
 

@@ -13,12 +13,13 @@ from typing import Any
 
 from glmtui.chat.attachments import Attachments
 from glmtui.chat.files import ConversationFile, Record
-from glmtui.chat.parts import clean, clean_part, encode_parts, join_parts, parts_of_text, with_text
+from glmtui.chat.parts import encode_parts, join_parts, parts_of_text, with_text
 from glmtui.chat.titles import make_title
 from glmtui.chat.tree import VERSION, Message, State, Tree, parse_time
-from glmtui.errors import NewerFormatError, UserError
+from glmtui.errors import NewerFormatError, TooLongError, UserError
 from glmtui.protocol.messages import Attachment, ChatMessage, Image, Part, Role, Source, Text, Thought
 from glmtui.protocol.phrases import _
+from glmtui.text.json_values import plain
 
 __all__ = ["Conversation", "Message", "Role", "State"]
 
@@ -37,7 +38,12 @@ class Conversation:
     """
 
     def __init__(
-        self, *, path: Path | None = None, folder: Path | None = None, created: datetime | None = None
+        self,
+        *,
+        path: Path | None = None,
+        folder: Path | None = None,
+        created: datetime | None = None,
+        id_: str | None = None,
     ) -> None:
         """Begin an empty conversation, kept at `path`, somewhere in `folder`, or (neither) only in memory."""
         self._file = ConversationFile(path, folder=folder) if path or folder else None
@@ -51,7 +57,7 @@ class Conversation:
             {
                 "type": "conversation",
                 "version": 1,
-                "id": secrets.token_hex(8),
+                "id": id_ or secrets.token_hex(8),
                 "created": (created or _now()).isoformat(timespec="seconds"),
             }
         )
@@ -78,13 +84,15 @@ class Conversation:
         return cls.open(path) if os.path.exists(path) else cls(path=path.absolute())
 
     @classmethod
-    def from_records(cls, records: Sequence[Record], attachments: Attachments | None = None) -> Conversation:
-        """Make a conversation in memory from records that came from elsewhere; its id is a new one.
+    def from_records(
+        cls, records: Sequence[Record], attachments: Attachments | None = None, id_: str | None = None
+    ) -> Conversation:
+        """Make a conversation in memory from records that came from elsewhere; its id is `id_` or a new one.
 
         What they refer to is read from `attachments`.
         """
         times = (parse_time(record.get("created") or record.get("time")) for record in records)
-        conversation = cls(created=next(filter(None, times), None))
+        conversation = cls(created=next(filter(None, times), None), id_=id_)
         conversation._memory = Attachments(None, behind=attachments)
         headers = (record.get("version") for record in records if record.get("type") == "conversation")
         needed = VERSION if any(map(_needs_parts, records)) else 1
@@ -182,14 +190,17 @@ class Conversation:
     def messages_for_model(self) -> tuple[ChatMessage, ...]:
         """The branch as the model is to see it; whoever builds the prompt leaves out the thoughts.
 
-        Messages that say nothing are left out; of what then has the same role twice in a row (a question
-        whose answer failed or was stopped at once, asked again) the parts are joined, so that roles
-        alternate. Each message of a tool stays on its own. A thought without an answer is kept at the end
-        only, where it may be continued.
+        Messages that say nothing are left out, and questions that were too long to be answered; of what then
+        has the same role twice in a row (a question whose answer failed or was stopped at once, asked again)
+        the parts are joined, so that roles alternate. Each message of a tool stays on its own. A thought
+        without an answer is kept at the end only, where it may be continued.
         """
         branch = self.branch()
+        refused = {message.parent for message in branch if _was_too_long(message)}
         messages: list[ChatMessage] = []
         for message in branch:
+            if message.id in refused:
+                continue
             parts = message.parts
             if not _says_something(parts) and not (message is branch[-1] and message.thought):
                 continue
@@ -224,18 +235,20 @@ class Conversation:
         state: State = "done",
         meta: Mapping[str, Any] | None = None,
         time: datetime | None = None,
+        message_id: str | None = None,
     ) -> Message:
         """Add a message after `parent` (by default the end of the branch; None begins anew) and go there.
 
         To edit a message is to append another after the same parent; so is to answer again. A string is the
-        text; of an assistant it may begin with a thought in ``<think>…</think>``, which becomes a part.
+        text; of an assistant it may begin with a thought in ``<think>…</think>``, which becomes a part. The
+        message gets the id `message_id`, unless another has it.
         """
         after = self.leaf if isinstance(parent, EllipsisType) else parent
         if after is not None and after not in self.messages:
             raise KeyError(after)
-        message_id = secrets.token_hex(4)
-        while message_id in self.messages:
-            message_id = secrets.token_hex(4)
+        self._require_known_format()  # now that it is known what others wrote
+        while message_id is None or message_id in self.messages:
+            message_id = new_message_id()
         record: Record = {
             "type": "message",
             "id": message_id,
@@ -262,7 +275,7 @@ class Conversation:
         """Note that the partial answer, or its thought, grew by `text`: a crash loses only what is newer."""
         at = self._tree.length(message_id, thought=thought)
         part = {"part": "thought"} if thought else {}
-        self._commit({"type": "extend", "id": message_id, "at": at, **part, "text": clean(text)})
+        self._commit({"type": "extend", "id": message_id, "at": at, **part, "text": text})
 
     def finish(
         self,
@@ -297,7 +310,7 @@ class Conversation:
 
     def rename(self, title: str) -> None:
         """Give it a title; an empty one goes back to the title made from the first exchange."""
-        self._commit({"type": "title", "title": clean(" ".join(title.split())) or None})
+        self._commit({"type": "title", "title": " ".join(title.split()) or None})
 
     def pin(self, pinned: bool = True) -> None:
         """Keep it at the top of the list, or no longer."""
@@ -351,6 +364,7 @@ class Conversation:
         return bool(self._unsaved) and "created" in self._unsaved[0]
 
     def _commit(self, record: Record) -> None:
+        record = plain(record)
         self._require_known_format()
         if self._tree.version < VERSION and _needs_parts(record):
             self._apply({"type": "conversation", "version": VERSION})
@@ -386,15 +400,26 @@ class Conversation:
             raise KeyError(message_id)
 
 
+def new_message_id() -> str:
+    """Return an id for a message that is going to be appended."""
+    return secrets.token_hex(4)
+
+
 def _parts(role: Role, content: str | Sequence[Part]) -> tuple[Part, ...]:
     if isinstance(content, str):
-        return parts_of_text(role, clean(content))
-    return tuple(clean_part(part) for part in content if not isinstance(part, Text | Thought) or part.text)
+        return parts_of_text(role, content)
+    return tuple(part for part in content if not isinstance(part, Text | Thought) or part.text)
 
 
 def _needs_parts(record: Record) -> bool:
     """Whether version 1 would not show all of a record."""
     return "parts" in record or "part" in record or record.get("role") == "tool"
+
+
+def _was_too_long(answer: Message) -> bool:
+    """Whether an answer failed because what it should answer does not fit into the context."""
+    refused = answer.meta.get("error_code") == TooLongError.code
+    return refused and answer.state == "failed" and not answer.parts
 
 
 def _says_something(parts: Sequence[Part]) -> bool:

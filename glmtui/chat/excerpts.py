@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from glmtui.chat.files import parse
+from glmtui.chat.files import LARGEST, parse
 from glmtui.chat.search_index import fold
 from glmtui.chat.titles import shorten
 from glmtui.chat.tree import Tree
+from glmtui.regular_files import read_regular
 
 LENGTH = 120
 """Characters of a line that are shown."""
+PIECE = 4096
+"""Characters of a long line that are folded at once."""
 
 
 def matching_lines(path: Path, ids: Sequence[str], word: bytes) -> Iterator[tuple[str | None, str]]:
@@ -22,7 +26,7 @@ def matching_lines(path: Path, ids: Sequence[str], word: bytes) -> Iterator[tupl
     for the title: it comes back as None, with an empty line.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path, LARGEST)
     except OSError:
         return
     messages = Tree(parse(_lines_with(data, ids)).records).messages
@@ -33,10 +37,8 @@ def matching_lines(path: Path, ids: Sequence[str], word: bytes) -> Iterator[tupl
             yield None, ""
         elif message_id in messages:
             for line in messages[message_id].searchable.split("\n"):
-                folded = fold(line)
-                if (at := folded.find(word)) >= 0:
-                    start = len(folded[:at].decode("utf-8", "ignore"))
-                    yield message_id, _excerpt(line, start)
+                if (at := fold(line).find(word)) >= 0:
+                    yield message_id, _excerpt(line, _start(line, at))
                     break
 
 
@@ -53,6 +55,17 @@ def _lines_with(data: bytes, ids: Sequence[str]) -> bytes:
         position = len(data) if position < 0 else position
         lines.append(data[start:position])
     return b"\n".join(lines)
+
+
+def _start(line: str, at: int) -> int:
+    """Return the character of `line` that became the byte `at` of its folded form."""
+    for begin in range(0, len(line), PIECE):
+        piece = line[begin : begin + PIECE]
+        if at < (length := len(fold(piece))):
+            ends = range(1, len(piece) + 1)
+            return begin + bisect_left(ends, at + 1, key=lambda end: len(fold(piece[:end])))
+        at -= length
+    return len(line)
 
 
 def _excerpt(line: str, start: int) -> str:

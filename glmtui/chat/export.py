@@ -27,6 +27,8 @@ Format = Literal["md", "json", "html", "txt"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 _EMBEDDED = ("image/png", "image/jpeg", "image/gif", "image/webp")
 """Images that a page shows; others, which may hold scripts, it names."""
+_OPENS = re.compile(r"`{3}|~{3}|<")
+_TAG = re.compile(r"^( {0,3})<", re.MULTILINE)
 _ESCAPED = re.compile(r"[\\`*_\[\]<>#]")
 _OTHER_NAMES: dict[str, Format] = {"": "md", "markdown": "md", "htm": "html", "text": "txt"}
 
@@ -208,12 +210,18 @@ def _role(message: Message) -> str:
 
 
 def _closed(text: str) -> str:
-    """End a code fence that a cut-off answer left open, so that it does not swallow what follows."""
-    fence = ""
-    for line in text.split("\n"):
-        stripped = line.strip()
-        if not fence and stripped.startswith(("```", "~~~")):
-            fence = stripped[: len(stripped) - len(stripped.lstrip(stripped[0]))]
-        elif fence and stripped.startswith(fence) and not stripped.strip(fence[0]):
-            fence = ""
-    return f"{text}\n{fence}" if fence else text
+    """Return Markdown that does not swallow what follows: a code fence that a cut-off answer left open ends,
+    and the tag or comment that would go on is text.
+    """
+    from markdown_it import MarkdownIt  # what others read the file with
+
+    if not _OPENS.search(text):
+        return text
+    last = MarkdownIt("commonmark").parse(f"{text}\n\n# ")[-1]
+    if last.type == "fence":
+        return f"{text}\n{last.markup}"
+    if last.type == "html_block" and last.map:
+        lines = text.split("\n")
+        rest = _TAG.sub(r"\1\\<", "\n".join(lines[last.map[0] :]))
+        return _closed("\n".join([*lines[: last.map[0]], rest]))
+    return text

@@ -24,16 +24,19 @@ from typing import Any
 
 from glmtui import paths
 from glmtui.atomic import sync_directory
-from glmtui.chat.locking import locked
 from glmtui.errors import BadFileError, NotFoundError, StorageError, UserError
+from glmtui.locking import locked
 from glmtui.protocol.phrases import _
+from glmtui.regular_files import open_regular, reason
+from glmtui.text.json_values import loads
 
 Record = dict[str, Any]
-_decode = json.JSONDecoder().decode
 _BOM = b"\xef\xbb\xbf"
 _HEADER = b'{"type": "conversation"'
 """How a file of ours begins."""
 SUFFIX = ".jsonl"
+LARGEST = 1 << 30
+"""Bytes of a conversation file that is read."""
 TRASH = "trash"
 """Folder inside the conversations' folder that deleted files move to."""
 
@@ -56,8 +59,8 @@ def parse(data: bytes) -> Contents:
         if not line:
             continue
         try:
-            record = _decode(line.decode("utf-8", "replace"))
-        except (ValueError, RecursionError):
+            record = loads(line.decode("utf-8", "replace"))
+        except ValueError:
             record = None
         if isinstance(record, dict):
             records.append(record)
@@ -108,12 +111,12 @@ class ConversationFile:
         if path is None:
             raise NotFoundError(_("There is no conversation file {path}.").format(path=self.path))
         try:
-            with path.open("rb") as file:
+            with open_regular(path, LARGEST) as file:
                 status = os.fstat(file.fileno())  # before reading: what comes in between is noticed later
                 data = file.read()
         except OSError as error:
             raise BadFileError(
-                _("The conversation {path} cannot be read: {error}.").format(path=path, error=error.strerror)
+                _("The conversation {path} cannot be read: {error}.").format(path=path, error=reason(error))
             ) from error
         if data.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise BadFileError(

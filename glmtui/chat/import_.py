@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import html
+import itertools
 import json
 import os
 import re
@@ -18,13 +20,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import cached_property, reduce
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 from glmtui.chat.attachments import FOLDER, Attachments
 from glmtui.chat.conversation import Conversation
-from glmtui.chat.files import SUFFIX, ConversationFile, Record
+from glmtui.chat.files import SUFFIX, ConversationFile, Record, encode
+from glmtui.chat.json_stream import JsonStream
 from glmtui.chat.library import Library
-from glmtui.chat.parts import clean, encode_parts, join_parts, parts_of_text
+from glmtui.chat.parts import encode_parts, join_parts, parts_of_text
 from glmtui.errors import BadFileError, UserError
 from glmtui.protocol.messages import (
     Attachment,
@@ -39,7 +42,13 @@ from glmtui.protocol.messages import (
     text_of,
 )
 from glmtui.protocol.phrases import _
+from glmtui.regular_files import RefusedFileError, open_regular, read_regular, reason, too_large
+from glmtui.text.json_values import loads
 
+MOST_BYTES = 2 << 30
+"""Of the files with conversations, unpacked."""
+MOST_OF_A_PART = 64 << 20
+"""Bytes of a picture or document."""
 FORMAT_NAME = "glmtui"
 """Marks glmtui's own JSON export."""
 _ROLES: dict[str, Role] = {
@@ -52,47 +61,105 @@ _ROLES: dict[str, Role] = {
     "function": "tool",
 }
 _DATA_URI = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(?:;[\w=.-]+)*;base64,", re.IGNORECASE)
+_FAR = 1e11
+"""Seconds, in the year 5138."""
+_ZIP = b"PK\x03\x04"
+"""How archives begin."""
 _POINTER = re.compile(r"(?:file-service|sediment)://")
 _DETAILS = re.compile(
     r"""<details(?P<attributes>(?:\s+[\w-]+=(?:"[^"]*"|'[^']*'))*)\s*>\s*
     (?:<summary>.*?</summary>)?(?P<body>.*?)</details>\n?""",
     re.DOTALL | re.VERBOSE,
 )
+_CITATION = re.compile("\ue200[^\ue200\ue201]{0,500}\ue201")
+"""How ChatGPT marks what a program of its own shows as a link."""
 _ATTRIBUTE = re.compile(r"""([\w-]+)=(?:"([^"]*)"|'([^']*)')""")
 
 Reader = Callable[[Mapping[str, Any], "_Files"], Iterator[Record]]
 
 
-def import_file(path: Path, library: Library, failures: list[UserError] | None = None) -> list[Conversation]:
-    """Bring the conversations of `path` into `library` and return them.
+class Import:
+    """A file of other conversations on its way into a library: iterate to bring them in, one after another.
 
     It may be a conversation file or JSON export of glmtui; the history ``[[question, answer], …]`` of the
     published ChatGLM demos; the export of ChatGPT (``conversations.json`` or its zip) or of Open WebUI;
-    or the ``messages`` of an OpenAI-style request. Images whose bytes are in the file, or in its folder, come
-    along. A conversation or a file that is damaged costs itself alone; what kept files of an archive from
-    being read is added to `failures`.
+    or the ``messages`` of an OpenAI-style request, also one a line. Images whose bytes are in the file, or in
+    its folder, come along. A conversation or a file that is damaged costs itself alone. One that came in
+    before, with the same content, is left out.
 
-    Raises:
-        UserError: it cannot be read, or it is none of these.
+    Args:
+        path: the file.
+        library: where they go.
+        advance: told what part of the file has been read, 0 to 1; what it raises ends the import, and what
+            came in stays.
     """
-    ours = path.suffix.lower() == SUFFIX
-    attachments = Attachments.next_to(path) if ours else Attachments(library.folder / FOLDER)
-    failures = [] if failures is None else failures
-    found = []
-    for records in [ConversationFile(path).read().records] if ours else _read(path, attachments, failures):
-        with contextlib.suppress(RecursionError):  # what is nested too deep cannot be written
-            conversation = Conversation.from_records(list(records), attachments)
-            if conversation.messages:
-                conversation.keep_in(library.folder)
-                found.append(conversation)
-    if not found:
-        raise next(iter(failures), None) or BadFileError(
-            _(
-                "{path} holds no conversation that glmtui can read. It reads its own files, "
-                "[[question, answer], …], and the JSON exports of ChatGPT and Open WebUI."
-            ).format(path=path)
-        )
-    return found
+
+    def __init__(
+        self, path: Path, library: Library, advance: Callable[[float], None] = lambda _fraction: None
+    ) -> None:
+        self._path = path
+        self._library = library
+        self._advance = advance
+        self.failures: list[UserError] = []
+        """What could not be read."""
+        self.known = 0
+        """Conversations that had come in before."""
+
+    def __iter__(self) -> Iterator[Conversation]:
+        """Bring in and yield each conversation.
+
+        Raises:
+            UserError: the file cannot be read, or holds nothing that can be; or there is no room.
+        """
+        ids = self._library.ids()
+        found = False
+        for number, (records, attachments) in enumerate(self._read(), 1):
+            try:
+                with _reading(_("conversation {n} of {path}").format(n=number, path=self._path)):
+                    kept = list(records)
+                    id_ = hashlib.sha256(encode(kept)).hexdigest()[:16]
+                    conversation = Conversation.from_records(kept, attachments, id_)
+            except BadFileError as error:
+                self.failures.append(error)
+                continue
+            if not conversation.messages:
+                continue
+            found = True
+            if id_ in ids:
+                self.known += 1
+                continue
+            ids.add(id_)
+            conversation.keep_in(self._library.folder)
+            yield conversation
+        if not found:
+            raise next(iter(self.failures), None) or BadFileError(
+                _(
+                    "{path} holds no conversation that glmtui can read. It reads its own files, "
+                    "[[question, answer], …], and the JSON exports of ChatGPT and Open WebUI."
+                ).format(path=self._path)
+            )
+
+    def _read(self) -> Iterator[tuple[Iterable[Record], Attachments]]:
+        if self._path.suffix.lower() == SUFFIX:
+            with contextlib.suppress(BadFileError):  # else a line each of another program
+                yield ConversationFile(self._path).read().records, Attachments.next_to(self._path)
+                return
+        attachments = Attachments(self._library.folder / FOLDER)
+        for records in _read(self._path, attachments, self.failures, self._advance):
+            yield records, attachments
+
+
+def import_file(path: Path, library: Library, failures: list[UserError] | None = None) -> list[Conversation]:
+    """Bring the conversations of `path` into `library` and return them; as `Import`, all at once.
+
+    What kept conversations, or files of an archive, from being read is added to `failures`.
+    """
+    job = Import(path, library)
+    try:
+        return list(job)
+    finally:
+        if failures is not None:
+            failures += job.failures
 
 
 class _Files:
@@ -122,8 +189,8 @@ class _Files:
             with contextlib.suppress(UnicodeDecodeError):
                 content = data.decode() if data is not None else None
         if isinstance(content, str):
-            return self.attachments.attach(clean(name), clean(content))
-        return Attachment(clean(name), "", size if type(size) is int and size >= 0 else 0)
+            return self.attachments.attach(name, content)
+        return Attachment(name, "", size if type(size) is int and size >= 0 else 0)
 
     def find(self, reference: str) -> tuple[str, bytes | None]:
         """Return the name and the bytes of a file: ``sediment://file_1`` is that of ``file_1-cat.png``."""
@@ -142,9 +209,11 @@ class _Files:
     def read(self, place: str) -> bytes:
         """Return the bytes of a file in the archive, or on disk. Raises BadFileError."""
         if self._archive is None:
-            with _reading(Path(place)):
-                return Path(place).read_bytes()
+            with _reading(place):
+                return read_regular(Path(place), MOST_OF_A_PART)
         with _reading(self._path / place):
+            if (size := self._archive.getinfo(place).file_size) > MOST_OF_A_PART:
+                raise too_large(size, MOST_OF_A_PART)
             return self._archive.read(place)
 
     @cached_property
@@ -164,54 +233,94 @@ class _Files:
         return found
 
 
-def _read(path: Path, attachments: Attachments, failures: list[UserError]) -> Iterator[Iterable[Record]]:
+def _read(
+    path: Path, attachments: Attachments, failures: list[UserError], advance: Callable[[float], None]
+) -> Iterator[Iterable[Record]]:
     """Yield each conversation's records; what keeps a file from being read is added to `failures`."""
     with contextlib.ExitStack() as stack:
         with _reading(path):
-            archive = stack.enter_context(zipfile.ZipFile(path)) if zipfile.is_zipfile(path) else None
+            file = stack.enter_context(open_regular(path, MOST_BYTES))
+            archive = stack.enter_context(zipfile.ZipFile(file)) if zipfile.is_zipfile(file) else None
+            file.seek(0)
+            if archive is None and file.read(len(_ZIP)) == _ZIP:
+                raise RefusedFileError(_("it is an archive that is not complete"))
+            file.seek(0)
+            sizes = _members(archive) if archive else {str(path): os.fstat(file.fileno()).st_size}
+            if (total := sum(sizes.values())) > MOST_BYTES:
+                raise too_large(total, MOST_BYTES)
         files = _Files(path, attachments, archive)
-        for name in archive.namelist() if archive else [str(path)]:
-            if archive is None or (Path(name).name.startswith("conversations") and name.endswith(".json")):
-                place = path / name if archive else path
-                try:
-                    document = json.loads(files.read(name).decode("utf-8-sig"))
-                except BadFileError as error:
-                    failures.append(error)
-                except UnicodeDecodeError:
-                    failures.append(BadFileError(_("{path} is not a text file").format(path=place)))
-                except (ValueError, RecursionError) as error:
-                    reason = _("{path} is not JSON: {error}.").format(path=place, error=error)
-                    failures.append(BadFileError(reason))
-                else:
-                    yield from _conversations(document, files)
+        before = 0
+        for name, size in sizes.items():
+            place = path / name if archive else path
+            try:
+                with _reading(place):
+                    part: IO[bytes] = stack.enter_context(archive.open(name)) if archive else file
+                stream = JsonStream(_reader_of(part, place), _share(advance, before, total))
+                yield from _conversations(stream.documents(), files)
+            except BadFileError as error:
+                failures.append(error)
+            except UnicodeDecodeError:
+                failures.append(BadFileError(_("{path} is not a text file").format(path=place)))
+            except ValueError as error:
+                failures.append(
+                    BadFileError(_("{path} is not JSON: {error}.").format(path=place, error=error))
+                )
+            before += size
+
+
+def _reader_of(part: IO[bytes], place: Path) -> Callable[[int], bytes]:
+    def read(most: int) -> bytes:
+        with _reading(place):
+            return part.read(most)
+
+    return read
+
+
+def _share(advance: Callable[[float], None], before: int, total: int) -> Callable[[int], None]:
+    return lambda read: advance((before + read) / max(total, 1))
+
+
+def _members(archive: zipfile.ZipFile) -> dict[str, int]:
+    """Return the files with conversations in an archive, and how large they are unpacked."""
+    return {
+        info.filename: info.file_size
+        for info in archive.infolist()
+        if Path(info.filename).name.startswith("conversations") and info.filename.endswith(".json")
+    }
 
 
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(what: object) -> Iterator[None]:
     """Raise BadFileError whatever happens: damage shows as errors of zipfile, zlib, lzma, struct, …"""
     try:
         yield
+    except UserError:
+        raise
     except Exception as error:
-        reason = getattr(error, "strerror", None) or error
-        raise BadFileError(_("{path} cannot be read: {error}.").format(path=path, error=reason)) from error
+        raise BadFileError(
+            _("{path} cannot be read: {error}.").format(path=what, error=reason(error))
+        ) from error
 
 
-def _conversations(document: object, files: _Files) -> Iterator[Iterable[Record]]:
-    """Tell the formats apart and yield the records of each conversation in `document`."""
-    if isinstance(document, dict):
-        if reader := _reader(document):
-            yield reader(document, files)
-        elif isinstance(history := document.get("history"), list):
-            yield _pairs(history)
-    elif isinstance(document, list) and document:
-        if all(isinstance(item, list) for item in document):
-            yield _pairs(document)
-        elif all(isinstance(item, dict) and "role" in item for item in document):
-            yield _chat_messages({"messages": document}, files)
-        else:
-            for item in document:
-                if isinstance(item, dict) and (reader := _reader(item)):
-                    yield reader(item, files)
+def _conversations(documents: Iterator[Any], files: _Files) -> Iterator[Iterable[Record]]:
+    """Tell the formats apart and yield the records of each conversation in `documents`."""
+    for document in documents:
+        if isinstance(document, dict):
+            if reader := _reader(document):
+                yield reader(document, files)
+            elif isinstance(history := document.get("history"), list):
+                yield _pairs(history)
+        elif isinstance(document, Iterator):
+            first = next(document, None)
+            items = itertools.chain([first], document)
+            if isinstance(first, list):
+                yield _pairs(items)
+            elif isinstance(first, dict) and "role" in first:
+                yield _chat_messages({"messages": list(items)}, files)
+            else:
+                for item in items:
+                    if isinstance(item, dict) and (reader := _reader(item)):
+                        yield reader(item, files)
 
 
 def _reader(item: Mapping[str, Any]) -> Reader | None:
@@ -236,7 +345,7 @@ def _own(item: Mapping[str, Any], files: _Files) -> Iterator[Record]:
     yield {"type": "select", "id": item.get("current")}
 
 
-def _pairs(history: list[Any]) -> Iterator[Record]:
+def _pairs(history: Iterable[Any]) -> Iterator[Record]:
     """``[[question, answer], …]``, as `model.chat` of the published code takes and returns it."""
     for pair in history:
         if isinstance(pair, list):
@@ -270,17 +379,17 @@ def _openai_parts(role: Role, message: Mapping[str, Any], files: _Files) -> tupl
 def _content(role: Role, content: object, files: _Files) -> tuple[Part, ...]:
     """Return the parts of a message's content: a string, or a list of texts and images."""
     if isinstance(content, str):
-        return parts_of_text(role, clean(content))
+        return parts_of_text(role, content)
     parts: list[Part] = []
     for item in content if isinstance(content, list) else ():
         if isinstance(item, str):
-            parts.append(Text(clean(item)))
+            parts.append(Text(item))
         elif isinstance(item, dict) and item.get("type") in ("image_url", "input_image"):
             url = item.get("image_url")
             if reference := _str(url) or _str(_dict(url).get("url")):
                 parts.append(files.image(reference))
         elif isinstance(item, dict):
-            parts.append(Text(clean(_str(item.get("text")))))
+            parts.append(Text(_str(item.get("text"))))
     return _joined(parts)
 
 
@@ -330,14 +439,19 @@ def _chatgpt_parts(role: Role, message: Mapping[str, Any], files: _Files) -> tup
     attached = {_str(file.get("id")): file for file in _dicts(about.get("attachments"))}
     parts: list[Part] = []
     match content.get("content_type"):
+        case "code" if (_str(message.get("recipient")) or "all") == "all":
+            language = _str(content.get("language"))
+            language = "" if language == "unknown" else language
+            return (Text(f"```{language}\n{_str(content.get('text'))}\n```"),)
         case "text" | "multimodal_text":
             for item in _list(content.get("parts")):
                 pointer = _str(_dict(item).get("asset_pointer"))
                 if pointer and _dict(item).get("content_type") == "image_asset_pointer":
                     file = attached.pop(pointer.rpartition("/")[2], {})
-                    parts.append(files.image(pointer, clean(_str(file.get("name"))), _type_of(file)))
+                    parts.append(files.image(pointer, _str(file.get("name")), _type_of(file)))
                 else:
-                    parts.append(Text(clean(_str(item) or _str(_dict(item).get("text")))))
+                    written = _str(item) or _str(_dict(item).get("text"))
+                    parts.append(Text(_CITATION.sub("", written)))
         case "thoughts":
             said = [
                 "\n".join(filter(None, (_str(thought.get("summary")), _str(thought.get("content")))))
@@ -348,11 +462,11 @@ def _chatgpt_parts(role: Role, message: Mapping[str, Any], files: _Files) -> tup
             return ()
         case "tether_quote":
             keys = ("title", "text", "url")
-            title, text, url = (clean(_str(content.get(key))) for key in keys)
+            title, text, url = (_str(content.get(key)) for key in keys)
             return (Source(1, title, text, url),)
         case _:
             keys = ("text", "result", "summary")
-            parts.append(Text(clean(next(filter(None, (_str(content.get(key)) for key in keys)), ""))))
+            parts.append(Text(next(filter(None, (_str(content.get(key)) for key in keys)), "")))
     parts += [
         files.document(_str(file.get("name")), None, file.get("size"), f"sediment://{id_}")
         for id_, file in attached.items()
@@ -396,12 +510,12 @@ def _open_webui(item: Mapping[str, Any], files: _Files) -> Iterator[Record]:
 def _open_webui_parts(role: Role, message: Mapping[str, Any], files: _Files) -> tuple[Part, ...]:
     content = message.get("content")
     if role == "assistant" and isinstance(content, str) and "<details" in content:
-        parts = list(_details(clean(content)))
+        parts = list(_details(content))
     else:
-        parts = list(_openai_parts(role, message, files))
+        parts = list(_openai_parts(role, message, files)) or list(_outputs(message.get("output")))
     for file in _dicts(message.get("files")):
         inner, url = _dict(file.get("file")), _str(file.get("url"))
-        name = clean(_str(file.get("name")) or _str(inner.get("filename")))
+        name = _str(file.get("name")) or _str(inner.get("filename"))
         if file.get("type") == "image":
             parts.append(files.image(url, name))
         elif name:
@@ -409,6 +523,25 @@ def _open_webui_parts(role: Role, message: Mapping[str, Any], files: _Files) -> 
             parts.append(files.document(name, _dict(inner.get("data")).get("content"), size))
     parts += _open_webui_sources(_dicts(message.get("sources") or message.get("citations")))
     return tuple(parts)
+
+
+def _outputs(items: object) -> Iterator[Part]:
+    """What newer versions keep of an answer besides its content: as in OpenAI's responses."""
+    for item in _dicts(items):
+        said, summary, output = (
+            _str(value) or "".join(_str(part.get("text")) for part in _dicts(value))
+            for value in map(item.get, ("content", "summary", "output"))
+        )
+        match item.get("type"):
+            case "reasoning":
+                yield from _thoughts(said or summary)
+            case "function_call":
+                call, name = _str(item.get("call_id")), _str(item.get("name"))
+                yield ToolCall(call, name, _json_text(item.get("arguments")))
+            case "function_call_output":
+                yield ToolResult(_str(item.get("call_id")), output)
+            case _ if said:
+                yield Text(said)
 
 
 def _open_webui_sources(cited: Iterable[Mapping[str, Any]]) -> Iterator[Source]:
@@ -424,10 +557,10 @@ def _open_webui_sources(cited: Iterable[Mapping[str, Any]]) -> Iterator[Source]:
             page = about.get("page")
             yield Source(
                 number=numbers.setdefault(key, len(numbers) + 1),
-                title=clean(_str(source.get("name")) or _str(about.get("name"))),
-                text=clean(_str(text)),
-                origin=clean(origin),
-                place=clean(str(page)) if isinstance(page, int | str) else "",
+                title=_str(source.get("name")) or _str(about.get("name")),
+                text=_str(text),
+                origin=origin,
+                place=str(page) if isinstance(page, int | str) else "",
             )
 
 
@@ -462,10 +595,10 @@ def _details(content: str) -> Iterator[Part]:
 def _plain(value: str) -> str:
     """Return what a JSON string says, and any other JSON as it is."""
     try:
-        found = json.loads(value)
-    except (ValueError, RecursionError):
+        found = loads(value)
+    except ValueError:
         return value
-    return clean(found) if isinstance(found, str) else value
+    return found if isinstance(found, str) else value
 
 
 # --- all ---
@@ -529,16 +662,19 @@ def _result(call_id: str, name: str, content: tuple[Part, ...]) -> tuple[Part, .
     """Return what a tool said: its text as a result, before what else there is."""
     text = text_of(content)
     rest = tuple(part for part in content if not isinstance(part, Text))
-    return (*((ToolResult(clean(call_id), text, clean(name)),) if text else ()), *rest)
+    return (
+        *((ToolResult(call_id, text, name),) if text else ()),
+        *rest,
+    )
 
 
 def _thoughts(text: str) -> tuple[Part, ...]:
-    text = clean(text).strip()
+    text = text.strip()
     return (Thought(text),) if text else ()
 
 
 def _json_text(value: object) -> str:
-    return clean(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _role(message: Mapping[str, Any]) -> Role | None:
@@ -561,10 +697,13 @@ def _dicts(value: object) -> list[Mapping[str, Any]]:
     return [item for item in _list(value) if isinstance(item, dict)]
 
 
-def _time(seconds: object) -> str | None:
-    """Return seconds since 1970 as a record's time."""
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+def _time(value: object) -> str | None:
+    """Return seconds since 1970 as a record's time; some write milliseconds, or less."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
+    seconds = float(value)
+    while abs(seconds) > _FAR:
+        seconds /= 1000
     try:
         return datetime.fromtimestamp(seconds, timezone.utc).astimezone().isoformat(timespec="milliseconds")
     except (ValueError, OverflowError, OSError):

@@ -15,16 +15,17 @@ from functools import cached_property
 from pathlib import Path
 
 from glmtui import paths
-from glmtui.atomic import sync_directory, write_atomically
+from glmtui.atomic import remove_abandoned, sync_directory, write_atomically
 from glmtui.chat.attachments import FOLDER, KEPT, LOCK, Attachments
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.excerpts import matching_lines
-from glmtui.chat.files import SUFFIX, TRASH, encode
+from glmtui.chat.files import LARGEST, SUFFIX, TRASH, encode
 from glmtui.chat.search_index import Entry, Index, fold, make_entry
 from glmtui.chat.state_log import DRAFTS, QUEUED
 from glmtui.chat.titles import title_of_name
 from glmtui.errors import BadValueError, NotFoundError, StorageError, UserError
 from glmtui.protocol.phrases import _
+from glmtui.regular_files import read_regular
 
 LIST_BUDGET = 0.1
 """Seconds `Library.list` may spend on reading files that changed; the others follow in `Library.refresh`."""
@@ -129,6 +130,10 @@ class Library:
         while self._stale and not stop():
             with self._lock:
                 self._read_stale(deadline=time.monotonic() + 0.02)
+        checked = False
+        while not checked and not stop():
+            with self._lock:
+                checked = self._index.check(time.monotonic() + 0.02)
         with self._lock:
             self._index.save()
             return before.keys() != self._index.entries.keys() or any(
@@ -149,9 +154,10 @@ class Library:
         if not words:
             return hits
         with self._lock:
-            if time.monotonic() >= self._scan_again:
+            index, known = self._index, len(self._index.entries)
+            index.check()
+            if time.monotonic() >= self._scan_again or len(index.entries) < known:
                 self._scan()
-            index = self._index
             for summary in self._list():
                 entry = index.entries.get(summary.name)
                 if entry is None or (model is not None and summary.model != model):
@@ -180,6 +186,10 @@ class Library:
         raise NotFoundError(
             _("There is no conversation {id} in {folder}.").format(id=conversation_id, folder=self.folder)
         )
+
+    def ids(self) -> set[str]:
+        """Return the ids of all conversations, after reading those that are not in the index yet."""
+        return {summary.id for summary in self._read_all()}
 
     # --- conversations ---
 
@@ -248,7 +258,7 @@ class Library:
         for name, status in _conversation_files(self.folder / TRASH):
             path = self.folder / TRASH / name
             with contextlib.suppress(OSError):
-                entry = make_entry(name, status.st_mtime_ns, status.st_size, path.read_bytes())
+                entry = make_entry(name, status.st_mtime_ns, status.st_size, read_regular(path, LARGEST))
                 found.append((status.st_mtime_ns, self._summary(entry, path.parent)))
         return [summary for _time, summary in sorted(found, key=lambda pair: pair[0], reverse=True)]
 
@@ -269,7 +279,13 @@ class Library:
         return Attachments(self.folder / FOLDER).collect(self._files, older_than=older_than)
 
     def tidy(self) -> None:
-        """Do that at most once a day; what cannot be removed stays, without a word."""
+        """Do that at most once a day; what cannot be removed stays, without a word.
+
+        The temporary files of killed programs go too.
+        """
+        kept = (self.folder, self.folder / TRASH, self.folder / FOLDER, paths.state_dir(), paths.config_dir())
+        for folder in kept:
+            remove_abandoned(folder)
         stamp = self.folder / FOLDER / LOCK
         with contextlib.suppress(OSError, UserError):
             if abs(time.time() - stamp.stat().st_mtime) > KEPT:
@@ -306,6 +322,7 @@ class Library:
         self._scan_again = end + 20 * (end - start) if end - start > SHORT_SCAN else end
 
     def _read_all(self) -> Summaries:
+        self.list()
         if not self.complete:
             self.refresh()
         return self.list()
@@ -323,7 +340,7 @@ class Library:
         while self._stale:
             name, status = self._stale.popitem()
             try:
-                data = (self.folder / name).read_bytes()
+                data = read_regular(self.folder / name, LARGEST)
             except OSError:
                 data = b""  # gone again or not readable: not listed, and looked at again when it changes
             self._index.put(make_entry(name, status.st_mtime_ns, status.st_size, data))

@@ -28,6 +28,7 @@ from glmtui.protocol.messages import (
     ToolResult,
     text_of,
 )
+from glmtui.text.clean import without_surrogates
 
 PartRecord = dict[str, Any]
 
@@ -45,16 +46,6 @@ _FIELDS = {kind: dataclasses.fields(kind) for kind in _NAMES}
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _OPEN, _CLOSE = "<think>", "</think>"
 _CLOSE_BEGUN = re.compile(rf"({'|'.join(_CLOSE[:length] for length in range(1, len(_CLOSE)))})\Z")
-_SURROGATES = re.compile("[\ud800-\udfff]")
-
-
-def clean(text: str) -> str:
-    """Replace lone surrogates, which no file and no terminal can hold."""
-    try:
-        text.encode()  # ten times as fast as a search
-    except UnicodeEncodeError:
-        return _SURROGATES.sub("\ufffd", text)
-    return text
 
 
 def is_digest(value: str) -> bool:
@@ -65,7 +56,7 @@ def is_digest(value: str) -> bool:
 def clean_part(part: Part) -> Part:
     """Return `part` with its strings as a file can hold them."""
     values: dict[str, Any] = {field.name: getattr(part, field.name) for field in _FIELDS[type(part)]}
-    values |= {name: clean(value) for name, value in values.items() if isinstance(value, str)}
+    values |= {name: without_surrogates(value) for name, value in values.items() if isinstance(value, str)}
     return type(part)(**values)
 
 
@@ -101,7 +92,7 @@ def decode_parts(
     Returns:
         The parts, and the records among them that are of no known type, or wrong.
     """
-    text = clean(text)
+    text = without_surrogates(text)
     if not isinstance(records, list):
         return parts_of_text(role, text, grows=grows), ()
     parts: list[Part] = []
@@ -135,7 +126,7 @@ def _decode(record: Mapping[str, Any]) -> Part | None:
                 return None
             values[field.name] = value
         elif isinstance(value, str):
-            values[field.name] = clean(value)
+            values[field.name] = without_surrogates(value)
         else:
             return None
     digest = values.get("sha256")

@@ -2,28 +2,35 @@
 
 Append-only JSON Lines files in the state directory, which several running glmtui may share; the last record
 of a prompt or a conversation counts. They are rewritten when they have grown to a multiple of what
-they hold. Neither reading nor writing ever fails for the caller: losing them loses nothing else.
+they hold. Each record is on disk, synced, when the call that adds it returns. Reading never fails for the
+caller, and neither does writing unless it is to be durable.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from glmtui import paths
 from glmtui.atomic import sync_directory, write_atomically
 from glmtui.chat.files import Record, encode, parse
-from glmtui.chat.locking import locked
-from glmtui.chat.parts import clean, clean_part, decode_parts, encode_parts
+from glmtui.chat.parts import clean_part, decode_parts, encode_parts
+from glmtui.errors import StorageError
+from glmtui.locking import open_locked
 from glmtui.protocol.messages import Part, Text, text_of
+from glmtui.protocol.phrases import _
+from glmtui.regular_files import read_regular
+from glmtui.text.clean import without_surrogates
 
 LONGEST = 100_000
 """Characters; a longer prompt (a pasted book) is not kept."""
 LARGEST = 8 << 20
 """Bytes; a larger file of drafts is rewritten: a long one is written anew after every pause in typing."""
+MOST_BYTES = 256 << 20
+"""A larger file is none of ours: it is taken to be empty, and written anew."""
 DRAFTS, QUEUED = "drafts.jsonl", "waiting.jsonl"
 """Files in the state directory; both may name attachments."""
 _SLACK = 4
@@ -44,9 +51,9 @@ class PromptHistory:
     def add(self, text: str) -> None:
         """Remember a prompt as the newest; blank and endless ones are not remembered."""
         if text.strip() and len(text) <= LONGEST:
-            count = self._log.append({"text": clean(text)})
+            count = self._log.append({"text": without_surrogates(text)})
             if count > self._most * _SLACK:
-                self._log.rewrite([{"text": entry} for entry in self.entries()])
+                self._log.rewrite(lambda records: [{"text": entry} for entry in self._newest(records)])
 
     def _newest(self, records: Sequence[Record]) -> list[str]:
         newest: dict[str, None] = {}
@@ -68,6 +75,8 @@ class Draft:
     """Id of the message whose new version it is."""
     place: int | None = None
     """Where in the queue the message was taken from."""
+    id: str | None = None
+    """That the message is going to have: found in the conversation, it is a draft no more."""
 
 
 class Drafts:
@@ -79,26 +88,31 @@ class Drafts:
     def get(self, conversation_id: str) -> Draft:
         """Return the draft, empty when there is none."""
         record = self._file.get(conversation_id)
-        text, edits, place = (record.get(name) for name in ("text", "edits", "place"))
+        text, place = record.get("text"), record.get("place")
         if not isinstance(text, str):
             return Draft()
         parts, _unread = decode_parts("user", text, record.get("parts"))
         return Draft(
             text,
             tuple(part for part in parts if not isinstance(part, Text)),
-            edits if isinstance(edits, str) else None,
+            _text(record, "edits"),
             place if isinstance(place, int) else None,
+            _text(record, "message"),
         )
 
     def set(self, conversation_id: str, draft: Draft) -> None:
-        """Remember the draft of a conversation; a blank one is forgotten."""
+        """Remember the draft of a conversation; a blank one is forgotten.
+
+        Raises:
+            StorageError: it was taken from the queue, and could not be written.
+        """
         record: Record = {"text": ""}
         if draft.text.strip():
             others = [part for part in draft.parts if not isinstance(part, Text)]
             record = encode_parts("user", [clean_part(part) for part in (Text(draft.text), *others)])
-            more = {"edits": draft.edits, "place": draft.place}
+            more = {"edits": draft.edits, "place": draft.place, "message": draft.id}
             record |= {name: value for name, value in more.items() if value is not None}
-        self._file.set(conversation_id, record)
+        self._file.set(conversation_id, record, durable=draft.place is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +122,8 @@ class QueuedMessage:
     parts: tuple[Part, ...]
     edits: str | None = None
     """Id of the message whose new version it is."""
+    id: str | None = None
+    """That the message is going to have: found in the conversation, it is queued no more."""
     web: str = ""
     """What the web is asked before the answer."""
 
@@ -129,68 +145,99 @@ class QueuedMessages:
     """
 
     def __init__(self, path: Path | None = None, *, most: int = 200) -> None:
-        self._file = _ByConversation(path or paths.state_dir() / QUEUED, "waiting", most, durable=True)
+        self._file = _ByConversation(path or paths.state_dir() / QUEUED, "waiting", most)
         self._owner = _process()
 
     def get(self, conversation_id: str) -> list[QueuedMessage]:
-        """Return what an earlier glmtui left in the queue of a conversation, in its order."""
+        """Return what an earlier glmtui left in the queue of a conversation, in its order.
+
+        What was on its way from a conversation without a file to that with one is in the queue of both.
+        """
         found = self._file.get(conversation_id).get("waiting")
         if not isinstance(found, dict) or _runs(found.get("process")):
             return []
-        items = found.get("items")
+        moved = set() if conversation_id else self._ids()
         return [
             QueuedMessage(
                 decode_parts("user", item["text"], item.get("parts"))[0],
-                edits if isinstance(edits := item.get("edits"), str) else None,
-                web if isinstance(web := item.get("web"), str) else "",
+                _text(item, "edits"),
+                _text(item, "id"),
+                _text(item, "web") or "",
             )
-            for item in (items if isinstance(items, list) else ())
-            if isinstance(item, dict) and isinstance(item.get("text"), str)
+            for item in _items(found)
+            if isinstance(item.get("text"), str) and _text(item, "id") not in moved
         ]
 
+    def _ids(self) -> set[object]:
+        """Of what is queued in conversations that have a file."""
+        waiting = (record.get("waiting") for id_, record in self._file.all().items() if id_)
+        return {id_ for found in waiting for item in _items(found) if (id_ := _text(item, "id"))}
+
     def set(self, conversation_id: str, queued: Sequence[QueuedMessage]) -> None:
-        """Remember the queue of a conversation; it is on disk, synced, when this returns."""
+        """Remember the queue of a conversation; it is on disk, synced, when this returns.
+
+        Raises:
+            StorageError: it could not be written.
+        """
         items = [
             {
                 **encode_parts("user", [clean_part(part) for part in item.parts]),
                 **({"edits": item.edits} if item.edits else {}),
+                **({"id": item.id} if item.id else {}),
                 **({"web": item.web} if item.web else {}),
             }
             for item in queued
         ]
         waiting = {"process": self._owner, "items": items} if items else ""
-        self._file.set(conversation_id, {"waiting": waiting})
+        self._file.set(conversation_id, {"waiting": waiting}, durable=True)
+
+
+def _items(waiting: object) -> list[Record]:
+    items = waiting.get("items") if isinstance(waiting, dict) else None
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+
+
+def _text(record: Record, name: str) -> str | None:
+    return value if isinstance(value := record.get(name), str) else None
 
 
 class _ByConversation:
     """A log whose latest record of each conversation counts; one in which `field` is false is none."""
 
-    def __init__(self, path: Path, field: str, most: int, *, durable: bool = False) -> None:
-        self._log = _Log(path, durable=durable)
+    def __init__(self, path: Path, field: str, most: int) -> None:
+        self._log = _Log(path)
         self._field = field
         self._most = most
         self._latest = self._read()
 
     def get(self, conversation_id: str) -> Record:
+        return self.all().get(conversation_id, {})
+
+    def all(self) -> dict[str, Record]:
         if self._log.changed:  # another glmtui wrote to it
             self._latest |= self._read()
-        return self._latest.get(conversation_id, {})
+        return self._latest
 
-    def set(self, conversation_id: str, values: Record) -> None:
+    def set(self, conversation_id: str, values: Record, *, durable: bool = False) -> None:
         values = values if values[self._field] else {}
         if values == self._latest.get(conversation_id, {}):
             return
+        record: Record = {"id": conversation_id, **(values or {self._field: ""})}
+        count, large = self._log.append(record, durable=durable), LARGEST + 2 * len(encode([record]))
         self._latest.pop(conversation_id, None)
         if values:
             self._latest[conversation_id] = values
-        record: Record = {"id": conversation_id, **(values or {self._field: ""})}
-        count, large = self._log.append(record), LARGEST + 2 * len(encode([record]))
         if count > self._most * _SLACK or self._log.nbytes > large:
-            self._log.rewrite([{"id": id_, **kept} for id_, kept in self._read().items()])
+            self._log.rewrite(
+                lambda records: [{"id": id_, **kept} for id_, kept in self._of(records).items()]
+            )
 
     def _read(self) -> dict[str, Record]:
+        return self._of(self._log.read())
+
+    def _of(self, records: Sequence[Record]) -> dict[str, Record]:
         latest: dict[str, Record] = {}
-        for record in self._log.read():
+        for record in records:
             if isinstance(id_ := record.get("id"), str):
                 latest.pop(id_, None)
                 if record.get(self._field):
@@ -213,24 +260,24 @@ def _runs(process: object) -> bool:
         return False
     try:
         return bool(psutil.Process(int(process[0])).create_time() == process[1])
-    except (TypeError, ValueError, psutil.Error):
+    except (TypeError, ValueError, OverflowError, psutil.Error):
         return False
 
 
 class _Log:
-    """An append-only file of records that is a convenience, so errors with it are passed over."""
+    """An append-only file of records, which several processes may share."""
 
-    def __init__(self, path: Path, *, durable: bool = False) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._durable = durable
-        """Whether each record is synced before `append` returns."""
         self._count: int | None = None
         self._seen = 0
         """Bytes of the file as it was last read, and written without anything of others' in it."""
+        self._lasts = False
+        """Whether a power loss leaves the file in its folder."""
 
     def read(self) -> tuple[Record, ...]:
         try:
-            data = self._path.read_bytes()
+            data = read_regular(self._path, MOST_BYTES)
         except OSError:
             data = b""
         records = parse(data).records
@@ -250,26 +297,40 @@ class _Log:
         except OSError:
             return 0
 
-    def append(self, record: Record) -> int:
-        """Add a record; return about how many there are now."""
+    def append(self, record: Record, *, durable: bool = False) -> int:
+        """Add a record; return about how many there are now.
+
+        Raises:
+            StorageError: it could not be written, though it is to be `durable`.
+        """
         if self._count is None:
             self.read()
         self._count = (self._count or 0) + 1
         line = b"\n" + encode([record])  # the empty line ends one that was torn
-        with contextlib.suppress(OSError):
+        try:
             paths.make_private(self._path.parent)
-            with self._path.open("ab") as file, locked(file.fileno()):
+            with open_locked(self._path) as file:
                 file.write(line)
                 file.flush()
-                if self._durable:
-                    os.fsync(file.fileno())
-                    if file.tell() == len(line):  # a new file
-                        sync_directory(self._path.parent)
+                os.fsync(file.fileno())
             self._seen += len(line)
+            if not self._lasts:
+                sync_directory(self._path.parent)
+                self._lasts = True
+        except OSError as error:
+            if durable:
+                raise StorageError(
+                    _("{path} cannot be written: {error}").format(
+                        path=self._path, error=error.strerror or error
+                    )
+                ) from error
         return self._count
 
-    def rewrite(self, records: Sequence[Record]) -> None:
-        with contextlib.suppress(OSError):
-            write_atomically(self._path, encode(records))
-            self._seen = self.nbytes
-        self._count = len(records)
+    def rewrite(self, keep: Callable[[Sequence[Record]], Sequence[Record]]) -> None:
+        """Let the file hold those of its records alone that `keep` chooses; nobody writes to it meanwhile."""
+        with contextlib.suppress(OSError):  # it stays as large as it is
+            # Windows replaces no open file: there another process may write at this very moment, and lose it
+            with contextlib.nullcontext() if os.name == "nt" else open_locked(self._path):
+                records = keep(parse(read_regular(self._path, MOST_BYTES)).records)
+                write_atomically(self._path, encode(records))
+            self._count, self._seen = len(records), self.nbytes

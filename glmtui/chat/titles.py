@@ -12,7 +12,14 @@ LENGTH = 60
 _SHORT = 6
 """A first question of fewer characters (你好, hi) says too little: the answer's beginning is added."""
 _DATE = re.compile(r"^\d{4}-\d\d-\d\d-\d{6}")
-_MARKUP = re.compile(r"^(?:[#>\-*+\s]|\d+[.)]\s|```\w*)+|[*`]{1,3}")
+_BEGINNING = 10_000
+"""Characters of a text in which its first line is looked for."""
+_FENCE = re.compile(r"\s*(?:`{3,}|~{3,})[^\s`]*\s*")
+_BLOCK_MARKS = re.compile(r"\s*(?:(?:#{1,6}|[>*+-]|\d{1,9}[.)])\s+)*")
+"""Of headings, quotations and lists: none without a space behind it (``-5 + 3``, ``#include``)."""
+_CODE = re.compile(r"(?<!`)(`+)(?!`)([^`]+)\1(?!`)")
+_EMPHASIS = re.compile(r"(?<![A-Za-z0-9_)\]*])(\*{1,3})(?=[^\s*])([^*]*)(?<=[^\s*])\1(?!\*)")
+"""Not between figures and letters, as CommonMark would have it: ``2*3*4`` is a product."""
 
 
 def make_title(tree: Tree) -> str:
@@ -39,9 +46,11 @@ def _first_name(message: Message) -> str:
 
 def first_line(text: str) -> str:
     """Return the first line of `text` that says something, without Markdown's marks."""
-    for line in text.split("\n"):
-        if stripped := " ".join(_MARKUP.sub("", line).split()):
-            return stripped
+    for line in text[:_BEGINNING].split("\n"):
+        if not _FENCE.fullmatch(line):
+            unmarked = _CODE.sub(r"\2", _BLOCK_MARKS.sub("", line, count=1))
+            if stripped := " ".join(_EMPHASIS.sub(r"\2", unmarked).split()):
+                return stripped
     return ""
 
 

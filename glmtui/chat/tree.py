@@ -41,7 +41,6 @@ from typing import Any, Literal, cast, get_args
 
 from glmtui.chat.parts import (
     PartRecord,
-    clean,
     decode_parts,
     may_think,
     parts_of_text,
@@ -59,11 +58,18 @@ from glmtui.protocol.messages import (
     text_of,
     thought_of,
 )
+from glmtui.text.clean import without_surrogates
 
 State = Literal["done", "partial", "stopped", "failed", "length"]
+MOST_VISITED = 1_000_000
+"""Messages that are looked at to delete them, all together: nobody does more by hand, and a file in which
+ten thousand messages vanish and return ten thousand times is not worth a minute."""
 VERSION = 2
 """Of the file format. Readers take what they know of a higher one, and write nothing to it."""
 
+EARLIEST = datetime(1, 1, 2, tzinfo=timezone.utc)
+LATEST = datetime(9999, 12, 30, tzinfo=timezone.utc)
+"""A day from the ends of the calendar, which come at another time in each zone."""
 _ROLES: tuple[str, ...] = get_args(Role)
 _STATES: tuple[str, ...] = get_args(State)
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -129,22 +135,34 @@ class Tree:
         self.settings: dict[str, Any] = {}
         self.messages: dict[str, Message] = {}
         """All, hidden ones too, in the order they were written."""
-        self.leaf: str | None = None
+        self._leaf: str | None = None
         self._children: dict[str | None, list[str]] = {}
-        self._deleted: dict[str, str | None] = {}
-        """Deleted message: the leaf at that time if it was hidden with it, so that undelete returns to it."""
+        self._deleted: dict[str, _Deletion] = {}
         self._hidden: set[str] = set()
         self._touched: dict[str, int] = {}
-        """When each message was last made or selected: `select` goes on along the latest."""
+        """When each message was last made or selected: `leaf` goes on along the latest."""
+        self._selected: list[tuple[int, str]] = []
+        """When which messages were selected since that was last looked at."""
         self._clock = 0
-        self._raw: dict[str, str] = {}
-        """Texts of version 1 that begin with a thought, as they were written, while they grow."""
+        self._copies: dict[str, int] = {}
+        """How many messages came with an id that was taken."""
+        self._growing: dict[str, _Growth] = {}
+        """Answers that are not finished."""
+        self._grown: set[str] = set()
+        """Those of them whose messages have not got all of it yet."""
+        self._visited = 0
+        """How many messages were looked at to delete them."""
         self._last: str | None = None
         for record in records:
-            self.apply(record)
+            self._apply(record)
+        self._settle()
 
     def apply(self, record: Mapping[str, Any]) -> None:
         """Take in one record. Whatever is wrong with it is passed over or mended, as told above."""
+        self._apply(record)
+        self._settle()
+
+    def _apply(self, record: Mapping[str, Any]) -> None:
         match record:
             case {"type": "message"}:
                 self._message(record)
@@ -153,18 +171,20 @@ class Tree:
             case {"role": _, "text": _}:
                 self._message(record)
             case {"type": "extend", "id": str(id_), "text": str(text)} if id_ in self.messages:
-                self._extend(self.messages[id_], clean(text), record)
+                self._extend(self.messages[id_], without_surrogates(text), record)
             case {"type": "finish", "id": str(id_)} if id_ in self.messages:
                 self._finish(self.messages[id_], record)
             case {"type": "select", "id": str(id_)} if self.visible(id_):
                 self._select(id_)
-            case {"type": "delete", "id": str(id_)} if self.visible(id_):
+            case {"type": "delete", "id": str(id_)} if self.visible(id_) and self._visited < MOST_VISITED:
                 self._delete(id_)
             case {"type": "undelete", "id": str(id_)} if id_ in self._deleted:
                 self._undelete(id_)
             case {"type": "title"}:
                 title = record.get("title")
-                self.given_title = clean(title) if isinstance(title, str) and title.strip() else None
+                self.given_title = (
+                    without_surrogates(title) if isinstance(title, str) and title.strip() else None
+                )
             case {"type": "pin"}:
                 self.pinned = record.get("pinned", True) is True
             case {"type": "settings", "values": dict(values)}:
@@ -172,6 +192,15 @@ class Tree:
                 self.settings = {key: value for key, value in merged.items() if value is not None}
 
     # --- reading ---
+
+    @property
+    def leaf(self) -> str | None:
+        """The last message of the branch that is read: from the one selected last on along the latest."""
+        if self._selected:
+            self._touch_selected()
+            if self._leaf is not None:
+                self._leaf = self._descend(self._leaf)
+        return self._leaf
 
     def visible(self, message_id: str) -> bool:
         """Whether the message exists and neither it nor one before it is deleted."""
@@ -196,8 +225,8 @@ class Tree:
 
     def length(self, message_id: str, *, thought: bool) -> int:
         """Where the next ``extend`` of a message begins."""
-        message = self.messages[message_id]
-        return len(message.thought if thought else self._raw.get(message_id, message.text))
+        growth = self._growing.get(message_id) or _Growth(self.messages[message_id])
+        return growth.length(thought=thought)
 
     # --- applying ---
 
@@ -235,45 +264,49 @@ class Tree:
             message = replace(message, id=self._free_id(message.id))
         self.messages[message.id] = message
         if grows and may_think(text, grows=True) and not isinstance(record.get("parts"), list):
-            self._raw[message.id] = clean(text)
+            self._growing[message.id] = _Growth(message, without_surrogates(text))
         self._children.setdefault(parent, []).append(message.id)
         self._last = message.id
         for ancestor in [m.id for m in self.path(parent)] if parent in self._hidden else ():
             if ancestor in self._deleted:
                 self._undelete(ancestor)  # another process answered below: what is new must be seen
-        self.leaf = message.id
-        self._touch(message.id)
+        self._leaf = message.id
+        self._clock += 1
+        self._touched[message.id] = self._clock
 
     def _latest(self) -> datetime:
         return self.messages[self._last].time if self._last is not None else self.created or _LONG_AGO
 
     def _free_id(self, taken: str) -> str:
-        number = 2
+        number = self._copies.get(taken, 1) + 1
         while f"{taken}-{number}" in self.messages:
             number += 1
+        self._copies[taken] = number
         return f"{taken}-{number}"
 
     def _extend(self, message: Message, text: str, record: Mapping[str, Any]) -> None:
-        thinks = record.get("part") == "thought"
-        before = message.thought if thinks else self._raw.get(message.id, message.text)
-        at = record.get("at")
-        grown = (before[:at] if isinstance(at, int) and at >= 0 else before) + text
-        if thinks:
-            parts = with_thought(message.parts, grown)
-        elif (message.id in self._raw or not message.thought) and may_think(grown, grows=True):
-            self._raw[message.id] = grown
-            parts = parts_of_text(message.role, grown, grows=True)
-        else:
-            self._raw.pop(message.id, None)
-            parts = with_text(message.parts, grown)
-        self.messages[message.id] = replace(message, parts=parts)
+        growth = self._growing.get(message.id)
+        if growth is None:
+            growth = self._growing[message.id] = _Growth(message)
+        growth.add(text, record.get("at"), thought=record.get("part") == "thought")
+        self._grown.add(message.id)
+
+    def _settle(self) -> None:
+        """Let messages have what they grew by."""
+        for message_id in self._grown:
+            parts = self._growing[message_id].parts()
+            self.messages[message_id] = replace(self.messages[message_id], parts=parts)
+        self._grown.clear()
 
     def _finish(self, message: Message, record: Mapping[str, Any]) -> None:
         text, state, meta = (record.get(key) for key in ("text", "state", "meta"))
         parts, unread = message.parts, message.unread
         if isinstance(text, str):
             parts, unread = decode_parts(message.role, text, record.get("parts"))
-        self._raw.pop(message.id, None)
+        elif message.id in self._grown:
+            parts = self._growing[message.id].parts()
+        self._growing.pop(message.id, None)
+        self._grown.discard(message.id)
         self.messages[message.id] = replace(
             message,
             parts=parts,
@@ -282,39 +315,62 @@ class Tree:
             meta=MappingProxyType({**message.meta, **meta}) if isinstance(meta, dict) else message.meta,
         )
 
-    def _touch(self, message_id: str) -> None:
-        self._clock += 1
-        self._touched[message_id] = self._clock
-
     def _select(self, message_id: str) -> None:
-        for message in self.path(message_id):
-            self._touch(message.id)
-        self.leaf = self._descend(message_id)
+        self._clock += 1
+        self._selected.append((self._clock, message_id))
+        self._leaf = message_id
+
+    def _touch_selected(self) -> None:
+        """Note for each message when one on the way to which it lies was last selected.
+
+        The last comes first, so that each message is looked at once however many were selected.
+        """
+        touched: set[str] = set()
+        while self._selected:
+            clock, at = self._selected.pop()
+            message_id: str | None = at
+            while message_id is not None and message_id not in touched:
+                touched.add(message_id)
+                self._touched[message_id] = clock
+                message_id = self.messages[message_id].parent
 
     def _descend(self, message_id: str) -> str:
         while children := self.children(message_id):
             message_id = max(children, key=self._touched.__getitem__)
         return message_id
 
+    def _depth(self, message_id: str | None, ancestor: str) -> int:
+        """How many steps a message lies below another."""
+        depth = 0
+        while message_id is not None and message_id != ancestor:
+            message_id, depth = self.messages[message_id].parent, depth + 1
+        return depth
+
     def _delete(self, message_id: str) -> None:
-        siblings = self.children(self.messages[message_id].parent)
         subtree = self._subtree(message_id)
         on_branch = self.leaf in subtree
-        self._deleted[message_id] = self.leaf if on_branch else None
-        self._hidden |= subtree
+        self._deleted[message_id] = _Deletion(self.leaf if on_branch else None, subtree)
         if on_branch:
+            siblings = self.children(self.messages[message_id].parent)
             place = siblings.index(message_id)
             neighbour = siblings[place - 1] if place else next(iter(siblings[1:]), None)
-            self.leaf = self._descend(neighbour) if neighbour else self.messages[message_id].parent
+            self._leaf = self.messages[message_id].parent if neighbour is None else self._descend(neighbour)
+            self._visited += len(siblings) + (self._depth(self._leaf, neighbour) if neighbour else 0)
+        self._hidden |= subtree
 
     def _undelete(self, message_id: str) -> None:
-        leaf = self._deleted.pop(message_id)
-        parent = self.messages[message_id].parent
-        if parent is not None and parent in self._hidden:
-            return  # something before it is deleted as well
-        self._hidden -= self._subtree(message_id)
-        if leaf is not None and self.visible(leaf):
-            self.leaf = leaf
+        self._leaf = self.leaf  # where what was selected led to before
+        deletion = self._deleted.pop(message_id)
+        outer = self.messages[message_id].parent
+        if outer is not None and outer in self._hidden:
+            while outer is not None and outer not in self._deleted:
+                outer = self.messages[outer].parent
+            if outer is not None:
+                self._deleted[outer].hidden |= deletion.hidden  # it comes back with that
+            return
+        self._hidden -= deletion.hidden
+        if deletion.leaf is not None and self.visible(deletion.leaf):
+            self._leaf = deletion.leaf
 
     def _subtree(self, message_id: str) -> set[str]:
         """`message_id` and all below it, except what was deleted on its own."""
@@ -323,17 +379,82 @@ class Tree:
         while pending:
             current = pending.pop()
             found.add(current)
-            pending += (child for child in self._children.get(current, ()) if child not in self._deleted)
+            pending += [child for child in self._children.get(current, ()) if child not in self._deleted]
+        self._visited += len(found)
         return found
 
 
+@dataclass(slots=True)
+class _Deletion:
+    """What is hidden since a message was deleted."""
+
+    leaf: str | None
+    """The end of the branch at that time if it was hidden too, so that undelete returns to it."""
+    hidden: set[str]
+
+
+class _Pieces:
+    """A text that grows: joined only when it is asked for, else n pieces would cost n² characters."""
+
+    def __init__(self, text: str) -> None:
+        self._pieces = [text]
+        self.length = len(text)
+
+    def add(self, text: str, at: object) -> None:
+        """Let `text` follow the first `at` characters; where `at` is no length, all there is."""
+        while isinstance(at, int) and 0 <= at < self.length:
+            last = self._pieces.pop()
+            self.length -= len(last)
+            if kept := last[: max(at - self.length, 0)]:
+                self._pieces.append(kept)
+                self.length += len(kept)
+        self._pieces.append(text)
+        self.length += len(text)
+
+    def __str__(self) -> str:
+        self._pieces = ["".join(self._pieces)]
+        return self._pieces[0]
+
+
+class _Growth:
+    """What an answer grows to.
+
+    A thought may come as such, or in the text as version 1 wrote it: then `raw` is the text of the message
+    as it was written.
+    """
+
+    def __init__(self, message: Message, raw: str | None = None) -> None:
+        self._message = message
+        self._thought = _Pieces(message.thought) if message.thought and raw is None else None
+        self._text = _Pieces(message.text if raw is None else raw)
+
+    def length(self, *, thought: bool) -> int:
+        if not thought:
+            return self._text.length
+        return self._thought.length if self._thought else len(thought_of(self.parts()))
+
+    def add(self, text: str, at: object, *, thought: bool) -> None:
+        if thought and self._thought is None:
+            so_far = self.parts()
+            self._thought, self._text = _Pieces(thought_of(so_far)), _Pieces(text_of(so_far))
+        pieces = self._thought if thought and self._thought else self._text
+        pieces.add(text, at)
+
+    def parts(self) -> tuple[Part, ...]:
+        """Return the parts of the message by now."""
+        text = str(self._text)
+        if self._thought is None and self._message.role == "assistant" and may_think(text, grows=True):
+            return parts_of_text("assistant", text, grows=True)
+        return with_text(with_thought(self._message.parts, str(self._thought or "")), text)
+
+
 def parse_time(value: object) -> datetime | None:
-    """Read an ISO 8601 time; one without a zone is taken to be local."""
+    """Read an ISO 8601 time that the calendars of all zones can show; one without a zone is local."""
     if not isinstance(value, str):
         return None
     try:
         time = datetime.fromisoformat(value[:-1] + "+00:00" if value.endswith("Z") else value)
-        local = time.astimezone()  # so that it can be
-        return time if time.tzinfo else local
+        time = time if time.tzinfo else time.astimezone()
     except (ValueError, OverflowError, OSError):
         return None
+    return time if EARLIEST <= time <= LATEST else None

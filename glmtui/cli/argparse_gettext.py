@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import Any, NoReturn
 
 from glmtui import i18n
 from glmtui.i18n import N_
+from glmtui.text.clean import flat
 
 WORDS = (
     N_("usage: "),
@@ -28,6 +29,14 @@ WORDS = (
     N_("invalid %(type)s value: %(value)r"),
 )
 """What a person can meet of argparse's strings (Python 3.10 to 3.14); the others are for programmers."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, whatever a person wrote."""
+
+    def error(self, message: str) -> NoReturn:
+        """Write how it is used and what was wrong; end with 2."""
+        super().error(flat(message))
 
 
 def translate_argparse() -> None:

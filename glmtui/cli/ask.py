@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import sys
 from argparse import SUPPRESS, Namespace
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
+from glmtui import paths, streams
 from glmtui.cli.options import add_model_options, add_setting, load_settings
 from glmtui.errors import UsageError
 from glmtui.i18n import _
+from glmtui.protocol.models import LocalModel
 from glmtui.text.encodings import read_text
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 NAME = "ask"
 SAMPLING_OPTIONS = ("temperature", "top_p", "top_k", "repetition_penalty", "max_length", "seed")
-INTERRUPTED = 130
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -35,7 +34,6 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--file",
         metavar="FILE",
-        type=Path,
         action="append",
         default=[],
         help=_("a text file to add to the question; may be given several times"),
@@ -44,20 +42,22 @@ def add_parser(subparsers: Subparsers) -> None:
         "--continue",
         dest="goes_on",
         action="store_true",
-        help=_("go on with the conversation that was used last, in the app or here"),
+        help=_("continue the conversation that was used last, in the app or here"),
     )
     parser.add_argument(
         "--conversation",
         metavar="FILE",
-        type=Path,
         default=SUPPRESS,
-        help=_("go on with the conversation in this file; it is made if there is none"),
+        help=_("continue the conversation in this file; it is made if there is none"),
     )
     parser.add_argument(
         "--no-save", action="store_true", help=_("keep nothing on disk (see also the setting ui.save_asked)")
     )
     parser.add_argument(
         "--json", action="store_true", help=_("print one JSON object when the answer is complete")
+    )
+    parser.add_argument(
+        "--no-stdin", action="store_true", help=_("leave standard input alone: what is piped in is not read")
     )
     rests = parser.add_argument_group(_("sources"))
     add_setting(rests, "docs.collection", "--docs")
@@ -73,46 +73,45 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: Namespace) -> int:
     """Answer; return 0, or 130 when interrupted (what came until then stays)."""
-    question = read_question(args.question, args.file, sys.stdin)
+    question = read_question(args.question, args.file, None if args.no_stdin else sys.stdin)
     settings = load_settings(args)
-    from glmtui.cli import models
+    spec = settings.model_spec()
+    if isinstance(spec, LocalModel):
+        from glmtui.cli import models
 
-    models.resolve(settings.model_spec().source)  # fails before anything is saved or torch imported
+        models.resolve(spec.source)  # fails before anything is saved or torch imported
     if name := settings["docs.collection"]:
         from glmtui.cli import docs
 
         docs.prepare(str(name))
     from glmtui.plain.ask import Asking
 
-    asking = Asking(settings, sys.stdout, sys.stderr, streaming=not args.json)
+    asking = Asking(settings, streams.output(), streams.errors(), streaming=not args.json)
     asking.open(
-        getattr(args, "conversation", None),
+        paths.typed(args.conversation) if hasattr(args, "conversation") else None,
         latest=args.goes_on,
         save=bool(settings["ui.save_asked"]) and not args.no_save,
     )
     return asking.answer(question, system=args.system, web=args.web)
 
 
-def read_question(words: list[str], files: list[Path], stream: TextIO) -> str:
+def read_question(words: Sequence[str], files: Sequence[str], stream: TextIO | None) -> str:
     """Return the question: the arguments, then the files, then what is piped in, a blank line between them.
+
+    Args:
+        words: the arguments.
+        files: their names, as they were typed.
+        stream: standard input, or None to leave it alone.
 
     Raises:
         UsageError: there is none of these.
-        UserError: a file cannot be read as text.
+        UserError: a file, or what is piped in, cannot be read as text.
     """
-    parts = [" ".join(words), *map(read_text, files)]
-    if _is_piped(stream):
-        parts.append(stream.buffer.read().decode("utf-8-sig", "replace"))
+    parts = [" ".join(words), *(read_text(paths.typed(file)) for file in files)]
+    if stream is not None and streams.is_piped(stream):
+        waiting = _("Waiting for standard input to end. --no-stdin leaves it alone.")
+        parts.append(streams.read_piped(stream, waiting))
     question = "\n\n".join(part.strip() for part in parts if part.strip())
     if not question:
         raise UsageError(_("There is no question. Write it after `ask`, or pipe it in."))
     return question
-
-
-def _is_piped(stream: TextIO) -> bool:
-    """Whether something was piped or redirected in; a terminal or the null device says nothing."""
-    try:
-        mode = os.fstat(stream.fileno()).st_mode
-    except (OSError, ValueError):  # no file, as when there is no console at all
-        return False
-    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)

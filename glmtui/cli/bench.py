@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING, Any
 
+from glmtui import streams
 from glmtui.cli.options import add_model_options, load_settings, positive
 from glmtui.errors import UsageError
 from glmtui.i18n import _
+from glmtui.protocol.models import RemoteModel
 from glmtui.text.columns import table
 
 if TYPE_CHECKING:
@@ -65,7 +65,15 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: Namespace) -> int:
     spec = load_settings(args).model_spec()
-    step = _show if sys.stderr.isatty() else lambda _text: None
+    status = streams.StatusLine(streams.errors())
+
+    def step(text: str) -> None:
+        status.step(_("Measuring … {step}").format(step=text))
+
+    if isinstance(spec, RemoteModel):
+        if args.random_weights is not None:
+            raise UsageError(_("--random-weights runs on this machine: leave out the server's address"))
+        return _measure_server(spec, args, status)
     start = time.perf_counter()
     import torch
 
@@ -85,11 +93,12 @@ def run(args: Namespace) -> int:
         quant: Quant = spec.quant or "none"
         place = device.probe("cpu")
         dtype = torch.float32 if quant != "none" else device.default_dtype(place, 6 << 30)
+        status.step(_("Making {name} with random weights …").format(name=name))
         network = random_network(name, quant, dtype)
         about: dict[str, Any] = {"quant": quant, "model": _("{name}, random weights").format(name=name)}
         about |= {"device": "cpu"}
     else:
-        network, about = _load(spec)
+        network, about = _load(spec, status)
     loaded = time.perf_counter()
     report = bench.measure(
         network,
@@ -109,7 +118,7 @@ def run(args: Namespace) -> int:
             repeat=args.repeat,
             step=step,
         )
-    step("")
+    status.clear()
     result = {**report.as_dict(), "import_s": round(imported - start, 3), "threads": torch.get_num_threads()}
     result |= about
     if rounds:
@@ -122,7 +131,39 @@ def run(args: Namespace) -> int:
         from glmtui.quant import cuda
 
         result["kernels"] = cuda.status(next(network.parameters()).device).implementation
-    print(json.dumps(result, ensure_ascii=False) if args.json else "\n".join(lines(result)))  # noqa: T201
+    output = streams.output()
+    if args.json:
+        output.json(result)
+    else:
+        for line in lines(result):
+            output.line(line)
+    return 0
+
+
+def _measure_server(spec: RemoteModel, args: Namespace, status: streams.StatusLine) -> int:
+    from glmtui.engine import remote_bench, remote_model
+
+    model = remote_model.load(spec)
+    found = remote_bench.measure(
+        model, prompts=args.prompt, generate=args.generate, repeat=args.repeat, step=status.step
+    )
+    status.clear()
+    output = streams.output()
+    result = {"model": model.info.name, "server": model.info.server, **found.as_dict()}
+    if args.json:
+        output.json(result)
+        return 0
+    rows = [(_("model"), f"{result['model']} · {result['server']}")]
+    rows += [
+        (
+            _("prompt of {count}").format(count=run["tokens"]),
+            _("first text after {seconds} s").format(seconds=f"{run['first_token_s']:.2f}"),
+        )
+        for run in result["prefill"]
+    ]
+    rows.append((_("decoding"), f"{result['decode']['tokens_per_s']:.2f} tok/s"))
+    for line in table(rows):
+        output.line(line)
     return 0
 
 
@@ -180,21 +221,16 @@ def _remarks(result: dict[str, Any]) -> list[str]:
     return [remark]
 
 
-def _load(spec: LocalModel) -> tuple[LanguageModel, dict[str, Any]]:
+def _load(spec: LocalModel, status: streams.StatusLine) -> tuple[LanguageModel, dict[str, Any]]:
     from glmtui.engine import loader
 
-    model = loader.load(spec, _progress if sys.stderr.isatty() else None)
+    def progress(stage: str, done: int, total: int) -> None:
+        status.show(f"{stage} {100 * done // max(total, 1)} %")
+
+    status.step(_("Loading {name} …").format(name=spec.source or "nano"))
+    model = loader.load(spec, progress)
     info = model.info
     return model.network, {"quant": info.quant, "model": info.name, "device": info.device}
-
-
-def _progress(stage: str, done: int, total: int) -> None:
-    _show(f"{stage} {100 * done // max(total, 1)} %")
-
-
-def _show(text: str) -> None:
-    sys.stderr.write(f"\r\x1b[K{text}")
-    sys.stderr.flush()
 
 
 def _lengths(text: str) -> tuple[int, ...]:

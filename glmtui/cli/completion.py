@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import sys
 from argparse import Action, ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glmtui import streams
 from glmtui.i18n import _
 from glmtui.paths import themes_dir
 
@@ -54,7 +54,7 @@ def run(args: Namespace) -> int:
     from glmtui.hub import catalog
 
     models = ["nano", *(model.name for model in catalog.KNOWN)]
-    sys.stdout.write(script(cli.build_parser(), args.shell, models))
+    streams.output().write(script(cli.build_parser(), args.shell, models))
     return 0
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
+from glmtui import streams
 from glmtui.cli.options import positive
 from glmtui.i18n import _, tell
-from glmtui.text.clean import clean, one_line
+from glmtui.text.clean import one_line
 
 if TYPE_CHECKING:
     from glmtui.cli.subcommands import Subparsers
@@ -98,21 +98,17 @@ def _update(collection: Collection, *, quiet: bool = False) -> int:
     from glmtui.retrieval.web.fetch import fetch_document
     from glmtui.session.documents import problems, summary
 
-    shown = sys.stderr.isatty()
-
-    def show(line: str) -> None:
-        if shown:
-            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)  # noqa: T201
+    status = streams.StatusLine(streams.errors())
 
     def progress(done: int, total: int, name: str) -> None:
-        show(f"{done} / {total}  {one_line(name)[-60:]}")
+        status.show(f"{done} / {total}  {one_line(name)[-60:]}")
 
     try:
         outcome = update(collection, progress, fetch=fetch_document)
     finally:
-        show("")
+        status.clear()
     for problem in problems(outcome):
-        print(f"glmtui: {clean(tell(problem))}", file=sys.stderr)  # noqa: T201
+        status.note(tell(problem))
     if not quiet:
         _say(tell(summary(collection.name, outcome)))
     return 1 if outcome.errors and not outcome.read and not outcome.unchanged and not quiet else 0
@@ -124,8 +120,6 @@ def _list(*, as_json: bool) -> None:
 
     found = listed()
     if as_json:
-        import json
-
         values = [
             {
                 "name": each.collection.name,
@@ -146,10 +140,10 @@ def _list(*, as_json: bool) -> None:
             }
             for each in found
         ]
-        _say(json.dumps({"collections": values}, ensure_ascii=False, indent=1))
+        streams.output().json({"collections": values}, indent=1)
         return
     for line in collection_lines(found, str(Settings.load()["docs.collection"] or "")):
-        _say(clean(line))
+        _say(line)
     if not found:
         _say(_("There are no collections yet: glmtui docs add FOLDER makes one."))
 
@@ -161,8 +155,8 @@ def _use(name: str) -> None:
     from glmtui.settings.settings import Settings
 
     none = name.lower() == "none"
-    if not none and not (collection := collections.find(name)).kept:
-        name = collection.roots[0]  # wherever glmtui is started
+    if not none:
+        name = collections.find(name).found_by
     preferences = Preferences(Settings.load(), Conversation, lambda _keys: None)
     preferences.set("docs.collection", None if none else name)
     said = _("Answers rest on no documents.") if none else _("Answers rest on {name} now.").format(name=name)
@@ -176,17 +170,20 @@ def _search(name_or_path: str, question: str, top: int, *, as_json: bool) -> Non
     with collections.find(name_or_path).index() as index:
         hits = index.search(question, top)
     if as_json:
-        import json
-
-        _say(json.dumps({"passages": list(map(_described, hits))}, ensure_ascii=False))
+        streams.output().json({"passages": list(map(_described, hits))})
         return
     from glmtui.retrieval.provider import place
 
     for number, hit in enumerate(hits, 1):
         about = ", ".join(filter(None, (hit.origin, place(hit.passage))))
-        _say(f"[{number}] {one_line(about)} ({hit.score:.2f})\n{clean(hit.passage.text)}\n")
+        _say(f"[{number}] {about} ({hit.score:.2f})")
+        streams.output().write(f"{hit.passage.text}\n\n")
     if not hits:
         _say(_("Nothing found."))
+
+
+def _say(text: str) -> None:
+    streams.output().line(text)
 
 
 def _described(hit: Hit) -> dict[str, object]:
@@ -199,7 +196,3 @@ def _described(hit: Hit) -> dict[str, object]:
         "text": passage.text,
         "score": hit.score,
     }
-
-
-def _say(text: str) -> None:
-    print(text)  # noqa: T201 (the command line speaks)

@@ -6,10 +6,11 @@ import sys
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
-from glmtui import paths
+from glmtui import paths, streams
 from glmtui.cli.options import add_model_options, load_settings
 from glmtui.errors import UserError
 from glmtui.i18n import N_, _, ngettext, tell
+from glmtui.protocol.models import RemoteModel
 from glmtui.settings.settings import Settings
 from glmtui.text.columns import table
 from glmtui.text.units import size
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 NAME = "doctor"
 PACKAGES = (
     "torch", "transformers", "textual", "sentencepiece", "safetensors", "accelerate", "huggingface_hub",
-    "cpm_kernels",
+    "starlette", "uvicorn", "cpm_kernels",
 )  # fmt: skip
 CPU_FLAGS = (
     "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm",
@@ -46,14 +47,12 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: Namespace) -> int:
     """Print the report; return 0 if a model can run with these options, else 1."""
-    import json
-
     report = examine(load_settings(args))
     if args.json:
-        print(json.dumps(report, ensure_ascii=False, indent=1, default=str))  # noqa: T201
+        streams.output().json(report, indent=1)
     else:
         for line in lines(report):
-            print(line)  # noqa: T201
+            streams.output().line(line)
     return 0 if report["use"]["ok"] else 1
 
 
@@ -141,7 +140,9 @@ def lines(report: Report) -> list[str]:
     if report["settings"] != "ok":
         result += [row(_("settings"), problem) for problem in report["settings"]]
     result.append(row(""))
-    if use["ok"]:
+    if "server" in use:
+        result.append(row(_("would use"), use["model"], use["server"]))
+    elif use["ok"]:
         threads = ngettext("{count} thread", "{count} threads", use["threads"]).format(count=use["threads"])
         values = (
             use["model"],
@@ -221,6 +222,9 @@ def _quantized() -> list[Report]:
 def _use(settings: Settings) -> Report:
     """What a start with these options would run, or why it could not."""
     spec = settings.model_spec()
+    if isinstance(spec, RemoteModel):
+        told = _("{server} is asked; whether it answers shows when it is used").format(server=spec.base_url)
+        return {"ok": True, "model": spec.name, "server": spec.server, "notes": [told]}
     try:
         from glmtui.engine import loader
         from glmtui.hub import memory_estimate

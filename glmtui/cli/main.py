@@ -11,52 +11,40 @@ import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
-from typing import TextIO
 
-from glmtui import i18n
-from glmtui.cli import ask, bench, completion, docs, doctor, models, quantize
-from glmtui.cli.argparse_gettext import translate_argparse
+from glmtui import i18n, interrupts, paths, streams
+from glmtui.cli import ask, bench, completion, docs, doctor, models, quantize, serve, web
+from glmtui.cli.argparse_gettext import Parser, translate_argparse
 from glmtui.cli.options import add_model_options, given_settings
 from glmtui.cli.subcommands import Command
 from glmtui.errors import UsageError, UserError
 from glmtui.i18n import _, tell
+from glmtui.interrupts import INTERRUPTED
 from glmtui.version import __version__
 
-COMMANDS: tuple[Command, ...] = (ask, bench, docs, doctor, models, quantize, completion)
-INTERRUPTED = 130
+COMMANDS: tuple[Command, ...] = (ask, docs, serve, web, bench, doctor, models, quantize, completion)
 DUMB = ("dumb", "unknown")
 """Values of ``TERM`` for terminals that cannot do more than write lines."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run glmtui with `argv` and return the exit code. Without `argv` it runs, and ends, the process."""
+    owns_process = argv is None
     arguments = list(sys.argv[1:] if argv is None else argv)
-    i18n.use(_language(arguments))
-    if argv is not None:
-        return _run(arguments)
     try:
-        code = _run(arguments)
-    except SystemExit as ending:  # of argparse, once it has written help or what was wrong
-        code = ending.code if isinstance(ending.code, int) else 0
-    code = flush(sys.stderr, flush(sys.stdout, code))
-    leave(code)
-    sys.exit(code)
-
-
-def flush(stream: TextIO, code: int) -> int:
-    """Write what is still buffered and return the exit code: 1 instead of 0 where there is no room for it.
-
-    Whatever cannot be written is dropped. Otherwise the interpreter would try again on its way out, and end
-    with 120 and lines about itself.
-    """
-    try:
-        stream.flush()
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        if code == 0 and not isinstance(error, BrokenPipeError):  # there the reader has seen enough
-            name = stream.name.strip("<>")
-            return _fail(_("{path} cannot be written: {error}").format(path=name, error=error.strerror), 1)
+        if owns_process:
+            interrupts.raise_error()
+        with streams.standard():
+            code = _run(arguments)
+        if owns_process:
+            interrupts.ignore()  # nothing is lost any more, and the exit code is known
+    except SystemExit as ending:  # by a signal, see `glmtui.signals`
+        code = ending.code if isinstance(ending.code, int) else 1
+    except KeyboardInterrupt:  # a second one, while the first one was handled
+        code = INTERRUPTED
+    if owns_process:
+        leave(code)
+        sys.exit(code)
     return code
 
 
@@ -74,7 +62,7 @@ def leave(code: int) -> None:
 def build_parser() -> ArgumentParser:
     """Describe the complete command line, in the language in use."""
     translate_argparse()
-    parser = ArgumentParser(
+    parser: ArgumentParser = Parser(
         prog="glmtui",
         description=_("Chat with ChatGLM models on your own machine. Without a command, the app opens."),
         epilog=_("Inside the app, F1 or /help lists the commands and keys."),
@@ -88,7 +76,6 @@ def build_parser() -> ArgumentParser:
     app.add_argument(
         "--conversation",
         metavar="FILE",
-        type=Path,
         default=SUPPRESS,
         help=_("the conversation file to open; it is made if there is none"),
     )
@@ -120,12 +107,9 @@ def build_parser() -> ArgumentParser:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    args = build_parser().parse_args(arguments)
     try:
-        for command in COMMANDS:
-            if args.command == command.NAME:
-                return command.run(args)
-        return _open_app(args)
+        code = _command(arguments)
+        streams.output().flush()  # argparse passes over help that could not be written
     except UsageError as error:
         return _fail(tell(error), 2)
     except UserError as error:
@@ -133,24 +117,40 @@ def _run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # whoever read the output has seen enough, as in `glmtui ask … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # noqa: BLE001 (the last line of defence: a line for people, the rest in the log)
-        from glmtui.engine import failures
+        from glmtui import failures
 
         return _fail(tell(failures.describe(error)[1]), 1)
+    return code
+
+
+def _command(arguments: Sequence[str]) -> int:
+    paths.leave_missing_folder()
+    i18n.use(_language(arguments))
+    i18n.write_options()
+    try:
+        args = build_parser().parse_args(arguments)
+    except SystemExit as ending:  # argparse has written help, or what was wrong
+        return ending.code if isinstance(ending.code, int) else 0
+    for command in COMMANDS:
+        if args.command == command.NAME:
+            return command.run(args)
+    return _open_app(args)
 
 
 def _open_app(args: Namespace) -> int:
     from glmtui.session.options import AppOptions
 
-    given = {name: getattr(args, name) for name in ("conversation", "color", "plain") if hasattr(args, name)}
+    given = {name: getattr(args, name) for name in ("color", "plain") if hasattr(args, name)}
+    if hasattr(args, "conversation"):
+        given["conversation"] = paths.typed(args.conversation)
     options = AppOptions(given_settings(args), **given)
     if options.plain or os.environ.get("TERM") in DUMB:
         from glmtui import plain
 
         return plain.run(options)
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):  # Textual draws on stderr
         raise UserError(
             _('The app needs a terminal. Without one: glmtui ask "…" for an answer, --plain for a whole chat')
         )
@@ -162,7 +162,10 @@ def _open_app(args: Namespace) -> int:
 
 
 def _language(arguments: Sequence[str]) -> str:
-    """Return the language asked for on the command line, or else in the settings; ``auto`` without either."""
+    """Return the language asked for on the command line, or else in the settings; ``auto`` without either.
+
+    Where settings cannot be found, the command says so when it needs them: help does not.
+    """
     chosen = ""
     for argument, following in pairwise((*arguments, "")):
         name, equals, value = argument.partition("=")
@@ -172,9 +175,12 @@ def _language(arguments: Sequence[str]) -> str:
         return chosen
     from glmtui.settings.settings import Settings
 
-    return str(Settings.load()["ui.language"])
+    try:
+        return str(Settings.load()["ui.language"])
+    except UserError:
+        return "auto"
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"glmtui: {message}", file=sys.stderr)  # noqa: T201 (the command line speaks)
+    streams.errors().line(f"glmtui: {message}")
     return code

@@ -6,13 +6,16 @@ import shutil
 import sys
 import time
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glmtui import paths
+from glmtui import paths, streams
 from glmtui.errors import ModelNotHereError, UserError
 from glmtui.i18n import _, tell
 from glmtui.session.model_lines import model_lines
+from glmtui.settings.engines import entries
+from glmtui.settings.settings import Settings
 from glmtui.text.units import duration, size
 
 if TYPE_CHECKING:
@@ -42,7 +45,7 @@ def add_parser(subparsers: Subparsers) -> None:
     get.add_argument("--revision", metavar="R", default=None, help=_("a branch, tag or commit"))
     get.add_argument("--yes", "-y", action="store_true", help=_("do not ask"))
     check = actions.add_parser(
-        "check", help=_("compare a downloaded model with its checksums; throw away what is damaged")
+        "check", help=_("compare a downloaded model with its checksums; delete what is damaged")
     )
     check.add_argument("name", metavar=_("NAME"), help=_("as the list shows it"))
     remove = actions.add_parser("remove", help=_("delete a model from the cache, or forget a folder"))
@@ -68,11 +71,11 @@ def run(args: Namespace) -> int:
     from glmtui.engine import model_jobs
 
     found = model_jobs.list_models(getattr(args, "model.device", "auto"))
+    found = replace(found, entries=(*entries(Settings.load().engines), *found.entries))
     if args.json:
-        import json
         from dataclasses import asdict
 
-        say(json.dumps(asdict(found), ensure_ascii=False, indent=1))
+        streams.output().json(asdict(found), indent=1)
     else:
         for line in model_lines(found, shutil.get_terminal_size(fallback=(1000, 24)).columns):
             say(line)
@@ -141,6 +144,7 @@ class Bars:
     WIDTH = 24
 
     def __init__(self) -> None:
+        self._stream = streams.errors()
         self._started: float | None = None
         self._before = 0
         self._next = 0.0
@@ -158,7 +162,7 @@ class Bars:
         done, total = sum(file.done for file in files), sum(file.size for file in files)
         if self._started is None:
             self._started, self._before = now, done
-        if now < self._next or not sys.stderr.isatty():
+        if now < self._next or not self._stream.isatty():
             return
         self._next = now + 0.25
         speed = (done - self._before) / (now - self._started) if now > self._started else 0.0
@@ -180,8 +184,9 @@ class Bars:
         if not self._lines and not rows:
             return
         up = f"\x1b[{self._lines}A" if self._lines else ""
-        sys.stderr.write(f"{up}\r\x1b[J" + "".join(f"{row}\n" for row in rows))
-        sys.stderr.flush()
+        self._stream.write_safe(streams.Safe(f"{up}\r\x1b[J"))
+        for row in rows:
+            self._stream.line(row)
         self._lines = len(rows)
 
 
@@ -199,11 +204,11 @@ def _check(name: str) -> int:
         damaged = downloads.check(entry.hub_id, bars.show)
     if damaged:
         raise UserError(
-            _("Damaged and thrown away: {files}. Run: glmtui models download {name}").format(
+            _("Damaged, so deleted: {files}. Run: glmtui models download {name}").format(
                 files=", ".join(damaged), name=entry.source
             )
         )
-    say(_("{name} is whole.").format(name=entry.name))
+    say(_("{name} is complete and undamaged.").format(name=entry.name))
     return 0
 
 
@@ -249,10 +254,9 @@ def _find(name: str, found: ModelList) -> ModelEntry:
 
 def confirmed(question: str) -> bool:
     """Ask a yes-or-no question on the terminal; no is the answer to Return."""
-    sys.stderr.write(f"{question} [y/N] ")
-    sys.stderr.flush()
+    streams.errors().write(f"{question} [y/N] ")
     return sys.stdin.readline().strip().lower() in ("y", "yes", "j", "是", "好")
 
 
 def say(text: str) -> None:
-    print(text)  # noqa: T201
+    streams.output().line(text)

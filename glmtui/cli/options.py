@@ -9,6 +9,7 @@ from __future__ import annotations
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace, _ArgumentGroup
 from typing import Any
 
+from glmtui import paths
 from glmtui.errors import UsageError, UserError
 from glmtui.i18n import _, tell
 from glmtui.session.options import BUILT_IN
@@ -26,7 +27,7 @@ def add_model_options(parser: ArgumentParser) -> None:
         "--model",
         metavar="M",
         dest=SOURCE,
-        type=lambda name: None if name.lower() in BUILT_IN else name,
+        type=lambda name: None if name.lower() in BUILT_IN else paths.unquoted(name),
         default=SUPPRESS,
         help=_("a folder, a Hugging Face id or a short name (default: as in the settings, or built in)"),
     )

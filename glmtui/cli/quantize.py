@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glmtui import paths, streams
 from glmtui.errors import UsageError, UserError
 from glmtui.i18n import _
 from glmtui.text.units import size
@@ -28,7 +27,7 @@ def add_parser(subparsers: Subparsers) -> None:
         ),
     )
     parser.add_argument("source", metavar="SRC", nargs="?", help=_("a folder, a hub id or a short name"))
-    parser.add_argument("target", metavar="DST", nargs="?", type=Path, help=_("the folder to make"))
+    parser.add_argument("target", metavar="DST", nargs="?", help=_("the folder to make"))
     parser.add_argument("--quant", choices=("8", "4"), default="4", help=_("bits per weight (default: 4)"))
     cache = parser.add_mutually_exclusive_group()
     cache.add_argument("--cache", action="store_true", help=_("list the quantised models in the cache"))
@@ -42,63 +41,59 @@ def run(args: Namespace) -> int:
         return _look_after_cache(clear=args.clear_cache)
     if args.source is None or args.target is None:
         raise UsageError(_("glmtui quantize needs the model's folder and the folder to make"))
-    if args.target.exists():
-        raise UserError(_("{path} exists already. Give a folder that does not.").format(path=args.target))
+    target = paths.typed(args.target)
+    if target.exists():
+        raise UserError(_("{path} exists already. Give a folder that does not.").format(path=target))
     from glmtui.hub import catalog
 
     folder = catalog.resolve(args.source)
     if folder.quant not in ("none", args.quant):
         raise UserError(
-            _("{path} has {stored} bits already and cannot get {wanted}.").format(
+            _("{path} has {stored} bits already and cannot be changed to {wanted}.").format(
                 path=folder.path, stored=folder.quant, wanted=args.quant
             )
         )
     from glmtui.quant import cache
 
     bits: Bits = 8 if args.quant == "8" else 4
-    needed, free = cache.least_bytes(folder, bits), cache.free_bytes(args.target)
+    needed, free = cache.least_bytes(folder, bits), cache.free_bytes(target)
     if needed > free:
         raise UserError(
             _(
                 "{path} would take {needed}, and {free} are free there. Free some, or choose another place."
-            ).format(path=args.target, needed=size(needed), free=size(free))
+            ).format(path=target, needed=size(needed), free=size(free))
         )
-    total, written = folder.file_bytes, 0
+    total, written, progress = folder.file_bytes, 0, streams.StatusLine(streams.errors())
 
     def done(count: int) -> None:
         nonlocal written
         written += count
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\r\x1b[K{100 * written // total} %")
-            sys.stderr.flush()
+        progress.show(f"{100 * written // total} %")
 
     try:
-        cache.write_folder(folder, bits, args.target, done)
+        cache.write_folder(folder, bits, target, done)
     except OSError as error:
         raise UserError(
-            _("{path} cannot be written: {error}").format(path=args.target, error=error.strerror or error)
+            _("{path} cannot be written: {error}").format(path=target, error=error.strerror or error)
         ) from error
     finally:
-        if sys.stderr.isatty():
-            sys.stderr.write("\r\x1b[K")
-    nbytes = sum(file.stat().st_size for file in args.target.iterdir())
-    _print(_("{path}: {size}, from {before}").format(path=args.target, size=size(nbytes), before=size(total)))
+        progress.clear()
+    nbytes = sum(file.stat().st_size for file in target.iterdir())
+    made = _("{path}: {size}, from {before}")
+    streams.output().line(made.format(path=target, size=size(nbytes), before=size(total)))
     return 0
 
 
 def _look_after_cache(*, clear: bool) -> int:
     from glmtui.quant import cache
 
+    say = streams.output().line
     if clear:
-        _print(_("{size} were freed.").format(size=size(cache.clear_cache())))
+        say(_("{size} were freed.").format(size=size(cache.clear_cache())))
         return 0
     entries = cache.list_cache()
     for entry in entries:
-        _print(f"{size(entry.nbytes):>8}  int{entry.bits}  {entry.source}")
+        say(f"{size(entry.nbytes):>8}  int{entry.bits}  {entry.source}")
     total = sum(entry.nbytes for entry in entries)
-    _print(_("{size} in {path}").format(size=size(total), path=cache.cache_folder()))
+    say(_("{size} in {path}").format(size=size(total), path=cache.cache_folder()))
     return 0
-
-
-def _print(text: str) -> None:
-    print(text)  # noqa: T201

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+import sys
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from glmtui.engine.failures import is_out_of_memory
+from glmtui.engine.answer_text import AnswerText
 from glmtui.engine.generate import Generation
 from glmtui.engine.prefill import Check, read
 from glmtui.engine.prefix_cache import PrefixCache, default_limit
-from glmtui.errors import BadValueError, OutOfMemoryError, TooLongError
+from glmtui.errors import BadValueError, OutOfMemoryError, TooLongError, UserError
+from glmtui.failures import is_out_of_memory
 from glmtui.hub.memory_estimate import context_advice
 from glmtui.hub.model_dir import ModelFolder
 from glmtui.models.base import KVCache, LanguageModel
 from glmtui.models.chat_formats import formats, thoughts
 from glmtui.models.chat_tokenizer import ChatTokenizer, load_tokenizer
 from glmtui.protocol.cancellation import OperationCancelled
-from glmtui.protocol.events import Stats
-from glmtui.protocol.messages import ChatMessage, Part, Text, Thought, text_of
-from glmtui.protocol.models import ModelInfo
-from glmtui.protocol.phrases import Phrase, _, sentences
+from glmtui.protocol.events import Stats, TokenCount
+from glmtui.protocol.messages import ChatMessage, Part, Text, Thought, ToolCall, text_of
+from glmtui.protocol.models import Capabilities, ModelEntry, ModelInfo
+from glmtui.protocol.phrases import NOTHING, Phrase, _, sentences
+from glmtui.protocol.requests import CountTokens, Tool
 from glmtui.protocol.sampling import Sampling
 
 ANSWER_ROOM = 512
@@ -101,8 +105,13 @@ class ChatModel:
             BadValueError: `ids` are as in `logits`, or an option is out of range.
         """
         prompt = self._checked(ids).tolist()
+        if max_new_tokens is None:  # which elsewhere is as many as there is room for
+            raise BadValueError(_("{name} cannot be {value}.").format(name="max_new_tokens", value="None"))
+        if not isinstance(stop_ids, Iterable) or not all(isinstance(token, int) for token in stop_ids):
+            raise BadValueError(_("{name} cannot be {value}.").format(name="stop_ids", value=repr(stop_ids)))
         sampling = Sampling(
-            max_length=len(prompt) + max_new_tokens,
+            max_length=sys.maxsize,
+            max_new_tokens=max_new_tokens,
             temperature=temperature,
             top_p=top_p,
             top_k=top_k,
@@ -112,9 +121,19 @@ class ChatModel:
         return iter(Generation(self.network, prompt, sampling, stop_ids=stop_ids))
 
     def _checked(self, ids: Sequence[int]) -> Tensor:
-        found = torch.as_tensor(ids, dtype=torch.long)
         count = self.network.config.vocab_size
-        if found.ndim != 1 or not len(found) or not 0 <= int(found.min()) <= int(found.max()) < count:
+        try:
+            found = torch.as_tensor(ids)
+        except (TypeError, ValueError, RuntimeError):  # no numbers, or too large for any
+            found = torch.empty(0)
+        whole = not (found.is_floating_point() or found.is_complex() or found.dtype == torch.bool)
+        found = found.long()
+        if (
+            not whole
+            or found.ndim != 1
+            or not len(found)
+            or not 0 <= int(found.min()) <= int(found.max()) < count
+        ):
             raise BadValueError(
                 _("A prompt is a row of token ids from 0 to {last}, at least one.").format(last=count - 1)
             )
@@ -149,6 +168,16 @@ class ChatModel:
                 yield response, [*history, (query, response)]
 
     @property
+    def capabilities(self) -> Capabilities:
+        """What can be asked for: all that concerns text, and of some models to call tools."""
+        return Capabilities(tools=self.calls_tools)
+
+    @property
+    def siblings(self) -> tuple[ModelEntry, ...]:
+        """What else can be had from where it runs: nothing."""
+        return ()
+
+    @property
     def default_sampling(self) -> Sampling:
         """What the model's makers chose."""
         return self.info.sampling
@@ -159,6 +188,9 @@ class ChatModel:
         sampling: Sampling | None = None,
         *,
         continue_answer: bool = False,
+        stop: Sequence[str] = (),
+        tools: Sequence[Tool] = (),
+        leave_out_rounds: bool = True,
         check: Check | None = None,
     ) -> Answer:
         """Return the answer to `messages`, for which nothing is computed until it is iterated over.
@@ -169,32 +201,85 @@ class ChatModel:
             messages: end with the user's, or with `continue_answer` the assistant's own unfinished one.
             sampling: how tokens are chosen; None is `default_sampling`.
             continue_answer: go on where the last message ends, if it has none but a thought, in that.
+            stop, tools, leave_out_rounds: as in `glmtui.protocol.requests.Generate`.
             check: called with the fraction of the prompt that is read, and before every token. It may raise
                 `OperationCancelled`, which ends the answer with what came until then.
 
         Raises:
-            UserError: there is no tokenizer, or the last message alone is too long.
+            UserError: there is no tokenizer, the last message alone is too long, or the model calls no tools.
         """
         sampling = sampling or self.default_sampling
         limit = self.limit(sampling)
+        messages = self._with_tools(messages, tools)
         prompt = self._fit(messages, sampling, limit)
-        generation = Generation(
-            self.network,
-            prompt.ids,
-            sampling,
-            limit=limit,
-            stop_ids=(*self.network.config.stop_ids, *self.format.stop_ids),
-            guard_id=self.tokenizer.raw.guard_id,
-            cache=self._prefixes.take(prompt.ids),
-            check=check,
+        if prompt.dropped_rounds and not leave_out_rounds:
+            phrase = _("The conversation is {count} tokens long and only {limit} fit.")
+            raise TooLongError(phrase.format(count=self.count_tokens(messages), limit=limit - 1))
+        begun = messages[-1].parts if continue_answer else ()
+        before = thoughts.written(begun)
+        text = AnswerText(
+            self.format.stream_tokens(before),
+            self.format.stream_response(before),
+            thoughts.ThoughtStream(begun),
+            stop=stop,
+            tools=[tool.name for tool in tools],
         )
         return Answer(
-            self, tuple(messages), generation, limit, prompt.dropped_rounds, goes_on=continue_answer
+            self,
+            self._generation(prompt.ids, sampling, limit, check),
+            text,
+            limit,
+            messages=tuple(messages[:-1] if continue_answer else messages),
+            begun=begun,
+            dropped_rounds=prompt.dropped_rounds,
         )
+
+    def complete(
+        self,
+        text: str,
+        sampling: Sampling | None = None,
+        *,
+        stop: Sequence[str] = (),
+        check: Check | None = None,
+    ) -> Answer:
+        """Return how the model goes on with `text`, which is not put into a conversation; see `stream`.
+
+        Raises:
+            UserError: there is no tokenizer, or the text is too long.
+        """
+        sampling = sampling or self.default_sampling
+        limit = self.limit(sampling)
+        ids = self.tokenizer.encode(text)
+        if len(ids) >= limit:
+            raise TooLongError(
+                _("The text is {count} tokens long and only {limit} fit.").format(
+                    count=len(ids), limit=limit - 1
+                )
+            )
+        generation = self._generation(ids, sampling, limit, check)
+        return Answer(self, generation, AnswerText(self.tokenizer.raw.stream(goes_on=True), stop=stop), limit)
+
+    def prompt_ids(self, messages: Sequence[ChatMessage]) -> list[int]:
+        """Return the tokens of the complete prompt of `messages`."""
+        return self.format.write(formats.Dialogue.of(messages))
+
+    def count(self, request: CountTokens) -> TokenCount:
+        """Return the tokens of a prompt or of a bare text."""
+        text = request.text
+        ids = self.prompt_ids(request.messages) if text is None else self.tokenizer.encode(text)
+        return TokenCount(len(ids), tuple(ids))
 
     def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
         """Return the tokens of the complete prompt of `messages`."""
-        return len(self.format.write(formats.Dialogue.of(messages)))
+        return len(self.prompt_ids(messages))
+
+    @property
+    def calls_tools(self) -> bool:
+        """Whether `stream` takes tools; False also where there is no tokenizer."""
+        try:
+            return self.format.calls_tools
+        except UserError:
+            return False
 
     def limit(self, sampling: Sampling) -> int:
         """Prompt and answer together in tokens: what is asked for, as far as the model was made for it."""
@@ -219,6 +304,28 @@ class ChatModel:
         found = len(self._prefixes) > 0
         self._prefixes.clear()
         return found
+
+    def _generation(
+        self, ids: Sequence[int], sampling: Sampling, limit: int, check: Check | None
+    ) -> Generation:
+        return Generation(
+            self.network,
+            ids,
+            sampling,
+            limit=limit,
+            stop_ids=(*self.network.config.stop_ids, *self.format.stop_ids),
+            guard_id=self.tokenizer.raw.guard_id,
+            cache=self._prefixes.take(ids),
+            check=check,
+        )
+
+    def _with_tools(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> Sequence[ChatMessage]:
+        """Return `messages` with `tools` offered in front, next to what the system says."""
+        if not tools:
+            return messages
+        system = "\n".join(message.text for message in messages if message.role == "system")
+        offered = self.format.offer([asdict(tool) for tool in tools], system)
+        return (*offered, *(message for message in messages if message.role != "system"))
 
     def _fit(self, messages: Sequence[ChatMessage], sampling: Sampling, limit: int) -> formats.Prompt:
         """Write the prompt so that an answer of fair length has room, or any if the last message is long.
@@ -247,12 +354,13 @@ class Answer:
     def __init__(
         self,
         model: ChatModel,
-        messages: tuple[ChatMessage, ...],
         generation: Generation,
+        text: AnswerText,
         limit: int,
-        dropped_rounds: int,
         *,
-        goes_on: bool,
+        messages: tuple[ChatMessage, ...] = (),
+        begun: tuple[Part, ...] = (),
+        dropped_rounds: int = 0,
     ) -> None:
         self.limit = limit
         """Prompt and answer together may not pass this, in tokens."""
@@ -260,24 +368,25 @@ class Answer:
         """How many of the oldest rounds the prompt leaves out."""
         self.reason: Literal["stop", "length", "cancelled"] = "cancelled"
         """Why it ended: complete, too long, or cancelled by `check`."""
+        self.note = NOTHING
+        """What the person should know of it."""
         self._model = model
         self._generation = generation
-        self._messages, self._begun = (messages[:-1], messages[-1].parts) if goes_on else (messages, ())
-        before = thoughts.written(self._begun)
-        self._decoder = model.format.stream_tokens(before)
-        self._response = model.format.stream_response(before)
-        self._thoughts = thoughts.ThoughtStream(self._begun)
+        self._messages, self._begun = messages, begun
+        self._reader = text
         self._ids: list[int] = []
         self._text: list[str] = []
         self._thought: list[str] = []
 
     def __iter__(self) -> Iterator[thoughts.Piece]:
         try:
-            for token in self._tokens():
-                self._ids.append(token)
-                text = self._response.push(self._decoder.push(token))
-                yield from self._add(self._thoughts.push(text)) or [thoughts.Piece("", thought=False)]
-            self.reason = self._generation.reason
+            with closing(self._tokens()) as tokens:
+                for token in tokens:
+                    self._ids.append(token)
+                    yield from self._add(self._reader.push(token)) or [thoughts.Piece("", thought=False)]
+                    if self._reader.stopped:
+                        break
+            self.reason = "stop" if self._reader.stopped else self._generation.reason
         except OperationCancelled:
             pass
         except (RuntimeError, MemoryError) as error:
@@ -285,20 +394,17 @@ class Answer:
                 raise
             self._model.forget_prefixes()
             raise OutOfMemoryError(self._model.too_long(self.prompt_tokens + self.answer_tokens)) from error
-        yield from self._add(
-            self._thoughts.push(self._response.push(self._decoder.finish()) + self._response.finish())
-        )
-        yield from self._add(self._thoughts.finish(complete=self.reason == "stop"))
+        yield from self._add(self._reader.finish(complete=self.reason == "stop"))
         answered = ChatMessage.of("assistant", text_of(self._begun) + self.text)
         conversation = formats.CachedConversation(
             # a thought is in the cache, but in no later prompt
-            () if self._thoughts.thought else (*self._messages, answered),
+            (*self._messages, answered) if self._messages and self._reader.as_generated else (),
             [*self._generation.prompt, *self._ids],
             self.dropped_rounds,
         )
         self._model.keep(conversation, self._generation.cache)
 
-    def _tokens(self) -> Iterator[int]:
+    def _tokens(self) -> Generator[int]:
         """Yield the tokens; where memory runs out before the first, once more without other conversations'
         caches."""
         try:
@@ -310,6 +416,11 @@ class Answer:
             return
         self._generation.cache = None
         yield from self._generation
+
+    @property
+    def call(self) -> ToolCall | None:
+        """The tool it calls, once it is complete."""
+        return self._reader.call
 
     @property
     def text(self) -> str:

@@ -14,7 +14,7 @@ from glmtui.engine import nvidia
 from glmtui.errors import BadValueError, UnavailableError
 from glmtui.host import Memory
 from glmtui.hub.memory_estimate import SMALL
-from glmtui.protocol.phrases import Phrase, _, listing, verbatim
+from glmtui.protocol.phrases import Option, Phrase, _, listing, verbatim
 
 if TYPE_CHECKING:
     import torch
@@ -60,8 +60,9 @@ def choose(kind: str = "auto") -> Device:
         raise BadValueError(message.format(device=kind, choices=listing(("auto", *ORDER))))
     device = probe(kind)
     if not device.available:
-        message = _("The device {device} cannot be used: {reason}. Use --device auto or --device cpu.")
-        raise UnavailableError(message.format(device=kind, reason=device.reason))
+        message = _("The device {device} cannot be used: {reason}. Use {auto} or {cpu}.")
+        auto, cpu = Option("device", "auto"), Option("device", "cpu")
+        raise UnavailableError(message.format(device=kind, reason=device.reason, auto=auto, cpu=cpu))
     return device
 
 

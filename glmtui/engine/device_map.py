@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glmtui.errors import BadFileError, BadValueError
-from glmtui.hub.model_dir import TRANSFORMERS, ModelFolder, is_v2, read_json
+from glmtui.hub.files import read_json
+from glmtui.hub.model_dir import TRANSFORMERS, ModelFolder, is_v2
 from glmtui.models.checkpoint import Network
 from glmtui.protocol.phrases import _
 

@@ -43,6 +43,7 @@ class Generation:
         cache: KVCache | None = None,
         check: Check | None = None,
     ) -> None:
+        self._sampler = Sampler(sampling, prompt, guard_id)
         limit = sampling.max_length if limit is None else limit
         room = limit - len(prompt)
         self.max_new_tokens = room if sampling.max_new_tokens is None else min(room, sampling.max_new_tokens)
@@ -52,7 +53,6 @@ class Generation:
         """Why the answer ended, once it has."""
         self._model = model
         self._stop_ids = frozenset(stop_ids)
-        self._sampler = Sampler(sampling, prompt, guard_id)
         self._check = check
         self.count = 0
         """Tokens so far."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from glmtui.hub.model_dir import Family, ModelFolder, read_json
+from glmtui.hub.config import read_generation_config
+from glmtui.hub.files import JSON_BYTES, read
+from glmtui.hub.model_dir import Family, ModelFolder
 from glmtui.models.chat_formats import thoughts
 from glmtui.protocol.sampling import Sampling
 
@@ -29,7 +31,7 @@ def published_sampling(folder: ModelFolder, max_length: int) -> Sampling:
         max_length: what it was made for, in tokens.
 
     Raises:
-        UserError: ``generation_config.json`` cannot be read as JSON.
+        UserError: ``generation_config.json`` cannot be read.
     """
     if folder.family == "chatglm":
         return Sampling(max_length=max_length)
@@ -38,16 +40,14 @@ def published_sampling(folder: ModelFolder, max_length: int) -> Sampling:
         longest = LONGEST if is_long else CHATGLM2_LENGTH
         return Sampling(min(longest, max_length), temperature=0.8, top_p=0.8)
     longest = LONGEST_THINKING if _thinks(folder) else LONGEST
-    generation = read_json(folder.path / "generation_config.json")
-    chosen = _chosen(generation if isinstance(generation, dict) else {})
-    return Sampling(min(longest, max_length), **chosen)
+    return Sampling(min(longest, max_length), **_chosen(read_generation_config(folder.path)))
 
 
 def _thinks(folder: ModelFolder) -> bool:
     """Whether the model's chat template knows of thoughts before the answer."""
     names = ("chat_template.jinja", "tokenizer_config.json")
     files = [file for name in names if (file := folder.path / name).is_file()]
-    return any(thoughts.OPEN.encode() in file.read_bytes() for file in files)
+    return any(thoughts.OPEN.encode() in read(file, JSON_BYTES) for file in files)
 
 
 def _chosen(generation: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from glmtui.engine import device as devices
 from glmtui.engine.chat_model import ChatModel
 from glmtui.engine.device import Device
 from glmtui.engine.device_map import Placement
-from glmtui.engine.failures import is_out_of_memory
 from glmtui.engine.generation_defaults import published_sampling
 from glmtui.engine.preflight import Prepared, find
 from glmtui.errors import BadValueError, OutOfMemoryError, UnavailableError
+from glmtui.failures import is_out_of_memory
 from glmtui.hub import cache as hub_cache
 from glmtui.hub import memory_estimate
 from glmtui.hub.memory_estimate import smaller_quants
@@ -26,7 +26,7 @@ from glmtui.models.checkpoint import Checkpoint, Network, assign, dtype_of, expe
 from glmtui.models.glm_hf import GLM
 from glmtui.models.prefix import KEYS as PREFIX
 from glmtui.protocol.models import LocalModel, ModelInfo, Quant, short_name
-from glmtui.protocol.phrases import NOTHING, Phrase, _, listing, sentences
+from glmtui.protocol.phrases import NOTHING, Option, Phrase, _, listing, sentences
 from glmtui.quant import cache as quant_cache
 from glmtui.quant.formats import Bits
 from glmtui.quant.load import Scheme, is_own, read_into
@@ -94,7 +94,7 @@ class Plan:
     def advice(self, room: int) -> Phrase:
         """Say which quantisation would fit into `room` bytes, if any does."""
         fitting = [
-            f"--quant {quant} ({size(self.needed_at(quant))})"
+            _("{option} ({size})").format(option=Option("quant", quant), size=size(self.needed_at(quant)))
             for quant in smaller_quants(self.quant)
             if self.needed_at(quant) <= room
         ]
@@ -135,7 +135,17 @@ def load(
 
 def plan(spec: LocalModel = NANO, *, prepared: Prepared | None = None) -> Plan:
     """Decide how `load` would load, and check that it fits, without reading weights. See `load`."""
-    prepared = prepared or find(spec)
+    result = _plan(spec, prepared or find(spec))
+    result.check_fits()
+    return result
+
+
+def check(spec: LocalModel, prepared: Prepared) -> None:
+    """Raise what `load` would, as far as it can be told while another model takes the memory."""
+    _plan(spec, prepared)
+
+
+def _plan(spec: LocalModel, prepared: Prepared) -> Plan:
     folder = prepared.folder
     place = devices.choose("cuda" if spec.gpus and spec.device == "auto" else spec.device)
     chosen_quant = _parse_quant(spec.quant, folder)
@@ -147,7 +157,7 @@ def plan(spec: LocalModel = NANO, *, prepared: Prepared | None = None) -> Plan:
     if chosen_quant != "none" and not exact:
         chosen_dtype = torch.float32
     threads = spec.threads or default_threads(4 * folder.sizes.parameters)
-    result = Plan(
+    return Plan(
         spec.source,
         folder,
         prepared.prefix,
@@ -158,8 +168,6 @@ def plan(spec: LocalModel = NANO, *, prepared: Prepared | None = None) -> Plan:
         _place(folder, place, spec.gpus),
         exact,
     )
-    result.check_fits()
-    return result
 
 
 class _Meter:
@@ -269,6 +277,21 @@ def describe(plan: Plan, network: Network) -> ModelInfo:
 
 
 def _note(plan: Plan) -> Phrase:
+    """Say what a person should know of what was chosen: what the family was told by, why it is slow."""
+    family = NOTHING if plan.folder.tells_its_family else _assumed_family(plan.folder)
+    speed = _speed(plan)
+    return sentences(family, speed) if family and speed else family or speed
+
+
+def _assumed_family(folder: ModelFolder) -> Phrase:
+    return _(
+        "Nothing in {path} tells whether it is a ChatGLM2, a ChatGLM3 or a CodeGeeX2, so it is talked to as "
+        "a ChatGLM2. If it is another one, put the files of its tokenizer next to the weights, or let the "
+        "folder's name say so (chatglm3, codegeex2)."
+    ).format(path=folder.path)
+
+
+def _speed(plan: Plan) -> Phrase:
     """Say why quantised products are slower than they could be, and what to install."""
     if plan.quant == "none" or plan.place.kind == "mps":
         return NOTHING
@@ -294,7 +317,9 @@ def _place(folder: ModelFolder, place: Device, gpus: str | None) -> Placement:
     if not gpus:
         return Placement.single(place.kind)
     if place.kind != "cuda":
-        raise BadValueError(_("--gpus is for CUDA, and the device is {device}.").format(device=place.kind))
+        raise BadValueError(
+            _("Several GPUs need CUDA, and the device is {device}.").format(device=place.kind)
+        )
     there = [f"cuda:{index}" for index in range(1 + len(place.more))]
     if not gpus.isdecimal():
         return Placement.read(paths.typed(gpus), folder, new_network(folder), there)
@@ -312,10 +337,10 @@ def _parse_quant(quant: Quant | None, folder: ModelFolder) -> Quant:
         raise BadValueError(message.format(quant=quant))
     if folder.quant not in ("none", quant):
         message = _(
-            "The weights of {path} have {stored} bits and cannot have other ones. "
-            "Load it with --quant {stored}."
+            "The weights of {path} have {stored} bits and cannot have other ones. Load it with {option}."
         )
-        raise BadValueError(message.format(path=folder.path, stored=folder.quant))
+        option = Option("quant", folder.quant)
+        raise BadValueError(message.format(path=folder.path, stored=folder.quant, option=option))
     return quant
 
 

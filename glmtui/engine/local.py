@@ -1,4 +1,4 @@
-"""The engine that runs models on this machine, in a background thread.
+"""The engine of this process, in a background thread: it runs models, or asks servers that do.
 
 Its threads are daemons: they never keep the program from ending, and no widget's life depends on them. torch
 is imported in them, by the first request that needs it, so that the first screen need not wait.
@@ -16,9 +16,9 @@ from collections.abc import Callable
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Literal
 
-from glmtui.engine import failures
-from glmtui.errors import ModelNotHereError, NoModelError, UnavailableError
-from glmtui.protocol.cancellation import OperationCancelled
+from glmtui import failures
+from glmtui.errors import ModelNotHereError, NoModelError
+from glmtui.protocol.cancellation import OperationCancelled, run_cancellable
 from glmtui.protocol.engine import Stream
 from glmtui.protocol.events import (
     Cancelled,
@@ -29,16 +29,17 @@ from glmtui.protocol.events import (
     LoadProgress,
     PromptProgress,
     Started,
-    TokenCount,
     Tokens,
+    ToolCalled,
     Unloaded,
 )
-from glmtui.protocol.models import Capabilities, LocalModel
-from glmtui.protocol.phrases import _
-from glmtui.protocol.requests import CountTokens, Generate, Load, ModelRequest, Request, Unload
+from glmtui.protocol.models import Capabilities, ModelSpec, RemoteModel
+from glmtui.protocol.phrases import Option, _
+from glmtui.protocol.requests import Complete, CountTokens, Generate, Load, ModelRequest, Request, Unload
 
 if TYPE_CHECKING:
     from glmtui.engine.chat_model import ChatModel
+    from glmtui.engine.remote_model import RemoteChatModel
     from glmtui.models.chat_formats.thoughts import Piece
 
 THREAD_NAME = "glmtui-engine"
@@ -46,10 +47,14 @@ INTERVAL = 0.05
 """Seconds between two events of one kind while a request runs; what comes sooner is put together."""
 
 Progress = Callable[[Literal["read", "quantize", "compile"], int, int], None]
-Loader = Callable[[Progress], "ChatModel"]
+Loader = Callable[[Progress], "ChatModel | RemoteChatModel"]
 """Loads a model, calling its argument after every tensor with the stage and the bytes done and in all."""
-Prepare = Callable[[LocalModel], Loader]
-"""Looks whether a model can be loaded, while the former one is still there. It raises `UserError` if not."""
+Prepare = Callable[[ModelSpec], Loader]
+"""Looks whether a model can be loaded, while the former one is still there. It raises `UserError` if not.
+
+It runs in a thread of its own: to import torch, to read a tokenizer or to wait for a server cannot be
+cancelled, only left alone.
+"""
 
 
 class LocalEngine:
@@ -58,12 +63,14 @@ class LocalEngine:
     No thread is started before the first request.
 
     Args:
-        prepare: makes the models; None: from files, see `glmtui.engine.loader`.
+        prepare: makes the models; None: from files or through servers, see `glmtui.engine.loader` and
+            `glmtui.engine.remote_model`.
     """
 
     def __init__(self, prepare: Prepare | None = None) -> None:
         self._prepare = prepare or _prepare
-        self._model: ChatModel | None = None
+        self._model: ChatModel | RemoteChatModel | None = None
+        self._capabilities = Capabilities()
         self._queue: queue.SimpleQueue[tuple[ModelRequest, Stream] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()  # around what follows
         self._open: set[Stream] = set()  # those that have not ended
@@ -72,8 +79,8 @@ class LocalEngine:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What can be asked for: all that concerns text."""
-        return Capabilities()
+        """What can be asked for, by the model that was loaded last."""
+        return self._capabilities
 
     def submit(self, request: Request) -> Stream:
         """Take a request. See `glmtui.protocol.engine.Engine`."""
@@ -131,7 +138,8 @@ class LocalEngine:
         end: End
         try:
             stream.token.check()
-            end = self._handle(request, stream)
+            with stream.token.current():
+                end = self._handle(request, stream)
         except OperationCancelled:
             end = Cancelled(model_kept=self._keeps_model(request))
         except BaseException as error:  # noqa: BLE001 (an event tells of it; Rust's panics are no Exceptions)
@@ -155,19 +163,17 @@ class LocalEngine:
         if isinstance(request, Unload):
             self._forget()
             return Unloaded()
-        if isinstance(request, Generate):
+        if isinstance(request, Generate | Complete):
             return self._generate(request, stream)
         if isinstance(request, CountTokens):
-            return TokenCount(self._loaded.count_tokens(request.messages))
+            return self._loaded.count(request)
         from glmtui.engine import model_jobs
 
-        return model_jobs.handle(request, stream)
+        return model_jobs.handle(request, stream, self._model.siblings if self._model is not None else ())
 
     def _load(self, request: Load, stream: Stream) -> Loaded:
         started = perf_counter()
-        if not isinstance(request.spec, LocalModel):
-            raise UnavailableError(_("{name} does not run on this machine.").format(name=request.spec.name))
-        load = self._prepare(request.spec)
+        load = run_cancellable(lambda: self._prepare(request.spec), stream.token)
         self._forget()
         pace = _Pace()
 
@@ -179,9 +185,10 @@ class LocalEngine:
         model = load(progress)
         stream.token.check()
         self._model = model
+        self._capabilities = model.capabilities
         return Loaded(model.info, perf_counter() - started)
 
-    def _generate(self, request: Generate, stream: Stream) -> Done | Cancelled:
+    def _generate(self, request: Generate | Complete, stream: Stream) -> Done | Cancelled:
         pace = _Pace()
 
         def check(fraction: float) -> None:
@@ -189,9 +196,19 @@ class LocalEngine:
             if fraction < 1 and pace.due():
                 stream.put(PromptProgress(fraction))
 
-        answer = self._loaded.stream(
-            request.messages, request.sampling, continue_answer=request.continue_answer, check=check
-        )
+        model = self._loaded
+        if isinstance(request, Complete):
+            answer = model.complete(request.text, request.sampling, stop=request.stop, check=check)
+        else:
+            answer = model.stream(
+                request.messages,
+                request.sampling,
+                continue_answer=request.continue_answer,
+                stop=request.stop,
+                tools=request.tools,
+                leave_out_rounds=request.leave_out_rounds,
+                check=check,
+            )
         stream.put(Started(answer.prompt_tokens, answer.limit, answer.dropped_rounds))
         tokens = _Tokens(stream)
         try:
@@ -201,13 +218,15 @@ class LocalEngine:
             tokens.flush()  # also what came before an error
         if answer.reason == "cancelled":
             return Cancelled(answer.stats)
-        return Done(answer.stats, answer.reason)
+        if answer.call is not None:
+            stream.put(ToolCalled(answer.call))
+        return Done(answer.stats, answer.reason, answer.note)
 
     @property
-    def _loaded(self) -> ChatModel:
+    def _loaded(self) -> ChatModel | RemoteChatModel:
         if self._model is None:
             raise NoModelError(
-                _("No model is loaded. Choose one with /model, or --model when you start glmtui.")
+                _("No model is loaded. Choose one: {option}").format(option=Option("model", _("NAME")))
             )
         return self._model
 
@@ -273,14 +292,16 @@ def free_memory() -> None:
         torch.mps.empty_cache()
 
 
-def _prepare(spec: LocalModel) -> Loader:
+def _prepare(spec: ModelSpec) -> Loader:
+    if isinstance(spec, RemoteModel):
+        from glmtui.engine import remote_model
+
+        served = remote_model.load(spec)
+        return lambda _progress: served
     from glmtui.engine import preflight
 
     prepared = preflight.prepare(spec)
+    from glmtui.engine import loader
 
-    def load(progress: Progress) -> ChatModel:
-        from glmtui.engine import loader
-
-        return loader.load(spec, progress, prepared=prepared)
-
-    return load
+    loader.check(spec, prepared)
+    return lambda progress: loader.load(spec, progress, prepared=prepared)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from glmtui import host
 from glmtui.engine import device as devices
 from glmtui.engine.device import Device
@@ -17,8 +20,13 @@ from glmtui.protocol.phrases import _
 from glmtui.protocol.requests import Download, InventoryRequest, RemoveModel
 
 
-def handle(request: InventoryRequest, stream: Stream) -> Downloaded | ModelList:
+def handle(
+    request: InventoryRequest, stream: Stream, more: Iterable[ModelEntry] = ()
+) -> Downloaded | ModelList:
     """Do what `request` asks; return its last event. A download tells of its progress in `stream`.
+
+    Args:
+        more: what the server of the model in use has; the list names it too.
 
     Raises:
         UserError, OperationCancelled: as the functions of `glmtui.hub.inventory` and `glmtui.hub.download`.
@@ -31,7 +39,8 @@ def handle(request: InventoryRequest, stream: Stream) -> Downloaded | ModelList:
         remove(request.entry)
     elif request.add is not None:
         inventory.add_folder(request.add)
-    return list_models(request.device)
+    found = list_models(request.device)
+    return replace(found, entries=(*more, *found.entries))
 
 
 def list_models(device: str = "auto") -> ModelList:

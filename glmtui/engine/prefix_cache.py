@@ -76,9 +76,17 @@ class PrefixCache(Generic[T]):
         return (entry.source for entry in reversed(self._entries))
 
     def put(self, cache: KVCache, ids: Sequence[int], source: T, digests: Digests = ()) -> None:
-        """Store `cache`, which holds the first tokens of `ids`; it belongs to this from now on."""
+        """Store `cache`, which holds the first tokens of `ids`; it belongs to this from now on.
+
+        Others that it can stand for go: the same question asked again and again is kept once.
+        """
         if not cache.length:
             return
+        self._entries = [
+            each
+            for each in self._entries
+            if cache.reusable(each.ids, each.common(ids, digests)) < each.cache.length
+        ]
         self._entries.append(_Entry(cache, tuple(ids), tuple(digests), source))
         while len(self._entries) > 1 and self.nbytes > self.limit:
             del self._entries[0]

@@ -15,7 +15,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from glmtui.errors import BadValueError
+from glmtui.errors import BadFileError, BadValueError
 from glmtui.protocol.phrases import _
 from glmtui.protocol.sampling import Sampling
 
@@ -31,6 +31,12 @@ _RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
 )
 FIRST_LOOK = 1024
 """Without top-k, top-p first looks at this many tokens; only when they do not suffice at all of them."""
+GUARDED = 8
+"""So many times in a row the guard token is no slip of half precision: nothing else would come."""
+
+
+_WHOLE = frozenset({"max_new_tokens", "top_k", "seed"})
+_OPTIONAL = frozenset({"max_new_tokens", "seed"})
 
 
 class Sampler:
@@ -45,16 +51,21 @@ class Sampler:
 
     Raises:
         BadValueError: a field of `sampling` is out of range.
+        BadFileError: at a call, when the logits are not finite time after time.
     """
 
     def __init__(self, sampling: Sampling, prompt: Sequence[int] = (), guard_id: int = 5) -> None:
         for name, (least, most) in _RANGES.items():
             value = getattr(sampling, name)
-            if value is not None and not least <= value <= most:
+            fits = isinstance(value, int if name in _WHOLE else int | float)
+            missing = value is None and name in _OPTIONAL
+            if not missing and not (fits and least <= value <= most):
                 raise BadValueError(_("{name} cannot be {value}.").format(name=name, value=value))
         self.sampling = sampling
         self.guard_id = guard_id
         self._said = list(prompt) if sampling.repetition_penalty != 1.0 else None
+        self._guarded = 0
+        """Tokens in a row that stand for no numbers."""
         self._random = torch.Generator()
         if sampling.seed is None:
             self._random.seed()
@@ -75,7 +86,17 @@ class Sampler:
         if self._said is not None:
             logits = penalize(logits, self._said, sampling.repetition_penalty)
         if not is_finite(logits):
+            self._guarded += 1
+            if self._guarded == GUARDED:
+                raise BadFileError(
+                    _(
+                        "The model computes values that are no numbers, so there is no answer. Its "
+                        "weights are damaged, or do not bear 16 bits: load it as float32 (the setting "
+                        "model.dtype), or download it again."
+                    )
+                )
             return self.guard_id
+        self._guarded = 0
         if sampling.temperature < torch.finfo(torch.float32).tiny or sampling.top_k == 1:
             return int(logits.argmax())
         ids, probabilities = distribution(logits, sampling.temperature, sampling.top_k, sampling.top_p)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glmtui import paths
+from glmtui.errors import NotFoundError
 
 MAIN = "main"
 """The revision that is meant where none is given."""
@@ -36,7 +37,10 @@ def folder() -> Path:
         if value := os.environ.get(name):
             return paths.typed(os.path.expandvars(value))
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    return paths.typed(os.path.expandvars(home)) / "hub"
+    try:
+        return paths.typed(os.path.expandvars(home)) / "hub"
+    except NotFoundError:  # nobody's home, as for users of containers: next to what else is cached
+        return paths.cache_dir() / "huggingface" / "hub"
 
 
 def free_bytes() -> int:
@@ -122,4 +126,5 @@ def _commits(home: Path, revision: str | None) -> list[str]:
 
 
 def _read(reference: Path) -> str:
-    return reference.read_text(encoding="ascii", errors="replace").strip()
+    with reference.open("rb") as stream:
+        return stream.read(100).decode("ascii", "replace").strip()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from glmtui import paths
-from glmtui.errors import BadValueError, ModelNotHereError, NotFoundError
+from glmtui.errors import ModelNotHereError, NotFoundError
 from glmtui.hub import cache as hub_cache
 from glmtui.hub.model_dir import Family, ModelFolder, Sizes, sizes_of
 from glmtui.protocol.models import Quant
 from glmtui.protocol.phrases import Phrase, _, listing
+from glmtui.text.quoting import quoted
 
 BUILTIN = Path(__file__).parent.parent / "models" / "nano"
 """The folder of the built-in model."""
@@ -176,8 +178,24 @@ KNOWN: tuple[KnownModel, ...] = (
 """Oldest first, as people look for them."""
 
 
+_ADDRESS = re.compile(
+    r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co|hf-mirror\.com)/(?P<name>[\w.-]+/[\w.-]+?)(?:\.git)?"
+    r"(?:/(?:tree|blob|resolve)/(?P<revision>[^/?#]+)[^?#]*)?/?(?:[?#].*)?",
+    re.IGNORECASE,
+)
+"""A model's page on the hub or on its mirror, as a browser shows it and ``git clone`` takes it."""
+
+
+BEST: tuple[str, ...] = ("glm-4-32b-0414", "glm-4-9b-0414", "glm-edge-4b-chat", "glm-edge-1.5b-chat")
+"""Models for talks of every kind, the best answers first: what is recommended is the first that fits."""
+MOST_ON_CPU = 10_000_000_000
+"""Parameters up to which a processor answers at the pace of reading."""
+
+
 def split(source: str) -> tuple[str, str | None]:
-    """Return the name and the pinned revision of ``name@revision``."""
+    """Return the name and the pinned revision of ``name@revision``, or of a model's address on a hub."""
+    if found := _ADDRESS.fullmatch(source.strip()):
+        return found["name"], found["revision"]
     name, at, revision = source.rpartition("@")
     return (name, revision) if at and name and revision and not is_path(name) else (source, None)
 
@@ -202,6 +220,9 @@ def hub_ids_of(source: str) -> tuple[str, ...]:
         return known.hub_ids
     if is_hub_id(name):
         return (name,)
+    if "://" in name:
+        message = _("{source} is no address of a model that glmtui can fetch. Give its name: owner/name.")
+        raise NotFoundError(message.format(source=quoted(source)))
     if is_path(name):
         raise NotFoundError(_("There is no folder {path}").format(path=name))
     near = difflib.get_close_matches(name.lower(), [model.name for model in KNOWN], n=3)
@@ -230,7 +251,7 @@ def resolve(source: str | None) -> ModelFolder:
     if path.is_dir():
         return ModelFolder.open(path)
     if path.is_file():
-        raise BadValueError(_("{path} is a file. Give the folder that holds it.").format(path=path))
+        ModelFolder.open(path)  # says what it is
     cached = hub_cache.find(hub_ids_of(source), split(source)[1])
     if cached is None:
         message = _(

@@ -6,16 +6,21 @@ huggingface_hub is imported by the functions, as it takes half a second. It read
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import re
+import socket
+import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from glmtui.errors import NotFoundError, UnavailableError
+from glmtui.errors import NotFoundError, UnavailableError, UserError
 from glmtui.hub import cache as hub_cache
 from glmtui.hub import catalog
-from glmtui.protocol.phrases import Phrase, _, sentences
+from glmtui.protocol.phrases import Option, Phrase, _, sentences, verbatim
+from glmtui.text.quoting import quoted, reason_of
 from glmtui.version import __version__
 
 if TYPE_CHECKING:
@@ -116,6 +121,7 @@ def list_files(source: str, endpoint: str | None = None) -> Listing:
 @contextmanager
 def errors_for_people(hub_id: str, revision: str, endpoint: str | None = None) -> Iterator[None]:
     """Turn what goes wrong between here and the hub into a `UserError`."""
+    check_environment(os.environ)
     from huggingface_hub import constants
     from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
 
@@ -124,6 +130,8 @@ def errors_for_people(hub_id: str, revision: str, endpoint: str | None = None) -
         import httpx2
 
         yield
+    except UserError:
+        raise
     except OfflineModeIsEnabled as error:
         message = _("HF_HUB_OFFLINE is set, so nothing is downloaded. Unset it.")
         raise UnavailableError(sentences(message, _or_from_a_folder())) from error
@@ -133,20 +141,80 @@ def errors_for_people(hub_id: str, revision: str, endpoint: str | None = None) -
         if (response := getattr(error, "response", None)) is not None:
             raise UnavailableError(_explain_status(response, error, hub_id, revision, server)) from error
         raise UnavailableError(no_connection(server, error)) from error
+    except (ValueError, TypeError, LookupError, AttributeError) as error:  # what is no answer of a hub
+        message = _(
+            "{server} does not answer as a hub does: it may be the login page of a network, or of a proxy. "
+            "Open it in a browser."
+        )
+        raise UnavailableError(message.format(server=server)) from error
+
+
+def check_environment(variables: Mapping[str, str]) -> None:
+    """Look at the environment variables by which connections are made, before anything stumbles over them.
+
+    Raises:
+        UnavailableError: one cannot be so; it is named.
+    """
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        if (value := variables.get(name)) and not os.path.exists(value):
+            message = _("{variable} names {path}, and there is no such file. Set it right, or unset it.")
+            raise UnavailableError(message.format(variable=name, path=quoted(value)))
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        if not (value := variables.get(name, "")).isascii() or not value.isprintable():
+            message = _("{variable} holds characters that no access token has. Set it right, or unset it.")
+            raise UnavailableError(message.format(variable=name))
+    for name in ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "all_proxy", "https_proxy", "http_proxy"):
+        if value := variables.get(name):
+            _check_proxy(name, value)
+
+
+def _check_proxy(variable: str, value: str) -> None:
+    scheme, separator, _rest = value.partition("://")
+    scheme = scheme.lower() if separator else "http"
+    if scheme in ("socks5", "socks5h") and importlib.util.find_spec("socksio") is None:
+        message = _(
+            "{variable} names a SOCKS proxy, which needs the package socksio: pip install socksio. Or set it "
+            "to the proxy's HTTP address (http://…), which most of them have too."
+        )
+    elif scheme not in ("http", "https", "socks5", "socks5h"):
+        message = _(
+            "{variable} is {value}, which is no address of a proxy that can be used: it begins with http://, "
+            "https:// or socks5://."
+        )
+    else:
+        return
+    raise UnavailableError(message.format(variable=variable, value=quoted(value)))
 
 
 def no_connection(server: str, error: BaseException) -> Phrase:
     """Say that there is no network, and what can be done without."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-    message = _("No connection to {server} ({reason}). Try again later.").format(server=server, reason=reason)
+    message = _("No connection to {server} ({reason}). Try again later.")
+    message = message.format(server=server, reason=_why(error))
     if MIRROR not in server:
         mirror = _("Behind a slow line, a mirror may help: {variable}.")
         message = sentences(message, mirror.format(variable=f"HF_ENDPOINT={MIRROR}"))
     return sentences(message, _or_from_a_folder())
 
 
+def _why(error: BaseException) -> Phrase:
+    """Say for people why there is no connection, by the first of the errors behind `error` that tells."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, socket.gaierror):
+            return _("its name is not known here; is there a network?")
+        if isinstance(cause, ConnectionRefusedError):
+            return _("it refuses to talk")
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return _("its certificate is not trusted here")
+        if isinstance(cause, TimeoutError) or type(cause).__name__.endswith("Timeout"):
+            return _("no answer came in time")
+        cause = cause.__cause__ or cause.__context__
+    return verbatim(re.sub(r"^\[Errno -?\d+\] ", "", reason_of(error)))
+
+
 def _or_from_a_folder() -> Phrase:
-    return _("Or load a model from a folder that you copied here: --model FOLDER or /model FOLDER.")
+    option = Option("model", _("FOLDER"))
+    return _("Or load a model from a folder that you copied here: {option}").format(option=option)
 
 
 def _explain_status(response: Response, error: HTTPError, hub_id: str, revision: str, server: str) -> Phrase:

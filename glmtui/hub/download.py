@@ -24,7 +24,7 @@ from glmtui.hub import cache as hub_cache
 from glmtui.hub.client import HubFile, Listing, errors_for_people
 from glmtui.protocol.cancellation import CancelToken
 from glmtui.protocol.models import FileProgress
-from glmtui.protocol.phrases import _
+from glmtui.protocol.phrases import Phrase, _
 from glmtui.text.units import size
 
 if TYPE_CHECKING:
@@ -192,18 +192,21 @@ def _fetch_file(session: Client, listing: Listing, part: _Part, token: CancelTok
     """Append to the part until it is complete, connecting again where the line is cut; verify it; keep it."""
     import httpx2
 
-    tries, before = 0, -1
+    tries, most = 0, part.done
     digest = _resume(part, token)
     while part.done < part.file.size:
-        if part.done > before:
-            tries, before = 0, part.done
+        error: Exception | None = None
         try:
             digest = _append(session, listing, part, digest, token)
-        except httpx2.HTTPError as error:
-            tries += 1
-            if tries >= TRIES or not _passes(error):
-                raise
-            _wait(PAUSE * 2 ** (tries - 1), token)
+        except httpx2.HTTPError as cut:
+            error = cut
+        if part.done >= part.file.size:
+            break
+        # However an answer ended: one that brought nothing new counts.
+        tries, most = (0, part.done) if part.done > most else (tries + 1, most)
+        if tries >= TRIES or (error is not None and not _passes(error)):
+            raise error or UnavailableError(_ends_early(listing, part))
+        _wait(PAUSE * 2 ** max(tries - 1, 0), token)
     if part.file.size == 0:
         part.part.touch()
     if digest.hexdigest() != part.file.etag:
@@ -212,10 +215,20 @@ def _fetch_file(session: Client, listing: Listing, part: _Part, token: CancelTok
         raise BadFileError(
             _(
                 "{file} of {hub_id} came damaged: its checksum is not the one that the hub names. It was "
-                "thrown away; download again, and only this file is fetched."
+                "deleted; download again, and only this file is fetched."
             ).format(file=part.file.name, hub_id=listing.hub_id)
         )
     part.part.replace(part.blob)
+
+
+def _ends_early(listing: Listing, part: _Part) -> Phrase:
+    message = _(
+        "{server}, or a proxy on the way, ends {file} after {done} of {size}. What has come is kept; try "
+        "again later, or without the proxy."
+    )
+    return message.format(
+        server=listing.endpoint, file=part.file.name, done=size(part.done), size=size(part.file.size)
+    )
 
 
 def _append(session: Client, listing: Listing, part: _Part, digest: _Hash, token: CancelToken) -> _Hash:

@@ -5,20 +5,23 @@ Looks at folders and file sizes only. Folders that a person added are kept in a 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from glmtui import paths
 from glmtui.atomic import write_atomically
-from glmtui.errors import BadFileError, NotFoundError, StorageError, UserError
+from glmtui.errors import NotFoundError, StorageError, UserError
 from glmtui.hub import cache as hub_cache
 from glmtui.hub import catalog, memory_estimate
 from glmtui.hub.catalog import KnownModel
+from glmtui.hub.files import JSON_BYTES, read
 from glmtui.hub.model_dir import ModelFolder, Sizes
 from glmtui.protocol.events import ModelList
 from glmtui.protocol.models import ModelEntry, Quant
-from glmtui.protocol.phrases import NOTHING, _
+from glmtui.protocol.phrases import NOTHING, _, verbatim
+from glmtui.text.quoting import reason_of
 
 QUANTS: tuple[Quant, ...] = ("none", "8", "4")
 
@@ -26,14 +29,42 @@ QUANTS: tuple[Quant, ...] = ("none", "8", "4")
 def list_models(device: str = "cpu", device_name: str = "", free_memory: int = 0) -> ModelList:
     """Look at everything there is; takes some milliseconds a model and no network."""
     here = [_builtin(device), *_cached(device), *_folders(device)]
+    free_disk = hub_cache.free_bytes()
+    entries = [*here, *_absent(device, here)]
+    if (found := _recommended(entries, device, free_memory, free_disk)) is not None:
+        at = next(at for at, entry in enumerate(entries) if entry.source == found.source)
+        del entries[at]
+        entries.insert(len(here) if found.place == "absent" else at, found)
     return ModelList(
-        entries=(*here, *_absent(device, here)),
+        entries=tuple(entries),
         device=device,
         device_name=device_name,
         free_memory=free_memory,
-        free_disk=hub_cache.free_bytes(),
+        free_disk=free_disk,
         cache=str(hub_cache.folder()),
     )
+
+
+def _recommended(
+    entries: Iterable[ModelEntry], device: str, free_memory: int, free_disk: int
+) -> ModelEntry | None:
+    """Return the model that answers best of those that fit, with how to load it; None if none does.
+
+    A processor reads 4 bits a weight fastest; elsewhere as many are taken as there is room for.
+    """
+    there = {entry.source: entry for entry in entries if not entry.problem}
+    quants: tuple[Quant, ...] = ("4",) if device == "cpu" else QUANTS
+    for name in catalog.BEST:
+        entry = there.get(name)
+        if entry is None or (device == "cpu" and entry.parameters > catalog.MOST_ON_CPU):
+            continue
+        if entry.place == "absent" and entry.file_bytes - entry.part_bytes > free_disk:
+            continue
+        needs = dict(entry.needs)
+        for quant in quants:
+            if quant in needs and needs[quant] <= free_memory:
+                return replace(entry, recommended=quant)
+    return None
 
 
 def examine(path: Path, device: str = "cpu") -> ModelEntry:
@@ -42,17 +73,20 @@ def examine(path: Path, device: str = "cpu") -> ModelEntry:
     try:
         folder = ModelFolder.open(path)
         sizes = folder.sizes
+        file_bytes, quant = folder.file_bytes, folder.quant
     except UserError as error:
         return replace(entry, problem=error.phrase)
+    except OSError as error:  # it goes while it is looked at
+        return replace(entry, problem=verbatim(reason_of(error)))
     return replace(
         entry,
         parameters=sizes.parameters,
-        quant=folder.quant,
-        format=f"{_format(folder.quant, str(folder.config.get('torch_dtype') or 'float16'))} "
+        quant=quant,
+        format=f"{_format(quant, folder.config.get('torch_dtype') or 'float16')} "
         f"{folder.weight_files[0].suffix.removeprefix('.')}",
         max_length=_max_length(folder),
-        file_bytes=folder.file_bytes,
-        needs=_needs(sizes, folder.quant, device),
+        file_bytes=file_bytes,
+        needs=_needs(sizes, quant, device),
     )
 
 
@@ -67,14 +101,11 @@ def folders_file() -> Path:
 def added_folders() -> list[Path]:
     """Return the folders that were added, whether they are still there or not."""
     try:
-        lines = folders_file().read_text(encoding="utf-8").splitlines()
+        content = read(folders_file(), JSON_BYTES)
     except FileNotFoundError:
         return []
-    except (OSError, ValueError) as error:
-        raise BadFileError(
-            _("{path} cannot be read: {error}").format(path=folders_file(), error=error)
-        ) from error
-    return [Path(line.strip()) for line in lines if line.strip()]
+    lines = map(bytes.strip, content.replace(b"\0", b"").split(b"\n"))
+    return [Path(os.fsdecode(line)) for line in lines if line]
 
 
 def add_folder(path: str | Path) -> Path:
@@ -112,21 +143,21 @@ def _write_folders(folders: Iterable[Path]) -> None:
     file = folders_file()
     try:
         paths.make_private(file.parent)
-        write_atomically(file, "".join(f"{folder}\n" for folder in folders).encode())
+        write_atomically(file, b"".join(os.fsencode(folder) + b"\n" for folder in folders))
     except OSError as error:
         message = _("{path} cannot be written: {error}")
         raise StorageError(message.format(path=file, error=error.strerror)) from error
 
 
 def _models_in(folder: Path) -> Iterator[Path]:
-    if (folder / "config.json").is_file():
-        yield folder
-        return
     try:
-        inside = sorted(folder.iterdir())
+        if (folder / "config.json").exists():
+            inside = [folder]
+        else:
+            inside = [child for child in sorted(folder.iterdir()) if (child / "config.json").exists()]
     except OSError:
         return
-    yield from (child for child in inside if (child / "config.json").is_file())
+    yield from inside
 
 
 # --- the parts of the list ---
@@ -163,14 +194,27 @@ def _cached(device: str) -> Iterator[ModelEntry]:
 
 
 def _folders(device: str) -> Iterator[ModelEntry]:
-    for added in added_folders():
-        if not added.is_dir():
+    try:
+        folders = added_folders()
+    except UserError as error:
+        file = folders_file()
+        yield ModelEntry(str(file), file.name, "folder", str(file), problem=error.phrase)
+        return
+    for added in folders:
+        if not _is_there(added):
             problem = _("There is no folder {path}").format(path=added)
             yield ModelEntry(str(added), added.name, "folder", str(added), problem=problem)
             continue
         for path in _models_in(added):
             known = catalog.find(path.name)
             yield replace(examine(path, device), licence=known.licence if known else NOTHING)
+
+
+def _is_there(folder: Path) -> bool:
+    try:
+        return folder.is_dir()
+    except OSError:  # a name that is too long, a folder that is not ours
+        return False
 
 
 def _absent(device: str, here: list[ModelEntry]) -> Iterator[ModelEntry]:
@@ -208,11 +252,11 @@ def _format(quant: Quant, dtype: str) -> str:
     if quant != "none":
         return f"INT{quant}"
     names = {"float16": "FP16", "bfloat16": "BF16", "float32": "FP32"}
-    return names.get(dtype.removeprefix("torch."), dtype)
+    return names.get(dtype.removeprefix("torch."), "?")
 
 
 def _max_length(folder: ModelFolder) -> int:
     for key in ("seq_length", "max_position_embeddings", "max_sequence_length"):
-        if isinstance(length := folder.config.get(key), int):
-            return length
+        if length := folder.config.get(key):
+            return int(length)
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from glmtui.hub.model_dir import Sizes
 from glmtui.protocol.models import Quant
-from glmtui.protocol.phrases import Phrase, _
+from glmtui.protocol.phrases import Option, Phrase, _
 from glmtui.text.units import size
 
 SMALL = 2 << 30
@@ -59,16 +59,14 @@ def context_advice(sizes: Sizes, quant: Quant, dtype_bytes: int, tokens: int) ->
     """
     taken = sizes.memory_bytes(quant, dtype_bytes)
     parts = [
-        _("/quant {quant} frees {size}").format(
-            quant=smaller, size=size(taken - sizes.memory_bytes(smaller, dtype_bytes))
+        _("{option} frees {size}").format(
+            option=Option("quant", smaller), size=size(taken - sizes.memory_bytes(smaller, dtype_bytes))
         )
         for smaller in smaller_quants(quant)
     ]
     if tokens >= 2 * SHORTEST:
         shorter = max(tokens // 2 // SHORTEST, 1) * SHORTEST
-        parts.append(
-            _("/set generation.max_length {count} keeps conversations shorter").format(count=shorter)
-        )
+        parts.append(_("{option} keeps conversations shorter").format(option=Option("max-length", shorter)))
     parts.append(_("/new begins without the earlier rounds"))
     advice, *more = parts
     for part in more:

@@ -6,7 +6,6 @@ takes a few milliseconds.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from glmtui import paths
 from glmtui.errors import BadFileError, NotFoundError
-from glmtui.protocol.phrases import _
+from glmtui.hub import foreign
+from glmtui.hub.config import read_config, read_tokenizer_config
+from glmtui.hub.files import (
+    TEXT_BYTES,
+    check_regular,
+    open_regular,
+    os_errors_for_people,
+    read,
+    read_json_object,
+)
+from glmtui.protocol.phrases import Option, _, listing
+from glmtui.text.quoting import quoted
 
 if TYPE_CHECKING:
     from glmtui.protocol.models import Quant
@@ -35,9 +45,13 @@ TOKENIZER_FILES: Mapping[Family, str] = {
     "chatglm4": "tokenizer.model",
     **dict.fromkeys(TRANSFORMERS, "tokenizer.json"),
 }
+SECOND: tuple[Family, ...] = ("codegeex2", "chatglm3", "chatglm2")
+"""The families of the second architecture, which only differ in how a conversation is written."""
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """The names that transformers gives a checkpoint; a sharded one has an index ``<name>.index.json``."""
 
+NAMED_SHARDS = 5
+"""Most files that a message names as missing."""
 _LFS = b"version https://git-lfs"
 
 
@@ -72,6 +86,7 @@ class ModelFolder:
 
     path: Path
     config: Mapping[str, Any]
+    """Its ``config.json``: see `glmtui.hub.config`."""
     family: Family
     weight_files: tuple[Path, ...]
     """In the order in which they are to be read."""
@@ -81,12 +96,13 @@ class ModelFolder:
         """Recognise `path` and check that its weights are there.
 
         Raises:
-            UserError: no such folder, no ``config.json``, an unknown architecture, no weights, a shard that
-                is missing, or a Git-LFS pointer in the place of a file.
+            UserError: no such folder, no ``config.json`` or one with a field that cannot be, an unknown
+                architecture, no weights, a shard that is missing, or a Git-LFS pointer instead of a file.
         """
         path = paths.typed(path)
-        config = read_config(path)
-        return cls(path, config, recognise(path, config), _weight_files(path))
+        with os_errors_for_people(path):
+            config = read_config(path)
+            return cls(path, config, recognise(path, config), _weight_files(path))
 
     @property
     def file_bytes(self) -> int:
@@ -108,51 +124,10 @@ class ModelFolder:
         """How many weights there are."""
         return sizes_of(self.config)
 
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Return the folder's ``config.json``.
-
-    Raises:
-        UserError: there is none, or it is not a JSON object.
-    """
-    if not folder.is_dir():
-        raise NotFoundError(_("There is no folder {path}").format(path=folder))
-    file = folder / "config.json"
-    if not file.is_file():
-        raise NotFoundError(
-            _(
-                "{path} has no config.json, so it is not a model folder. Give the folder that holds it."
-            ).format(path=folder)
-        )
-    config = read_json(file)
-    if not isinstance(config, dict):
-        raise BadFileError(_("{path} is not a JSON object").format(path=file))
-    return config
-
-
-def read_json(file: Path) -> Any:
-    """Return what a JSON file holds, or None where there is no such file.
-
-    Raises:
-        UserError: it cannot be read as JSON.
-    """
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        message = _("{path} cannot be read: {error}. Download it again.")
-        raise BadFileError(message.format(path=file, error=error)) from error
-
-
-def read_tokenizer_config(folder: Path) -> dict[str, Any]:
-    """Return the folder's ``tokenizer_config.json``; nothing where it has none.
-
-    Raises:
-        UserError: it cannot be read as JSON.
-    """
-    settings = read_json(folder / "tokenizer_config.json")
-    return settings if isinstance(settings, dict) else {}
+    @property
+    def tells_its_family(self) -> bool:
+        """Whether files or names tell the family, so that it is more than what is likeliest."""
+        return self.family not in SECOND or _told_family(self.path, self.config) is not None
 
 
 def is_v2(config: Mapping[str, Any]) -> bool:
@@ -163,7 +138,8 @@ def is_v2(config: Mapping[str, Any]) -> bool:
 def recognise(folder: Path, config: Mapping[str, Any]) -> Family:
     """Tell the family of a folder by what its files say, and only then by its name.
 
-    ChatGLM2, ChatGLM3 and CodeGeeX2 share one architecture and differ in how a conversation is written.
+    ChatGLM2, ChatGLM3 and CodeGeeX2 share one architecture and differ in how a conversation is written. Where
+    neither files nor names tell which one it is, it is taken for a ChatGLM2.
 
     Raises:
         UserError: the architecture is not known.
@@ -177,16 +153,22 @@ def recognise(folder: Path, config: Mapping[str, Any]) -> Family:
             _(
                 "{path} holds a model of type {model_type}, which glmtui does not know. It runs ChatGLM-6B, "
                 "ChatGLM2-6B, ChatGLM3-6B, CodeGeeX2-6B, and GLM-4 and later of the types {types}."
-            ).format(path=folder / "config.json", model_type=model_type, types=", ".join(TRANSFORMERS))
+            ).format(
+                path=folder / "config.json", model_type=quoted(model_type), types=", ".join(TRANSFORMERS)
+            )
         )
     if not is_v2(config):
         return "chatglm"
     if (config.get("padded_vocab_size") or 0) > 150_000:  # 151,552 in every GLM-4; 65,024 before
         return "chatglm4"
+    return _told_family(folder, config) or "chatglm2"
+
+
+def _told_family(folder: Path, config: Mapping[str, Any]) -> Family | None:
+    """Return which of the second architecture's families a folder says that it is of, if it does."""
     tokenizer = read_tokenizer_config(folder)
-    if any(
-        _mentions(folder / name, "<|user|>") for name in ("tokenizer_config.json", "tokenization_chatglm.py")
-    ):
+    tokenizer_files = ("tokenizer_config.json", "tokenization_chatglm.py")
+    if any(_mentions(folder / name, "<|user|>") for name in tokenizer_files):
         return "chatglm3"
     # A hub cache has the name two folders up: models--THUDM--chatglm3-6b/snapshots/0123abc.
     places = (
@@ -194,16 +176,19 @@ def recognise(folder: Path, config: Mapping[str, Any]) -> Family:
         tokenizer.get("name_or_path"),
         *reversed(folder.absolute().parts[-3:]),
     )
-    families: tuple[Family, ...] = ("codegeex2", "chatglm3", "chatglm2")
     for place in places:
-        for family in families:
+        for family in SECOND:
             if family in str(place).lower():
                 return family
-    return "codegeex2" if config.get("torch_dtype") == "bfloat16" else "chatglm2"
+    papers = ("MODEL_LICENSE", "MODEL_LICENSE.txt", "LICENSE", "README.md")
+    return "codegeex2" if any(_mentions(folder / name, "CodeGeeX") for name in papers) else None
 
 
 def _mentions(file: Path, text: str) -> bool:
-    return file.is_file() and text.encode() in file.read_bytes()
+    try:
+        return text.encode() in read(file, TEXT_BYTES)
+    except FileNotFoundError:
+        return False
 
 
 def quant_of(config: Mapping[str, Any]) -> Quant:
@@ -213,12 +198,12 @@ def quant_of(config: Mapping[str, Any]) -> Quant:
         UserError: a quantisation that no ChatGLM was published with.
     """
     if other := config.get("quantization_config"):
-        method = other.get("quant_method", other) if isinstance(other, dict) else other
+        method = quoted(other.get("quant_method", other) if isinstance(other, dict) else other)
         message = _(
             "config.json: the weights are quantised by {method}, which glmtui does not read. "
-            "Take the model as it was published, and load it with --quant 4 or 8."
+            "Take the model as it was published, and load it with {option} or 8."
         )
-        raise BadFileError(message.format(method=method))
+        raise BadFileError(message.format(method=method, option=Option("quant", 4)))
     bits = config.get("quantization_bit") or 0
     quants: dict[int, Quant] = {0: "none", 8: "8", 4: "4"}
     if bits not in quants:
@@ -232,6 +217,7 @@ def sizes_of(config: Mapping[str, Any]) -> Sizes:
     Raises:
         UserError: a size is missing.
     """
+    config = {name: value for name, value in config.items() if value is not None}
     try:
         if config.get("model_type") in TRANSFORMERS:
             return _sizes_of_glm(config)
@@ -300,9 +286,9 @@ def _count(products: list[tuple[int, int]]) -> tuple[int, int]:
 
 
 def check_not_pointer(file: Path) -> None:
-    """Raise UserError where `file` is what ``git clone`` leaves without Git LFS: a pointer of 130 bytes."""
-    if file.stat().st_size < 1024:
-        with file.open("rb") as stream:
+    """Raise UserError where `file` is what ``git clone`` leaves without Git LFS, or no regular file."""
+    if check_regular(file).st_size < 1024:
+        with open_regular(file) as stream:
             if stream.read(len(_LFS)) == _LFS:
                 raise BadFileError(
                     _(
@@ -314,30 +300,34 @@ def check_not_pointer(file: Path) -> None:
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:
     for name in WEIGHTS:
-        index = folder / f"{name}.index.json"
-        if index.is_file():
-            content = read_json(index)
-            weight_map = content.get("weight_map") if isinstance(content, dict) else None
-            if not isinstance(weight_map, dict) or not weight_map:
-                raise BadFileError(_("{path} has no weight_map. Download it again.").format(path=index))
-            files = [folder / Path(str(shard)).name for shard in sorted(set(weight_map.values()))]
-            missing = [file.name for file in files if not file.is_file()]
-            if missing:
-                raise NotFoundError(
-                    _(
-                        "{index} names {files}, but there is no such file in {path}. Download it again."
-                    ).format(index=index.name, files=", ".join(missing), path=folder)
-                )
+        if (folder / f"{name}.index.json").exists():
+            files = _shards(folder / f"{name}.index.json")
             break
-        if (folder / name).is_file():
+        if (folder / name).exists():
             files = [folder / name]
             break
     else:
-        raise NotFoundError(
-            _("{path} has no weights: neither {first} nor {second}, nor an index of shards").format(
-                path=folder, first=WEIGHTS[0], second=WEIGHTS[1]
-            )
+        missing = _("{path} has no weights: neither {first} nor {second}, nor an index of shards").format(
+            path=folder, first=WEIGHTS[0], second=WEIGHTS[1]
         )
+        raise NotFoundError(foreign.explain(folder) or missing)
     for file in files:
         check_not_pointer(file)
     return tuple(files)
+
+
+def _shards(index: Path) -> list[Path]:
+    weight_map = read_json_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise BadFileError(_("{path} has no weight_map. Download it again.").format(path=index))
+    if not all(isinstance(shard, str) for shard in weight_map.values()):
+        message = _("{path}: weight_map names no file for some of the tensors. Download it again.")
+        raise BadFileError(message.format(path=index))
+    files = [index.with_name(Path(shard).name or "?") for shard in sorted(set(weight_map.values()))]
+    if missing := [quoted(file.name) for file in files if not file.exists()]:
+        raise NotFoundError(
+            _("{index} names {files}, but there is no such file in {path}. Download it again.").format(
+                index=index.name, files=listing(missing[:NAMED_SHARDS]), path=index.parent
+            )
+        )
+    return files

@@ -13,14 +13,17 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from glmtui.errors import BadFileError
+from glmtui.hub import foreign
+from glmtui.hub.integrity import check_belongs
 from glmtui.hub.model_dir import TRANSFORMERS, ModelFolder
 from glmtui.models.chatglm import ChatGLM, ChatGLMConfig
 from glmtui.models.chatglm2 import ChatGLM2, ChatGLM2Config
-from glmtui.models.glm_hf import GLM, GLMConfig
+from glmtui.models.glm_hf import GLM, GLMConfig, taken_by_transformers
 from glmtui.models.prefix import KEYS as PREFIX
 from glmtui.models.weight_files import read_file
 from glmtui.protocol.models import Quant
-from glmtui.protocol.phrases import Phrase, _, ngettext
+from glmtui.protocol.phrases import Option, Phrase, _, ngettext
+from glmtui.text.quoting import quoted
 
 QUANTIZED = re.compile(
     r"\.layers\.\d+\.(self_)?(attention|mlp)\.(query_key_value|dense|dense_h_to_4h|dense_4h_to_h)\.weight$"
@@ -28,6 +31,9 @@ QUANTIZED = re.compile(
 """The weights that a published int8 or int4 file has quantised."""
 
 _STACKED = re.compile(r"(.+\.experts)\.(gate_up|down)_proj")
+_WRAPPERS = re.compile(r"(?:(?:module|_orig_mod|_fsdp_wrapped_module|base_model\.model)\.)+")
+"""What DeepSpeed, DistributedDataParallel, torch.compile, FSDP and peft put before the names."""
+_BARE_PREFIX = re.compile(r"(embedding|trans\.\d+)\.(weight|bias)$")
 _DERIVED = re.compile(r"rotary(_pos)?_emb\.inv_freq$")
 
 Network: TypeAlias = ChatGLM | ChatGLM2 | GLM
@@ -65,9 +71,10 @@ class Checkpoint:
             UserError: a damaged file, one that would execute code, a wrong shape, missing tensors.
         """
         seen: set[str] = set()
+        only_prefix = bool(expected) and all(name.startswith(PREFIX) for name in expected or ())
         for file in self.folder.weight_files:
             for stored_name, tensor in _each_expert(read_file(file, once=once)):
-                name = _untied(stored_name, tied or {})
+                name = _untied(_full_name(stored_name, only_prefix), tied or {})
                 if name in seen or _DERIVED.search(name) or (expected is not None and name not in expected):
                     continue
                 if expected is not None and tuple(tensor.shape) != expected[name]:
@@ -97,18 +104,20 @@ class Checkpoint:
         return message.format(file=file, name=name, found=list(found), expected=list(expected))
 
     def _missing(self, missing: list[str], seen: set[str]) -> Phrase:
-        if (
-            not seen
-            and not missing[0].startswith(PREFIX)
-            and any(
-                "prefix_encoder." in name
-                for file in self.folder.weight_files
-                for name, _tensor in read_file(file)
-            )
-        ):
+        files = () if seen else self.folder.weight_files
+        stored = [name for file in files for name, _tensor in read_file(file)]
+        if not missing[0].startswith(PREFIX) and any("prefix_encoder." in name for name in stored):
             return _(
-                "{path} holds only a P-tuning prefix. Load the model it was trained on, with --ptuning {path}"
-            ).format(path=self.folder.path)
+                "{path} holds only a P-tuning prefix. Load the model it was trained on, with {option}"
+            ).format(path=self.folder.path, option=Option("ptuning", self.folder.path))
+        if any("lora_" in name for name in stored):
+            return foreign.lora(self.folder.path)
+        if stored:
+            message = _(
+                "{path}: none of its tensors has a name that config.json calls for, such as {wanted}. The "
+                "first one is called {found}. Save the model under the names that it was published with."
+            )
+            return message.format(path=self.folder.path, wanted=missing[0], found=quoted(stored[0]))
         return ngettext(
             "{path} lacks {count} tensor that its config.json calls for: {name}. Download the model again.",
             "{path} lacks {count} tensors that its config.json calls for, the first being {name}. Download "
@@ -129,6 +138,18 @@ def _each_expert(stored: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Te
             parts = matrix.chunk(2) if product == "gate_up" else (matrix,)
             for part, rows in zip(product.split("_"), parts, strict=True):
                 yield f"{experts}.{number}.{part}_proj.weight", rows
+
+
+def _full_name(name: str, only_prefix: bool) -> str:
+    """Return the published name of a tensor that training saved under another one.
+
+    Programs that train put a module around the model, or save the prefix encoder by itself; `only_prefix`
+    says that nothing else is looked for.
+    """
+    name = name[found.end() :] if (found := _WRAPPERS.match(name)) else name
+    if name.startswith("prefix_encoder."):
+        return f"transformer.{name}"
+    return f"{PREFIX}{name}" if only_prefix and _BARE_PREFIX.match(name) else name
 
 
 def _untied(name: str, tied: Mapping[str, str]) -> str:
@@ -163,13 +184,16 @@ def new_network(folder: ModelFolder) -> Network:
     """Build the folder's network on the meta device: its shapes, and no memory.
 
     Raises:
-        UserError: ``config.json`` lacks a size.
+        UserError: ``config.json`` lacks a size, or calls for more than the weight files have.
     """
+    check_belongs(folder)
     with shapes_only():
         if folder.family == "chatglm":
             return ChatGLM(ChatGLMConfig.from_dict(folder.config))
         if folder.family in TRANSFORMERS:
-            return GLM(GLMConfig.of(folder))
+            config = GLMConfig.of(folder)
+            with taken_by_transformers(folder.path):
+                return GLM(config)
         return ChatGLM2(ChatGLM2Config.from_dict(folder.config))
 
 

@@ -10,19 +10,23 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor, nn
 
-from glmtui.errors import BadFileError
-from glmtui.hub.model_dir import ModelFolder, read_json
+from glmtui.errors import BadFileError, UserError
+from glmtui.hub.config import read_generation_config
+from glmtui.hub.model_dir import ModelFolder
 from glmtui.models.base import LanguageModel, State
 from glmtui.models.layers import CoreAttention
 from glmtui.protocol.phrases import _
+from glmtui.text.quoting import reason_of
 
 ATTENTION = "glmtui"
 """What `CoreAttention` is called among transformers' attention functions."""
@@ -47,33 +51,38 @@ class GLMConfig:
         Raises:
             UserError: transformers does not take the config, or is too old to know the type.
         """
-        from huggingface_hub.errors import StrictDataclassError
         from transformers import AutoConfig
 
         known = {
             name: value for name, value in folder.config.items() if name not in ("model_type", "auto_map")
         }
-        try:
+        with taken_by_transformers(folder.path):
             settings = AutoConfig.for_model(folder.family, **known)
-            num_layers, max_length = settings.num_hidden_layers, settings.max_position_embeddings
-        except (StrictDataclassError, ValueError, TypeError, KeyError, AttributeError) as error:
-            message = _("{path}: transformers does not take it: {error}")
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise BadFileError(message.format(path=folder.path / "config.json", error=reason)) from error
-        return cls(
-            vocab_size=settings.vocab_size,
-            num_layers=num_layers,
-            max_length=max_length,
-            stop_ids=_stop_ids(folder, settings.eos_token_id),
-            tie_word_embeddings=bool(settings.tie_word_embeddings),
-            settings=settings,
-        )
+            return cls(
+                vocab_size=settings.vocab_size,
+                num_layers=settings.num_hidden_layers,
+                max_length=settings.max_position_embeddings,
+                stop_ids=_stop_ids(folder, settings.eos_token_id),
+                tie_word_embeddings=bool(settings.tie_word_embeddings),
+                settings=settings,
+            )
+
+
+@contextmanager
+def taken_by_transformers(folder: Path) -> Iterator[None]:
+    """Turn whatever transformers raises over a folder's ``config.json`` into a `BadFileError`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # it has no class of its own for what it does not take
+        message = _("{path}: transformers does not take it: {error}")
+        raise BadFileError(message.format(path=folder / "config.json", error=reason_of(error))) from error
 
 
 def _stop_ids(folder: ModelFolder, default: int | list[int] | None) -> tuple[int, ...]:
     """Return the end tokens: ``generation_config.json`` knows more of them than ``config.json``."""
-    generation = read_json(folder.path / "generation_config.json")
-    found = generation.get("eos_token_id") if isinstance(generation, dict) else None
+    found = read_generation_config(folder.path).get("eos_token_id")
     found = default if found is None else found
     return tuple(found) if isinstance(found, list) else () if found is None else (found,)
 

@@ -14,18 +14,22 @@ import threading
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from glmtui.errors import BadFileError
+from glmtui.hub.files import utf8_name
+from glmtui.hub.integrity import check_weight_file
 from glmtui.memory import MappedPages
 from glmtui.protocol.phrases import Phrase, _
 from glmtui.quant import cpu
+from glmtui.text.quoting import quoted, reason_of
 
 _ZIP = b"PK\x03\x04"
 _NAME_LENGTHS = 26
@@ -40,6 +44,8 @@ _DAMAGED = (
     LookupError,
     AttributeError,
     TypeError,
+    AssertionError,
+    OverflowError,
 )
 
 
@@ -53,6 +59,7 @@ def read_file(file: Path, *, stays: bool = False, once: bool = False) -> Iterato
     Raises:
         UserError: the file is damaged, cut short, or a pickle that would execute code.
     """
+    check_weight_file(file)
     pages = None
     for name, tensor in (_read_safetensors if file.suffix == ".safetensors" else _read_pickle)(file):
         if not stays:
@@ -62,26 +69,39 @@ def read_file(file: Path, *, stays: bool = False, once: bool = False) -> Iterato
 
 
 def _read_safetensors(file: Path) -> Iterator[tuple[str, Tensor]]:
+    with _open_tensors(file) as tensors:
+        for name in tensors.keys():  # noqa: SIM118 (it is no dict)
+            try:
+                tensor = tensors.get_tensor(name)
+            except (SafetensorError, *_DAMAGED) as error:
+                raise BadFileError(_damaged(file, error)) from error
+            yield name, tensor
+
+
+@contextmanager
+def _open_tensors(file: Path) -> Iterator[Any]:
     try:
-        with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 (it is no dict)
-                yield name, tensors.get_tensor(name)
+        with utf8_name(file) as named:
+            opened = safe_open(named, framework="pt")
     except (SafetensorError, OSError) as error:
         raise BadFileError(_damaged(file, error)) from error
+    with opened as tensors:
+        yield tensors
 
 
 def _read_pickle(file: Path) -> Iterator[tuple[str, Tensor]]:
     try:
         with file.open("rb") as stream:
             zipped = stream.read(len(_ZIP)) == _ZIP  # files before torch 1.6 are not, and cannot be mapped
-        state = torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
+        with utf8_name(file) as named:
+            state = torch.load(named, map_location="cpu", weights_only=True, mmap=zipped)
     except _DAMAGED as error:
         if refused := re.search(r"GLOBAL\s+([\w.]+)", str(error)):
             raise BadFileError(
                 _(
                     "{path} asks to run code while it is read ({name}). That was refused and nothing was "
                     "run; do not use this file."
-                ).format(path=file, name=refused[1])
+                ).format(path=file, name=quoted(refused[1]))
             ) from error
         raise BadFileError(_damaged(file, error)) from error
     if not isinstance(state, dict):
@@ -91,6 +111,9 @@ def _read_pickle(file: Path) -> Iterator[tuple[str, Tensor]]:
             tensor = state.pop(name)  # so that memory goes as soon as the caller has done with the tensor
             if not isinstance(tensor, Tensor):
                 continue
+            if tensor.layout != torch.strided or tensor.is_quantized:
+                message = _("{path}: {name} is sparse or quantised by torch, which no published model is.")
+                raise BadFileError(message.format(path=file, name=quoted(str(name))))
             if checksums is not None:
                 checksums.reach(tensor)
             yield str(name), tensor
@@ -198,7 +221,10 @@ class _Checksums:
 
 
 def _damaged(file: Path, error: BaseException) -> Phrase:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    # torch's own words on a pickle are advice to read it in a way that can execute it.
+    foreign = isinstance(error, pickle.UnpicklingError)
     return _("{path} ({size} bytes) is damaged or cut short: {reason}. Download it again.").format(
-        path=file, size=file.stat().st_size, reason=reason.rstrip(".")
+        path=file,
+        size=file.stat().st_size,
+        reason=_("it is not what torch.save writes") if foreign else reason_of(error),
     )

@@ -14,16 +14,18 @@ if TYPE_CHECKING:
 
 def run(options: AppOptions) -> int:
     """Chat line by line on the standard streams; return the exit code."""
-    import io
     import sys
+    from io import TextIOWrapper
 
     from glmtui.engine.local import LocalEngine
     from glmtui.plain.line_mode import LineMode
     from glmtui.plain.reader import make_reader
     from glmtui.settings.settings import Settings
+    from glmtui.signals import ends_in_order
 
     settings = Settings.load()
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="replace")  # a wrong byte costs a character, not the chat
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # a wrong byte that is typed costs a character, not the chat
     reader = make_reader(sys.stdin, sys.stdout)
-    return LineMode(options, settings, reader, sys.stdout, sys.stderr, LocalEngine).run()
+    with ends_in_order():
+        return LineMode(options, settings, reader, sys.stdout, sys.stderr, LocalEngine).run()

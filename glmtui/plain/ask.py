@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
+from glmtui import streams
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.library import Library
 from glmtui.engine.local import LocalEngine
 from glmtui.errors import UserError
 from glmtui.i18n import _, tell
+from glmtui.interrupts import INTERRUPTED
 from glmtui.plain.driver import Driver
-from glmtui.plain.printer import AnswerWriter, write
+from glmtui.plain.printer import AnswerWriter
 from glmtui.protocol.messages import Source
 from glmtui.session import events as told
 from glmtui.session.chat_session import ChatSession
 from glmtui.session.slash.registry import COMMANDS
 from glmtui.session.stats import source_lines, unsupported
 from glmtui.session.ui import Ui
+from glmtui.signals import ends_in_order
+from glmtui.streams import Output, StatusLine, clean_writer
 
 if TYPE_CHECKING:
     from glmtui.chat.tree import Message
@@ -29,33 +32,8 @@ if TYPE_CHECKING:
     from glmtui.session.events import SessionEvent, SessionState
     from glmtui.settings.settings import Settings
 
-INTERRUPTED = 130
 REASONS = {"done": "stop", "length": "length", "stopped": "stopped"}
 """Why an answer ended, by the state of its message."""
-
-
-class Status:
-    """One line that changes, on a terminal, and is gone in the end; nothing where `stream` is not one."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self.is_terminal = stream.isatty()
-        self._shown = ""
-
-    def show(self, text: str) -> None:
-        if self.is_terminal and text != self._shown:
-            write(self._stream, f"\r\x1b[K{text}")
-            self._shown = text
-
-    def clear(self) -> None:
-        if self._shown:
-            write(self._stream, "\r\x1b[K")
-            self._shown = ""
-
-    def note(self, text: str) -> None:
-        """Write a line that stays, also where there is no terminal."""
-        self.clear()
-        write(self._stream, f"glmtui: {text}\n")
 
 
 class Asking(Ui):
@@ -70,9 +48,9 @@ class Asking(Ui):
 
     has_keys = False
 
-    def __init__(self, settings: Settings, output: TextIO, errors: TextIO, *, streaming: bool) -> None:
-        self._output = output
-        self._status = Status(errors)
+    def __init__(self, settings: Settings, output: Output, errors: Output, *, streaming: bool) -> None:
+        self._output = clean_writer(output)
+        self._status = StatusLine(errors)
         self._streaming = streaming
         self._writer = AnswerWriter(output, errors)
         self._library = Library()
@@ -97,7 +75,7 @@ class Asking(Ui):
         elif latest:
             summaries = self._library.list()
             if not summaries:
-                raise UserError(_("There is no conversation to go on with yet."))
+                raise UserError(_("There is no conversation to continue yet."))
             conversation = Conversation.open(max(summaries, key=lambda each: each.updated).path)
         if not save:
             records, blobs = (
@@ -122,7 +100,9 @@ class Asking(Ui):
         driver = Driver(session)
         try:
             session.load()
-            interrupted = driver.run(session.run("web", question) if web else session.send(question))
+            work = session.run("web", question) if web else session.send(question)
+            with ends_in_order():
+                interrupted = driver.run(work)
         except KeyboardInterrupt:
             interrupted = True
         finally:
@@ -134,7 +114,7 @@ class Asking(Ui):
             raise UserError(self._error)
         message = conversation.branch()[-1]
         if not self._streaming:
-            write(self._output, self._report(message))
+            self._output.json(self._report(message))
         elif message.state == "length":
             text = _("The answer was cut off after {count} tokens (--max-tokens, --max-length).")
             self._status.note(text.format(count=message.meta.get("tokens")))
@@ -152,10 +132,10 @@ class Asking(Ui):
         self._status.note(tell(title))
         for number, choice in enumerate(choices, 1):
             self._status.note(f"{number}. {tell(choice)}")
-        typed = sys.stdin.readline().strip()
+        typed = next(streams.lines_of(sys.stdin), "").strip()
         return int(typed) - 1 if typed.isdecimal() and 0 < int(typed) <= len(choices) else None
 
-    def _report(self, message: Message) -> str:
+    def _report(self, message: Message) -> dict[str, object]:
         stats, path = self._session.stats, self._session.conversation.path
         values: dict[str, object] = {
             "answer": message.text,
@@ -172,7 +152,7 @@ class Asking(Ui):
             }
         values["sources"] = [dataclasses.asdict(part) for part in message.parts if isinstance(part, Source)]
         values["conversation"] = str(path) if path else None
-        return json.dumps(values, ensure_ascii=False) + "\n"
+        return values
 
     def _on_event(self, event: SessionEvent) -> None:
         match event:
@@ -192,7 +172,9 @@ class Asking(Ui):
 
     def _write_sources(self, message: Message) -> None:
         if lines := source_lines(message):
-            write(self._output, "\n" + "".join(f"{line}\n" for line in lines))
+            self._output.line()
+            for line in lines:
+                self._output.line(line)
         for statement in unsupported(message):
             self._status.note(_("Not in the sources: {statement}").format(statement=statement))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from glmtui.session.chat_session import ChatSession
 
 POLL_SECONDS = 0.03
+CANCEL_SECONDS = 0.5
+"""That is waited for what was cancelled to end; what imports or compiles something does not hear of it."""
 
 
 class Driver:
@@ -43,18 +46,18 @@ class Driver:
         self._loop.close()
 
     async def _until_idle(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        stopped = False
-        while not task.done() or self._session.busy:
+        end = float("inf")
+        doing = asyncio.ensure_future(work)
+        while not doing.done() or (self._session.busy and time.monotonic() < end):
             await self._session.poll()
-            if self._interrupted and not stopped:
-                stopped = self._session.stop()
-            if task.done():
-                task.result()  # what went wrong ends it at once
+            if self._interrupted and end == float("inf") and self._session.stop():
+                end = time.monotonic() + CANCEL_SECONDS
+            if doing.done():
+                doing.result()  # what went wrong ends it at once
                 await asyncio.sleep(POLL_SECONDS)
             else:
-                await asyncio.wait([task], timeout=POLL_SECONDS)
-        task.result()
+                await asyncio.wait([doing], timeout=POLL_SECONDS)
+        doing.result()
         await self._session.poll()
 
     @contextmanager

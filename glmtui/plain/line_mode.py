@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from glmtui import i18n
 from glmtui.chat.library import Library
 from glmtui.errors import UserError
 from glmtui.i18n import _, tell
+from glmtui.interrupts import INTERRUPTED
 from glmtui.plain.driver import POLL_SECONDS, Driver
 from glmtui.plain.line_printer import LinePrinter
 from glmtui.plain.printer import Paint, wants_color
@@ -22,7 +23,8 @@ from glmtui.session.model_lines import model_lines
 from glmtui.session.options import AppOptions
 from glmtui.session.slash.registry import COMMANDS
 from glmtui.settings.schema import BY_KEY, SCHEMA
-from glmtui.text.clean import one_line
+from glmtui.streams import Output, Safe
+from glmtui.text.clean import flat, one_line
 
 if TYPE_CHECKING:
     from glmtui.chat.library import Summary
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from glmtui.session.ui import View
     from glmtui.settings.settings import Settings
 
-INTERRUPTED = 130
 LISTED = 20
 """Conversations that are listed at once."""
 
@@ -56,14 +57,15 @@ class LineMode:
         options: AppOptions,
         settings: Settings,
         reader: Reader,
-        output: TextIO,
-        errors: TextIO,
+        output: Output,
+        errors: Output,
         make_engine: Callable[[], Engine],
     ) -> None:
         self._options = options
         self._settings = settings
         settings.override(options.settings)
         i18n.use(str(settings["ui.language"]))
+        i18n.write_options(COMMANDS.option)
         paint, paint_errors = (
             Paint(wants_color(options.color, bool(settings["ui.plain_color"]), stream))
             for stream in (output, errors)
@@ -115,7 +117,8 @@ class LineMode:
             return
         except KeyboardInterrupt:
             line = ""
-            self.say("\n" + _("Ctrl+D quits."))
+            self.say("")
+            self.say(_("Ctrl+D quits."))
         if typed:
             self._draft = ""
         if line.strip():
@@ -135,7 +138,7 @@ class LineMode:
 
     async def ask(self, title: Sayable, value: str = "") -> str | None:
         try:
-            return self._reader.read(f"{tell(title)}: ", value)
+            return self._reader.read(Safe(flat(f"{tell(title)}: ")), value)
         except (EOFError, KeyboardInterrupt):
             return None
 

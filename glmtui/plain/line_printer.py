@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from glmtui.i18n import _, ngettext, tell
-from glmtui.plain.printer import AnswerWriter, Paint, unmarked, write
+from glmtui.plain.printer import AnswerWriter, Paint, unmarked
 from glmtui.protocol.messages import Attachment, Image, Source, ToolCall, ToolResult
 from glmtui.session import events as told
 from glmtui.session.stats import model_title, source_lines, unsupported
+from glmtui.streams import Output, Safe, clean_writer
 from glmtui.text.clean import clean
 from glmtui.text.units import size
 
@@ -35,13 +36,13 @@ class LinePrinter:
 
     def __init__(
         self,
-        stream: TextIO,
-        errors: TextIO,
+        stream: Output,
+        errors: Output,
         paint: Paint = Paint(),  # noqa: B008 (frozen)
         paint_errors: Paint = Paint(),  # noqa: B008
     ) -> None:
-        self.stream = stream
-        self.errors = errors
+        self.stream = clean_writer(stream)
+        self.errors = clean_writer(errors)
         self.paint = paint
         self._paint_errors = paint_errors
         self.failed = False
@@ -60,7 +61,7 @@ class LinePrinter:
             case told.ConversationShown() if event.opened:
                 self._opened(event)
             case told.AnswerBegun():
-                write(self.stream, self._role(event.message))
+                self.stream.write_safe(self._role(event.message))
                 self._answer = AnswerWriter(self.stream)
                 self._answer.append(event.message.text)
             case told.AnswerGrew():
@@ -74,12 +75,16 @@ class LinePrinter:
         """Write a line, behind a word where it matters."""
         self.failed |= kind == "error"
         word = {"warning": _("Note"), "error": _("Error")}.get(kind)
-        first = self._paint_errors.heading(word, kind) if word else ""
-        write(self.errors, first + clean(tell(text)).strip() + "\n")
+        if word:
+            self.errors.write_safe(self._paint_errors.heading(word, kind))
+        self.errors.line(tell(text).strip())
 
     def say(self, text: Sayable, *, markdown: bool = False) -> None:
-        text = tell(text)
-        write(self.stream, clean(unmarked(text) if markdown else text).strip() + "\n")
+        """Write a line, or all lines of Markdown."""
+        if markdown:
+            self.stream.write(unmarked(tell(text)).strip() + "\n")
+        else:
+            self.stream.line(tell(text).strip())
 
     def _opened(self, event: told.ConversationShown) -> None:
         if not event.messages:
@@ -92,7 +97,8 @@ class LinePrinter:
             text = clean(_outline(message)).strip()
             if len(text) > SHOWN_AGAIN:
                 text = text[:SHOWN_AGAIN].rstrip() + " …"
-            write(self.stream, f"{self._role(message)}{text}\n")
+            self.stream.write_safe(self._role(message))
+            self.stream.write(f"{text}\n")
         if event.on_hold:
             on_hold = ngettext(
                 "{n} message waits to be sent: /queue", "{n} messages wait to be sent: /queue", event.on_hold
@@ -102,15 +108,15 @@ class LinePrinter:
     def _ended(self, message: Message) -> None:
         self._answer.finish()
         for line in source_lines(message):
-            write(self.stream, f"{line}\n")
+            self.stream.line(line)
         for statement in unsupported(message):
             self.notice(_("Not in the sources: {statement}").format(statement=statement), "warning")
         if message.state == "length":
-            self.notice(_("The answer was cut off at the length limit. /continue goes on with it."))
+            self.notice(_("The answer was cut off at the length limit. /continue continues it."))
         elif message.state == "stopped":
-            self.notice(_("Stopped. /continue goes on with the answer."))
+            self.notice(_("Stopped. /continue continues the answer."))
 
-    def _role(self, message: Message) -> str:
+    def _role(self, message: Message) -> Safe:
         style = "model" if message.role == "assistant" else "person"
         return self.paint.heading(role_name(message), style)
 
@@ -131,9 +137,7 @@ class LinePrinter:
                 self.notice(text.format(percent=percent, done=size(state.done), total=size(state.total)))
             self._reported = (state.loading, max(now, step if state.loading == name else 0))
         elif name and state.info:
-            how = state.info.device.upper() + (
-                "" if state.info.quant == "none" else f", INT{state.info.quant}"
-            )
+            how = state.info.place + ("" if state.info.quant == "none" else f", INT{state.info.quant}")
             self.notice(_("{name} is ready ({how}).").format(name=model_title(state.info), how=how))
             self._reported = ("", 0)
         elif state.activity == "none":

@@ -1,43 +1,37 @@
-"""Writing to the standard streams."""
+"""Answers and headings on the standard streams."""
 
 from __future__ import annotations
 
 import os
 import re
-from typing import ClassVar, TextIO
+from typing import ClassVar
 
 from glmtui.i18n import _
-from glmtui.text.clean import clean, split_partial
+from glmtui.streams import Output, Safe, clean_writer
+from glmtui.text.clean import clean, flat, split_partial
 
 _RULE = re.compile(r"\|?(?:\s*:?-+:?\s*\|)+\s*")
 
 
-def write(stream: TextIO, text: str) -> None:
-    """Write and flush; what the stream's encoding lacks is replaced instead of raising."""
-    encoding = stream.encoding or "utf-8"
-    stream.write(text.encode(encoding, "replace").decode(encoding))
-    stream.flush()
-
-
 class Paint:
-    """Colours text where colours are on; elsewhere it returns the text as it is."""
+    """Cleans text, and colours it where colours are on."""
 
     STYLES: ClassVar[dict[str, str]] = {"person": "1;36", "model": "1;32", "warning": "33", "error": "1;31"}
 
     def __init__(self, on: bool = False) -> None:
         self._on = on
 
-    def __call__(self, text: str, style: str) -> str:
-        """Return `text` in one of the styles; an unknown one is none."""
-        code = self.STYLES.get(style)
-        return f"\x1b[{code}m{text}\x1b[0m" if self._on and code and text else text
+    def __call__(self, text: str, style: str) -> Safe:
+        """Return `text` on one line, in one of the styles; an unknown one is none."""
+        code, text = self.STYLES.get(style), flat(text)
+        return Safe(f"\x1b[{code}m{text}\x1b[0m" if self._on and code and text else text)
 
-    def heading(self, word: str, style: str) -> str:
-        heading = _("{word}: ").format(word=word)
-        return self(heading.rstrip(), style) + heading[len(heading.rstrip()) :]
+    def heading(self, word: str, style: str) -> Safe:
+        heading = flat(_("{word}: ").format(word=word))
+        return Safe(self(heading.rstrip(), style) + heading[len(heading.rstrip()) :])
 
 
-def wants_color(choice: str | None, setting: bool, stream: TextIO) -> bool:
+def wants_color(choice: str | None, setting: bool, stream: Output) -> bool:
     """Whether to colour what goes to `stream`.
 
     Args:
@@ -59,9 +53,9 @@ class AnswerWriter:
         thoughts: takes, dim, what the model thinks before it, where it is a terminal.
     """
 
-    def __init__(self, stream: TextIO, thoughts: TextIO | None = None) -> None:
-        self._stream = stream
-        self._thoughts = thoughts or stream
+    def __init__(self, stream: Output, thoughts: Output | None = None) -> None:
+        self._stream = clean_writer(stream)
+        self._thoughts = clean_writer(thoughts or stream)
         self._partial = ""
         self._in_thought = False
         self._column_is_0 = True
@@ -69,34 +63,35 @@ class AnswerWriter:
     def append(self, text: str, *, thought: bool = False) -> None:
         """Write `text`, but for an unfinished escape sequence at its end."""
         if thought != self._in_thought:
-            self._take(clean(self._partial))
+            self._take(self._partial)
             self._partial = ""
             self._end_thought()
             self._in_thought = thought
         ready, self._partial = split_partial(self._partial + text)
-        self._take(clean(ready))
+        self._take(ready)
 
     def finish(self) -> None:
         """End the line."""
-        self._take(clean(self._partial))
+        self._take(self._partial)
         self._partial = ""
         if not self._column_is_0:
-            write(self._stream, "\n")
+            self._stream.write("\n")
         elif self._in_thought and self._thoughts.isatty():
-            write(self._thoughts, "\n")
+            self._thoughts.write("\n")
 
     def _take(self, text: str) -> None:
+        text = clean(text)
         if not text:
             return
         if not self._in_thought:
-            write(self._stream, text)
+            self._stream.write(text)
             self._column_is_0 = text.endswith("\n")
         elif self._thoughts.isatty():
-            write(self._thoughts, f"\x1b[2m{text}\x1b[22m")
+            self._thoughts.write_safe(Safe(f"\x1b[2m{text}\x1b[22m"))
 
     def _end_thought(self) -> None:
         if self._in_thought and self._thoughts.isatty():
-            write(self._thoughts, "\n\n")
+            self._thoughts.write("\n\n")
 
 
 def unmarked(markdown: str) -> str:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from glmtui.plain.printer import write
+from glmtui.streams import Safe, clean_writer, lines_of
+from glmtui.text.clean import clean
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -32,7 +33,7 @@ class Reader(Protocol):
     interactive: bool
     """Whether a person types them, so that nothing needs to be repeated."""
 
-    def read(self, prompt: str, text: str = "") -> str:
+    def read(self, prompt: Safe, text: str = "") -> str:
         """Return the next line, with `text` in it to begin with where it can be edited.
 
         Raises:
@@ -55,15 +56,15 @@ class StreamReader(Reader):
     interactive = False
 
     def __init__(self, stream: TextIO, echo: TextIO) -> None:
-        self._stream = stream
-        self._echo = echo
+        self._lines = lines_of(stream)
+        self._echo = clean_writer(echo)
 
-    def read(self, prompt: str, text: str = "") -> str:
-        line = self._stream.readline()
-        if not line:
+    def read(self, prompt: Safe, text: str = "") -> str:
+        line = next(self._lines, None)
+        if line is None:
             raise EOFError
-        line = line.removesuffix("\n").removesuffix("\r").removeprefix("\ufeff")
-        write(self._echo, f"{prompt}{line}\n")
+        self._echo.write_safe(prompt)
+        self._echo.line(line)
         return line
 
 
@@ -85,11 +86,11 @@ class TerminalReader:
             with suppress(termios.error):  # it is gone
                 self._ahead = _keep_ends(sys.stdin.fileno())
 
-    def read(self, prompt: str, text: str = "") -> str:
-        readline = self._readline
+    def read(self, prompt: Safe, text: str = "") -> str:
+        readline, output = self._readline, clean_writer(sys.stdout)
         if readline is None:
             if text:
-                write(sys.stdout, f"{text}\n")
+                output.line(text)
             return input(prompt)
         if self._ahead:
             typed, end, self._ahead = self._ahead.partition("\n")
@@ -97,9 +98,11 @@ class TerminalReader:
                 raise EOFError
             text += typed.removesuffix(END)
             if end:
-                write(sys.stdout, f"{prompt}{text}\n")
+                output.write_safe(prompt)
+                output.line(text)
                 return text
-        readline.set_startup_hook((lambda: readline.insert_text(text)) if text else None)
+        begin = clean(text)  # readline would write what steers a terminal as it is
+        readline.set_startup_hook((lambda: readline.insert_text(begin)) if begin else None)
         try:
             return input(_COLOR.sub("\x01\\g<0>\x02", prompt))  # readline has to know what takes no room
         finally:
@@ -175,7 +178,7 @@ def make_reader(stream: TextIO, output: TextIO) -> Reader:
     return TerminalReader() if stream.isatty() and output.isatty() else StreamReader(stream, output)
 
 
-def read_message(reader: Reader, prompt: str, text: str = "") -> str:
+def read_message(reader: Reader, prompt: Safe, text: str = "") -> str:
     """Return a line, or all lines between two that begin and end with three double quotes.
 
     Raises:
@@ -189,7 +192,7 @@ def read_message(reader: Reader, prompt: str, text: str = "") -> str:
     while not rest.rstrip().endswith(BLOCK):
         lines.append(rest)
         try:
-            rest = reader.read("… ")
+            rest = reader.read(Safe("… "))
         except EOFError:
             break
     else:

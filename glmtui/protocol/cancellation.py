@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar, cast
 
 T = TypeVar("T")
@@ -35,6 +37,24 @@ class CancelToken:
         """Raise `OperationCancelled` if the work is to end."""
         if self._event.is_set():
             raise OperationCancelled
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Around the work of this thread that is to end then: `check_current` looks at this token."""
+        before = _current.set(self)
+        try:
+            yield
+        finally:
+            _current.reset(before)
+
+
+_current: ContextVar[CancelToken | None] = ContextVar("current", default=None)
+
+
+def check_current() -> None:
+    """Raise `OperationCancelled` if what this thread does is to end: for work that is too deep to be told."""
+    if (token := _current.get()) is not None:
+        token.check()
 
 
 def run_cancellable(work: Callable[[], T], token: CancelToken) -> T:

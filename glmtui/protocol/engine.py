@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
@@ -29,6 +29,7 @@ class Stream:
         """Checked by the engine between pieces of its work."""
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._ended = False
+        self._wake: Callable[[], None] | None = None
 
     @property
     def ended(self) -> bool:
@@ -42,6 +43,14 @@ class Stream:
     def put(self, event: Event) -> None:
         """Tell `event`: for engines."""
         self._events.put(event)
+        if self._wake is not None:
+            self._wake()
+
+    def notify(self, wake: Callable[[], None]) -> None:
+        """Call `wake` now, and then after every event from the thread that put it: for an event loop that
+        would rather be woken than poll. It must not wait, nor raise."""
+        self._wake = wake
+        wake()
 
     def drain(self) -> list[Event]:
         """Return what came since the last call, joined as far as nothing is lost. Never waits."""

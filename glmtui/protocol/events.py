@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from glmtui.protocol.messages import ToolCall
 from glmtui.protocol.models import FileProgress, ModelEntry, ModelInfo
-from glmtui.protocol.phrases import Phrase
+from glmtui.protocol.phrases import NOTHING, Phrase
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,13 @@ class Tokens:
     """Tokens generated since the last event (text may lag: half a character is held back)."""
     thought: bool = False
     """Whether it is the thought that grows."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCalled:
+    """The answer was, or ended with, a call of one of the tools of `Generate`; it is no part of the text."""
+
+    call: ToolCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +110,8 @@ class Done:
 
     stats: Stats
     reason: Literal["stop", "length"]
+    note: Phrase = NOTHING
+    """What the person should know, such as that a server cut the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +119,8 @@ class TokenCount:
     """Tokens of the prompt asked about."""
 
     tokens: int
+    ids: tuple[int, ...] = ()
+    """The tokens themselves, where the engine has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +170,7 @@ class Failed:
     """Of a load: the model that was in memory before is there still."""
 
 
-Progress: TypeAlias = LoadProgress | Started | PromptProgress | Tokens | DownloadProgress
+Progress: TypeAlias = LoadProgress | Started | PromptProgress | Tokens | ToolCalled | DownloadProgress
 End: TypeAlias = Loaded | Unloaded | Done | TokenCount | ModelList | Downloaded | Cancelled | Failed
 Event: TypeAlias = Progress | End
 ENDS = (Loaded, Unloaded, Done, TokenCount, ModelList, Downloaded, Cancelled, Failed)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from glmtui.protocol.phrases import NOTHING, Phrase
 from glmtui.protocol.sampling import DEFAULT_SAMPLING, Sampling
 
 Quant = Literal["none", "8", "4"]
-Place = Literal["builtin", "hub", "folder", "absent"]
-"""Where a model is: part of glmtui, in the hub cache, in a folder, or nowhere on this machine yet."""
+Place = Literal["builtin", "hub", "folder", "absent", "server"]
+"""Where a model is: part of glmtui, in the hub cache, in a folder, nowhere on this machine yet, or behind a
+server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +44,32 @@ class LocalModel:
 
 @dataclass(frozen=True, slots=True)
 class RemoteModel:
-    """A model behind an OpenAI-compatible server."""
+    """A model behind an OpenAI-compatible server: vLLM, SGLang, llama-server, Ollama, LM Studio, glmtui."""
 
+    source: str
+    """What the person wrote: the address of the server with ``#NAME``, or an engine of the settings."""
     base_url: str
-    """Up to and with ``/v1``."""
-    name: str
-    """As the server calls it."""
-    api_key: str | None = None
+    """Of the server's interface, up to and with ``/v1``."""
+    model: str = ""
+    """As the server calls it; empty where it has but one."""
+    key: str = ""
+    """Where the key is found, never the key itself: ``env:NAME``, ``file:PATH`` or ``keyring:SERVICE``."""
+    context: int | None = None
+    """Prompt and answer together in tokens; None asks the server."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Sent besides, with every request."""
+    body: Mapping[str, object] = field(default_factory=dict)
+    """Sent besides, with every question; it comes before what glmtui would send."""
+
+    @property
+    def name(self) -> str:
+        """Short, for people and for the record of an answer."""
+        return self.model or self.server
+
+    @property
+    def server(self) -> str:
+        """The host, and the port where one is named."""
+        return self.base_url.partition("://")[2].partition("/")[0].rpartition("@")[2]
 
 
 ModelSpec: TypeAlias = LocalModel | RemoteModel
@@ -98,6 +119,13 @@ class ModelInfo:
     dtype: str = ""
     memory_bytes: int = 0
     """Weights as they lie in memory."""
+    server: str = ""
+    """The host that the conversation is sent to; empty where the model runs on this machine."""
+
+    @property
+    def place(self) -> str:
+        """Where the answers come from, for people: the device, or the server."""
+        return self.server or self.device.upper()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +154,8 @@ class ModelEntry:
     licence: Phrase = NOTHING
     chats: bool = True
     """False: a base model that only continues a text."""
+    recommended: Quant | None = None
+    """How to load it, where of all that fit this machine it answers best; None for all others."""
     problem: Phrase = NOTHING
     """Why it cannot be loaded."""
 

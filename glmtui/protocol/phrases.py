@@ -23,6 +23,9 @@ class Language(Protocol):
     def ngettext(self, msgid1: str, msgid2: str, n: int) -> str:
         """Translate the template for one or the other, as fits the number."""
 
+    def option(self, name: str, value: str) -> str:
+        """Return how an option is set where the reader is: ``--quant 4``, or ``/quant 4`` in a chat."""
+
 
 class English:
     """The language the templates are written in."""
@@ -34,6 +37,10 @@ class English:
     def ngettext(self, msgid1: str, msgid2: str, n: int) -> str:
         """Return the template for one, or that for several."""
         return msgid1 if n == 1 else msgid2
+
+    def option(self, name: str, value: str) -> str:
+        """Return the option as on the command line."""
+        return as_argument(name, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +95,33 @@ class Listing:
         return comma.join(str(_render(item, language)) for item in self.items)
 
 
+@dataclass(frozen=True, slots=True)
+class Option:
+    """Advice to set an option, for sentences that people read on the command line and in a chat."""
+
+    name: str
+    """As on the command line, without its dashes."""
+    value: object
+
+    def __str__(self) -> str:
+        return self.render(English())
+
+    def render(self, language: Language) -> str:
+        """Return what is to be typed."""
+        return language.option(self.name, str(_render(self.value, language)))
+
+
+def as_argument(name: str, value: str) -> str:
+    """Return an option as it stands on the command line."""
+    return f"--{name} {value}"
+
+
 def _said(value: object) -> object:
     return getattr(value, "phrase", None) or str(value) if isinstance(value, BaseException) else value
 
 
 def _render(value: object, language: Language) -> object:
-    return value.render(language) if isinstance(value, Phrase | Listing) else value
+    return value.render(language) if isinstance(value, Phrase | Listing | Option) else value
 
 
 Sayable: TypeAlias = Phrase | str

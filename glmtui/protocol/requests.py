@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from glmtui.protocol.messages import ChatMessage
 from glmtui.protocol.models import LocalModel, ModelEntry, ModelSpec
@@ -23,6 +24,16 @@ class Unload:
 
 
 @dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that a model may ask to be called."""
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """A JSON schema."""
+
+
+@dataclass(frozen=True, slots=True)
 class Generate:
     """Answer `messages`, whose last is the user's (or, with `continue_answer`, the assistant's own, cut off).
 
@@ -32,13 +43,34 @@ class Generate:
     messages: tuple[ChatMessage, ...]
     sampling: Sampling = DEFAULT_SAMPLING
     continue_answer: bool = False
+    stop: tuple[str, ...] = ()
+    """The answer (not the thought before it) ends before the first of these texts."""
+    tools: tuple[Tool, ...] = ()
+    """What the model may call; it fails with ``unavailable`` where the model was not trained to."""
+    leave_out_rounds: bool = True
+    """Whether the oldest rounds may be left out of a prompt that is too long; else it fails with
+    ``too_long``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """Go on with `text` as it stands, which no form of a conversation is put around. Ends with `Done`.
+
+    What follows is told as it is: thoughts are not taken apart. A text that is too long fails with
+    ``too_long``.
+    """
+
+    text: str
+    sampling: Sampling = DEFAULT_SAMPLING
+    stop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class CountTokens:
-    """Ask how many tokens the prompt of `messages` has. Ends with `TokenCount`."""
+    """Ask for the tokens of the prompt of `messages`, or of a bare `text`. Ends with `TokenCount`."""
 
-    messages: tuple[ChatMessage, ...]
+    messages: tuple[ChatMessage, ...] = ()
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +102,7 @@ class Download:
     """A short name or a hub id, with ``@revision`` to pin one."""
 
 
-ModelRequest: TypeAlias = Load | Unload | Generate | CountTokens
+ModelRequest: TypeAlias = Load | Unload | Generate | Complete | CountTokens
 """To the model in memory: one after another, in the order of their coming."""
 InventoryRequest: TypeAlias = ListModels | RemoveModel | Download
 """About the models there are: at once, next to whatever the model in memory does."""

@@ -14,7 +14,6 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import shutil
 import threading
 import weakref
@@ -25,17 +24,20 @@ from typing import Any
 
 import psutil
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from glmtui.atomic import sync_directory
+from glmtui.atomic import sync_directory, write_atomically
 from glmtui.errors import UserError
+from glmtui.hub.config import read_config
+from glmtui.hub.files import to_json
+from glmtui.hub.integrity import check_complete
 from glmtui.hub.model_dir import ModelFolder
 from glmtui.models.checkpoint import expected_shapes, new_network
 from glmtui.paths import cache_dir, make_private
 from glmtui.quant.formats import Bits, Done, Layout, Packed
 from glmtui.quant.linear import QuantizedWeight
 from glmtui.quant.load import FORMAT, Scheme, entries, tensor_layout
+from glmtui.quant.partial import PREFIX, partial_folder, remove_leftovers, sync_file
 
 CACHED_FROM = 256 << 20
 """Checkpoints smaller than this, in bytes, are quantised at every start: it takes a moment."""
@@ -43,8 +45,11 @@ Names = Mapping[str, tuple[int, ...]]
 """Tensors of a network that is not quantised, with their shapes."""
 Loaded = Callable[[], nn.Module | None]
 """Returns a network with quantised layers, None once nobody uses it any more."""
-_PARTIAL = "partial"
 _UNSYNCED = "unsynced"
+_SEAL = "seal"
+"""A file next to the weights, with what `_seal` says of them."""
+_SAMPLES, _SAMPLE = 64, 4096
+"""Places all over the weights, and bytes looked at in each."""
 _BOOT_TIME_DRIFT = 60
 """Seconds by which the time at which the machine was started may seem to move, as clocks are set."""
 _NAMES = {torch.uint8: "U8", torch.float16: "F16", torch.float32: "F32"}
@@ -100,10 +105,8 @@ def write_folder(source: ModelFolder, bits: Bits, target: Path, done: Done | Non
         UserError: the source is damaged.
         OSError: no room, no permission, or `target` exists and is not empty.
     """
-    _remove_leftovers(target.parent, target.name)
-    partial = target.with_name(f"{_PARTIAL}-{os.getpid()}-{target.name}")
-    partial.mkdir(mode=0o700, parents=True)
-    try:
+    remove_leftovers(target.parent, target.name)
+    with partial_folder(target) as partial:
         write_weights(source, bits, partial, done)
         for file in source.path.iterdir():
             if (
@@ -113,12 +116,9 @@ def write_folder(source: ModelFolder, bits: Bits, target: Path, done: Done | Non
             ):
                 shutil.copyfile(file, partial / file.name)
         for file in partial.iterdir():
-            _sync(file)
+            sync_file(file)
         partial.rename(target)
         sync_directory(target.parent)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
 
 
 def write_weights(
@@ -164,7 +164,7 @@ def write_weights(
         "quantization_published": scheme.published,
         "quantized_from": str(source.path),
     }
-    (folder / "config.json").write_text(json.dumps(config, ensure_ascii=False, indent=1), encoding="utf-8")
+    (folder / "config.json").write_bytes(to_json(config))
 
 
 def _entries_of(loaded: Loaded, names: Iterable[str]) -> Iterator[tuple[str, Packed | Tensor]]:
@@ -175,11 +175,6 @@ def _entries_of(loaded: Loaded, names: Iterable[str]) -> Iterator[tuple[str, Pac
         owner, _dot, leaf = name.rpartition(".")
         weight = getattr(network.get_submodule(owner), leaf)
         yield name, weight.packed if isinstance(weight, QuantizedWeight) else weight
-
-
-def _sync(file: Path) -> None:
-    with file.open("rb+") as stream:
-        os.fsync(stream.fileno())
 
 
 # --- the cache ---
@@ -207,7 +202,7 @@ def cached(source: ModelFolder, bits: Bits) -> Path:
     digest.update(json.dumps(source.config, sort_keys=True).encode())
     for file in source.weight_files:
         info = file.stat()
-        digest.update(f"{file.resolve()}\0{info.st_size}\0{info.st_mtime_ns}\0".encode())
+        digest.update(os.fsencode(file.resolve()) + f"\0{info.st_size}\0{info.st_mtime_ns}\0".encode())
     return cache_folder() / f"{source.path.name}-int{bits}-{digest.hexdigest()[:16]}"
 
 
@@ -216,17 +211,48 @@ def open_cached(source: ModelFolder, bits: Bits) -> ModelFolder | None:
     folder = cached(source, bits)
     try:
         found = ModelFolder.open(folder)
-        with safe_open(found.weight_files[0], framework="pt"):  # checks the file's length against its header
-            pass
+        check_complete(found)
+        _check_seal(folder)
         with contextlib.suppress(FileNotFoundError):  # the disk has everything, as of now perhaps
             since = float((folder / _UNSYNCED).read_text(encoding="ascii"))
             if abs(since - psutil.boot_time()) > _BOOT_TIME_DRIFT:
                 raise OSError("the machine stopped before the disk had everything")
             _finish(folder)
-    except (UserError, SafetensorError, OSError, ValueError):
+    except (UserError, OSError, ValueError):
         shutil.rmtree(folder, ignore_errors=True)
         return None
     return found
+
+
+def _check_seal(folder: Path) -> None:
+    """Compare an entry with its seal; one of a former version has none, and gets it as it is.
+
+    Raises:
+        OSError: it is not as it was written.
+    """
+    seal = folder / _SEAL
+    if not seal.exists():
+        with contextlib.suppress(OSError):  # where it cannot be written, it is as it was
+            write_atomically(seal, _seal(folder).encode())
+    elif seal.read_text(encoding="ascii", errors="replace") != _seal(folder):
+        raise OSError("it is not what was written")
+
+
+def _seal(folder: Path) -> str:
+    """Return a digest of an entry's config, table of tensors, size, and pages all over its weights.
+
+    Not of every byte: that would take as long as loading it. Numbers that are wrong harm nobody, but a file
+    whose pages the disk lost is to be told from a good one.
+    """
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    with (folder / "model.safetensors").open("rb") as stream:
+        length = os.fstat(stream.fileno()).st_size
+        digest.update(f"\0{length}\0".encode())
+        digest.update(stream.read(8 + int.from_bytes(stream.read(8), "little")))
+        for sample in range(_SAMPLES):
+            stream.seek(length * sample // _SAMPLES)
+            digest.update(stream.read(_SAMPLE))
+    return digest.hexdigest()
 
 
 def fill_cache(
@@ -244,20 +270,17 @@ def fill_cache(
         OSError: it cannot be written there; what was written is removed.
     """
     make_private(cache_folder())
-    _remove_leftovers(cache_folder())
+    remove_leftovers(cache_folder())
     target = cached(source, bits)
-    partial = target.with_name(f"{_PARTIAL}-{os.getpid()}-{target.name}")
-    partial.mkdir(mode=0o700)
-    try:
+    with partial_folder(target) as partial:
         write_weights(source, bits, partial, done, names=names, loaded=loaded)
+        (partial / _SEAL).write_text(_seal(partial), encoding="ascii")
         (partial / _UNSYNCED).write_text(str(psutil.boot_time()), encoding="ascii")
         try:
             partial.rename(target)
         except OSError:
             if not (target / "config.json").is_file():  # else another process was faster
                 raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     found = ModelFolder.open(target)
     _finish(target)
     return found
@@ -281,7 +304,7 @@ def _finish(folder: Path) -> None:
     def finish() -> None:
         with contextlib.suppress(OSError):  # removed meanwhile, or the disk failed: it is made again then
             for file in folder.iterdir():
-                _sync(file)
+                sync_file(file)
             sync_directory(folder.parent)
             (folder / _UNSYNCED).unlink()
 
@@ -311,10 +334,11 @@ def list_cache() -> list[Entry]:
     folder = cache_folder()
     found = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        config = _read_config(path)
-        if config is not None:
-            source, bits = str(config.get("quantized_from")), int(config["quantization_bit"])
-            found.append(Entry(path, source, bits, _size_of(path)))
+        with contextlib.suppress(UserError):  # half of one, or damaged: it is made again when it is wanted
+            config = read_config(path)
+            if config.get("quantization_format") and not path.name.startswith(PREFIX):
+                source, bits = str(config.get("quantized_from")), config.get("quantization_bit") or 0
+                found.append(Entry(path, source, bits, _size_of(path)))
     return found
 
 
@@ -333,21 +357,3 @@ def clear_cache() -> int:
     freed = sum(entry.nbytes for entry in list_cache())
     shutil.rmtree(cache_folder(), ignore_errors=True)
     return freed
-
-
-def _read_config(folder: Path) -> Mapping[str, Any] | None:
-    if folder.name.startswith(_PARTIAL):
-        return None
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return config if isinstance(config, dict) and config.get("quantization_format") else None
-
-
-def _remove_leftovers(folder: Path, name: str = "") -> None:
-    """Remove from `folder` what processes that are no more left half done of `name`, or of anything."""
-    for path in folder.glob(f"{_PARTIAL}-*"):
-        found = re.fullmatch(rf"{_PARTIAL}-(\d+)-(.+)", path.name)
-        if found and name in ("", found[2]) and not psutil.pid_exists(int(found[1])):
-            shutil.rmtree(path, ignore_errors=True)

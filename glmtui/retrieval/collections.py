@@ -17,9 +17,13 @@ from glmtui import paths
 from glmtui.atomic import write_atomically
 from glmtui.errors import BadFileError, BadValueError, NotFoundError, StorageError
 from glmtui.protocol.phrases import _, listing
+from glmtui.regular_files import read_regular, reason
 from glmtui.retrieval.index import Index, companions
+from glmtui.text import json_values
 
 ADDRESS = re.compile(r"https?://\S+", re.IGNORECASE)
+MOST_BYTES = 8 << 20
+"""Of what was added to a collection; a larger file is none of ours."""
 _NAME = re.compile(r"[^\W_][\w .+-]{0,63}")
 
 
@@ -35,6 +39,11 @@ class Collection:
     index_path: Path
     kept: bool = True
     """False: it has no name; its index is in the cache."""
+
+    @property
+    def found_by(self) -> str:
+        """What `find` finds it by, wherever glmtui is started."""
+        return self.name if self.kept else self.roots[0]
 
     def index(self) -> Index:
         """Open its index."""
@@ -71,12 +80,14 @@ def get(name: str) -> Collection:
         )
     path = folder() / f"{name}.json"
     try:
-        stored = json.loads(path.read_bytes())
+        stored = json_values.loads(read_regular(path, MOST_BYTES).decode("utf-8"))
         roots, follows = stored["roots"], stored.get("follows", False)
         if not (isinstance(roots, list) and all(isinstance(root, str) for root in roots)):
             raise ValueError("roots")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadFileError(_("{path} cannot be read: {error}").format(path=path, error=error)) from error
+        raise BadFileError(
+            _("{path} cannot be read: {error}").format(path=path, error=reason(error))
+        ) from error
     return Collection(name, tuple(roots), follows is True, folder() / f"{name}.sqlite")
 
 

@@ -23,6 +23,7 @@ from glmtui.errors import BadFileError, StorageError
 from glmtui.protocol.phrases import NOTHING, Phrase, _
 from glmtui.retrieval import terms
 from glmtui.retrieval.passages import Passage
+from glmtui.text import json_values
 
 FORMAT = f"1.{terms.VERSION}"
 """Of the tables and of what is in them; a file of another one is made anew."""
@@ -335,7 +336,7 @@ def _packed(phrases: Iterable[Phrase]) -> str:
 def _unpacked(text: str) -> tuple[Phrase, ...]:
     """Read what `_packed` wrote; what is none of it is left out."""
     try:
-        values = json.loads(text or "[]")
+        values = json_values.loads(text or "[]")
     except ValueError:
         return ()
     return tuple(

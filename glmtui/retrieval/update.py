@@ -16,6 +16,7 @@ from glmtui import paths
 from glmtui.errors import BadFileError, UserError
 from glmtui.protocol.cancellation import CancelToken
 from glmtui.protocol.phrases import Phrase, _
+from glmtui.regular_files import open_regular, reason
 from glmtui.retrieval import readers
 from glmtui.retrieval.collections import ADDRESS, Collection
 from glmtui.retrieval.documents import Reading
@@ -157,7 +158,7 @@ class _Document:
         except UserError as error:
             self._failed(error.phrase)
         except OSError as error:
-            self._failed(_("It cannot be read: {error}").format(error=error.strerror or error))
+            self._failed(_("It cannot be read: {error}").format(error=reason(error)))
         except (LookupError, ValueError, ArithmeticError, AssertionError, RecursionError, EOFError) as error:
             # What a reader did not foresee in a file somebody else's program made.
             self._failed(_("It is damaged: {error}").format(error=error))
@@ -181,9 +182,7 @@ class _Document:
             return
         if not readers.is_known(name) and status.st_size > LARGEST_UNKNOWN:
             return
-        if status.st_size > LARGEST:
-            raise BadFileError(_("It has more than {most} MB, which is too much.").format(most=LARGEST >> 20))
-        with open(self._origin, "rb") as file:
+        with open_regular(Path(self._origin), LARGEST) as file:
             if not readers.is_known(name) and readers.is_binary(file):
                 return  # a picture, a program: nobody takes it for a document
             digest = _digest(file, self._token)

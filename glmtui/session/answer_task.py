@@ -79,14 +79,16 @@ class AnswerTask:
     since: float = field(default_factory=time.monotonic)
     speed: SpeedMeter = field(default_factory=SpeedMeter)
 
-    CHECKPOINT_SECONDS: ClassVar[float] = 1.0
+    CHECKPOINT_SECONDS: ClassVar[float] = 0.7
+    """What is read from the engine, and synced to the disk, in between adds to it."""
 
     def __post_init__(self) -> None:
         self._text, self._thought = _Growing(self.message.text), _Growing(self.message.thought)
-        self._checkpoint = self.since
+        self._saved_at = self.since
         self.found = 0
         """Sources there were, of which the answer has those there was room for."""
-        self._new: tuple[Source, ...] = ()
+        self.new_sources: tuple[Source, ...] = ()
+        """Those it has that were not there when it began."""
         self._cite(self.message.parts)
 
     def _cite(self, parts: Iterable[Part]) -> None:
@@ -95,8 +97,13 @@ class AnswerTask:
 
     def rest_on(self, sources: Sequence[Source], found: int) -> None:
         """Let the answer cite `sources`, of which `found` there were."""
-        self._new, self.found = tuple(sources), found
+        self.new_sources, self.found = tuple(sources), found
         self._cite(sources)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more comes: its end was taken from the engine, or it was never asked."""
+        return self.gathering is None and (self.stream is None or self.stream.ended)
 
     def cancel(self) -> None:
         """Ask for its end, also while its sources are looked for."""
@@ -113,24 +120,16 @@ class AnswerTask:
             *((Thought(thought),) if thought else ()),
             *((Text(text),) if text else ()),
             *others,
-            *self._new,
+            *self.new_sources,
         )
 
-    def add(self, event: Tokens, saving: Saving) -> str:
-        """Take in new text, and write it to the file at most once a second; return what is to be shown."""
+    def add(self, event: Tokens) -> str:
+        """Take in new text; return what is to be shown of it now."""
         text = event.text
         if self._filter is not None and not event.thought:
             text = self._filter.push(text)
         (self._thought if event.thought else self._text).text += text
         self.speed.add(event.count)
-        now = time.monotonic()
-        if now - self._checkpoint >= self.CHECKPOINT_SECONDS:
-            self._checkpoint = now
-            with saving():
-                if thought := self._thought.unsaved():
-                    self.conversation.extend(self.message.id, thought, thought=True)
-                if unsaved := self._text.unsaved():
-                    self.conversation.extend(self.message.id, unsaved)
         return text
 
     def take_rest(self) -> str:
@@ -138,6 +137,17 @@ class AnswerTask:
         rest = self._filter.finish() if self._filter is not None else ""
         self._text.text += rest
         return rest
+
+    def save(self, saving: Saving) -> None:
+        """Write what came since to the file, but not too often: a crash loses less than a second."""
+        now = time.monotonic()
+        if now - self._saved_at < self.CHECKPOINT_SECONDS:
+            return
+        for growing, thought in ((self._thought, True), (self._text, False)):
+            if text := growing.unsaved():
+                self._saved_at = now
+                with saving():
+                    self.conversation.extend(self.message.id, text, thought=thought)
 
     def beyond(self, message: Message) -> Iterable[tuple[str, bool]]:
         """Yield what came since `message` was read from the file: text, and whether it is of the thought."""
@@ -161,7 +171,7 @@ class AnswerTask:
             if stats.answer_tokens:
                 meta["tokens_per_second"] = round(stats.tokens_per_second, 1)
         if self.found:
-            meta["sources"] = [len(self._new), self.found]
+            meta["sources"] = [len(self.new_sources), self.found]
         with saving():
             self.conversation.finish(self.message.id, self._checked(), state, meta)
         return self.conversation.messages[self.message.id]

@@ -48,9 +48,19 @@ def parts_of(
 def in_full(text: str, attached: Iterable[AttachedFile]) -> str:
     """Return a message with the files that it names quoted in the places of their names."""
     for file in attached:
-        quoted = quote_file(file.name, file.text)
-        text = _mention(file.name).sub(quoted.replace("\\", r"\\"), text, count=1)
+        if match := _mention(file.name).search(text):
+            block = quote_file(file.name, file.text)
+            text = on_its_own(text[: match.start()], block, text[match.end() :])
     return text
+
+
+def on_its_own(before: str, block: str, after: str) -> str:
+    """Put a block into a text, on lines of its own."""
+    if before and not before.endswith("\n"):
+        before = before.rstrip(" ") + "\n"
+    if after and not after.startswith("\n"):
+        after = "\n" + after.lstrip(" ")
+    return before + block + after
 
 
 def _mention(name: str) -> re.Pattern[str]:

@@ -14,29 +14,33 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from glmtui import i18n
-from glmtui.chat.conversation import Conversation
+from glmtui.chat.conversation import Conversation, new_message_id
 from glmtui.chat.state_log import Draft
-from glmtui.errors import NotFoundError, UserError
+from glmtui.chat.state_log import QueuedMessage as StoredMessage
+from glmtui.errors import NotFoundError, TooLongError, UserError
+from glmtui.failures import Faults, describe
 from glmtui.protocol import events as engine
 from glmtui.protocol.cancellation import CancelToken, OperationCancelled
 from glmtui.protocol.messages import Attachment, ChatMessage, Part, Source, Text
-from glmtui.protocol.phrases import NOTHING, Phrase, Sayable, _, ngettext
+from glmtui.protocol.phrases import NOTHING, Phrase, Sayable, _, listing, ngettext, sentences
 from glmtui.protocol.requests import Generate
 from glmtui.session import events as told
 from glmtui.session import keys
 from glmtui.session.answer_task import AnswerTask
 from glmtui.session.attached_file import in_full, parts_of
-from glmtui.session.context import COLLECTION, WEB, Context, ContextProvider, fit, gather, names
+from glmtui.session.context import COLLECTION, WEB, Context, ContextProvider, fewer, fit, gather, names
 from glmtui.session.documents import DocumentJobs
 from glmtui.session.events import Kind, Listener, SessionEvent, SessionState
+from glmtui.session.import_job import ImportJob
 from glmtui.session.message_queue import CancelScopes, MessageQueue, QueuedMessage, stored_id
 from glmtui.session.model_jobs import ModelJobs
 from glmtui.session.model_loader import ModelLoader
 from glmtui.session.preferences import Preferences
 from glmtui.session.prompt_builder import PromptBuilder
+from glmtui.session.serving import Serving
 from glmtui.session.slash.command import CommandTable
 from glmtui.session.token_counter import TokenCounter
 from glmtui.session.workspace import Workspace
@@ -45,10 +49,15 @@ if TYPE_CHECKING:
     from glmtui.chat.library import Library
     from glmtui.chat.tree import Message, State
     from glmtui.protocol.engine import Engine
-    from glmtui.protocol.models import LocalModel
+    from glmtui.protocol.models import ModelSpec
     from glmtui.session.attached_file import AttachedFile
     from glmtui.session.ui import Ui
     from glmtui.settings.settings import Settings
+
+
+_Saved = Literal["conversation", "queue", "draft"]
+_RETRY_SECONDS = 2.0
+"""Between two attempts to write what could not be written."""
 
 
 @dataclass(frozen=True)
@@ -96,16 +105,20 @@ class ChatSession:
         self.workspace = Workspace()
         self.preferences = Preferences(settings, lambda: self.conversation, self._settings_changed)
         self._sender = dict(sender or {})
+        self.faults = Faults()
+        """The unexpected errors that were met."""
         self._listeners: list[Listener] = []
         self._loader = ModelLoader(make_engine)
         self._counter = TokenCounter(lambda: self._loader.engine)
-        self.models = ModelJobs(
-            lambda: self._loader.engine, self.notice, lambda: str(settings["model.device"])
+        self.models = ModelJobs(lambda: self._loader.engine, self.notice, settings)
+        self.imports = ImportJob(library, lambda how_far: self._update(importing=how_far))
+        self.serving = Serving(
+            lambda: self._loader.engine, lambda: self.state.info, settings.sampling, lambda: self.busy
         )
         self._prompt = PromptBuilder(settings)
         self.context = Context(settings)
         self.documents = DocumentJobs(self.notice, lambda said: self.notice(said, "warning"))
-        self._queue = MessageQueue(self.workspace.keep_queued)
+        self._queue = MessageQueue(self._keep_queued)
         self._scopes = CancelScopes()
         self._pending: _PendingAnswer | None = None
         self._lock = asyncio.Lock()
@@ -116,8 +129,13 @@ class ChatSession:
         """Where in the queue the message that is being written was taken from."""
         self._kept_parts: tuple[Part, ...] = ()
         """What belongs to the message that is written anew, besides its text."""
-        self._fault = NOTHING
-        """What could not be written last, which is said once as long as it lasts."""
+        self._message_id = new_message_id()
+        """Of the message that is being written."""
+        self._faults: dict[_Saved, Phrase] = {}
+        """What cannot be written, which is said once as long as it lasts."""
+        self._left: list[Conversation] = []
+        """Others than the open one, of which not all is on disk."""
+        self._retry_at = 0.0
         self._unreadable: Conversation | None = None
 
     # --- what a program around it needs ---
@@ -157,12 +175,17 @@ class ChatSession:
         if command is not None and command.command is None and self.ui.has_keys:
             self.ui.put_draft(line.strip())  # without a screen it stands in sight, and in what ↑ brings back
         else:
-            self.workspace.prompts.add(in_full(line, attached))  # what ↑ brings back names no file
+            with self.saying_errors():
+                self.workspace.prompts.add(in_full(line, attached))  # what ↑ brings back names no file
+        leaf, done = conversation.leaf, False
         with self.saying_errors():
             if command is None:
                 await self.send(self.commands.message(line), attached)
             else:
                 await self.commands.run(self, command)
+            done = True
+        if not done and command is None and conversation.leaf == leaf:  # it is not lost
+            self.ui.put_draft(in_full(line, attached))
         if stored != stored_id(conversation):  # it has a file now, and its draft another name
             self.workspace.keep_draft(stored, Draft(self.ui.draft()))
         if conversation is self.conversation:  # what was entered is a draft no longer
@@ -175,45 +198,76 @@ class ChatSession:
 
     @contextmanager
     def saying_errors(self) -> Iterator[None]:
-        """Say what a person can act on instead of raising it."""
+        """Around what a person asked for: say what went wrong instead of raising it."""
         try:
             yield
-        except UserError as error:
-            self.notice(error.phrase, "error")
+        except Exception as error:  # noqa: BLE001 (whatever it is, the program and what it holds live on)
+            self.notice(self.faults.describe(error)[0], "error")
+
+    @contextmanager
+    def guarding(self) -> Iterator[None]:
+        """Around what happens by itself: say what went wrong, once, instead of raising it."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 (as above)
+            phrase, is_new = self.faults.describe(error)
+            if is_new:
+                self.notice(phrase, "error")
 
     async def poll(self) -> None:
         """Take in what came from the engine; call it about twelve times a second."""
         async with self._lock:
-            answer = self.answer
-            if answer is not None and answer.gathering is not None and answer.gathering.done():
+            if (answer := self.answer) is not None:
+                await self._poll_answer(answer)
+            if time.monotonic() >= self._retry_at:
+                self._save_again()
+            for load in self._loader.drain():
+                with self.guarding():
+                    await self._on_load(load)
+            with self.guarding():
+                self._poll_figures()
+
+    async def _poll_answer(self, answer: AnswerTask) -> None:
+        """Take in what came of an answer; one whose end could not be taken in has failed."""
+        if answer.gathering is not None and answer.gathering.done():
+            with self.guarding():
                 await self._on_gathered(answer, answer.gathering)
-            if answer is not None and answer.stream is not None:
-                for event in answer.stream.drain():
-                    if self.answer is answer:  # else its end came
-                        await self._on_answer(answer, event)
-            for event in self._loader.drain():
-                await self._on_load(event)
-            if self._counter.poll():
-                self._update(used=self._counter.used, draft=self._counter.draft)
-            if self.models.poll():
-                running = self.models.download
-                self._update(download=(running.source, running.fraction) if running else None)
-                self._publish(told.ModelsChanged())
-            self._update(indexing=self.documents.progress)
+        for event in answer.stream.drain() if answer.stream is not None else ():
+            if self.answer is answer:  # else its end came
+                with self.guarding():
+                    await self._on_answer(answer, event)
+        if answer.ended and self.answer is answer:
+            with self.guarding():
+                await self._on_end(answer, "failed", None)
+        if self.answer is answer:
+            answer.save(self._saving)
+
+    def _poll_figures(self) -> None:
+        """Take in counts of tokens, and what is known of models and documents."""
+        if self._counter.poll():
+            self._update(used=self._counter.used, draft=self._counter.draft)
+        if self.models.poll():
+            running = self.models.download
+            self._update(download=(running.source, running.fraction) if running else None)
+            self._publish(told.ModelsChanged())
+        self._update(indexing=self.documents.progress)
 
     def close(self) -> None:
         """Keep what came of the running answer and what is being written; let the engine go. At once."""
         self._keep_draft(self.ui.draft())
         self._scopes.cancel()  # what is about to be an answer becomes none
         self.documents.stop()
+        self.imports.stop()
         if self.answer:
             self.answer.cancel()
             self._finish(self.answer, "stopped", None)
+        self._save_again()
+        self.serving.stop()
         self._loader.close()
 
     # --- the model ---
 
-    def load(self, spec: LocalModel | None = None) -> None:
+    def load(self, spec: ModelSpec | None = None) -> None:
         """Load a model, by default the one that the settings name, in place of the one in memory."""
         chosen = spec or self.settings.model_spec()
         if self.answer is not None:
@@ -256,13 +310,16 @@ class ChatSession:
                 except UserError as error:  # its files could not be stored: they stay in the draft, in full
                     why, text = error.phrase, in_full(text, attached)
                 if not why and self.state.activity == "none":
-                    why = _no_model()
+                    why = self._no_model()
                 if why:
                     self._edit(edits, place, parts)
                     self.ui.put_draft(text)
                     self.notice(why, "error" if self.state.activity != "none" else "warning")
                     return
-                item = QueuedMessage(conversation, parts, edits, on_hold=scope.cancelled, web=web)
+                item = QueuedMessage(
+                    conversation, parts, edits, self._message_id, on_hold=scope.cancelled, web=web
+                )
+                self._message_id = new_message_id()
                 if self.answer or self._pending:
                     self._queue.add(item, place)
                     self._show_queue()
@@ -286,7 +343,7 @@ class ChatSession:
             answered = branch and branch[-1].role == "assistant" and branch[-1].parts
             return branch[-1] if answered else None
 
-        await self._answer(last, _("There is no answer to go on with."), continued=True)
+        await self._answer(last, _("There is no answer to continue."), continued=True)
 
     async def _answer(
         self,
@@ -301,16 +358,16 @@ class ChatSession:
                 if self._refuse_changes():
                     return
                 if self.state.activity == "none":
-                    self.notice(_no_model(), "warning")
+                    self.notice(self._no_model(), "warning")
                 elif (message := find(self.conversation.branch())) is None:
-                    self.notice(nothing)
+                    self.ui.say(nothing)
                 else:
                     if self.state.info is None:
                         self.notice(_("The answer comes as soon as the model is loaded."))
                     await self._generate(_PendingAnswer(self.conversation, message.id, continued), scope)
 
     def stop(self) -> bool:
-        """Cancel the answer, or what is about to be one, or the load; return whether there was something.
+        """Cancel the answer, or what is about to be one, the load or an import; return whether there was one.
 
         What is queued is on hold then: it is not sent before the person says so.
         """
@@ -320,6 +377,9 @@ class ChatSession:
                 self.answer.cancel()
         elif self.loading:
             self._loader.cancel()
+        elif self.imports.running:
+            self.imports.stop()
+            return True
         else:
             return self.documents.stop()
         self._pending = None
@@ -349,8 +409,11 @@ class ChatSession:
         if (item := self._queued_at(number)) is None:
             return False
         self._edit(item.edits, number % len(self.queued), item.parts)
+        self._message_id = item.id
         text = "\n".join(filter(str.strip, (item.text, self.ui.draft())))
-        self._keep_draft(text)  # before it is in the queue no longer
+        if not self._keep_draft(text):  # before it is in the queue no longer
+            self._edit(None)
+            return True
         self._queue.remove(item)
         self.ui.put_draft(text)
         self._show_queue()
@@ -417,6 +480,11 @@ class ChatSession:
         """Move a conversation to the trash; undo brings it back."""
         if self.answer and self.answer.conversation.id == conversation_id:
             raise UserError(_("This conversation is being answered. Esc stops it."))
+        if conversation_id == self.conversation.id and (path := self._elsewhere()):
+            said = _(
+                "This conversation is not one of the list but the file {path}: delete that if you want to."
+            )
+            raise UserError(said.format(path=path))
         if any(each and each.conversation.id == conversation_id for each in (self._pending, *self._queue)):
             raise UserError(_("Messages wait to be sent in this conversation: send or cancel them first."))
         self.library.trash(conversation_id)
@@ -428,6 +496,11 @@ class ChatSession:
         if conversation_id == self.conversation.id:
             await self._open(self.library.create())
         self._tell_conversation()
+
+    def _elsewhere(self) -> Path | None:
+        """Return the file of the open conversation where that is none of the library's."""
+        path = self.conversation.path
+        return path if path and path.absolute().parent != self.library.folder.absolute() else None
 
     async def restore(self, conversation_id: str) -> None:
         """Bring a conversation back from the trash and read it."""
@@ -454,11 +527,19 @@ class ChatSession:
         is_open = conversation_id == self.conversation.id
         return self.conversation if is_open else self.library.open(conversation_id)
 
-    async def take_in(self, imported: Sequence[Conversation]) -> None:
-        """Show that conversations came in, and read the first of them."""
+    async def import_file(self, path: Path) -> None:
+        """Bring in conversations of other programs, and read the first of them.
+
+        That takes a while; a person may go on meanwhile, and stays where they have gone then.
+        """
+        before = self.conversation
+        imported = await self.imports.run(path)
+        for problem in imported.problems():
+            self.notice(problem, "error")
+        self.ui.say(imported.summary())
         self._tell_conversation()
-        if imported:
-            await self._open(imported[0])
+        if imported.first is not None and self.conversation is before:
+            await self._open(imported.first)
 
     async def reread(self) -> None:
         """Show what others wrote to the open conversation; a file that cannot be read is named once."""
@@ -556,25 +637,26 @@ class ChatSession:
 
     def _on_load_ended(self, event: engine.Failed | engine.Cancelled) -> None:
         name, self._pending = self.state.loading, None
-        former = self._loader.ended(event)
-        self._begin_state(activity="ready" if former.info else "none", info=former.info)
+        back = self._loader.ended(event)
+        self._begin_state(activity="ready" if back.info else "none", info=back.info)
         failed = event if isinstance(event, engine.Failed) else None
         if failed is not None:
             self.notice(failed.phrase, "error" if failed.absent is None else "info")
         else:
             self.notice(_("Loading {name} was stopped.").format(name=name))
-        if former.spec is not None and (failed or former.info):
+        if back.spec is not None:
             with self.saying_errors():
-                self.preferences.put_back(former.spec)
-            if former.info is None:
-                self.load(former.spec)
+                if undone := self.preferences.put_back(back.spec):
+                    self.notice(_("As before again: {settings}").format(settings=listing(undone)))
+            if back.info is None:
+                self.load(back.spec)
             else:
                 self.measure()
         self._publish(told.SettingsChanged(frozenset()))
         if failed is not None:
             self._publish(told.LoadRefused(failed.absent))
         if self.state.activity == "none":
-            self.notice(_no_model())
+            self.notice(self._no_model())
         self._queue.hold()
         self._show_queue()
 
@@ -587,7 +669,7 @@ class ChatSession:
             case engine.PromptProgress():
                 self._update(fraction=event.fraction)
             case engine.Tokens():
-                text = answer.add(event, self._saving)
+                text = answer.add(event)
                 if text and answer.conversation is self.conversation:
                     self._publish(told.AnswerGrew(text, event.thought))
                 self._update(
@@ -596,11 +678,17 @@ class ChatSession:
                     tokens_per_second=answer.speed.rate,
                 )
             case engine.Done():
+                if event.note:
+                    self.notice(event.note, "warning")
                 await self._on_end(answer, "length" if event.reason == "length" else "done", event.stats)
             case engine.Cancelled():
                 await self._on_end(answer, "stopped", event.stats)
+            case engine.Failed(TooLongError.code) if answer.new_sources:
+                self._ask_with_fewer(answer)
             case engine.Failed():
                 self.notice(event.phrase, "error")
+                if event.code == TooLongError.code:
+                    self.notice(_("What you write next is sent without this message."))
                 await self._on_end(answer, "failed", None, failed=event)
 
     async def _on_end(
@@ -660,8 +748,8 @@ class ChatSession:
             parent = {"parent": conversation.messages[item.edits].parent}
         with self._saving():
             meta = self._sender | ({WEB: item.web} if item.web else {})
-            conversation.append("user", item.parts, meta=meta, **parent)
-        self._queue.remove(item)
+            conversation.append("user", item.parts, meta=meta, message_id=item.id, **parent)
+        self._queue.remove(item, on_disk=not conversation.unsaved)
         self._show_queue()
         message = conversation.branch()[-1]
         if conversation is self.conversation:
@@ -682,6 +770,8 @@ class ChatSession:
         again = pending.continued or conversation.leaf != pending.message_id
         if not pending.continued:
             meta = {"model": info.name, "quant": info.quant, "device": info.device}
+            if info.server:
+                meta["server"] = info.server
             with self._saving():
                 conversation.append("assistant", "", parent=pending.message_id, state="partial", meta=meta)
         message = conversation.branch()[-1]
@@ -758,23 +848,27 @@ class ChatSession:
         if task.cancelled():
             await self._on_end(answer, "stopped", None)
         elif (error := task.exception()) is not None:
-            await self._fail(answer, error if isinstance(error, UserError) else UserError(str(error)))
-            if not isinstance(error, UserError):
-                raise error
+            await self._fail(answer, error)
         else:
-            sources = task.result()
-            if answer.found:
-                self._update(sources=(len(sources), answer.found))
-                if not sources:
-                    self.notice(
-                        _("The question leaves no room for sources: it is answered without."), "warning"
-                    )
-            self._update(activity="reading")
-            self._ask_engine(answer, sources)
+            self._ask_with(answer, task.result())
 
-    async def _fail(self, answer: AnswerTask, error: UserError) -> None:
+    async def _fail(self, answer: AnswerTask, error: BaseException) -> None:
         """Let an answer that cannot be made end."""
-        await self._on_answer(answer, engine.Failed(error.code, error.phrase))
+        await self._on_answer(answer, engine.Failed(*describe(error)))
+
+    def _ask_with(self, answer: AnswerTask, sources: Sequence[Source]) -> None:
+        """Give the model the question with `sources`, for which there is room."""
+        if answer.found:
+            self._update(sources=(len(sources), answer.found))
+            if not sources:
+                self.notice(_("The question leaves no room for sources: it is answered without."), "warning")
+        self._update(activity="reading")
+        self._ask_engine(answer, sources)
+
+    def _ask_with_fewer(self, answer: AnswerTask) -> None:
+        """Ask again, as there were too many sources: the tokens of a server can only be estimated."""
+        answer.rest_on(fewer(answer.new_sources), answer.found)
+        self._ask_with(answer, answer.new_sources)
 
     # --- inside ---
 
@@ -792,11 +886,13 @@ class ChatSession:
         One that is being answered, or in which messages are queued, is the same object as before.
         """
         async with self._lock:
-            in_use = [self.answer, self._pending, *self._queue]
-            same = [each.conversation for each in in_use if each and each.conversation.id == conversation.id]
+            users = [self.answer, self._pending, *self._queue]
+            in_use = [*(each.conversation for each in users if each), *self._left]
+            same = [each for each in in_use if each.id == conversation.id]
             conversation = same[0] if same else conversation
             changed = conversation is self.conversation
             if not changed:
+                self._left += [self.conversation] if self.conversation.unsaved else []
                 self._edit(None)
                 self._counter.used = 0
                 self._update(used=0)
@@ -829,6 +925,9 @@ class ChatSession:
 
     def _restore(self) -> None:
         draft = self.workspace.draft(self.conversation)
+        if draft.id in self.conversation.messages:  # sent, and then the program was killed
+            draft = Draft()
+        self._message_id = draft.id or new_message_id()
         self._draft = draft.text
         if draft.text:
             edits = draft.edits if draft.edits in self.conversation.messages else None
@@ -839,17 +938,29 @@ class ChatSession:
     def _restore_queue(self) -> None:
         """Put back, on hold, what was queued in this conversation when an earlier glmtui ended."""
         if not self._queue.knows(self.conversation):
+            gone = {*self.conversation.messages, self._message_id}  # sent, or taken out to be changed
             for item in self.workspace.queued(self.conversation):
-                self._queue.add(
-                    QueuedMessage(self.conversation, item.parts, item.edits, on_hold=True, web=item.web)
-                )
+                if item.id not in gone:
+                    id_ = item.id or new_message_id()
+                    self._queue.add(
+                        QueuedMessage(
+                            self.conversation, item.parts, item.edits, id_, on_hold=True, web=item.web
+                        )
+                    )
         self._show_queue()
 
-    def _keep_draft(self, text: str) -> None:
+    def _keep_draft(self, text: str) -> bool:
+        """Remember what is being written; return False where what was acknowledged before is not on disk."""
         self._draft = "" if self.commands.parse(text) else text
-        draft = Draft(text, self._kept_parts, self.state.editing, self._place)
-        self.workspace.keep_draft(stored_id(self.conversation), draft)
+        draft = Draft(text, self._kept_parts, self.state.editing, self._place, self._message_id)
+        with self._saving("draft"):
+            self.workspace.keep_draft(stored_id(self.conversation), draft)
         self.workspace.keep_open(self.conversation)
+        return "draft" not in self._faults
+
+    def _keep_queued(self, conversation_id: str, items: Sequence[StoredMessage]) -> None:
+        with self._saving("queue"):
+            self.workspace.keep_queued(conversation_id, items)
 
     def _edit(self, message_id: str | None, place: int | None = None, kept: tuple[Part, ...] = ()) -> None:
         self._place, self._kept_parts = place, kept
@@ -872,7 +983,8 @@ class ChatSession:
 
     def _begin_state(self, **values: Any) -> None:
         """Let nothing of the former answer or load be shown any more."""
-        kept = {name: getattr(self.state, name) for name in ("queued", "editing", "download", "documents")}
+        names = ("queued", "editing", "download", "importing", "indexing", "documents")
+        kept = {name: getattr(self.state, name) for name in names}
         self._set_state(SessionState(**kept, **values))
 
     def _update(self, **changes: Any) -> None:
@@ -885,19 +997,44 @@ class ChatSession:
 
     def _publish(self, event: SessionEvent) -> None:
         for listener in self._listeners:
-            listener(event)
+            with self.guarding():
+                listener(event)
 
     @contextmanager
-    def _saving(self) -> Iterator[None]:
-        """Around what writes: what cannot be written now is in memory, and written with the next change."""
-        fault = NOTHING
+    def _saving(self, what: _Saved = "conversation") -> Iterator[None]:
+        """Around what writes: what cannot be written now is in memory, and written later."""
         try:
             yield
         except UserError as error:
-            fault = error.phrase
-        if fault and fault != self._fault:  # one answer is written many times
-            self.notice(fault, "error")
-        self._fault = fault
+            if self._faults.get(what) != error.phrase:  # one answer is written many times
+                self.notice(error.phrase, "error")
+            self._faults[what] = error.phrase
+        else:
+            self._faults.pop(what, None)
+
+    def _save_again(self) -> None:
+        """Write what could not be written of conversations, and say when all of it is on disk."""
+        self._retry_at = time.monotonic() + _RETRY_SECONDS
+        unsaved = [each for each in (*self._left, self.conversation) if each.unsaved]
+        for conversation in unsaved:
+            with self._saving():
+                conversation.flush()
+        self._left = [each for each in self._left if each.unsaved]
+        if unsaved and not self._left and not self.conversation.unsaved:
+            self.notice(_("What could not be saved before is saved now."))
+
+    def _no_model(self) -> Phrase:
+        """Say that there is none, how to get one, and what is set that may be in its way."""
+        said = _("No model is loaded. /model nano loads the small built-in one, /model FOLDER another.")
+        if not (chosen := self.preferences.of_the_model()):
+            return said
+        example = next(iter(chosen))
+        return sentences(
+            said,
+            _(
+                "Set for every model: {settings}. If that is what fails, take it back: /set {key} default"
+            ).format(settings=listing(f"{key} = {value}" for key, value in chosen.items()), key=example),
+        )
 
     def _refuse_changes(self) -> bool:
         if self.conversation.newer_format:
@@ -907,11 +1044,6 @@ class ChatSession:
         else:
             return False
         return True
-
-
-def _no_model() -> Phrase:
-    """Say that there is none, and how to get one."""
-    return _("No model is loaded. /model nano loads the small built-in one, /model FOLDER another.")
 
 
 def _only_read() -> Phrase:

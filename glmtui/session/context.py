@@ -144,3 +144,11 @@ async def fit(
         share = max((room - alone) / max(tokens - alone, 1), 0.0) * 0.9
         first = replace(first, text=first.text[: min(int(len(first.text) * share), len(first.text) - 1)])
     return ()
+
+
+def fewer(sources: Sequence[Source]) -> Sequence[Source]:
+    """Return the better half of `sources`; of one alone the first half, in the end nothing."""
+    if len(sources) > 1:
+        return sources[: len(sources) // 2]
+    halves = (replace(each, text=each.text[: len(each.text) // 2]) for each in sources)
+    return [each for each in halves if len(each.text) > SHORTEST]

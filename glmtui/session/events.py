@@ -56,6 +56,8 @@ class SessionState:
     """The collection whose documents are read, how many were looked at, and of how many."""
     download: tuple[str, float] | None = None
     """The model that is being downloaded, and how much of it is here, 0 to 1."""
+    importing: tuple[str, float] | None = None
+    """The file that is being imported, and how much of it was read, 0 to 1."""
 
     @property
     def busy(self) -> bool:

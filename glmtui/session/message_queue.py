@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from glmtui.chat.conversation import Conversation
+from glmtui.chat.conversation import Conversation, new_message_id
 from glmtui.chat.state_log import QueuedMessage as StoredMessage
 from glmtui.protocol.cancellation import CancelToken
 from glmtui.protocol.messages import Part, text_of
@@ -23,6 +23,8 @@ class QueuedMessage:
     parts: tuple[Part, ...]
     edits: str | None = None
     """Id of the message whose new version it is."""
+    id: str = field(default_factory=new_message_id)
+    """That it has in the conversation when it is sent: what is found there is queued no more."""
     on_hold: bool = False
     """Not sent before the person says so: the answer before it was cancelled, or the program was left."""
     web: str = ""
@@ -61,10 +63,15 @@ class MessageQueue:
             at = self._items.index(mine[number])
         self._set([*self._items[:at], item, *self._items[at:]])
 
-    def remove(self, item: QueuedMessage) -> None:
-        """Take a message out, if it is there: after what becomes of it is on disk."""
-        if any(other is item for other in self._items):
-            self._set([other for other in self._items if other is not item])
+    def remove(self, item: QueuedMessage, *, on_disk: bool = True) -> None:
+        """Take a message out, if it is there: after what becomes of it is on disk, else in memory alone."""
+        items = [other for other in self._items if other is not item]
+        if not on_disk:
+            self._items = items
+        elif len(items) < len(self._items) or self._stored != {
+            stored_id(each.conversation) for each in items
+        }:
+            self._set(items)
 
     def move(self, conversation: Conversation, number: int, by: int) -> int:
         """Change places with the message `by` places further; return the number it has then."""
@@ -96,8 +103,8 @@ class MessageQueue:
         queued: dict[str, list[StoredMessage]] = {}
         for item in items:
             key = stored_id(item.conversation)
-            queued.setdefault(key, []).append(StoredMessage(item.parts, item.edits, item.web))
-        for key in self._stored | queued.keys():
+            queued.setdefault(key, []).append(StoredMessage(item.parts, item.edits, item.id, item.web))
+        for key in (*queued, *(self._stored - queued.keys())):  # what goes elsewhere is there before it goes
             self._store(key, queued.get(key, ()))
         self._stored = set(queued)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from glmtui.protocol.engine import Engine, Stream
@@ -11,12 +11,14 @@ from glmtui.protocol.events import Cancelled, Downloaded, DownloadProgress, Fail
 from glmtui.protocol.phrases import NOTHING, Phrase, _
 from glmtui.protocol.requests import Download, ListModels, RemoveModel
 from glmtui.session.answer_task import SpeedMeter
+from glmtui.settings.engines import entries
 from glmtui.text.units import duration
 
 if TYPE_CHECKING:
     from glmtui.protocol.events import Event
     from glmtui.protocol.models import FileProgress, ModelEntry
     from glmtui.session.events import Kind
+    from glmtui.settings.settings import Settings
 
 
 @dataclass
@@ -63,15 +65,15 @@ class ModelJobs:
     Args:
         engine: does it.
         notice: says to the person what they should know also when no list is open to show it.
-        device: where models are loaded, as in the settings.
+        settings: say where models are loaded, and which servers there are.
     """
 
     def __init__(
-        self, engine: Callable[[], Engine], notice: Callable[[Phrase, Kind], None], device: Callable[[], str]
+        self, engine: Callable[[], Engine], notice: Callable[[Phrase, Kind], None], settings: Settings
     ) -> None:
         self._engine = engine
         self._notice = notice
-        self._device = device
+        self._settings = settings
         self._asked: list[Stream] = []
         self.models: ModelList | None = None
         """As the engine listed them last."""
@@ -86,17 +88,17 @@ class ModelJobs:
 
     def refresh(self) -> None:
         """Look again."""
-        self._ask(ListModels(device=self._device()))
+        self._ask(ListModels(device=self._device))
 
     def add(self, folder: str) -> None:
         """Put a person's folder on the list."""
         self._say(NOTHING)
-        self._ask(ListModels(add=folder, device=self._device()))
+        self._ask(ListModels(add=folder, device=self._device))
 
     def remove(self, entry: ModelEntry) -> None:
         """Delete from the cache, or take a folder off the list."""
         self._say(NOTHING)
-        self._ask(RemoveModel(entry, self._device()))
+        self._ask(RemoveModel(entry, self._device))
 
     def start(self, source: str) -> None:
         """Begin a download; one at a time."""
@@ -120,7 +122,8 @@ class ModelJobs:
             for event in stream.drain():
                 found = True
                 if isinstance(event, ModelList):
-                    self.models = event
+                    named = entries(self._settings.engines)
+                    self.models = replace(event, entries=(*named, *event.entries))
                 elif isinstance(event, Failed):
                     self._say(event.phrase, "error")
             if stream.ended:
@@ -150,6 +153,10 @@ class ModelJobs:
             self._say(event.phrase, "error")
             self._notice(event.phrase, "error")
         self.refresh()
+
+    @property
+    def _device(self) -> str:
+        return str(self._settings["model.device"])
 
     def _say(self, text: Phrase, kind: Kind = "info") -> None:
         self.message = (text, kind)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from glmtui.i18n import _, tell
+from glmtui.text.clean import one_line
 from glmtui.text.columns import table, widest
 from glmtui.text.units import parameters, size
 
@@ -15,15 +16,22 @@ if TYPE_CHECKING:
 
 def model_lines(found: ModelList, width: int = 1000) -> list[str]:
     """Lay the list out for people, in `width` columns where it can be."""
-    here = [entry for entry in found.entries if entry.place != "absent"]
+    servers = [entry for entry in found.entries if entry.place == "server"]
+    here = [entry for entry in found.entries if entry.place not in ("absent", "server")]
     absent = [entry for entry in found.entries if entry.place == "absent"]
     head = (
         _("model"), _("parameters"), _("format"), _("size"), _("memory: as it is"), _("8 bits"), _("4 bits"),
     )  # fmt: skip
     laid = _laid([head, *(_row(entry, found.free_memory) for entry in (*here, *absent))], width)
     result = [laid[0], _("On this machine"), *laid[1 : 1 + len(here)]]
-    result += [f"  {entry.name}: {tell(entry.problem)}" for entry in here if entry.problem]
+    if servers:
+        result = [_("On servers"), *(f"  {entry.name}  {entry.path}" for entry in servers), "", *result]
+    result += [f"  {one_line(entry.name)}: {tell(entry.problem)}" for entry in here if entry.problem]
     result += ["", _("To download: glmtui models download NAME"), *laid[1 + len(here) :], ""]
+    if found_best := next((entry for entry in found.entries if entry.recommended), None):
+        result.append(recommendation(found_best))
+    if any(not entry.chats for entry in found.entries):
+        result.append(_("(base): a base model; it goes on with a text and does not answer."))
     result.append(
         _("✓ fits into the {free} of memory that are free on {device}; {disk} are free in {cache}.").format(
             free=size(found.free_memory),
@@ -38,6 +46,24 @@ def model_lines(found: ModelList, width: int = 1000) -> list[str]:
             _("{licence} ({first} … {last})").format(licence=tell(licence), first=names[0], last=names[-1])
         )
     return result
+
+
+def recommendation(entry: ModelEntry) -> str:
+    """Say that a model is the one for this machine, and how to load it."""
+    assert entry.recommended is not None
+    needed = size(dict(entry.needs)[entry.recommended])
+    if entry.recommended == "none":
+        return _("{name} is recommended for this machine: it takes {size} of memory.").format(
+            name=entry.name, size=needed
+        )
+    return _(
+        "{name} is recommended for this machine, with --quant {quant}: it takes {size} of memory."
+    ).format(name=entry.name, quant=entry.recommended, size=needed)
+
+
+def entry_name(entry: ModelEntry) -> str:
+    """Return what the list calls a model: its name, and whether it is one that does not answer."""
+    return entry.name if entry.chats else f"{entry.name} {_('(base)')}"
 
 
 def _laid(rows: list[tuple[str, ...]], width: int) -> list[str]:
@@ -63,7 +89,7 @@ def _row(entry: ModelEntry, free: int) -> tuple[str, ...]:
     if entry.place == "absent" and entry.part_bytes:
         files = _("{done} of {size}").format(done=size(entry.part_bytes), size=files)
     return (
-        f"  {entry.name}",
+        f"{'★' if entry.recommended else ' '} {one_line(entry_name(entry))}",
         parameters(entry.parameters) or "–",
         entry.format,
         files,

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from glmtui.errors import UserError
 from glmtui.i18n import tell
 from glmtui.protocol.phrases import _
-from glmtui.settings.schema import BY_KEY, Setting, Value
+from glmtui.settings.schema import BY_KEY, SCHEMA, Setting, Value
 from glmtui.settings.settings import named
 
 if TYPE_CHECKING:
     from glmtui.chat.conversation import Conversation
-    from glmtui.protocol.models import LocalModel
+    from glmtui.protocol.models import ModelSpec
     from glmtui.settings.settings import Settings
 
 
@@ -72,14 +72,28 @@ class Preferences:
         """Forget the values kept under a name."""
         self._apply(lambda: self._settings.delete_preset(name), ["presets"])
 
-    def put_back(self, spec: LocalModel) -> None:
-        """Let the settings of the model be those of `spec` again; only their display follows from it."""
+    def put_back(self, spec: ModelSpec) -> list[str]:
+        """Let the settings of the model be those of `spec` again; only their display follows from it.
+
+        Returns:
+            Those that had another value, each with the present one, for people.
+        """
         values = {f"model.{field.name}": getattr(spec, field.name) for field in fields(spec)}
         different = {
             key: value for key, value in values.items() if key in BY_KEY and self._settings[key] != value
         }
         if different:
             self._settings.update(different)
+        return [f"{BY_KEY[key].name} = {_typed(value)}" for key, value in different.items()]
+
+    def of_the_model(self) -> dict[str, str]:
+        """Return what is set, whichever model is loaded: values by names, for people."""
+        return {
+            setting.name: _typed(value)
+            for setting in SCHEMA
+            if setting.section == "model" and setting.name != "source"
+            if (value := self._settings[setting.key]) != setting.default
+        }
 
     def reread(self) -> bool:
         """Take in what a person edited in the file since; return whether there was something."""
@@ -159,6 +173,11 @@ class Preferences:
                 self._changed(frozenset(keys))
             raise
         self._changed(frozenset(keys))
+
+
+def _typed(value: Value) -> str:
+    """Return what a person types for `value`."""
+    return "default" if value is None else str(value)
 
 
 def problems(settings: Settings) -> list[str]:

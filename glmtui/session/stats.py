@@ -47,7 +47,10 @@ def markdown(status: SessionState, conversation: Conversation) -> str:
     import psutil
 
     rows: list[tuple[str, str]] = []
-    if info := status.info:
+    if (info := status.info) and info.server:
+        rows.append((_("Model"), model_title(info)))
+        rows.append((_("Server"), f"`{info.server}`"))
+    elif info := status.info:
         rows += [
             (_("Model"), f"{model_title(info)} ({info.architecture}, {parameters(info.parameters)})"),
             (_("Device"), f"{info.device_name} ({info.device}, {info.dtype})"),

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import suppress
 
 from glmtui import paths
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from glmtui.settings.toml_files import read_toml
 
 
 def titles() -> dict[str, str]:
@@ -22,7 +17,7 @@ def titles() -> dict[str, str]:
     for folder in (paths.themes_dir(), paths.user_themes_dir()):
         for path in sorted(folder.glob("*.toml")):
             with suppress(OSError, ValueError):
-                data = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+                data = read_toml(path)
                 name = str(data.get("name", path.stem))
                 found[name] = str(data.get("title", name))
     return found

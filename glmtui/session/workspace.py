@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING
 from glmtui import paths
 from glmtui.atomic import write_atomically
 from glmtui.chat.state_log import Draft, Drafts, PromptHistory, QueuedMessage, QueuedMessages
+from glmtui.regular_files import read_regular
 from glmtui.session.message_queue import stored_id
 
 if TYPE_CHECKING:
     from glmtui.chat.conversation import Conversation
+
+LONGEST_NAME = 1 << 16
+"""Bytes."""
 
 
 class Workspace:
@@ -53,13 +57,12 @@ class Workspace:
         if opened != self._remembered:
             self._remembered = opened
             with suppress(OSError):  # only a convenience
-                paths.make_private(self._last.parent)
-                write_atomically(self._last, opened.encode())
+                write_atomically(self._last, os.fsencode(opened))
 
     def last_open(self) -> Path | None:
         """Return the file of the conversation that was open last."""
         try:
-            text = self._last.read_text("utf-8").strip()
+            name = os.fsdecode(read_regular(self._last, LONGEST_NAME).strip())
         except (OSError, ValueError):
             return None
-        return Path(text) if os.path.isfile(text) else None
+        return Path(name) if os.path.isfile(name) else None

@@ -77,7 +77,7 @@ class Setting:
             return value
         raise BadValueError(
             _("{key} cannot be {value!r}: {allowed}").format(
-                key=self.key, value=value, allowed=self.allowed()
+                key=self.key, value=_short(value), allowed=self.allowed()
             )
         )
 
@@ -114,15 +114,25 @@ class Setting:
         return what
 
     def _number(self, value: object) -> int | float | None:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        if isinstance(value, float) and not math.isfinite(value):
             return None
         if self.minimum is not None and value < self.minimum:
             return None
         if self.maximum is not None and value > self.maximum:
             return None
+        try:
+            number = float(value)
+        except OverflowError:
+            return None
         if self.kind == "float":
-            return float(value)
+            return number
         return int(value) if value == int(value) else None
+
+
+def _short(value: object) -> object:
+    return value if len(str(value)) <= 100 else str(value)[:100] + "…"
 
 
 def _figure(number: float) -> str:
@@ -166,8 +176,8 @@ SCHEMA: tuple[Setting, ...] = (
         choices=("off", "bell", "system"),
     ),
     Setting(
-        "ui.save_asked", "bool", True, N_("Keep what was asked"),
-        N_("Conversations of `glmtui ask` are kept with the others, so that --continue can go on with them."),
+        "ui.save_asked", "bool", True, N_("Save asked questions"),
+        N_("Conversations of `glmtui ask` are saved with the others, so that --continue can continue them."),
     ),
     Setting(
         "model.source", "text", None, N_("Model"),

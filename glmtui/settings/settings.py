@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -20,21 +19,18 @@ from glmtui.atomic import write_atomically
 from glmtui.errors import BadValueError, NotFoundError, StorageError, UserError
 from glmtui.protocol.phrases import Phrase, _, listing, verbatim
 from glmtui.protocol.sampling import Sampling
+from glmtui.regular_files import read_regular
 from glmtui.settings.schema import BY_KEY, MODELS_OWN, SCHEMA, SHIPPED_PRESETS, Setting, Value
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from glmtui.settings.toml_files import read_toml
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
 
-    from glmtui.protocol.models import LocalModel, ModelInfo
+    from glmtui.protocol.models import ModelInfo, ModelSpec, RemoteModel
 
 __all__ = ["BY_KEY", "SCHEMA", "SHIPPED_PRESETS", "Setting", "Settings", "Value", "named"]
 
-_SECTIONS = frozenset(setting.section for setting in SCHEMA) | {"keys", "presets"}
+_SECTIONS = frozenset(setting.section for setting in SCHEMA) | {"keys", "presets", "engines"}
 Stamp = tuple[int, int, int]
 _SAMPLING_KEYS = tuple(
     setting.key
@@ -42,6 +38,12 @@ _SAMPLING_KEYS = tuple(
     if setting.section == "generation" and setting.key != "generation.system_prompt"
 )
 """Named like the fields of `Sampling`; also what a preset may hold, besides the system prompt."""
+MOST_CHANGED = 256 << 10
+"""Bytes of a file that keys are changed in: to keep all else as it is takes a while for each of them."""
+MOST_STRANGE = 100
+"""Unknown keys of a file that are compared with all settings, as that takes a while."""
+MOST_PROBLEMS = 20
+"""Lines about a file: nobody reads more at once."""
 _LENGTH = "generation.max_length"
 _OWN = tuple(SHIPPED_PRESETS[MODELS_OWN])
 _UNSET: Mapping[str, Value] = {key: None for key in _SAMPLING_KEYS if BY_KEY[key].nullable}
@@ -65,6 +67,7 @@ class Settings:
         self._keys: dict[str, str] = {}
         self._presets: dict[str, dict[str, Value]] = {}
         self._chosen_preset = ""
+        self._engines: dict[str, RemoteModel] = {}
         self._seen: Stamp | None = None
         """The file as it was last read, or written without anything of others' in it."""
 
@@ -82,10 +85,10 @@ class Settings:
         """
         first, self._seen, self.problems = self._seen is None, self._stamp(), []
         try:
-            data = tomllib.loads(self.path.read_bytes().decode("utf-8-sig"))
+            data = read_toml(self.path)
         except FileNotFoundError:
             data = {}
-        except (OSError, ValueError, RecursionError) as error:  # tomllib's and Unicode's are ValueErrors
+        except (OSError, ValueError) as error:
             used = (
                 _("{path} cannot be read ({error}); the default settings are used.")
                 if first
@@ -93,7 +96,8 @@ class Settings:
             )
             self.problems.append(used.format(path=self.path, error=error))
             return
-        self._values, self._keys, self._presets = {}, {}, {}
+        self._values, self._keys, self._presets, strange = {}, {}, {}, 0
+        self._read_engines(data)
         for key, value in _flatten(data):
             section = key.partition(".")[0]
             if key in _SECTIONS:
@@ -104,8 +108,11 @@ class Settings:
                 self._read_preset(key, value)
             elif setting := BY_KEY.get(key):
                 self._read_value(setting, value)
-            elif near := difflib.get_close_matches(key, BY_KEY, n=1, cutoff=0.75):
-                self._problem(_("{key} is not a setting; did you mean {near}?").format(key=key, near=near[0]))
+            elif strange < MOST_STRANGE:
+                strange += 1
+                if near := difflib.get_close_matches(key, BY_KEY, n=1, cutoff=0.75):
+                    said = _("{key} is not a setting; did you mean {near}?")
+                    self._problem(said.format(key=key, near=near[0]))
 
     def edited(self) -> bool:
         """Whether somebody else wrote to the file since it was read."""
@@ -167,10 +174,21 @@ class Settings:
         values: dict[str, Any] = {BY_KEY[key].name: self.effective(key, overrides) for key in _SAMPLING_KEYS}
         return Sampling(**values)
 
-    def model_spec(self) -> LocalModel:
+    @property
+    def engines(self) -> Mapping[str, RemoteModel]:
+        """Models behind servers, by the names that a person gave them: ``[engines.NAME]``."""
+        return MappingProxyType(self._engines)
+
+    def model_spec(self) -> ModelSpec:
         """Return the model to start with, from the section ``model``."""
         from glmtui.protocol.models import LocalModel
+        from glmtui.settings import engines
 
+        source = self["model.source"]
+        if isinstance(source, str) and source in self._engines:
+            return self._engines[source]
+        if isinstance(source, str) and engines.is_address(source):
+            return engines.from_address(source)
         values: dict[str, Any] = {row.name: self[row.key] for row in SCHEMA if row.section == "model"}
         return LocalModel(**values)
 
@@ -273,6 +291,26 @@ class Settings:
 
     # --- the file ---
 
+    def _read_engines(self, data: dict[str, Any]) -> None:
+        """Take the servers out of `data`."""
+        self._engines = {}
+        tables = data.pop("engines", None)
+        if tables is None:
+            return
+        from glmtui.settings import engines
+
+        if not isinstance(tables, dict):
+            self._problem(_("{key} must be a table, written [{key}].").format(key="engines"))
+            return
+        for name, table in tables.items():
+            if not isinstance(table, dict):
+                self._problem(_("{key} must be a table, written [{key}].").format(key=f"engines.{name}"))
+                continue
+            try:
+                self._engines[name] = engines.from_table(name, table)
+            except UserError as error:
+                self._problem(error.phrase)
+
     def _read_value(self, setting: Setting, value: object) -> None:
         try:
             self._values[setting.key] = setting.check(value)
@@ -320,7 +358,10 @@ class Settings:
         return status.st_ino, status.st_size, status.st_mtime_ns
 
     def _problem(self, what: Phrase) -> None:
-        self.problems.append(_("{path}: {what}").format(path=self.path, what=what))
+        if len(self.problems) < MOST_PROBLEMS:
+            self.problems.append(_("{path}: {what}").format(path=self.path, what=what))
+        elif len(self.problems) == MOST_PROBLEMS:
+            self.problems.append(_("There is more that is wrong in {path}.").format(path=self.path))
 
     def _save(self, change: Callable[[TOMLDocument], object]) -> None:
         """Apply `change` to the file as it is on disk now, so that hand edits since `load` survive."""
@@ -329,7 +370,7 @@ class Settings:
 
         alone = not self.edited()
         try:
-            text = self.path.read_bytes().decode("utf-8-sig")
+            text = read_regular(self.path, MOST_CHANGED).decode("utf-8-sig")
         except FileNotFoundError:
             text = ""
         except (OSError, ValueError) as error:
@@ -340,7 +381,7 @@ class Settings:
             write_atomically(self.path, tomlkit.dumps(document).encode())
             if alone:  # else the other's changes are still to be read
                 self._seen = self._stamp()
-        except (TOMLKitError, OSError, TypeError) as error:
+        except (TOMLKitError, OSError, TypeError, RecursionError) as error:
             raise self._not_saved(error) from error
 
     def _not_saved(self, error: Exception) -> UserError:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
+from glmtui.text.clean import flat
+
 
 def cell(text: str, width: int, *, right: bool = False) -> str:
     """Set one line of text into `width` columns, at the left or the right; a longer one ends in ``…``."""
@@ -21,6 +23,7 @@ def table(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> list
 
     `rich.table` would lay them out the same, but takes another 0.15 s to import.
     """
+    rows = [[flat(text) for text in row] for row in rows]
     widths = [widest(column) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell(text, widths[at], right=at in right) for at, text in enumerate(row)).rstrip()

@@ -6,17 +6,17 @@ import codecs
 import re
 from pathlib import Path
 
-from glmtui.errors import BadFileError, BadValueError
+from glmtui.errors import BadFileError
 from glmtui.protocol.phrases import _
+from glmtui.regular_files import read_regular, reason
 
 MOST_BYTES = 2_000_000
 """More than this is not read: no model of this family could take a tenth of it."""
+UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
+    *((mark, "utf-32") for mark in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)),  # they begin like the next
+    *((mark, "utf-16") for mark in UTF_16_MARKS),
 )
 _BINARY = re.compile("[\x00-\x07\x0e-\x19\x1c-\x1f]")
 """Control characters that no text has; it may have the escape sequences of a terminal's log."""
@@ -26,21 +26,13 @@ def read_text(path: Path) -> str:
     """Return the text in `path`: UTF-8, UTF-16 with its mark, or the Chinese GB 18030 (GBK).
 
     Raises:
-        UserError: there is no such file, it is too big, or it is no text.
+        UserError: there is no such file, it is too big or no regular one, or it is no text.
     """
     try:
-        size = path.stat().st_size
-        if size > MOST_BYTES:
-            raise BadValueError(
-                _("{path} has {size} MB; at most {most} MB can be read.").format(
-                    path=path, size=f"{size / 1e6:.1f}", most=f"{MOST_BYTES / 1e6:.0f}"
-                )
-            )
-        data = path.read_bytes()
+        data = read_regular(path, MOST_BYTES)
     except OSError as error:
-        raise BadFileError(
-            _("{path} cannot be read: {error}").format(path=path, error=error.strerror or error)
-        ) from error
+        said = _("{path} cannot be read: {error}")
+        raise BadFileError(said.format(path=path, error=reason(error))) from error
     text = decode(data)
     if text is None:
         raise BadFileError(_("{path} is not a text file").format(path=path))

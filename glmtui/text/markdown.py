@@ -7,6 +7,8 @@
 - mathematics (``\\(…\\)``, ``\\[…\\]``, ``$…$``, ``$$…$$``) is kept as it is written instead of losing its
   backslashes and underscores;
 - HTML is text: ``List<String>`` keeps its ``<String>``;
+- a fence with a sentence right behind it (```` ```这样就完成了。 ````) ends the code, and code that is
+  Markdown may have fences of its own;
 - a line of dashes under a line of text is a rule, not a heading.
 
 Works with markdown-it-py 3 and 4.
@@ -16,14 +18,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Callable, Iterable
+from functools import lru_cache, partial
 
 from markdown_it import MarkdownIt
 from markdown_it.common.utils import isMdAsciiPunct, isPunctChar, isWhiteSpace
 from markdown_it.rules_block import StateBlock
 from markdown_it.rules_core import StateCore
-from markdown_it.rules_inline import StateInline
+from markdown_it.rules_inline import StateInline, image, link
 from markdown_it.rules_inline.state_inline import Delimiter
 from markdown_it.token import Token
 
@@ -45,6 +47,9 @@ def make_parser() -> MarkdownIt:
     parser.block.ruler.before(
         "fence", "math", _block_math, {"alt": ["paragraph", "reference", "blockquote", "list"]}
     )
+    parser.block.ruler.at("fence", _fence, {"alt": ["paragraph", "reference", "blockquote", "list"]})
+    for name, rule in (("link", link), ("image", image)):
+        parser.inline.ruler.at(name, partial(_bracketed, rule))
     parser.core.ruler.push("keep_breaks", _keep_all_breaks)
     return parser
 
@@ -142,6 +147,11 @@ def _strikethrough(state: StateInline, silent: bool) -> bool:
 # --- lines, links ---
 
 
+@lru_cache(maxsize=8)
+def _last(text: str, mark: str) -> int:
+    return text.rfind(mark)
+
+
 def keep_breaks(tokens: Iterable[Token]) -> None:
     """Turn the line ends in the content of a paragraph into line breaks."""
     for token in tokens:
@@ -154,6 +164,14 @@ def _keep_all_breaks(state: StateCore) -> None:
         keep_breaks(token.children or ())
 
 
+SCHEME_LENGTH = len(" https")
+
+
+def _bracketed(rule: Callable[[StateInline, bool], bool], state: StateInline, silent: bool) -> bool:
+    """Look for a link only where a bracket closes: else each of many would be looked for up to the end."""
+    return state.pos < _last(state.src, "]") and rule(state, silent)
+
+
 _SCHEME = re.compile(r"(?:^|[^a-z0-9.+-])(https?)$", re.IGNORECASE)
 _URL = re.compile(r"://[!-'(-;=?-_a-~]+")
 """Printable ASCII but no ``<``, ``>``, backtick: Chinese text and full-width punctuation end a URL."""
@@ -162,7 +180,7 @@ _URL = re.compile(r"://[!-'(-;=?-_a-~]+")
 def _bare_url(state: StateInline, silent: bool) -> bool:
     if state.src[state.pos] != ":" or state.linkLevel > 0:
         return False
-    scheme = _SCHEME.search(state.pending)
+    scheme = _SCHEME.search(state.pending[-SCHEME_LENGTH:])
     match = _URL.match(state.src, state.pos, state.posMax)
     if scheme is None or match is None:
         return False
@@ -182,6 +200,62 @@ def _bare_url(state: StateInline, silent: bool) -> bool:
     return True
 
 
+# --- code ---
+
+_FENCE = re.compile(r"(?P<marks>`{3,}(?=[^`]*$)|~{3,})(?P<info>.*)")
+_PROSE = re.compile(r"[^\x00-\x7f].*[。！？，、；：…]")
+"""What is no name of a language, but text right behind the end of the code."""
+NESTING = ("markdown", "md")
+"""Languages in which code may have fences."""
+
+
+def _fence(state: StateBlock, startLine: int, endLine: int, silent: bool) -> bool:  # noqa: N803
+    """Code between fences; still being written, or cut off, it goes to the end."""
+    opening = _fence_at(state, startLine)
+    if opening is None:
+        return False
+    marks, info = opening
+    if _PROSE.match(info):  # of code that began in another block
+        if not silent:
+            _skip_marks(state, startLine, marks)
+        return False
+    if silent:
+        return True
+    inner, line, closing = 0, startLine + 1, 0
+    nests = info.lower().startswith(NESTING)
+    while line < endLine and (state.isEmpty(line) or state.sCount[line] >= state.blkIndent):
+        other, rest = _fence_at(state, line) or ("", "")
+        if other[:1] == marks[0]:
+            if inner and not rest:
+                inner -= 1
+            elif not inner and len(other) >= len(marks) and (not rest or _PROSE.match(rest)):
+                closing = 0 if rest else 1  # what is behind it is read as text
+                break
+            elif nests and rest:
+                inner += 1
+        line += 1
+    token = state.push("fence", "code", 0)
+    token.info, token.markup = info, marks
+    token.content = state.getLines(startLine + 1, line, state.sCount[startLine], True)
+    state.line = line + closing
+    token.map = [startLine, state.line]
+    return True
+
+
+def _fence_at(state: StateBlock, line: int) -> tuple[str, str] | None:
+    """Return the marks of a fence in `line` and what stands behind them."""
+    if state.is_code_block(line):
+        return None
+    match = _FENCE.fullmatch(state.src, state.bMarks[line] + state.tShift[line], state.eMarks[line])
+    return (match["marks"], match["info"].strip()) if match else None
+
+
+def _skip_marks(state: StateBlock, line: int, marks: str) -> None:
+    """Let what reads `line` next begin behind the marks."""
+    state.bMarks[line] += state.tShift[line] + len(marks)
+    state.tShift[line] = 0
+
+
 # --- mathematics ---
 
 _INLINE_MATH = re.compile(
@@ -192,9 +266,15 @@ _INLINE_MATH = re.compile(
 )
 
 
+_LINE_CLOSERS = {"\\(": "\\)", "\\[": "\\]"}
+
+
 def _inline_math(state: StateInline, silent: bool) -> bool:
     if state.src[state.pos] not in "\\$":
         return False
+    opener = state.src[state.pos : state.pos + 2]
+    if opener in _LINE_CLOSERS and _last(state.src, _LINE_CLOSERS[opener]) < state.pos:
+        return False  # else each of many openers would be looked for an end up to the end of the text
     match = _INLINE_MATH.match(state.src, state.pos, state.posMax)
     if match is None:
         return False

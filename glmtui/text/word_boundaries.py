@@ -73,20 +73,34 @@ def next_word(line: str, column: int) -> int:
     return min((end for _start, end in word_spans(line) if end > column), default=len(line))
 
 
-def _joins(before: str, after: str) -> bool:
-    """Tell whether no cursor belongs between two characters (marks, emoji sequences)."""
+def _joins(line: str, at: int) -> bool:
+    """Tell whether no cursor belongs before the character at `at` (marks, emoji sequences, flags)."""
+    before, after = line[at - 1], line[at]
     return (
         before == "\u200d"
         or after in "\u200d\ufe0e\ufe0f\u20e3"
         or "\U0001f3fb" <= after <= "\U0001f3ff"
-        or unicodedata.combining(after) != 0
+        or "\U000e0020" <= after <= "\U000e007f"
+        or unicodedata.category(after) in ("Mn", "Me")
+        or (_is_half_flag(before) and _is_half_flag(after) and _half_flags_before(line, at) % 2 == 1)
     )
+
+
+def _is_half_flag(character: str) -> bool:
+    return "\U0001f1e6" <= character <= "\U0001f1ff"
+
+
+def _half_flags_before(line: str, at: int) -> int:
+    start = at
+    while start > 0 and _is_half_flag(line[start - 1]):
+        start -= 1
+    return at - start
 
 
 def previous_character(line: str, column: int) -> int:
     """Return the column before the whole character (with its marks) left of `column`."""
     column -= 1
-    while column > 0 and _joins(line[column - 1], line[column]):
+    while column > 0 and _joins(line, column):
         column -= 1
     return max(column, 0)
 
@@ -94,6 +108,6 @@ def previous_character(line: str, column: int) -> int:
 def next_character(line: str, column: int) -> int:
     """Return the column after the whole character (with its marks) right of `column`."""
     column += 1
-    while column < len(line) and _joins(line[column - 1], line[column]):
+    while column < len(line) and _joins(line, column):
         column += 1
     return min(column, len(line))

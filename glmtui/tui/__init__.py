@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 def run(options: AppOptions) -> int:
     """Open the app and return its exit code when it is closed.
 
+    Raises:
+        Exception: the app could not go on after it.
+
     Some settings steer the terminal and must be known before Textual is imported.
     """
     from glmtui.settings.settings import Settings
@@ -21,8 +24,12 @@ def run(options: AppOptions) -> int:
     if not settings["ui.kitty_keys"]:
         os.environ["TEXTUAL_DISABLE_KITTY_KEY"] = "1"
     gc.disable()  # of a start nothing is garbage; the app turns it on after the first paint
+    from glmtui.signals import end_signals
     from glmtui.tui.app import GlmTui
 
     app = GlmTui(options, settings=settings)
-    app.run(mouse=bool(settings["ui.mouse"]))
+    with end_signals(app.end_by_signal):
+        app.run(mouse=bool(settings["ui.mouse"]))
+    if app.ended_by is not None:
+        raise app.ended_by
     return app.return_code or 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import signal
 import sys
@@ -12,16 +13,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from textual.binding import BindingType
 
-from glmtui import i18n
+from glmtui import failures, i18n, paths
 from glmtui.chat.library import Library
 from glmtui.i18n import _, tell
 from glmtui.session.options import AppOptions
 from glmtui.settings.settings import Settings
+from glmtui.signals import end_soon
 from glmtui.tui.bindings import bindings
 from glmtui.tui.composer.composer import Composer
 from glmtui.tui.screens.chat import ChatScreen
 from glmtui.tui.session_app import SessionApp
-from glmtui.tui.signals import on_end_signal
+from glmtui.tui.textual_patches import guard, terminal
 from glmtui.tui.theme_files import ThemeFiles
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from textual.screen import Screen
 
     from glmtui.protocol.engine import Engine
-    from glmtui.protocol.phrases import Sayable
+    from glmtui.protocol.phrases import Phrase, Sayable
     from glmtui.session.chat_session import ChatSession
     from glmtui.session.events import Kind, SessionEvent
     from glmtui.session.ui import View
@@ -85,14 +87,18 @@ class GlmTui(SessionApp):
         self.set_keymap(dict(self.settings.keys))
         self.chat = ChatScreen(self.settings, self.library)
         self._interrupted = -self.INTERRUPT_SECONDS
+        self._ending = self._end_limited = False
+        self.ended_by: BaseException | None = None
+        """What the app could not go on after."""
+        guard.install()
 
     @cached_property
     def session(self) -> ChatSession:
         from glmtui.session.chat_session import ChatSession
         from glmtui.session.slash.registry import COMMANDS
 
+        i18n.write_options(COMMANDS.option)
         session = ChatSession(self._make_engine, self.library, self.settings, self, COMMANDS)
-        session.subscribe(self.chat.on_session_event)
         session.subscribe(self._on_session_event)
         return session
 
@@ -124,8 +130,6 @@ class GlmTui(SessionApp):
         self.set_interval(POLL_SECONDS, self.session.poll)
         self.set_interval(WATCH_SECONDS, self._watch_files)
         self.set_interval(MEMORY_SECONDS, self._measure_memory)
-        if not self.is_headless:
-            on_end_signal(self._end_by_signal)
         self.chat.composer.prompt.sent = self.session.workspace.prompts.entries()
         await self.session.open_first(self.options.conversation)
         self._tell_problems()
@@ -139,20 +143,57 @@ class GlmTui(SessionApp):
         Thread(target=self.library.tidy, name="glmtui-tidy", daemon=True).start()
 
     def quit(self, code: int = 0) -> None:
-        self.session.close()
+        """Keep what there is and end, within a second; the first reason to end counts."""
+        if self._ending:
+            return
+        self._ending = True
+        self._limit_end(code)
+        try:
+            if "session" in self.__dict__:  # else there was not even time to begin one
+                self.session.close()
+        except Exception as error:  # noqa: BLE001 (it is left all the same)
+            failures.write_log(error)
         self.exit(return_code=code)
 
     async def action_quit(self) -> None:
         self.quit()
 
-    def _end_by_signal(self, number: int) -> None:
-        self.quit(128 + number)
+    def end_by_signal(self, number: int) -> None:
+        """End as soon as the running step is done; at once where nothing runs yet or any more."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise SystemExit(128 + number) from None
+        loop.call_soon_threadsafe(self.quit, 128 + number)
+        self._limit_end(128 + number)  # the loop may wait for a terminal that takes nothing
+
+    def _limit_end(self, code: int) -> None:
+        if not self._end_limited and (driver := terminal.driver(self)) is not None:
+            self._end_limited = True
+            end_soon(code, driver.give_up_output, driver.restore)
+
+    def fault(self, error: BaseException) -> str:
+        """Say that something nobody foresaw happened; without memory, or before there is a session, end."""
+        if failures.is_out_of_memory(error) or "session" not in self.__dict__:
+            self.ended_by = self.ended_by or error
+            self.quit(1)
+            return ""
+        phrase, is_new = self.session.faults.describe(error)
+        if is_new:
+            self.call_later(self._tell_fault, phrase)  # not while something is drawn
+        return tell(phrase)
+
+    def _tell_fault(self, phrase: Phrase) -> None:
+        self.session.notice(phrase, "error")
+        if self.screen is not self.chat:
+            self.say(phrase, "error")
 
     def get_driver_class(self) -> type[Driver]:
         """Textual's choice, or on Unix ours, which knows when the terminal is gone."""
-        from glmtui.tui.textual_patches import alt_keys
+        from glmtui.tui.textual_patches import alt_keys, sink
 
         alt_keys.install()
+        sink.install()
         if sys.platform == "win32":
             return super().get_driver_class()
         from glmtui.tui.textual_patches.driver import TerminalDriver
@@ -160,13 +201,18 @@ class GlmTui(SessionApp):
         return TerminalDriver
 
     def on_terminal_gone(self) -> None:
-        self._end_by_signal(signal.SIGHUP)
+        self.quit(128 + signal.SIGHUP)
 
     # --- what the session publishes ---
 
     def _on_session_event(self, event: SessionEvent) -> None:
+        """Pass on what happened, as long as there is somebody to see it."""
         from glmtui.session import events as told
 
+        if not self.is_running:
+            return
+        with self.session.guarding():
+            self.chat.on_session_event(event)
         match event:
             case told.SettingsChanged():
                 self._settings_changed(event.keys)
@@ -207,6 +253,7 @@ class GlmTui(SessionApp):
         if self.session.preferences.reread():
             self._tell_problems()
         await self.session.reread()
+        paths.leave_missing_folder()
         if self.themes.changed():
             self.themes.choose(str(self.settings["ui.theme"]))
             self.refresh_css()
@@ -296,13 +343,19 @@ class GlmTui(SessionApp):
         from glmtui.tui.screens.models import ModelsScreen
 
         for screen in self.screen_stack:
-            if isinstance(screen, ModelsScreen):
+            if isinstance(screen, ModelsScreen) and screen.is_attached:
                 screen.draw()
 
     # --- actions ---
 
     def action_run(self, name: str) -> None:
-        self.run_command(name)
+        """Do what a key is bound to: it leads into the pane that it opens, where a typed command does not."""
+        self.do(self._run_by_key(name))
+
+    async def _run_by_key(self, name: str) -> None:
+        await self.session.run(name)
+        if self.screen is self.chat:
+            self.chat.enter_pane(name)
 
     def action_help(self) -> None:
         self._show_help("keys")
@@ -319,6 +372,7 @@ class GlmTui(SessionApp):
         if self.session.answering or not (self.chat.close_overlays() or away):
             self.session.stop()
         self.session.edit_no_more()
+        self.chat.history.end_search()
         self.chat.composer.focus()
 
     async def action_interrupt(self) -> None:
@@ -340,7 +394,7 @@ class GlmTui(SessionApp):
         self.session.unqueue()
 
     def action_command_palette(self) -> None:
-        from textual.command import CommandPalette
+        from glmtui.tui.palette import Palette
 
-        if not isinstance(self.screen, CommandPalette):
-            self.push_screen(CommandPalette(placeholder=_("Search the commands"), id="--command-palette"))
+        if not isinstance(self.screen, Palette):
+            self.push_screen(Palette(placeholder=_("Search the commands"), id="--command-palette"))

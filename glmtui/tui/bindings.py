@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textual.binding import Binding
 
-from glmtui.session.keys import KEYS, Scope
+from glmtui.session.keys import BY_ID, KEYS, Scope
 
 
 def bindings(scope: Scope) -> list[Binding]:
@@ -14,3 +14,9 @@ def bindings(scope: Scope) -> list[Binding]:
         for key in KEYS
         if key.scope == scope
     ]
+
+
+def interrupting() -> list[Binding]:
+    """Return the binding that stops and quits, for screens over the chat, which keep the app's keys off."""
+    key = BY_ID["app.interrupt"]
+    return [Binding(key.keys, f"app.{key.action}", key.help, id=key.id, show=False)]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.binding import BindingType
+from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 from textual.markup import escape
 
 from glmtui.i18n import _
 from glmtui.session.slash.registry import COMMANDS
+from glmtui.tui.bindings import interrupting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +22,12 @@ if TYPE_CHECKING:
 
 OFFERED = 30
 """The most completions of one command that the palette lists."""
+
+
+class Palette(CommandPalette):
+    """Textual's, but for the key that stops and quits."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [*interrupting()]
 
 
 class CommandProvider(Provider):
@@ -38,7 +46,8 @@ class CommandProvider(Provider):
     async def search(self, query: str) -> Hits:
         matcher = self.matcher(query)
         for text, help_text, run in self._all():
-            score = max(matcher.match(text), 0.9 * matcher.match(help_text))
+            described = query.lower() in help_text.lower()  # letters scattered over a sentence say nothing
+            score = max(matcher.match(text), 0.5 * described)
             if score > 0:
                 head, bracket, rest = text.partition("[")  # `highlight` takes brackets for markup
                 shown = Content.assemble(matcher.highlight(head), bracket + rest)

@@ -8,9 +8,8 @@ from collections.abc import Awaitable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
-from textual.app import App
-
 from glmtui.i18n import _, tell
+from glmtui.tui.textual_patches.guard import GuardedApp
 
 if TYPE_CHECKING:
     from textual.notifications import SeverityLevel
@@ -26,7 +25,7 @@ T = TypeVar("T")
 LONG_ANSWER_SECONDS = 8.0
 
 
-class SessionApp(App[None]):
+class SessionApp(GuardedApp):
     """What a screen may use of the app around it."""
 
     settings: Settings

@@ -28,19 +28,15 @@ Colours left out are derived by Textual. The file may also keep its colours at t
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from glmtui import paths
-from glmtui.i18n import _
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from glmtui.i18n import _, tell
+from glmtui.regular_files import reason
+from glmtui.settings.toml_files import read_toml
 
 if TYPE_CHECKING:
     from textual.theme import Theme
@@ -94,7 +90,8 @@ def _load_one(path: Path, loaded: LoadedThemes) -> None:
     try:
         theme = read(path)
     except (OSError, ValueError) as error:
-        loaded.problems.append(_("Theme {path} is skipped: {error}").format(path=path, error=error))
+        said = _("Theme {path} is skipped: {error}")
+        loaded.problems.append(said.format(path=path, error=tell(reason(error))))
     else:
         loaded.themes[theme.name] = theme
 
@@ -108,7 +105,7 @@ def read(path: Path) -> ThemeFile:
     """
     from textual.theme import Theme
 
-    data = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    data = read_toml(path)
     name = _text(data, "name", path.stem)
     colors = {key: value for key, value in data.items() if key in COLORS} | _table(data, "colors")
     if unknown := set(colors) - set(COLORS):
@@ -120,7 +117,8 @@ def read(path: Path) -> ThemeFile:
         _check_color(key, value)
     for key, value in variables.items():
         if not key.endswith("style"):
-            _check_color(key, _PERCENT.sub("", value))
+            if value not in ("auto", "initial"):
+                _check_color(key, _PERCENT.sub("", value))
         elif not _STYLE.fullmatch(value):
             raise ThemeError(_("{key} = {value!r} is no text style").format(key=key, value=value))
     ansi = _flag(data, "ansi", False)
@@ -132,7 +130,15 @@ def read(path: Path) -> ThemeFile:
 
 def stamp(folder: Path) -> tuple[tuple[str, int], ...]:
     """Return what changes when a theme in `folder` is saved, added or removed."""
-    return tuple(sorted((path.name, path.stat().st_mtime_ns) for path in folder.glob("*.toml")))
+    return tuple(sorted((path.name, _changed(path)) for path in folder.glob("*.toml")))
+
+
+def _changed(path: Path) -> int:
+    """Return when a file was written, in nanoseconds; 0 where nobody can say, as of a link to itself."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _derived(colors: Mapping[str, str]) -> dict[str, str]:
@@ -170,8 +176,6 @@ def _derived(colors: Mapping[str, str]) -> dict[str, str]:
 def _check_color(key: str, value: str) -> None:
     from textual.color import Color, ColorParseError
 
-    if value in ("auto", "initial", "transparent"):
-        return
     try:
         Color.parse(value)
     except ColorParseError as error:

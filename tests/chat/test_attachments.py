@@ -154,11 +154,11 @@ def test_nothing_is_removed_when_a_conversation_cannot_be_read(
     conversation.attachments.put(b"lost")
     age(library)
 
-    def refuse(_self: Path) -> bytes:
+    def refuse(_path: Path, _most: int) -> bytes:
         raise PermissionError(13, "Permission denied")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "read_bytes", refuse)
+        patched.setattr("glmtui.chat.attachments.read_regular", refuse)
         assert library.collect_attachments() == 0
     assert library.collect_attachments() == 1
 

@@ -159,7 +159,17 @@ def test_what_is_not_there_cannot_be_chosen(change: str) -> None:
         ("```python\nprint(1)\n```", "", "print(1)"),
         ("\n\n1. a long enough line", "", "a long enough line"),
         ("x" * 100, "", "x" * 59 + "…"),
+        ("2*3*4 等于多少", "", "2*3*4 等于多少"),
+        ("2**3**4 and f(x)*g(x)*h", "", "2**3**4 and f(x)*g(x)*h"),
+        ("-5 + 3 = ?", "", "-5 + 3 = ?"),
+        ("def f(*args, **kwargs)", "", "def f(*args, **kwargs)"),
+        ("#include <stdio.h>", "", "#include <stdio.h>"),
+        ("```print(1)``` is what?", "", "print(1) is what?"),
+        ("> - **复习：**10 轮 `x`", "", "复习：10 轮 x"),
+        ("~~~\n*emphasis* here", "", "emphasis here"),
+        ("a long line " * 10_000_000, "", "a long line " * 4 + "a long line…"),
     ],
+    ids=lambda text: text[:20],
 )
 def test_the_title_comes_from_the_first_exchange(question: str, answer: str, title: str) -> None:
     conversation = Conversation()

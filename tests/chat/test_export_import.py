@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.export import FORMATS, export, free_path, import_file, known
@@ -262,7 +263,9 @@ def test_chatgpts_whole_zip(tmp_path: Path, library: Library) -> None:
     path = tmp_path / "export.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("user.json", "{}")
-        archive.writestr("conversations.json", json.dumps([chatgpt(), chatgpt()]))
+        archive.writestr(
+            "conversations.json", json.dumps([chatgpt(), {**chatgpt(), "title": "two"}, chatgpt()])
+        )
     assert len(import_file(path, library)) == 2
     assert len(library.list()) == 2
 
@@ -931,18 +934,17 @@ def test_an_archive_of_which_nothing_can_be_read_is_a_bad_file(
         import_file(tmp_path / "x.zip", library)
 
 
-def test_what_is_too_deep_to_write_costs_its_conversation(
-    tmp_path: Path, library: Library, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    deep: list[Any] = []
-    for _level in range(5000):
-        deep = [deep]
-    own = {"format": "glmtui", "messages": [{"role": "user", "text": "x", "meta": {"deep": deep}}]}
-    called = {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": deep}}]}
-    path = write(tmp_path, [])
-    monkeypatch.setattr(json, "loads", lambda _text: [own, {"messages": [called]}, openai()])
-    assert [conversation.title for conversation in import_file(path, library)] == ["T"]
-    assert len(list(library.folder.glob("*.jsonl"))) == 1
+def test_what_is_too_deep_to_write_costs_itself(tmp_path: Path, library: Library) -> None:
+    deep = "[" * 5000 + "]" * 5000
+    path = tmp_path / "deep.json"
+    own = '{"format": "glmtui", "messages": [{"role": "user", "text": "own", "meta": {"deep": DEEP}}]}'
+    called = (
+        '{"messages": [{"role": "user", "content": "called"}, {"role": "assistant", "tool_calls": '
+        '[{"function": {"name": "f", "arguments": DEEP}}]}]}'
+    )
+    path.write_text(f"[{own}, {called}, {json.dumps(openai())}]".replace("DEEP", deep))
+    assert [conversation.title for conversation in import_file(path, library)] == ["own", "called", "T"]
+    assert len(list(library.folder.glob("*.jsonl"))) == 3
 
 
 @pytest.mark.parametrize("parent", [[], {}, 3, "a"])
@@ -965,3 +967,23 @@ def test_a_damaged_file_beside_good_ones_is_named(tmp_path: Path, library: Libra
     failures: list[UserError] = []
     assert len(import_file(tmp_path / "x.zip", library, failures)) == 1
     assert ["conversations-002.json" in str(failure) for failure in failures] == [True]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```print(1)``` is what?",
+        "> ```\n> cut",
+        "- a\n  ```py\n  x",
+        "~~~~\ncut ```",
+        "<script>\nx",
+        "a\n\n<!-- b\n<c>",
+    ],
+)
+def test_markdown_swallows_nothing_that_follows(text: str) -> None:
+    conversation = Conversation()
+    for role, content in (("user", text), ("assistant", text), ("user", "last")):
+        conversation.append("user" if role == "user" else "assistant", content)
+    tokens = MarkdownIt("commonmark").parse(export(conversation, "md"))
+    headings = [tokens[n + 1].content for n, token in enumerate(tokens) if token.type == "heading_open"]
+    assert headings[1:] == ["User", "Assistant", "User"]

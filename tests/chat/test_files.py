@@ -294,7 +294,7 @@ def test_a_writer_that_hangs_with_the_lock_does_not_stop_us(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fcntl = pytest.importorskip("fcntl")
-    monkeypatch.setattr("glmtui.chat.locking.PATIENCE", 0.05)
+    monkeypatch.setattr("glmtui.locking.PATIENCE", 0.05)
     path = tmp_path / "c.jsonl"
     conversation = sample(path)
     with path.open("ab") as holder:

@@ -1,14 +1,18 @@
 """Prompt history and drafts: shared by processes, bounded, and never in the way."""
 
+import errno
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from glmtui.chat import state_log
 from glmtui.chat.state_log import (
     LARGEST,
     LONGEST,
@@ -18,6 +22,7 @@ from glmtui.chat.state_log import (
     QueuedMessage,
     QueuedMessages,
 )
+from glmtui.errors import StorageError
 from glmtui.protocol.messages import Attachment, Text
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -179,16 +184,70 @@ def test_the_queue_is_synced_when_set_returns(path: Path, monkeypatch: pytest.Mo
 
 
 ITEM = st.dictionaries(
-    st.sampled_from(["text", "parts", "edits"]), st.none() | TEXT | st.lists(st.none() | TEXT, max_size=2)
+    st.sampled_from(["text", "parts", "edits", "id"]),
+    st.none() | TEXT | st.lists(st.none() | TEXT, max_size=2),
 )
 
 
 @given(st.lists(ITEM | st.integers(), max_size=3), TEXT)
 def test_any_items_are_read(tmp_path_factory: pytest.TempPathFactory, items: list[Any], text: str) -> None:
     path = tmp_path_factory.mktemp("state") / "log.jsonl"
-    record = {"id": "a", "waiting": {"process": [0, 0.0], "items": [*items, {"text": text}]}}
-    path.write_text(json.dumps(record), encoding="utf-8")
-    assert QueuedMessages(path).get("a")[-1].text == text
+    waiting = {"process": [0, 0.0], "items": [*items, {"text": text}]}
+    path.write_text("".join(json.dumps({"id": id_, "waiting": waiting}) + "\n" for id_ in ("a", "")), "utf-8")
+    assert [QueuedMessages(path).get(id_)[-1].text for id_ in ("a", "")] == [text, text]
+
+
+def test_a_message_in_two_queues_is_that_of_the_conversation_with_a_file(path: Path) -> None:
+    queued = QueuedMessages(path)
+    item = QueuedMessage((Text("one"),), id="m1")
+    queued.set("", [item])
+    assert queued.get("") == [item]
+    queued.set("a", [item])
+    assert (queued.get(""), queued.get("a")) == ([], [item])
+
+
+def test_nobody_writes_while_the_file_is_rewritten(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, theirs = QueuedMessages(path, most=1), QueuedMessages(path)
+    write, others = state_log.write_atomically, []
+
+    def write_slowly(target: Path, data: bytes) -> None:
+        others.append(threading.Thread(target=lambda: theirs.set("b", [QueuedMessage.of("theirs")])))
+        others[-1].start()
+        others[-1].join(0.1)
+        write(target, data)
+
+    monkeypatch.setattr(state_log, "write_atomically", write_slowly)
+    for number in range(5):
+        mine.set("a", [QueuedMessage.of(f"mine {number}")])
+    for other in others:
+        other.join()
+    assert others
+    assert [item.text for item in QueuedMessages(path).get("b")] == ["theirs"]
+
+
+def test_a_file_that_cannot_be_read_is_not_rewritten(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queued = QueuedMessages(path, most=1)
+    queued.set("a", [QueuedMessage.of("kept")])
+    with monkeypatch.context() as patch:
+        patch.setattr(state_log, "read_regular", Mock(side_effect=OSError(errno.EIO, "Input/output error")))
+        for number in range(6):
+            queued.set("b", [QueuedMessage.of(f"{number}")])
+    assert QueuedMessages(path).get("a")[0].text == "kept"
+
+
+def test_what_cannot_be_made_durable_is_an_error_and_tried_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queued, drafts = QueuedMessages(path), Drafts(path.with_name("drafts.jsonl"))
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+        with pytest.raises(StorageError, match="No space left"):
+            queued.set("a", [QueuedMessage.of("one")])
+        with pytest.raises(StorageError, match="No space left"):
+            drafts.set("a", Draft("taken from the queue", place=1))
+        drafts.set("b", Draft("begun"))
+    queued.set("a", [QueuedMessage.of("one")])
+    assert QueuedMessages(path).get("a")[0].text == "one"
 
 
 def test_a_draft_keeps_what_goes_with_it(tmp_path: Path) -> None:
@@ -199,3 +258,37 @@ def test_a_draft_keeps_what_goes_with_it(tmp_path: Path) -> None:
     path.write_text('{"id": "a", "text": "as version 1 wrote it"}\n{"id": "b", "text": 5}\n{"id": "c"}\n')
     drafts = Drafts(path)
     assert [drafts.get(name) for name in "abc"] == [Draft("as version 1 wrote it"), Draft(), Draft()]
+
+
+@pytest.mark.parametrize(
+    "process", ["[Infinity, 1]", "[1e999, 1]", "[NaN, NaN]", "[-1, 0]", '["²", 1]', "{}", "[[], []]"]
+)
+def test_whatever_stands_for_a_process_is_none_that_runs(path: Path, process: str) -> None:
+    path.parent.mkdir()
+    path.write_text('{"id": "", "waiting": {"process": ' + process + ', "items": [{"text": "hi"}]}}')
+    assert [item.text for item in QueuedMessages(path).get("")] == ["hi"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no permission bits")
+def test_prompts_and_drafts_are_private_and_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr("os.fsync", synced.append)
+    for count, path in enumerate(
+        (tmp_path / "home" / "prompts.jsonl", tmp_path / "home" / "drafts.jsonl"), 1
+    ):
+        if count == 1:
+            PromptHistory(path).add("text")
+        else:
+            Drafts(path).set("a", Draft("text"))
+        assert len(synced) >= count
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "home").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_device_in_the_place_of_the_file_keeps_nobody_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    for name in ("fifo", "endless"):
+        history = PromptHistory(tmp_path / name)
+        assert history.entries() == []
+        history.add("x")

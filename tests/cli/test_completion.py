@@ -148,8 +148,7 @@ def test_usage_and_errors_speak_the_interfaces_language(
         ("--language", "zh_CN", "completion"): ("缺少必需的参数：",),
         ("--language", "en", "--nonsense"): ("usage: glmtui", "unrecognized arguments: --nonsense"),
     }.items():
-        with pytest.raises(SystemExit):
-            cli.main(list(arguments))
+        assert cli.main(list(arguments)) == (0 if "--help" in arguments else 2)
         said = "".join(capsys.readouterr())
         for word in words:
             assert word in said
@@ -159,8 +158,7 @@ def test_no_english_is_left_in_the_chinese_usage(
     capsys: pytest.CaptureFixture[str], in_english: None
 ) -> None:
     for command in ("", *(each.NAME for each in cli.COMMANDS)):
-        with pytest.raises(SystemExit):
-            cli.main(["--language", "zh_CN", *filter(None, [command]), "--help"])
+        assert cli.main(["--language", "zh_CN", *filter(None, [command]), "--help"]) == 0
         said = capsys.readouterr().out
         for word in ("usage", "options:", "positional", "show th", "optional"):
             assert word not in said

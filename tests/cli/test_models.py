@@ -69,7 +69,7 @@ def test_downloading_listing_and_removing(address: str) -> None:
     assert (entry["place"], entry["path"], entry["quant"]) == ("hub", str(path), "4")
 
     checked = glmtui("models", "check", "chatglm2-6b-int4")
-    assert (checked.returncode, checked.stdout) == (0, "chatglm2-6b-int4 is whole.\n")
+    assert (checked.returncode, checked.stdout) == (0, "chatglm2-6b-int4 is complete and undamaged.\n")
     nobody = glmtui("models", "remove", "chatglm2-6b-int4")
     assert (nobody.returncode, "--yes" in nobody.stderr) == (1, True)
     assert path.exists()
@@ -223,7 +223,7 @@ def test_the_list_fits_a_terminal_of_eighty_columns(language: str) -> None:
     try:
         found = model_jobs.list_models("cpu")
         wide, narrow = model_lines(found), model_lines(found, 80)
-        table = [line for line in narrow if line.startswith("  ") and ("GB" in line or "MB" in line)]
+        table = [line for line in narrow if line.startswith(("  ", "★ ")) and ("GB" in line or "MB" in line)]
     finally:
         i18n.use("en")
     assert len(table) == len(found.entries)

@@ -27,11 +27,12 @@ from glmtui.protocol.events import (
 )
 from glmtui.protocol.messages import ChatMessage
 from glmtui.protocol.models import Capabilities, LocalModel, ModelSpec
-from glmtui.protocol.requests import CountTokens, Generate, ListModels, Load, Request, Unload
+from glmtui.protocol.requests import Complete, CountTokens, Generate, ListModels, Load, Request, Unload
 from glmtui.protocol.sampling import Sampling
 
 QUESTION = (ChatMessage.of("user", "你好"),)
-ASK = Generate(QUESTION, Sampling(temperature=0))
+GREEDY = Sampling(temperature=0)
+ASK = Generate(QUESTION, GREEDY)
 COUNT = CountTokens(QUESTION)
 SECONDS = 60.0
 
@@ -107,11 +108,12 @@ class EngineContract(ABC):
         [
             (None, LoadProgress, Loaded),
             (ASK, Started | PromptProgress | Tokens, Done),
+            (Complete("你好", GREEDY), Started | PromptProgress | Tokens, Done),
             (COUNT, (), TokenCount),
             (Unload(), (), Unloaded),
             (ListModels(device="cpu"), (), ModelList),
         ],
-        ids=["load", "generate", "count", "unload", "list"],
+        ids=["load", "generate", "complete", "count", "unload", "list"],
     )
     def test_one_end_of_the_right_kind_and_nothing_after_it(
         self, ready: Engine, request_: Request | None, progress: type, end: type
@@ -138,6 +140,31 @@ class EngineContract(ABC):
             sum(event.count for event in events if isinstance(event, Tokens)) == done.stats.answer_tokens > 0
         )
         assert done.stats.prompt_tokens > 0
+
+    @pytest.mark.parametrize("length", [1, 3])
+    def test_a_stop_string_ends_the_answer_before_it(self, ready: Engine, length: int) -> None:
+        answer = self.answer(ready)
+        stop = answer[2 : 2 + length]
+        events = until_end(ready.submit(Generate(QUESTION, GREEDY, stop=("no such text", stop))))
+        done = events[-1]
+        assert isinstance(done, Done)
+        assert done.reason == "stop"
+        assert text_of(events) == answer[: answer.index(stop)]
+        assert text_of(until_end(ready.submit(ASK))) == answer
+
+    def test_a_bare_text_is_counted(self, ready: Engine) -> None:
+        count = until_end(ready.submit(CountTokens(text="你好")))[-1]
+        assert isinstance(count, TokenCount)
+        assert count.tokens > 0
+        assert not ready.capabilities.count_tokens or count.tokens == len(count.ids)
+
+    def test_wakes_who_waits_for_events(self, ready: Engine) -> None:
+        stream, woken = ready.submit(ASK), threading.Event()
+        stream.notify(woken.set)
+        while not stream.ended:
+            assert woken.wait(SECONDS)
+            woken.clear()
+            stream.drain()
 
     def test_requests_to_the_model_are_done_in_order(self, ready: Engine) -> None:
         self.hold(ready)

@@ -16,7 +16,7 @@ pytest.importorskip("pexpect", reason="pseudo-terminals need pexpect, which Wind
 
 from terminal import Start, terminals
 
-FOOTER = re.compile(r"nano · \d+ token")
+FOOTER = re.compile(r"nano · \d+ (个 )?token")
 """Stands under an answer; the title in the history quotes all else."""
 
 

@@ -21,7 +21,7 @@ import pty
 import termios
 
 import pyte
-from terminal import Terminal
+from terminal import Terminal, no_faults
 
 Start = Callable[..., Terminal]
 MOUSE = (b"?1000h", b"?1002h", b"?1003h", b"?1006h")
@@ -49,6 +49,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     yield begin
     for terminal in running:
         terminal.close()
+    no_faults(tmp_path / "home")
 
 
 def answered(terminal: Terminal, question: str = "Who are you?") -> None:
@@ -126,7 +127,7 @@ def test_a_program_whose_terminal_is_gone_ends_and_keeps_what_was_said(
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 36, 120, 0, 0))
     take = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); " if signalled else ""
     child = subprocess.Popen(
-        [sys.executable, "-c", f"{take}from glmtui.cli.main import main; main()"],
+        [sys.executable, "-c", f"{take}from glmtui.__main__ import main; main()"],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from glmtui.quant.cpu.build import SOURCES
+from glmtui.server.web import FOLDER as PAGE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,6 +65,7 @@ def test_wheel_holds_what_the_program_reads(wheel: Path) -> None:
         "models/nano/config.json",
         *(f"quant/cpu/{path.name}" for path in SOURCES),
         "locale/zh_CN/LC_MESSAGES/glmtui.mo",
+        *(f"server/page/{path.relative_to(PAGE).as_posix()}" for path in PAGE.rglob("*.*")),
     ):
         assert f"glmtui/{needed}" in names
     packaged = {name.split("/")[0] for name in names}

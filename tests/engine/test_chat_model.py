@@ -13,9 +13,10 @@ from tiny_model import write_tiny_model2
 
 import glmtui
 from glmtui.engine.chat_model import Answer, ChatModel
-from glmtui.errors import BadValueError, TooLongError
+from glmtui.errors import BadValueError, TooLongError, UnavailableError
 from glmtui.protocol.cancellation import OperationCancelled
 from glmtui.protocol.messages import ChatMessage, Text, Thought
+from glmtui.protocol.requests import Tool
 from glmtui.protocol.sampling import Sampling
 
 Script = Callable[..., ChatModel]
@@ -228,3 +229,38 @@ def test_load_tokenizer_writes_prompts(text_folder: Path) -> None:
     assert tokenizer.encode("你好") == tokenizer.encode_chat("你好")
     model = glmtui.load(str(text_folder), device="cpu", threads=1)
     assert model.tokenizer.encode_chat("你好") == tokenizer.encode_chat("你好")
+
+
+def test_a_stop_string_ends_the_answer_and_what_follows_is_right(script: Script) -> None:
+    model = script("一二三四五")
+    answer = model.stream(QUESTION, stop=("三",))
+    assert text_of(answer) == "一二"
+    assert (answer.reason, answer.text) == ("stop", "一二")
+    assert answer.answer_tokens == len(answer._ids)
+    again = model.stream((*QUESTION, ChatMessage.of("assistant", "一二"), ChatMessage.of("user", "再说")))
+    assert text_of(again) == "一二三四五"
+
+
+def test_a_text_is_gone_on_with_as_it_stands(script: Script) -> None:
+    model = script("一二三")
+    answer = model.complete("你好")
+    assert answer._generation.prompt == model.tokenizer.encode("你好")
+    assert text_of(answer).strip() == "一二三"
+    with pytest.raises(TooLongError):
+        model.complete("你好 " * 300)
+
+
+def test_a_prompt_that_is_too_long_can_be_refused(script: Script) -> None:
+    model = script("一")
+    messages = tuple(ChatMessage.of(role, "你好 " * 20) for role in ("user", "assistant") * 6)[:-1]
+    assert model.stream(messages).dropped_rounds > 0
+    with pytest.raises(TooLongError):
+        model.stream(messages, leave_out_rounds=False)
+    assert model.stream(messages[:1], leave_out_rounds=False).dropped_rounds == 0
+
+
+def test_tools_are_refused_where_the_model_calls_none(script: Script) -> None:
+    model = script("一")
+    assert not model.calls_tools
+    with pytest.raises(UnavailableError):
+        model.stream((ChatMessage.of("user", "?"),), tools=(Tool("look"),))

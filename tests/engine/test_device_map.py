@@ -110,7 +110,7 @@ def test_more_gpus_than_there_are() -> None:
 
 
 def test_gpus_are_for_cuda() -> None:
-    with pytest.raises(UserError, match=r"--gpus is for CUDA"):
+    with pytest.raises(UserError, match=r"GPUs need CUDA"):
         loader.plan(LocalModel(str(FIRST), device="cpu", gpus="2"))
 
 

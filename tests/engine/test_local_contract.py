@@ -16,13 +16,22 @@ import glmtui
 from glmtui.engine import local
 from glmtui.engine.chat_model import Answer, ChatModel
 from glmtui.engine.local import LocalEngine
+from glmtui.errors import BadFileError
 from glmtui.protocol.engine import Engine
 from glmtui.protocol.events import Tokens
-from glmtui.protocol.models import LocalModel
+from glmtui.protocol.models import LocalModel, ModelSpec
 from glmtui.protocol.requests import Load
 
 HELD_AFTER = 8
 """Checks before tokens, of which there are two each."""
+
+
+LATE = LocalModel("damaged")
+"""Whose load fails when the former model is gone."""
+
+
+def fail_late(_progress: local.Progress) -> ChatModel:
+    raise BadFileError("It is damaged.")
 
 
 class Gated(ChatModel):
@@ -65,11 +74,14 @@ class TestLocalEngine(EngineContract):
         monkeypatch.setenv("GLMTUI_HOME", str(tmp_path / "home"))
         self._answer = nanos_answer
 
-        def prepare(spec: LocalModel) -> local.Loader:
+        def prepare(spec: ModelSpec) -> local.Loader:
+            if spec == LATE:
+                return fail_late
             load = local._prepare(spec)
 
             def gated(progress: local.Progress) -> ChatModel:
                 model = load(progress)
+                assert isinstance(model, ChatModel)
                 model.__class__ = Gated
                 model.gate = self.gate
                 return model
@@ -88,7 +100,7 @@ class TestLocalEngine(EngineContract):
         self.gate.set()
 
     def failing(self, engine: Engine, *, keeps: bool) -> LocalModel:
-        return LocalModel("/no/such/folder") if keeps else LocalModel(device="cpu", dtype="float7")
+        return LocalModel("/no/such/folder") if keeps else LATE
 
     def answer(self, engine: Engine) -> str:
         return self._answer

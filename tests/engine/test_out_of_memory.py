@@ -82,7 +82,7 @@ def test_an_answer_that_runs_out_says_what_would_fit_and_the_next_one_comes(
     failed = events[-1]
     assert isinstance(failed, Failed)
     assert "ran out of memory with a conversation of" in str(failed.phrase)
-    assert "/quant 8 frees" in str(failed.phrase)
+    assert "--quant 8 frees" in str(failed.phrase)
     assert "/quant 4 frees" in str(failed.phrase)
     assert "/new" in str(failed.phrase)
     assert sum(event.count for event in events if isinstance(event, Tokens)) == 3
@@ -95,7 +95,7 @@ def test_an_answer_that_runs_out_says_what_would_fit_and_the_next_one_comes(
 def test_long_conversations_are_told_how_long_would_do(text_folder: Path) -> None:
     model = glmtui.load(str(text_folder), device="cpu", threads=1, quant=4)
     message = str(model.too_long(2100))
-    assert "/set generation.max_length 1024" in message
+    assert "--max-length 1024" in message
     assert "/quant" not in message
     assert "max_length" not in str(model.too_long(300))
 

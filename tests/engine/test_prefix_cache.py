@@ -269,3 +269,16 @@ def test_the_limit_is_a_share_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> 
         assert prefix_cache.default_limit(torch.device("cpu")) == pytest.approx(expected, abs=1)
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device, free=total: (free, 80 * GIGABYTE))
         assert prefix_cache.default_limit(torch.device("cuda:0")) == pytest.approx(expected, abs=1)
+
+
+def test_what_a_newer_one_holds_too_is_kept_once() -> None:
+    prefixes: PrefixCache[str] = PrefixCache(GIGABYTE)
+    for number in range(5):
+        prefixes.put(filled([1, 2, 3, 4]), [1, 2, 3, 4], f"again {number}")
+    assert list(prefixes.sources()) == ["again 4"]
+    prefixes.put(filled([1, 2, 3]), [1, 2, 3], "shorter")
+    prefixes.put(filled([1, 2, 9]), [1, 2, 9], "other")
+    prefixes.put(filled([1, 2, 3, 4, 5]), [1, 2, 3, 4, 5], "longer")
+    assert list(prefixes.sources()) == ["longer", "other"]
+    prefixes.put(filled([1, 2, 9, 9]), [1, 2, 9, 9], "other image", [(1, "digest")])
+    assert list(prefixes.sources()) == ["other image", "longer", "other"]

@@ -17,7 +17,8 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from glmtui.engine.sampling import FIRST_LOOK, Sampler, distribution, is_finite, penalize
+from glmtui.engine.sampling import FIRST_LOOK, GUARDED, Sampler, distribution, is_finite, penalize
+from glmtui.errors import UserError
 from glmtui.protocol.sampling import Sampling
 
 torch.set_num_threads(1)
@@ -114,6 +115,16 @@ def test_invalid_scores_give_the_guard_token(bad: float, temperature: float) -> 
     logits = random_logits(0, 320, 1.0)
     logits[17] = bad
     assert Sampler(Sampling(temperature=temperature), guard_id=5)(logits) == 5
+
+
+def test_scores_that_stay_invalid_are_said_instead_of_an_empty_answer() -> None:
+    """As with weights that are no numbers; a single slip of half precision is none of these."""
+    sampler, bad = Sampler(Sampling(temperature=0)), torch.full((320,), math.nan)
+    for _round in range(2):
+        assert [sampler(bad) for _token in range(GUARDED - 1)] == [sampler.guard_id] * (GUARDED - 1)
+        sampler(random_logits(0, 320, 1.0))
+    with pytest.raises(UserError, match="no numbers"):
+        _all = [sampler(bad) for _token in range(GUARDED)]
 
 
 def test_large_finite_scores_are_no_reason_for_the_guard() -> None:

@@ -257,6 +257,53 @@ def test_refusals(
     refused(address, *words)
 
 
+def test_a_line_that_ends_early_without_a_fault_is_given_up(server: HubServer, address: str) -> None:
+    """As behind a proxy that cuts long answers: every try that brings nothing new counts."""
+    server.early = 700
+    refused(address, "ends", "What has come is kept")
+    asked = [request for request in server.requests if "cdn" in request]
+    assert len(asked) <= 3 * 2 * (download.TRIES + 1)
+
+
+def test_a_login_page_instead_of_the_hub(server: HubServer, address: str) -> None:
+    server.page = b"<html>Please log in</html>"
+    refused(address, "does not answer as a hub does", "login page")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("ALL_PROXY", "socks://127.0.0.1:7891/", ("ALL_PROXY", "socks://127.0.0.1:7891/", "http://")),
+        ("https_proxy", "ftp://x", ("https_proxy", "ftp://x")),
+        ("HF_TOKEN", "令牌", ("HF_TOKEN", "access token")),
+        ("SSL_CERT_FILE", "/nowhere/x.pem", ("SSL_CERT_FILE", "/nowhere/x.pem")),
+    ],
+)
+def test_a_variable_that_cannot_be_is_named(
+    address: str,
+    server: HubServer,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    value: str,
+    words: tuple[str, ...],
+) -> None:
+    monkeypatch.setenv(variable, value)
+    refused(address, *words)
+    assert server.requests == []
+
+
+def test_a_socks_proxy_without_its_package(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:7890")
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    refused(address, "ALL_PROXY", "socksio")
+
+
+def test_why_there_is_no_connection_is_said_for_people() -> None:
+    said = refused("http://no-such-host.invalid", "No connection", "is there a network?")
+    assert "Errno" not in said
+    assert "refuses" in refused("http://127.0.0.1:9", "No connection")
+
+
 def test_no_network() -> None:
     refused("http://127.0.0.1:9", "No connection to http://127.0.0.1:9", "--model FOLDER", "hf-mirror.com")
 

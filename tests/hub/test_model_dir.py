@@ -58,7 +58,8 @@ def test_an_unknown_quantisation_is_named():
             "chatglm3",
         ),
         ("x", {"config.json": V2 | {"_name_or_path": "THUDM/codegeex2-6b"}}, "codegeex2"),
-        ("x", {"config.json": V2 | {"torch_dtype": "bfloat16"}}, "codegeex2"),
+        ("x", {"config.json": V2 | {"torch_dtype": "bfloat16"}}, "chatglm2"),  # how it was saved says nothing
+        ("x", {"MODEL_LICENSE": "The CodeGeeX License"}, "codegeex2"),
         ("x", {"tokenization_chatglm.py": 'role_special_tokens = ["<|system|>", "<|user|>"]'}, "chatglm3"),
         ("models--THUDM--chatglm3-6b/snapshots/0123abc", {}, "chatglm3"),
         ("x", {"config.json": golden_json("chatglm-int4/config.json")}, "chatglm"),

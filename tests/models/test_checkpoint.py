@@ -288,6 +288,29 @@ def test_a_file_that_is_no_table(folder: Path):
     fails(folder, "pytorch_model.bin", "not a table of weights")
 
 
+@pytest.mark.parametrize("wrapper", ["module.", "base_model.model.", "_orig_mod.module."])
+def test_names_that_training_wrote_are_read(folder: Path, tmp_path: Path, wrapper: str):
+    plain = shutil.copytree(folder, tmp_path / "plain")
+    state = dict(Checkpoint.open(folder).tensors())
+    single_file(folder, {f"{wrapper}{name}": tensor.clone() for name, tensor in state.items()})
+    assert_same_network(folder, plain)
+
+
+def test_names_of_nobody_are_shown_next_to_those_wanted(folder: Path):
+    single_file(folder, {"encoder.x": torch.zeros(2)})
+    fails(folder, "encoder.x", "transformer.", "names")
+
+
+def test_adapters_among_the_weights_are_told(folder: Path):
+    single_file(folder, {"base_model.model.transformer.layers.0.lora_A.weight": torch.zeros(2)})
+    fails(folder, "LoRA", "Merge")
+
+
+def test_a_sparse_tensor_is_refused(folder: Path):
+    single_file(folder, {"transformer.final_layernorm.bias": torch.ones(4).to_sparse()})
+    fails(folder, "pytorch_model.bin", "transformer.final_layernorm.bias", "sparse")
+
+
 def test_a_prefix_alone_is_no_model(folder: Path):
     single_file(folder, {"transformer.prefix_encoder.embedding.weight": torch.zeros(6, 256)})
     fails(folder, "--ptuning", str(folder))

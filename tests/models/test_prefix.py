@@ -53,6 +53,15 @@ def load_with(base: Path, prefix: Path) -> None:
     list(Checkpoint(trained).tensors(shapes))
 
 
+@pytest.mark.parametrize("start", ["", "prefix_encoder.", "module.transformer.prefix_encoder."])
+def test_names_without_their_beginning_are_read(tmp_path: Path, start: str):
+    prefix = prefix_of("chatglm2-ptuning", tmp_path / "prefix")
+    file = prefix / "pytorch_model.bin"
+    state = torch.load(file, weights_only=True)
+    torch.save({f"{start}{name.removeprefix(KEYS)}": tensor for name, tensor in state.items()}, file)
+    load_with(GOLDEN / "chatglm2-ptuning", prefix)
+
+
 def test_a_wrong_length_is_named(tmp_path: Path):
     base, prefix = (
         GOLDEN / "chatglm-ptuning",

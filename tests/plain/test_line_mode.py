@@ -199,7 +199,7 @@ def test_a_cut_off_answer_is_told_and_continued() -> None:
     engine.submit = interrupt  # type: ignore[method-assign]
     code, output, errors = chat(Typist("question"), engine=engine)
     assert code == 0
-    assert "Stopped. /continue goes on" in errors
+    assert "Stopped. /continue continues" in errors
     assert "half a" in output
     (summary,) = Library().list()
     last = Conversation.open(summary.path).branch()[-1]

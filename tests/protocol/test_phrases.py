@@ -6,8 +6,10 @@ import subprocess
 import sys
 import weakref
 
+from glmtui import i18n
 from glmtui.errors import NotFoundError
-from glmtui.protocol.phrases import English, _
+from glmtui.protocol.phrases import English, Option, _
+from glmtui.session.slash.registry import COMMANDS
 
 
 class Upper(English):
@@ -49,3 +51,15 @@ def test_sampling_and_messages_come_without_requests_and_events() -> None:
     names = set(done.stdout.split())
     assert "glmtui.protocol.messages" in names
     assert not names & {"glmtui.protocol.requests", "glmtui.protocol.events"}
+
+
+def test_advice_names_options_as_the_front_takes_them() -> None:
+    phrase = _("{option} frees {size}").format(option=Option("quant", 4), size="3 GB")
+    assert str(phrase) == "--quant 4 frees 3 GB"
+    try:
+        i18n.write_options(COMMANDS.option)
+        assert i18n.tell(phrase) == "/quant 4 frees 3 GB"
+        assert i18n.tell(_("{option}").format(option=Option("max-length", 512))) == "/set max_length 512"
+    finally:
+        i18n.write_options()
+    assert i18n.tell(phrase) == str(phrase)

@@ -7,12 +7,16 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from time import sleep, time
 
+import psutil
 import pytest
 import torch
 from quant_support import needs_compiler
 
+from glmtui.protocol.cancellation import CancelToken, OperationCancelled
 from glmtui.quant import cpu, formats
 from glmtui.quant.cpu import build as building
 from glmtui.quant.linear import QuantizedLinear
@@ -20,20 +24,68 @@ from glmtui.quant.linear import QuantizedLinear
 posix = pytest.mark.skipif(os.name != "posix", reason="about POSIX permissions")
 
 
+@pytest.fixture(scope="module")
+def library(kernel_home: Path) -> bytes:
+    """Kernels that work, as the tests of this run use them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLMTUI_HOME", str(kernel_home))
+        return building.build_kernels().path.read_bytes()
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GLMTUI_HOME", str(tmp_path))
+    if os.name == "posix" and (found := building.find_compilers()):  # their speed is no matter here
+        monkeypatch.setenv("CC", compiler(tmp_path, f'exec "{found[0]}" "$@" -O0', "hasty-cc"))
     monkeypatch.setattr(cpu, "_load", cpu._load.__wrapped__)
     monkeypatch.setattr(cpu, "load", lambda: cpu._load()[0])
     return tmp_path
 
 
-def compiler(folder: Path, script: str) -> str:
+@pytest.fixture
+def compiled(library: bytes, home: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """What the compiler was asked for; it is quick here, as it has the library already."""
+    asked: list[Path] = []
+
+    def compile_(_compiler: str, _flags: list[str], target: Path) -> None:
+        asked.append(target)
+        target.write_bytes(library)
+
+    monkeypatch.setattr(building, "_compile", compile_)
+    return asked
+
+
+def compiler(folder: Path, script: str, name: str = "fake-cc") -> str:
     """Make a stand-in for a compiler."""
-    path = folder / "fake-cc"
+    path = folder / name
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
     return str(path)
+
+
+@posix
+def test_a_compiler_is_killed_when_the_load_is_given_up(home, monkeypatch, tmp_path):
+    begun = tmp_path / "begun"
+    monkeypatch.setenv(
+        "CC", compiler(tmp_path, f"sleep 600 & echo $! >'{begun}.part'; mv '{begun}.part' '{begun}'; wait")
+    )
+    token = CancelToken()
+
+    def cancel() -> None:
+        while not begun.exists():
+            sleep(0.01)
+        token.cancel()
+
+    threading.Thread(target=cancel).start()
+    with token.current(), pytest.raises(OperationCancelled):
+        building.build_kernels()
+    gone = time() + 10
+    while psutil.pid_exists(child := int(begun.read_text())) and time() < gone:
+        if psutil.Process(child).status() == psutil.STATUS_ZOMBIE:
+            break
+    else:
+        assert time() < gone, "what the compiler started still runs"
+    assert list((tmp_path / "cache" / "kernels").iterdir()) == []
 
 
 def product() -> torch.Tensor:
@@ -44,23 +96,97 @@ def product() -> torch.Tensor:
 
 @needs_compiler
 @posix
-def test_built_once_and_for_the_owner_only(home, monkeypatch):
+def test_built_once_and_for_the_owner_only(compiled):
     first = building.build_kernels()
     assert stat.S_IMODE(first.path.parent.stat().st_mode) == 0o700
     assert [path.name for path in first.path.parent.iterdir()] == [first.path.name]
-    monkeypatch.setattr(building, "_compile", lambda *_: pytest.fail("compiled again"))
     assert building.build_kernels() == first
+    assert len(compiled) == 1
 
 
 @needs_compiler
 @posix
-def test_a_file_that_others_may_write_is_not_loaded(home):
+def test_a_file_that_others_may_write_is_not_loaded(compiled):
+    building.build_kernels().path.chmod(0o666)
+    assert stat.S_IMODE(building.build_kernels().path.stat().st_mode) & 0o022 == 0
+    assert len(compiled) == 2
+
+
+def cut(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def flipped(content: bytes) -> bytes:
+    return bytes(byte ^ 0x55 if at % 97 == 0 else byte for at, byte in enumerate(content))
+
+
+def foreign(content: bytes) -> bytes:
+    """With the number of another processor."""
+    return content[:18] + b"\xf7\x00" + content[20:]
+
+
+@needs_compiler
+@posix
+@pytest.mark.parametrize("spoil", [cut, flipped, foreign, lambda _content: b"", lambda _content: b"?" * 99])
+def test_a_damaged_library_is_made_anew(compiled, spoil):
+    """The system would end this process for loading most of them."""
     made = building.build_kernels()
-    made.path.write_bytes(b"not what it was")
-    made.path.chmod(0o666)
-    again = building.build_kernels()
-    assert again.path == made.path
-    assert cpu.Kernels(str(again.path)).isa
+    content = made.path.read_bytes()
+    made.path.unlink()  # as a file that is mapped, by an earlier test, must not change
+    made.path.write_bytes(spoil(content))
+    assert cpu.status().implementation != "torch"
+    assert product().isfinite().all()
+    assert len(compiled) == 2
+    [found] = made.path.parent.iterdir()
+    assert found.read_bytes() == content
+
+
+@needs_compiler
+@posix
+def test_a_folder_that_others_may_write_is_closed_to_them(compiled):
+    folder = building.build_kernels().path.parent
+    folder.chmod(0o777)
+    assert building.build_kernels().path.parent == folder
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@needs_compiler
+@posix
+def test_nothing_is_loaded_from_the_folder_of_somebody_else(compiled, monkeypatch):
+    folder = building.build_kernels().path.parent
+    monkeypatch.setattr(building.os, "getuid", lambda: os.geteuid() + 1)
+    monkeypatch.setattr(Path, "chmod", lambda self, _mode: None)
+    made = building.build_kernels()
+    assert made.temporary
+    assert folder not in made.path.parents
+    shutil.rmtree(made.path.parent)
+
+
+@needs_compiler
+@posix
+def test_what_a_killed_program_left_is_removed(compiled):
+    folder = building.build_kernels().path.parent
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for path in folder.iterdir():
+        path.unlink()
+    (folder / f"partial-{ended.pid}-kernels-0").mkdir()
+    (folder / f"partial-{os.getpid()}-kernels-1").mkdir()
+    building.build_kernels()
+    names = {path.name for path in folder.iterdir() if path.is_dir()}
+    assert names == {f"partial-{os.getpid()}-kernels-1"}
+
+
+@needs_compiler
+@posix
+def test_kernels_that_crash_are_tried_elsewhere(home, monkeypatch, tmp_path):
+    """Where every way of compiling gives such, there are none, and the program goes on."""
+    source = 'while [ "$1" != "-o" ]; do shift; done; echo "int glmtui_quantize(void) { __builtin_trap(); }"'
+    real = building.find_compilers()[0]
+    monkeypatch.setenv("CC", compiler(tmp_path, f'{source} | {real} -shared -fPIC -x c - -o "$2"'))
+    assert product().isfinite().all()
+    assert cpu.status().implementation == "torch"
+    assert "crashes" in str(cpu.status().reason)
 
 
 @needs_compiler
@@ -99,7 +225,7 @@ def test_a_compiler_that_makes_nonsense_is_not_trusted(home, monkeypatch, tmp_pa
 
 
 @needs_compiler
-def test_kernels_that_compute_nonsense_are_not_used(home, monkeypatch):
+def test_kernels_that_compute_nonsense_are_not_used(compiled, monkeypatch):
     monkeypatch.setattr(cpu.Kernels, "multiply", lambda self, matrix, x: torch.zeros(len(x), matrix.rows))
     assert cpu.status().implementation == "torch"
     assert "wrong" in str(cpu.status().reason)
@@ -107,7 +233,7 @@ def test_kernels_that_compute_nonsense_are_not_used(home, monkeypatch):
 
 @needs_compiler
 @posix
-def test_a_cache_that_cannot_be_made(home, monkeypatch):
+def test_a_cache_that_cannot_be_made(home, compiled):
     (home / "cache").write_text("a file in the way")
     assert cpu.status().implementation != "torch"
     assert product().isfinite().all()

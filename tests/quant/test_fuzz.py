@@ -39,7 +39,7 @@ def test_sanitizers_find_nothing(tmp_path: Path, isa: str | None, monkeypatch: p
     if not compilers:
         pytest.skip("there is no C compiler here that has sanitizers")
     program = tmp_path / "fuzz"
-    flags = ["-O1", "-g", "-std=c11", "-march=native", *([f"-DISA_{isa.upper()}"] if isa else [])]
+    flags = ["-O0", "-g", "-std=c11", "-march=native", *([f"-DISA_{isa.upper()}"] if isa else [])]
     flags += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     for openmp in (["-fopenmp"], []):
         made = run([compilers[0], *flags, *openmp, *SOURCES, "-o", str(program), "-lm"])

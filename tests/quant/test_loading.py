@@ -150,7 +150,7 @@ def test_what_the_disk_had_not_got_when_the_machine_stopped_is_made_anew(folder,
     for thread in threading.enumerate():
         if thread.name == "sync":
             thread.join()
-    assert {path.name for path in found.path.iterdir()} == {"config.json", "model.safetensors"}
+    assert {path.name for path in found.path.iterdir()} == {"config.json", "model.safetensors", "seal"}
     (found.path / "unsynced").write_text(str(psutil.boot_time() - age))
     assert (cache.open_cached(source, 4) is not None) == kept
 
@@ -175,6 +175,38 @@ def test_a_damaged_cache_is_made_anew(folder, home):
     file.write_bytes(whole[:-100])
     assert torch.equal(glmtui.load(folder, quant=4).logits(PROMPT), expected)
     assert file.read_bytes() == whole
+
+
+@pytest.mark.parametrize("damage", ["lost pages", "other table", "other config", "other seal"])
+def test_a_cache_whose_length_is_right_is_made_anew_too(folder, home, damage):
+    """What a power loss leaves of a file has its length, and zeros where nothing was written."""
+    expected = glmtui.load(folder, quant=4).logits(PROMPT)
+    [entry] = cache.list_cache()
+    file = entry.path / "model.safetensors"
+    whole = file.read_bytes()
+    if damage == "lost pages":
+        file.write_bytes(whole[: len(whole) // 4] + bytes(len(whole) - len(whole) // 4))
+    elif damage == "other table":
+        file.write_bytes(whole.replace(b"layers.0.", b"layers.9.", 1))
+    elif damage == "other config":
+        config = entry.path / "config.json"
+        config.write_text(config.read_text().replace('"num_layers": 2', '"num_layers": 1'))
+    else:
+        (entry.path / "seal").write_text("?")
+    assert torch.equal(glmtui.load(folder, quant=4).logits(PROMPT), expected)
+    assert file.read_bytes() == whole
+
+
+def test_what_a_former_version_cached_is_sealed_as_it_is(folder, home):
+    glmtui.load(folder, quant=4)
+    [entry] = cache.list_cache()
+    made = (entry.path / "model.safetensors").stat().st_mtime_ns
+    seal = entry.path / "seal"
+    sealed = seal.read_text()
+    seal.unlink()
+    glmtui.load(folder, quant=4)
+    assert seal.read_text() == sealed
+    assert (entry.path / "model.safetensors").stat().st_mtime_ns == made
 
 
 def test_a_damaged_quantised_folder_is_named(folder, home):

@@ -102,6 +102,17 @@ async def test_partial_answers_are_in_the_file(make: Make, monkeypatch: pytest.M
     assert (answer.text, answer.state) == ("first ", "partial")
 
 
+async def test_what_came_is_in_the_file_soon_though_nothing_follows(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AnswerTask, "CHECKPOINT_SECONDS", 0.2)
+    chat = await ready(make("first second", hold=True))
+    await chat.enter("Go")
+    await chat.until(lambda: chat.state.activity == "answering")
+    assert chat.saved().branch()[-1].text == ""
+    await chat.until(lambda: chat.saved().branch()[-1].text == "first ")
+
+
 async def test_what_comes_during_an_answer_is_queued_on_disk_at_once(make: Make) -> None:
     chat = await ready(make("One.", "Two.", hold=True))
     await chat.enter("first")
@@ -454,7 +465,7 @@ async def test_a_file_sent_again_takes_the_place_of_its_former_content(make: Mak
 
 async def test_a_name_is_not_the_beginning_of_another(make: Make) -> None:
     file = AttachedFile("a.txt", "/a.txt", "AAA")
-    assert in_full("@a.txt.bak and @a.txt.", [file]).startswith("@a.txt.bak and a.txt:\n```")
+    assert in_full("@a.txt.bak and @a.txt.", [file]).startswith("@a.txt.bak and\na.txt:\n```")
     chat = await ready(make())
     parts = parts_of(
         "only @a.txt.bak",

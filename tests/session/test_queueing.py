@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from scripted_engine import ScriptedEngine
 from session.conftest import Chat, ready
 
 from glmtui.chat.conversation import Conversation, Message, Role
-from glmtui.chat.state_log import QueuedMessage, QueuedMessages
+from glmtui.chat.state_log import Draft, Drafts, QueuedMessage, QueuedMessages
 from glmtui.protocol.messages import Attachment, Part
 from glmtui.session.attached_file import AttachedFile
 from glmtui.session.events import ConversationShown
@@ -307,3 +309,43 @@ async def test_a_queued_message_stays_where_its_file_became_newer(make: Make) ->
     await chat.send_queued()
     assert [item.text for item in chat.queued] == ["second"]
     assert len(chat.engine.generated) == 1
+
+
+async def test_what_was_sent_before_a_kill_is_queued_no_more(answering: Make) -> None:
+    """The message is in the conversation before it leaves the queue."""
+    chat = await answering("one", "two")
+    kept = list(QueuedMessages()._file.all().values())
+    chat.engine.finish()
+    await chat.until(lambda: len(chat.engine.generated) == 2)
+    assert chat.conversation.path is not None
+    QueuedMessages()._file.set(chat.conversation.id, {"waiting": {**kept[0]["waiting"], "process": [0, 0]}})
+    again = Chat(ScriptedEngine())
+    await again.open(chat.conversation.path)
+    assert texts(again) == ["two"]
+
+
+async def test_what_was_sent_before_a_kill_is_no_draft(answering: Make) -> None:
+    chat = await answering()
+    assert chat.conversation.path is not None
+    chat.draft_changed("second")
+    kept = Drafts().get(chat.conversation.id)
+    await chat.enter("second")
+    chat.engine.finish()
+    await chat.until(lambda: len(chat.engine.generated) == 2)
+    for draft, text in ((kept, ""), (Draft("third", id="other"), "third")):
+        Drafts().set(chat.conversation.id, draft)
+        again = Chat(ScriptedEngine())
+        await again.open(chat.conversation.path)
+        assert again.fake_ui.text == text
+
+
+async def test_what_cannot_be_kept_as_a_draft_stays_in_the_queue(
+    answering: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = await answering("one")
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+        chat.unqueue()
+    assert (texts(chat), chat.fake_ui.text) == (["one"], "")
+    assert "No space left" in chat.notices("error")[-1]
+    assert stored(chat) == ["one"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -221,7 +223,7 @@ async def test_undo_and_delete_with_nothing_there(chat: Chat) -> None:
     assert len(chat.notices("error")) == 3
     for line in ("/regenerate", "/continue"):
         await chat.enter(line)
-    assert chat.notices()[-2:] == ["There is nothing to answer yet.", "There is no answer to go on with."]
+    assert chat.fake_ui.said[-2:] == ["There is nothing to answer yet.", "There is no answer to continue."]
 
 
 async def test_the_trash_gives_back_by_number(make: Make) -> None:
@@ -256,3 +258,83 @@ async def test_the_conversation_of_the_command_line_is_made(make: Make, tmp_path
     await chat.enter("Go")
     await chat.idle()
     assert Conversation.open(path).branch()[0].text == "Go"
+
+
+@pytest.mark.parametrize("line", ["/trash", "/load", "/queue cancel"])
+@pytest.mark.parametrize(
+    "number", ["9" * 5000, "²", "0", "00", "-1", "x" * 5000, "a\0b"], ids=lambda text: ascii(text[:9])
+)
+async def test_odd_numbers_and_names_are_said_to_be_none(make: Make, line: str, number: str) -> None:
+    chat = await ready(make("one", "two"))
+    await chat.enter("hello")
+    await chat.idle()
+    assert chat.conversation.path is not None
+    chat.numbered = [chat.conversation.path]
+    await chat.enter(f"{line} {number}")
+    assert len(chat.notices("error")) == 1
+
+
+async def test_a_conversation_elsewhere_is_not_deleted_but_named(make: Make, tmp_path: Path) -> None:
+    chat = await ready(make("one"))
+    path = tmp_path / "elsewhere.jsonl"
+    await chat.open_first(path)
+    await chat.enter("hello")
+    await chat.idle()
+    await chat.enter("/delete")
+    assert str(path) in chat.notices("error")[-1]
+    assert path.exists()
+
+
+async def test_a_long_import_leaves_the_loop_alone_and_can_be_stopped(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = await ready(make("one"))
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps([{"messages": [{"role": "user", "content": f"q{n}"}]} for n in range(50)]))
+    go_on = threading.Event()
+    keep_in = Conversation.keep_in
+
+    def slow(conversation: Conversation, folder: Path) -> None:
+        keep_in(conversation, folder)
+        go_on.wait(10)
+
+    monkeypatch.setattr(Conversation, "keep_in", slow)
+    importing = asyncio.ensure_future(chat.enter(f"/import {path}"))
+    await chat.until(lambda: chat.state.importing and list(chat.library.folder.glob("*.jsonl")))
+    await chat.enter("/import again.json")
+    assert len(chat.notices("error")) == 1
+    assert chat.stop()
+    go_on.set()
+    await importing
+    assert chat.state.importing is None
+    assert len(list(chat.library.folder.glob("*.jsonl"))) == 1
+    assert chat.conversation.title == "q0"
+    assert not chat.stop()
+
+
+async def test_an_export_that_cannot_be_written_as_it_is_leaves_no_empty_file(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    chat = await ready(make("answer"))
+    await chat.enter("hello")
+    await chat.idle()
+    leaf = chat.conversation.leaf
+    assert leaf is not None
+    chat.conversation.finish(leaf, "answer", meta={"model": "\ud800"})
+    for name in ("md", "html", "txt", "json"):
+        await chat.enter(f"/export {name} out.{name}")
+        assert "answer" in (tmp_path / f"out.{name}").read_text(encoding="utf-8")
+    assert chat.notices("error") == []
+
+
+async def test_after_a_message_that_was_too_long_the_conversation_goes_on(make: Make) -> None:
+    chat = await ready(make("hello"))
+    with chat._saving():
+        chat.conversation.append("user", "long")
+        answer = chat.conversation.append("assistant", "", state="partial")
+        chat.conversation.finish(answer.id, "", "failed", {"error": "too long", "error_code": "too_long"})
+    assert chat.conversation.messages_for_model() == ()
+    await chat.enter("hi")
+    await chat.idle()
+    assert [message.text for message in chat.conversation.messages_for_model()] == ["hi", "hello"]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from glmtui.session.slash import completers
 from glmtui.session.slash.registry import COMMANDS
 
 
@@ -34,7 +37,19 @@ def test_lines_that_are_commands(text: str, name: str, argument: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["clear the table", "你好", "//new is a command", "/usr/bin/env what?", "a /new"]
+    "text",
+    [
+        "clear the table",
+        "你好",
+        "//new is a command",
+        "/usr/bin/env what?",
+        "a /new",
+        "/* sum */\nint f(int a);",
+        "/** doc",
+        "/",
+        "/ alone",
+        "/usr 是什么\n第二行",
+    ],
 )
 def test_lines_that_are_messages(text: str) -> None:
     assert COMMANDS.parse(text) is None
@@ -43,6 +58,11 @@ def test_lines_that_are_messages(text: str) -> None:
 def test_two_slashes_send_one() -> None:
     assert COMMANDS.message("//new is a command") == "/new is a command"
     assert COMMANDS.message("你好") == "你好"
+
+
+def test_a_comment_keeps_its_slashes() -> None:
+    for text in ("// sum of two\nint f(int a);", "///", "// a", "//"):
+        assert COMMANDS.message(text) == text
 
 
 @pytest.mark.parametrize(
@@ -57,3 +77,10 @@ def test_the_table_for_people_has_every_command() -> None:
     table = COMMANDS.markdown()
     assert all(f"`/{command.name}" in table for command in COMMANDS)
     assert len({line.count("|") - line.count("\\|") for line in table.split("\n")}) == 1
+
+
+def test_a_link_that_leads_to_itself_does_not_empty_the_offers(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "file").touch()
+    offered = [offer.text for offer in completers.files(None, f"{tmp_path}/")]  # type: ignore[arg-type]
+    assert offered == [f"{tmp_path}/file", f"{tmp_path}/loop"]

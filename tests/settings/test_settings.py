@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
+from time import process_time
 
 import pytest
 
@@ -399,6 +400,38 @@ def test_reading_imports_no_slow_module() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
+
+
+def test_a_hundred_thousand_strange_keys_cost_a_second(path: Path) -> None:
+    lines = [f"temperatur{n} = {n}" for n in range(20_000)]
+    lines += ["[generation]", "temperature = 0.5", "max_length = " + "9" * 400, "seed = inf"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines))
+    start = process_time()
+    settings = Settings.load(path)
+    assert process_time() - start < 5  # 8 s and more where all are compared
+    assert settings["generation.temperature"] == 0.5
+    assert settings.is_default("generation.max_length")
+    assert 1 < len(settings.problems) < 50
+    assert all(len(str(problem)) < 500 for problem in settings.problems)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link to itself", "endless", "deep"])
+def test_what_is_no_file_to_read_is_named_and_nothing_waits(path: Path, kind: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "link to itself":
+        path.symlink_to(path)
+    elif kind == "endless":
+        path.symlink_to("/dev/zero")
+    else:
+        path.write_text("x = " + "[" * 100_000)
+    settings = Settings.load(path)
+    assert len(settings.problems) == 1
+    with pytest.raises(UserError, match="could not be saved"):
+        settings.set("generation.top_p", 0.5)
+    assert settings["generation.top_p"] == 0.5
 
 
 def test_secrets_are_not_shown() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from glmtui.text.markdown import code_blocks, make_parser
@@ -100,3 +102,28 @@ def test_dashes_below_a_line_are_a_rule() -> None:
 
 def test_code_blocks_of_a_message() -> None:
     assert code_blocks("a\n```py\nx = 1\n\n```\n- b\n  ```\n  y\n  ```\n") == ["x = 1", "y"]
+
+
+def test_code_that_is_markdown_has_fences_of_its_own() -> None:
+    text = "```markdown\n# Title\n```bash\nmake\n```\n## Output\n```\nThat was it."
+    assert code_blocks(text) == ["# Title\n```bash\nmake\n```\n## Output"]
+    assert render(text).endswith("<p>That was it.</p>")
+
+
+def test_a_sentence_right_behind_a_fence_ends_the_code() -> None:
+    text = "```python\nprint(1)\n```这样就完成了。\n\n## 下一步"
+    assert code_blocks(text) == ["print(1)"]
+    assert "<p>这样就完成了。</p>\n<h2>" in render(text)
+    assert code_blocks("```代码\nx\n```") == ["x"]
+    assert render("```这样就完成了。") == "<p>这样就完成了。</p>"
+
+
+@pytest.mark.parametrize("unit", ["\\(", "\\[", "http:", "![", "["])
+def test_many_openers_without_an_end_take_no_longer_than_they_should(unit: str) -> None:
+    def seconds(count: int) -> float:
+        begun = time.process_time()
+        render(unit * count)
+        return time.process_time() - begun
+
+    seconds(10)
+    assert seconds(8000) < 12 * seconds(2000) + 0.1

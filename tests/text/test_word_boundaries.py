@@ -49,13 +49,13 @@ def test_moving_by_words_visits_every_word_and_ends_at_the_edges(line: str) -> N
 
 
 def test_a_character_is_what_a_person_sees() -> None:
-    line = "e\u0301👍🏽👩\u200d👩\u200d👧❤\ufe0fx"
+    line = "e\u0301👍🏽👩\u200d👩\u200d👧❤\ufe0fx🇨🇳🇩🇪🇫y"
     column, characters = 0, []
     while column < len(line):
         following = next_character(line, column)
         characters.append(line[column:following])
         column = following
-    assert characters == ["e\u0301", "👍🏽", "👩\u200d👩\u200d👧", "❤\ufe0f", "x"]
+    assert characters == ["e\u0301", "👍🏽", "👩\u200d👩\u200d👧", "❤\ufe0f", "x", "🇨🇳", "🇩🇪", "🇫", "y"]
     while column:
         before = previous_character(line, column)
         assert line[before:column] == characters.pop()

@@ -277,19 +277,19 @@ async def test_the_tokens_of_a_draft_are_told_from_the_start_and_after_every_ans
 
     async with running() as (pilot, app, _engine):
         app.chat.composer.text = "to be continued"
-        await wait_until(pilot, lambda: "15 tokens of" in shown(app))
+        await wait_until(pilot, lambda: "uses 15 of" in shown(app))
     told.clear()
     engine = ScriptedEngine(hold=True, hold_load=True)
     async with running(engine) as (pilot, app, _engine):
         await wait_until(pilot, lambda: "to be continued" in told)
         engine.finish_load()
-        await wait_until(pilot, lambda: "15 tokens of" in shown(app))
+        await wait_until(pilot, lambda: "uses 15 of" in shown(app))
         await send(pilot, "question")
         await wait_until(pilot, lambda: app.session.state.activity == "answering")
         app.chat.composer.text = "meanwhile"
         await wait_until(pilot, lambda: "meanwhile" in told)
         engine.finish()
-        await wait_until(pilot, lambda: "9 tokens of" in shown(app))
+        await wait_until(pilot, lambda: "uses 9 of" in shown(app))
 
 
 async def test_the_language_may_change_while_an_answer_begins() -> None:

@@ -65,7 +65,7 @@ async def test_what_is_written_can_be_read(name: str) -> None:
     for question in ("First question", "量化的问题"):
         Library().create().append("user", question)
     weak: set[str] = set()
-    async with running(ScriptedEngine(ANSWER), AppOptions({"ui.theme": name}), (200, 60)) as (
+    async with running(ScriptedEngine(ANSWER), AppOptions({"ui.theme": name}), (150, 44)) as (
         pilot,
         app,
         _engine,

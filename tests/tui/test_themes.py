@@ -87,6 +87,24 @@ def test_the_persons_theme_wins_over_a_shipped_one(tmp_path: Path) -> None:
     assert loaded.themes["glmtui-dark"].theme.primary == "#010203"
 
 
+def test_what_is_no_theme_file_at_all_costs_itself(tmp_path: Path) -> None:
+    for name in ("loop", "endless", "fifo", "folder"):
+        path = tmp_path / f"{name}.toml"
+        if name == "fifo":
+            os.mkfifo(path)
+        elif name == "folder":
+            path.mkdir()
+        else:
+            path.symlink_to(path if name == "loop" else "/dev/zero")
+    (tmp_path / "deep.toml").write_text("x = " + "[" * 100_000)
+    (tmp_path / "auto.toml").write_text('primary = "auto"')
+    (tmp_path / "good.toml").write_text('primary = "#ff0000"')
+    loaded = themes.load(tmp_path)
+    assert list(loaded.themes) == ["good"]
+    assert len(loaded.problems) == 6
+    assert themes.stamp(tmp_path) == themes.stamp(tmp_path)
+
+
 def test_saving_a_theme_changes_the_stamp(tmp_path: Path) -> None:
     before = themes.stamp(tmp_path)
     (tmp_path / "new.toml").write_text('primary = "#ff8800"\n', encoding="utf-8")

@@ -11,12 +11,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from glmtui.errors import TooLongError, UnavailableError
+from glmtui.errors import BadValueError, TooLongError, UnavailableError
 from glmtui.models.chat_formats import thoughts
 from glmtui.models.chat_formats.responses import ResponseStream
-from glmtui.models.chat_formats.tools import chatglm3_tools, glm4_tools
+from glmtui.models.chat_formats.tools import (
+    arguments_of,
+    chatglm3_call,
+    chatglm3_tools,
+    glm4_call,
+    glm4_tools,
+)
 from glmtui.models.tokenizers.chatglm import ChatGLM2Tokenizer, ChatGLMTokenizer, TextStream, Tokenizer
-from glmtui.protocol.messages import ChatMessage
+from glmtui.models.tokenizers.prompt_text import Control, PromptPart
+from glmtui.protocol.messages import ChatMessage, ToolCall
 from glmtui.protocol.phrases import _
 
 if TYPE_CHECKING:
@@ -107,9 +114,19 @@ class Dialogue:
 
 
 def messages_of(query: str, history: Iterable[tuple[str, str]] = (), system: str = "") -> list[ChatMessage]:
-    """Return the messages of a conversation given as pairs of question and answer, with its last question."""
+    """Return the messages of a conversation given as pairs of question and answer, with its last question.
+
+    Raises:
+        BadValueError: it is given as something else.
+    """
+    given = list(history) if isinstance(history, Iterable) else [history]
+    pairs = [tuple(each) if isinstance(each, list | tuple) else () for each in given]
+    if any(len(pair) != 2 for pair in pairs) or not all(
+        isinstance(text, str) for pair in ((query, system), *pairs) for text in pair
+    ):
+        raise BadValueError(_("A conversation is a question, after pairs of a question and its answer."))
     messages = [ChatMessage.of("system", system)] if system else []
-    for question, answer in history:
+    for question, answer in pairs:
         messages.append(ChatMessage.of("user", question))
         messages.append(ChatMessage("assistant", thoughts.parts_of(answer)))
     return [*messages, ChatMessage.of("user", query)]
@@ -124,6 +141,8 @@ class ChatFormat(ABC):
     """Whether the keys and values of one round serve the next, so that `fit` can continue what is cached.
     ChatGLM-6B's context sees itself in both directions, so there every question reads all of the prompt."""
     widens_punctuation: ClassVar[bool] = False
+    calls_tools: ClassVar[bool] = False
+    """Whether it was trained to call tools (`offer`)."""
     thinks: bool = False
     """Whether answers may begin with a thought, which can be long."""
 
@@ -136,8 +155,15 @@ class ChatFormat(ABC):
         return (self._tokenizer.eos_id,)
 
     @abstractmethod
+    def parts(self, dialogue: Dialogue, *, asks: bool = True) -> list[PromptPart]:
+        """Return the complete prompt. An answer in `dialogue.last` is to be continued.
+
+        Where there is none yet, the prompt `asks` for one at its end, or breaks off before that.
+        """
+
     def write(self, dialogue: Dialogue) -> list[int]:
-        """Return the ids of the complete prompt. An answer in `dialogue.last` is to be continued."""
+        """Return the ids of the complete prompt."""
+        return self._tokenizer.encode_parts(self.parts(dialogue))
 
     def offer(self, tools: Sequence[Mapping[str, Any]], system: str = "") -> tuple[ChatMessage, ...]:
         """Return the system messages that a conversation begins with where the model may call `tools`.
@@ -153,7 +179,15 @@ class ChatFormat(ABC):
         Raises:
             UserError: the family was not trained to call any.
         """
-        raise UnavailableError(_("This model was not trained to call tools. ChatGLM3-6B and GLM-4-9B were."))
+        raise _calls_no_tools()
+
+    def call(self, name: str, parameters: Mapping[str, Any]) -> str:
+        """Return the text with which the model calls a tool, as `tools.parse_tool_call` reads it.
+
+        Raises:
+            UserError: the family was not trained to call any.
+        """
+        raise _calls_no_tools()
 
     def follow(self, rounds: int, new: Sequence[ChatMessage]) -> list[int] | None:
         """Return the ids that `new` messages add behind `rounds` rounds in the cache; None if they cannot."""
@@ -224,6 +258,9 @@ class ChatFormat(ABC):
         return twice - once
 
 
+_ANSWER = "答："
+
+
 class Rounds(ChatFormat):
     """ChatGLM-6B: the bare question first, numbered rounds (from 0) after that."""
 
@@ -231,9 +268,11 @@ class Rounds(ChatFormat):
     widens_punctuation = True
     _first, _gap = 0, "\n"
 
-    def write(self, dialogue: Dialogue) -> list[int]:
-        ids = self._tokenizer.encode(self.build_prompt(dialogue))
-        return ids + self._tokenizer.encode_text(dialogue.last.answer) if dialogue.last.answer else ids
+    def parts(self, dialogue: Dialogue, *, asks: bool = True) -> list[PromptPart]:
+        prompt, answer = self.build_prompt(dialogue), dialogue.last.answer
+        if answer:
+            return [*self._tokenizer.prompt(prompt), answer]
+        return self._tokenizer.prompt(prompt if asks else prompt.removesuffix(f"{self._gap}{_ANSWER}"))
 
     @classmethod
     def build_prompt(cls, dialogue: Dialogue) -> str:
@@ -245,7 +284,7 @@ class Rounds(ChatFormat):
 
     @classmethod
     def _round(cls, number: int, question: str) -> str:
-        return f"[Round {cls._first + number}]{cls._gap}问：{question}{cls._gap}答："
+        return f"[Round {cls._first + number}]{cls._gap}问：{question}{cls._gap}{_ANSWER}"
 
 
 class SpacedRounds(Rounds):
@@ -255,11 +294,14 @@ class SpacedRounds(Rounds):
     widens_punctuation = False
     _first, _gap = 1, "\n\n"
 
+    _tokenizer: ChatGLM2Tokenizer
+
     def follow(self, rounds: int, new: Sequence[ChatMessage]) -> list[int] | None:
         """Return the next round's ids, less the space that encoding puts before a text."""
         if any(message.role != "user" for message in new):
             return None
-        return self._tokenizer.encode_text(self._gap + self._round(rounds, Round(tuple(new)).question))[1:]
+        ids = self._tokenizer.encode_text(self._gap + self._round(rounds, Round(tuple(new)).question))
+        return ids[1:] if self._tokenizer.puts_space else ids
 
 
 _ROLE_TOKENS = {"tool": "observation"}
@@ -270,46 +312,65 @@ class Roles(ChatFormat):
     """ChatGLM3-6B, GLM-4-9B: every message behind a role token and a line of metadata, mostly empty."""
 
     supports_system = True
+    calls_tools = True
 
     _tokenizer: ChatGLM2Tokenizer | GLM4Tokenizer
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
         """``</s>``, and the roles that would speak next."""
-        return (self._tokenizer.eos_id, self._role("user"), self._role("tool"))
+        roles = (self._tokenizer.special_ids[_role(role).name] for role in ("user", "tool"))
+        return (self._tokenizer.eos_id, *roles)
 
     def offer(self, tools: Sequence[Mapping[str, Any]], system: str = "") -> tuple[ChatMessage, ...]:
         told = glm4_tools if self._tokenizer.family == "chatglm4" else chatglm3_tools
         return tuple(ChatMessage.of("system", text) for text in told(tools, system))
 
-    def write(self, dialogue: Dialogue) -> list[int]:
+    def call(self, name: str, parameters: Mapping[str, Any]) -> str:
+        written = glm4_call if self._tokenizer.family == "chatglm4" else chatglm3_call
+        return written(name, parameters)
+
+    def parts(self, dialogue: Dialogue, *, asks: bool = True) -> list[PromptPart]:
         """Return ``[gMASK]``, ``sop``, the messages, ``<|assistant|>``, and what is there of the answer."""
-        ids = [*self._tokenizer.prefix_ids]
+        parts: list[PromptPart] = [Control(name) for name in self._tokenizer.prefix]
         for system in dialogue.systems:
-            ids += self._message("system", "", system)
+            parts += self._message("system", "", system)
         messages = [message for each in (*dialogue.rounds, dialogue.last) for message in each.messages]
         for message, follower in zip(messages, [*messages[1:], None], strict=True):
+            calls = [part for part in message.parts if isinstance(part, ToolCall)]
+            for call in calls:
+                parts += self._message(message.role, *self._written(call).split("\n", 1))
+            if calls and not message.text:
+                continue
             calls_tool = message.role == "assistant" and follower is not None and follower.role == "tool"
             metadata, text = (
-                message.text.split("\n", 1) if calls_tool and "\n" in message.text else ("", message.text)
+                message.text.split("\n", 1)
+                if calls_tool and not calls and "\n" in message.text
+                else ("", message.text)
             )
-            ids += self._message(message.role, metadata, text)
-        if not messages or messages[-1].role != "assistant":
-            ids.append(self._role("assistant"))
-        return ids
+            parts += self._message(message.role, metadata, text)
+        if asks and (not messages or messages[-1].role != "assistant"):
+            parts.append(_role("assistant"))
+        return parts
 
     def follow(self, rounds: int, new: Sequence[ChatMessage]) -> list[int] | None:
         if any(message.role not in ("user", "tool") for message in new):
             return None
-        ids = [token for message in new for token in self._message(message.role, "", message.text)]
-        return [*ids, self._role("assistant")]
+        parts = [part for message in new for part in self._message(message.role, "", message.text)]
+        return self._tokenizer.encode_parts([*parts, _role("assistant")])
 
-    def _message(self, role: str, metadata: str, text: str) -> list[int]:
-        encode = self._tokenizer.encode_text
-        return [self._role(role), *encode(f"{metadata}\n"), *encode(text)]
+    @staticmethod
+    def _message(role: str, metadata: str, text: str) -> list[PromptPart]:
+        return [_role(role), f"{metadata}\n", text]
 
-    def _role(self, role: str) -> int:
-        return self._tokenizer.special_ids[f"<|{_ROLE_TOKENS.get(role, role)}|>"]
+    def _written(self, call: ToolCall) -> str:
+        """Return a call of an earlier answer; arguments that the model got wrong are as they were."""
+        arguments = arguments_of(call)
+        return f"{call.name}\n{call.arguments}" if arguments is None else self.call(call.name, arguments)
+
+
+def _role(role: str) -> Control:
+    return Control(f"<|{_ROLE_TOKENS.get(role, role)}|>")
 
 
 class Completion(ChatFormat):
@@ -319,8 +380,8 @@ class Completion(ChatFormat):
     models.
     """
 
-    def write(self, dialogue: Dialogue) -> list[int]:
-        return self._tokenizer.encode(dialogue.question + dialogue.last.answer)
+    def parts(self, dialogue: Dialogue, *, asks: bool = True) -> list[PromptPart]:
+        return self._tokenizer.prompt(dialogue.question + dialogue.last.answer)
 
     def stream_response(self, after: str = "") -> ResponseStream:
         # indentation at the start is part of the text
@@ -328,6 +389,10 @@ class Completion(ChatFormat):
 
     def stream_tokens(self, after: str = "") -> TextStream:
         return super().stream_tokens(after or "\n")
+
+
+def _calls_no_tools() -> UnavailableError:
+    return UnavailableError(_("This model was not trained to call tools. ChatGLM3-6B and GLM-4-9B were."))
 
 
 def chat_format(tokenizer: Tokenizer) -> ChatFormat:

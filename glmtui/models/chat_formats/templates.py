@@ -10,6 +10,7 @@ from glmtui.models.chat_formats.formats import CachedConversation, ChatFormat, C
 from glmtui.models.chat_formats.responses import ResponseStream
 from glmtui.models.tokenizers.chatglm import Tokenizer
 from glmtui.models.tokenizers.glm_hf import GLMStream, GLMTokenizer
+from glmtui.models.tokenizers.prompt_text import PromptPart
 from glmtui.protocol.messages import ChatMessage, thought_of
 
 _OBSERVATION = re.compile(r"""['"]observation['"]""")
@@ -37,16 +38,13 @@ class Template(ChatFormat):
         found = [self._glm.special_ids[name] for name in names if name in self._glm.special_ids]
         return (self._glm.eos_id, *found)
 
-    def write(self, dialogue: Dialogue) -> list[int]:
+    def parts(self, dialogue: Dialogue, *, asks: bool = True) -> list[PromptPart]:
         messages = [message for each in (*dialogue.rounds, dialogue.last) for message in each.messages]
         begun = ""
         if messages and messages[-1].role == "assistant" and dialogue.last.messages:
             begun = messages.pop().text
-        prompt = self._glm.render(self._messages(dialogue.system, messages), asks=True)
-        ids = self._glm.encode_prompt(prompt)
-        if begun:
-            ids += self._glm.encode_text(begun.removeprefix(self._opening))
-        return ids
+        prompt = self._glm.render(self._messages(dialogue.system, messages), asks=asks or bool(begun))
+        return [*self._glm.rendered(prompt), begun.removeprefix(self._opening)]
 
     def stream_response(self, after: str = "") -> ResponseStream:
         return ResponseStream(punctuation=False, dates=False, after=after, opening=self._opening)
@@ -64,7 +62,8 @@ class Template(ChatFormat):
         continued = self._render(messages, asks=True)
         if answered != asked + self._glm.shield(answer.text) or not continued.startswith(answered):
             return None
-        return Prompt(cached.ids + self._glm.encode_prompt(continued[len(answered) :]), cached.dropped_rounds)
+        added = self._glm.encode_parts(self._glm.rendered(continued[len(answered) :]))
+        return Prompt(cached.ids + added, cached.dropped_rounds)
 
     def _render(self, messages: Sequence[ChatMessage], *, asks: bool) -> str:
         system = "\n".join(message.text for message in messages if message.role == "system")

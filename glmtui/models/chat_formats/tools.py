@@ -6,9 +6,11 @@ import ast
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+from uuid import uuid4
 
 from glmtui.errors import BadValueError
+from glmtui.protocol import messages
 from glmtui.protocol.phrases import _
 
 MAX_LENGTH = 65536
@@ -45,6 +47,17 @@ def glm4_tools(tools: Sequence[Mapping[str, Any]], system: str = "") -> tuple[st
     return (GLM4 + "".join(told), *filter(None, [system]))
 
 
+def chatglm3_call(name: str, parameters: Mapping[str, Any]) -> str:
+    """Return a call as ChatGLM3 writes it: the tool's name, and Python with literals."""
+    arguments = ", ".join(f"{key}={value!r}" for key, value in parameters.items())
+    return f"{name}\n```python\ntool_call({arguments})\n```"
+
+
+def glm4_call(name: str, parameters: Mapping[str, Any]) -> str:
+    """Return a call as GLM-4-9B writes it: the tool's name, and JSON."""
+    return f"{name}\n{json.dumps(parameters, ensure_ascii=False)}"
+
+
 def _function(tool: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the function of a tool, as which it may also be given bare."""
     function = tool.get("function", tool)
@@ -57,6 +70,53 @@ def _function(tool: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _written(what: object) -> str:
     return json.dumps(what, indent=4, ensure_ascii=False)
+
+
+def arguments_of(call: messages.ToolCall) -> Mapping[str, Any] | None:
+    """Return the arguments of a call; None where they are no JSON object."""
+    return _json(call.arguments)
+
+
+class ToolCallStream:
+    """Tells a call from an answer while the text comes: only what may become a call is held back.
+
+    Args:
+        names: the tools that may be called.
+    """
+
+    def __init__(self, names: Sequence[str] = ()) -> None:
+        self._names = frozenset(names)
+        self._held = ""
+        self._stage: Literal["start", "call", "text"] = "start" if names else "text"
+        self.call: messages.ToolCall | None = None
+        """The call, once the answer is complete."""
+
+    def push(self, text: str) -> str:
+        """Return what of the answer is no call once `text` has come."""
+        if self._stage == "text":
+            return text
+        self._held += text
+        name, newline, _rest = self._held.partition("\n")
+        if newline and name.strip() in self._names:
+            self._stage = "call"
+        undecided = not newline and any(each.startswith(name.strip()) for each in self._names)
+        if self._stage == "call" or undecided:
+            return ""
+        self._stage = "text"
+        return self._take()
+
+    def finish(self) -> str:
+        """Return what was held back and is no well-formed call."""
+        found = parse_tool_call(self._held) if self._stage == "call" else None
+        if found is None:
+            return self._take()
+        arguments = json.dumps(found.parameters, ensure_ascii=False, default=str)
+        self.call = messages.ToolCall(f"call_{uuid4().hex[:24]}", found.name, arguments)
+        return ""
+
+    def _take(self) -> str:
+        text, self._held = self._held, ""
+        return text
 
 
 def parse_tool_call(answer: str) -> ToolCall | None:

@@ -18,16 +18,17 @@ from sentencepiece import SentencePieceProcessor
 
 from glmtui import paths
 from glmtui.errors import BadFileError, NotFoundError
+from glmtui.hub.config import read_config, read_tokenizer_config
+from glmtui.hub.files import read
 from glmtui.hub.model_dir import (
     TOKENIZER_FILES,
     TRANSFORMERS,
     Family,
     check_not_pointer,
     is_v2,
-    read_config,
-    read_tokenizer_config,
     recognise,
 )
+from glmtui.models.tokenizers.prompt_text import Control, PromptPart
 from glmtui.protocol.phrases import Phrase, _, sentences
 
 PUBLISHED = {
@@ -36,6 +37,8 @@ PUBLISHED = {
 }
 """Size in bytes and sha256 of the published files of ChatGLM-6B and of ChatGLM2-6B and ChatGLM3-6B."""
 
+TOKENIZER_BYTES = 16 << 20
+"""The longest sentencepiece model; the published ones have up to 2.7 MB."""
 _SPACE = "▁"  # how sentencepiece writes a space
 _BROKEN = "\ufffd"
 
@@ -58,12 +61,25 @@ class Tokenizer(ABC):
     eos_id: int
     guard_id: int
     """Taken when the logits are not finite: id 5 in the published code, which is ``▁`` in ChatGLM-6B."""
-    prefix_ids: Sequence[int] = ()
-    """What the published code puts before a prompt."""
+    special_ids: Mapping[str, int]
+    """Control tokens by their published names."""
+    prefix: Sequence[str] = ()
+    """Control tokens that the published code puts before a prompt."""
+
+    def prompt(self, text: str) -> list[PromptPart]:
+        """Return `text` with the control tokens that the published code adds to a prompt."""
+        return [*map(Control, self.prefix), text]
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of `text` with the special ids that the published code adds to a prompt."""
-        return [*self.prefix_ids, *self.encode_text(text)]
+        return self.encode_parts(self.prompt(text))
+
+    def encode_parts(self, parts: Iterable[PromptPart]) -> list[int]:
+        """Return the ids of a prompt; each of its parts is encoded for itself."""
+        ids: list[int] = []
+        for part in parts:
+            ids += [self.special_ids[part.name]] if isinstance(part, Control) else self.encode_text(part)
+        return ids
 
     @abstractmethod
     def encode_text(self, text: str) -> list[int]:
@@ -90,7 +106,7 @@ class StreamDecoder:
     def __init__(self, pieces: _Pieces, *, goes_on: bool = False) -> None:
         self._pieces = pieces
         self._bytes = bytearray()
-        self._strips_space = not goes_on
+        self._strips_space = (pieces.puts_space or pieces.removes_extra_spaces) and not goes_on
 
     def push(self, token: int) -> str:
         piece = self._pieces.surface(token)
@@ -138,11 +154,12 @@ def _utf8_length(first: int) -> int:
 class _Pieces:
     """A sentencepiece model and what each of its ids says."""
 
-    def __init__(
-        self, model: SentencePieceProcessor, *, removes_extra_spaces: bool, special: Mapping[int, str]
-    ) -> None:
+    def __init__(self, model: SentencePieceProcessor, *, special: Mapping[int, str]) -> None:
         self.model = model
-        self.removes_extra_spaces = removes_extra_spaces
+        self.puts_space: bool = model.EncodeAsPieces("a")[0].startswith(_SPACE)
+        """Whether encoding puts a space before a text; so does every published model."""
+        self.removes_extra_spaces: bool = not model.Encode("  ")
+        """Whether encoding leaves out spaces at the ends and next to others; so does ChatGLM-6B's model."""
         self._special = special
         self._size = len(model)
 
@@ -175,33 +192,34 @@ class ChatGLMTokenizer(Tokenizer):
     """
 
     family: Family = "chatglm"
+    SPECIAL = ("<sop>", "<eop>", "[gMASK]", "[MASK]")
 
     def __init__(
         self, file: Path, config: Mapping[str, Any] | None = None, num_image_tokens: int = 0
     ) -> None:
         model = _read_model(file)
         config = config or {}
-        ids = {name: model.PieceToId(name) for name in ("<sop>", "<eop>", "[gMASK]", "[MASK]")}
+        ids = {name: model.PieceToId(name) for name in self.SPECIAL}
         if any(not model.IsControl(token) for token in ids.values()):
             raise foreign(file, _("it has no <sop>, <eop>, [gMASK] and [MASK]"))
-        self.offset: int = config.get("bos_token_id", ids["<sop>"] + num_image_tokens) - ids["<sop>"]
+        self.offset: int = given(config, "bos_token_id", ids["<sop>"] + num_image_tokens) - ids["<sop>"]
         """The first release counts 20,000 image tokens before the text."""
+        self.special_ids: Mapping[str, int] = {name: ids[name] + self.offset for name in ids}
         self.bos_id: int = ids["<sop>"] + self.offset
         self.eos_id: int = ids["<eop>"] + self.offset
         self.gmask_id: int = ids["[gMASK]"] + self.offset
         self.mask_id: int = ids["[MASK]"] + self.offset
         self.guard_id: int = model.PieceToId(_SPACE) + self.offset
         self.vocab_size: int = len(model) + self.offset
-        if self.offset not in (0, 20000) or self.eos_id != config.get("eos_token_id", self.eos_id):
+        if self.offset not in (0, 20000) or self.eos_id != given(config, "eos_token_id", self.eos_id):
             raise foreign(file, _("its special tokens have other ids than config.json says"))
-        if self.vocab_size > config.get("vocab_size", self.vocab_size):
+        if self.vocab_size > given(config, "vocab_size", self.vocab_size):
             raise foreign(file, _("it has more tokens than the model"))
         blanks = {k: f"<|blank_{k}|>" for k in range(2, 81)}
         special = {"<n>": "\n", "<|tab|>": "\t"} | {name: " " * k for k, name in blanks.items()}
         unknown: int = model.unk_id()
         self._pieces = _Pieces(
             model,
-            removes_extra_spaces=True,
             special={
                 token: text
                 for name, text in special.items()
@@ -212,9 +230,9 @@ class ChatGLMTokenizer(Tokenizer):
         longest = max((k for k, name in blanks.items() if model.PieceToId(name) != unknown), default=1)
         self._blank_run = re.compile(f" {{2,{longest}}}") if longest > 1 else None
 
-    def encode(self, text: str) -> list[int]:
-        """Return the ids of `text`, then ``[gMASK]`` and ``<sop>``."""
-        return [*self.encode_text(text), self.gmask_id, self.bos_id]
+    def prompt(self, text: str) -> list[PromptPart]:
+        """Return `text`, then ``[gMASK]`` and ``<sop>``."""
+        return [text, Control("[gMASK]"), Control("<sop>")]
 
     def encode_text(self, text: str) -> list[int]:
         """Return the ids of `text` alone. Fullwidth forms become halfwidth, as they were in training."""
@@ -256,6 +274,7 @@ class ChatGLM2Tokenizer(Tokenizer):
     """
 
     SPECIAL = ("[MASK]", "[gMASK]", "[sMASK]", "sop", "eop")
+    prefix = ("[gMASK]", "sop")
     ROLES = ("<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")
 
     def __init__(self, file: Path, family: Family, config: Mapping[str, Any] | None = None) -> None:
@@ -265,15 +284,15 @@ class ChatGLM2Tokenizer(Tokenizer):
         first = len(model)
         self.special_ids: Mapping[str, int] = {name: first + i for i, name in enumerate(names)}
         self.vocab_size: int = first + len(names)
-        self.prefix_ids = [self.special_ids["[gMASK]"], self.special_ids["sop"]]
         self.eos_id: int = model.eos_id()
         self.guard_id = 5
-        room = (config or {}).get("padded_vocab_size", self.vocab_size)
+        room = given(config or {}, "padded_vocab_size", self.vocab_size)
         if not 0 <= room - self.vocab_size < 4096:  # embeddings are padded, by far less than that
             raise foreign(
                 file, _("it has {count} tokens and the model {room}").format(count=self.vocab_size, room=room)
             )
-        self._pieces = _Pieces(model, removes_extra_spaces=False, special={model.unk_id(): ""})
+        self._pieces = _Pieces(model, special={model.unk_id(): ""})
+        self.puts_space = self._pieces.puts_space
 
     def encode_text(self, text: str) -> list[int]:
         """Return the ids of `text` alone. The first stands for the space put before every text."""
@@ -312,17 +331,27 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     elif (folder / TOKENIZER_FILES["chatglm"]).is_file():
         family = "chatglm"
     else:
+        from glmtui.models.tokenizers.glm4 import GLM4Tokenizer, has_ranks
+
+        if has_ranks(folder / TOKENIZER_FILES["chatglm4"]):
+            return GLM4Tokenizer(folder / TOKENIZER_FILES["chatglm4"], {})
         family = recognise(folder, {"model_type": "chatglm", "padded_vocab_size": None})
     file = folder / TOKENIZER_FILES[family]
     if family == "chatglm":
         # Only the first release lacks the entry, and it has the image tokens.
-        return ChatGLMTokenizer(file, config, settings.get("num_image_tokens", 20000 if settings else 0))
+        return ChatGLMTokenizer(file, config, given(settings, "num_image_tokens", 20000 if settings else 0))
     return ChatGLM2Tokenizer(file, family, config if is_v2(config) else None)
+
+
+def given(config: Mapping[str, Any], name: str, usual: int) -> int:
+    """Return what `config` says of `name`, `usual` where it says nothing or null."""
+    value: int | None = config.get(name)
+    return usual if value is None else value
 
 
 def check_is_there(file: Path) -> None:
     """Raise UserError where a tokenizer's file is missing, or only a Git-LFS pointer."""
-    if not file.is_file():
+    if not file.exists():
         raise NotFoundError(
             _(
                 "{path} is missing: without it the model can read and write no text. Put the file of the "
@@ -334,7 +363,7 @@ def check_is_there(file: Path) -> None:
 
 def _read_model(file: Path) -> SentencePieceProcessor:
     check_is_there(file)
-    content = file.read_bytes()
+    content = read(file, TOKENIZER_BYTES)
     model = SentencePieceProcessor()
     try:
         model.LoadFromSerializedProto(content)

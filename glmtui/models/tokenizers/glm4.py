@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import codecs
+import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -13,15 +14,30 @@ from typing import Any
 import regex
 
 from glmtui.errors import BadFileError
+from glmtui.hub.files import read
 from glmtui.hub.model_dir import Family
-from glmtui.models.tokenizers.chatglm import TextStream, Tokenizer, check_is_there, encodable, foreign
+from glmtui.models.tokenizers.chatglm import TextStream, Tokenizer, check_is_there, encodable, foreign, given
 from glmtui.protocol.phrases import _
+from glmtui.text.quoting import reason_of
 
 _WORDS = regex.compile(
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
     r"|\s+(?!\S)|\s+"
 )
 """What tokens never cross."""
+RANKS_BYTES = 8 << 20
+"""The longest file of byte strings; the published one has 2.6 MB."""
+
+
+_RANK = re.compile(rb"[A-Za-z0-9+/]+=* \d+\s")
+
+
+def has_ranks(file: Path) -> bool:
+    """Whether `file` begins as one of byte strings and ranks does, and not as a sentencepiece model."""
+    if not file.is_file():
+        return False
+    with file.open("rb") as stream:
+        return _RANK.match(stream.read(256)) is not None
 
 
 class GLM4Tokenizer(Tokenizer):
@@ -40,29 +56,36 @@ class GLM4Tokenizer(Tokenizer):
         *("<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"),
         *("<|begin_of_image|>", "<|end_of_image|>", "<|begin_of_video|>", "<|end_of_video|>"),
     )
+    prefix = ("[gMASK]", "<sop>")
 
     def __init__(self, file: Path, config: Mapping[str, Any]) -> None:
         self.family: Family = "chatglm4"
         check_is_there(file)
         try:
-            pairs = [line.split() for line in file.read_bytes().splitlines() if line]
+            pairs = [line.split() for line in read(file, RANKS_BYTES).splitlines() if line]
             self._ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in pairs}
         except (ValueError, binascii.Error) as error:
             message = _("{path} cannot be read: {error}. Download it again.")
-            raise BadFileError(message.format(path=file, error=error)) from error
-        if any(bytes((byte,)) not in self._ranks for byte in range(256)):
+            raise BadFileError(message.format(path=file, error=reason_of(error))) from error
+        if any(self._ranks.get(bytes((byte,)), -1) < 0 for byte in range(256)):
             message = _("{path} cannot be read: {error}. Download it again.")
             raise BadFileError(message.format(path=file, error=_("it lacks single bytes")))
         self._bytes = {rank: token for token, rank in self._ranks.items()}
         first = max(self._bytes) + 1
         self.special_ids: Mapping[str, int] = {name: first + i for i, name in enumerate(self.SPECIAL)}
         self.vocab_size: int = first + len(self.SPECIAL)
-        if self.vocab_size > config.get("padded_vocab_size", self.vocab_size):
+        if self.vocab_size > given(config, "padded_vocab_size", self.vocab_size):
             raise foreign(file, _("it has more tokens than the model"))
-        self.prefix_ids = [self.special_ids["[gMASK]"], self.special_ids["<sop>"]]
         self.eos_id: int = self.special_ids["<|endoftext|>"]
         self._merged = lru_cache(1 << 16)(self._merge)
         self.guard_id: int = self._merged(b"\n")[0]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_merged"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._merged = lru_cache(1 << 16)(self._merge)  # a cache cannot be pickled
 
     def encode_text(self, text: str) -> list[int]:
         words: Iterator[str] = (found[0] for found in _WORDS.finditer(encodable(text)))

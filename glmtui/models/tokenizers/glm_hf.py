@@ -7,17 +7,30 @@ writes, not in what is said. `GLMTokenizer.shield` marks them in a message befor
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from glmtui.errors import BadFileError, BadValueError
+from glmtui.errors import BadFileError, BadValueError, UserError
+from glmtui.hub.files import JSON_BYTES, check_regular, too_long, utf8_name
 from glmtui.hub.model_dir import TOKENIZER_FILES, Family
-from glmtui.models.tokenizers.chatglm import TextStream, Tokenizer, check_is_there, encodable, foreign
+from glmtui.models.tokenizers.chatglm import (
+    TextStream,
+    Tokenizer,
+    check_is_there,
+    encodable,
+    foreign,
+    given,
+)
+from glmtui.models.tokenizers.prompt_text import CLOSE, OPEN, Control, PromptPart, without_marks
 from glmtui.protocol.phrases import _
+from glmtui.text.quoting import reason_of
 
-_OPEN, _CLOSE = "\ufdd0", "\ufdd1"  # noncharacters: no text has them
-_SHIELDED = re.compile(f"{_OPEN}(\\d+){_CLOSE}")
+TOKENIZER_BYTES = 64 << 20
+"""The longest ``tokenizer.json``; GLM-4's has 20 MB."""
+
+_SHIELDED = re.compile(f"{OPEN}(\\d+){CLOSE}")
 _THOUGHT = ("<think>", "</think>")
 """Marks that are shown as text even where they are special tokens: they tell thought from answer."""
 
@@ -40,17 +53,19 @@ class GLMTokenizer(Tokenizer):
         self.family: Family = family
         file = folder / TOKENIZER_FILES[family]
         check_is_there(file)
-        try:
-            wrapped = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        except Exception as error:  # its parser, which is not written in Python, raises no narrower class
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            message = _("{path} cannot be read: {error}. Download it again.")
-            raise BadFileError(message.format(path=file, error=reason.rstrip("."))) from error
-        self._wrapped = wrapped
+        _check_settings(folder)
+        with _parsed(file), utf8_name(folder) as named:
+            self._wrapped = AutoTokenizer.from_pretrained(
+                named, local_files_only=True, trust_remote_code=False
+            )
+            self._read(file, config)
+
+    def _read(self, file: Path, config: Mapping[str, Any]) -> None:
+        wrapped = self._wrapped
         self._backend = wrapped.backend_tokenizer
         self._backend.encode_special_tokens = True  # `<|user|>` in a text is text
         self.vocab_size: int = len(wrapped)
-        if self.vocab_size > config.get("vocab_size", self.vocab_size):
+        if self.vocab_size > given(config, "vocab_size", self.vocab_size):
             raise foreign(file, _("it has more tokens than the model"))
         added = self._backend.get_added_tokens_decoder()
         self.special_ids: Mapping[str, int] = {
@@ -61,6 +76,8 @@ class GLMTokenizer(Tokenizer):
         longest_first = sorted(map(re.escape, self._names), key=len, reverse=True)
         self._pattern = re.compile(f"({'|'.join(longest_first) or '(?!)'})")
         self.eos_id: int = -1 if wrapped.eos_token_id is None else wrapped.eos_token_id
+        before = self._backend.encode("").ids  # what the tokenizer itself puts before every text
+        self.prefix = [self._special[token] for token in before if token in self._special]
         newline = self.encode_text("\n")
         self.guard_id = newline[0] if newline else 0
 
@@ -78,33 +95,28 @@ class GLMTokenizer(Tokenizer):
         """
         from jinja2 import TemplateError
 
+        from glmtui.models.chat_formats import sandbox
+
+        variables = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": asks}
         try:
-            return str(
-                self._wrapped.apply_chat_template(messages, tokenize=False, add_generation_prompt=asks)
-            )
-        except (TemplateError, TypeError) as error:
+            return sandbox.render(self.template, {**self._wrapped.special_tokens_map, **variables})
+        except TemplateError as error:
             message = _("The model's chat template does not take this conversation: {error}")
-            raise BadValueError(message.format(error=error)) from error
+            raise BadValueError(message.format(error=reason_of(error))) from error
 
     def shield(self, text: str) -> str:
-        """Return `text` so that `encode_prompt` takes no special token from it."""
-        text = text.replace(_OPEN, "\ufffd").replace(_CLOSE, "\ufffd")
-        return self._pattern.sub(lambda found: f"{_OPEN}{self._names.index(found[0])}{_CLOSE}", text)
+        """Return `text` so that `rendered` takes no special token from it."""
+        return self._pattern.sub(
+            lambda found: f"{OPEN}{self._names.index(found[0])}{CLOSE}", without_marks(text)
+        )
 
-    def encode_prompt(self, prompt: str) -> list[int]:
-        """Return the ids of what `render` made, whose special tokens are tokens."""
-        ids: list[int] = []
-        for place, part in enumerate(self._pattern.split(prompt)):
-            if place % 2:
-                ids.append(self.special_ids[part])
-            elif part:
-                ids += self.encode_text(_SHIELDED.sub(lambda found: self._names[int(found[1])], part))
-        return ids
+    def rendered(self, prompt: str) -> list[PromptPart]:
+        """Return what `render` made in parts, whose special tokens are tokens."""
+        pieces = enumerate(self._pattern.split(prompt))
+        return [Control(piece) if place % 2 else self._unshielded(piece) for place, piece in pieces]
 
-    def encode(self, text: str) -> list[int]:
-        """Return the ids of `text` with the special ids that the tokenizer puts before every text."""
-        ids: list[int] = self._backend.encode(encodable(text)).ids
-        return ids
+    def _unshielded(self, text: str) -> str:
+        return _SHIELDED.sub(lambda found: self._names[int(found[1])], text)
 
     def encode_text(self, text: str) -> list[int]:
         ids: list[int] = self._backend.encode(encodable(text), add_special_tokens=False).ids
@@ -112,6 +124,29 @@ class GLMTokenizer(Tokenizer):
 
     def stream(self, *, goes_on: bool = False) -> GLMStream:
         return GLMStream(self._backend, self._special)
+
+
+def _check_settings(folder: Path) -> None:
+    """Raise UserError where transformers would open what is no regular file, or is longer than any is."""
+    for file in (*folder.iterdir(), *folder.glob("additional_chat_templates/*")):
+        if file.suffix in (".json", ".jinja", ".txt", ".model") and file.exists():
+            limit = TOKENIZER_BYTES if file.name in TOKENIZER_FILES.values() else JSON_BYTES
+            if check_regular(file).st_size > limit:
+                raise too_long(file, limit)
+
+
+@contextmanager
+def _parsed(file: Path) -> Iterator[None]:
+    """Turn whatever is raised over a tokenizer's file into a `BadFileError`."""
+    try:
+        yield
+    except (UserError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of its parser, which is written in Rust, is no Exception
+        if type(error).__name__.startswith("StrictDataclass"):  # of the config, which it looks at too
+            file = file.with_name("config.json")
+        message = _("{path} cannot be read: {error}. Download it again.")
+        raise BadFileError(message.format(path=file, error=reason_of(error))) from error
 
 
 class GLMStream(TextStream):

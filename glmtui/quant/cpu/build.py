@@ -1,24 +1,33 @@
 """Compile the kernels with the compiler that is there, once, and keep the result in the cache directory.
 
-Files of one build have a name made of everything that they depend on, appear complete (written elsewhere,
-then renamed), and are only loaded when nobody else could have written them.
+A library has a name made of everything that it depends on and of a digest of its content. It is tried in a
+process of its own, appears complete (written elsewhere, brought to the disk, then renamed), and is only
+loaded where nobody else could have written it and its content is what the name says: over one that was cut
+short the system would end the process. What is not so is made anew.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 
+from glmtui.atomic import sync_directory
 from glmtui.paths import cache_dir, make_private
+from glmtui.protocol.cancellation import INTERVAL, check_current
 from glmtui.protocol.phrases import Phrase, _
+from glmtui.quant.partial import partial_folder, remove_leftovers, sync_file
 
 FOLDER = Path(__file__).parent
 SOURCES = (
@@ -31,6 +40,13 @@ SOURCES = (
 COMPILERS = ("cc", "gcc", "clang", "cl")
 TIMEOUT = 300
 """Seconds that a compiler may take."""
+TRIAL = FOLDER / "trial.py"
+TRIAL_TIMEOUT = 60
+"""Seconds that the first run may take, on a machine that has everything else to do."""
+
+
+class CrashError(subprocess.SubprocessError):
+    """The kernels that a compiler made end the process that runs them."""
 
 
 class BuildError(Exception):
@@ -94,45 +110,119 @@ def install_advice() -> Phrase:
 
 
 def _build_with(compiler: str, flags: list[str]) -> Build:
-    name = f"kernels-{_key(compiler, flags)}{_suffix()}"
+    name = f"kernels-{_key(compiler, flags)}"
     try:
-        folder = make_private(cache_dir() / "kernels")
-        target = folder / name
-        if _is_ours(target):
-            return Build(target, compiler)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            made = Path(scratch) / name
-            _compile(compiler, flags, made)
-            try:
-                made.replace(target)
-            except PermissionError:  # Windows: another process has just built and loaded the same file
-                if not target.exists():
-                    raise
-        return Build(target, compiler)
+        folder = _own_folder(make_private(cache_dir() / "kernels"))
+        if found := _find(folder, name):
+            return Build(found, compiler)
+        remove_leftovers(folder)
+        with partial_folder(folder / name) as scratch:
+            return Build(_keep(_make(compiler, flags, scratch, name), folder), compiler)
     except OSError as error:
         if error.errno is None and type(error) is OSError:
             raise
-    made = Path(tempfile.mkdtemp(prefix="glmtui-")) / name
+    scratch = Path(tempfile.mkdtemp(prefix="glmtui-"))
     try:
-        _compile(compiler, flags, made)
+        return Build(_make(compiler, flags, scratch, name), compiler, temporary=True)
     except BaseException:
-        shutil.rmtree(made.parent, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
         raise
-    return Build(made, compiler, temporary=True)
+
+
+def _make(compiler: str, flags: list[str], scratch: Path, name: str) -> Path:
+    """Compile the kernels in `scratch`, try them, and name them by their content."""
+    made = scratch / f"{name}{_suffix()}"
+    _compile(compiler, flags, made)
+    _try(made)
+    return made.rename(made.with_stem(f"{name}-{_digest(made)}"))
+
+
+def _keep(made: Path, folder: Path) -> Path:
+    """Move `made` to `folder`, durably."""
+    sync_file(made)
+    target = folder / made.name
+    try:
+        made.replace(target)
+    except PermissionError:  # Windows: another process has just built and loaded the same file
+        if not target.exists():
+            raise
+    sync_directory(folder)
+    return target
+
+
+def _find(folder: Path, name: str) -> Path | None:
+    """Return the library of that name that may be loaded; what may not be is removed."""
+    for path in folder.glob(f"{name}-*{_suffix()}"):
+        if _is_ours(path.lstat()) and path.stem == f"{name}-{_digest(path)}":
+            return path
+        path.unlink()
+    return None
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:24]
+
+
+def _try(library: Path) -> None:
+    """Run the kernels in another process. Raises CrashError if that ends by them, or does not end."""
+    if not sys.executable:
+        return
+    command = [sys.executable, "-I", "-S", str(TRIAL), str(library)]
+    try:
+        done = subprocess.run(
+            command, check=False, capture_output=True, stdin=subprocess.DEVNULL, timeout=TRIAL_TIMEOUT
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CrashError("the first product does not end") from error
+    crashed = done.returncode < 0 or done.returncode >= 0xC0000000  # a signal; Windows' exceptions
+    if crashed:  # any other failure is of the process, not of the kernels: it may lack torch's libraries
+        raise CrashError(f"the first product crashes (code {done.returncode})")
 
 
 def _compile(compiler: str, flags: list[str], target: Path) -> None:
     command = [compiler, *flags, *(str(source) for source in SOURCES if source.suffix == ".c")]
     command += [f"/Fe:{target}"] if _is_msvc(compiler) else ["-o", str(target), "-lm"]
-    subprocess.run(
+    _run(command, target.parent)
+
+
+def _run(command: list[str], folder: Path) -> None:
+    """Run a compiler in `folder`; it is killed, with what it started, if what this thread does is given up.
+
+    Raises:
+        subprocess.SubprocessError: it failed, with what it said, or took longer than `TIMEOUT`.
+        OperationCancelled: it was given up.
+    """
+    with subprocess.Popen(
         command,
-        check=True,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        timeout=TIMEOUT,
-        cwd=target.parent,
-    )
+        cwd=folder,
+        start_new_session=True,
+    ) as process:
+        try:
+            end = monotonic() + TIMEOUT
+            while True:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    output, errors = process.communicate(timeout=INTERVAL)
+                    break
+                check_current()
+                if monotonic() > end:
+                    raise subprocess.TimeoutExpired(command, TIMEOUT)
+        except BaseException:
+            _kill(process)
+            raise
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command, output, errors)
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    if sys.platform == "win32":
+        process.kill()
+    else:  # a compiler is several programs
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _flag_sets(compiler: str, isa: str | None) -> Iterator[list[str]]:
@@ -212,18 +302,18 @@ def _processor() -> list[str]:
     return found + sorted({line for line in lines if line.startswith(told)})
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether `path` exists and nobody else could have written it."""
-    try:
-        info = path.stat()
-    except FileNotFoundError:
-        return False
-    if sys.platform == "win32":
-        return True
-    if info.st_uid != os.getuid() or info.st_mode & 0o022:
-        path.unlink()
-        return False
-    return True
+def _own_folder(folder: Path) -> Path:
+    """Return `folder`, closed to others. Raises PermissionError if it is somebody else's."""
+    if not _is_ours(folder.stat()):
+        folder.chmod(0o700)  # which only its owner may
+        if not _is_ours(folder.stat()):
+            raise PermissionError(errno.EPERM, "the folder is another user's", str(folder))
+    return folder
+
+
+def _is_ours(info: os.stat_result) -> bool:
+    """Whether nobody else could have written a file or folder."""
+    return sys.platform == "win32" or (info.st_uid == os.getuid() and not info.st_mode & 0o022)
 
 
 def _is_msvc(compiler: str) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 from glmtui.errors import BadFileError
 from glmtui.protocol.phrases import _
 from glmtui.retrieval.documents import Block, Reading
 from glmtui.retrieval.readers import text
+from glmtui.text import json_values
 
 _MOST_OUTPUT = 2000
 """Characters of what a cell printed."""
@@ -17,8 +17,8 @@ _MOST_OUTPUT = 2000
 def read_notebook(reading: Reading) -> Iterator[Block]:
     """Read prose, code and what the code printed."""
     try:
-        cells = json.loads(text.text_of(reading))["cells"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        cells = json_values.loads(text.text_of(reading))["cells"]
+    except (ValueError, KeyError, TypeError) as error:
         raise BadFileError(_("It is no notebook: {error}").format(error=error)) from error
     cells = [cell for cell in cells if isinstance(cell, dict)] if isinstance(cells, list) else []
     reading.pages = len(cells)

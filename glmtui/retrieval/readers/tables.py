@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Iterator
 
 from glmtui.errors import BadFileError
 from glmtui.protocol.phrases import _
 from glmtui.retrieval.documents import CELLS, Block, Reading
 from glmtui.retrieval.readers.text import text_of
+from glmtui.text import json_values
 from glmtui.text.clean import one_line
 
 MOST_CELLS = 500
 """Of a row."""
 ROWS = 50
 """Of a table in one block."""
-_DEEPEST = 50
 _SEPARATORS = ",\t;|"
 
 
@@ -73,8 +72,8 @@ def read_csv(reading: Reading) -> Iterator[Block]:
 def read_json(reading: Reading) -> Iterator[Block]:
     """Read JSON: each object of a list is a piece of its own."""
     try:
-        value = json.loads(text_of(reading))
-    except (ValueError, RecursionError) as error:
+        value = json_values.loads(text_of(reading))
+    except ValueError as error:
         raise BadFileError(_("It is no JSON: {error}").format(error=error)) from error
     for record in value if isinstance(value, list) else [value]:
         if text := record_text(record):
@@ -88,8 +87,8 @@ def read_json_lines(reading: Reading) -> Iterator[Block]:
         if not line.strip():
             continue
         try:
-            text = record_text(json.loads(line))
-        except (ValueError, RecursionError):
+            text = record_text(json_values.loads(line))
+        except ValueError:
             wrong.append(number)
             continue
         if text:
@@ -101,18 +100,16 @@ def read_json_lines(reading: Reading) -> Iterator[Block]:
 
 def record_text(value: object) -> str:
     """Write a value as lines ``key: value``; keys inside others are joined by a dot."""
-    return "\n".join(_lines("", value, 0))
+    return "\n".join(_lines("", value))
 
 
-def _lines(path: str, value: object, depth: int) -> Iterator[str]:
-    if depth > _DEEPEST:
-        return
+def _lines(path: str, value: object) -> Iterator[str]:
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _lines(f"{path}.{key}" if path else str(key), inner, depth + 1)
+            yield from _lines(f"{path}.{key}" if path else str(key), inner)
     elif isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
         for item in value:
-            yield from _lines(path, item, depth + 1)
+            yield from _lines(path, item)
     else:
         text = ", ".join(map(str, value)) if isinstance(value, list) else value
         if text is not None and (said := one_line(str(text))):

@@ -12,6 +12,7 @@ from glmtui.errors import BadValueError, UnavailableError
 from glmtui.protocol.phrases import Phrase, _
 from glmtui.retrieval import terms
 from glmtui.retrieval.web.fetch import SECONDS, USER_AGENT
+from glmtui.text import json_values
 from glmtui.text.clean import one_line
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class Engine:
                 _("{url} answered with status {status}.").format(url=host, status=response.status_code)
             )
         try:
-            answer = response.json()
+            answer = json_values.loads(response.text)
         except ValueError as error:
             raise UnavailableError(_("{url} did not answer with JSON.").format(url=host)) from error
         return answer if isinstance(answer, dict) else {}

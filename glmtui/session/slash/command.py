@@ -1,7 +1,9 @@
 """What a slash command is, and how a line becomes one.
 
-A line that begins with one slash and a word is a command; ``//`` at the beginning sends a line that begins
-with a slash. A few bare words (``clear``, ``stop``) are commands too, but only where nothing else is typed.
+A line that begins with one slash and a word is a command; ``//`` before the word sends the line as a message
+with one slash. Anything else that begins with a slash is a message (``/* … */``, a path, ``// a comment``),
+and so is a text of several lines whose first word is no command. A few bare words (``clear``, ``stop``) are
+commands too, but only where nothing else is typed.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from glmtui.i18n import _
 from glmtui.protocol import phrases
 from glmtui.protocol.phrases import Phrase
 
-_LINE = re.compile(r"/(?!/)([^\s/]*)(?:\s+(.*))?\s*", re.DOTALL)
+_LINE = re.compile(r"/([^\W\d][\w-]*)(?:\s+(.*))?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class Command:
     """What the argument could be."""
     shown: bool = True
     """In the palette."""
+    new_name: bool = False
+    """The argument names what is not there yet: what is like it is offered, and not taken unasked."""
 
     @property
     def needs_argument(self) -> bool:
@@ -82,6 +86,10 @@ class CommandTable:
         """Also by their other names."""
         self.by_word = {word: each for each in self._commands for word in each.words}
 
+    def option(self, name: str, value: str) -> str:
+        """Return what is to be typed here to set an option of the command line."""
+        return f"/{name} {value}" if name in self.by_name else f"/set {name.replace('-', '_')} {value}"
+
     def __iter__(self) -> Iterator[Command]:
         return iter(self._commands)
 
@@ -90,18 +98,19 @@ class CommandTable:
         stripped = text.strip()
         if word := self.by_word.get(stripped.lower()):
             return Line(word.name, "", word)
-        if not (match := _LINE.fullmatch(stripped)):
+        match = _LINE.fullmatch(stripped)
+        if match is None:
             return None
-        return self.line(match[1].lower(), (match[2] or "").strip())
+        line = self.line(match[1].lower(), (match[2] or "").strip())
+        return None if line.command is None and "\n" in stripped else line
 
     def line(self, name: str, argument: str = "") -> Line:
         """Return the line that calls the command `name`."""
         return Line(name, argument, self.by_name.get(name))
 
-    @staticmethod
-    def message(text: str) -> str:
-        """Return what to send of a text that is no command: ``//x`` is ``/x``."""
-        return text[1:] if text.startswith("//") else text
+    def message(self, text: str) -> str:
+        """Return what to send of a text that is no command: ``//x`` is ``/x`` where that would be one."""
+        return text[1:] if text.startswith("//") and self.parse(text[1:]) else text
 
     async def run(self, session: Any, line: Line) -> None:
         """Do what `line` says.
@@ -126,8 +135,10 @@ class CommandTable:
         text = phrases._("There is no command /{name}.").format(name=name)
         if near := self.nearest(name):
             names = phrases.listing(f"/{command}" for command in near)
-            return phrases.sentences(text, phrases._("Did you mean {names}?").format(names=names))
-        return phrases.sentences(text, phrases._("/help lists them all."))
+            text = phrases.sentences(text, phrases._("Did you mean {names}?").format(names=names))
+        else:
+            text = phrases.sentences(text, phrases._("/help lists them all."))
+        return phrases.sentences(text, phrases._("With // at the beginning it is sent as a message."))
 
     def matching(self, prefix: str) -> Sequence[Command]:
         """Return the commands whose name or alias begins with `prefix`, then those that contain it."""
@@ -151,6 +162,12 @@ class CommandTable:
             return []
         offers = command.completer(session, typed)
         return [(f"/{name} {offer.text}", offer.description, offer.text) for offer in offers]
+
+    def takes_new_name(self, before: str) -> bool:
+        """Whether a line that begins with `before` may name something new."""
+        name, _space, typed = before[1:].partition(" ")
+        command = self.by_name.get(name)
+        return command is not None and command.new_name and bool(typed.strip())
 
     def markdown(self) -> str:
         """Return a Markdown table of all commands, in the interface's language."""

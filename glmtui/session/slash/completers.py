@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 MOST_FILES = 200
 
 
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether something is a folder; what cannot be looked at, as a link to itself, is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
 def choices(*names: str) -> Completer:
     """Complete from a few fixed words."""
     return lambda _session, typed: [Offer(name) for name in names if name.startswith(typed)]
@@ -110,18 +118,26 @@ def _entries(typed: str, *, folders_only: bool) -> Iterable[Offer]:
     head, _separator, start = typed.rpartition("/")
     try:
         folder = paths.typed(head or ("/" if typed.startswith("/") else "."))
-        found = sorted(os.scandir(folder), key=lambda entry: (not entry.is_dir(), entry.name.lower()))
+        with os.scandir(folder) as entries:
+            found = sorted(entries, key=lambda entry: (not is_folder(entry), entry.name.lower()))
     except (OSError, UserError):
         return
     shown = 0
     for entry in found:
         if not entry.name.startswith(start) or (entry.name.startswith(".") and not start.startswith(".")):
             continue
-        is_folder = entry.is_dir()
-        if folders_only and not is_folder:
+        shown_as_folder = is_folder(entry)
+        if folders_only and not shown_as_folder:
             continue
         prefix = typed[: len(typed) - len(start)]
-        yield Offer(f"{prefix}{entry.name}{'/' if is_folder else ''}")
+        yield Offer(f"{prefix}{entry.name}{'/' if shown_as_folder else ''}")
         shown += 1
         if shown >= MOST_FILES:
             return
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False

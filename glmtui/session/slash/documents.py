@@ -42,7 +42,7 @@ async def docs(session: ChatSession, argument: str) -> None:
             session.ui.say(_("Answers of this conversation rest on no documents."))
             return
         collection = collections.find(rest)
-        use(session, rest)
+        use(session, collection.found_by)
         if not collection.kept or collection.follows:
             await session.documents.update(collection)
     elif verb == "update":

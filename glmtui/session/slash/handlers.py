@@ -6,12 +6,14 @@ Each gets the session and what was written after its name. A `UserError` raised 
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glmtui import i18n, paths
 from glmtui.errors import UserError
-from glmtui.protocol.phrases import _, listing, ngettext
+from glmtui.protocol.phrases import _, listing
 from glmtui.session.options import BUILT_IN
 from glmtui.session.stats import model_title
 from glmtui.session.themes import titles
@@ -82,15 +84,15 @@ async def queue(session: ChatSession, argument: str) -> None:
     elif verb == "send" and not typed.strip():
         await session.send_queued()
     else:
-        number = int(typed) - 1 if typed.strip().isdecimal() else -1
-        if verb not in ("send", "edit", "cancel") or not 0 <= number < len(session.queued):
+        place = _place(typed.strip(), session.queued)
+        if verb not in ("send", "edit", "cancel") or place is None:
             raise UserError(_("Write what to do and with which, for example: /queue cancel 1"))
         if verb == "send":
-            await session.send_queued(number)
+            await session.send_queued(place)
         elif verb == "cancel":
-            session.cancel_queued(number)
+            session.cancel_queued(place)
         else:
-            session.unqueue(number)
+            session.unqueue(place)
 
 
 async def copy(session: ChatSession, argument: str) -> None:
@@ -113,7 +115,7 @@ async def copy(session: ChatSession, argument: str) -> None:
 
 async def model(session: ChatSession, argument: str) -> None:
     if argument:
-        session.preferences.set("model.source", None if argument.lower() in BUILT_IN else argument)
+        session.preferences.set("model.source", _name_or_none(argument, *BUILT_IN))
     elif session.ui.has_keys:
         await session.ui.show("models")
     else:
@@ -128,7 +130,12 @@ async def quant(session: ChatSession, argument: str) -> None:
 
 
 async def ptuning(session: ChatSession, argument: str) -> None:
-    session.preferences.set("model.ptuning", None if argument.lower() == "none" else argument)
+    session.preferences.set("model.ptuning", _name_or_none(argument, "none"))
+
+
+def _name_or_none(argument: str, *none: str) -> str | None:
+    """Return the folder or the name on the hub that was typed, None for one of the words for none."""
+    return None if argument.lower() in none else paths.unquoted(argument)
 
 
 async def system(session: ChatSession, argument: str) -> None:
@@ -150,6 +157,21 @@ async def system(session: ChatSession, argument: str) -> None:
         session.ui.say(said.format(name=model_title(info)))
     else:
         session.ui.say(_("This conversation has its own system prompt now."))
+
+
+async def serve(session: ChatSession, argument: str) -> None:
+    """A number is a port."""
+    serving = session.serving
+    if argument.lower() == "stop":
+        stopped = serving.stop()
+        session.ui.say(_("Nothing is served any longer.") if stopped else _("Nothing is served."))
+        return
+    if argument and not (argument.isdecimal() and 0 < int(argument) < 65536):
+        raise UserError(_("Write a port from 1 to 65535, or stop: /serve 8000"))
+    if argument or not serving.url:
+        serving.start(int(argument) if argument else None)
+    said = _("A page to chat on is at {url}, OpenAI's clients use {url}/v1. /serve stop ends it.")
+    session.ui.say(said.format(url=serving.url), markdown=True)
 
 
 # --- settings ---
@@ -226,27 +248,26 @@ async def trash(session: ChatSession, argument: str) -> None:
         await session.ui.show("trash")
         return
     trashed = session.library.trashed()
-    if not argument.isdecimal() or not 0 < int(argument) <= len(trashed):
-        raise UserError(_("There is no number {number} in the list.").format(number=argument))
-    await session.restore(trashed[int(argument) - 1].id)
+    if (place := _place(argument, trashed)) is None:
+        raise _no_number(argument)
+    await session.restore(trashed[place].id)
 
 
 async def save(session: ChatSession, argument: str) -> None:
     path = _file(argument, "/save notes.jsonl")
-    path = path if path.suffix else path.with_suffix(".jsonl")
+    path = path if path.suffix or not path.name else path.with_suffix(".jsonl")
     session.library.save_as(session.conversation, path)
     session.ui.say(_("Saved as {path}").format(path=path))
 
 
 async def load(session: ChatSession, argument: str) -> None:
     """A number is one of the list that was shown last."""
-    number = int(argument) if argument.isdecimal() and session.numbered else None
-    if number is None or Path(argument).exists():
+    if not (argument.isdecimal() and session.numbered) or os.path.exists(argument):
         await session.open(_file(argument, "/load notes.jsonl"))
-    elif 0 < number <= len(session.numbered):
-        await session.open(session.numbered[number - 1])
+    elif (place := _place(argument, session.numbered)) is not None:
+        await session.open(session.numbered[place])
     else:
-        raise UserError(_("There is no number {number} in the list.").format(number=argument))
+        raise _no_number(argument)
 
 
 async def export(session: ChatSession, argument: str) -> None:
@@ -263,15 +284,7 @@ async def export(session: ChatSession, argument: str) -> None:
 
 
 async def import_file(session: ChatSession, argument: str) -> None:
-    from glmtui.chat.import_ import import_file as bring_in
-
-    failures: list[UserError] = []
-    imported = bring_in(_file(argument, "/import conversations.json"), session.library, failures)
-    for failure in failures:
-        session.notice(failure.phrase, "error")
-    count = len(imported)
-    session.ui.say(ngettext("{n} conversation came in.", "{n} conversations came in.", count).format(n=count))
-    await session.take_in(imported)
+    await session.import_file(_file(argument, "/import conversations.json"))
 
 
 async def leave(session: ChatSession, _argument: str) -> None:
@@ -282,6 +295,19 @@ def _file(argument: str, example: str) -> Path:
     if not argument:
         raise UserError(_("Which file? For example: {example}").format(example=example))
     return paths.typed(argument)
+
+
+def _place(typed: str, shown: Sequence[object]) -> int | None:
+    """Return where in a list, shown with numbers from 1, the number is that a person typed; None: nowhere."""
+    if not typed.isdecimal() or len(typed.lstrip("0")) > len(str(len(shown))):
+        return None
+    place = int(typed.lstrip("0") or "0") - 1
+    return place if 0 <= place < len(shown) else None
+
+
+def _no_number(typed: str) -> UserError:
+    number = typed if len(typed) <= 20 else typed[:20] + "…"
+    return UserError(_("There is no number {number} in the list.").format(number=number))
 
 
 async def write_new_file(path: Path, text: str) -> None:
@@ -296,16 +322,16 @@ async def write_new_file(path: Path, text: str) -> None:
         raise UserError(_("{path} is there already. Choose another name.").format(path=path)) from error
     except OSError as error:
         raise UserError(
-            _("{path} cannot be written: {error}").format(path=path, error=error.strerror)
+            _("{path} cannot be written: {error}").format(path=path, error=error.strerror or error)
         ) from error
 
 
 def _write_new(path: Path, text: str) -> None:
-    """Write a file that is not there; nothing of it stays where there is no room for all."""
-    file = path.open("x", encoding="utf-8")
+    """Write a file that is not there; nothing of it stays where not all of it can be written."""
+    file = path.open("x", encoding="utf-8", errors="replace")
     try:
         with file:
             file.write(text)
-    except OSError:
+    except BaseException:
         path.unlink()
         raise

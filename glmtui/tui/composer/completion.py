@@ -25,6 +25,8 @@ class Completion:
     description: str = ""
     label: str = ""
     """What the popup shows when it is not `text` itself."""
+    optional: bool = False
+    """What is typed may be meant as it is, as the name of a new file: Enter leaves it so."""
 
     @property
     def shown(self) -> str:
@@ -45,11 +47,14 @@ class CompletionList(Widget):
 
     offers: reactive[tuple[Completion, ...]] = reactive((), layout=True)
     index = reactive(0)
+    walked = False
+    """Whether the person chose the current one."""
 
     def show(self, offers: Sequence[Completion], *, index: int = 0) -> None:
         """Offer these; an empty sequence closes the popup."""
         self.offers = tuple(offers)
         self.index = min(index, max(len(offers) - 1, 0))
+        self.walked = False
         self.set_class(bool(offers), "-open")
         rows = min(len(offers), self.ROWS)
         self.styles.offset = (0, -rows - self.gutter.height)
@@ -65,6 +70,7 @@ class CompletionList(Widget):
     def move(self, by: int) -> None:
         if self.offers:
             self.index = (self.index + by) % len(self.offers)
+            self.walked = True
 
     @property
     def _first(self) -> int:
@@ -75,6 +81,7 @@ class CompletionList(Widget):
         row = event.y - self.gutter.top
         if 0 <= row < min(len(self.offers), self.ROWS):
             self.index = self._first + row
+            self.walked = True
             self.post_message(self.Chosen())
 
     def render(self) -> Content:

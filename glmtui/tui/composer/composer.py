@@ -16,7 +16,7 @@ from textual.reactive import var
 from textual.widgets import TextArea
 
 from glmtui.errors import UserError
-from glmtui.i18n import _, ngettext, tell
+from glmtui.i18n import _, tell
 from glmtui.session.attached_file import AttachedFile
 from glmtui.text.clean import clean, one_line
 from glmtui.tui.bindings import bindings
@@ -214,7 +214,7 @@ class Composer(Vertical):
         if offer is None:
             return False
         before = self.prompt.text_before_cursor
-        if send and not searching and offer.text.rstrip() == before.rstrip():
+        if send and not searching and self._as_typed(before, offer):
             self._show(())
             return False
         if searching:
@@ -230,6 +230,12 @@ class Composer(Vertical):
         if complete:
             self._show(())
         return not (send and complete and not searching and self.enter_sends)
+
+    def _as_typed(self, before: str, offer: Completion) -> bool:
+        """Whether Enter leaves what is typed as it is: it is all of an offer, or may be a new name."""
+        offers = [offer] if self.popup.walked else self.popup.offers
+        complete = any(each.text.rstrip() == before.rstrip() for each in offers)
+        return complete or (offer.optional and not self.popup.walked)
 
     def _mention(self, before: str) -> str | None:
         """Return what was typed behind an ``@``; a command's line has none."""
@@ -288,7 +294,7 @@ class Composer(Vertical):
     def show_count(self, tokens: int, left: int) -> None:
         """Say how many tokens the draft has and how many are left for it and the answer."""
         shown = bool(tokens) and bool(self.prompt.text.strip())
-        text = ngettext("{n} token of {left} left", "{n} tokens of {left} left", tokens)
+        text = _("uses {n} of {left} tokens")
         self.prompt.border_subtitle = text.format(n=f"{tokens:,}", left=f"{left:,}") if shown else ""
         self.prompt.set_class(shown and tokens > left, "-too-long")
 

@@ -71,6 +71,6 @@ def edit(text: str, editor: list[str]) -> tuple[str, str]:
     except OSError:  # the editor removed it
         written = text
     if written is None:
-        return text, _("What the editor left is no text. It is kept in {path}").format(path=file)
+        return text, _("What the editor saved is not text. It is kept in {path}").format(path=file)
     shutil.rmtree(folder, ignore_errors=True)
     return written.removesuffix("\n") if not text.endswith("\n") else written, wrong

@@ -15,6 +15,7 @@ from glmtui import paths
 from glmtui.errors import UserError
 from glmtui.i18n import _
 from glmtui.session.attached_file import AttachedFile
+from glmtui.session.slash.completers import is_folder
 from glmtui.text.encodings import read_text
 from glmtui.text.units import size
 
@@ -57,10 +58,10 @@ class FileFinder:
     def find(self, query: str) -> list[Found]:
         """Return the files whose path has the letters of `query` in this order, the likeliest first.
 
-        With ``/``, ``~`` or ``..`` at its beginning it is the path of a folder and the beginning of a name;
-        else all folders below are looked through, but for hidden and made ones.
+        With ``/``, ``~``, ``./`` or ``..`` at its beginning it is the path of a folder and the beginning of a
+        name; else all folders below are looked through, but for hidden and made ones.
         """
-        paths = _in_folder(query) if query.startswith(("/", "~", "..")) else self._below()
+        paths = _in_folder(query) if query.startswith(("/", "~", "./", "..")) else self._below()
         scored = [(score, path) for path in paths if (score := score_of(query, path)) is not None]
         scored.sort(key=lambda pair: (pair[0], len(pair[1]), pair[1]))
         return [Found(path, _size(path)) for _rank, path in scored[:MOST]]
@@ -132,7 +133,7 @@ def _in_folder(query: str) -> Iterator[str]:
         with os.scandir(paths.typed(shown or query)) as entries:
             for entry in entries:
                 if not entry.name.startswith("."):
-                    yield f"{shown}{entry.name}" + ("/" if entry.is_dir() else "")
+                    yield f"{shown}{entry.name}" + ("/" if is_folder(entry) else "")
     except (OSError, UserError):
         return
 
@@ -145,5 +146,5 @@ def _walk(root: Path) -> Iterator[str]:
 def _size(path: str) -> str:
     try:
         return "" if path.endswith("/") else size(paths.typed(path).stat().st_size)
-    except OSError:
+    except (OSError, UserError):
         return ""

@@ -17,7 +17,7 @@ from glmtui.session.attached_file import AttachedFile, quote_file
 from glmtui.text.clean import clean
 from glmtui.text.word_boundaries import next_character, next_word, previous_character, previous_word
 from glmtui.tui.composer.folds import Folds
-from glmtui.tui.textual_patches import wrapping
+from glmtui.tui.textual_patches import text_keys, wrapping
 
 HISTORY_LIMIT = 1000
 """Prompts that are remembered."""
@@ -50,6 +50,7 @@ class Prompt(TextArea):
     def __init__(self, popup: Popup, history: Sequence[str] = ()) -> None:
         self.folds = Folds()
         wrapping.install()
+        text_keys.install()
         super().__init__(soft_wrap=True, tab_behavior="focus", highlight_cursor_line=False)
         self._popup = popup
         self.sent = list(history)
@@ -165,10 +166,8 @@ class Prompt(TextArea):
         """
         if self._popup.catch_up() and event.key in self.POPUP_KEYS:
             self._popup.press(event.key)
-        elif event.is_printable and event.character:
-            if (character := clean(event.character)) == event.character:
-                return await super()._on_key(event)
-            self.insert_text(character)
+        elif event.is_printable:
+            return await super()._on_key(event)
         elif not await self._act(event.key):
             event.prevent_default()  # Enter is a binding of the composer, so that it can be bound elsewhere
             return None

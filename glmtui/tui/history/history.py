@@ -42,7 +42,7 @@ class ConversationList(OptionList):
         return self.parent
 
     def action_focus_search(self) -> None:
-        self.pane.focus_search()
+        self.pane.search.focus()
 
     def action_request(self, action: str) -> None:
         self.pane.request(action)
@@ -182,10 +182,14 @@ class HistoryPane(Vertical):
         self.in_trash, self.model = False, model
         self.reload()
 
-    def focus_search(self, text: str | None = None) -> None:
-        if text is not None:
-            self.search.value = text
-        self.search.focus()
+    def search_for(self, text: str) -> None:
+        """List the messages with these words, from outside the trash."""
+        self.in_trash = False
+        self.search.value = text
+
+    def end_search(self) -> None:
+        """List all conversations again."""
+        self.search.value = ""
 
     def focus_list(self) -> None:
         self.list.focus()

@@ -108,12 +108,13 @@ class ChatScreen(PaneScreen):
         self.screen_layout_refresh_signal.subscribe(self, lambda _screen: self._lift_toasts())
 
     def _lift_toasts(self) -> None:
-        """Keep what is said in passing off what is being written, the keys and the status."""
+        """Keep what is said in passing off what is being written, the keys, the status and the settings."""
         top = self.queue_strip if self.queue_strip.display else self.composer
         rows = min(self.size.height - top.region.y, self.size.height // 2)
+        columns = self.settings_pane.region.width if self.has_class("-settings") else 0
         for rack in self.query("ToastRack"):
-            if rack.styles.margin.bottom != rows:
-                rack.styles.margin = (0, 0, rows, 0)
+            if rack.styles.margin != (0, columns, rows, 0):
+                rack.styles.margin = (0, columns, rows, 0)
 
     async def rebuild(self) -> None:
         history, self._answer = self.composer.prompt.sent, None
@@ -154,7 +155,9 @@ class ChatScreen(PaneScreen):
                 self.composer.focus()
 
     def action_queue(self) -> None:
-        if self.queue_strip.has_focus or not self.queue_strip.display:
+        if not self.queue_strip.display:
+            self.app.say(_("No message waits in this conversation."))
+        elif self.queue_strip.has_focus:
             self.composer.focus()
         else:
             self.queue_strip.focus()
@@ -175,8 +178,9 @@ class ChatScreen(PaneScreen):
 
     def _completions(self, before: str) -> Sequence[Completion]:
         session = self.app.session
+        optional = session.commands.takes_new_name(before)
         return [
-            Completion(text, description, label=label)
+            Completion(text, description, label, optional)
             for text, description, label in session.commands.offers(session, before)
         ]
 
@@ -207,6 +211,7 @@ class ChatScreen(PaneScreen):
                 show = self.transcript.show_changes if event.changed else self.transcript.show
                 show(event.messages, branches=event.versions)
                 if event.opened:
+                    self.history.end_search()
                     self.close_overlays()
                     self.composer.focus()
                 if event.focus:

@@ -16,7 +16,7 @@ class ChoiceScreen(ListDialog[int | None]):
     """Rows to choose from; hands back the number of the chosen one, None when the person gives up."""
 
     def __init__(self, title: str, rows: Sequence[Content], chosen: int = 0) -> None:
-        super().__init__(title, _("Enter accepts · Esc gives up"))
+        super().__init__(title, _("Enter accepts · Esc cancels"))
         self._rows = rows
         self.start = chosen
 

@@ -14,6 +14,9 @@ from textual.widget import Widget
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from glmtui.tui.bindings import interrupting
+from glmtui.tui.textual_patches import compositor
+
 
 class Dialog(ModalScreen[ScreenResultType]):
     """A screen over the chat with a title, a body, and a line that says what the keys do.
@@ -22,8 +25,11 @@ class Dialog(ModalScreen[ScreenResultType]):
     result and close the screen below, the last one too, which ends the app.
     """
 
+    BINDINGS: ClassVar[list[BindingType]] = [*interrupting()]
+
     def __init__(self, title: str = "", key_line: str = "", *, tall: bool = False) -> None:
         super().__init__()
+        compositor.install(self)
         self._title = title
         self._key_line = key_line
         self._tall = tall

@@ -130,9 +130,9 @@ class KeysScreen(ListDialog[None]):
         said.update(wrong)
         said.display = bool(wrong)
         if key := self._pressing:
-            text = _("Press the key for “{action}” · Esc gives up").format(action=_(key.help))
+            text = _("Press the key for “{action}” · Esc cancels").format(action=_(key.help))
         else:
-            text = _("Enter: press a new key · + one more · Del as shipped · Esc closes")
+            text = _("Enter: press a new key · + one more · Del default · Esc closes")
         foot = self.query_one(".dialog-keys", Static)
         foot.set_class(self._pressing is not None, "-pressing")
         foot.update(text)

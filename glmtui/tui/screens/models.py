@@ -19,6 +19,7 @@ from glmtui.protocol.events import ModelList
 from glmtui.protocol.models import ModelEntry, Quant
 from glmtui.protocol.phrases import NOTHING
 from glmtui.session import keys
+from glmtui.session.model_lines import entry_name, recommendation
 from glmtui.text.clean import one_line
 from glmtui.text.columns import cell
 from glmtui.text.units import parameters, size
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 QUANTS: tuple[Quant, ...] = ("none", "8", "4")
 Question = Literal["download", "remove"]
+_FORMAT = 6
+"""Columns of the format of a model's files."""
 
 
 class ModelTable(OptionList):
@@ -170,12 +173,14 @@ class ModelsScreen(Dialog[str | None]):
 
     def _fill(self, models: ModelList) -> None:
         before = self.chosen
-        here = [entry for entry in models.entries if entry.place != "absent"]
+        servers = [entry for entry in models.entries if entry.place == "server"]
+        here = [entry for entry in models.entries if entry.place not in ("absent", "server")]
         absent = [entry for entry in models.entries if entry.place == "absent"]
         if self._first and not any(_is(entry, self._first) for entry in models.entries):
             absent.insert(0, ModelEntry(self._first, self._first, "absent", hub_id=self._first))
         self._rows, options = [], []
-        for heading, entries in ((_("On this machine"), here), (_("To download"), absent)):
+        groups = [(_("On servers"), servers), (_("On this machine"), here), (_("To download"), absent)]
+        for heading, entries in filter(lambda group: group[1], groups):
             above = "\n" if self._rows else ""
             options.append(Option(Content.styled(f"{above}{heading}", "$text-secondary"), disabled=True))
             self._rows.append(None)
@@ -209,17 +214,21 @@ class ModelsScreen(Dialog[str | None]):
         return models.free_memory + (info.memory_bytes if info and info.device == models.device else 0)
 
     def _columns(self) -> tuple[int, int, int]:
-        """Return the widths of the name, of a figure, and of the parameters (0 in a narrow window)."""
+        """Return the widths of the name, of a figure, and of the parameters.
+
+        In a narrow window there are no parameters (0), and no format of the files.
+        """
         room = self.table.size.width - 2
         sized = 9 if room >= 80 else 0
         figures = 10 if room < 80 else 11 if room < 100 else 15
-        return max(room - 4 * figures - sized - 6, 12), figures, sized
+        return max(room - 4 * figures - (sized + _FORMAT if sized else 0), 12), figures, sized
 
     def _head(self) -> Content:
         name, figure, sized = self._columns()
-        cells = [cell("  " + _("model"), name), cell(_("params"), sized, right=True) if sized else ""]
-        cells += [cell(" " + _("files"), 6)]
-        titles = (_("on disk"), _("in memory"), _("8 bits"), _("4 bits"))
+        cells = [cell("  " + _("model"), name)]
+        if sized:
+            cells += [cell(_("params"), sized, right=True), cell(" " + _("files"), _FORMAT)]
+        titles = (_("on disk"), _("in memory") if sized else _("memory"), _("8 bits"), _("4 bits"))
         cells += [cell(title, figure, right=True) for title in titles]
         return Content.styled("".join(cells), "$text-muted")
 
@@ -227,12 +236,20 @@ class ModelsScreen(Dialog[str | None]):
         name, figure, sized = self._columns()
         info = self.app.session.state.info
         loaded = info is not None and entry.place != "absent" and info.source == entry.source
-        mark = ("● ", "$text-success") if loaded else ("! ", "$text-error") if entry.problem else ("  ", "")
+        mark = (
+            ("● ", "$text-success")
+            if loaded
+            else ("! ", "$text-error")
+            if entry.problem
+            else ("★ ", "$text-warning")
+            if entry.recommended
+            else ("  ", "")
+        )
         style = "bold $text-primary" if loaded else "$text" if entry.place != "absent" else "$text-muted"
-        parts: list[tuple[str, str]] = [mark, (cell(one_line(entry.name), name - 2), style)]
+        parts: list[tuple[str, str]] = [mark, (cell(one_line(entry_name(entry)), name - 2), style)]
         if sized:
             parts.append((cell(parameters(entry.parameters), sized, right=True), "$text-muted"))
-        parts.append((cell(" " + entry.format.partition(" ")[0], 6), "$text-muted"))
+            parts.append((cell(" " + entry.format.partition(" ")[0], _FORMAT), "$text-muted"))
         on_disk = size(entry.file_bytes) if entry.file_bytes else ""
         parts.append((cell(on_disk, figure, right=True), "$text"))
         needs = dict(entry.needs)
@@ -288,11 +305,14 @@ class ModelsScreen(Dialog[str | None]):
         lines = [(place, "$text-muted")]
         if entry.problem:
             return [*lines, (tell(entry.problem), "$text-error")]
-        facts = (
-            [_("context of {count} tokens").format(count=f"{entry.max_length:,}")] if entry.max_length else []
-        )
+        _name, _figure, sized = self._columns()
+        facts = [entry.format] if entry.format and not sized else []
+        if entry.max_length:
+            facts.append(_("context of {count} tokens").format(count=f"{entry.max_length:,}"))
+        if entry.recommended:
+            lines.append((f"★ {recommendation(entry)}", "$text-warning"))
         if not entry.chats:
-            facts.append(_("a base model: it goes on with a text and does not answer"))
+            facts.append(_("a base model: it continues a text and does not answer questions"))
         if entry.place == "absent" and entry.part_bytes:
             facts.append(
                 _("{size} have come of a download that was stopped").format(size=size(entry.part_bytes))

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class PaneScreen(Screen[None]):
     """A chat between two panes. Classes mark which are open; the style sheet lays them out."""
 
-    NARROW = 100
-    """Columns below which panes lie over the chat."""
+    NARROW, WIDE = 100, 128
+    """Columns below which panes lie over the chat, and below which one of them leaves enough of it."""
     TINY, LOW = 10, 28
     """Lines below which there is no room for the title either, and for air and hints."""
     app: SessionApp
@@ -36,6 +36,7 @@ class PaneScreen(Screen[None]):
     composer: Composer
     _narrow: bool | None = None
     """Not known before the first layout."""
+    _wide = False
 
     def on_resize(self, event: events.Resize) -> None:
         self.fit(event.size, self.app.settings)
@@ -45,15 +46,15 @@ class PaneScreen(Screen[None]):
 
         Panes are next to the chat where there is room, else over it and closed to begin with.
         """
-        narrow, height = size.width < self.NARROW, size.height
+        narrow, wide, height = size.width < self.NARROW, size.width >= self.WIDE, size.height
         classes = {
             "-narrow": narrow,
             "-tiny": height < self.TINY,
             "-low": self.TINY <= height < self.LOW,
             "-high": height >= self.LOW,
         }
-        if narrow != self._narrow:
-            self._narrow = narrow
+        if (narrow, wide) != (self._narrow, self._wide):
+            self._narrow, self._wide = narrow, wide
             classes |= self._open_panes(settings)
         self.update_classes(classes, update=self.is_mounted)
 
@@ -61,32 +62,35 @@ class PaneScreen(Screen[None]):
         self.update_classes(self._open_panes(self.app.settings))
 
     def _open_panes(self, settings: Settings) -> dict[str, bool]:
-        wide = not self._narrow
-        return {
-            "-history": wide and bool(settings["ui.history_pane"]),
-            "-settings": wide and bool(settings["ui.settings_pane"]),
-        }
+        shown = not self._narrow and bool(settings["ui.settings_pane"])
+        history = not self._narrow and bool(settings["ui.history_pane"])
+        return {"-history": history, "-settings": shown and (self._wide or not history)}
 
     async def toggle_history(self) -> None:
         await self._toggle("history")
-        if self.has_class("-history"):
-            self.history.list.focus()
 
     async def toggle_settings(self) -> None:
         await self._toggle("settings")
-        if self.has_class("-settings"):
-            self.settings_pane.focus_row()
 
     async def search(self, text: str = "") -> None:
+        """List what has `text` in it; without a text, ask for one."""
         if not self.has_class("-history"):
             await self._toggle("history")
-        self.history.focus_search(text or None)
+        self.history.search_for(text)
+        if not text:
+            self.history.search.focus()
 
     async def show_trash(self) -> None:
         if not self.has_class("-history"):
             await self._toggle("history")
         self.history.show_trash()
-        self.history.list.focus()
+
+    def enter_pane(self, command: str) -> None:
+        """Go to the pane that a command has just opened."""
+        if command in ("history", "trash") and self.has_class("-history"):
+            self.history.list.focus()
+        elif command == "settings" and self.has_class("-settings"):
+            self.settings_pane.focus_row()
 
     def close_overlays(self) -> bool:
         """Close what lies over the chat in a narrow window; return whether there was something."""
@@ -97,11 +101,13 @@ class PaneScreen(Screen[None]):
 
     async def _toggle(self, pane: Literal["history", "settings"]) -> None:
         self.toggle_class(f"-{pane}")
-        opened = self.has_class(f"-{pane}")
-        if self._narrow:
-            self.remove_class("-settings" if pane == "history" else "-history")
-        else:
+        opened, other = self.has_class(f"-{pane}"), "settings" if pane == "history" else "history"
+        if not self._wide:
+            self.remove_class(f"-{other}")
+        if not self._narrow:
             with self.app.session.saying_errors():
+                if opened and not self._wide and self.app.settings[f"ui.{other}_pane"]:
+                    self.app.session.preferences.set(f"ui.{other}_pane", False)
                 self.app.session.preferences.set(f"ui.{pane}_pane", opened)
         if not opened:
             self.composer.focus()

@@ -19,7 +19,7 @@ class PromptScreen(Dialog[str | None]):
     BINDINGS: ClassVar[list[BindingType]] = [("escape", "dismiss", "")]
 
     def __init__(self, title: str, value: str = "") -> None:
-        super().__init__(title, _("Enter accepts · Esc gives up"))
+        super().__init__(title, _("Enter accepts · Esc cancels"))
         self._value = value
 
     def body(self) -> Iterable[Widget]:

@@ -29,7 +29,7 @@ UNSET = {
     "model.quant": N_("as in the files"),
     "model.threads": N_("all cores"),
     "model.ptuning": N_("none"),
-    "generation.max_new_tokens": N_("what is left"),
+    "generation.max_new_tokens": N_("no limit"),
     "generation.seed": N_("new each time"),
     "docs.collection": N_("none"),
 }
@@ -56,6 +56,8 @@ def shown(setting: Setting, value: Value) -> str:
         return _("on") if value else _("off")
     if setting.kind == "float":
         return f"{value:g}"
+    if isinstance(value, int) and setting.key != "generation.seed":
+        return f"{value:,}"
     if setting.key == "ui.language" and value in LANGUAGES:
         return LANGUAGES[str(value)]
     if name := NAMES.get((setting.key, str(value))):
@@ -266,7 +268,7 @@ class KeysRow(Row):
     @property
     def value_text(self) -> str:
         count = len(self.settings.keys)
-        return _("{n} changed").format(n=count) if count else _("as shipped")
+        return _("{n} changed").format(n=count) if count else _("default")
 
     @property
     def mark(self) -> str:

@@ -85,7 +85,8 @@ class StatusLine(Widget):
         busy = status.busy
         mark = (spinner, "$text-primary") if busy else ("●", "$text-success")
         pieces = [Content.assemble(mark, " ", (model_title(status.info), "bold"))]
-        pieces.append(Content(status.info.device.upper()))
+        elsewhere = "$text-warning" if status.info.server else ""
+        pieces.append(Content.styled(one_line(status.info.place), elsewhere))
         if quant := QUANTS[status.info.quant]:
             pieces.append(Content(quant))
         if status.activity == "searching":
@@ -124,6 +125,10 @@ class StatusLine(Widget):
         if status.download is not None:
             name, fraction = status.download
             parts.append((0, Content.assemble((f"↓ {name}", "$text-primary"), f" {fraction:.0%}")))
+        if status.importing is not None:
+            name, fraction = status.importing
+            what = _("Importing {name}").format(name=one_line(name))
+            parts.append((0, Content.assemble((what, "$text-primary"), f" {fraction:.0%}")))
         if status.indexing is not None:
             name, done, total = status.indexing
             what = _("reading {name}").format(name=one_line(name))
@@ -145,7 +150,7 @@ class StatusLine(Widget):
             share = status.used / status.limit
             color = "$text-error" if share > 0.9 else "$text-warning" if share > 0.75 else "$text-primary"
             parts.append((3, bar(share, 10, color, "$border")))
-            parts.append((1, _figure(_("context"), f"{status.used:,} / {status.limit:,}")))
+            parts.append((1, _figure(_("context"), f"{min(status.used, status.limit):,} / {status.limit:,}")))
         return parts
 
 

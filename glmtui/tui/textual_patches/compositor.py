@@ -1,4 +1,5 @@
-"""Keeps wide characters complete where one widget lies over others; finds text left of a scroll view."""
+"""Keeps wide characters complete where one widget lies over others; finds text left of a scroll view; draws
+the other widgets where one cannot be drawn."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from glmtui.tui.textual_patches import textual_is
+from glmtui.tui.textual_patches.guard import draw
 
 
 class WholeGlyphs(Compositor):
@@ -70,6 +72,13 @@ class WholeGlyphs(Compositor):
                     if chop[start] is None:
                         chop[start] = piece
         return cast("Sequence[Mapping[int, Strip]]", chops)
+
+    def _get_renders(self, crop: Region | None = None) -> Iterable[tuple[Region, Region, list[Strip]]]:
+        """Yield what shows of each widget as (region, clip, lines). One that cannot be drawn says so."""
+        for widget, (region, clip) in self.visible_widgets.items():
+            shown = Region.intersection(region, clip)
+            if shown and (crop is None or crop.overlaps(clip)):
+                yield region, clip, draw(widget, shown.translate(-region.offset))
 
     def get_widget_and_offset_at(self, x: int, y: int) -> tuple[Widget | None, Offset | None]:
         """Return the widget at a cell and the place in its text.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from operator import attrgetter
 from typing import NamedTuple
 
-from glmtui.tui.transcript.typeset.lines import Line
+from textual.content import Content
+
+from glmtui.tui.transcript.typeset.lines import Line, wrap
 
 OVERHEAD = 3
 """Lines of an entry apart from its text: the line with the role, the one with the figures, the gap."""
@@ -45,6 +47,10 @@ class Entry:
             self._width = width
         return self._lines
 
+    def replace_lines(self, lines: list[Line], width: int) -> None:
+        """Show other lines until the entry changes."""
+        self._lines, self._width = lines, width
+
     def changed(self) -> None:
         self._lines = None
 
@@ -71,9 +77,14 @@ class Place(NamedTuple):
 
 
 class Column:
-    """Entries one below the other."""
+    """Entries one below the other.
 
-    def __init__(self) -> None:
+    Args:
+        in_its_place: given what went wrong when an entry was set into lines, returns what is shown instead.
+    """
+
+    def __init__(self, in_its_place: Callable[[Exception], str]) -> None:
+        self._in_its_place = in_its_place
         self.entries: list[Entry] = []
         self.width = 0
         self._tops: list[int] | None = None
@@ -114,8 +125,16 @@ class Column:
                 entry.height, entry.measured = entry.estimate(width), False
             self._tops = None
 
+    def lines(self, entry: Entry) -> list[Line]:
+        """Return the lines of an entry; one that fails to make them costs itself alone."""
+        try:
+            return entry.lines(self.width)
+        except Exception as error:  # noqa: BLE001 (whatever it is, the other messages are read)
+            entry.replace_lines(wrap(Content(self._in_its_place(error)), max(self.width, 1)), self.width)
+            return entry.lines(self.width)
+
     def measure(self, entry: Entry) -> list[Line]:
-        lines = entry.lines(self.width)
+        lines = self.lines(entry)
         self.set_height(entry, len(lines) + entry.gap)
         return lines
 

@@ -201,11 +201,16 @@ class MessageEntry(Entry):
 
     def unfold(self, number: int | None = None) -> None:
         """Open a fold, or close it; without a number, all that the message has."""
-        every = frozenset(fold for fold, _label, text in self._folds() if text) | {THOUGHT}
         if number is not None:
             self.unfolded ^= {number}
         else:
-            self.unfolded = frozenset() if self.unfolded else every
+            self.unfolded = frozenset() if self.unfolded else self.folds
+
+    @property
+    def folds(self) -> frozenset[int]:
+        """What can be opened."""
+        parts = frozenset(fold for fold, _label, text in self._folds() if text)
+        return parts | {THOUGHT} if self.message.thought else parts
 
     # --- head and foot ---
 
@@ -272,6 +277,11 @@ class AnswerEntry(MessageEntry):
         self._worked = 0.0
         self._timer: Timer | None = None
         self._finished = False
+
+    @property
+    def folds(self) -> frozenset[int]:
+        """What can be opened."""
+        return super().folds | {THOUGHT} if self._thought else super().folds
 
     def body(self, width: int) -> list[Line]:
         if self._finished:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from rich.cells import cell_len, get_character_cell_size
@@ -24,6 +25,7 @@ from textual.widget import Widget
 
 from glmtui.i18n import _
 from glmtui.text.word_boundaries import word_spans
+from glmtui.tui.textual_patches.guard import told
 from glmtui.tui.textual_patches.selection import follow_scroll
 from glmtui.tui.transcript.column import Column, Entry, Place
 from glmtui.tui.transcript.typeset.blocks import stack
@@ -98,7 +100,7 @@ class TextScroll(ScrollView):
 
     def __init__(self, entries: Iterable[Entry] = (), *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
-        self.column = Column()
+        self.column = Column(partial(told, self))
         self.column.add(entries)
         self.following = False
         """Whether the view stays at the end when something comes there."""
@@ -312,7 +314,7 @@ class TextScroll(ScrollView):
                 strips.append(self._draw_below(palette, width, left))
                 continue
             found = self._line_at(row)
-            lines = found[0].lines(self.column.width) if found else []
+            lines = self.column.lines(found[0]) if found else []
             if found is None or not 0 <= found[1] < len(lines):
                 strips.append(blank)
                 continue
@@ -338,7 +340,7 @@ class TextScroll(ScrollView):
         if (found := self._line_at(y)) is None:
             return Strip([])
         entry, number = found
-        lines = entry.lines(self.column.width)
+        lines = self.column.lines(entry)
         place = entry.serial * ENTRY + number
         segments = [Segment(" ", _place(0, place))] * (2 if entry.bar else 0)
         for x, character in enumerate(lines[number].content.plain if 0 <= number < len(lines) else ""):
@@ -395,7 +397,7 @@ class TextScroll(ScrollView):
         texts = []
         for entry in self.column.between(first, last):
             parts: list[str] = []
-            for y, line in enumerate(entry.lines(self.column.width)):
+            for y, line in enumerate(self.column.lines(entry)):
                 if (span := selection.get_span(entry.serial * ENTRY + y)) is None:
                     continue
                 if parts:
@@ -433,7 +435,7 @@ class TextScroll(ScrollView):
 
     def _select_at(self, entry: Entry, event: events.Click) -> None:
         _widget, offset = self.screen.get_widget_and_offset_at(event.screen_x, event.screen_y)
-        lines = entry.lines(self.column.width)
+        lines = self.column.lines(entry)
         if offset is None or not 0 <= offset.y - entry.serial * ENTRY < len(lines):
             return
         first = last = offset.y - entry.serial * ENTRY

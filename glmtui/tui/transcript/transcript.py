@@ -242,6 +242,8 @@ class Transcript(TextScroll):
             return
         entry = self._by_id[message_id]
         if action == "unfold":
+            if not entry.folds:
+                self.notify(_("Nothing is folded here."), markup=False)
             entry.unfold()
             self.entry_changed(entry)
             return

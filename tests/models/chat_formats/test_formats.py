@@ -17,7 +17,7 @@ from glmtui.models.chat_formats.formats import (
     chat_format,
 )
 from glmtui.models.tokenizers.chatglm import ChatGLM2Tokenizer, ChatGLMTokenizer
-from glmtui.protocol.messages import ChatMessage
+from glmtui.protocol.messages import ChatMessage, Text, ToolCall
 
 FAMILIES: tuple[Family, ...] = ("chatglm", "chatglm2", "chatglm3", "codegeex2")
 
@@ -152,6 +152,21 @@ def test_tools_are_offered_to_those_that_know_them(formats: dict[Family, ChatFor
     assert offered.text.startswith("Be brief.\n[\n")
     with pytest.raises(UserError, match="not trained to call tools"):
         formats["chatglm"].offer([{"name": "look"}])
+
+
+def test_calls_go_back_to_the_model_as_it_wrote_them(formats: dict[Family, ChatFormat]):
+    each = formats["chatglm3"]
+    asked, told = talk("?"), ChatMessage.of("tool", "sunny")
+    call = ToolCall("1", "look", '{"at": "sky"}')
+    as_parts = ChatMessage("assistant", (call,))
+    as_text = ChatMessage.of("assistant", "look\n```python\ntool_call(at='sky')\n```")
+    written = each.write(Dialogue.of((*asked, as_parts, told)))
+    assert written == each.write(Dialogue.of((*asked, as_text, told)))
+    said = ChatMessage("assistant", (call, Text("let me see")))
+    assert len(each.write(Dialogue.of((*asked, said, told)))) > len(written)
+    wrong = ChatMessage("assistant", (ToolCall("1", "look", "{"),))
+    as_text = ChatMessage.of("assistant", "look\n{")
+    assert each.write(Dialogue.of((*asked, wrong, told))) == each.write(Dialogue.of((*asked, as_text, told)))
 
 
 def test_a_message_that_cannot_fit_is_refused_with_numbers(formats: dict[Family, ChatFormat]):

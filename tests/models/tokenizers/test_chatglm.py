@@ -1,3 +1,4 @@
+import io
 import json
 import re
 from collections.abc import Sequence
@@ -7,11 +8,13 @@ import pytest
 from golden_data import TOKENIZERS, golden_json, needs_published_tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sentencepiece import SentencePieceProcessor
+from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 from glmtui.errors import UserError
 from glmtui.hub import catalog
+from glmtui.models.chat_formats.formats import SpacedRounds
 from glmtui.models.tokenizers.chatglm import ChatGLM2Tokenizer, ChatGLMTokenizer, Tokenizer, load_tokenizer
+from glmtui.protocol.messages import ChatMessage
 
 GOLDEN = golden_json("tokenization.json")
 
@@ -96,6 +99,33 @@ def test_v2_decodes_as_sentencepiece_does(v3: ChatGLM2Tokenizer, small_bpe: byte
     byte = st.integers(model.PieceToId("<0x00>"), model.PieceToId("<0xFF>"))
     ids = data.draw(st.lists(st.one_of(st.integers(1, len(model) - 1), byte), max_size=12))
     assert v3.decode(ids) == model.Decode(ids)
+
+
+@pytest.mark.parametrize("dummy", [True, False])
+@pytest.mark.parametrize("removes", [True, False])
+def test_first_spaces_are_what_the_file_makes_of_them(dummy: bool, removes: bool, tmp_path: Path):
+    written = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(["how do I load a model? 你好，世界！"] * 8),
+        model_writer=written,
+        vocab_size=320,
+        hard_vocab_limit=False,
+        model_type="bpe",
+        byte_fallback=True,
+        add_dummy_prefix=dummy,
+        remove_extra_whitespaces=removes,
+        normalization_rule_name="identity",
+        minloglevel=2,
+    )
+    (tmp_path / "tokenizer.model").write_bytes(written.getvalue())
+    tokenizer = ChatGLM2Tokenizer(tmp_path / "tokenizer.model", "chatglm2")
+    model = SentencePieceProcessor(model_proto=written.getvalue())
+    space = model.PieceToId("▁")
+    for ids in ([space], [space, space, 300], [300, space], model.Encode(" how  do"), [3, space, 270]):
+        assert tokenizer.decode(ids) == model.Decode(ids)
+    ids = SpacedRounds(tokenizer).follow(1, [ChatMessage.of("user", "q")])
+    assert ids is not None
+    assert model.IdToPiece(ids[0]) == "<0x0A>"
 
 
 @given(st.text())

@@ -271,6 +271,19 @@ async def test_arguments_are_completed_too() -> None:
         assert sent(pilot) == ["/theme mist"]
 
 
+async def test_a_new_name_is_taken_as_typed_unless_an_offer_was_walked_to() -> None:
+    async with running() as (pilot, composer):
+        for optional, walk, expected in (
+            (True, False, "/save notes"), (True, True, "/save notes-old"), (False, False, "/save notes-old"),
+        ):  # fmt: skip
+            offer = Completion("/save notes-old", optional=optional)
+            composer.completions = lambda _before, offer=offer: [offer]
+            await type_text(pilot, "/save notes")
+            await pilot.press(*(["down"] if walk else []), "enter")
+            await pilot.pause()
+            assert sent(pilot)[-1] == expected
+
+
 async def test_a_click_takes_an_offer() -> None:
     async with running() as (pilot, composer):
         await pilot.press("slash")
@@ -483,7 +496,7 @@ async def test_the_draft_is_measured_against_what_is_left() -> None:
         await type_text(pilot, "你好")
         composer.show_count(34, 1980)
         await pilot.pause()
-        assert "34 tokens of 1,980 left" in screen_text(pilot.app)
+        assert "uses 34 of 1,980 tokens" in screen_text(pilot.app)
         composer.show_count(34, 12)
         assert composer.prompt.has_class("-too-long")
         composer.show_count(0, 12)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 
 from glmtui.errors import UserError
-from glmtui.session.attached_file import AttachedFile, quote_file
+from glmtui.session.attached_file import AttachedFile, in_full, quote_file
 from glmtui.tui.composer import mentions
 
 
@@ -81,3 +83,22 @@ def test_the_home_of_nobody_holds_no_files(folder: Path) -> None:
     assert found("~nobody-of-this-name") == []
     with pytest.raises(UserError, match="nobody-of-this-name"):
         mentions.take("~nobody-of-this-name/x.txt", 0)
+
+
+@pytest.mark.parametrize("name", ["fifo", "endless", "loop"])
+def test_what_is_no_text_file_is_refused_and_the_rest_is_offered(folder: Path, name: str) -> None:
+    path = folder / name
+    if name == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero" if name == "endless" else path)
+    with pytest.raises(UserError, match=name):
+        mentions.take(f"./{name}", 0)
+    assert "./my notes.txt" in [found.path for found in mentions.FileFinder().find("./")]
+
+
+def test_two_files_in_one_line_are_blocks_of_their_own() -> None:
+    files = [AttachedFile(name, name, "x = 1") for name in ("a.py", "b.py")]
+    text = in_full("compare @a.py with @b.py please", files)
+    blocks = [token.content for token in MarkdownIt("commonmark").parse(text) if token.type == "fence"]
+    assert blocks == ["x = 1\n", "x = 1\n"]

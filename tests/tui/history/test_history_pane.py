@@ -217,6 +217,8 @@ async def test_the_trash_is_shown_and_a_conversation_brought_back() -> None:
         await send(pilot, "/trash")
         await wait_until(pilot, lambda: "Trash" in visible_text(app.chat.history))
         await wait_until(pilot, lambda: "first" in visible_text(app.chat.history.list))
+        assert app.chat.scope() == "composer", "who types a command writes on"
+        app.chat.history.list.focus()
         await pilot.press("down", "enter")
         await wait_until(pilot, lambda: "An answer to first" in visible_text(app.chat.transcript))
         app.chat.history.list.focus()
@@ -259,10 +261,10 @@ async def test_a_find_can_be_opened_while_the_list_is_read_again(monkeypatch: py
         await send(pilot, "question")
         await wait_until(pilot, lambda: app.session.answer is None)
         conversation, pane = app.session.conversation, app.chat.history
-        pane.search.value = "question"
-        await wait_until(pilot, lambda: pane.list.option_count > 0 and pane.list.options[0].id == "hit-0")
         await app.session.new()
         await settled(pilot)
+        pane.search.value = "question"
+        await wait_until(pilot, lambda: pane.list.option_count > 0 and pane.list.options[0].id == "hit-0")
         list_now = app.library.list
 
         def list_slowly(**options: str | None) -> object:
@@ -291,6 +293,4 @@ async def test_walking_through_what_was_found_lists_nothing_else_and_escape_list
         assert "cherry" not in visible_text(app.chat.history)
         await pilot.press("enter")
         await wait_until(pilot, lambda: app.session.conversation.title == "apple two")
-        await pilot.press("ctrl+o", "escape")
         await wait_until(pilot, lambda: "cherry" in visible_text(app.chat.history))
-        assert app.chat.history.search.has_focus

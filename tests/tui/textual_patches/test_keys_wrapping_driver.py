@@ -68,13 +68,13 @@ class Gone:
         raise OSError
 
     def fileno(self) -> int:
-        return 2
+        return -1
 
 
 def test_a_terminal_that_is_gone_is_told_and_the_writer_lives_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading, "excepthook", lambda _arguments: None)
     told: list[bool] = []
-    writer = WriterThread(driver._Outlet(Gone(), lambda: told.append(True)))  # type: ignore[arg-type]
+    writer = WriterThread(driver._Outlet(Gone().fileno(), lambda: told.append(True)))  # type: ignore[arg-type]
     writer.start()
     for _each in range(100):
         writer.write("x")

@@ -436,7 +436,7 @@ async def test_a_theme_reaches_every_message() -> None:
 
 
 def test_the_column_knows_what_is_where() -> None:
-    column = Column()
+    column = Column(str)
     column.set_width(10)
     column.add(Entry("x" * 5) for _each in range(100))
     assert column.height == 300

@@ -32,6 +32,8 @@ _TABLE = r"""
 """
 _SYMBOLS: Mapping[str, str] = dict(pair.split("=", 1) for pair in _TABLE.split())
 _BINARY = frozenset("∣×÷±∓·⊕⊖⊗⊙∪∩∖∧∨≤≥≠≪≫≡≈∼≃≅∝∈∉∋⊂⊆⊃⊇⊥∥⊢⊨→←↔⇒⇐⇔⟹⟺↦⟶⟵=+-<>")
+_SYMBOL_SIGNS = frozenset(_SYMBOLS.values()) - frozenset("⟩⌋⌉|‖})…⋯⋮⋱∣")
+"""Those that can begin something."""
 _FUNCTIONS = """
     sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp max min sup inf lim limsup
     liminf arg det dim ker gcd deg Pr mod bmod
@@ -86,6 +88,8 @@ class _Reader:
         self.tokens = [match.group() for match in _TOKEN.finditer(source)]
         self.at = 0
         self.depth = 0
+        self.before = ""
+        """What stands before the command that is being read, in its group."""
 
     def all(self) -> str:
         text = self.group(end=None)
@@ -129,6 +133,7 @@ class _Reader:
         if token == "&":
             return "" if before and before[-1].endswith(" ") else " "
         if token.startswith("\\") and len(token) > 1:
+            self.before = before[-1] if before else ""
             return self.command(token[1:].rstrip() or " ", token)
         return token
 
@@ -137,9 +142,11 @@ class _Reader:
             return "\n"
         if (symbol := _SYMBOLS.get(name)) is not None:
             spaced = token[-1].isspace() and (symbol in _BINARY or self.before_binary())
-            return f"{symbol} " if spaced else symbol
+            apart = spaced and symbol in _BINARY and (self.before[-1:].isalnum() or self.before.endswith(")"))
+            return f"{' ' * apart}{symbol}{' ' * spaced}"
         if name in _NAMES:
-            return f"{name} " if token[-1].isspace() else name
+            apart = _ends_a_factor(self.before)
+            return f"{' ' * apart}{name.removeprefix('b')}{' ' * token[-1].isspace()}"
         if name in _SPACES:
             return _SPACES[name]
         if name in _IGNORED:
@@ -203,11 +210,41 @@ class _Reader:
         table = _UP if token == "^" else _DOWN
         if inner and all(ord(character) in table for character in inner):
             return inner.translate(table)
-        return f"{token}{inner}" if len(inner) == 1 else f"{token}({inner})"
+        if len(inner) != 1:
+            return f"{token}({inner})"
+        return f"{token}{inner}{' ' * _begins_a_factor(self.following(blanks=False))}"
 
     def fraction(self) -> str:
+        """Read a fraction, with brackets around it where what is next to it would be read into it."""
+        before = self.before
         above, below = self.argument().strip(), self.argument().strip()
-        return f"{_bracketed(above)}/{_bracketed(below)}"
+        found = f"{_bracketed(above)}/{_bracketed(below, divides=True)}"
+        following = self.following()
+        if _begins_a_factor(following) or following in _AFTER_FACTOR or following == "/":
+            apart = not before.endswith(" ") and before[-1:].isalpha()
+        elif before[-1:].isdigit() and above.isdigit() and below.isdigit():
+            return f" {found}"  # a mixed number
+        elif before.rstrip().endswith("/") or before.rstrip() in _NAMES or _ends_a_factor(before):
+            apart = False
+        else:
+            return found
+        return f"{' ' * apart}({found})"
+
+    def following(self, *, blanks: bool = True) -> str:
+        """Return the next token that is more than layout, as a symbol where it is one; none is empty.
+
+        Args:
+            blanks: look behind blanks too.
+        """
+        for at in range(self.at, len(self.tokens)):
+            token = self.tokens[at]
+            name = token[1:].rstrip() if token.startswith("\\") else ""
+            blank = token.isspace() or name in _SPACES or token == "\\ "
+            if name == "right":  # something closes
+                return ")"
+            if not (blank and blanks) and name not in _IGNORED:
+                return _SYMBOLS.get(name, token.rstrip() or token)
+        return ""
 
     def root(self) -> str:
         degree = self.option()
@@ -216,7 +253,11 @@ class _Reader:
         if sign is None:
             raised = all(ord(character) in _UP for character in degree)
             sign = degree.translate(_UP) + "√" if raised else f"({degree})√"
-        return sign + (inner if len(inner) == 1 or inner.isdigit() else f"({inner})")
+        found = sign + (inner if len(inner) == 1 or inner.isdigit() else f"({inner})")
+        following = self.following(blanks=False)
+        if following in _AFTER_FACTOR:
+            return f"({found})"
+        return f"{found} " if following[-1:].isalnum() and not found.endswith(")") else found
 
     def double(self) -> str:
         inner = self.argument()
@@ -265,7 +306,33 @@ _COMMANDS: Mapping[str, Callable[[_Reader], str]] = {
 }  # fmt: skip
 
 
-def _bracketed(text: str) -> str:
-    """Put brackets around what is more than one thing."""
-    simple = re.fullmatch(r"[∂∇Δ√]?\w+[′'₀-₎ₐ-ₜᵢⱼᵣ⁰-ⁿ²³¹ᵃ-ᵡ]*|[A-Za-z]*\([^()]*\)|.", text)
+_AFTER_FACTOR = frozenset("^_!'")
+"""What belongs to all that is before it."""
+_SCRIPTS = r"[′'₀-₎ₐ-ₜᵢⱼᵣ⁰-ⁿ²³¹ᵃ-ᵡ]*"
+_FACTOR = re.compile(
+    rf"\d+(\.\d+)?|[d∂Δδ]?{_SCRIPTS}[^\W\d_]{_SCRIPTS}|[\u3400-\u9fff]+|√?[A-Za-z]*\([^()]*\)|√\w|√\(\w*\(.*\)\)|."
+)
+"""What one divides by without brackets: a number, a letter with scripts, a differential, a root, f(x)."""
+_PRODUCT = re.compile(r"(√?[∂∇]?\w[′'⁺⁻⁼⁽⁾₊₋₌₍₎]*)+")
+"""What one divides without brackets, too."""
+
+
+def _bracketed(text: str, *, divides: bool = False) -> str:
+    """Put brackets around what is more than one thing; a product is more only where it `divides`."""
+    short = len(text) <= 100
+    simple = short and (_FACTOR.fullmatch(text) or (not divides and _PRODUCT.fullmatch(text)))
     return text if simple or not text else f"({text})"
+
+
+def _begins_a_factor(token: str) -> bool:
+    """Whether `token`, behind something, multiplies it."""
+    if token.startswith("\\"):
+        return len(token) > 1 and token[1].isalpha() and token[1:] not in ("end", "tag", "label")
+    return (
+        token[:1].isalnum() or token in ("(", "[", "{") or (token in _SYMBOL_SIGNS and token not in _BINARY)
+    )
+
+
+def _ends_a_factor(text: str) -> bool:
+    """Whether what would follow `text` at once is multiplied by it."""
+    return text[-1:].isalnum() or text.endswith((")", "]", "'"))

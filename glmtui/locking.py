@@ -1,10 +1,12 @@
-"""An advisory lock on an open file, so that two processes do not write into each other's lines."""
+"""Advisory locks on open files, so that two processes do not write into each other's lines."""
 
 import contextlib
 import os
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
 
 PATIENCE = 2.0
 """Seconds to wait for a lock that another process holds; appends take milliseconds, so it hangs."""
@@ -18,15 +20,42 @@ def locked(descriptor: int) -> Iterator[None]:
     a single append of a few kilobytes is not torn by another in practice.
     """
     deadline = time.monotonic() + PATIENCE
-    acquired = _try_lock(descriptor)
+    acquired = try_lock(descriptor)
     while acquired is False and time.monotonic() < deadline:
         time.sleep(0.01)
-        acquired = _try_lock(descriptor)
+        acquired = try_lock(descriptor)
     try:
         yield
     finally:
         if acquired:
             _unlock(descriptor)
+
+
+@contextlib.contextmanager
+def open_locked(path: Path) -> Iterator[BinaryIO]:
+    """Open the file `path` to append to it (made for its owner only where there is none) and hold its lock.
+
+    Whoever holds it may put another file in its place; who waited meanwhile gets that one.
+    """
+    while True:
+        with open(path, "ab", opener=_open_private) as file, locked(file.fileno()):
+            if _is_at(path, file.fileno()):
+                yield file
+                return
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(
+        path, flags | getattr(os, "O_NONBLOCK", 0), 0o600
+    )  # what is a pipe now keeps nobody waiting
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether the open file is the one at `path`."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 if sys.platform == "win32":
@@ -35,8 +64,8 @@ if sys.platform == "win32":
     _FAR = 0x7FFF_0000
     """The byte that is locked: locks are mandatory there, so it lies beyond what anybody reads."""
 
-    def _try_lock(descriptor: int) -> bool | None:
-        """True: acquired; False: somebody else has it; None: there are no locks here."""
+    def try_lock(descriptor: int) -> bool | None:
+        """Return True: acquired; False: somebody else has it; None: there are no locks here."""
         os.lseek(descriptor, _FAR, os.SEEK_SET)
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
@@ -51,8 +80,8 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def _try_lock(descriptor: int) -> bool | None:
-        """True: acquired; False: somebody else has it; None: there are no locks here."""
+    def try_lock(descriptor: int) -> bool | None:
+        """Return True: acquired; False: somebody else has it; None: there are no locks here."""
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

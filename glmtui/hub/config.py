@@ -1,0 +1,109 @@
+"""``config.json`` and the other settings of a model: what their fields may be, compared as they are read.
+
+Whoever takes a field from one of them may rely on its type and its bounds. A field may be missing or null
+all the same, and those that have no place here are anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from glmtui.errors import NotFoundError
+from glmtui.hub import foreign
+from glmtui.hub.fields import Flag, Kind, Number, Several, Text, Whole, check_fields
+from glmtui.hub.files import read_json_object
+from glmtui.protocol.phrases import _
+
+_WIDTH, _COUNT, _LAYERS = Whole(1, 1 << 22), Whole(1, 1 << 16), Whole(1, 1 << 10)
+"""Far above every published model; what they multiply to is compared with the weight files."""
+_LENGTH, _VOCABULARY, _TOKEN = Whole(1, 1 << 28), Whole(1, 1 << 24), Whole(-1, 1 << 24)
+_EPSILON, _RATIO = Number(0, 1), Number(1e-6, 1e9)
+
+CONFIG: Mapping[str, Kind] = {
+    **dict.fromkeys(("model_type", "torch_dtype", "_name_or_path", "quantization_format"), Text()),
+    **dict.fromkeys(("num_layers", "num_hidden_layers"), _LAYERS),
+    **dict.fromkeys(
+        ("hidden_size", "inner_hidden_size", "ffn_hidden_size", "intermediate_size", "moe_intermediate_size"),
+        _WIDTH,
+    ),
+    **dict.fromkeys(
+        ("kv_channels", "head_dim", "kv_lora_rank", "q_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim"),
+        _WIDTH,
+    ),
+    "v_head_dim": _WIDTH,
+    **dict.fromkeys(("num_attention_heads", "num_key_value_heads", "multi_query_group_num"), _COUNT),
+    **dict.fromkeys(("n_routed_experts", "n_shared_experts", "first_k_dense_replace"), Whole(0, 1 << 12)),
+    **dict.fromkeys(("vocab_size", "padded_vocab_size"), _VOCABULARY),
+    **dict.fromkeys(("max_sequence_length", "seq_length", "max_position_embeddings"), _LENGTH),
+    **dict.fromkeys(
+        ("bos_token_id", "mask_token_id", "gmask_token_id", "pad_token_id", "image_token_id"), _TOKEN
+    ),
+    "eos_token_id": Several(_TOKEN, 256),
+    **dict.fromkeys(("layernorm_epsilon", "rms_norm_eps"), _EPSILON),
+    **dict.fromkeys(("rope_ratio", "rope_theta"), _RATIO),
+    "partial_rotary_factor": Number(0, 1),
+    "pre_seq_len": Whole(0, 1 << 16),
+    "quantization_bit": Whole(0, 64),
+    "num_labels": Whole(0, 1 << 12),  # no layer asks for it, but transformers makes a table that long
+    **dict.fromkeys(("quantization_embeddings", "quantization_published", "prefix_projection"), Flag()),
+    **dict.fromkeys(("multi_query_attention", "tie_word_embeddings", "position_encoding_2d"), Flag()),
+    **dict.fromkeys(("add_bias_linear", "add_qkv_bias", "attention_bias"), Flag()),
+}
+"""Of ``config.json``, in every layout."""
+GENERATION: Mapping[str, Kind] = {"eos_token_id": Several(_TOKEN, 256)}
+"""Of ``generation_config.json``; how it samples is passed over where no sampling can be so."""
+TOKENIZER: Mapping[str, Kind] = {
+    "num_image_tokens": Whole(0, 1 << 20),
+    **dict.fromkeys(("name_or_path", "tokenizer_class"), Text()),
+}
+"""Of ``tokenizer_config.json``."""
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the folder's ``config.json``.
+
+    Raises:
+        NotFoundError: there is no such folder, or no ``config.json`` in it; what is there instead is named.
+        BadFileError: it cannot be read, or a field is not what it should be.
+    """
+    file = folder / "config.json"
+    if not file.exists():
+        raise _no_config(folder)
+    return _checked(file, CONFIG)
+
+
+def read_tokenizer_config(folder: Path) -> dict[str, Any]:
+    """Return the folder's ``tokenizer_config.json``; nothing where it has none.
+
+    Raises:
+        BadFileError: it cannot be read, or a field is not what it should be.
+    """
+    return _checked(folder / "tokenizer_config.json", TOKENIZER)
+
+
+def read_generation_config(folder: Path) -> dict[str, Any]:
+    """Return the folder's ``generation_config.json``; nothing where it has none.
+
+    Raises:
+        BadFileError: it cannot be read, or a field is not what it should be.
+    """
+    return _checked(folder / "generation_config.json", GENERATION)
+
+
+def _checked(file: Path, kinds: Mapping[str, Kind]) -> dict[str, Any]:
+    values = read_json_object(file)
+    check_fields(file, values, kinds)
+    return values
+
+
+def _no_config(folder: Path) -> NotFoundError:
+    if found := foreign.explain(folder):
+        return NotFoundError(found)
+    if folder.is_file():
+        return NotFoundError(_("{path} is a file. Give the folder that holds it.").format(path=folder))
+    if not folder.is_dir():
+        return NotFoundError(_("There is no folder {path}").format(path=folder))
+    message = _("{path} has no config.json, so it is not a model folder. Give the folder that holds it.")
+    return NotFoundError(message.format(path=folder))

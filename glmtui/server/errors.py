@@ -1,0 +1,125 @@
+"""Failures as OpenAI's clients read them, on every path: ``{"error": {message, type, param, code}}``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from glmtui import failures
+from glmtui.errors import BadValueError, NoModelError, OutOfMemoryError, TooLongError, UnavailableError
+from glmtui.protocol.events import Failed
+
+_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+    501: "not_implemented_error",
+    503: "service_unavailable_error",
+    504: "timeout_error",
+}
+TIMED_OUT, SHUTTING_DOWN = "timeout", "shutting_down"
+"""Codes of `Failed` that the server makes itself."""
+_STATUS = {
+    BadValueError.code: 400,
+    TooLongError.code: 400,
+    UnavailableError.code: 400,
+    NoModelError.code: 503,
+    OutOfMemoryError.code: 503,
+    SHUTTING_DOWN: 503,
+    TIMED_OUT: 504,
+}
+"""Of the codes that an engine's `Failed` may have; others are 500."""
+_CODES = {TooLongError.code: "context_length_exceeded"}
+"""Where OpenAI has another word."""
+_PARAMS = {UnavailableError.code: "tools"}
+_LEADS = {TooLongError.code: "The prompt is longer than the model's context length. "}
+"""Words that clients look for in the message."""
+
+
+class ApiError(Exception):
+    """What a client is told instead of an answer.
+
+    Args:
+        status: of HTTP.
+        message: one sentence, in English.
+        param: the field of the request that is at fault.
+        code: for programs.
+        retry_after: seconds after which it is worth to try again.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.param, self.code = status, message, param, code
+        self.retry_after = retry_after
+
+    @classmethod
+    def of(cls, failed: Failed) -> ApiError:
+        """Return how a client is told of an engine's failure."""
+        status = _STATUS.get(failed.code, 500)
+        return cls(
+            status,
+            f"{_LEADS.get(failed.code, '')}{failed.phrase}",
+            param=_PARAMS.get(failed.code),
+            code=_CODES.get(failed.code, failed.code),
+            retry_after=5 if status == 503 else None,
+        )
+
+    @property
+    def body(self) -> Mapping[str, Any]:
+        """What stands in the response, or in an event of a stream that had begun."""
+        kind = _TYPES.get(self.status, "server_error" if self.status >= 500 else _TYPES[400])
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+    def response(self) -> JSONResponse:
+        """Return it as a response."""
+        headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        if self.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        return JSONResponse(self.body, self.status, headers)
+
+
+def bad_request(message: str, param: str | None = None, code: str | None = None) -> ApiError:
+    """Return the error of a request that cannot be done as it stands."""
+    return ApiError(400, message, param=param, code=code)
+
+
+async def on_api_error(_request: Request, error: Exception) -> JSONResponse:
+    """Answer an `ApiError`."""
+    assert isinstance(error, ApiError)
+    return error.response()
+
+
+async def on_http_error(request: Request, error: Exception) -> JSONResponse:
+    """Answer what Starlette raises itself: there is no such path, or not with this method."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        found = ApiError(404, "There is nothing at this path.", code="not_found")
+    elif error.status_code == 405:
+        found = ApiError(405, f"{request.method} does not work at this path.", code="method_not_allowed")
+    else:
+        found = ApiError(error.status_code, error.detail)
+    response = found.response()
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def on_unexpected(_request: Request, error: Exception) -> JSONResponse:
+    """Answer what nobody foresaw; the details are in the log of unexpected errors, not in the response."""
+    failures.describe(error)
+    return ApiError(
+        500, f"Something unexpected went wrong ({type(error).__name__}).", code="unexpected"
+    ).response()

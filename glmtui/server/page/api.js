@@ -1,0 +1,93 @@
+// The server: its model, and answers as they come.
+
+const KEY = "glmtui.key";
+
+/** What the server said instead of an answer, or that it said nothing. */
+export class ServerError extends Error {
+  constructor(message, status = 0) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** Take a key out of the address (#key=…), so that it stands in no history. */
+export function takeKey() {
+  const given = /(?:^#|&)key=([^&]*)/.exec(location.hash)?.[1];
+  if (given === undefined) return;
+  setKey(decodeURIComponent(given));
+  history.replaceState(null, "", location.pathname);
+}
+
+/** Remember a key as long as the tab is open. */
+export function setKey(key) {
+  sessionStorage.setItem(KEY, key);
+}
+
+async function request(path, options = {}) {
+  const key = sessionStorage.getItem(KEY);
+  const headers = { "Content-Type": "application/json", ...(key ? { Authorization: `Bearer ${key}` } : {}) };
+  let response;
+  try {
+    response = await fetch(path, { ...options, headers, credentials: "omit", cache: "no-store" });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ServerError("");
+  }
+  if (!response.ok) {
+    const body = await response.json().catch(() => ({}));
+    throw new ServerError(body.error?.message ?? response.statusText, response.status);
+  }
+  return response;
+}
+
+/** Return the model that is loaded, or null while none is. */
+export async function model() {
+  const { data } = await (await request("/v1/models")).json();
+  return data[0] ?? null;
+}
+
+/**
+ * Ask for an answer; call `onPiece(delta)` for what comes. Returns {reason, usage}.
+ * Throws a ServerError; one without a message where the connection broke.
+ */
+export async function answer(body, signal, onPiece) {
+  const response = await request("/v1/chat/completions", {
+    method: "POST",
+    signal,
+    body: JSON.stringify({ ...body, stream: true, stream_options: { include_usage: true } }),
+  });
+  const result = { reason: "", usage: null };
+  for await (const data of events(response)) {
+    if (data === "[DONE]") return result;
+    const { choices, usage, error } = JSON.parse(data);
+    if (error) throw new ServerError(error.message, 500);
+    if (usage) result.usage = usage;
+    const [choice] = choices;
+    if (choice?.finish_reason) result.reason = choice.finish_reason;
+    if (choice?.delta) onPiece(choice.delta);
+  }
+  throw new ServerError("");
+}
+
+/** Yield the data of server-sent events. */
+async function* events(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let buffer = "";
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      buffer += value;
+      const found = buffer.split("\n\n");
+      buffer = found.pop();
+      for (const event of found) {
+        if (event.startsWith("data: ")) yield event.slice(6);
+      }
+    }
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ServerError("");
+  } finally {
+    reader.cancel().catch(() => undefined); // it may have ended
+  }
+}

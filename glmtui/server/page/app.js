@@ -1,0 +1,363 @@
+// The page: one open conversation, the answer that comes, the list, and the options.
+
+import * as api from "./api.js";
+import { $, button, h, icon } from "./dom.js";
+import * as store from "./store.js";
+import { MessageView, composes, emptyView } from "./view.js";
+import { switchLanguage, t, translatePage } from "./words.js";
+
+const SLIDERS = ["temperature", "top_p", "max_length"];
+const THEMES = ["auto", "light", "dark"];
+const SAVE_EVERY = 1000; // milliseconds while an answer comes
+const RETRY = 2000;
+
+let chat = store.create();
+let views = new Map(); // by message
+let running = null; // {chat, controller}: the answer that comes, also while another conversation is open
+let model = null;
+
+// --- the open conversation ---
+
+function open(id) {
+  chat = (running?.chat.id === id ? running.chat : store.load(id)) ?? store.create();
+  sessionStorage.setItem("glmtui.open", chat.id);
+  closeSidebar();
+  show();
+  $("composer").focus();
+}
+
+function show() {
+  views = new Map();
+  const shown = chat.messages.map((message) => {
+    const view = new MessageView(message, { again, goOn, edit });
+    view.update({ running: running?.message === message });
+    views.set(message, view);
+    return view.element;
+  });
+  const empty = emptyView(t("examples"), (text) => send(text));
+  $("messages").replaceChildren(...(shown.length ? shown : [empty]));
+  $("title").textContent = store.titleOf(chat) || t("untitled");
+  $("clear").disabled = !shown.length;
+  showList();
+  showState();
+  toEnd();
+}
+
+function keep(which = chat) {
+  which.updated = Date.now();
+  if (!store.save(which)) say(t("full"));
+}
+
+function send(text) {
+  if (!text.trim() || running || !model) return;
+  chat.messages.push({ role: "user", content: text });
+  ask();
+}
+
+function edit(message, text) {
+  if (running) return;
+  chat.messages.splice(chat.messages.indexOf(message), Infinity, { role: "user", content: text });
+  ask();
+}
+
+function again(message) {
+  if (running) return;
+  chat.messages.splice(chat.messages.indexOf(message));
+  ask();
+}
+
+function goOn(message) {
+  if (running) return;
+  chat.messages.splice(chat.messages.indexOf(message) + 1);
+  ask(message);
+}
+
+/** Ask for the answer to what was said, or for how the answer `begun` goes on. */
+async function ask(begun = null) {
+  const message = begun ?? { role: "assistant", content: "" };
+  const asked = begun ? chat.messages : [...chat.messages];
+  delete message.error;
+  delete message.state;
+  delete message.figures;
+  if (!begun) chat.messages.push(message);
+  const body = { model: model.id, messages: asked.filter((each) => each.content || each.thought).map(plain), truncation: "auto", ...options() };
+  if ($("system").value.trim() && model.supports_system) {
+    body.messages.unshift({ role: "system", content: $("system").value.trim() });
+  }
+  $("announce").textContent = "";
+  const answer = { chat, message, controller: new AbortController(), began: 0, saved: Date.now(), frame: 0 };
+  running = answer;
+  keep();
+  show();
+  try {
+    const result = await api.answer(body, answer.controller.signal, (delta) => grow(answer, delta));
+    if (result.reason === "length") message.state = "cut";
+    const count = result.usage?.completion_tokens;
+    const seconds = (Date.now() - answer.began) / 1000;
+    if (count) message.figures = t("tokens")(count, count > 1 && seconds > 0.2 ? (count / seconds).toFixed(1) : "");
+    $("announce").textContent = t("complete"); // for screen readers
+  } catch (error) {
+    if (error.name === "AbortError") message.state = "stopped";
+    else await failed(error, message);
+  } finally {
+    running = null;
+    cancelAnimationFrame(answer.frame);
+    keep(answer.chat);
+    views.get(message)?.update();
+    showList();
+    showState();
+    follow();
+  }
+}
+
+function plain({ role, content, thought }) {
+  return thought && !content ? { role, content, reasoning_content: thought } : { role, content };
+}
+
+/** Take in a piece of the answer; it is drawn with the next frame, however many come. */
+function grow(answer, delta) {
+  const { message } = answer;
+  answer.began ||= Date.now();
+  if (delta.content) message.content += delta.content;
+  if (delta.reasoning_content) message.thought = (message.thought ?? "") + delta.reasoning_content;
+  if (Date.now() - answer.saved > SAVE_EVERY) {
+    answer.saved = Date.now();
+    keep(answer.chat);
+  }
+  answer.frame ||= requestAnimationFrame(() => {
+    answer.frame = 0;
+    if (running !== answer) return;
+    showState();
+    views.get(message)?.update({ running: true });
+    follow();
+  });
+}
+
+async function failed(error, message) {
+  if (error.status === 401) {
+    await askKey();
+    message.error = error.message;
+  } else if (error.message) {
+    message.error = error.message;
+  } else {
+    message.error = t(message.content ? "broken" : "unreachable");
+  }
+}
+
+// --- the list ---
+
+function showList() {
+  const items = store.all().map((each) => {
+    const title = store.titleOf(each) || t("untitled");
+    const choose = h("button", { type: "button", className: "choose", title, onclick: () => open(each.id) }, title);
+    const drop = button("close", t("delete"), () => {
+      if (!confirm(t("delete_sure"))) return;
+      if (running?.chat.id === each.id) running.controller.abort();
+      store.remove(each.id);
+      if (chat.id === each.id) open("");
+      else showList();
+    });
+    return h("div", { className: "item", ariaCurrent: each.id === chat.id ? "true" : "false" }, choose, drop);
+  });
+  $("list").replaceChildren(...items);
+}
+
+function closeSidebar() {
+  document.body.classList.remove("with-sidebar");
+  $("shade").hidden = true;
+}
+
+// --- the state of things ---
+
+function showState() {
+  const here = running?.chat.id === chat.id;
+  $("send").hidden = here;
+  $("stop").hidden = !here;
+  $("send").disabled = Boolean(running) || !model || !$("composer").value.trim();
+  document.body.dataset.state = running ? "answering" : model ? "ready" : "waiting";
+  if (here && !running.message.content && !running.message.thought) say(t("reading"));
+  else if ([t("reading"), t("loading"), t("unreachable")].includes($("status").textContent) && model) say("");
+}
+
+function say(text) {
+  $("status").textContent = text;
+}
+
+let follows = true;
+
+function toEnd() {
+  follows = true;
+  $("scroll").scrollTop = $("scroll").scrollHeight;
+  $("down").hidden = true;
+}
+
+/** Stay at the end while the person is there. */
+function follow() {
+  if (follows) toEnd();
+}
+
+async function findModel() {
+  try {
+    model = await api.model();
+    if (!model) say(t("loading"));
+  } catch (error) {
+    if (error.status === 401) {
+      await askKey();
+      return findModel();
+    }
+    say(error.message || t("unreachable"));
+  }
+  if (!model) return setTimeout(findModel, RETRY);
+  $("model").textContent = model.id;
+  $("model").hidden = false;
+  $("system-row").hidden = !model.supports_system;
+  $("max_length").max = String(Math.max(model.max_model_len, 64));
+  showOptions();
+  return showState();
+}
+
+function askKey() {
+  return new Promise((resolve) => {
+    const dialog = $("key-dialog");
+    dialog.onclose = () => {
+      api.setKey($("key").value.trim());
+      $("key").value = "";
+      resolve();
+    };
+    if (!dialog.open) dialog.showModal();
+  });
+}
+
+// --- options: only what differs from the model's own is kept and sent ---
+
+function kept() {
+  return JSON.parse(localStorage.getItem("glmtui.options") ?? "{}");
+}
+
+function options() {
+  const { system: _system, ...chosen } = kept();
+  if (chosen.max_length > model.max_model_len) delete chosen.max_length;
+  return chosen;
+}
+
+function showOptions() {
+  const chosen = { ...model?.sampling, ...kept() };
+  for (const name of SLIDERS) {
+    $(name).value = chosen[name] ?? "";
+    $(`${name}-value`).textContent = $(name).value;
+  }
+  $("system").value = chosen.system ?? "";
+}
+
+function choose(name, value) {
+  localStorage.setItem("glmtui.options", JSON.stringify({ ...kept(), [name]: value }));
+}
+
+// --- the look ---
+
+function showTheme() {
+  const theme = localStorage.getItem("glmtui.theme") ?? "auto";
+  document.documentElement.dataset.theme = theme;
+  $("theme").replaceChildren(icon(theme));
+}
+
+function showWords() {
+  translatePage();
+  $("language").textContent = t("language");
+}
+
+/** As tall as its text; browsers that know field-sizing do it themselves. */
+function fit(area) {
+  if (CSS.supports("field-sizing", "content")) return;
+  area.style.height = "auto";
+  area.style.height = `${area.scrollHeight}px`;
+}
+
+// --- what a person does ---
+
+function wire() {
+  const composer = $("composer");
+  for (const element of document.querySelectorAll("[data-icon]")) element.append(icon(element.dataset.icon));
+  $("form").onsubmit = (event) => {
+    event.preventDefault();
+    if (running || !model || !composer.value.trim()) return;
+    const text = composer.value;
+    composer.value = "";
+    fit(composer);
+    send(text);
+  };
+  composer.oninput = () => {
+    fit(composer);
+    showState();
+  };
+  composer.onkeydown = (event) => {
+    if (event.key === "Enter" && !event.shiftKey && !composes(event)) {
+      event.preventDefault();
+      $("form").requestSubmit();
+    }
+  };
+  addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && !composes(event)) {
+      if (document.body.classList.contains("with-sidebar")) closeSidebar();
+      else running?.controller.abort();
+    }
+  });
+  $("stop").onclick = () => running?.controller.abort();
+  $("new").onclick = () => open("");
+  $("clear").onclick = () => {
+    if (!confirm(t("clear_sure"))) return;
+    if (running?.chat.id === chat.id) running.controller.abort();
+    chat.messages.length = 0;
+    store.remove(chat.id);
+    show();
+  };
+  $("menu").onclick = () => {
+    document.body.classList.add("with-sidebar");
+    $("shade").hidden = false;
+  };
+  $("shade").onclick = closeSidebar;
+  $("options").onclick = () => {
+    const hidden = !$("panel").hidden;
+    $("panel").hidden = hidden;
+    $("options").ariaExpanded = String(!hidden);
+  };
+  for (const name of SLIDERS) {
+    $(name).oninput = () => {
+      choose(name, Number($(name).value));
+      $(`${name}-value`).textContent = $(name).value;
+    };
+  }
+  $("system").onchange = () => choose("system", $("system").value);
+  $("defaults").onclick = () => {
+    localStorage.removeItem("glmtui.options");
+    showOptions();
+  };
+  $("theme").onclick = () => {
+    const theme = localStorage.getItem("glmtui.theme") ?? "auto";
+    localStorage.setItem("glmtui.theme", THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length]);
+    showTheme();
+  };
+  $("language").onclick = () => {
+    switchLanguage();
+    showWords();
+    show();
+  };
+  $("scroll").onscroll = () => {
+    const { scrollTop, scrollHeight, clientHeight } = $("scroll");
+    follows = scrollHeight - scrollTop - clientHeight < 40;
+    $("down").hidden = follows;
+  };
+  $("down").onclick = toEnd;
+  store.onChange((id) => {
+    if (id === chat.id && running?.chat.id !== id) chat = store.load(id) ?? chat;
+    if (running?.chat.id !== chat.id) show();
+    else showList();
+  });
+}
+
+api.takeKey();
+showTheme();
+showWords();
+wire();
+open(sessionStorage.getItem("glmtui.open") ?? "");
+findModel();

@@ -1,0 +1,329 @@
+"""The web page in a real browser: streaming, stop, Chinese input, what a model may not do there."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from served import MakeServer, Served
+
+from glmtui.server import web
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+browsers = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+
+ATTACKS = """
+<script>document.title = "owned"</script>
+<img src="http://evil.example/a.png" onerror="document.title = 'owned'">
+![picture](http://evil.example/b.png) [link](javascript:document.title='owned')
+<a href="data:text/html,x">d</a>
+<iframe src="http://evil.example/"></iframe><style>body { background: url(http://evil.example/c) }</style>
+<svg onload="document.title='owned'"></svg><math><mtext><table><mglyph><style><img src=x onerror=alert(1)>
+
+```"><img src=x onerror="document.title='owned'">
+code
+```
+[ref]: javascript:document.title='owned'
+[ref] <form action="http://evil.example/"><input name=q><button>send</button></form>
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
+    with sync_api.sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+class Page:
+    """A tab, and all that it asked for and complained of."""
+
+    def __init__(self, tab: Any, url: str) -> None:
+        self.tab = tab
+        self.asked: list[str] = []
+        self.complaints: list[str] = []
+        tab.on("request", lambda request: self.asked.append(request.url))
+        tab.on("console", lambda message: self.complaints.append(message.text))
+        tab.on("pageerror", lambda error: self.complaints.append(str(error)))
+        tab.on("dialog", lambda dialog: dialog.accept())
+        tab.goto(url)
+
+    def ready(self) -> Page:
+        self.tab.wait_for_selector("body[data-state=ready]")
+        return self
+
+    def send(self, text: str) -> None:
+        self.tab.fill("#composer", text)
+        self.tab.press("#composer", "Enter")
+
+    def done(self, count: int = 1) -> str:
+        """Wait for the last of so many answers; return what stands there."""
+        self.tab.locator(".assistant[data-state=done]").nth(count - 1).wait_for()
+        return str(self.tab.locator(".assistant .body").last.inner_text()).strip()
+
+    def click(self, label: str) -> None:
+        self.tab.locator(f'[aria-label="{label}"]').last.click()
+
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture
+def open_page(browser: Any, served: Served) -> Iterator[Open]:
+    contexts: list[Any] = []
+
+    def open_one(url: str = "", **options: Any) -> Page:
+        contexts.append(browser.new_context(**{"locale": "en-US", **options}))
+        contexts[-1].set_default_timeout(15_000)
+        return Page(contexts[-1].new_page(), url or served.url)
+
+    yield open_one
+    for context in contexts:
+        context.close()
+
+
+@browsers
+def test_an_answer_streams_and_can_be_stopped_and_gone_on_with(served: Served, open_page: Open) -> None:
+    engine = served.ready("# Title\n\n你好，**“世界”**！", hold=True)
+    page = open_page().ready()
+    page.send("Say it")
+    page.tab.wait_for_selector(".running .markdown")
+    assert page.tab.locator(".running h1").inner_text() == "Title"
+    assert page.tab.locator("#send").is_hidden()
+    page.click("Stop")
+    page.tab.wait_for_selector("#send:visible")
+    assert engine.cancelled
+    assert "Stopped" in page.tab.locator(".assistant .tools").inner_text()
+    engine.hold = False
+    page.click("Go on")
+    page.tab.locator(".assistant .note", has_text="tokens").wait_for()
+    assert engine.generated[-1].continue_answer
+    assert engine.generated[-1].leave_out_rounds
+    assert page.complaints == []
+
+
+@browsers
+def test_again_edit_clear_and_the_list(served: Served, open_page: Open) -> None:
+    engine = served.ready("One", "Two", "Three", "Four")
+    page = open_page().ready()
+    page.send("first\nline")
+    assert page.done() == "One"
+    page.click("Answer again")
+    page.tab.locator(".assistant", has_text="Two").wait_for()
+    page.tab.hover(".user")
+    page.tab.locator('.user [aria-label="Edit"]').click()
+    page.tab.fill(".edit textarea", "other")
+    page.tab.click(".edit .primary")
+    page.tab.locator(".assistant", has_text="Three").wait_for()
+    assert [m.text for m in engine.generated[-1].messages] == ["other"]
+    page.tab.reload()
+    page.ready()
+    assert page.done() == "Three", "it was kept"
+    page.tab.click("#new")
+    page.send("second")
+    assert page.done() == "Four"
+    titles = page.tab.locator(".choose").all_inner_texts()
+    assert titles == ["second", "other"]
+    page.tab.locator(".choose", has_text="other").click()
+    assert page.done() == "Three"
+    page.tab.click("#clear")
+    page.tab.wait_for_selector(".empty")
+    assert page.tab.locator(".choose").all_inner_texts() == ["second"]
+    assert page.complaints == []
+
+
+@browsers
+def test_options_are_sent_and_the_thought_is_folded(served: Served, open_page: Open) -> None:
+    engine = served.ready("<think>\nwell\n</think>\n\nHello!")
+    page = open_page().ready()
+    page.tab.click("#options")
+    assert page.tab.input_value("#temperature") == "0.95"
+    page.tab.fill("#temperature", "0.2")
+    page.tab.fill("#max_length", "128")
+    page.send("x")
+    page.done()
+    assert page.tab.locator(".markdown").inner_text() == "Hello!"
+    assert page.tab.locator("details.thought").get_attribute("open") is None
+    assert page.tab.locator(".thought-text").text_content() == "well"
+    sampling = engine.generated[-1].sampling
+    assert (sampling.temperature, sampling.top_p, sampling.max_length) == (0.2, 0.7, 128)
+
+
+@browsers
+def test_chinese_composition_sends_nothing_by_itself(served: Served, open_page: Open) -> None:
+    page = open_page().ready()
+    page.tab.click("#composer")
+    ime = page.tab.context.new_cdp_session(page.tab)
+    key = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 229}
+    for text in ("n", "ni", "ni'h", "ni'hao"):
+        ime.send(
+            "Input.imeSetComposition", {"text": text, "selectionStart": len(text), "selectionEnd": len(text)}
+        )
+    ime.send("Input.dispatchKeyEvent", {"type": "rawKeyDown", **key})
+    assert page.tab.input_value("#composer") == "ni'hao"
+    ime.send("Input.insertText", {"text": "你好"})
+    assert page.tab.input_value("#composer") == "你好"
+    assert served.scripted.generated == []
+    page.tab.press("#composer", "Shift+Enter")
+    page.tab.keyboard.insert_text("世界")
+    page.tab.press("#composer", "Enter")
+    page.done()
+    assert served.scripted.generated[-1].messages[-1].text == "你好\n世界"
+    assert page.tab.input_value("#composer") == ""
+
+
+@browsers
+def test_a_model_can_do_nothing_on_the_page(served: Served, open_page: Open) -> None:
+    served.ready(ATTACKS)
+    page = open_page().ready()
+    page.send(f"{ATTACKS}<b>me</b>")
+    text = page.done()
+    assert "<script>" in text, "it is shown as it was written"
+    assert page.tab.title() == "glmtui"
+    chat = page.tab.locator("#messages")
+    for tag in (
+        "script",
+        "img",
+        "iframe",
+        "style",
+        "form:not(.edit)",
+        "input",
+        "b",
+        "math",
+        "[onerror]",
+        "[onload]",
+    ):
+        assert chat.locator(tag).count() == 0, tag
+    links = [link.get_attribute("href") for link in chat.locator("a").all()]
+    assert all(href is None or href.startswith("http://evil.example/") for href in links), (
+        "a person may follow"
+    )
+    assert {link.get_attribute("rel") for link in chat.locator("a").all()} == {"noopener noreferrer nofollow"}
+    assert all(url.startswith(served.url) for url in page.asked)
+    assert page.complaints == []
+
+
+@browsers
+def test_growing_text_keeps_what_is_complete(served: Served, open_page: Open) -> None:
+    blocks = [
+        "一段。",
+        "- a\n- b",
+        "```python\nprint(1)\n```",
+        "| a | b |\n| --- | ---: |\n| 1 | 2 |",
+        "见https://a.cn/x，好",
+    ]
+    engine = served.ready("\n\n".join([*blocks, "x" * 200]), hold=True)
+    page = open_page().ready()
+    page.send("x")
+    page.tab.wait_for_selector(".running .block")
+    first = page.tab.locator(".running .block").first.element_handle()
+    page.tab.evaluate("element => { element.dataset.same = 'yes'; }", first)
+    engine.finish()
+    page.done()
+    assert page.tab.locator(".block").first.get_attribute("data-same") == "yes"
+    assert page.tab.locator(".code pre").inner_text().strip() == "print(1)"
+    assert page.tab.locator('td[align="right"]').inner_text() == "2"
+    assert page.tab.locator(".markdown a").get_attribute("href") == "https://a.cn/x"
+
+
+@browsers
+def test_it_is_readable_on_a_phone_in_any_light(open_page: Open) -> None:
+    phone = {"viewport": {"width": 360, "height": 640}, "has_touch": True, "locale": "zh-CN"}
+    page = open_page(color_scheme="dark", **phone).ready()
+
+    def is_dark() -> bool:
+        shade = page.tab.evaluate("getComputedStyle(document.body).backgroundColor")
+        return sum(map(int, re.findall(r"\d+", shade)[:3])) < 384
+
+    assert is_dark()
+    page.tab.emulate_media(color_scheme="light")
+    assert not is_dark()
+    assert page.tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.tab.locator("html").get_attribute("lang") == "zh-CN"
+    assert page.tab.get_attribute("#composer", "placeholder") == "输入消息"
+    assert page.tab.locator("#sidebar").is_hidden()
+    page.tab.click("#menu")
+    for _light in range(2):  # light, then dark
+        page.tab.click("#theme")
+    assert is_dark()
+    page.tab.click("#language")
+    assert page.tab.locator("html").get_attribute("lang") == "en"
+
+
+@browsers
+def test_a_key_is_taken_from_the_address_or_asked_for(serve: MakeServer, open_page: Open) -> None:
+    served = serve(keys=("the-key",))
+    page = open_page(f"{served.url}/#key=the-key").ready()
+    assert page.tab.url == f"{served.url}/"
+    assert not any("the-key" in url for url in page.asked[1:])
+    other = open_page(served.url)
+    other.tab.fill("#key", "the-key")
+    other.tab.press("#key", "Enter")
+    other.ready()
+    assert other.tab.context.cookies() == []
+
+
+@browsers
+def test_what_goes_wrong_is_said_and_what_came_is_kept(served: Served, open_page: Open) -> None:
+    engine = served.ready("Hello there", hold=True)
+    page = open_page().ready()
+    engine.fail = "The device is gone."
+    page.send("x")
+    page.tab.wait_for_selector(".running .markdown")
+    engine.finish()
+    page.tab.locator(".note.error", has_text="The device is gone.").wait_for()
+    assert page.tab.locator(".markdown").inner_text() == "Hello"
+
+
+# --- without a browser ---
+
+
+def test_the_page_asks_nobody_else(served: Served) -> None:
+    response = served.client.get("/")
+    policy = dict(part.split(" ", 1) for part in response.headers["content-security-policy"].split("; "))
+    assert policy["default-src"] == "'none'"
+    assert {policy[name] for name in ("script-src", "style-src", "connect-src", "img-src")} == {"'self'"}
+    assert {policy[name] for name in ("base-uri", "form-action", "frame-ancestors")} == {"'none'"}
+    assert not re.search(r"<script(?![^>]*src=)|\son\w+=|style=|javascript:", response.text)
+    for path in re.findall(r'(?:src|href)="(/[^"#]*)"', response.text):
+        assert served.client.get(path).status_code == 200
+    own = [path for path in web.FOLDER.glob("*") if path.suffix in (".js", ".css", ".html")]
+    assert not [path for path in own if re.search(r"https?://(?!www\.w3\.org)[a-z]", path.read_text("utf-8"))]
+
+
+def test_files_are_sent_once(served: Served) -> None:
+    for path in web.files():
+        response = served.client.get(path)
+        assert response.status_code == 200
+        again = served.client.get(path, headers={"If-None-Match": response.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+    assert served.client.get("/favicon.ico").headers["content-type"] == "image/svg+xml"
+
+
+def test_both_languages_say_the_same_things() -> None:
+    words = (web.FOLDER / "words.js").read_text("utf-8")
+    english, chinese = (re.findall(r"^    (\w+):", part, re.M) for part in words.split("  zh: {"))
+    assert english == chinese
+    used = {
+        name
+        for path in web.FOLDER.glob("*.js")
+        for name in re.findall(r'\bt\("(\w+)"', path.read_text("utf-8"))
+    }
+    page = (web.FOLDER / "index.html").read_text("utf-8")
+    used |= set(re.findall(r'data-t(?:-\w+)?="(\w+)"', page))
+    assert used <= set(english)
+
+
+def test_libraries_of_others_are_there_with_their_licences() -> None:
+    vendor = web.FOLDER / "vendor"
+    told = (vendor / "README.txt").read_text("utf-8")
+    for name, sign in (("marked", "MIT"), ("dompurify", "Apache")):
+        assert sign in (vendor / f"LICENSE.{name}.txt").read_text("utf-8")
+    versions = re.findall(r"^(\w+) (\d+\.\d+\.\d+)", told, re.M)
+    sources = [path.read_text("utf-8")[:400] for path in vendor.glob("*.js")]
+    assert all(any(f"{version}" in source for source in sources) for _name, version in versions)
