@@ -6,13 +6,16 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
+from openai_server import error, openai_server
 from web_server import serving
 
 from glmtui.chat import export, state_log
 from glmtui.chat.conversation import Conversation, Message
 from glmtui.chat.state_log import QueuedMessages
+from glmtui.engine.local import LocalEngine
 from glmtui.errors import UnavailableError
 from glmtui.protocol.messages import ChatMessage, Source, Text
 from glmtui.protocol.phrases import Phrase, verbatim
@@ -152,6 +155,37 @@ async def test_what_cannot_be_asked_is_the_answers_error(make: Make) -> None:
     assert (answer.state, answer.meta["error_code"]) == ("failed", "unavailable")
 
 
+@pytest.mark.faults
+async def test_a_fault_of_a_provider_ends_the_answer_alone(make: Make) -> None:
+    chat = await ready(make())
+    provider = Provider(error=ZeroDivisionError("by zero"))
+    use(chat, provider)
+    await chat.enter("first")
+    await chat.idle()
+    assert "by zero" in chat.notices("error")[-1]
+    assert chat.saved().branch()[-1].state == "failed"
+    provider.error = None
+    await chat.enter("second")
+    await chat.idle()
+    assert chat.saved().branch()[-1].state == "done"
+
+
+@pytest.mark.faults
+async def test_an_answer_without_providers_that_can_be_made_ends(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = await ready(make())
+
+    def chosen(*_given: object) -> list[ContextProvider]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(chat.context, "providers", chosen)
+    await chat.enter("first")
+    await chat.idle()
+    assert chat.notices("error")
+    assert chat.saved().branch()[-1].state == "failed"
+
+
 async def test_a_collection_that_is_gone_is_named(make: Make, tmp_path: Path) -> None:
     chat = await ready(make())
     await chat.enter("/docs use nowhere")
@@ -265,6 +299,31 @@ async def test_numbers_in_a_source_are_not_taken_for_those_of_sources(make: Make
     prompt = chat.engine.generated[0].messages[-1].text
     assert "(7) Fake title" in prompt
     assert prompt.count("[1] ") == 1
+
+
+@pytest.mark.parametrize(
+    ("longest", "given"), [(700, [200, 200]), (500, [200]), (400, [100]), (200, [])], ids=str
+)
+async def test_a_server_that_has_no_room_for_the_sources_gets_fewer(longest: int, given: list[int]) -> None:
+    def refuse(body: dict[str, Any]) -> tuple[int, dict[str, str], bytes] | None:
+        long = len(body["messages"][-1]["content"]) > longest
+        return error(400, "exceeds", code="context_length_exceeded") if long else None
+
+    with openai_server() as server:
+        server.models[0]["max_model_len"] = 8192
+        server.refuse = refuse
+        chat = Chat(LocalEngine())
+        await chat.enter(f"/model {server.url}#tiny")
+        await chat.idle()
+        use(chat, Provider(found=[Source(n, "t", f"{n}" * 200) for n in range(1, 5)]))
+        await chat.enter("Why?")
+        await chat.idle()
+        chat.close()
+    answer = chat.conversation.branch()[-1]
+    assert (answer.state, answer.text) == ("done", "Hello, world!")
+    assert chat.state.sources == (len(given), 4)
+    assert [len(source.text) for source in sources(answer)] == given
+    assert not chat.notices("error")
 
 
 # --- how much fits ---
