@@ -43,6 +43,7 @@ class CleanWriter(io.TextIOBase):
     def __init__(self, stream: TextIO, *, needed: bool = True) -> None:
         self._stream = stream
         self._needed = needed
+        self._failure: OSError | None = None
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -97,7 +98,13 @@ class CleanWriter(io.TextIOBase):
         except OSError as error:
             if self._needed:
                 error.filename = str(getattr(self._stream, "name", "")).strip("<>")
+                self._failure = error
                 raise
+
+    def check(self) -> None:
+        """Raise again what was met in writing: whoever wrote may have outlived it, as a session does."""
+        if self._failure is not None:
+            raise self._failure
 
 
 Output: TypeAlias = TextIO | CleanWriter

@@ -52,7 +52,7 @@ class Asking(Ui):
         self._output = clean_writer(output)
         self._status = StatusLine(errors)
         self._streaming = streaming
-        self._writer = AnswerWriter(output, errors)
+        self._writer = AnswerWriter(self._output, errors)
         self._library = Library()
         self._settings = settings
         self._error: Sayable = ""
@@ -97,7 +97,7 @@ class Asking(Ui):
             conversation.append("system", system)
         elif system:
             self._settings.override({"generation.system_prompt": system})
-        driver = Driver(session)
+        driver = Driver(session, self._output)
         try:
             session.load()
             work = session.run("web", question) if web else session.send(question)

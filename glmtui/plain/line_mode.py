@@ -74,7 +74,7 @@ class LineMode:
         self.session = ChatSession(make_engine, Library(), settings, self, COMMANDS)
         self.session.subscribe(self.printer.on_event)
         self._reader = reader
-        self._driver = Driver(self.session)
+        self._driver = Driver(self.session, self.printer.stream)
         self._draft = ""
         self._leaving = False
 
