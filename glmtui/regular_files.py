@@ -40,17 +40,21 @@ def open_regular(path: Path, most: int) -> BinaryIO:
     """
     descriptor = os.open(path, _FLAGS)
     try:
-        status = os.fstat(descriptor)
-        if stat.S_ISDIR(status.st_mode):
-            raise RefusedFileError(_("it is a folder"))
-        if not stat.S_ISREG(status.st_mode):
-            raise RefusedFileError(_("it is no regular file"))
-        if status.st_size > most:
-            raise too_large(status.st_size, most)
+        check_regular(os.fstat(descriptor), most)
         return open(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def check_regular(status: os.stat_result, most: int) -> None:
+    """Raise `RefusedFileError` unless this is the status of a regular file of at most `most` bytes."""
+    if stat.S_ISDIR(status.st_mode):
+        raise RefusedFileError(_("it is a folder"))
+    if not stat.S_ISREG(status.st_mode):
+        raise RefusedFileError(_("it is no regular file"))
+    if status.st_size > most:
+        raise too_large(status.st_size, most)
 
 
 def read_regular(path: Path, most: int) -> bytes:

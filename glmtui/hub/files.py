@@ -7,24 +7,22 @@ from __future__ import annotations
 
 import json
 import os
-import stat
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from glmtui import regular_files
 from glmtui.errors import BadFileError
 from glmtui.protocol.phrases import _
 from glmtui.text.quoting import reason_of
-from glmtui.text.units import size
 
 JSON_BYTES = 16 << 20
 """The longest JSON file; the index of the largest published GLM has 5 MB."""
 TEXT_BYTES = 4 << 20
 """The longest text that is only searched for a word: a licence, a module."""
-_NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-"""Opening a pipe would wait for somebody to write to it."""
 
 
 def open_regular(file: Path) -> BinaryIO:
@@ -35,23 +33,15 @@ def open_regular(file: Path) -> BinaryIO:
         BadFileError: it is something else, or cannot be opened.
     """
     with os_errors_for_people(file):
-        descriptor = os.open(file, os.O_RDONLY | _NO_WAIT)
-        try:
-            check_regular(file, os.fstat(descriptor))
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return open(descriptor, "rb")
+        return regular_files.open_regular(file, sys.maxsize)
 
 
-def check_regular(file: Path, info: os.stat_result | None = None) -> os.stat_result:
-    """Return the status of `file`, or raise as `open_regular` does where it is no regular file."""
+def check_regular(file: Path, limit: int = sys.maxsize) -> os.stat_result:
+    """Return the status of `file`; raises as `read` does."""
     with os_errors_for_people(file):
-        info = info or file.stat()
-    if not stat.S_ISREG(info.st_mode):
-        message = _("{path} is no regular file (but a folder, a pipe or a device), so it is not read.")
-        raise BadFileError(message.format(path=file))
-    return info
+        status = file.stat()
+        regular_files.check_regular(status, limit)
+    return status
 
 
 def read(file: Path, limit: int) -> bytes:
@@ -61,18 +51,8 @@ def read(file: Path, limit: int) -> bytes:
         FileNotFoundError: there is no such file.
         BadFileError: it is no regular file, has more than `limit` bytes, or cannot be read.
     """
-    with open_regular(file) as stream, os_errors_for_people(file):
-        content = stream.read(limit + 1)
-    if len(content) > limit:
-        raise too_long(file, limit)
-    return content
-
-
-def too_long(file: Path, limit: int) -> BadFileError:
-    """Return the error that `file` is longer than any of its kind."""
-    return BadFileError(
-        _("{path} is longer than {limit}, which no such file is.").format(path=file, limit=size(limit))
-    )
+    with os_errors_for_people(file):
+        return regular_files.read_regular(file, limit)
 
 
 def read_json(file: Path) -> Any:
@@ -134,7 +114,8 @@ def os_errors_for_people(path: Path) -> Iterator[None]:
         raise FileNotFoundError(*error.args) from error
     except OSError as error:
         message = _("{path} cannot be read: {error}")
-        raise BadFileError(message.format(path=path, error=reason_of(error))) from error
+        why = error.phrase if isinstance(error, regular_files.RefusedFileError) else reason_of(error)
+        raise BadFileError(message.format(path=path, error=why)) from error
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def test_what_is_no_file_is_refused(model: Path, name: str, what: str) -> None:
     put(model, name, what)
     if what == "itself" and name.endswith("index.json"):
         return  # as if there were none
-    with pytest.raises(UserError, match=r"regular file|no config\.json|no weights"):
+    with pytest.raises(UserError, match=r"regular file|it is a folder|no config\.json|no weights"):
         ModelFolder.open(model)
 
 
@@ -72,7 +72,7 @@ def test_nor_in_the_place_of_settings(model: Path, name: str, read, what: str) -
 def test_no_more_is_read_than_a_file_may_have(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"12345")
     assert files.read(tmp_path / "x", 5) == b"12345"
-    with pytest.raises(BadFileError, match="longer than"):
+    with pytest.raises(BadFileError, match="at most"):
         files.read(tmp_path / "x", 4)
 
 

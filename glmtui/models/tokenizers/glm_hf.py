@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from glmtui.errors import BadFileError, BadValueError, UserError
-from glmtui.hub.files import JSON_BYTES, check_regular, too_long, utf8_name
+from glmtui.hub.files import JSON_BYTES, check_regular, utf8_name
 from glmtui.hub.model_dir import TOKENIZER_FILES, Family
 from glmtui.models.tokenizers.chatglm import (
     TextStream,
@@ -131,8 +131,7 @@ def _check_settings(folder: Path) -> None:
     for file in (*folder.iterdir(), *folder.glob("additional_chat_templates/*")):
         if file.suffix in (".json", ".jinja", ".txt", ".model") and file.exists():
             limit = TOKENIZER_BYTES if file.name in TOKENIZER_FILES.values() else JSON_BYTES
-            if check_regular(file).st_size > limit:
-                raise too_long(file, limit)
+            check_regular(file, limit)
 
 
 @contextmanager
