@@ -108,6 +108,7 @@ def test_what_is_in_a_home(run: Run, home: Path) -> None:
     run("ask", "hi", "--no-stdin", "--model", "/none", "--conversation", str(file), code=1)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("error", [UserError, ValueError, OSError, RuntimeError])
 def test_every_error_line(error: type[Exception], run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as what a chat template raises."""
