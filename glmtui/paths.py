@@ -5,7 +5,7 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import platformdirs
@@ -20,6 +20,10 @@ _QUOTED = re.compile(r"""'(?:[^']|'\\'')*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 """As a shell reads one word in quotes; ``'\\''`` is how it has a quote within single ones."""
 _ESCAPED = re.compile(r"\\(\W)")
 _ESCAPED_IN_QUOTES = re.compile(r'\\(["\\$`])')
+
+
+_MADE = frozenset({"node_modules", "__pycache__", "venv", "target", "dist", "build"})
+"""Folders of what programs made."""
 
 
 def _home(kind: str, platform_path: Callable[..., Path]) -> Path:
@@ -130,6 +134,15 @@ def free(path: Path) -> Path:
     while os.path.lexists(found):
         found, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
     return found
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield the files in `folder` and the folders in it, but for hidden ones and what programs made."""
+    for inside, folders, files in os.walk(folder):
+        folders[:] = [name for name in sorted(folders) if name[0] != "." and name not in _MADE]
+        for name in sorted(files):
+            if not name.startswith("."):
+                yield Path(inside, name)
 
 
 def leave_missing_folder() -> None:

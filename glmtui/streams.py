@@ -43,6 +43,7 @@ class CleanWriter(io.TextIOBase):
     def __init__(self, stream: TextIO, *, needed: bool = True) -> None:
         self._stream = stream
         self._needed = needed
+        self._failure: OSError | None = None
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -97,7 +98,13 @@ class CleanWriter(io.TextIOBase):
         except OSError as error:
             if self._needed:
                 error.filename = str(getattr(self._stream, "name", "")).strip("<>")
+                self._failure = error
                 raise
+
+    def check(self) -> None:
+        """Raise again what was met in writing: whoever wrote may have outlived it, as a session does."""
+        if self._failure is not None:
+            raise self._failure
 
 
 Output: TypeAlias = TextIO | CleanWriter
@@ -113,18 +120,18 @@ class StatusLine:
 
     def __init__(self, stream: Output) -> None:
         self._stream = clean_writer(stream)
-        self._is_terminal = stream.isatty()
+        self.is_terminal = stream.isatty()
         self._shown = ""
 
     def show(self, text: str) -> None:
         """Show `text` in place of what was shown; nothing where there is no terminal."""
-        if self._is_terminal and text != self._shown:
+        if self.is_terminal and text != self._shown:
             self._stream.write_safe(Safe(ERASE_LINE + flat(text)))
             self._shown = text
 
     def step(self, text: str) -> None:
         """Show `text`; where there is no terminal, in a line of its own."""
-        if self._is_terminal:
+        if self.is_terminal:
             self.show(text)
         else:
             self.note(text)

@@ -124,6 +124,8 @@ class QueuedMessage:
     """Id of the message whose new version it is."""
     id: str | None = None
     """That the message is going to have: found in the conversation, it is queued no more."""
+    web: str = ""
+    """What the web is asked before the answer."""
 
     @classmethod
     def of(cls, text: str, edits: str | None = None) -> QueuedMessage:
@@ -160,6 +162,7 @@ class QueuedMessages:
                 decode_parts("user", item["text"], item.get("parts"))[0],
                 _text(item, "edits"),
                 _text(item, "id"),
+                _text(item, "web") or "",
             )
             for item in _items(found)
             if isinstance(item.get("text"), str) and _text(item, "id") not in moved
@@ -181,6 +184,7 @@ class QueuedMessages:
                 **encode_parts("user", [clean_part(part) for part in item.parts]),
                 **({"edits": item.edits} if item.edits else {}),
                 **({"id": item.id} if item.id else {}),
+                **({"web": item.web} if item.web else {}),
             }
             for item in queued
         ]

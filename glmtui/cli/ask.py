@@ -59,6 +59,11 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--no-stdin", action="store_true", help=_("leave standard input alone: what is piped in is not read")
     )
+    rests = parser.add_argument_group(_("sources"))
+    add_setting(rests, "docs.collection", "--docs")
+    rests.add_argument(
+        "--web", action="store_true", help=_("search the web first (see the setting web.provider)")
+    )
     add_model_options(parser)
     group = parser.add_argument_group(_("generation"))
     add_setting(group, "generation.max_new_tokens", "--max-tokens")
@@ -75,6 +80,10 @@ def run(args: Namespace) -> int:
         from glmtui.cli import models
 
         models.resolve(spec.source)  # fails before anything is saved or torch imported
+    if name := settings["docs.collection"]:
+        from glmtui.cli import docs
+
+        docs.prepare(str(name))
     from glmtui.plain.ask import Asking
 
     asking = Asking(settings, streams.output(), streams.errors(), streaming=not args.json)
@@ -83,7 +92,7 @@ def run(args: Namespace) -> int:
         latest=args.goes_on,
         save=bool(settings["ui.save_asked"]) and not args.no_save,
     )
-    return asking.answer(question, system=args.system)
+    return asking.answer(question, system=args.system, web=args.web)
 
 
 def read_question(words: Sequence[str], files: Sequence[str], stream: TextIO | None) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glmtui import streams
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.library import Library
 from glmtui.engine.local import LocalEngine
@@ -13,9 +17,11 @@ from glmtui.i18n import _, tell
 from glmtui.interrupts import INTERRUPTED
 from glmtui.plain.driver import Driver
 from glmtui.plain.printer import AnswerWriter
+from glmtui.protocol.messages import Source
 from glmtui.session import events as told
 from glmtui.session.chat_session import ChatSession
 from glmtui.session.slash.registry import COMMANDS
+from glmtui.session.stats import source_lines, unsupported
 from glmtui.session.ui import Ui
 from glmtui.signals import ends_in_order
 from glmtui.streams import Output, StatusLine, clean_writer
@@ -46,7 +52,7 @@ class Asking(Ui):
         self._output = clean_writer(output)
         self._status = StatusLine(errors)
         self._streaming = streaming
-        self._writer = AnswerWriter(output, errors)
+        self._writer = AnswerWriter(self._output, errors)
         self._library = Library()
         self._settings = settings
         self._error: Sayable = ""
@@ -79,8 +85,8 @@ class Asking(Ui):
         if conversation is not None:
             self._session.conversation = conversation
 
-    def answer(self, question: str, *, system: str) -> int:
-        """Write the answer to `question`; return the exit code.
+    def answer(self, question: str, *, system: str, web: bool = False) -> int:
+        """Write the answer to `question`, with what the web says of it if `web`; return the exit code.
 
         Raises:
             UserError: the model could not be loaded or did not answer.
@@ -91,11 +97,12 @@ class Asking(Ui):
             conversation.append("system", system)
         elif system:
             self._settings.override({"generation.system_prompt": system})
-        driver = Driver(session)
+        driver = Driver(session, self._output)
         try:
             session.load()
+            work = session.run("web", question) if web else session.send(question)
             with ends_in_order():
-                interrupted = driver.run(session.send(question))
+                interrupted = driver.run(work)
         except KeyboardInterrupt:
             interrupted = True
         finally:
@@ -113,6 +120,21 @@ class Asking(Ui):
             self._status.note(text.format(count=message.meta.get("tokens")))
         return 0
 
+    async def ask(self, title: Sayable, value: str = "") -> str | None:
+        """Say what a command asks about, and take what it offers."""
+        self._status.note(f"{tell(title)}: {value}")
+        return value
+
+    async def choose(self, title: Sayable, choices: Sequence[Sayable]) -> int | None:
+        """Ask on the terminal, where there is one: the first choice is what Return stands for elsewhere."""
+        if not (sys.stdin.isatty() and self._status.is_terminal):
+            return None
+        self._status.note(tell(title))
+        for number, choice in enumerate(choices, 1):
+            self._status.note(f"{number}. {tell(choice)}")
+        typed = next(streams.lines_of(sys.stdin), "").strip()
+        return int(typed) - 1 if typed.isdecimal() and 0 < int(typed) <= len(choices) else None
+
     def _report(self, message: Message) -> dict[str, object]:
         stats, path = self._session.stats, self._session.conversation.path
         values: dict[str, object] = {
@@ -128,6 +150,7 @@ class Asking(Ui):
                 "prompt_seconds": round(stats.prompt_seconds, 4),
                 "answer_seconds": round(stats.answer_seconds, 4),
             }
+        values["sources"] = [dataclasses.asdict(part) for part in message.parts if isinstance(part, Source)]
         values["conversation"] = str(path) if path else None
         return values
 
@@ -143,8 +166,17 @@ class Asking(Ui):
             case told.AnswerEnded() if self._streaming:
                 self._status.clear()
                 self._writer.finish()
+                self._write_sources(event.message)
             case told.StateChanged():
                 self._show(event.state)
+
+    def _write_sources(self, message: Message) -> None:
+        if lines := source_lines(message):
+            self._output.line()
+            for line in lines:
+                self._output.line(line)
+        for statement in unsupported(message):
+            self._status.note(_("Not in the sources: {statement}").format(statement=statement))
 
     def _show(self, state: SessionState) -> None:
         if state.activity == "loading" and not state.total:  # PyTorch is being imported
@@ -152,5 +184,7 @@ class Asking(Ui):
         elif state.activity == "loading":
             percent = 100 * state.done // state.total
             self._status.show(_("Loading the model … {percent} %").format(percent=percent))
+        elif state.activity == "searching":
+            self._status.show(_("Looking for sources …"))
         elif state.activity == "reading":
             self._status.show(_("Reading the question …"))

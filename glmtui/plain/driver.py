@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from glmtui.session.chat_session import ChatSession
+    from glmtui.streams import CleanWriter
 
 POLL_SECONDS = 0.03
 CANCEL_SECONDS = 0.5
@@ -21,16 +22,25 @@ class Driver:
     """Does one thing after another with a session, each until nothing runs any more.
 
     The first Ctrl-C meanwhile cancels the answer (or the load) in order, a second one raises
-    `KeyboardInterrupt`.
+    `KeyboardInterrupt`. Where nothing can be written any more, nothing is done any more.
+
+    Args:
+        session: outlives whatever its listeners meet.
+        output: takes what it says.
     """
 
-    def __init__(self, session: ChatSession) -> None:
+    def __init__(self, session: ChatSession, output: CleanWriter) -> None:
         self._session = session
+        self._output = output
         self._loop = asyncio.new_event_loop()
         self._interrupted = False
 
     def run(self, work: Awaitable[None]) -> bool:
-        """Do `work` and all that follows from it; return whether Ctrl-C ended it."""
+        """Do `work` and all that follows from it; return whether Ctrl-C ended it.
+
+        Raises:
+            OSError: what came of it could not be written.
+        """
         self._interrupted = False
         with self._interrupts():
             self._loop.run_until_complete(self._until_idle(work))
@@ -39,22 +49,28 @@ class Driver:
     def close(self) -> None:
         """Keep what came of a running answer and let the model go."""
         self._session.close()
+        if left := asyncio.all_tasks(self._loop):  # such as what looks for sources
+            for task in left:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.wait(left, timeout=POLL_SECONDS))
         self._loop.close()
 
     async def _until_idle(self, work: Awaitable[None]) -> None:
         end = float("inf")
         doing = asyncio.ensure_future(work)
-        while not doing.done():
-            await asyncio.wait({doing}, timeout=POLL_SECONDS)
-            if self._interrupted and end == float("inf") and self._session.stop():
-                end = time.monotonic() + CANCEL_SECONDS
-        await doing
-        while self._session.busy and time.monotonic() < end:
+        while not doing.done() or (self._session.busy and time.monotonic() < end):
             await self._session.poll()
+            self._output.check()
             if self._interrupted and end == float("inf") and self._session.stop():
                 end = time.monotonic() + CANCEL_SECONDS
-            await asyncio.sleep(POLL_SECONDS)
+            if doing.done():
+                doing.result()  # what went wrong ends it at once
+                await asyncio.sleep(POLL_SECONDS)
+            else:
+                await asyncio.wait([doing], timeout=POLL_SECONDS)
+        doing.result()
         await self._session.poll()
+        self._output.check()
 
     @contextmanager
     def _interrupts(self) -> Iterator[None]:

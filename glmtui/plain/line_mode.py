@@ -18,6 +18,7 @@ from glmtui.plain.printer import Paint, wants_color
 from glmtui.plain.reader import Reader, read_message
 from glmtui.session import keys, preferences, themes
 from glmtui.session.chat_session import ChatSession
+from glmtui.session.documents import collection_lines, listed
 from glmtui.session.model_lines import model_lines
 from glmtui.session.options import AppOptions
 from glmtui.session.slash.registry import COMMANDS
@@ -73,7 +74,7 @@ class LineMode:
         self.session = ChatSession(make_engine, Library(), settings, self, COMMANDS)
         self.session.subscribe(self.printer.on_event)
         self._reader = reader
-        self._driver = Driver(self.session)
+        self._driver = Driver(self.session, self.printer.stream)
         self._draft = ""
         self._leaving = False
 
@@ -141,6 +142,15 @@ class LineMode:
         except (EOFError, KeyboardInterrupt):
             return None
 
+    async def choose(self, title: Sayable, choices: Sequence[Sayable]) -> int | None:
+        if not self._reader.interactive:  # the next line of a script is meant for something else
+            return None
+        self.say(title)
+        self._list(map(tell, choices))
+        chosen = await self.ask(_("Number"))
+        number = int(chosen) if chosen and chosen.strip().isdecimal() else 0
+        return number - 1 if 0 < number <= len(choices) else None
+
     def copy(self, text: str) -> None:
         """Copy by the platform's tool: a terminal is not controlled from here."""
         from glmtui.session import clipboard
@@ -177,6 +187,8 @@ class LineMode:
         }
         if view == "models":
             await self._show_models()
+        elif view == "documents":
+            await self._show_documents()
         else:
             lists[view]()
 
@@ -205,7 +217,7 @@ class LineMode:
         for setting in SCHEMA:
             value = self._settings[setting.key]
             shown = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-            self.say(f"{setting.key} = {shown}  ({_(setting.help)})")
+            self.say(f"{setting.key} = {setting.shown(shown)}  ({_(setting.help)})")
         self.say(_("/set NAME VALUE changes one."))
 
     def _show_hits(self, query: str) -> None:
@@ -261,6 +273,12 @@ class LineMode:
         for line in model_lines(jobs.models):
             self.say(line)
         self.say(_("/model NAME loads one."))
+
+    async def _show_documents(self) -> None:
+        found = await asyncio.to_thread(listed)
+        for line in collection_lines(found, self.session.context.collection(self.session.conversation)):
+            self.say(line)
+        self.say(_("/docs add FOLDER makes a collection, /docs use NAME answers from one."))
 
     def _show_queue(self) -> None:
         self._list(

@@ -8,7 +8,7 @@ from glmtui.i18n import _, ngettext, tell
 from glmtui.plain.printer import AnswerWriter, Paint, unmarked
 from glmtui.protocol.messages import Attachment, Image, Source, ToolCall, ToolResult
 from glmtui.session import events as told
-from glmtui.session.stats import model_title
+from glmtui.session.stats import model_title, source_lines, unsupported
 from glmtui.streams import Output, Safe, clean_writer
 from glmtui.text.clean import clean
 from glmtui.text.units import size
@@ -49,6 +49,8 @@ class LinePrinter:
         """Whether something went wrong since the start."""
         self._answer = AnswerWriter(stream)
         self._state: SessionState | None = None
+        self._reading = ""
+        """The collection whose documents are read."""
         self._reported = ("", 0)
         """The model whose load was reported last, and how many steps of it."""
 
@@ -105,6 +107,10 @@ class LinePrinter:
 
     def _ended(self, message: Message) -> None:
         self._answer.finish()
+        for line in source_lines(message):
+            self.stream.line(line)
+        for statement in unsupported(message):
+            self.notice(_("Not in the sources: {statement}").format(statement=statement), "warning")
         if message.state == "length":
             self.notice(_("The answer was cut off at the length limit. /continue continues it."))
         elif message.state == "stopped":
@@ -116,6 +122,10 @@ class LinePrinter:
 
     def _state_changed(self, state: SessionState) -> None:
         """Report how far a load is: at its beginning, in steps if it is long, and at its end."""
+        reading = state.indexing[0] if state.indexing else ""
+        if reading and reading != self._reading:
+            self.notice(_("Reading {name} …").format(name=reading))
+        self._reading = reading
         name, step = self._reported
         if state.activity == "loading":
             now = STEPS * state.done // max(state.total, 1) if state.total > LARGE else 0

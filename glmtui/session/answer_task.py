@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from glmtui.i18n import tell
-from glmtui.protocol.messages import Part, Text, Thought
+from glmtui.protocol.messages import Part, Source, Text, Thought, text_of
+from glmtui.retrieval.citations import CitationFilter, check
 
 if TYPE_CHECKING:
     from glmtui.chat.conversation import Conversation, Message, State
@@ -72,6 +74,8 @@ class AnswerTask:
     message: Message
     stream: Stream | None = None
     """None until the engine has been asked."""
+    gathering: asyncio.Task[Sequence[Source]] | None = None
+    """While what the answer may rest on is looked for; its result is what the model is given of it."""
     since: float = field(default_factory=time.monotonic)
     speed: SpeedMeter = field(default_factory=SpeedMeter)
 
@@ -81,18 +85,58 @@ class AnswerTask:
     def __post_init__(self) -> None:
         self._text, self._thought = _Growing(self.message.text), _Growing(self.message.thought)
         self._saved_at = self.since
+        self.found = 0
+        """Sources there were, of which the answer has those there was room for."""
+        self.new_sources: tuple[Source, ...] = ()
+        """Those it has that were not there when it began."""
+        self._cite(self.message.parts)
+
+    def _cite(self, parts: Iterable[Part]) -> None:
+        self.sources = tuple(part for part in parts if isinstance(part, Source))
+        self._filter = CitationFilter(len(self.sources)) if self.sources else None
+
+    def rest_on(self, sources: Sequence[Source], found: int) -> None:
+        """Let the answer cite `sources`, of which `found` there were."""
+        self.new_sources, self.found = tuple(sources), found
+        self._cite(sources)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more comes: its end was taken from the engine, or it was never asked."""
+        return self.gathering is None and (self.stream is None or self.stream.ended)
+
+    def cancel(self) -> None:
+        """Ask for its end, also while its sources are looked for."""
+        for running in (self.gathering, self.stream):
+            if running is not None:
+                running.cancel()
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """All of it so far."""
         thought, text = self._thought.text, self._text.text
         others = (part for part in self.message.parts if not isinstance(part, Thought | Text))
-        return (*((Thought(thought),) if thought else ()), *((Text(text),) if text else ()), *others)
+        return (
+            *((Thought(thought),) if thought else ()),
+            *((Text(text),) if text else ()),
+            *others,
+            *self.new_sources,
+        )
 
-    def add(self, event: Tokens) -> None:
-        """Take in new text."""
-        (self._thought if event.thought else self._text).text += event.text
+    def add(self, event: Tokens) -> str:
+        """Take in new text; return what is to be shown of it now."""
+        text = event.text
+        if self._filter is not None and not event.thought:
+            text = self._filter.push(text)
+        (self._thought if event.thought else self._text).text += text
         self.speed.add(event.count)
+        return text
+
+    def take_rest(self) -> str:
+        """Take in what was held back as it might have become a number; return what is to be shown."""
+        rest = self._filter.finish() if self._filter is not None else ""
+        self._text.text += rest
+        return rest
 
     def save(self, saving: Saving) -> None:
         """Write what came since to the file, but not too often: a crash loses less than a second."""
@@ -126,6 +170,17 @@ class AnswerTask:
             meta["prompt_tokens"] = stats.prompt_tokens
             if stats.answer_tokens:
                 meta["tokens_per_second"] = round(stats.tokens_per_second, 1)
+        if self.found:
+            meta["sources"] = [len(self.new_sources), self.found]
         with saving():
-            self.conversation.finish(self.message.id, self.parts, state, meta)
+            self.conversation.finish(self.message.id, self._checked(), state, meta)
         return self.conversation.messages[self.message.id]
+
+    def _checked(self) -> tuple[Part, ...]:
+        """Return the parts, the text with the numbers that are right for it."""
+        self.take_rest()
+        parts = self.parts
+        if not self.sources:
+            return parts
+        text = check(text_of(parts), self.sources)
+        return tuple(Text(text) if isinstance(part, Text) else part for part in parts)

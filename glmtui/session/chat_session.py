@@ -20,17 +20,19 @@ from glmtui import i18n
 from glmtui.chat.conversation import Conversation, new_message_id
 from glmtui.chat.state_log import Draft
 from glmtui.chat.state_log import QueuedMessage as StoredMessage
-from glmtui.errors import TooLongError, UserError
-from glmtui.failures import Faults
+from glmtui.errors import NotFoundError, TooLongError, UserError
+from glmtui.failures import Faults, describe
 from glmtui.protocol import events as engine
 from glmtui.protocol.cancellation import CancelToken, OperationCancelled
-from glmtui.protocol.messages import Attachment, Part, Text
+from glmtui.protocol.messages import Attachment, ChatMessage, Part, Source, Text
 from glmtui.protocol.phrases import NOTHING, Phrase, Sayable, _, listing, ngettext, sentences
 from glmtui.protocol.requests import Generate
 from glmtui.session import events as told
 from glmtui.session import keys
 from glmtui.session.answer_task import AnswerTask
 from glmtui.session.attached_file import in_full, parts_of
+from glmtui.session.context import COLLECTION, WEB, Context, ContextProvider, fewer, fit, gather, names
+from glmtui.session.documents import DocumentJobs
 from glmtui.session.events import Kind, Listener, SessionEvent, SessionState
 from glmtui.session.import_job import ImportJob
 from glmtui.session.message_queue import CancelScopes, MessageQueue, QueuedMessage, stored_id
@@ -114,6 +116,8 @@ class ChatSession:
             lambda: self._loader.engine, lambda: self.state.info, settings.sampling, lambda: self.busy
         )
         self._prompt = PromptBuilder(settings)
+        self.context = Context(settings)
+        self.documents = DocumentJobs(self.notice, lambda said: self.notice(said, "warning"))
         self._queue = MessageQueue(self._keep_queued)
         self._scopes = CancelScopes()
         self._pending: _PendingAnswer | None = None
@@ -213,17 +217,8 @@ class ChatSession:
     async def poll(self) -> None:
         """Take in what came from the engine; call it about twelve times a second."""
         async with self._lock:
-            answer = self.answer
-            if answer is not None and answer.stream is not None:
-                for event in answer.stream.drain():
-                    if self.answer is answer:  # else its end came
-                        with self.guarding():
-                            await self._on_answer(answer, event)
-                if answer.stream.ended and self.answer is answer:  # its end could not be taken in
-                    with self.guarding():
-                        await self._on_end(answer, "failed", None)
-                if self.answer is answer:
-                    answer.save(self._saving)
+            if (answer := self.answer) is not None:
+                await self._poll_answer(answer)
             if time.monotonic() >= self._retry_at:
                 self._save_again()
             for load in self._loader.drain():
@@ -232,21 +227,39 @@ class ChatSession:
             with self.guarding():
                 self._poll_figures()
 
+    async def _poll_answer(self, answer: AnswerTask) -> None:
+        """Take in what came of an answer; one whose end could not be taken in has failed."""
+        if answer.gathering is not None and answer.gathering.done():
+            with self.guarding():
+                await self._on_gathered(answer, answer.gathering)
+        for event in answer.stream.drain() if answer.stream is not None else ():
+            if self.answer is answer:  # else its end came
+                with self.guarding():
+                    await self._on_answer(answer, event)
+        if answer.ended and self.answer is answer:
+            with self.guarding():
+                await self._on_end(answer, "failed", None)
+        if self.answer is answer:
+            answer.save(self._saving)
+
     def _poll_figures(self) -> None:
-        """Take in counts of tokens, and what is known of the models there are."""
+        """Take in counts of tokens, and what is known of models and documents."""
         if self._counter.poll():
             self._update(used=self._counter.used, draft=self._counter.draft)
         if self.models.poll():
             running = self.models.download
             self._update(download=(running.source, running.fraction) if running else None)
             self._publish(told.ModelsChanged())
+        self._update(indexing=self.documents.progress)
 
     def close(self) -> None:
         """Keep what came of the running answer and what is being written; let the engine go. At once."""
         self._keep_draft(self.ui.draft())
         self._scopes.cancel()  # what is about to be an answer becomes none
+        self.documents.stop()
         self.imports.stop()
         if self.answer:
+            self.answer.cancel()
             self._finish(self.answer, "stopped", None)
         self._save_again()
         self.serving.stop()
@@ -257,27 +270,34 @@ class ChatSession:
     def load(self, spec: ModelSpec | None = None) -> None:
         """Load a model, by default the one that the settings name, in place of the one in memory."""
         chosen = spec or self.settings.model_spec()
-        if self.answer is not None and self.answer.stream is not None:
-            self.answer.stream.cancel()
+        if self.answer is not None:
+            self.answer.cancel()
         self._counter.cancel()
         self._loader.load(chosen)
         self._begin_state(activity="loading", loading=chosen.name, since=time.monotonic())
 
     def measure(self) -> None:
         """Count the tokens of the conversation and of the draft; the state has the figures later."""
+        self._update(documents=self.context.collection(self.conversation))
         if (info := self.state.info) is None:
             return
         longest = self.settings.sampling(self.conversation.settings).max_length
         self._update(limit=min(longest, info.max_length))
         if self.state.activity != "ready":
             return
-        self._counter.ask(self._prompt.build(self.conversation, info), self._draft)
+        self._counter.ask(self._prompt.build(self.conversation, (), info), self._draft)
         self._update(used=self._counter.used, draft=self._counter.draft)
 
     # --- sending ---
 
-    async def send(self, text: str, attached: Sequence[AttachedFile] = ()) -> None:
-        """Send what a person wrote, now or when the answer before it is complete."""
+    async def send(self, text: str, attached: Sequence[AttachedFile] = (), *, web: str = "") -> None:
+        """Send what a person wrote, now or when the answer before it is complete.
+
+        Args:
+            text: what they wrote.
+            attached: the files it names.
+            web: what the web is asked before the answer; empty: nothing.
+        """
         edits, place, kept = self.state.editing, self._place, self._kept_parts
         conversation = self.conversation
         self._edit(None)
@@ -296,7 +316,9 @@ class ChatSession:
                     self.ui.put_draft(text)
                     self.notice(why, "error" if self.state.activity != "none" else "warning")
                     return
-                item = QueuedMessage(conversation, parts, edits, self._message_id, on_hold=scope.cancelled)
+                item = QueuedMessage(
+                    conversation, parts, edits, self._message_id, on_hold=scope.cancelled, web=web
+                )
                 self._message_id = new_message_id()
                 if self.answer or self._pending:
                     self._queue.add(item, place)
@@ -351,15 +373,15 @@ class ChatSession:
         """
         if self.answering:
             self._scopes.cancel()
-            if self.answer and self.answer.stream:
-                self.answer.stream.cancel()
+            if self.answer:
+                self.answer.cancel()
         elif self.loading:
             self._loader.cancel()
         elif self.imports.running:
             self.imports.stop()
             return True
         else:
-            return False
+            return self.documents.stop()
         self._pending = None
         self._queue.hold()
         self._show_queue()
@@ -647,9 +669,9 @@ class ChatSession:
             case engine.PromptProgress():
                 self._update(fraction=event.fraction)
             case engine.Tokens():
-                answer.add(event)
-                if event.text and answer.conversation is self.conversation:
-                    self._publish(told.AnswerGrew(event.text, event.thought))
+                text = answer.add(event)
+                if text and answer.conversation is self.conversation:
+                    self._publish(told.AnswerGrew(text, event.thought))
                 self._update(
                     activity="answering",
                     used=self.state.used + event.count,
@@ -661,6 +683,8 @@ class ChatSession:
                 await self._on_end(answer, "length" if event.reason == "length" else "done", event.stats)
             case engine.Cancelled():
                 await self._on_end(answer, "stopped", event.stats)
+            case engine.Failed(TooLongError.code) if answer.new_sources:
+                self._ask_with_fewer(answer)
             case engine.Failed():
                 self.notice(event.phrase, "error")
                 if event.code == TooLongError.code:
@@ -675,8 +699,10 @@ class ChatSession:
         *,
         failed: engine.Failed | None = None,
     ) -> None:
-        message = self._finish(answer, state, stats, failed)
         shown = answer.conversation is self.conversation
+        if (rest := answer.take_rest()) and shown:
+            self._publish(told.AnswerGrew(rest))
+        message = self._finish(answer, state, stats, failed)
         self._publish(told.AnswerEnded(message, time.monotonic() - answer.since, shown))
         self._tell_conversation()
         if state == "failed":
@@ -721,7 +747,8 @@ class ChatSession:
         if item.edits and item.edits in conversation.messages:
             parent = {"parent": conversation.messages[item.edits].parent}
         with self._saving():
-            conversation.append("user", item.parts, meta=self._sender, message_id=item.id, **parent)
+            meta = self._sender | ({WEB: item.web} if item.web else {})
+            conversation.append("user", item.parts, meta=meta, message_id=item.id, **parent)
         self._queue.remove(item, on_disk=not conversation.unsaved)
         self._show_queue()
         message = conversation.branch()[-1]
@@ -749,7 +776,9 @@ class ChatSession:
                 conversation.append("assistant", "", parent=pending.message_id, state="partial", meta=meta)
         message = conversation.branch()[-1]
         self.answer = answer = AnswerTask(conversation, message)
-        self._update(activity="reading", fraction=0.0, since=answer.since, tokens_per_second=None)
+        self._update(
+            activity="reading", fraction=0.0, since=answer.since, tokens_per_second=None, sources=None
+        )
         if conversation is self.conversation:
             if again:
                 self._publish_shown(conversation.branch()[:-1])
@@ -762,9 +791,84 @@ class ChatSession:
             await self._on_end(answer, "stopped", None)
             return
         self._counter.cancel()
-        messages = self._prompt.build(conversation, info)  # the new answer, still empty, is left out
+        providers: list[ContextProvider] = []
+        if not pending.continued:  # else the answer has its sources
+            try:
+                providers = self.context.providers(conversation, conversation.messages[pending.message_id])
+            except UserError as error:
+                await self._fail(answer, error)
+                return
+        if providers:
+            self._update(activity="searching")
+            question = conversation.messages[pending.message_id].text
+            answer.gathering = asyncio.create_task(self._gather(answer, providers, question))
+        else:
+            self._ask_engine(answer, (), continued=pending.continued)
+
+    def _ask_engine(self, answer: AnswerTask, sources: Sequence[Source], *, continued: bool = False) -> None:
+        conversation = answer.conversation
+        messages = self._prompt.build(conversation, sources, self.state.info)  # the empty answer is left out
         sampling = self.settings.sampling(conversation.settings)
-        answer.stream = self._loader.engine.submit(Generate(messages, sampling, pending.continued))
+        answer.stream = self._loader.engine.submit(Generate(messages, sampling, continued))
+
+    # --- what the answer may rest on ---
+
+    async def _gather(
+        self, answer: AnswerTask, providers: Sequence[ContextProvider], question: str
+    ) -> Sequence[Source]:
+        """Return the sources that are given to the model; it is cancelled like any task.
+
+        Raises:
+            UserError: they cannot be had, or there are none and nobody wants an answer without.
+        """
+        conversation, info = answer.conversation, self.state.info
+        assert info is not None
+        found = await gather(providers, conversation, question)
+        if not found:
+            nothing = _("Nothing in {names} has to do with this question.").format(names=names(providers))
+            choices = (_("Answer without sources"), _("Do not answer"))
+            chosen = await self.ui.choose(nothing, choices)
+            if chosen is None:
+                raise NotFoundError(nothing)
+            if chosen:
+                raise asyncio.CancelledError
+            return ()
+
+        def build(sources: Sequence[Source]) -> Sequence[ChatMessage]:
+            messages = self._prompt.build(conversation, sources, info)
+            return [*(message for message in messages[:-1] if message.role == "system"), messages[-1]]
+
+        limit = min(self.settings.sampling(conversation.settings).max_length, info.max_length)
+        fitting = await fit(found, build, self._counter.count, limit)
+        answer.rest_on(fitting, len(found))
+        return fitting
+
+    async def _on_gathered(self, answer: AnswerTask, task: asyncio.Task[Sequence[Source]]) -> None:
+        answer.gathering = None
+        if task.cancelled():
+            await self._on_end(answer, "stopped", None)
+        elif (error := task.exception()) is not None:
+            await self._fail(answer, error)
+        else:
+            self._ask_with(answer, task.result())
+
+    async def _fail(self, answer: AnswerTask, error: BaseException) -> None:
+        """Let an answer that cannot be made end."""
+        await self._on_answer(answer, engine.Failed(*describe(error)))
+
+    def _ask_with(self, answer: AnswerTask, sources: Sequence[Source]) -> None:
+        """Give the model the question with `sources`, for which there is room."""
+        if answer.found:
+            self._update(sources=(len(sources), answer.found))
+            if not sources:
+                self.notice(_("The question leaves no room for sources: it is answered without."), "warning")
+        self._update(activity="reading")
+        self._ask_engine(answer, sources)
+
+    def _ask_with_fewer(self, answer: AnswerTask) -> None:
+        """Ask again, as there were too many sources: the tokens of a server can only be estimated."""
+        answer.rest_on(fewer(answer.new_sources), answer.found)
+        self._ask_with(answer, answer.new_sources)
 
     # --- inside ---
 
@@ -839,7 +943,9 @@ class ChatSession:
                 if item.id not in gone:
                     id_ = item.id or new_message_id()
                     self._queue.add(
-                        QueuedMessage(self.conversation, item.parts, item.edits, id_, on_hold=True)
+                        QueuedMessage(
+                            self.conversation, item.parts, item.edits, id_, on_hold=True, web=item.web
+                        )
                     )
         self._show_queue()
 
@@ -865,7 +971,7 @@ class ChatSession:
             i18n.use(str(self.settings["ui.language"]))
         if any(key.startswith("model.") for key in keys):
             self.load()
-        elif any(key.startswith("generation.") for key in keys):
+        elif any(key.startswith("generation.") or key == COLLECTION for key in keys):
             self.measure()
         self._publish(told.SettingsChanged(keys))
 
@@ -877,7 +983,8 @@ class ChatSession:
 
     def _begin_state(self, **values: Any) -> None:
         """Let nothing of the former answer or load be shown any more."""
-        kept = {name: getattr(self.state, name) for name in ("queued", "editing", "download", "importing")}
+        names = ("queued", "editing", "download", "importing", "indexing", "documents")
+        kept = {name: getattr(self.state, name) for name in names}
         self._set_state(SessionState(**kept, **values))
 
     def _update(self, **changes: Any) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from glmtui.session.message_queue import QueuedMessage
 
 Kind = Literal["info", "warning", "error"]
-Activity = Literal["starting", "loading", "none", "ready", "reading", "answering"]
+Activity = Literal["starting", "loading", "none", "ready", "searching", "reading", "answering"]
 Versions: TypeAlias = Mapping[str, tuple[int, int]]
 """Which version a message is, of how many, by its id; only of messages that have several."""
 
@@ -48,6 +48,12 @@ class SessionState:
     """What is queued in the open conversation."""
     editing: str | None = None
     """Id of the message whose new version is being written."""
+    documents: str = ""
+    """The collection in use in the open conversation."""
+    sources: tuple[int, int] | None = None
+    """Of the last answer: how many passages it was given, of how many that were found."""
+    indexing: tuple[str, int, int] | None = None
+    """The collection whose documents are read, how many were looked at, and of how many."""
     download: tuple[str, float] | None = None
     """The model that is being downloaded, and how much of it is here, 0 to 1."""
     importing: tuple[str, float] | None = None
@@ -56,7 +62,7 @@ class SessionState:
     @property
     def busy(self) -> bool:
         """Whether an answer is being made."""
-        return self.activity in ("reading", "answering")
+        return self.activity in ("searching", "reading", "answering")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Literal
 
 from glmtui.i18n import N_, _, sentences
 
-Scope = Literal["app", "composer", "queue", "transcript", "history", "settings", "models"]
+Scope = Literal["app", "composer", "queue", "transcript", "history", "settings", "models", "documents"]
 
 SCOPES: Mapping[Scope, str] = {
     "app": N_("Everywhere"),
@@ -23,6 +23,7 @@ SCOPES: Mapping[Scope, str] = {
     "history": N_("History pane"),
     "settings": N_("Settings pane"),
     "models": N_("List of models"),
+    "documents": N_("List of documents"),
 }
 """Where keys work, in the order the help lists them."""
 
@@ -110,6 +111,8 @@ KEYS: tuple[Key, ...] = (
     Key("transcript.next_version", "transcript", "right_square_bracket,l,right", "act('next_branch')",
         N_("Version after")),
     Key("transcript.links", "transcript", "x", "links", N_("Open or copy a link of the message")),
+    Key("transcript.sources", "transcript", "s", "sources",
+        N_("Show the passages an answer rests on, with the words marked")),
     Key("transcript.undo", "transcript", "u,ctrl+z", "app.run('undo')",
         N_("Bring back what was deleted last")),
     Key("transcript.delete", "transcript", "delete,d", "act('delete')", N_("Delete it and what follows")),
@@ -141,6 +144,14 @@ KEYS: tuple[Key, ...] = (
     Key("models.close", "models", "q", "screen.dismiss", N_("Close, and let a download go on")),
     Key("models.down", "models", "j", "cursor_down", N_("Down")),
     Key("models.up", "models", "k", "cursor_up", N_("Up")),
+    Key("documents.use", "documents", "enter", "screen.use", N_("Answer from it, or no longer")),
+    Key("documents.add", "documents", "a", "screen.add", N_("Add a file, a folder or an address")),
+    Key("documents.update", "documents", "r", "screen.update", N_("Read what is new or changed")),
+    Key("documents.remove", "documents", "delete,d", "screen.remove",
+        N_("Remove the collection (asks first); its documents stay")),
+    Key("documents.back", "documents", "escape,q", "screen.back", N_("Stop what is being read; else close")),
+    Key("documents.down", "documents", "j", "cursor_down", N_("Down")),
+    Key("documents.up", "documents", "k", "cursor_up", N_("Up")),
 )  # fmt: skip
 BY_ID: Mapping[str, Key] = {key.id: key for key in KEYS}
 

@@ -27,6 +27,8 @@ class QueuedMessage:
     """That it has in the conversation when it is sent: what is found there is queued no more."""
     on_hold: bool = False
     """Not sent before the person says so: the answer before it was cancelled, or the program was left."""
+    web: str = ""
+    """What the web is asked before the answer."""
 
     @property
     def text(self) -> str:
@@ -101,7 +103,7 @@ class MessageQueue:
         queued: dict[str, list[StoredMessage]] = {}
         for item in items:
             key = stored_id(item.conversation)
-            queued.setdefault(key, []).append(StoredMessage(item.parts, item.edits, item.id))
+            queued.setdefault(key, []).append(StoredMessage(item.parts, item.edits, item.id, item.web))
         for key in (*queued, *(self._stored - queued.keys())):  # what goes elsewhere is there before it goes
             self._store(key, queued.get(key, ()))
         self._stored = set(queued)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from glmtui.i18n import _
+from glmtui.i18n import _, ngettext
+from glmtui.protocol.messages import Source
+from glmtui.retrieval.citations import UNSUPPORTED, marked_statements
+from glmtui.text.clean import one_line
 from glmtui.text.units import parameters, size
 
 if TYPE_CHECKING:
     from glmtui.chat.conversation import Conversation
+    from glmtui.chat.tree import Message
     from glmtui.protocol.models import ModelInfo
     from glmtui.session.events import SessionState
 
@@ -16,6 +20,26 @@ if TYPE_CHECKING:
 def model_title(info: ModelInfo) -> str:
     """Return a model's name for people."""
     return _("nano (built in)") if info.builtin else info.name
+
+
+def source_lines(message: Message) -> list[str]:
+    """Return the numbered list of what an answer rests on."""
+    return [
+        f"[{part.number}] " + ", ".join(filter(None, map(one_line, (part.title, part.place, part.origin))))
+        for part in message.parts
+        if isinstance(part, Source)
+    ]
+
+
+def unsupported(message: Message) -> list[str]:
+    """Return the statements of an answer that are marked because no source supports them."""
+    has_sources = any(isinstance(part, Source) for part in message.parts)
+    return marked_statements(message.text) if has_sources and UNSUPPORTED in message.text else []
+
+
+def passages(given: int, found: int) -> str:
+    """Say how many passages an answer was given, of those that were found."""
+    return ngettext("{given} of {n} passage", "{given} of {n} passages", found).format(given=given, n=found)
 
 
 def markdown(status: SessionState, conversation: Conversation) -> str:

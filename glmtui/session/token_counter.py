@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from glmtui.errors import UserError
 from glmtui.protocol.engine import Engine, Stream
-from glmtui.protocol.events import TokenCount
+from glmtui.protocol.events import ENDS, Failed, TokenCount
 from glmtui.protocol.messages import ChatMessage
 from glmtui.protocol.requests import CountTokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+PAUSE = 0.01
+"""Seconds between two looks at whether something was counted."""
 
 
 class TokenCounter:
@@ -41,6 +47,22 @@ class TokenCounter:
             self._with_draft = self._count([*messages, ChatMessage.of("user", draft)])
         else:
             self.draft = 0
+
+    async def count(self, messages: Sequence[ChatMessage]) -> int:
+        """Return how many tokens the prompt of `messages` has.
+
+        Raises:
+            UserError: it cannot be counted: the model is gone.
+        """
+        stream = self._count(messages)
+        try:
+            while not (ends := [event for event in stream.drain() if isinstance(event, ENDS)]):
+                await asyncio.sleep(PAUSE)
+        finally:
+            stream.cancel()
+        if isinstance(end := ends[0], TokenCount):
+            return end.tokens
+        raise UserError(end.phrase) if isinstance(end, Failed) else asyncio.CancelledError
 
     def cancel(self) -> None:
         """Ask no longer: what was counted last stays."""

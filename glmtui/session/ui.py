@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, Protocol
 
 from glmtui.protocol.phrases import Sayable
 from glmtui.session.events import Kind
 
 View = Literal[
-    "help", "keys", "conversations", "settings", "search", "trash", "presets", "themes", "models", "queue"
-]
+    "help", "keys", "conversations", "settings", "search", "trash", "presets", "themes", "models", "queue",
+    "documents",
+]  # fmt: skip
 """What can be shown. ``search`` takes a text, ``models`` the name of one, the others nothing."""
 
 
@@ -28,6 +30,10 @@ class Ui(Protocol):
 
     async def ask(self, title: Sayable, value: str = "") -> str | None:
         """Ask for a line of text; None when the person does not want to say."""
+        return None
+
+    async def choose(self, title: Sayable, choices: Sequence[Sayable]) -> int | None:
+        """Ask which of `choices` the person wants, from 0; None when they want none, or nobody is there."""
         return None
 
     async def show(self, view: View, argument: str = "") -> None:

@@ -37,6 +37,8 @@ class Setting:
     Such a setting's default is None."""
     metavar: str = ""
     """What stands for the value in the help of its option on the command line."""
+    secret: bool = False
+    """Whether it is for nobody who looks over the person's shoulder."""
 
     @property
     def section(self) -> str:
@@ -51,7 +53,11 @@ class Setting:
     @property
     def per_conversation(self) -> bool:
         """Whether a conversation may have a value of its own."""
-        return self.section == "generation"
+        return self.section in ("generation", "docs")
+
+    def shown(self, text: str) -> str:
+        """Return a value as it may be seen: of a secret one only that there is one."""
+        return "••••" if self.secret and text else text
 
     def check(self, value: object) -> Value:
         """Return `value` in the setting's own type, or raise a `UserError` that says what is allowed."""
@@ -238,6 +244,24 @@ SCHEMA: tuple[Setting, ...] = (
     Setting(
         "generation.system_prompt", "text", "", N_("System prompt"),
         N_("Told to the model before the conversation, where the model has such a thing."),
+    ),
+    Setting(
+        "docs.collection", "text", None, N_("Documents"),
+        N_("Answer from this collection of documents, or from a file or folder; empty: from none."),
+        nullable=True, metavar="NAME|PATH",
+    ),
+    Setting(
+        "web.provider", "choice", "none", N_("Web search"),
+        N_("Who is asked for `/web`; none: nobody, and nothing is sent."),
+        choices=("none", "searxng", "brave", "tavily", "ddgs"),
+    ),
+    Setting(
+        "web.url", "text", "", N_("Address of SearXNG"),
+        N_("Of your own instance, such as http://localhost:8888; only for searxng."),
+    ),
+    Setting(
+        "web.key", "text", "", N_("Key for the search"),
+        N_("Your access key of Brave or Tavily; kept in the settings file as it is."), secret=True,
     ),
 )
 # fmt: on

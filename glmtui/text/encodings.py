@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from pathlib import Path
 
 from glmtui.errors import BadFileError
@@ -12,7 +13,13 @@ from glmtui.regular_files import read_regular, reason
 MOST_BYTES = 2_000_000
 """More than this is not read: no model of this family could take a tenth of it."""
 UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), *((mark, "utf-16") for mark in UTF_16_MARKS))
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    *((mark, "utf-32") for mark in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)),  # they begin like the next
+    *((mark, "utf-16") for mark in UTF_16_MARKS),
+)
+_BINARY = re.compile("[\x00-\x07\x0e-\x19\x1c-\x1f]")
+"""Control characters that no text has; it may have the escape sequences of a terminal's log."""
 
 
 def read_text(path: Path) -> str:
@@ -40,6 +47,6 @@ def decode(data: bytes) -> str | None:
             text = data.decode(encoding)
         except UnicodeDecodeError:
             continue
-        if not any(character < " " and character not in "\t\n\r\f\v\b\x1a\x1b" for character in text):
+        if not _BINARY.search(text):
             return text
     return None

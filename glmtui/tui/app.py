@@ -308,6 +308,10 @@ class GlmTui(SessionApp):
                 self._show_models(argument or None)
             case "queue":
                 self.chat.action_queue()
+            case "documents":
+                from glmtui.tui.screens.documents import DocumentsScreen
+
+                await self.push_screen(DocumentsScreen())
 
     async def _show_presets(self) -> None:
         from glmtui.tui.screens.presets import PresetScreen

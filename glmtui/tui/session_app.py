@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from glmtui.i18n import _, tell
 from glmtui.tui.textual_patches.guard import GuardedApp
 
 if TYPE_CHECKING:
     from textual.notifications import SeverityLevel
+    from textual.screen import Screen
 
     from glmtui.protocol.phrases import Sayable
     from glmtui.session.attached_file import AttachedFile
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from glmtui.session.events import Kind
     from glmtui.settings.settings import Settings
 
+T = TypeVar("T")
 LONG_ANSWER_SECONDS = 8.0
 
 
@@ -71,7 +74,30 @@ class SessionApp(GuardedApp):
     async def ask(self, title: Sayable, value: str = "") -> str | None:
         from glmtui.tui.screens.prompt import PromptScreen
 
-        return await self.push_screen_wait(PromptScreen(tell(title), value))
+        return await self._result(PromptScreen(tell(title), value))
+
+    async def choose(self, title: Sayable, choices: Sequence[Sayable]) -> int | None:
+        from textual.content import Content
+
+        from glmtui.tui.screens.choice import ChoiceScreen
+
+        return await self._result(ChoiceScreen(tell(title), [Content(tell(choice)) for choice in choices]))
+
+    async def _result(self, screen: Screen[T]) -> T | None:
+        """Show a screen from whatever task; return what it is dismissed with. It goes when the task does."""
+        result: asyncio.Future[T | None] = asyncio.get_running_loop().create_future()
+
+        def dismissed(value: T | None) -> None:
+            if not result.done():
+                result.set_result(value)
+
+        await self.push_screen(screen, dismissed)
+        try:
+            return await result
+        except asyncio.CancelledError:
+            if screen.is_current:
+                screen.dismiss(None)
+            raise
 
     def copy(self, text: str) -> None:
         """Copy to the clipboard: through the terminal at once, then by the platform's tool."""

@@ -318,3 +318,18 @@ def test_a_path_that_cannot_be_is_an_error_and_the_chat_goes_on(command: str, pa
     assert output.endswith("You: more\nnano: answer\n")
     assert code == 1
     assert not Path(path).parts[0].startswith("~") or not Path(path).parent.exists()
+
+
+def test_answers_list_their_sources_and_what_they_do_not_say(tmp_path: Path) -> None:
+    folder = tmp_path / "handbook"
+    folder.mkdir()
+    (folder / "rules.md").write_text("员工每年有十五天年假，须提前三天申请。", "utf-8")
+    script = f"/docs add {folder}\n年假有几天？\n/docs\nWhat is a black hole?\nIs it answered?\n"
+    answer = "每年有十五天年假，须提前三天申请[1]。公司成立于一九九八年，总部位于上海[1]。"
+    _code, output, errors = chat(script, answer)
+    assert "handbook: 1 document was read" in errors
+    assert f"[1] rules.md, line 1, {folder / 'rules.md'}\n" in output
+    assert "总部位于上海[?]" not in output, "what was written is written"
+    assert "Not in the sources: 公司成立于一九九八年，总部位于上海。" in errors
+    assert "handbook: 1 document, 1 passage, in use\n" in output
+    assert "Nothing in handbook has to do with this question." in errors

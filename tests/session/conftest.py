@@ -34,6 +34,8 @@ class FakeUi:
         self.copied: list[str] = []
         self.answers: list[str | None] = []
         """What the person says when asked, in turn."""
+        self.choices: list[int | None] = []
+        """What they choose, in turn."""
         self.text = ""
         self.left = False
 
@@ -42,6 +44,9 @@ class FakeUi:
 
     async def ask(self, title: Sayable, value: str = "") -> str | None:
         return self.answers.pop(0) if self.answers else None
+
+    async def choose(self, title: Sayable, choices: Sequence[Sayable]) -> int | None:
+        return self.choices.pop(0) if self.choices else None
 
     async def show(self, view: View, argument: str = "") -> None:
         self.shown.append((view, argument))

@@ -432,3 +432,9 @@ def test_what_is_no_file_to_read_is_named_and_nothing_waits(path: Path, kind: st
     with pytest.raises(UserError, match="could not be saved"):
         settings.set("generation.top_p", 0.5)
     assert settings["generation.top_p"] == 0.5
+
+
+def test_secrets_are_not_shown() -> None:
+    assert BY_KEY["web.key"].shown("abc123") == "••••"
+    assert BY_KEY["web.key"].shown("") == ""
+    assert BY_KEY["web.url"].shown("abc") == "abc"

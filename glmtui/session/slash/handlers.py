@@ -186,7 +186,7 @@ async def set_value(session: ChatSession, argument: str) -> None:
     setting, value = named(words[0]), words[1].strip()
     if not here:
         session.preferences.type(setting.key, value)
-        session.ui.say(f"{setting.key} = {value}")
+        session.ui.say(f"{setting.key} = {setting.shown(value)}")
     elif value.lower() == "default":
         session.preferences.reset_here(setting)
         session.ui.say(_("{key} is the same here as in all conversations.").format(key=setting.key))

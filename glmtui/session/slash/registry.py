@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from glmtui.i18n import N_
 from glmtui.session.slash import completers as complete
+from glmtui.session.slash import documents
 from glmtui.session.slash import handlers as do
 from glmtui.session.slash.command import Command, CommandTable
 
@@ -38,6 +39,12 @@ COMMANDS = CommandTable((
             N_("FOLDER|none"), completer=complete.prefixes),
     Command("threads", do.put("model.threads"), N_("Change how many CPU threads the model uses"),
             N_("NUMBER|auto"), completer=complete.choices("auto")),
+    Command("docs", documents.docs,
+            N_("Answer from your documents: add files or folders, choose a collection, list them"),
+            N_("[add PATH|use NAME|use none|update|follow on|follow off|remove NAME]"), ("documents",),
+            completer=documents.offers),
+    Command("web", documents.web,
+            N_("Search the web and answer from what is found; the query is shown first"), N_("QUESTION")),
     Command("serve", do.serve, N_("Let other programs and a browser on this machine use the model"),
             N_("[PORT|stop]"), completer=complete.choices("stop")),
     Command("system", do.system,

@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -23,7 +24,6 @@ MOST = 50
 LOOKED_AT = 20_000
 """Files that are looked at in all folders below."""
 KNOWN_SECONDS = 5.0
-_SKIPPED = frozenset({"node_modules", "__pycache__", "venv", "target", "dist", "build"})
 _MENTION = re.compile(r"(?<![A-Za-z0-9_.@])@([^\s@][^@\n]*|)\Z")
 
 
@@ -139,15 +139,8 @@ def _in_folder(query: str) -> Iterator[str]:
 
 
 def _walk(root: Path) -> Iterator[str]:
-    looked_at = 0
-    for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in sorted(folders) if name[0] != "." and name not in _SKIPPED]
-        for name in files:
-            if not name.startswith("."):
-                yield os.path.normpath(os.path.join(folder, name)).replace(os.sep, "/")
-        looked_at += len(files)
-        if looked_at > LOOKED_AT:
-            return
+    for path in islice(paths.files_below(root), LOOKED_AT):
+        yield os.path.normpath(path).replace(os.sep, "/")
 
 
 def _size(path: str) -> str:

@@ -14,6 +14,7 @@ from textual.content import Content
 from textual.timer import Timer
 
 from glmtui.i18n import _, tell
+from glmtui.protocol.messages import Source
 from glmtui.session import events as told
 from glmtui.session import keys
 from glmtui.session.events import SessionState
@@ -351,6 +352,19 @@ class ChatScreen(PaneScreen):
         from glmtui.tui.screens.links import LinkScreen
 
         self.app.push_screen(LinkScreen(event.links))
+
+    @on(Transcript.SourcesRequested)
+    def _sources_requested(self, event: Transcript.SourcesRequested) -> None:
+        from glmtui.tui.screens.sources import SourcesScreen
+
+        messages = self.app.session.conversation.messages
+        message = messages[event.message_id]
+        sources = [part for part in message.parts if isinstance(part, Source)]
+        question = messages[message.parent].text if message.parent else ""
+        if sources:
+            self.app.push_screen(SourcesScreen(sources, question))
+        else:
+            self.app.say(_("This message rests on no sources."))
 
     def action_copy_text(self) -> None:
         """Copy what is selected with the mouse, by all the ways there are."""

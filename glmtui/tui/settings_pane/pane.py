@@ -17,7 +17,13 @@ from glmtui.settings.settings import SCHEMA, Settings
 from glmtui.tui.settings_pane.rows import KeysRow, Own, PresetRow, Row, SettingRow
 from glmtui.tui.transcript.prose import Prose
 
-SECTIONS = {"ui": N_("Interface"), "model": N_("Model"), "generation": N_("Answers")}
+SECTIONS = {
+    "ui": N_("Interface"),
+    "model": N_("Model"),
+    "generation": N_("Answers"),
+    "docs": N_("Sources"),
+    "web": N_("The web"),
+}
 
 
 class SettingsPane(Vertical):

@@ -31,6 +31,7 @@ UNSET = {
     "model.ptuning": N_("none"),
     "generation.max_new_tokens": N_("no limit"),
     "generation.seed": N_("new each time"),
+    "docs.collection": N_("none"),
 }
 """What is shown for no value."""
 NAMES = {
@@ -61,7 +62,7 @@ def shown(setting: Setting, value: Value) -> str:
         return LANGUAGES[str(value)]
     if name := NAMES.get((setting.key, str(value))):
         return _(name)
-    return one_line(str(value)) or _("none")
+    return one_line(setting.shown(str(value))) or _("none")
 
 
 def stepped(setting: Setting, value: Value, direction: int) -> Value:

@@ -12,7 +12,7 @@ from textual.widget import Widget
 from glmtui.engine.usage import Usage
 from glmtui.i18n import _
 from glmtui.session.events import SessionState
-from glmtui.session.stats import model_title
+from glmtui.session.stats import model_title, passages
 from glmtui.text.clean import one_line
 from glmtui.text.units import duration, size
 
@@ -89,7 +89,9 @@ class StatusLine(Widget):
         pieces.append(Content.styled(one_line(status.info.place), elsewhere))
         if quant := QUANTS[status.info.quant]:
             pieces.append(Content(quant))
-        if status.activity == "reading":
+        if status.activity == "searching":
+            pieces.append(Content.styled(_("looking for sources"), "$text-primary"))
+        elif status.activity == "reading":
             what = _("reading")
             percent = f" {status.fraction:.0%}" if status.fraction else ""
             pieces.append(Content.styled(what + percent, "$text-primary"))
@@ -127,6 +129,16 @@ class StatusLine(Widget):
             name, fraction = status.importing
             what = _("Importing {name}").format(name=one_line(name))
             parts.append((0, Content.assemble((what, "$text-primary"), f" {fraction:.0%}")))
+        if status.indexing is not None:
+            name, done, total = status.indexing
+            what = _("reading {name}").format(name=one_line(name))
+            percent = f" {done / total:.0%}" if total else ""
+            parts.append((0, Content.assemble((what, "$text-primary"), percent)))
+        if status.sources is not None:
+            given, found = status.sources
+            parts.append((2, Content.styled(passages(given, found), "$text-muted")))
+        if status.documents:
+            parts.append((3, _figure(_("documents"), one_line(status.documents))))
         if self._usage:
             parts.append((5, _figure(_("memory"), size(self._usage.main))))
             if self._usage.device is not None and status.info:

@@ -15,6 +15,7 @@ from textual.timer import Timer
 from glmtui.errors import UserError
 from glmtui.i18n import N_, _, ngettext, tell
 from glmtui.protocol.messages import Attachment, Image, Source, ToolCall, ToolResult
+from glmtui.session.stats import passages, unsupported
 from glmtui.text.clean import clean, one_line
 from glmtui.text.units import size
 from glmtui.tui.transcript.column import Entry
@@ -66,6 +67,9 @@ def figures(message: Message) -> list[str]:
     tokens = meta.get("tokens")
     if isinstance(tokens, int) and not isinstance(tokens, bool):
         parts.append(ngettext("{count} token", "{count} tokens", tokens).format(count=tokens))
+    match meta.get("sources"):
+        case [int(given), int(found)]:
+            parts.append(passages(given, found))
     speed = meta.get("tokens_per_second")
     if isinstance(speed, int | float) and speed > 0:
         parts.append(_("{speed} tok/s").format(speed=f"{speed:.1f}" if speed < 100 else f"{speed:.0f}"))
@@ -240,6 +244,8 @@ class MessageEntry(Entry):
         if message.role != "assistant":
             return EMPTY
         parts = [Content.styled(part, "$text-muted") for part in figures(message)]
+        if unsupported(message):
+            parts.append(Content.styled(_("[?]: no source says this"), "$text-warning"))
         if state := STATES.get(message.state):
             text = _(state)
             if message.state == "failed" and (error := message.meta.get("error")):

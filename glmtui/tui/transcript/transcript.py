@@ -55,6 +55,12 @@ class Transcript(TextScroll):
         text: str = ""
 
     @dataclass
+    class SourcesRequested(TextualMessage):
+        """The passages that a message rests on are asked for."""
+
+        message_id: str
+
+    @dataclass
     class LinksRequested(TextualMessage):
         """A link was clicked, or the links of a message are asked for. Nothing has been opened."""
 
@@ -257,6 +263,10 @@ class Transcript(TextScroll):
     def _acted_on(self) -> str | None:
         message_id = self.selected or self._last_before()
         return message_id if message_id in self._by_id else None
+
+    def action_sources(self) -> None:
+        if message_id := self._acted_on():
+            self.post_message(self.SourcesRequested(message_id))
 
     def action_links(self) -> None:
         from glmtui.text.markdown import links

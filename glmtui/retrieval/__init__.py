@@ -1,0 +1,1 @@
+"""Answers with sources: documents on this machine and pages of the web, found, quoted and checked."""

@@ -1,0 +1,207 @@
+"""The numbers in an answer: what they may point to, and whether the sources say what they are cited for.
+
+After WebGLM (arXiv 2306.07906, section 3.4), which compares each statement with each source by its words; in
+Chinese pairs of characters are compared.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from glmtui.protocol.messages import Source
+from glmtui.retrieval import terms
+
+UNSUPPORTED = "[?]"
+"""Stands behind a statement that no source supports."""
+CITED = 0.5
+"""Share of a statement's terms that a source it cites must have..."""
+ADDED = 0.75
+"""...and one that it does not cite, to be cited for it."""
+DOUBTFUL = 0.4
+"""A statement without a number, of which no source has more than this, is marked."""
+SHORTEST = 4
+"""Terms of a statement that is checked: shorter ones say nothing or are said by everything."""
+WRONG_NUMBER = 0.5
+"""What is left of the share where a figure of the statement is not in the source."""
+
+_MARK = re.compile(
+    r"[\[［【]\s*((?:来源|资料|source)?\s*\d{1,3}(?:\s*[,，、\-–~]\s*\d{1,3})*)\s*[\]］】]", re.IGNORECASE
+)
+_OPEN_MARK = re.compile(r"(?:[\[［【][^\]］】\n]{0,24}|`+)\Z")
+_PIECE = re.compile(rf"`+|\n|{_MARK.pattern}", re.IGNORECASE)
+_PLAIN_MARK = re.compile(r"\[(\d{1,3})\]")
+_STATEMENT = re.compile(
+    r".+?(?:(?:[。！？!；;]|(?<!\[)\?)+[”’\"）)]*|\.(?=\s|\[|$)|$)(?:\s*\[(?:\d{1,3}|\?)\])*\s*", re.DOTALL
+)
+_FENCE = re.compile(r"\s*(`{3,}|~{3,})")
+_LEAD = re.compile(r"\s*(?:[-*+•]|\d+[.)、])?\s*")
+_ABOUT_SOURCES = re.compile(
+    r"资料|来源|文档|文件中|未提及|没有提到|没有提及|无法回答|不清楚|抱歉"
+    r"|sources?\b|documents?\b|passages?\b|not mention|cannot answer|sorry",
+    re.IGNORECASE,
+)
+_FIGURE = re.compile(r"\d+|[零〇一二三四五六七八九十百千万亿两]{2,}")
+_ENDING = re.compile(r"[。！？!?；;.,，：:]*[”’\"）)]*\s*\Z")
+
+
+def numbers(inside: str, count: int) -> list[int]:
+    """Return the numbers from 1 to `count` in what stands between brackets: ``1, 3-5``."""
+    found: dict[int, None] = {}
+    for first, last in re.findall(r"(\d+)(?:\s*[\-–~]\s*(\d+))?", inside):
+        for number in range(int(first), int(last or first) + 1):
+            if 1 <= number <= count:
+                found[number] = None
+    return list(found)
+
+
+class CitationFilter:
+    """Takes the numbers that point to no source out of an answer while it comes, and writes all as ``[1]``.
+
+    Code is left as it is.
+
+    Args:
+        count: how many sources there are.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._pending = ""
+        self._fence = ""
+
+    def push(self, text: str) -> str:
+        """Return what can be shown with `text` added."""
+        text = self._pending + text
+        open_mark = _OPEN_MARK.search(text)
+        ready = text[: open_mark.start()] if open_mark else text
+        self._pending = text[len(ready) :]
+        return self._corrected(ready)
+
+    def finish(self) -> str:
+        """Return what was held back."""
+        pending, self._pending = self._pending, ""
+        return self._corrected(pending)
+
+    def _corrected(self, text: str) -> str:
+        def replaced(match: re.Match[str]) -> str:
+            found = match[0]
+            if found == "\n":
+                self._fence = "" if len(self._fence) < 3 else self._fence  # code in a line ends with it
+            elif found.startswith("`"):
+                if not self._fence:
+                    self._fence = found
+                elif found == self._fence:
+                    self._fence = ""
+            elif not self._fence:
+                return "".join(f"[{number}]" for number in numbers(match[1], self._count))
+            return found
+
+        return _PIECE.sub(replaced, text)
+
+
+def check(text: str, sources: Sequence[Source]) -> str:
+    """Compare each statement of an answer with the sources; return it with the numbers that are right.
+
+    A number stays where its source has enough of the statement's terms; else the source that has most of
+    them is cited, or if none has enough, the statement is marked with `UNSUPPORTED`.
+    """
+    checker = _Checker(sources)
+    lines, fence = [], ""
+    for line in text.split("\n"):
+        opened = _FENCE.match(line)
+        if fence:
+            fence = "" if opened and line.strip().startswith(fence) else fence
+        elif opened:
+            fence = opened[1]
+        elif not line.lstrip().startswith(("#", "|", ">")):
+            line = "".join(map(checker.checked, _statements(line)))
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def marked_statements(text: str) -> list[str]:
+    """Return the statements of an answer that `check` marked as not supported."""
+    found = (statement for line in text.split("\n") for statement in _statements(line))
+    return [without_marks(statement).strip() for statement in found if UNSUPPORTED in statement]
+
+
+def without_marks(text: str) -> str:
+    """Return an answer without its numbers: those of another answer mean other sources."""
+    return re.sub(r"\s?\[(?:\d{1,3}|\?)\]", "", text)
+
+
+def _statements(line: str) -> Iterator[str]:
+    lead = _LEAD.match(line)
+    start = lead.end() if lead else 0
+    first = line[:start]
+    for match in _STATEMENT.finditer(line, start):
+        yield first + match[0]
+        first = ""
+    if first:
+        yield first
+
+
+class _Checker:
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = {source.number: self._read(source) for source in sources}
+
+    @staticmethod
+    def _read(source: Source) -> _SourceTerms:
+        text = f"{source.title} {source.place} {source.text}"
+        return _SourceTerms(frozenset(terms.terms(text)), _figures(text), terms.is_chinese(source.text))
+
+    def checked(self, statement: str) -> str:
+        """Return a statement with the numbers that are right for it."""
+        plain = without_marks(statement)
+        said = [term for term in terms.asked(plain) if len(term) > 1 or term.isdecimal()]
+        cited = [int(number) for number in _PLAIN_MARK.findall(statement)]
+        if len(said) < SHORTEST or _ABOUT_SOURCES.search(plain):
+            return statement
+        chinese, figures = terms.is_chinese(plain), _figures(plain)
+        shares = {number: self._share(said, chinese, figures, number) for number in self._sources}
+        known = {number: share for number, share in shares.items() if share is not None}
+        best = max(known, key=lambda number: known[number], default=None)
+        kept = [number for number in cited if known.get(number, 0.0) >= CITED]
+        if not kept and best is not None and known[best] >= ADDED:
+            kept = [best]
+        if not kept:  # of another language: who can tell
+            kept = [number for number in cited if number in shares and number not in known]
+        if kept:
+            return statement if kept == cited else _marked(plain, [f"[{number}]" for number in kept])
+        if cited or (len(known) == len(shares) and best is not None and known[best] <= DOUBTFUL):
+            return _marked(plain, [UNSUPPORTED])
+        return statement
+
+    def _share(
+        self, said: Sequence[str], chinese: bool, figures: frozenset[str], number: int
+    ) -> float | None:
+        """Return how much of a statement a source has; None where they are of different languages."""
+        source = self._sources[number]
+        if chinese != source.chinese:
+            said = [term for term in said if not terms.is_han(term) and (chinese or term.isdecimal())]
+            figures = frozenset(figure for figure in figures if figure.isdecimal())
+            if not said:
+                return None
+        share = sum(term in source.terms for term in said) / len(said)
+        return share if figures <= source.figures else share * WRONG_NUMBER
+
+
+class _SourceTerms(NamedTuple):
+    """What of a source is compared."""
+
+    terms: frozenset[str]
+    figures: frozenset[str]
+    chinese: bool
+
+
+def _figures(text: str) -> frozenset[str]:
+    """Return the numbers in a text, also those in Chinese characters."""
+    return frozenset(_FIGURE.findall(terms.fold(text)))
+
+
+def _marked(plain: str, marks: Sequence[str]) -> str:
+    """Put marks at the end of a statement, before what ends it."""
+    ending = _ENDING.search(plain)
+    at = ending.start() if ending else len(plain)
+    return f"{plain[:at]}{''.join(marks)}{plain[at:]}"

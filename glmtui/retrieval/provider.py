@@ -1,0 +1,96 @@
+"""Documents as a source of what an answer may rest on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from glmtui.i18n import _
+from glmtui.protocol.cancellation import CancelToken, OperationCancelled
+from glmtui.protocol.messages import Source
+from glmtui.protocol.phrases import Phrase, verbatim
+from glmtui.retrieval import terms
+from glmtui.retrieval.collections import Collection
+from glmtui.retrieval.index import Hit
+from glmtui.retrieval.passages import PATH, Passage
+from glmtui.retrieval.update import update
+
+if TYPE_CHECKING:
+    from glmtui.chat.conversation import Conversation
+
+TOP = 12
+"""Passages of which as many are sent as there is room for."""
+FLOOR = 0.2
+"""Score below which a passage has nothing to do with the question..."""
+BESIDE_BEST = 0.25
+"""...or has too little to do with it next to the best, as a share of its score."""
+FEW = 3
+"""Terms of a question that is understood only with the one before it."""
+
+
+class DocumentProvider:
+    """Finds passages of one collection; a `glmtui.session.context.ContextProvider`."""
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+
+    @property
+    def name(self) -> Phrase:
+        """What it is called for people."""
+        return verbatim(self._collection.name)
+
+    async def gather(self, conversation: Conversation, question: str) -> Sequence[Source]:
+        """Return the passages that have to do with `question`, best first.
+
+        Raises:
+            UserError: the collection cannot be used.
+        """
+        token = CancelToken()
+        try:
+            return await asyncio.to_thread(self._find, in_context(conversation, question), token)
+        except asyncio.CancelledError:
+            token.cancel()
+            raise
+
+    def _find(self, question: str, token: CancelToken) -> Sequence[Source]:
+        try:
+            if self._collection.follows:
+                update(self._collection, token=token, retry=False)
+        except OperationCancelled:
+            return ()
+        with self._collection.index() as index:
+            hits = index.search(question, TOP)
+        return sources(hits)
+
+
+def in_context(conversation: Conversation, question: str) -> str:
+    """Return what to look for: a short question, such as "and why?", with the one before it."""
+    if len(terms.asked(question)) >= FEW:
+        return question
+    asked = [message.text for message in conversation.branch() if message.role == "user"]
+    earlier = [text for text in asked if text.strip() != question.strip()]
+    return f"{question} {earlier[-1]}" if earlier else question
+
+
+def sources(hits: Sequence[Hit]) -> Sequence[Source]:
+    """Return those hits that are good enough, as sources numbered from 1."""
+    best = max((hit.score for hit in hits), default=0.0)
+    floor = max(FLOOR, BESIDE_BEST * best)
+    good = (hit for hit in hits if hit.score >= floor)
+    return tuple(
+        Source(number, hit.title, hit.passage.text, hit.origin, place(hit.passage))
+        for number, hit in enumerate(good, 1)
+    )
+
+
+def place(passage: Passage) -> str:
+    """Say where a passage stands: heading, page, lines."""
+    where = [passage.heading.replace(PATH, " > ")] if passage.heading else []
+    if passage.page:
+        where.append(_("page {number}").format(number=passage.page))
+    if passage.first and passage.last > passage.first:
+        where.append(_("lines {first}-{last}").format(first=passage.first, last=passage.last))
+    elif passage.first:
+        where.append(_("line {number}").format(number=passage.first))
+    return ", ".join(where)

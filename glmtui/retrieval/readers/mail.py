@@ -1,0 +1,43 @@
+"""Letters as mail programs save them (RFC 5322)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from email import message_from_binary_file, policy
+from email.message import EmailMessage
+
+from glmtui.protocol.phrases import _
+from glmtui.retrieval.documents import Block, Reading
+from glmtui.retrieval.readers import html, text
+from glmtui.text.clean import one_line
+
+_HEADERS = ("Subject", "From", "To", "Cc", "Date")
+
+
+def read_mail(reading: Reading) -> Iterator[Block]:
+    """Read who wrote what to whom; what is attached is named only."""
+    message = message_from_binary_file(reading.file, policy=policy.default)
+    assert isinstance(message, EmailMessage)
+    reading.title = _header(message, "Subject")
+    if said := [f"{name}: {value}" for name in _HEADERS if (value := _header(message, name))]:
+        yield Block("text", "\n".join(said))
+    body = message.get_body(("plain", "html"))
+    if body is not None:
+        data = body.get_payload(decode=True)
+        data = data if isinstance(data, bytes) else b""
+        written = html.decode_page(data, body.get_content_charset() or "")
+        if body.get_content_subtype() == "html":
+            yield from html.parse(written).blocks
+        else:
+            yield from text.plain((0, line) for _number, line in text.lines_of(written))
+    names = [one_line(part.get_filename() or part.get_content_type()) for part in message.iter_attachments()]
+    if names:
+        yield Block("text", "Attachments: " + ", ".join(names))
+        reading.notes.append(_("What is attached is not read: {names}").format(names=", ".join(names)))
+
+
+def _header(message: EmailMessage, name: str) -> str:
+    try:
+        return one_line(str(message.get(name) or ""))
+    except (ValueError, IndexError, AttributeError, TypeError):  # one that the parser itself cannot read
+        return ""

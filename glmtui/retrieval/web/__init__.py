@@ -1,0 +1,1 @@
+"""The web as a source: off until a person chooses who is asked."""

@@ -1,0 +1,193 @@
+"""Fetches pages that somebody else named: within bounds, and never from inside the network.
+
+An address is resolved once, what it stands for is checked, and the connection goes to exactly that: a name
+that means another machine a moment later gains nothing. That holds for each redirect too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import re
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, TypeAlias
+from urllib.request import getproxies, proxy_bypass
+
+from glmtui.errors import BadFileError, BadValueError, UnavailableError, UserError
+from glmtui.protocol.phrases import _
+from glmtui.retrieval.readers.html import decode_page
+from glmtui.retrieval.update import Fetched
+from glmtui.version import __version__
+
+if TYPE_CHECKING:
+    import httpx2
+
+MOST_BYTES = 2_000_000
+SECONDS = 10.0
+MOST_REDIRECTS = 5
+USER_AGENT = f"glmtui/{__version__}"
+_TYPES = {
+    "text/html": "html",
+    "application/xhtml+xml": "html",
+    "text/plain": "txt",
+    "text/markdown": "md",
+    "application/pdf": "pdf",
+}
+"""What is read, and the suffix of such files."""
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+Address: TypeAlias = "ipaddress.IPv4Address | ipaddress.IPv6Address"
+Allowed: TypeAlias = Callable[[Address], bool]
+
+
+def is_public(address: Address) -> bool:
+    """Whether an address belongs to the internet and not to this machine or its network."""
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
+        if inner is None and address in _NAT64:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+        if inner is not None:
+            return is_public(inner)
+    return address.is_global and not address.is_multicast
+
+
+def fetch_document(url: str) -> Fetched:
+    """Fetch a page for a collection, from a thread without an event loop. Raises as `fetch`."""
+    return asyncio.run(fetch(url))
+
+
+async def fetch(url: str, allowed: Allowed = is_public) -> Fetched:
+    """Return what stands at `url`, text in UTF-8 with its mark.
+
+    Raises:
+        UserError: it is not allowed, not there, too slow, too big, or of a type that is not read.
+    """
+    import httpx2
+
+    try:
+        return await asyncio.wait_for(_fetch(url, allowed), SECONDS)
+    except (TimeoutError, asyncio.TimeoutError, httpx2.TimeoutException) as error:
+        raise UnavailableError(
+            _("{url} did not answer within {seconds} seconds.").format(url=url, seconds=int(SECONDS))
+        ) from error
+    except httpx2.TooManyRedirects as error:
+        raise UnavailableError(_("{url} leads in a circle.").format(url=url)) from error
+    except httpx2.InvalidURL as error:
+        raise BadValueError(_("{url} is no address.").format(url=url)) from error
+    except (httpx2.HTTPError, OSError, ssl.SSLError) as error:
+        raise UnavailableError(_("{url} cannot be reached: {error}").format(url=url, error=error)) from error
+
+
+async def _fetch(url: str, allowed: Allowed) -> Fetched:
+    import httpx2
+
+    headers = {
+        "User-Agent": USER_AGENT,
+        "Accept": ", ".join(_TYPES),
+        "Accept-Language": "zh-CN,zh;q=0.9,en;q=0.8",
+    }
+    client = httpx2.AsyncClient(
+        transport=_guarded(allowed), trust_env=False, follow_redirects=True, max_redirects=MOST_REDIRECTS,
+        headers=headers, timeout=SECONDS,
+    )  # fmt: skip
+    async with client, client.stream("GET", url) as response:
+        if response.status_code != 200:
+            raise UnavailableError(
+                _("{url} answered with status {status}.").format(url=url, status=response.status_code)
+            )
+        kind = response.headers.get("content-type", "text/html").partition(";")[0].strip().lower()
+        if kind not in _TYPES:
+            raise BadFileError(
+                _("{url} is of the type {kind}, which is not read.").format(url=url, kind=kind)
+            )
+        data = bytearray()
+        async for piece in response.aiter_bytes():
+            data += piece
+            if len(data) > MOST_BYTES:
+                break
+        if len(data) > MOST_BYTES and kind == "application/pdf":  # a part of one cannot be read
+            raise BadFileError(
+                _("{url} has more than {most} MB, which is too much.").format(
+                    url=url, most=MOST_BYTES // 10**6
+                )
+            )
+        charset = response.charset_encoding or ""
+    name = f"page.{_TYPES[kind]}"
+    if kind == "application/pdf":
+        return Fetched(bytes(data), name)
+    return Fetched(decode_page(bytes(data[:MOST_BYTES]), charset).encode("utf-8-sig", "replace"), name)
+
+
+def _guarded(allowed: Allowed) -> httpx2.AsyncBaseTransport:
+    """Return a transport that connects only to what is `allowed`."""
+    return _transport_class()(allowed)
+
+
+@cache
+def _transport_class() -> Callable[[Allowed], httpx2.AsyncBaseTransport]:
+    """Make the class when it is needed: importing httpx2 takes a while."""
+    import httpx2
+
+    class Guarded(httpx2.AsyncBaseTransport):
+        """Resolves and checks each request's host, then connects to the address that was checked."""
+
+        def __init__(self, allowed: Allowed) -> None:
+            self._allowed = allowed
+            self._proxies = {
+                scheme: httpx2.AsyncHTTPTransport(proxy=proxy)
+                for scheme, proxy in getproxies().items()
+                if scheme in ("http", "https") and proxy.startswith(("http://", "https://"))
+            }
+            self._direct = httpx2.AsyncHTTPTransport()
+
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+            url = request.url
+            if url.scheme not in ("http", "https") or not url.host:
+                raise BadValueError(_("{url} is no address of the web.").format(url=url))
+            proxy = self._proxies.get(url.scheme)
+            if proxy is not None and not proxy_bypass(url.host):  # it resolves the name itself, again
+                await self._checked(url, must_resolve=False)
+                return await proxy.handle_async_request(request)
+            address = await self._checked(url, must_resolve=True)
+            pinned = httpx2.Request(
+                request.method,
+                url.copy_with(host=address),
+                headers=request.headers,  # with the name in `Host`
+                stream=request.stream,
+                extensions={**request.extensions, "sni_hostname": url.host},
+            )
+            return await self._direct.handle_async_request(pinned)
+
+        async def _checked(self, url: httpx2.URL, *, must_resolve: bool) -> str:
+            try:
+                addresses = await resolve(url.host, url.port or (443 if url.scheme == "https" else 80))
+            except OSError as error:
+                if not must_resolve:
+                    return url.host
+                raise UnavailableError(_("There is no machine {host}.").format(host=url.host)) from error
+            for address in addresses:
+                if not self._allowed(ipaddress.ip_address(address)):
+                    raise BadValueError(
+                        _("{url} lies inside your network ({address}): pages there are not fetched.").format(
+                            url=url, address=address
+                        )
+                    )
+            return addresses[0]
+
+        async def aclose(self) -> None:
+            for transport in (self._direct, *self._proxies.values()):
+                await transport.aclose()
+
+    return Guarded
+
+
+async def resolve(host: str, port: int) -> Sequence[str]:
+    """Return the addresses of a machine."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    return [re.sub(r"%.*", "", str(info[4][0])) for info in found]
+
+
+__all__ = ["Fetched", "UserError", "fetch", "fetch_document", "is_public"]

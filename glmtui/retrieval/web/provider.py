@@ -1,0 +1,157 @@
+"""The web, and pages that a message names, as sources of what an answer may rest on."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+from collections.abc import MutableMapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from glmtui.errors import UserError
+from glmtui.i18n import _
+from glmtui.protocol import phrases
+from glmtui.protocol.messages import Source
+from glmtui.protocol.phrases import Phrase
+from glmtui.retrieval import readers
+from glmtui.retrieval.documents import Block, Reading
+from glmtui.retrieval.index import FileRecord, Hit, Index
+from glmtui.retrieval.passages import Passage, cut
+from glmtui.retrieval.provider import TOP, sources
+from glmtui.retrieval.readers.html import decode_page
+from glmtui.retrieval.readers.text import lines_of, markdown
+from glmtui.retrieval.update import Fetched
+from glmtui.retrieval.web.fetch import Allowed, fetch, is_public
+from glmtui.retrieval.web.search import Engine, Result
+
+if TYPE_CHECKING:
+    from glmtui.chat.conversation import Conversation
+
+MOST_PAGES = 5
+NAMED = re.compile(r"(?<![\w@])@(https?://[^\s<>\"'，。；！？）】」]+)", re.IGNORECASE)
+"""An address in a message that is to be read."""
+
+Pages = MutableMapping[str, Fetched]
+"""What was fetched, by address: each page once a session."""
+
+
+class WebProvider:
+    """Searches for `query` and reads the first pages; a `glmtui.session.context.ContextProvider`."""
+
+    def __init__(self, engine: Engine, query: str, pages: Pages, allowed: Allowed = is_public) -> None:
+        self._engine = engine
+        self._query = query
+        self._pages = pages
+        self._allowed = allowed
+
+    @property
+    def name(self) -> Phrase:
+        """What it is called for people."""
+        return phrases._("the web")
+
+    async def gather(self, conversation: Conversation, question: str) -> Sequence[Source]:
+        """Return passages of the pages, best first; of a page that cannot be read what the engine says of it.
+
+        Raises:
+            UserError: the engine cannot be asked.
+        """
+        results = await self._engine.search(self._query)
+        first = results[:MOST_PAGES]
+        read = await asyncio.gather(*(self._read(result) for result in first))
+        found = [*zip(first, read, strict=True), *((result, ()) for result in results[MOST_PAGES:])]
+        return await asyncio.to_thread(_best, found, f"{question} {self._query}")
+
+    async def _read(self, result: Result) -> Sequence[Passage]:
+        try:
+            page = await page_at(result.url, self._pages, self._allowed)
+            return (await asyncio.to_thread(passages_of, page))[1]
+        except UserError:  # the others may do
+            return ()
+
+
+class PageProvider:
+    """Reads the pages that a message names; a `glmtui.session.context.ContextProvider`."""
+
+    def __init__(self, urls: Sequence[str], pages: Pages, allowed: Allowed = is_public) -> None:
+        self._urls = urls[:MOST_PAGES]
+        self._pages = pages
+        self._allowed = allowed
+
+    @property
+    def name(self) -> Phrase:
+        """What it is called for people."""
+        return phrases.verbatim(", ".join(self._urls))
+
+    async def gather(self, conversation: Conversation, question: str) -> Sequence[Source]:
+        """Return the passages that have to do with the question, else the pages from their beginning.
+
+        Raises:
+            UserError: a page cannot be read.
+        """
+        found = []
+        for url in self._urls:
+            page = await page_at(url, self._pages, self._allowed)
+            title, passages = await asyncio.to_thread(passages_of, page)
+            found.append((Result(url, title or url, ""), passages))
+        best = await asyncio.to_thread(_best, found, NAMED.sub(" ", question))
+        return best or [
+            Source(number, result.title, passage.text, result.url)
+            for number, (result, passage) in enumerate(
+                ((result, passage) for result, passages in found for passage in passages[:TOP]), 1
+            )
+        ]
+
+
+def named(text: str) -> list[str]:
+    """Return the addresses that a message wants read: ``@https://…``."""
+    return [match[1].rstrip(".,;:!?)") for match in NAMED.finditer(text)]
+
+
+async def page_at(url: str, pages: Pages, allowed: Allowed) -> Fetched:
+    """Return a page, from memory where it was fetched before."""
+    if url not in pages:
+        pages[url] = await fetch(url, allowed)
+    return pages[url]
+
+
+def passages_of(page: Fetched) -> tuple[str, Sequence[Passage]]:
+    """Return the title and the passages of a page."""
+    reading = Reading(io.BytesIO(page.data), page.name)
+    blocks = _main_text(page) or list(readers.read(reading))
+    if page.name.endswith(".html") and not reading.title:
+        from glmtui.retrieval.readers.html import parse
+
+        reading.title = parse(decode_page(page.data)).title
+    return reading.title, tuple(cut(blocks))
+
+
+def _main_text(page: Fetched) -> list[Block]:
+    """Return what trafilatura takes for a page's text, where it is installed (`glmtui[web]`)."""
+    if not page.name.endswith(".html"):
+        return []
+    try:
+        import trafilatura  # takes a second
+    except ImportError:
+        return []
+    text = trafilatura.extract(
+        decode_page(page.data), output_format="markdown", include_tables=True, include_comments=False
+    )
+    return list(markdown(lines_of(text))) if text else []
+
+
+def _best(found: Sequence[tuple[Result, Sequence[Passage]]], question: str) -> Sequence[Source]:
+    with Index(None) as index:
+        for result, passages in found:
+            snippet = Passage(result.snippet, _("search result"))
+            index.put(
+                result.url,
+                passages or ([snippet] if result.snippet else []),
+                partial(_record, result),
+            )
+        hits: Sequence[Hit] = index.search(question, TOP)
+    return sources(hits)
+
+
+def _record(result: Result, count: int) -> FileRecord:
+    return FileRecord(result.url, result.title, 0, 0, "", 0, count, 0.0)

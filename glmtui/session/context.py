@@ -1,0 +1,154 @@
+"""What an answer may rest on besides the conversation: who finds it, and how much of it fits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Protocol
+
+from glmtui.protocol.messages import ChatMessage, Source
+from glmtui.protocol.phrases import Phrase, listing
+
+if TYPE_CHECKING:
+    from glmtui.chat.conversation import Conversation, Message
+    from glmtui.retrieval.update import Fetched
+    from glmtui.settings.settings import Settings
+
+COLLECTION = "docs.collection"
+"""The setting that names the collection in use."""
+WEB = "web"
+"""Marks a message (in its `meta`) that the web is searched for."""
+QUESTION_AND_SOURCES = 0.72
+"""Share of the context that the question and its sources may take; the rest is for the answer."""
+SOURCES = 0.55
+"""Share of it that sources may take: older messages have what is left."""
+SHORTEST = 80
+"""Characters below which the beginning of a passage says nothing."""
+
+
+class ContextProvider(Protocol):
+    """Finds what an answer may rest on: documents, the web."""
+
+    @property
+    def name(self) -> Phrase:
+        """What it is called for people."""
+
+    async def gather(self, conversation: Conversation, question: str) -> Sequence[Source]:
+        """Return what has to do with `question`, best first; nothing is no error.
+
+        It is cancelled as tasks are.
+
+        Raises:
+            UserError: it cannot be asked.
+        """
+
+
+class Context:
+    """Which providers an answer has.
+
+    Args:
+        settings: read already; they and the conversation say what is in use.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._pages: dict[str, Fetched] = {}
+
+    def collection(self, conversation: Conversation) -> str:
+        """Return the name (or path) of the collection in use; empty: none is."""
+        return str(self._settings.effective(COLLECTION, conversation.settings) or "")
+
+    def providers(self, conversation: Conversation, question: Message) -> list[ContextProvider]:
+        """Return who is asked before `question` is answered.
+
+        Raises:
+            UserError: what is in use is not there, or not set up.
+        """
+        found: list[ContextProvider] = []
+        if name := self.collection(conversation):
+            from glmtui.retrieval import collections
+            from glmtui.retrieval.provider import DocumentProvider
+
+            found.append(DocumentProvider(collections.find(name)))
+        query, text = question.meta.get(WEB), question.text
+        if isinstance(query, str) and query:
+            from glmtui.retrieval.web.provider import WebProvider
+            from glmtui.retrieval.web.search import Engine
+
+            engine = Engine(*(str(self._settings[f"web.{name}"]) for name in ("provider", "url", "key")))
+            found.append(WebProvider(engine, query, self._pages))
+        if "@http" in text:
+            from glmtui.retrieval.web.provider import PageProvider, named
+
+            if urls := named(text):
+                found.append(PageProvider(urls, self._pages))
+        return found
+
+
+async def gather(
+    providers: Sequence[ContextProvider], conversation: Conversation, question: str
+) -> Sequence[Source]:
+    """Ask all providers at once; return what they found, the best of each first, numbered from 1.
+
+    Raises:
+        UserError: one of them could not be asked.
+    """
+    tasks = [asyncio.ensure_future(provider.gather(conversation, question)) for provider in providers]
+    try:
+        lists = await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        raise
+    ranked = (source for rank in zip_longest(*lists) for source in rank if source is not None)
+    return tuple(replace(source, number=number) for number, source in enumerate(ranked, 1))
+
+
+def names(providers: Sequence[ContextProvider]) -> object:
+    """Return what providers are called, as a list in a sentence."""
+    return listing(provider.name for provider in providers)
+
+
+async def fit(
+    sources: Sequence[Source],
+    build: Callable[[Sequence[Source]], Sequence[ChatMessage]],
+    count: Callable[[Sequence[ChatMessage]], Awaitable[int]],
+    limit: int,
+) -> Sequence[Source]:
+    """Return as many of the best `sources` as there is room for; of the first, if need be, the beginning.
+
+    Args:
+        sources: best first.
+        build: writes the question with sources, without what was said before.
+        count: counts the tokens of that.
+        limit: of the context, in tokens.
+    """
+    alone = await count(build(()))
+    room = min(int(limit * QUESTION_AND_SOURCES), alone + int(limit * SOURCES))
+    low, high = 0, len(sources)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if await count(build(sources[:middle])) <= room:
+            low = middle
+        else:
+            high = middle - 1
+    if low or not sources:
+        return sources[:low]
+    first = sources[0]
+    while len(first.text) > SHORTEST:
+        tokens = await count(build((first,)))
+        if tokens <= room:
+            return (first,)
+        share = max((room - alone) / max(tokens - alone, 1), 0.0) * 0.9
+        first = replace(first, text=first.text[: min(int(len(first.text) * share), len(first.text) - 1)])
+    return ()
+
+
+def fewer(sources: Sequence[Source]) -> Sequence[Source]:
+    """Return the better half of `sources`; of one alone the first half, in the end nothing."""
+    if len(sources) > 1:
+        return sources[: len(sources) // 2]
+    halves = (replace(each, text=each.text[: len(each.text) // 2]) for each in sources)
+    return [each for each in halves if len(each.text) > SHORTEST]

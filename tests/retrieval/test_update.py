@@ -1,0 +1,237 @@
+"""Only what changed is read again, what is gone vanishes, and what goes wrong costs only itself."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import document_files as make
+import pytest
+
+from glmtui.errors import BadValueError, NotFoundError
+from glmtui.protocol.cancellation import CancelToken, OperationCancelled
+from glmtui.retrieval import collections
+from glmtui.retrieval.collections import Collection
+from glmtui.retrieval.update import Fetched, update
+
+
+def found(collection: Collection, question: str) -> list[str]:
+    with collection.index() as index:
+        return [hit.passage.text for hit in index.search(question)]
+
+
+def test_only_what_changed_is_read_again(folder: Path, collection: Collection) -> None:
+    (folder / "a.txt").write_text("苹果很甜。")
+    (folder / "b.txt").write_text("香蕉很软。")
+    first = update(collection)
+    assert (first.read, first.unchanged, first.removed) == (2, 0, 0)
+    (folder / "a.txt").write_text("苹果很酸。")
+    (folder / "c.md").write_text("# 梨\n梨很脆。")
+    second = update(collection)
+    assert (second.read, second.unchanged, second.removed) == (2, 1, 0)
+    assert found(collection, "苹果") == ["苹果很酸。"]
+    (folder / "b.txt").unlink()
+    third = update(collection)
+    assert (third.read, third.unchanged, third.removed) == (0, 2, 1)
+    assert found(collection, "香蕉") == []
+
+
+def test_a_file_that_was_only_touched_is_not_read_again(folder: Path, collection: Collection) -> None:
+    path = folder / "a.txt"
+    path.write_text("same")
+    update(collection)
+    os.utime(path, (1, 1))
+    assert update(collection).read == 0
+    assert found(collection, "same") == ["same"]
+
+
+def test_the_same_text_twice_is_found_once(folder: Path, collection: Collection) -> None:
+    for name in ("a.txt", "b.txt"):
+        (folder / name).write_text("the same words")
+    update(collection)
+    assert found(collection, "words") == ["the same words"]
+
+
+def test_errors_are_kept_with_their_files(folder: Path, collection: Collection) -> None:
+    (folder / "good.txt").write_text("good")
+    (folder / "bad.docx").write_bytes(b"PK\x03\x04broken")
+    (folder / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n\x00\x00")
+    (folder / "README").write_text("read me")
+    (folder / ".hidden.txt").write_text("hidden")
+    (folder / "__init__.py").write_text("")
+    outcome = update(collection)
+    assert outcome.read == 3
+    assert outcome.notes == []
+    assert [Path(path).name for path, _why in outcome.errors] == ["bad.docx"]
+    with collection.index() as index:
+        records = {Path(record.origin).name: record for record in index.files()}
+    assert set(records) == {"README", "__init__.py", "bad.docx", "good.txt"}
+    assert str(records["bad.docx"].error)
+    (folder / "bad.docx").write_bytes(make.docx("mended"))
+    assert update(collection).read == 1
+    assert found(collection, "mended") == ["mended"]
+
+
+def test_a_file_that_turns_bad_is_no_longer_found(folder: Path, collection: Collection) -> None:
+    (folder / "a.json").write_text('{"a": "words"}')
+    update(collection)
+    (folder / "a.json").write_text('{"a": "words"')
+    assert len(update(collection).errors) == 1
+    assert found(collection, "words") == []
+
+
+def test_what_could_not_be_read_is_tried_again_when_asked_to(
+    folder: Path, collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pypdfium2")
+    (folder / "a.pdf").write_bytes(make.pdf("words"))
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "pypdfium2", None)
+        assert len(update(collection).errors) == 1
+    assert update(collection, retry=False).unchanged == 1
+    assert update(collection).read == 1
+
+
+def test_a_folder_on_a_disk_that_is_away_keeps_its_passages(tmp_path: Path, folder: Path) -> None:
+    (folder / "a.txt").write_text("words")
+    (tmp_path / "other.txt").write_text("other")
+    for root in (folder, tmp_path / "other.txt"):
+        collection = collections.add("notes", root)
+    update(collection)
+    folder.rename(tmp_path / "away")
+    outcome = update(collection)
+    assert (outcome.removed, [path for path, _why in outcome.errors]) == (0, [str(folder)])
+    assert found(collection, "words") == ["words"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pipes in folders there")
+def test_what_is_neither_file_nor_folder_is_passed_over(folder: Path, collection: Collection) -> None:
+    os.mkfifo(folder / "pipe.txt")
+    (folder / "nowhere.txt").symlink_to(folder / "gone")
+    outcome = update(collection)
+    assert outcome.read == 0
+    assert [Path(path).name for path, _why in outcome.errors] == ["nowhere.txt"]
+
+
+def test_progress_and_cancel(folder: Path, collection: Collection) -> None:
+    for number in range(4):
+        (folder / f"{number}.txt").write_text(f"text {number}")
+    token, seen = CancelToken(), []
+
+    def progress(done: int, total: int, _name: str) -> None:
+        seen.append((done, total))
+        if done == 2:
+            token.cancel()
+
+    with pytest.raises(OperationCancelled):
+        update(collection, progress, token)
+    assert seen == [(0, 4), (1, 4), (2, 4)]
+    assert found(collection, "text")
+    assert update(collection).read == 2
+
+
+KILLED = """
+import os, sys
+from glmtui.retrieval import collections, update
+def progress(done, total, name):
+    print(done, flush=True)
+update.update(collections.find(sys.argv[1]), progress)
+"""
+
+
+def test_a_kill_while_it_is_read_leaves_a_usable_collection(folder: Path, collection: Collection) -> None:
+    for number in range(300):
+        (folder / f"{number:03}.txt").write_text(
+            "\n\n".join(f"passage {n} of file {number}" for n in range(200))
+        )
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(folder)], stdout=subprocess.PIPE)
+    assert process.stdout
+    for line in process.stdout:
+        if line.strip() == b"5":
+            break
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    before = len(found(collection, "passage"))
+    with collection.index() as index:
+        records = index.files()
+    assert before
+    assert 5 <= len(records) < 300
+    assert len({record.passages for record in records}) == 1
+    for path in folder.glob("[12]*.txt"):
+        path.unlink()
+    assert update(collection).read == 100 - len([r for r in records if Path(r.origin).name < "100"])
+
+
+def test_an_index_that_is_damaged_or_of_another_format_is_made_anew(
+    folder: Path, collection: Collection
+) -> None:
+    (folder / "a.txt").write_text("words")
+    update(collection)
+    db = sqlite3.connect(collection.index_path)
+    db.execute("UPDATE meta SET value = '0'")
+    db.commit()
+    db.close()
+    assert update(collection).read == 1
+    collection.index_path.write_bytes(b"no database at all" * 100)
+    assert update(collection).read == 1
+    assert found(collection, "words") == ["words"]
+
+
+def test_addresses_are_fetched_once(tmp_path: Path) -> None:
+    fetched = []
+
+    def fetch(url: str) -> Fetched:
+        fetched.append(url)
+        return Fetched(b"<title>Page</title><p>About llamas.</p>", "page.html")
+
+    collection = collections.add("web", "https://example.org/a")
+    assert update(collection, fetch=fetch).read == 1
+    assert update(collection, fetch=fetch).unchanged == 1
+    assert fetched == ["https://example.org/a"]
+    assert found(collection, "llama") == ["About llamas."]
+
+
+# --- collections ---
+
+
+def test_collections_have_roots_and_names(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text("other words")
+    (folder / "a.txt").write_text("words")
+    collections.add("notes", folder)
+    collection = collections.add("notes", other)
+    assert collection.roots == (str(folder), str(other))
+    assert update(collection).read == 2
+    assert collections.names() == ["notes"]
+    assert collections.find("notes") == collection
+    update(collections.take_out("notes", str(other)))
+    assert found(collection, "words") == ["words"]
+    assert collections.follow("notes", True).follows
+    collections.remove("notes")
+    assert collections.names() == []
+    assert not collection.index_path.exists()
+    assert other.exists()
+
+
+def test_names_are_free_and_allowed(folder: Path) -> None:
+    assert collections.free_name(folder) == "documents"
+    collections.add("documents", folder)
+    assert collections.free_name(folder) == "documents-2"
+    assert collections.free_name("https://example.org/x") == "example.org"
+    for name in ("", "../up", "a/b", ".hidden", "x" * 70):
+        with pytest.raises(BadValueError):
+            collections.add(name, folder)
+
+
+def test_what_is_not_there_is_named(folder: Path) -> None:
+    with pytest.raises(NotFoundError, match="nothing-here"):
+        collections.add("notes", folder / "nothing-here")
+    with pytest.raises(NotFoundError, match="nowhere"):
+        collections.find("nowhere")
+    collections.add("notes", folder)
+    with pytest.raises(NotFoundError, match="notes"):
+        collections.find("nowhere")
