@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,17 @@ os.environ.pop("PYTHONUNBUFFERED", None)  # a user has none, and it hides what i
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are processors: the tests in pseudo-terminals wait for most of their time."""
     return (os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let a failure be told that quotes what no encoding has: pytest-xdist would give up over it."""
+    report = yield
+    try:
+        str(report.longrepr).encode()
+    except UnicodeEncodeError:
+        report.longrepr = str(report.longrepr).encode("utf-8", "backslashreplace").decode()
+    return report
 
 
 @pytest.fixture(autouse=True)

@@ -120,6 +120,7 @@ async def on_http_error(request: Request, error: Exception) -> JSONResponse:
 async def on_unexpected(_request: Request, error: Exception) -> JSONResponse:
     """Answer what nobody foresaw; the details are in the log of unexpected errors, not in the response."""
     failures.describe(error)
-    return ApiError(
-        500, f"Something unexpected went wrong ({type(error).__name__}).", code="unexpected"
-    ).response()
+    found = ApiError(500, f"Something unexpected went wrong ({type(error).__name__}).", code="unexpected")
+    response = found.response()
+    response.headers["Connection"] = "close"  # as uvicorn does now: nobody should ask through it again
+    return response
