@@ -15,6 +15,8 @@ from glmtui.cli import main as cli
 from glmtui.engine.local import LocalEngine
 from glmtui.settings.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 Spoil = Callable[[Path], None]
 each_bad_model = pytest.mark.parametrize("spoil", BAD, ids=lambda spoil: spoil.__name__)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from model_mutations import run
 
+pytestmark = pytest.mark.slow
+
 COUNT = 40
 """How many in every run; `model_mutations` takes any number by hand."""
 

@@ -30,6 +30,8 @@ from glmtui.session.workspace import Workspace
 from glmtui.settings.settings import SCHEMA, Settings
 from glmtui.tui import themes
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = int(os.environ.get("GLMTUI_DAMAGED", "600"))
 
 DIGEST = "ab" * 32

@@ -10,6 +10,8 @@ from glmtui.chat.conversation import Conversation
 from glmtui.chat.export import export, import_file
 from glmtui.chat.library import Library
 
+pytestmark = pytest.mark.slow
+
 POOLS = [
     "".join(map(chr, codes))
     for codes in (

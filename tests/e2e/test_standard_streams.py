@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="as a shell of Unix starts it")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="as a shell of Unix starts it"),
+]
 FAILS = ("models", "remove", "no-such-model")
 
 

@@ -23,6 +23,8 @@ import termios
 import pyte
 from terminal import Terminal, no_faults
 
+pytestmark = pytest.mark.slow
+
 Start = Callable[..., Terminal]
 MOUSE = (b"?1000h", b"?1002h", b"?1003h", b"?1006h")
 

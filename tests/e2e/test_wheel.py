@@ -11,6 +11,8 @@ import pytest
 from glmtui.quant.cpu.build import SOURCES
 from glmtui.server.web import FOLDER as PAGE
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

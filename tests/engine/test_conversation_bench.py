@@ -10,6 +10,8 @@ from golden_data import GOLDEN, read_network
 from glmtui.cli import main as cli
 from glmtui.engine.bench import measure_rounds
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_causal_model_reads_only_the_new_question():
     rounds = measure_rounds(read_network(GOLDEN / "chatglm2-fp16-sharded"), 4, question=8, answer=3, repeat=2)

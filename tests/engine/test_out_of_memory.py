@@ -83,7 +83,7 @@ def test_an_answer_that_runs_out_says_what_would_fit_and_the_next_one_comes(
     assert isinstance(failed, Failed)
     assert "ran out of memory with a conversation of" in str(failed.phrase)
     assert "--quant 8 frees" in str(failed.phrase)
-    assert "/quant 4 frees" in str(failed.phrase)
+    assert "--quant 4 frees" in str(failed.phrase)
     assert "/new" in str(failed.phrase)
     assert sum(event.count for event in events if isinstance(event, Tokens)) == 3
     gc.collect()

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from tiny_model import write_tiny_model
 
+pytestmark = pytest.mark.slow
+
 QUIT = """
 import sys, threading, time
 from glmtui.cli.main import leave

@@ -29,6 +29,8 @@ from glmtui.chat.conversation import Conversation
 from glmtui.chat.library import Library
 from glmtui.settings.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 Fault = Callable[[Disk], AbstractContextManager[None]]
 
 

@@ -11,6 +11,8 @@ pytest.importorskip("pty", reason="Windows has no pseudo-terminals")
 
 from faults import signals
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 6.0
 """Seconds; a CI machine does several things at a time."""
 

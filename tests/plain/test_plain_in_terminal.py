@@ -16,6 +16,8 @@ pytest.importorskip("pexpect", reason="pseudo-terminals need pexpect, which Wind
 
 from terminal import Start, terminals
 
+pytestmark = pytest.mark.slow
+
 BRACKETED_PASTE = re.compile(rb"\x1b\[\?2004[hl]")
 
 

@@ -21,6 +21,8 @@ from glmtui.quant import cpu, formats
 from glmtui.quant.cpu import build as building
 from glmtui.quant.linear import QuantizedLinear
 
+pytestmark = pytest.mark.slow
+
 posix = pytest.mark.skipif(os.name != "posix", reason="about POSIX permissions")
 
 

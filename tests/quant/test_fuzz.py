@@ -13,6 +13,8 @@ import pytest
 
 from glmtui.quant.cpu import build
 
+pytestmark = pytest.mark.slow
+
 SOURCES = [
     *(str(path) for path in build.SOURCES if path.suffix == ".c"),
     str(Path(__file__).with_name("fuzz.c")),

@@ -16,6 +16,8 @@ from glmtui.session.options import AppOptions
 from glmtui.tui import themes
 from glmtui.tui.app import GlmTui
 
+pytestmark = pytest.mark.slow
+
 SHIPPED = [name for name, file in themes.load().themes.items() if not file.theme.ansi]
 ANSWER = """\
 # A title

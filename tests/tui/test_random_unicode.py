@@ -8,6 +8,7 @@ import sys
 import unicodedata
 from collections.abc import Iterator
 
+import pytest
 from textual import events
 from tui_helpers import NOON, Host
 
@@ -19,6 +20,8 @@ from glmtui.tui.composer.composer import Composer
 from glmtui.tui.transcript.transcript import Transcript
 from glmtui.tui.transcript.typeset.blocks import stack
 from glmtui.tui.transcript.typeset.growing import GrowingMarkdown, close_marks, read_all, undecided
+
+pytestmark = pytest.mark.slow
 
 MARKS = "*_`~#>-+=|[]()!<>\\$&:./0123456789 \t\n\n\r\x1b\x07\x9b\u2028\u2029\x85\u200d\ufe0f\u202e\ud83d"
 LINES = int(os.environ.get("GLMTUI_TEST_LINES", "20000"))
