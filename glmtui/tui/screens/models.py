@@ -119,9 +119,7 @@ class ModelsScreen(Dialog[str | None]):
         entry = self.chosen
         if entry is None:
             return
-        if question == "remove" and (
-            entry.place == "builtin" or (entry.place == "absent" and not entry.part_bytes)
-        ):
+        if question == "remove" and not _is_removable(entry):
             return
         if question == "download" and self.jobs.download is not None:
             return
@@ -353,7 +351,9 @@ class ModelsScreen(Dialog[str | None]):
         else:
             absent = entry is not None and entry.place == "absent"
             hints = [(key("use"), _("download") if absent else _("load"))]
-            hints += [(key("add"), _("add a folder")), (key("remove"), _("delete"))]
+            hints.append((key("add"), _("add a folder")))
+            if entry is not None and _is_removable(entry):
+                hints.append((key("remove"), _("delete")))
             if self.jobs.download is not None:
                 hints += [(key("back"), _("stop the download")), (key("close"), _("close, and let it go on"))]
             else:
@@ -362,6 +362,11 @@ class ModelsScreen(Dialog[str | None]):
             Content.assemble((name, "bold $text-secondary"), (f" {text}", "$text-muted"))
             for name, text in hints
         )
+
+
+def _is_removable(entry: ModelEntry) -> bool:
+    """Whether something of it is on this machine that can go."""
+    return entry.place in ("hub", "folder") or (entry.place == "absent" and entry.part_bytes > 0)
 
 
 def _is(entry: ModelEntry, name: str) -> bool:
