@@ -109,7 +109,10 @@ def test_ctrl_d_while_an_answer_comes_ends_the_chat_after_it(start: Start) -> No
 def test_the_terminal_is_left_as_it_was(start: Start) -> None:
     run = "before = termios.tcgetattr(0); subprocess.call([sys.executable, '-m', 'glmtui', '--plain'])"
     terminal = start(
-        program=("-c", f"import subprocess, sys, termios; {run}; print('same', termios.tcgetattr(0) == before)")
+        program=(
+            "-c",
+            f"import subprocess, sys, termios; {run}; print('same', termios.tcgetattr(0) == before)",
+        )
     )
     terminal.wait("You:")
     terminal.type("\x04")
