@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
-import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-from glmtui import streams
 from glmtui.cli.options import add_model_options, add_setting, load_settings, positive
-from glmtui.errors import BadValueError, UserError
+from glmtui.errors import BadValueError
 from glmtui.i18n import _
 from glmtui.protocol.models import LocalModel
 
 if TYPE_CHECKING:
     from glmtui.cli.subcommands import Subparsers
-    from glmtui.protocol.events import Failed
-    from glmtui.protocol.models import ModelInfo, ModelSpec
     from glmtui.server.options import ServerOptions
-    from glmtui.server.server import Server
-    from glmtui.settings.settings import Settings
+    from glmtui.server.process import OnReady
 
 NAME = "serve"
 PORT = 8000
-INTERRUPTED = 130
-INTERVAL = 0.05
-"""Seconds between two looks at a load."""
-OnReady: TypeAlias = "Callable[[Server, ServerOptions], None]"
-"""Called when the model is there."""
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -128,7 +113,9 @@ def serve(args: Namespace, on_ready: OnReady) -> int:
         from glmtui.cli import models
 
         models.resolve(spec.source)
-    return _Serving(settings, spec, read_options(args), on_ready).run()
+    from glmtui.server.process import ServerProcess
+
+    return ServerProcess(settings, spec, read_options(args), on_ready).run()
 
 
 def read_options(args: Namespace) -> ServerOptions:
@@ -148,94 +135,3 @@ def read_options(args: Namespace) -> ServerOptions:
             slots=args.slots, queue=args.queue, requests_per_minute=args.rate, request_seconds=args.timeout
         ),
     )
-
-
-class _Serving:
-    """One run of the command."""
-
-    def __init__(
-        self, settings: Settings, spec: ModelSpec, options: ServerOptions, on_ready: OnReady
-    ) -> None:
-        from glmtui.engine.local import LocalEngine
-        from glmtui.server.start import make_server
-
-        self._settings, self._spec, self._options, self._on_ready = settings, spec, options, on_ready
-        self._info: ModelInfo | None = None
-        self._engine = LocalEngine()
-        self._server = make_server(options, self._engine, lambda: self._info, settings.sampling, log=_note)
-        self._signal = 0
-
-    def run(self) -> int:
-        """Answer until a signal ends it; return the exit code."""
-
-        def end(number: int, _frame: FrameType | None) -> None:
-            self._signal = number
-            self._server.stop()
-
-        before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            asyncio.run(self._run())
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            self._engine.close()
-        return INTERRUPTED if self._signal == signal.SIGINT else 0
-
-    async def _run(self) -> None:
-        """Answer at once, if only that the model is being loaded.
-
-        Raises:
-            UserError: it cannot be loaded.
-        """
-        loading = asyncio.create_task(self._load())
-        loading.add_done_callback(self._stop_unless_loaded)
-        await self._server.run()
-        if not loading.done():
-            loading.cancel()
-        elif failed := loading.result():
-            raise UserError(failed.phrase)
-
-    def _stop_unless_loaded(self, loading: asyncio.Task[Failed | None]) -> None:
-        if loading.cancelled() or loading.exception() or loading.result():
-            self._server.stop()
-
-    async def _load(self) -> Failed | None:
-        """Load the model and say where the server is; return why it cannot be loaded."""
-        from glmtui.protocol import events
-        from glmtui.protocol.requests import Load
-
-        stream = self._engine.submit(Load(self._spec))
-        while True:
-            for event in stream.drain():
-                match event:
-                    case events.LoadProgress():
-                        _show(f"{event.stage} {100 * event.done // max(event.total, 1)} %")
-                    case events.Loaded():
-                        _show("")
-                        self._settings.follow(event.info)
-                        self._info = event.info
-                        self._tell()
-                        return None
-                    case events.Failed():
-                        _show("")
-                        return event
-            await asyncio.sleep(INTERVAL)
-
-    def _tell(self) -> None:
-        """Say where the server is, to a program that waits for the line, and to a person."""
-        streams.output().line(f"listening on {self._server.url}")
-        hint = _("A page to chat on is there, OpenAI's clients use {url}. Ctrl+C ends it.")
-        _note(hint.format(url=f"{self._server.url}/v1"))
-        self._on_ready(self._server, self._options)
-
-
-def _note(line: str) -> None:
-    with suppress(OSError):  # whoever read it has seen enough; the server goes on
-        sys.stderr.write(f"{line}\n")
-        sys.stderr.flush()
-
-
-def _show(text: str) -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r\x1b[K{text}")
-        sys.stderr.flush()

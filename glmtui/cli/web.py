@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import webbrowser
 from argparse import Namespace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -48,5 +47,7 @@ def _usual_or_free(host: str) -> int:
 
 def _open(server: Server, options: ServerOptions) -> None:
     """Open the page; a key goes with the address behind ``#``, which no browser sends to a server."""
+    import webbrowser
+
     address = f"{server.url}/#key={quote(options.keys[0], safe='')}" if options.keys else server.url
     threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()  # it may wait

@@ -1,0 +1,117 @@
+"""``glmtui serve`` as a process: its engine, its signals, and what it says of itself."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+from typing import TYPE_CHECKING, TypeAlias
+
+from glmtui import streams
+from glmtui.engine.local import LocalEngine
+from glmtui.errors import UserError
+from glmtui.i18n import _
+from glmtui.interrupts import INTERRUPTED
+from glmtui.protocol import events
+from glmtui.protocol.events import Failed
+from glmtui.protocol.models import ModelInfo, ModelSpec
+from glmtui.protocol.requests import Load
+from glmtui.server.options import ServerOptions
+from glmtui.server.start import make_server
+from glmtui.settings.settings import Settings
+
+if TYPE_CHECKING:
+    from glmtui.server.server import Server
+
+INTERVAL = 0.05
+"""Seconds between two looks at a load."""
+OnReady: TypeAlias = "Callable[[Server, ServerOptions], None]"
+"""Called when the model is there."""
+
+
+class ServerProcess:
+    """A process that loads a model and answers until a signal ends it.
+
+    Args:
+        settings: say how answers are generated.
+        spec: the model.
+        options: of the server.
+        on_ready: called when the model is there.
+    """
+
+    def __init__(
+        self, settings: Settings, spec: ModelSpec, options: ServerOptions, on_ready: OnReady
+    ) -> None:
+        self._settings, self._spec, self._options, self._on_ready = settings, spec, options, on_ready
+        self._info: ModelInfo | None = None
+        self._engine = LocalEngine()
+        self._server = make_server(options, self._engine, lambda: self._info, settings.sampling, log=_note)
+        self._signal = 0
+        self._status = streams.StatusLine(streams.errors())
+
+    def run(self) -> int:
+        """Answer until a signal ends it; return the exit code."""
+
+        def end(number: int, _frame: FrameType | None) -> None:
+            self._signal = number
+            self._server.stop()
+
+        before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            asyncio.run(self._run())
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            self._engine.close()
+        return INTERRUPTED if self._signal == signal.SIGINT else 0
+
+    async def _run(self) -> None:
+        """Answer at once, if only that the model is being loaded.
+
+        Raises:
+            UserError: it cannot be loaded.
+        """
+        loading = asyncio.create_task(self._load())
+        loading.add_done_callback(self._stop_unless_loaded)
+        await self._server.run()
+        if not loading.done():
+            loading.cancel()
+        elif failed := loading.result():
+            raise UserError(failed.phrase)
+
+    def _stop_unless_loaded(self, loading: asyncio.Task[Failed | None]) -> None:
+        if loading.cancelled() or loading.exception() or loading.result():
+            self._server.stop()
+
+    async def _load(self) -> Failed | None:
+        """Load the model and say where the server is; return why it cannot be loaded."""
+        stream = self._engine.submit(Load(self._spec))
+        while True:
+            for event in stream.drain():
+                match event:
+                    case events.LoadProgress():
+                        self._status.show(f"{event.stage} {100 * event.done // max(event.total, 1)} %")
+                    case events.Loaded():
+                        self._status.clear()
+                        self._settings.follow(event.info)
+                        self._info = event.info
+                        self._tell()
+                        return None
+                    case events.Failed():
+                        self._status.clear()
+                        return event
+            await asyncio.sleep(INTERVAL)
+
+    def _tell(self) -> None:
+        """Say where the server is, to a program that waits for the line, and to a person."""
+        streams.output().line(f"listening on {self._server.url}")
+        hint = _("A page to chat on is there, OpenAI's clients use {url}. Ctrl+C ends it.")
+        _note(hint.format(url=f"{self._server.url}/v1"))
+        self._on_ready(self._server, self._options)
+
+
+def _note(line: str) -> None:
+    with suppress(OSError):  # whoever read it has seen enough; the server goes on
+        streams.errors().line(line)
