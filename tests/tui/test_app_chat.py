@@ -72,7 +72,7 @@ async def test_what_is_sent_while_it_answers_waits_and_can_be_taken_back() -> No
 
 async def test_a_message_written_while_the_model_loads_is_answered_then() -> None:
     async with running(ScriptedEngine("Here.", hold_load=True)) as (pilot, app, engine):
-        assert "Loading" in visible_text(app.chat.status_line)
+        await wait_until(pilot, lambda: "Loading" in visible_text(app.chat.status_line))
         await send(pilot, "early")
         assert spoken(app) == [("user", "early")]
         engine.finish_load()
