@@ -85,6 +85,7 @@ class AnswerTask:
     def __post_init__(self) -> None:
         self._text, self._thought = _Growing(self.message.text), _Growing(self.message.thought)
         self._saved_at = self.since
+        self.cancelled = False
         self.found = 0
         """Sources there were, of which the answer has those there was room for."""
         self.new_sources: tuple[Source, ...] = ()
@@ -107,6 +108,7 @@ class AnswerTask:
 
     def cancel(self) -> None:
         """Ask for its end, also while its sources are looked for."""
+        self.cancelled = True
         for running in (self.gathering, self.stream):
             if running is not None:
                 running.cancel()

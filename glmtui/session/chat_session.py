@@ -663,16 +663,16 @@ class ChatSession:
     async def _on_answer(self, answer: AnswerTask, event: engine.Event) -> None:
         match event:
             case engine.Started():
-                self._update(used=event.prompt_tokens, limit=event.limit)
+                self._show_answer(used=event.prompt_tokens, limit=event.limit)
                 if event.dropped_rounds:
                     self.notice(_outgrown(event.dropped_rounds))
             case engine.PromptProgress():
-                self._update(fraction=event.fraction)
+                self._show_answer(fraction=event.fraction)
             case engine.Tokens():
                 text = answer.add(event)
                 if text and answer.conversation is self.conversation:
                     self._publish(told.AnswerGrew(text, event.thought))
-                self._update(
+                self._show_answer(
                     activity="answering",
                     used=self.state.used + event.count,
                     tokens_per_second=answer.speed.rate,
@@ -683,7 +683,7 @@ class ChatSession:
                 await self._on_end(answer, "length" if event.reason == "length" else "done", event.stats)
             case engine.Cancelled():
                 await self._on_end(answer, "stopped", event.stats)
-            case engine.Failed(TooLongError.code) if answer.new_sources:
+            case engine.Failed(TooLongError.code) if answer.new_sources and not answer.cancelled:
                 self._ask_with_fewer(answer)
             case engine.Failed():
                 self.notice(event.phrase, "error")
@@ -718,10 +718,9 @@ class ChatSession:
         failed: engine.Failed | None = None,
     ) -> Message:
         self.answer, self.stats = None, stats
-        if not self.loading:
-            self._update(activity="ready")
+        self._show_answer(activity="ready")
         if stats:
-            self._update(
+            self._show_answer(
                 tokens_per_second=stats.tokens_per_second, used=stats.prompt_tokens + stats.answer_tokens
             )
         return answer.finish(self._saving, state, stats, failed)
@@ -776,7 +775,7 @@ class ChatSession:
                 conversation.append("assistant", "", parent=pending.message_id, state="partial", meta=meta)
         message = conversation.branch()[-1]
         self.answer = answer = AnswerTask(conversation, message)
-        self._update(
+        self._show_answer(
             activity="reading", fraction=0.0, since=answer.since, tokens_per_second=None, sources=None
         )
         if conversation is self.conversation:
@@ -799,7 +798,7 @@ class ChatSession:
                 await self._fail(answer, error)
                 return
         if providers:
-            self._update(activity="searching")
+            self._show_answer(activity="searching")
             question = conversation.messages[pending.message_id].text
             answer.gathering = asyncio.create_task(self._gather(answer, providers, question))
         else:
@@ -845,7 +844,7 @@ class ChatSession:
 
     async def _on_gathered(self, answer: AnswerTask, task: asyncio.Task[Sequence[Source]]) -> None:
         answer.gathering = None
-        if task.cancelled():
+        if task.cancelled() or answer.cancelled:  # it may have been over when the cancel came
             await self._on_end(answer, "stopped", None)
         elif (error := task.exception()) is not None:
             await self._fail(answer, error)
@@ -859,10 +858,10 @@ class ChatSession:
     def _ask_with(self, answer: AnswerTask, sources: Sequence[Source]) -> None:
         """Give the model the question with `sources`, for which there is room."""
         if answer.found:
-            self._update(sources=(len(sources), answer.found))
+            self._show_answer(sources=(len(sources), answer.found))
             if not sources:
                 self.notice(_("The question leaves no room for sources: it is answered without."), "warning")
-        self._update(activity="reading")
+        self._show_answer(activity="reading")
         self._ask_engine(answer, sources)
 
     def _ask_with_fewer(self, answer: AnswerTask) -> None:
@@ -986,6 +985,11 @@ class ChatSession:
         names = ("queued", "editing", "download", "importing", "indexing", "documents")
         kept = {name: getattr(self.state, name) for name in names}
         self._set_state(SessionState(**kept, **values))
+
+    def _show_answer(self, **changes: Any) -> None:
+        """Tell how the answer goes on; a load, for which it is given up, is what is shown instead."""
+        if not self.loading:
+            self._update(**changes)
 
     def _update(self, **changes: Any) -> None:
         self._set_state(replace(self.state, **changes))

@@ -132,6 +132,22 @@ async def test_looking_for_sources_is_cancelled_at_once(make: Make) -> None:
     assert chat.engine.generated == []
 
 
+async def test_a_cancel_holds_when_the_search_has_just_ended(make: Make) -> None:
+    chat = await ready(make())
+    provider = Provider()
+    use(chat, provider, held=True)
+    await chat.enter("first")
+    await chat.until(lambda: provider.asked)
+    provider.go.set()
+    assert chat.answer is not None
+    assert chat.answer.gathering is not None
+    await asyncio.wait({chat.answer.gathering})  # over, and not taken in yet
+    assert chat.stop()
+    await chat.idle()
+    assert chat.saved().branch()[-1].state == "stopped"
+    assert chat.engine.generated == []
+
+
 async def test_leaving_while_sources_are_looked_for_keeps_the_question(make: Make) -> None:
     chat = await ready(make())
     provider = Provider()

@@ -131,10 +131,10 @@ def _main_text(page: Fetched) -> list[Block]:
     if not page.name.endswith(".html"):
         return []
     try:
-        import trafilatura  # takes a second
+        from trafilatura import extract  # takes a second
     except ImportError:
         return []
-    text = trafilatura.extract(
+    text = extract(
         decode_page(page.data), output_format="markdown", include_tables=True, include_comments=False
     )
     return list(markdown(lines_of(text))) if text else []
