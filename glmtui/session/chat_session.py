@@ -9,6 +9,7 @@ whenever it comes, also before the engine has heard of what it cancels.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -58,6 +59,8 @@ if TYPE_CHECKING:
 _Saved = Literal["conversation", "queue", "draft"]
 _RETRY_SECONDS = 2.0
 """Between two attempts to write what could not be written."""
+_SHOWN_SECONDS = 0.1
+"""After a conversation was opened it is counted; a long one is on the screen by then."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,7 @@ class ChatSession:
         self._left: list[Conversation] = []
         """Others than the open one, of which not all is on disk."""
         self._retry_at = 0.0
+        self._measure_at = math.inf
         self._unreadable: Conversation | None = None
 
     # --- what a program around it needs ---
@@ -244,6 +248,8 @@ class ChatSession:
 
     def _poll_figures(self) -> None:
         """Take in counts of tokens, and what is known of models and documents."""
+        if time.monotonic() >= self._measure_at:
+            self.measure()
         if self._counter.poll():
             self._update(used=self._counter.used, draft=self._counter.draft)
         if self.models.poll():
@@ -278,6 +284,7 @@ class ChatSession:
 
     def measure(self) -> None:
         """Count the tokens of the conversation and of the draft; the state has the figures later."""
+        self._measure_at = math.inf
         self._update(documents=self.context.collection(self.conversation))
         if (info := self.state.info) is None:
             return
@@ -915,7 +922,7 @@ class ChatSession:
             self._publish_shown(branch, **how)
         self._tell_conversation()
         self._show_queue()
-        self.measure()
+        self._measure_at = time.monotonic() + _SHOWN_SECONDS
 
     def _publish_shown(self, messages: Sequence[Message], **how: Any) -> None:
         versions, on_hold = self.conversation.versions(messages), sum(item.on_hold for item in self.queued)
