@@ -25,7 +25,7 @@ from glmtui.errors import NotFoundError, TooLongError, UserError
 from glmtui.failures import Faults, describe
 from glmtui.protocol import events as engine
 from glmtui.protocol.cancellation import CancelToken, OperationCancelled
-from glmtui.protocol.messages import Attachment, ChatMessage, Part, Source, Text
+from glmtui.protocol.messages import Attachment, ChatMessage, Part, Source, Text, ToolCall, ToolResult
 from glmtui.protocol.phrases import NOTHING, Phrase, Sayable, _, listing, ngettext, sentences
 from glmtui.protocol.requests import Generate
 from glmtui.session import events as told
@@ -40,10 +40,11 @@ from glmtui.session.message_queue import CancelScopes, MessageQueue, QueuedMessa
 from glmtui.session.model_jobs import ModelJobs
 from glmtui.session.model_loader import ModelLoader
 from glmtui.session.preferences import Preferences
-from glmtui.session.prompt_builder import PromptBuilder
+from glmtui.session.prompt_builder import PromptBuilder, written
 from glmtui.session.serving import Serving
 from glmtui.session.slash.command import CommandTable
 from glmtui.session.token_counter import TokenCounter
+from glmtui.session.toolbox import NO_ROOM, Outcome, Toolbox
 from glmtui.session.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -684,14 +685,20 @@ class ChatSession:
                     used=self.state.used + event.count,
                     tokens_per_second=answer.speed.rate,
                 )
+            case engine.ToolCalled():
+                answer.calls.append(event.call)
+            case engine.Done() if answer.calls and answer.toolbox and not answer.cancelled:
+                self._begin_calls(answer, event.stats)
             case engine.Done():
                 if event.note:
                     self.notice(event.note, "warning")
                 await self._on_end(answer, "length" if event.reason == "length" else "done", event.stats)
             case engine.Cancelled():
                 await self._on_end(answer, "stopped", event.stats)
-            case engine.Failed(TooLongError.code) if answer.new_sources and not answer.cancelled:
+            case engine.Failed(TooLongError.code) if answer.given and not answer.cancelled:
                 self._ask_with_fewer(answer)
+            case engine.Failed() if answer.toolbox and not (answer.begun or answer.cancelled):
+                self._prepare(answer, with_tools=False)  # a server may not know tools
             case engine.Failed():
                 self.notice(event.phrase, "error")
                 if event.code == TooLongError.code:
@@ -797,32 +804,41 @@ class ChatSession:
             await self._on_end(answer, "stopped", None)
             return
         self._counter.cancel()
-        providers: list[ContextProvider] = []
-        if not pending.continued:  # else the answer has its sources
-            try:
-                providers = self.context.providers(conversation, conversation.messages[pending.message_id])
-            except UserError as error:
-                await self._fail(answer, error)
-                return
+        if pending.continued:  # it has its sources
+            self._ask_engine(answer, continued=True)
+            return
+        try:
+            self._prepare(answer, with_tools=self._loader.engine.capabilities.tools)
+        except UserError as error:
+            await self._fail(answer, error)
+
+    def _prepare(self, answer: AnswerTask, *, with_tools: bool) -> None:
+        """Look for what the answer may rest on, or let the model do that with tools, then ask it.
+
+        Raises:
+            UserError: what is in use is not there, or not set up.
+        """
+        conversation = answer.conversation
+        question = conversation.messages[answer.message.parent or ""]
+        tools = self.context.tools(conversation, question) if with_tools else []
+        answer.toolbox = Toolbox(tools, self.ui.choose) if tools else None
+        providers = self.context.providers(conversation, question, by_tools=bool(tools))
         if providers:
             self._show_answer(activity="searching")
-            question = conversation.messages[pending.message_id].text
-            answer.gathering = asyncio.create_task(self._gather(answer, providers, question))
+            answer.gathering = asyncio.create_task(self._gather(answer, providers, question.text))
         else:
-            self._ask_engine(answer, (), continued=pending.continued)
+            self._ask_engine(answer)
 
-    def _ask_engine(self, answer: AnswerTask, sources: Sequence[Source], *, continued: bool = False) -> None:
-        conversation = answer.conversation
-        messages = self._prompt.build(conversation, sources, self.state.info)  # the empty answer is left out
+    def _ask_engine(self, answer: AnswerTask, *, continued: bool = False) -> None:
+        conversation, tools = answer.conversation, answer.toolbox.offered if answer.toolbox else ()
+        messages = self._prompt.build(conversation, answer.given, self.state.info, answer.steps)
         sampling = self.settings.sampling(conversation.settings)
-        answer.stream = self._loader.engine.submit(Generate(messages, sampling, continued))
+        answer.stream = self._loader.engine.submit(Generate(messages, sampling, continued, tools=tools))
 
     # --- what the answer may rest on ---
 
-    async def _gather(
-        self, answer: AnswerTask, providers: Sequence[ContextProvider], question: str
-    ) -> Sequence[Source]:
-        """Return the sources that are given to the model; it is cancelled like any task.
+    async def _gather(self, answer: AnswerTask, providers: Sequence[ContextProvider], question: str) -> None:
+        """Find the sources that are given to the model; it is cancelled like any task.
 
         Raises:
             UserError: they cannot be had, or there are none and nobody wants an answer without.
@@ -838,43 +854,82 @@ class ChatSession:
                 raise NotFoundError(nothing)
             if chosen:
                 raise asyncio.CancelledError
-            return ()
+            return
 
         def build(sources: Sequence[Source]) -> Sequence[ChatMessage]:
-            messages = self._prompt.build(conversation, sources, info)
-            return [*(message for message in messages[:-1] if message.role == "system"), messages[-1]]
+            return _alone(self._prompt.build(conversation, sources, info))
 
-        limit = min(self.settings.sampling(conversation.settings).max_length, info.max_length)
-        fitting = await fit(found, build, self._counter.count, limit)
-        answer.rest_on(fitting, len(found))
-        return fitting
+        answer.rest_on(await fit(found, build, self._counter.count, self._limit(answer)), len(found))
 
-    async def _on_gathered(self, answer: AnswerTask, task: asyncio.Task[Sequence[Source]]) -> None:
+    def _limit(self, answer: AnswerTask) -> int:
+        """Return how many tokens the prompt and the answer may have together."""
+        longest = self.settings.sampling(answer.conversation.settings).max_length
+        return min(longest, self.state.info.max_length) if self.state.info else longest
+
+    def _begin_calls(self, answer: AnswerTask, stats: engine.Stats) -> None:
+        """Do what the model called, then ask it again with what came of it."""
+        text = answer.begin_calls(stats)
+        self._show_answer(activity="searching")
+        if text and answer.conversation is self.conversation:
+            self._publish(told.AnswerGrew(text))
+        self._show_calls(answer)
+        answer.stream = None
+        answer.gathering = asyncio.create_task(self._call_tools(answer))
+
+    async def _call_tools(self, answer: AnswerTask) -> None:
+        """Run the tools; what goes wrong with one is told to the model, which may know another way."""
+        conversation = answer.conversation
+        assert answer.toolbox is not None
+        for call in tuple(answer.calls):
+            try:
+                outcome = await answer.toolbox.call(conversation, call)
+            except Exception as error:  # noqa: BLE001 (what a tool does wrong ends no answer)
+                outcome = Outcome(i18n.tell(self.faults.describe(error)[0]))
+            found = answer.number(outcome.sources)
+
+            def said(sources: Sequence[Source], text: str = outcome.text) -> str:
+                return "\n\n".join(map(written, sources)) or text
+
+            def build(
+                sources: Sequence[Source], call: ToolCall = call, said: Callable[..., str] = said
+            ) -> Sequence[ChatMessage]:
+                steps = (*answer.steps, call, ToolResult(call.id, said(sources), call.name))
+                return _alone(self._prompt.build(conversation, answer.given, self.state.info, steps))
+
+            fitting = await fit(found, build, self._counter.count, self._limit(answer)) if found else ()
+            answer.take_step(call, said(fitting) or NO_ROOM, fitting, len(found))
+            self._show_calls(answer)
+
+    def _show_calls(self, answer: AnswerTask) -> None:
+        if answer.conversation is self.conversation:
+            self._publish(told.AnswerCalled(replace(answer.message, parts=answer.parts)))
+
+    async def _on_gathered(self, answer: AnswerTask, task: asyncio.Task[None]) -> None:
         answer.gathering = None
         if task.cancelled() or answer.cancelled:  # it may have been over when the cancel came
             await self._on_end(answer, "stopped", None)
         elif (error := task.exception()) is not None:
             await self._fail(answer, error)
         else:
-            self._ask_with(answer, task.result())
+            self._ask_with_sources(answer)
 
     async def _fail(self, answer: AnswerTask, error: BaseException) -> None:
         """Let an answer that cannot be made end."""
         await self._on_answer(answer, engine.Failed(*describe(error)))
 
-    def _ask_with(self, answer: AnswerTask, sources: Sequence[Source]) -> None:
-        """Give the model the question with `sources`, for which there is room."""
+    def _ask_with_sources(self, answer: AnswerTask) -> None:
+        """Give the model the question with the sources for which there is room."""
         if answer.found:
-            self._show_answer(sources=(len(sources), answer.found))
-            if not sources:
+            self._show_answer(sources=(len(answer.new_sources), answer.found))
+            if not answer.new_sources:
                 self.notice(_("The question leaves no room for sources: it is answered without."), "warning")
         self._show_answer(activity="reading")
-        self._ask_engine(answer, sources)
+        self._ask_engine(answer)
 
     def _ask_with_fewer(self, answer: AnswerTask) -> None:
         """Ask again, as there were too many sources: the tokens of a server can only be estimated."""
-        answer.rest_on(fewer(answer.new_sources), answer.found)
-        self._ask_with(answer, answer.new_sources)
+        answer.rest_on(fewer(answer.given), answer.found)
+        self._ask_with_sources(answer)
 
     # --- inside ---
 
@@ -1063,6 +1118,12 @@ def _only_read() -> Phrase:
         "A newer glmtui wrote to this conversation: some of it may not be shown here, and it can only be "
         "read. Update glmtui, or write in a new conversation."
     )
+
+
+def _alone(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
+    """Return the last question, with what the system is told before and what was called for it since."""
+    asked = max(number for number, message in enumerate(messages) if message.role == "user")
+    return [*(message for message in messages[:asked] if message.role == "system"), *messages[asked:]]
 
 
 def _outgrown(dropped: int) -> Phrase:
