@@ -5,7 +5,7 @@ Each is a `glmtui.session.toolbox.AnswerTool`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -121,9 +121,7 @@ class OpenPage:
         _text("url", "The address of the page, with https://"),
     )
 
-    def __init__(
-        self, pages: Pages, found: set[str], question: Callable[[], str], allowed: Allowed = is_public
-    ) -> None:
+    def __init__(self, pages: Pages, found: set[str], question: str, allowed: Allowed = is_public) -> None:
         self._pages, self._found, self._question, self._allowed = pages, found, question, allowed
 
     def leave(self, arguments: Mapping[str, Any]) -> Phrase:
@@ -142,4 +140,4 @@ class OpenPage:
         url = _given(arguments, "url")
         if urlsplit(url).scheme not in ("http", "https"):
             raise BadValueError(_("An address of a page begins with https:// or http://"))
-        return await PageProvider([url], self._pages, self._allowed).gather(conversation, self._question())
+        return await PageProvider([url], self._pages, self._allowed).gather(conversation, self._question)

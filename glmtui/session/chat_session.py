@@ -44,6 +44,7 @@ from glmtui.session.prompt_builder import PromptBuilder, written
 from glmtui.session.serving import Serving
 from glmtui.session.slash.command import CommandTable
 from glmtui.session.token_counter import TokenCounter
+from glmtui.session.tool_servers import ToolServers
 from glmtui.session.toolbox import NO_ROOM, Outcome, Toolbox
 from glmtui.session.workspace import Workspace
 
@@ -122,6 +123,9 @@ class ChatSession:
         self._prompt = PromptBuilder(settings)
         self.context = Context(settings)
         self.documents = DocumentJobs(self.notice, lambda said: self.notice(said, "warning"))
+        self.tool_servers = ToolServers(
+            lambda: settings.tool_servers, lambda why: self.notice(why, "warning")
+        )
         self._queue = MessageQueue(self._keep_queued)
         self._scopes = CancelScopes()
         self._pending: _PendingAnswer | None = None
@@ -167,6 +171,11 @@ class ChatSession:
     def busy(self) -> bool:
         """Whether an answer is being made or a model loaded."""
         return bool(self.answering or self._pending or self.loading)
+
+    @property
+    def calls_tools(self) -> bool:
+        """Whether the model in memory calls tools."""
+        return self._loader.engine.capabilities.tools
 
     @property
     def queued(self) -> list[QueuedMessage]:
@@ -270,6 +279,7 @@ class ChatSession:
             self._finish(self.answer, "stopped", None)
         self._save_again()
         self.serving.stop()
+        self.tool_servers.stop()
         self._loader.close()
 
     # --- the model ---
@@ -808,7 +818,7 @@ class ChatSession:
             self._ask_engine(answer, continued=True)
             return
         try:
-            self._prepare(answer, with_tools=self._loader.engine.capabilities.tools)
+            self._prepare(answer, with_tools=self.calls_tools)
         except UserError as error:
             await self._fail(answer, error)
 
@@ -820,12 +830,13 @@ class ChatSession:
         """
         conversation = answer.conversation
         question = conversation.messages[answer.message.parent or ""]
-        tools = self.context.tools(conversation, question) if with_tools else []
-        answer.toolbox = Toolbox(tools, self.ui.choose) if tools else None
+        tools = self.context.tools(conversation, question.text) if with_tools else []
+        servers = self.tool_servers if with_tools and self.tool_servers else None
+        answer.toolbox = Toolbox(tools, self.ui.choose) if tools or servers else None
         providers = self.context.providers(conversation, question, by_tools=bool(tools))
-        if providers:
+        if providers or servers:
             self._show_answer(activity="searching")
-            answer.gathering = asyncio.create_task(self._gather(answer, providers, question.text))
+            answer.gathering = asyncio.create_task(self._gather(answer, providers, question.text, servers))
         else:
             self._ask_engine(answer)
 
@@ -837,14 +848,24 @@ class ChatSession:
 
     # --- what the answer may rest on ---
 
-    async def _gather(self, answer: AnswerTask, providers: Sequence[ContextProvider], question: str) -> None:
-        """Find the sources that are given to the model; it is cancelled like any task.
+    async def _gather(
+        self,
+        answer: AnswerTask,
+        providers: Sequence[ContextProvider],
+        question: str,
+        servers: ToolServers | None,
+    ) -> None:
+        """Find the sources that are given to the model, and tools; it is cancelled like any task.
 
         Raises:
             UserError: they cannot be had, or there are none and nobody wants an answer without.
         """
         conversation, info = answer.conversation, self.state.info
         assert info is not None
+        if servers is not None and answer.toolbox is not None:
+            answer.toolbox.add(await servers.tools())
+        if not providers:
+            return
         found = await gather(providers, conversation, question)
         if not found:
             nothing = _("Nothing in {names} has to do with this question.").format(names=names(providers))
@@ -885,19 +906,18 @@ class ChatSession:
                 outcome = await answer.toolbox.call(conversation, call)
             except Exception as error:  # noqa: BLE001 (what a tool does wrong ends no answer)
                 outcome = Outcome(i18n.tell(self.faults.describe(error)[0]))
-            found = answer.number(outcome.sources)
+            found = answer.number(outcome.sources) or (Source(0, "", outcome.text),)
 
-            def said(sources: Sequence[Source], text: str = outcome.text) -> str:
-                return "\n\n".join(map(written, sources)) or text
+            def said(sources: Sequence[Source]) -> str:
+                return "\n\n".join(written(each) if each.number else each.text for each in sources)
 
-            def build(
-                sources: Sequence[Source], call: ToolCall = call, said: Callable[..., str] = said
-            ) -> Sequence[ChatMessage]:
+            def build(sources: Sequence[Source], call: ToolCall = call) -> Sequence[ChatMessage]:
                 steps = (*answer.steps, call, ToolResult(call.id, said(sources), call.name))
                 return _alone(self._prompt.build(conversation, answer.given, self.state.info, steps))
 
-            fitting = await fit(found, build, self._counter.count, self._limit(answer)) if found else ()
-            answer.take_step(call, said(fitting) or NO_ROOM, fitting, len(found))
+            fitting = await fit(found, build, self._counter.count, self._limit(answer))
+            sources = [each for each in fitting if each.number]
+            answer.take_step(call, said(fitting) or NO_ROOM, sources, len(outcome.sources))
             self._show_calls(answer)
 
     def _show_calls(self, answer: AnswerTask) -> None:

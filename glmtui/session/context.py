@@ -62,7 +62,7 @@ class Context:
         """Return the name (or path) of the collection in use; empty: none is."""
         return str(self._settings.effective(COLLECTION, conversation.settings) or "")
 
-    def tools(self, conversation: Conversation, question: Message) -> list[AnswerTool]:
+    def tools(self, conversation: Conversation, question: str) -> list[AnswerTool]:
         """Return what a model that calls tools may do to answer `question`.
 
         Raises:
@@ -82,7 +82,7 @@ class Context:
             addresses: set[str] = set()
             found += (
                 SearchWeb(self._search_engine(), self._pages, addresses),
-                OpenPage(self._pages, addresses, lambda: question.text),
+                OpenPage(self._pages, addresses, question),
             )
         return found
 

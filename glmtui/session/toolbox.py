@@ -72,6 +72,10 @@ class Toolbox:
         self._choose = choose
         self._calls = 0
 
+    def add(self, tools: Sequence[AnswerTool]) -> None:
+        """Offer more; one whose name is taken is left out."""
+        self._tools = {each.tool.name: each for each in tools} | self._tools
+
     @property
     def offered(self) -> tuple[Tool, ...]:
         """What the model may still call."""
