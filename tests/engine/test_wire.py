@@ -87,7 +87,9 @@ def test_a_stream(engine: LocalEngine, server: OpenAIServer, capture: dict[str, 
     assert "".join(event.text for event in tokens if not event.thought) == said
     assert "".join(event.text for event in tokens if event.thought).strip() == thought.strip()
     called = [event.call for event in events if isinstance(event, ToolCalled)]
-    assert [call.arguments for call in called] == ["".join(c.get("arguments", "") for c in calls)][: bool(calls)]
+    assert [call.arguments for call in called] == ["".join(c.get("arguments", "") for c in calls)][
+        : bool(calls)
+    ]
     assert [call.name for call in called] == [call["name"] for call in calls if "name" in call]
     if usage:
         assert done.stats.prompt_tokens == usage["prompt_tokens"]
