@@ -8,8 +8,9 @@ from contextlib import suppress
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glmtui import failures
 from glmtui.errors import BadValueError, NoModelError, OutOfMemoryError, TooLongError, UnavailableError
@@ -121,22 +122,41 @@ async def on_http_error(request: Request, error: Exception) -> JSONResponse:
     return response
 
 
-async def on_unexpected(request: Request, error: Exception) -> JSONResponse:
-    """Answer what nobody foresaw; the details are in the log of unexpected errors, not in the response."""
-    failures.describe(error)
-    await _take_rest(request)
-    found = ApiError(500, f"Something unexpected went wrong ({type(error).__name__}).", code="unexpected")
-    response = found.response()
-    response.headers["Connection"] = "close"  # as uvicorn does now: nobody should ask through it again
-    return response
+class Unexpected:
+    """Answers what nobody foresaw; the details are in the log of unexpected errors, not in the response.
+
+    Starlette's own way closes the connection, and where some of the request was not read yet that loses the
+    response.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on to the app."""
+        begun = False
+
+        async def answer(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, answer)
+        except Exception as error:
+            failures.describe(error)
+            if begun:
+                raise
+            name = type(error).__name__
+            found = ApiError(500, f"Something unexpected went wrong ({name}).", code="unexpected")
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(_take_rest(receive), REST_SECONDS)
+            await found.response()(scope, receive, send)
 
 
-async def _take_rest(request: Request) -> None:
-    """Read what is here of the body: a connection that is closed over unread bytes loses the response."""
-
-    async def read() -> None:
-        async for _chunk in request.stream():
-            pass
-
-    with suppress(asyncio.TimeoutError, ClientDisconnect):
-        await asyncio.wait_for(read(), REST_SECONDS)
+async def _take_rest(receive: Receive) -> None:
+    """Read what is left of a body."""
+    more = True
+    while more:
+        message = await receive()
+        more = message["type"] == "http.request" and message.get("more_body", False)
