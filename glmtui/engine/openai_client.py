@@ -23,6 +23,7 @@ from glmtui.errors import BadValueError, NotFoundError, TooLongError, Unavailabl
 from glmtui.protocol.models import RemoteModel
 from glmtui.protocol.phrases import Phrase, _, listing
 from glmtui.text.clean import one_line
+from glmtui.text.quoting import reason_of
 from glmtui.version import __version__
 
 if TYPE_CHECKING:
@@ -365,7 +366,7 @@ def read_key(where: str) -> str:
                     key = file.read(8192)
             except (OSError, ValueError) as error:
                 raise NotFoundError(
-                    _("The key cannot be read from {path}: {error}").format(path=name, error=error)
+                    _("The key cannot be read from {path}: {error}").format(path=name, error=reason_of(error))
                 ) from error
         case "keyring":
             key = _from_keyring(name)

@@ -187,9 +187,9 @@ class ChatSession:
         if not done and command is None and conversation.leaf == leaf:  # it is not lost
             self.ui.put_draft(in_full(line, attached))
         if stored != stored_id(conversation):  # it has a file now, and its draft another name
-            self.workspace.keep_draft(stored, Draft(self.ui.draft()))
+            self.workspace.keep_draft(stored, Draft(in_full(self.ui.draft(), self.ui.attached())))
         if conversation is self.conversation:  # what was entered is a draft no longer
-            self._keep_draft(self.ui.draft())
+            self._keep_written()
 
     async def run(self, name: str, argument: str = "") -> None:
         """Do what the command `name` does. What goes wrong is said."""
@@ -254,7 +254,7 @@ class ChatSession:
 
     def close(self) -> None:
         """Keep what came of the running answer and what is being written; let the engine go. At once."""
-        self._keep_draft(self.ui.draft())
+        self._keep_written()
         self._scopes.cancel()  # what is about to be an answer becomes none
         self.documents.stop()
         self.imports.stop()
@@ -397,9 +397,14 @@ class ChatSession:
         """Let what is sent next be a message of its own; files that it names go with it all the same."""
         self._edit(None, None, tuple(part for part in self._kept_parts if isinstance(part, Attachment)))
 
-    def draft_changed(self, text: str) -> None:
-        """Remember what is being written, and count it. Call it when the person pauses."""
-        self._keep_draft(text)
+    def draft_changed(self, text: str, attached: Sequence[AttachedFile] = ()) -> None:
+        """Remember what is being written, and count it. Call it when the person pauses.
+
+        Args:
+            text: what is written.
+            attached: the files it names.
+        """
+        self._keep_draft(text, attached)
         self.measure()
 
     # --- what is queued in the open conversation ---
@@ -410,7 +415,7 @@ class ChatSession:
             return False
         self._edit(item.edits, number % len(self.queued), item.parts)
         self._message_id = item.id
-        text = "\n".join(filter(str.strip, (item.text, self.ui.draft())))
+        text = "\n".join(filter(str.strip, (item.text, in_full(self.ui.draft(), self.ui.attached()))))
         if not self._keep_draft(text):  # before it is in the queue no longer
             self._edit(None)
             return True
@@ -872,7 +877,7 @@ class ChatSession:
     # --- inside ---
 
     async def _go_to(self, conversation: Conversation, message_id: str | None = None) -> None:
-        self._keep_draft(self.ui.draft())
+        self._keep_written()
         await self._open(conversation, chosen=True, focus=message_id)
         self._restore()
         self.workspace.keep_open(self.conversation)
@@ -948,10 +953,20 @@ class ChatSession:
                     )
         self._show_queue()
 
-    def _keep_draft(self, text: str) -> bool:
+    def _keep_written(self) -> None:
+        self._keep_draft(self.ui.draft(), self.ui.attached())
+
+    def _keep_draft(self, text: str, attached: Sequence[AttachedFile] = ()) -> bool:
         """Remember what is being written; return False where what was acknowledged before is not on disk."""
-        self._draft = "" if self.commands.parse(text) else text
-        draft = Draft(text, self._kept_parts, self.state.editing, self._place, self._message_id)
+        full = in_full(text, attached)
+        self._draft = "" if self.commands.parse(text) else full
+        parts = self._kept_parts
+        if attached:
+            try:
+                parts = parts_of(text, attached, parts, self.conversation.attachments)
+            except UserError:  # where a file cannot be stored, its text may be
+                text = full
+        draft = Draft(text, parts, self.state.editing, self._place, self._message_id)
         with self._saving("draft"):
             self.workspace.keep_draft(stored_id(self.conversation), draft)
         self.workspace.keep_open(self.conversation)

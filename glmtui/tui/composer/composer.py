@@ -127,6 +127,10 @@ class Composer(Vertical):
     def text(self, value: str) -> None:
         self.prompt.set_text(value)
 
+    def written(self) -> tuple[str, tuple[AttachedFile, ...]]:
+        """Return what is written as it is sent, with folded pastes in full, and the files that it names."""
+        return self.prompt.folds.sent(self.prompt.text)
+
     def focus(self, scroll_visible: bool = True) -> Composer:
         self.prompt.focus(scroll_visible)
         return self
@@ -155,7 +159,7 @@ class Composer(Vertical):
             self.send()
 
     def send(self) -> None:
-        text, attached = self.prompt.folds.sent(self.prompt.text)
+        text, attached = self.written()
         if text.strip():
             self.prompt.remember(self.text)
             self.text = ""

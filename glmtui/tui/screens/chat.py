@@ -174,7 +174,7 @@ class ChatScreen(PaneScreen):
         self._count_timer = self.set_timer(DRAFT_DELAY, self._count)
 
     def _count(self) -> None:
-        self.app.session.draft_changed(self.composer.text)
+        self.app.session.draft_changed(*self.composer.written())
 
     def _completions(self, before: str) -> Sequence[Completion]:
         session = self.app.session
