@@ -123,7 +123,8 @@ class LineMode:
         if typed:
             self._draft = ""
         if line.strip():
-            self._reader.remember(line)
+            if not self.session.holds_secret(line):
+                self._reader.remember(line)
             self._driver.run(self.session.enter(line))
 
     def _offers(self, before: str) -> Sequence[str]:

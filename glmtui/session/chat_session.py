@@ -44,6 +44,7 @@ from glmtui.session.serving import Serving
 from glmtui.session.slash.command import CommandTable
 from glmtui.session.token_counter import TokenCounter
 from glmtui.session.workspace import Workspace
+from glmtui.settings.schema import SCHEMA
 
 if TYPE_CHECKING:
     from glmtui.chat.library import Library
@@ -110,7 +111,7 @@ class ChatSession:
         self._listeners: list[Listener] = []
         self._loader = ModelLoader(make_engine)
         self._counter = TokenCounter(lambda: self._loader.engine)
-        self.models = ModelJobs(lambda: self._loader.engine, self.notice, settings)
+        self.models = ModelJobs(lambda: self._loader.engine, self.ui.say, settings)
         self.imports = ImportJob(library, lambda how_far: self._update(importing=how_far))
         self.serving = Serving(
             lambda: self._loader.engine, lambda: self.state.info, settings.sampling, lambda: self.busy
@@ -128,6 +129,8 @@ class ChatSession:
         self._place: int | None = None
         """Where in the queue the message that is being written was taken from."""
         self._kept_parts: tuple[Part, ...] = ()
+        self.query = ""
+        """What the web was going to be asked for the queued message that is being changed."""
         """What belongs to the message that is written anew, besides its text."""
         self._message_id = new_message_id()
         """Of the message that is being written."""
@@ -174,7 +177,7 @@ class ChatSession:
         command = self.commands.parse(line)
         if command is not None and command.command is None and self.ui.has_keys:
             self.ui.put_draft(line.strip())  # without a screen it stands in sight, and in what ↑ brings back
-        else:
+        elif not self.holds_secret(line):
             with self.saying_errors():
                 self.workspace.prompts.add(in_full(line, attached))  # what ↑ brings back names no file
         leaf, done = conversation.leaf, False
@@ -190,6 +193,14 @@ class ChatSession:
             self.workspace.keep_draft(stored, Draft(in_full(self.ui.draft(), self.ui.attached())))
         if conversation is self.conversation:  # what was entered is a draft no longer
             self._keep_written()
+
+    def holds_secret(self, line: str) -> bool:
+        """Whether a line sets what nobody is to see who looks at it later: it is remembered nowhere else."""
+        command = self.commands.parse(line)
+        if command is None or command.command is not self.commands.by_name.get("set"):
+            return False
+        words = command.argument.removeprefix("here ").split(None, 1)
+        return len(words) == 2 and any(row.secret and words[0] in (row.key, row.name) for row in SCHEMA)
 
     async def run(self, name: str, argument: str = "") -> None:
         """Do what the command `name` does. What goes wrong is said."""
@@ -413,9 +424,10 @@ class ChatSession:
         """Let the person change a queued message: by its number, else the last. It keeps its place."""
         if (item := self._queued_at(number)) is None:
             return False
-        self._edit(item.edits, number % len(self.queued), item.parts)
+        self._edit(item.edits, number % len(self.queued), item.parts, item.web)
         self._message_id = item.id
-        text = "\n".join(filter(str.strip, (item.text, in_full(self.ui.draft(), self.ui.attached()))))
+        entered = f"/web {item.text}" if item.web else item.text
+        text = "\n".join(filter(str.strip, (entered, in_full(self.ui.draft(), self.ui.attached()))))
         if not self._keep_draft(text):  # before it is in the queue no longer
             self._edit(None)
             return True
@@ -935,7 +947,7 @@ class ChatSession:
         self._draft = draft.text
         if draft.text:
             edits = draft.edits if draft.edits in self.conversation.messages else None
-            self._edit(edits, draft.place, (Text(draft.text), *draft.parts))
+            self._edit(edits, draft.place, (Text(draft.text), *draft.parts), draft.web)
         self.ui.put_draft(draft.text)
         self._restore_queue()
 
@@ -966,7 +978,8 @@ class ChatSession:
                 parts = parts_of(text, attached, parts, self.conversation.attachments)
             except UserError:  # where a file cannot be stored, its text may be
                 text = full
-        draft = Draft(text, parts, self.state.editing, self._place, self._message_id)
+        text = "" if self.holds_secret(text) else text
+        draft = Draft(text, parts, self.state.editing, self._place, self._message_id, self.query)
         with self._saving("draft"):
             self.workspace.keep_draft(stored_id(self.conversation), draft)
         self.workspace.keep_open(self.conversation)
@@ -976,8 +989,14 @@ class ChatSession:
         with self._saving("queue"):
             self.workspace.keep_queued(conversation_id, items)
 
-    def _edit(self, message_id: str | None, place: int | None = None, kept: tuple[Part, ...] = ()) -> None:
-        self._place, self._kept_parts = place, kept
+    def _edit(
+        self,
+        message_id: str | None,
+        place: int | None = None,
+        kept: tuple[Part, ...] = (),
+        web: str = "",
+    ) -> None:
+        self._place, self._kept_parts, self.query = place, kept, web
         self._update(editing=message_id)
 
     def _settings_changed(self, keys: frozenset[str]) -> None:

@@ -186,6 +186,24 @@ async def test_nothing_to_act_on_is_no_error(make: Make) -> None:
     assert chat.notices("error") == []
 
 
+async def test_a_secret_stands_in_the_settings_alone(make: Make, home: Path) -> None:
+    chat = await ready(make())
+    for line in (
+        "/set web.key s3cret",
+        "/set key  s3cret",
+        "/set here web.key s3cret",
+        " /SET web.key s3cret",
+    ):
+        assert chat.holds_secret(line)
+        chat.draft_changed(line)
+        await chat.enter(line)
+    for line in ("/set web.key", "/set web.url s3cret", "web.key s3cret", "/help web.key s3cret"):
+        assert not chat.holds_secret(line)
+    chat.close()
+    files = [path for path in home.rglob("*") if path.is_file() and b"s3cret" in path.read_bytes()]
+    assert [path.name for path in files] == ["config.toml"]
+
+
 async def test_stats(make: Make) -> None:
     chat = await ready(make())
     await chat.enter("/stats")

@@ -79,6 +79,7 @@ class Composer(Vertical):
         completions: Completions | None = None,
         files: Files | None = None,
         take_file: Take | None = None,
+        holds_secret: Callable[[str], bool] = lambda _text: False,
         history: Sequence[str] = (),
         enter_sends: bool = True,
         id: str | None = None,  # noqa: A002
@@ -87,6 +88,8 @@ class Composer(Vertical):
         self.completions = completions
         self.files = files
         self.take_file = take_file
+        self.holds_secret = holds_secret
+        """Whether what was sent is not to be shown again."""
         self.prompt = Prompt(self, history)
         self.popup = CompletionList()
         self._searching = False
@@ -161,7 +164,8 @@ class Composer(Vertical):
     def send(self) -> None:
         text, attached = self.written()
         if text.strip():
-            self.prompt.remember(self.text)
+            if not self.holds_secret(text):
+                self.prompt.remember(self.text)
             self.text = ""
             self.post_message(self.Submitted(text, attached))
 

@@ -85,6 +85,7 @@ class ChatScreen(PaneScreen):
         self.queue_strip = QueueStrip()
         self.composer = Composer(
             completions=self._completions, files=self._files, take_file=self._take_file,
+            holds_secret=lambda text: self.app.session.holds_secret(text),
             enter_sends=settings["ui.send_key"] == "enter", id="composer",
         )  # fmt: skip
         self.hints = KeyHints()
