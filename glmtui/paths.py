@@ -106,7 +106,7 @@ def unquoted(text: str) -> str:
 
 
 def is_utf8(path: str | Path) -> bool:
-    """Whether a path can be stored and passed on as text. Names are bytes on Linux, and old ones are in GBK."""
+    """Whether a path can be stored as text: names are bytes on Linux, and those of old archives in GBK."""
     try:
         os.fspath(path).encode()
     except UnicodeEncodeError:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from glmtui.connections import why_not
 from glmtui.errors import BadValueError, NotFoundError, TooLongError, UnavailableError, UserError
 from glmtui.protocol.models import RemoteModel
 from glmtui.protocol.phrases import Phrase, _, listing
@@ -241,7 +242,7 @@ class OpenAIClient:
     def _explained(self, error: BaseException) -> BaseException:
         import httpx2
 
-        server, reason = self.spec.server, one_line(str(error))[:200] or type(error).__name__
+        server, reason = self.spec.server, why_not(error)
         if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
             return UnavailableError(
                 _(
