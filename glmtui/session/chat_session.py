@@ -510,8 +510,12 @@ class ChatSession:
             self.ui.say(_("Moved to the trash. /undo (or {key} in the list) brings it back.").format(key=key))
         else:
             self.ui.say(_("Moved to the trash. /undo brings it back."))
-        if conversation_id == self.conversation.id:
+        if conversation_id == self.conversation.id:  # what is being written goes along
+            place, kept, query = self._place, self._kept_parts, self.query
             await self._open(self.library.create())
+            self._edit(None, place, kept, query)
+            self._keep_written()
+            self.workspace.keep_draft(conversation_id, Draft())
         self._tell_conversation()
 
     def _elsewhere(self) -> Path | None:

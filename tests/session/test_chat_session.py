@@ -441,6 +441,25 @@ async def test_a_file_whose_content_is_gone_costs_only_itself(make: Make) -> Non
     assert again.notices("error") == []
 
 
+async def test_what_is_being_written_goes_along_when_its_conversation_is_deleted(make: Make) -> None:
+    chat = await ready(make("One.", hold=True))
+    await chat.enter("hi")
+    await chat.enter("see @a.txt", [AttachedFile("a.txt", "/a.txt", "AAA")])
+    chat.unqueue()
+    chat.stop()
+    await chat.idle()
+    first = chat.conversation.id
+    await chat.trash(first)
+    assert chat.fake_ui.text == "see @a.txt"
+    assert Drafts().get(first).text == ""
+    again = await ready(Chat(ScriptedEngine("Two.")))
+    await again.open_first()
+    assert again.fake_ui.text == "see @a.txt"
+    await again.enter("see @a.txt")
+    await again.idle()
+    assert isinstance(again.saved().branch()[0].parts[1], Attachment)
+
+
 @pytest.mark.parametrize("begun", [True, False])
 async def test_a_file_that_a_draft_names_is_a_file_after_a_restart(begun: bool, make: Make) -> None:
     chat = await ready(make("One."))
