@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
@@ -127,10 +126,10 @@ def number(body: Body, name: str, least: float, most: float) -> float | None:
     value = body.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
         raise bad_request(f"{name} must be a number.", name)
-    if not least <= value <= most:
-        raise bad_request(f"{name} must be from {least:g} to {most:g}.", name)
+    if not least <= value <= most:  # a whole number may be too large for a float
+        raise bad_request(f"{name} must be from {least} to {most}.", name)
     return value
 
 

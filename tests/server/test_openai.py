@@ -234,6 +234,8 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}
         ({"top_p": 1.5}, "top_p"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"max_tokens": 1.5}, "max_tokens"),
+        ({"max_tokens": 10**400}, "max_tokens"),
+        ({"temperature": -(10**400)}, "temperature"),
         ({"max_completion_tokens": "many"}, "max_completion_tokens"),
         ({"seed": 2**64}, "seed"),
         ({"stop": [1]}, "stop"),
@@ -258,6 +260,7 @@ def test_what_cannot_be_done_is_named(served: Served, body: dict[str, object], p
     assert response.status_code == 400
     error = error_of(response)
     assert (error["type"], error["param"]) == ("invalid_request_error", param)
+    assert "e+" not in error["message"], "numbers are in full"
     assert served.scripted.generated == []
 
 

@@ -367,7 +367,7 @@ def _read_model(file: Path) -> SentencePieceProcessor:
     model = SentencePieceProcessor()
     try:
         model.LoadFromSerializedProto(content)
-    except RuntimeError as error:
+    except (RuntimeError, UnicodeDecodeError) as error:  # the latter where it quotes what is damaged
         message = _("{path} is damaged: it has {size} bytes and the sha256 {sha}.").format(
             path=file, size=len(content), sha=hashlib.sha256(content).hexdigest()
         )
