@@ -137,9 +137,9 @@ class ChatSession:
         self._place: int | None = None
         """Where in the queue the message that is being written was taken from."""
         self._kept_parts: tuple[Part, ...] = ()
+        """What belongs to the message that is written anew, besides its text."""
         self.query = ""
         """What the web was going to be asked for the queued message that is being changed."""
-        """What belongs to the message that is written anew, besides its text."""
         self._message_id = new_message_id()
         """Of the message that is being written."""
         self._faults: dict[_Saved, Phrase] = {}
