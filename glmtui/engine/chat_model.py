@@ -371,7 +371,8 @@ class Answer:
         self.note = NOTHING
         """What the person should know of it."""
         self._model = model
-        self._generation = generation
+        self.generation = generation
+        """Where its tokens come from."""
         self._messages, self._begun = messages, begun
         self._reader = text
         self._ids: list[int] = []
@@ -386,7 +387,7 @@ class Answer:
                     yield from self._add(self._reader.push(token)) or [thoughts.Piece("", thought=False)]
                     if self._reader.stopped:
                         break
-            self.reason = "stop" if self._reader.stopped else self._generation.reason
+            self.reason = "stop" if self._reader.stopped else self.generation.reason
         except OperationCancelled:
             pass
         except (RuntimeError, MemoryError) as error:
@@ -399,23 +400,23 @@ class Answer:
         conversation = formats.CachedConversation(
             # a thought is in the cache, but in no later prompt
             (*self._messages, answered) if self._messages and self._reader.as_generated else (),
-            [*self._generation.prompt, *self._ids],
+            [*self.generation.prompt, *self._ids],
             self.dropped_rounds,
         )
-        self._model.keep(conversation, self._generation.cache)
+        self._model.keep(conversation, self.generation.cache)
 
     def _tokens(self) -> Generator[int]:
         """Yield the tokens; where memory runs out before the first, once more without other conversations'
         caches."""
         try:
-            yield from self._generation
+            yield from self.generation
         except (RuntimeError, MemoryError) as error:
             if self._ids or not is_out_of_memory(error) or not self._model.forget_prefixes():
                 raise
         else:
             return
-        self._generation.cache = None
-        yield from self._generation
+        self.generation.cache = None
+        yield from self.generation
 
     @property
     def call(self) -> ToolCall | None:
@@ -436,17 +437,17 @@ class Answer:
     @property
     def prompt_tokens(self) -> int:
         """Length of the prompt."""
-        return len(self._generation.prompt)
+        return len(self.generation.prompt)
 
     @property
     def answer_tokens(self) -> int:
         """How many tokens have come so far."""
-        return self._generation.count
+        return self.generation.count
 
     @property
     def stats(self) -> Stats:
         """The measure of the answer so far."""
-        return self._generation.stats
+        return self.generation.stats
 
     def _add(self, pieces: list[thoughts.Piece]) -> list[thoughts.Piece]:
         for piece in pieces:

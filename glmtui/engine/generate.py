@@ -17,17 +17,18 @@ from glmtui.models.base import KVCache, LanguageModel
 from glmtui.protocol.events import Stats
 from glmtui.protocol.sampling import Sampling
 
-
 GUESSING = 1.15
-"""How long a pass with guesses takes on a GPU, next to one without: the weights are read once in either. It is
-not measured, so that the same seed gives the same answer there, where rows computed together round differently."""
+"""How long a pass with guesses takes on a GPU, next to one without: the weights are read once in either. It
+is not measured, so that the same seed gives the same answer there, where rows computed together round in
+another way."""
 
 
 class Generation:
     """One answer in the making: iterate over it for its token ids, stop token excluded.
 
-    Alone, it computes what it needs. Next to others somebody may do so for all at once (`glmtui.engine.batch`):
-    after a token, `awaits` says which one is to go through next, and `supply` takes the logits.
+    Alone, it computes what it needs. Next to others somebody may do so for all at once
+    (`glmtui.engine.batching`): after a token, `awaits` says which one is to go through next, and `supply`
+    takes the logits.
 
     Args:
         model: any architecture.
@@ -64,7 +65,9 @@ class Generation:
         self.cache = cache
         self.reason: Literal["stop", "length"] = "length"
         """Why the answer ended, once it has."""
-        self._model = model
+        self.model = model
+        self.device = next(model.parameters()).device
+        """Where token ids go in."""
         self._stop_ids = frozenset(stop_ids)
         self._check = check
         self._uses_lookup = lookup
@@ -94,16 +97,21 @@ class Generation:
         finally:
             self._ended = perf_counter()
 
+    @property
+    def filled(self) -> KVCache:
+        """The cache, which there is once the prompt is read."""
+        assert self.cache is not None
+        return self.cache
+
     def supply(self, logits: Tensor) -> None:
         """Take float32 logits ``[1, vocab]`` that follow the token awaited, which the cache now holds."""
         self.awaits, self._supplied = None, logits
 
     def _tokens(self) -> Iterator[int]:
-        model, check = self._model, self._check
+        model, check = self.model, self._check
         cache = self.cache or model.new_cache(len(self.prompt) + min(self.max_new_tokens, KVCache.STEP))
         self.cache = cache
-        device = next(model.parameters()).device
-        ids = torch.tensor(self.prompt[cache.length :], dtype=torch.long, device=device)
+        ids = torch.tensor(self.prompt[cache.length :], dtype=torch.long, device=self.device)
         logits = read(model, ids, cache, last_only=True, check=check)
         self._prompt_read = perf_counter()
         decode = Decoder(model, cache, recorder_for(model))

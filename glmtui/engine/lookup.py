@@ -1,8 +1,9 @@
 """Prompt lookup: guesses the next tokens, so that one pass over the weights checks several at once.
 
-What followed the last few tokens where they stood before, in the prompt or in the answer, may follow again: in
-a text that is rewritten, code that is edited, an answer from documents. The guesses change no answer: every
-token is still drawn from the logits at its own place, and a guess only says which places are computed together.
+What followed the last few tokens where they stood before, in the prompt or in the answer, may follow again:
+in a text that is rewritten, code that is edited, an answer from documents. The guesses change no answer:
+every token is still drawn from the logits at its own place, and a guess only says which of these are
+computed together.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from collections.abc import Sequence
 LONGEST, SHORTEST = 4, 2
 """How many of the last tokens are looked for: the longer the match, the better the guess."""
 FIRST, MOST = 3, 15
-"""Tokens guessed at first, and at most: with the token before them they are the 16 rows that a kernel takes."""
+"""Tokens guessed at first, and at most: with the token before them they are the 16 rows a kernel takes."""
 PLAIN = 8
-"""Passes without guesses whose median tells what a token costs; there are always some before the first guess."""
+"""Passes without guesses whose median tells what a token costs; half as many come before the first guess."""
 START, SHARE = 0.5, 0.01
 """Passes that guesses may waste, and how many more for each token of the answer: what keeps an answer that
 never repeats anything as fast as without."""

@@ -133,7 +133,7 @@ def _read_together(
         cache.advance(n)
     if last_only:
         hidden = hidden[:, torch.tensor(counts, device=device).cumsum(0) - 1]
-    return model.logits(hidden)[0].split([1] * len(ids) if last_only else counts)
+    return torch.split(model.logits(hidden)[0], [1] * len(ids) if last_only else counts)
 
 
 class Progress:

@@ -103,7 +103,8 @@ class Download:
 
 
 ModelRequest: TypeAlias = Load | Unload | Generate | Complete | CountTokens
-"""To the model in memory: one after another, in the order of their coming."""
+"""To the model in memory: they are begun in the order of their coming. Answers are made next to each other,
+as many as `Capabilities.slots` says; a load, or letting the model go, waits for all that came before."""
 InventoryRequest: TypeAlias = ListModels | RemoveModel | Download
 """About the models there are: at once, next to whatever the model in memory does."""
 Request: TypeAlias = ModelRequest | InventoryRequest

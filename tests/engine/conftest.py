@@ -51,7 +51,9 @@ class Scripted:
 
     def logits(self, hidden: Tensor) -> Tensor:
         places = hidden[0, :, 0].tolist()
-        if len(places) < self._rows or places[0] < self._prompt_end:  # a prompt: only its last one is asked for
+        if (
+            len(places) < self._rows or places[0] < self._prompt_end
+        ):  # a prompt: only its last one is asked for
             self._prompt_end = places[-1]
         said = [place - self._prompt_end for place in places]
         tokens = [self.says[i] if i < len(self.says) else self.config.stop_ids[0] for i in said]
