@@ -55,6 +55,7 @@ class Batch:
             make: returns what goes on to the next token each time, and ends with the answer. It raises
                 nothing.
         """
+        self._end_cancelled()  # what one leaves in the prefix cache may serve this one
         member = Member(token)
         member.steps = make(member)
         self._members.append(member)
@@ -67,7 +68,7 @@ class Batch:
     def step(self) -> None:
         """Let every answer go on to its next token."""
         started = perf_counter()
-        others = [member for member in self._members if member is not self._reading]
+        others = self._others()
         self._compute([each.generation for each in others if each.generation and not each.token.cancelled])
         for member in others:
             self._advance(member)
@@ -76,15 +77,21 @@ class Batch:
 
     def keep_up(self) -> None:
         """Between two pieces of a prompt: go on with the others, if they would wait too long otherwise."""
-        others = [member for member in self._members if member is not self._reading]
-        for member in others:
-            if member.token.cancelled:
-                self._advance(member)
+        self._end_cancelled()
         now = perf_counter()
         piece, self._looked = now - self._looked, now
-        if others and now - self._ended_last + piece + self._seconds > LONGEST_GAP:
+        if self._others() and now - self._ended_last + piece + self._seconds > LONGEST_GAP:
             self.step()
             self._looked = perf_counter()
+
+    def _others(self) -> list[Member]:
+        """Return those whose prompt is read."""
+        return [member for member in self._members if member is not self._reading]
+
+    def _end_cancelled(self) -> None:
+        for member in self._others():
+            if member.token.cancelled:
+                self._advance(member)
 
     def _advance(self, member: Member) -> None:
         with member.token.current():
