@@ -60,7 +60,7 @@ def compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[dict[str,
 
 def lines(compared: list[dict[str, Any]]) -> list[str]:
     """Lay them out for people."""
-    heading = (_("compared"), _("earlier"), _("now"), "")
+    heading = (_("compared"), _("before"), _("now"), "")
     rows = [
         (each["name"], f"{each['before']:,.6g}", f"{each['now']:,.6g}", f"× {each['ratio']:.2f}")
         for each in compared
