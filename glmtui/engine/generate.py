@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from time import perf_counter
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from glmtui.engine.sampling import Sampler
 from glmtui.models.base import KVCache, LanguageModel
 from glmtui.protocol.events import Stats
 from glmtui.protocol.sampling import Sampling
+
+if TYPE_CHECKING:
+    from glmtui.engine.grammar import Grammar
 
 GUESSING = 1.15
 """How long a pass with guesses takes on a GPU, next to one without: the weights are read once in either. It
@@ -42,6 +45,7 @@ class Generation:
             token; raises to cancel.
         lookup: whether tokens are guessed from prompt and answer where that pays (`glmtui.engine.lookup`).
             It changes no answer.
+        grammar: which tokens may come; None: all.
     """
 
     def __init__(
@@ -56,8 +60,9 @@ class Generation:
         cache: KVCache | None = None,
         check: Check | None = None,
         lookup: bool = True,
+        grammar: Grammar | None = None,
     ) -> None:
-        self._sampler = Sampler(sampling, prompt, guard_id)
+        self._sampler = Sampler(sampling, prompt, guard_id, grammar)
         limit = sampling.max_length if limit is None else limit
         room = limit - len(prompt)
         self.max_new_tokens = room if sampling.max_new_tokens is None else min(room, sampling.max_new_tokens)

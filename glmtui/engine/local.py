@@ -269,6 +269,7 @@ class LocalEngine:
                 continue_answer=request.continue_answer,
                 stop=request.stop,
                 tools=request.tools,
+                json_schema=request.json_schema,
                 leave_out_rounds=request.leave_out_rounds,
                 check=check,
             )

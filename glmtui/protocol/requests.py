@@ -47,6 +47,8 @@ class Generate:
     """The answer (not the thought before it) ends before the first of these texts."""
     tools: tuple[Tool, ...] = ()
     """What the model may call; it fails with ``unavailable`` where the model was not trained to."""
+    json_schema: Mapping[str, Any] | None = None
+    """The answer is JSON of this schema, as far as it gets; an empty one takes any JSON."""
     leave_out_rounds: bool = True
     """Whether the oldest rounds may be left out of a prompt that is too long; else it fails with
     ``too_long``."""
