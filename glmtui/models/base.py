@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -289,6 +288,11 @@ class KVCache(State):
         return [buffer for buffer in self._buffers if buffer is not None]
 
     @property
+    def capacity(self) -> int:
+        """Columns that the buffers have, those of the prefix included; 0 before the first `append`."""
+        return max((buffer.shape[3] for buffer in self._buffers if buffer is not None), default=0)
+
+    @property
     def nbytes(self) -> int:
         """Bytes that the buffers take."""
         return sum(buffer.nbytes for buffer in self._buffers if buffer is not None)
@@ -310,78 +314,89 @@ class KVCache(State):
 
 
 class StaticCache(State):
-    """A cache for one token at a time in fixed shapes, with the token's index in a tensor.
+    """A cache for some tokens at a time in fixed shapes, with the first one's index in a tensor.
 
     It writes into the buffers of `cache`, which must hold a prompt, and always shows them to their full
-    capacity; what lies after the token is masked. `cache` does not count the token: its owner `advance`s it.
+    capacity; what lies after a token is masked. `cache` does not count the tokens: its owner `advance`s it.
+
+    Args:
+        cache: of one sequence, with room for the tokens.
+        width: how many tokens.
     """
 
-    def __init__(self, cache: KVCache) -> None:
+    def __init__(self, cache: KVCache, width: int = 1) -> None:
         self.cache = cache
-        self._buffers = cache.buffers(1)
+        self._buffers = cache.buffers(width)
         first = self._buffers[0]
-        self.capacity = first.shape[3]
+        self.capacity = cache.capacity
         used = cache.prefix_length + cache.length
         for buffer in self._buffers:
             buffer[:, :, :, used:] = 0  # masked, but 0 times what is no number is none
-        self._column = torch.zeros(1, dtype=torch.long, device=first.device)
+        self._offsets = torch.arange(width, device=first.device) + cache.prefix_length
+        self._places = self._offsets.clone()  # columns of the tokens
         self._columns = torch.arange(self.capacity, device=first.device)
 
     def move_to(self, index: int) -> None:
-        """Let the next token be the one at `index`, the prefix not counted."""
-        self._column.fill_(self.cache.prefix_length + index)
+        """Let the next tokens be those from `index` on, the prefix not counted."""
+        torch.add(self._offsets, index, out=self._places)
 
     def has_room(self) -> bool:
-        """Whether the cache can take one more token without new buffers."""
-        return self.cache.prefix_length + self.cache.length < self.capacity
+        """Whether the cache has the same buffers still, and room in them for as many tokens."""
+        used = self.cache.prefix_length + self.cache.length
+        return self.cache.capacity == self.capacity and used + len(self._offsets) <= self.capacity
 
     @property
     def positions(self) -> Tensor:
-        """The token's positions, as `KVCache.positions` gives them."""
-        return self.cache.positions(self._column - self.cache.prefix_length)
+        """The tokens' positions, as `KVCache.positions` gives them."""
+        return self.cache.positions(self._places - self.cache.prefix_length)
 
     @property
     def mask(self) -> Tensor:
-        """What the token sees, bool ``[1, capacity]``."""
-        return (self._columns <= self._column)[None]
+        """What the tokens see, bool ``[width, capacity]``."""
+        return self._columns <= self._places[:, None]
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write `keys` and `values` ``[1, groups, 1, head_dim]``; return all of the layer's."""
+        """Write `keys` and `values` ``[1, groups, width, head_dim]``; return all of the layer's."""
         both = self._buffers[layer]
-        both[0].index_copy_(2, self._column, keys.to(both.dtype))
-        both[1].index_copy_(2, self._column, values.to(both.dtype))
+        both[0].index_copy_(2, self._places, keys.to(both.dtype))
+        both[1].index_copy_(2, self._places, values.to(both.dtype))
         return both[0], both[1]
 
 
 class CacheBatch(State):
     """Several sequences, each with its own cache and as long as it is: products are shared, attention is not.
 
-    So every sequence gets what it would get alone, and none waits for, or is padded to, a longer one's keys.
+    Their tokens lie one sequence after another in a single row ``[1, n, ...]``, without padding. So every
+    sequence gets what it would get alone, and none waits for, or is padded to, a longer one's keys.
 
     Args:
         caches: one of each sequence, all different.
-        counts: how many of the pass's tokens are each sequence's; the rest is padding on the right.
+        counts: how many of the pass's tokens are each sequence's.
+        masks: what each sequence's tokens see, as `KVCache.mask` gives it.
         begin_layer: called before each layer; raises to cancel.
     """
 
     def __init__(
-        self, caches: Sequence[KVCache], counts: Sequence[int], begin_layer: Callable[[], None] | None = None
+        self,
+        caches: Sequence[KVCache],
+        counts: Sequence[int],
+        masks: Sequence[Tensor | None],
+        begin_layer: Callable[[], None] | None = None,
     ) -> None:
-        self.caches, self.counts, self._begin_layer = caches, counts, begin_layer
+        self.caches, self.counts, self.masks, self._begin_layer = caches, counts, masks, begin_layer
 
     def run(self, layer: int, block: Block, x: Tensor, rotary: Rotary, mask: Tensor | None) -> Tensor:
-        """Let each sequence attend to its own keys. Padding becomes zeros."""
+        """Let each sequence attend to its own keys."""
         if self._begin_layer is not None:
             self._begin_layer()
         residual, q, k, v = block.project(x, rotary)
-        rows = []
-        for i, (cache, count) in enumerate(zip(self.caches, self.counts, strict=True)):
-            row, new = slice(i, i + 1), slice(count)
-            keys, values = cache.append(layer, k[row, :, new], v[row, :, new])
-            seen = None if mask is None else mask[i, :, new, : keys.shape[2]]
-            attended = block.core_attention(q[row, :, new], keys, values, seen)  # [1, heads, count, head_dim]
-            rows.append(F.pad(attended, (0, 0, 0, q.shape[2] - count)))
-        return block.finish(residual, torch.cat(rows))
+        attended, start = [], 0
+        for cache, count, seen in zip(self.caches, self.counts, self.masks, strict=True):
+            new = slice(start, start + count)
+            keys, values = cache.append(layer, k[:, :, new], v[:, :, new])
+            attended.append(block.core_attention(q[:, :, new], keys, values, seen))
+            start += count
+        return block.finish(residual, torch.cat(attended, dim=2))
 
 
 def causal_mask(first_row: int, rows: int, columns: int, device: torch.device) -> Tensor | None:
