@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from glmtui.models.base import Block, CacheBatch, KVCache, LanguageModel, Rotary, State
 
@@ -18,8 +19,6 @@ Check = Callable[[float], None]
 """Called between pieces of work with the fraction done (0 to 1); raises to cancel."""
 ROWS = 256
 """Tokens that go through a layer at once."""
-FEW = 16
-"""Tokens that go through all layers at once in about the time of one: the weights are read once for all."""
 
 
 @torch.inference_mode()
@@ -39,9 +38,8 @@ def read(
     cache = model.new_cache() if cache is None else cache
     cache.begin(ids)
     n = len(ids)
-    if n == 1 or (n <= FEW and cache.length):  # most tokens: without any bookkeeping
-        found = _run(model, ids, cache, 0, cache.mask(0, n, ids.device), cache)
-        found = found[:, -1:] if last_only else found
+    if n == 1:  # most tokens: without any bookkeeping
+        found = _run(model, ids, cache, 0, cache.mask(0, 1, ids.device), cache)
     else:
         hidden = _read_chunks(model, ids, cache, last_only, check)
         found = hidden[-1][:, -1:] if last_only else torch.cat(hidden, dim=1)
@@ -100,8 +98,9 @@ def read_batch(
             if i not in together:
                 found[i] = read(model, each, caches[i], last_only=last_only, check=check)
         if together:
-            some = [ids[i] for i in together], [caches[i] for i in together]
-            found |= zip(together, _read_together(model, *some, last_only, check), strict=True)
+            rows = _read_together(model, [ids[i] for i in together], [caches[i] for i in together], check)
+            for i, row in zip(together, rows, strict=True):
+                found[i] = model.logits(row[:, -1:] if last_only else row)[0]
     except BaseException:
         for cache, length in zip(caches, lengths, strict=True):
             cache.truncate(min(length, cache.length))
@@ -110,30 +109,27 @@ def read_batch(
 
 
 def _read_together(
-    model: LanguageModel,
-    ids: Sequence[Tensor],
-    caches: Sequence[KVCache],
-    last_only: bool,
-    check: Check | None,
-) -> Sequence[Tensor]:
-    """Return the logits of each sequence."""
+    model: LanguageModel, ids: Sequence[Tensor], caches: Sequence[KVCache], check: Check | None
+) -> list[Tensor]:
+    """Return the hidden states ``[1, n, hidden]`` of each sequence."""
     counts = [len(each) for each in ids]
     for each, cache in zip(ids, caches, strict=True):
         cache.begin(each)
-    device = ids[0].device
-    index = [
-        torch.arange(cache.length, cache.length + n, device=device)
-        for cache, n in zip(caches, counts, strict=True)
-    ]
-    positions = [cache.positions(each) for cache, each in zip(caches, index, strict=True)]
-    masks = [cache.mask(0, n, device) for cache, n in zip(caches, counts, strict=True)]
-    state = CacheBatch(caches, counts, masks, Progress(check, model.config.num_layers).step)
-    hidden = model.hidden(model.embed(torch.cat(list(ids))[None]), torch.cat(positions, dim=-1), None, state)
+    padded = pad_sequence(list(ids), batch_first=True)  # [batch, longest]
+    index = torch.arange(padded.shape[1], device=padded.device)
+    positions = torch.cat([cache.positions(index + cache.length) for cache in caches])
+    mask = None
+    if max(counts) > 1:
+        columns = [cache.prefix_length + cache.length + n for cache, n in zip(caches, counts, strict=True)]
+        mask = padded.new_zeros(len(ids), 1, max(counts), max(columns), dtype=torch.bool)
+        for i, (cache, n) in enumerate(zip(caches, counts, strict=True)):
+            seen = cache.mask(0, n, padded.device)
+            mask[i, 0, :n, : columns[i]] = True if seen is None else seen
+    state = CacheBatch(caches, counts, Progress(check, model.config.num_layers).step)
+    hidden = model.hidden(model.embed(padded), positions, mask, state)
     for cache, n in zip(caches, counts, strict=True):
         cache.advance(n)
-    if last_only:
-        hidden = hidden[:, torch.tensor(counts, device=device).cumsum(0) - 1]
-    return torch.split(model.logits(hidden)[0], [1] * len(ids) if last_only else counts)
+    return [hidden[i : i + 1, :n] for i, n in enumerate(counts)]
 
 
 class Progress:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 import torch
+import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -366,37 +367,32 @@ class StaticCache(State):
 class CacheBatch(State):
     """Several sequences, each with its own cache and as long as it is: products are shared, attention is not.
 
-    Their tokens lie one sequence after another in a single row ``[1, n, ...]``, without padding. So every
-    sequence gets what it would get alone, and none waits for, or is padded to, a longer one's keys.
+    So every sequence gets what it would get alone, and none waits for, or is padded to, a longer one's keys.
 
     Args:
         caches: one of each sequence, all different.
-        counts: how many of the pass's tokens are each sequence's.
-        masks: what each sequence's tokens see, as `KVCache.mask` gives it.
+        counts: how many of the pass's tokens are each sequence's; the rest is padding on the right.
         begin_layer: called before each layer; raises to cancel.
     """
 
     def __init__(
-        self,
-        caches: Sequence[KVCache],
-        counts: Sequence[int],
-        masks: Sequence[Tensor | None],
-        begin_layer: Callable[[], None] | None = None,
+        self, caches: Sequence[KVCache], counts: Sequence[int], begin_layer: Callable[[], None] | None = None
     ) -> None:
-        self.caches, self.counts, self.masks, self._begin_layer = caches, counts, masks, begin_layer
+        self.caches, self.counts, self._begin_layer = caches, counts, begin_layer
 
     def run(self, layer: int, block: Block, x: Tensor, rotary: Rotary, mask: Tensor | None) -> Tensor:
-        """Let each sequence attend to its own keys."""
+        """Let each sequence attend to its own keys. Padding becomes zeros."""
         if self._begin_layer is not None:
             self._begin_layer()
         residual, q, k, v = block.project(x, rotary)
-        attended, start = [], 0
-        for cache, count, seen in zip(self.caches, self.counts, self.masks, strict=True):
-            new = slice(start, start + count)
-            keys, values = cache.append(layer, k[:, :, new], v[:, :, new])
-            attended.append(block.core_attention(q[:, :, new], keys, values, seen))
-            start += count
-        return block.finish(residual, torch.cat(attended, dim=2))
+        rows = []
+        for i, (cache, count) in enumerate(zip(self.caches, self.counts, strict=True)):
+            row, new = slice(i, i + 1), slice(count)
+            keys, values = cache.append(layer, k[row, :, new], v[row, :, new])
+            seen = None if mask is None else mask[i, :, new, : keys.shape[2]]
+            attended = block.core_attention(q[row, :, new], keys, values, seen)  # [1, heads, count, head_dim]
+            rows.append(F.pad(attended, (0, 0, 0, q.shape[2] - count)))
+        return block.finish(residual, torch.cat(rows))
 
 
 def causal_mask(first_row: int, rows: int, columns: int, device: torch.device) -> Tensor | None:
