@@ -12,14 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from glmtui.models.base import Block, CacheBatch, KVCache, LanguageModel, Rotary, State
+from glmtui.models.base import Block, CacheBatch, KVCache, LanguageModel, Place, Rotary, State
 
 Check = Callable[[float], None]
 """Called between pieces of work with the fraction done (0 to 1); raises to cancel."""
 ROWS = 256
 """Tokens that go through a layer at once."""
-FEW = 16
-"""Tokens that go through all layers at once in about the time of one: the weights are read once for all."""
 
 
 @torch.inference_mode()
@@ -39,9 +37,8 @@ def read(
     cache = model.new_cache() if cache is None else cache
     cache.begin(ids)
     n = len(ids)
-    if n == 1 or (n <= FEW and cache.length):  # most tokens: without any bookkeeping
-        found = _run(model, ids, cache, 0, cache.mask(0, n, ids.device), cache)
-        found = found[:, -1:] if last_only else found
+    if n == 1:  # most tokens: without any bookkeeping
+        found = _run(model, ids, cache, 0, cache.mask(0, 1, ids.device), cache)
     else:
         hidden = _read_chunks(model, ids, cache, last_only, check)
         found = hidden[-1][:, -1:] if last_only else torch.cat(hidden, dim=1)
@@ -89,24 +86,40 @@ def read_batch(
     """Read each of `ids` ``[n]`` into its own cache; return the logits of each as `read` does.
 
     What is short goes through together, so that the weights are read once for all; a long prompt fills a
-    chunk by itself. What `check` raises leaves all caches as they were.
+    chunk by itself. Few tokens behind a filled cache get, to the bit, what `read` would give them
+    (`LanguageModel.exact_rows`). What `check` raises leaves all caches as they were.
     """
     lengths = [cache.length for cache in caches]
-    together = [i for i, each in enumerate(ids) if len(each) * len(ids) <= ROWS]
-    together = together if len(together) > 1 and model.takes_any_state else []
     found: dict[int, Tensor] = {}
     try:
-        for i, each in enumerate(ids):
-            if i not in together:
-                found[i] = read(model, each, caches[i], last_only=last_only, check=check)
-        if together:
-            some = [ids[i] for i in together], [caches[i] for i in together]
-            found |= zip(together, _read_together(model, *some, last_only, check), strict=True)
+        for group in _groups(model, ids, caches):
+            own, into = [ids[i] for i in group], [caches[i] for i in group]
+            if len(group) == 1:
+                logits = [read(model, own[0], into[0], last_only=last_only, check=check)]
+            else:
+                logits = _read_together(model, own, into, last_only, check)
+            found |= zip(group, logits, strict=True)
     except BaseException:
         for cache, length in zip(caches, lengths, strict=True):
             cache.truncate(min(length, cache.length))
         raise
     return [found[i] for i in range(len(ids))]
+
+
+def _groups(model: LanguageModel, ids: Sequence[Tensor], caches: Sequence[KVCache]) -> list[list[int]]:
+    """Return which sequences go together: few tokens whose logits stay exact, and what else is short."""
+    groups: list[list[int]] = []
+    open_groups: dict[int, tuple[list[int], int]] = {}  # of each limit the last group, and its tokens
+    for i, (each, cache) in enumerate(zip(ids, caches, strict=True)):
+        is_exact = 1 < model.exact_rows >= len(each) and cache.length > 0
+        limit = model.exact_rows if is_exact else ROWS
+        group, count = open_groups.get(limit, ([], limit))
+        if not model.takes_any_state or count + len(each) > limit:
+            group, count = [], 0
+            groups.append(group)
+        group.append(i)
+        open_groups[limit] = group, count + len(each)
+    return groups
 
 
 def _read_together(
@@ -115,25 +128,24 @@ def _read_together(
     caches: Sequence[KVCache],
     last_only: bool,
     check: Check | None,
-) -> Sequence[Tensor]:
-    """Return the logits of each sequence."""
+) -> list[Tensor]:
+    """Return the logits ``[n, vocab]`` or ``[1, vocab]`` of each sequence."""
     counts = [len(each) for each in ids]
     for each, cache in zip(ids, caches, strict=True):
         cache.begin(each)
-    device = ids[0].device
-    index = [
-        torch.arange(cache.length, cache.length + n, device=device)
-        for cache, n in zip(caches, counts, strict=True)
-    ]
-    positions = [cache.positions(each) for cache, each in zip(caches, index, strict=True)]
-    masks = [cache.mask(0, n, device) for cache, n in zip(caches, counts, strict=True)]
-    state = CacheBatch(caches, counts, masks, Progress(check, model.config.num_layers).step)
-    hidden = model.hidden(model.embed(torch.cat(list(ids))[None]), torch.cat(positions, dim=-1), None, state)
+    tokens = torch.cat(list(ids))
+    index = torch.arange(max(counts), device=tokens.device)
+    each_own = [cache.positions(index[:n] + cache.length) for cache, n in zip(caches, counts, strict=True)]
+    positions = torch.cat(each_own, dim=-1)  # [1, ..., n of all]
+    progress = Progress(check, model.config.num_layers)
+    state = CacheBatch(caches, counts, tokens.device, progress.step)
+    hidden = model.hidden(model.embed(tokens[None]), positions, None, state)  # [1, n of all, hidden]
     for cache, n in zip(caches, counts, strict=True):
         cache.advance(n)
     if last_only:
-        hidden = hidden[:, torch.tensor(counts, device=device).cumsum(0) - 1]
-    return torch.split(model.logits(hidden)[0], [1] * len(ids) if last_only else counts)
+        ends = torch.tensor(counts, device=tokens.device).cumsum(0) - 1
+        return list(torch.split(model.logits(hidden[:, ends])[0], 1))
+    return list(torch.split(model.logits(hidden)[0], counts))
 
 
 class Progress:
@@ -206,6 +218,13 @@ class Reading(State):
         self.length = cache.length + start
         self._cache, self._start, self._chunks, self._progress = cache, start, chunks, progress
         self._last_layer, self._needed = last_layer, needed
+
+    def places(self, count: int) -> list[Place] | None:
+        """Return where the tokens go, if they all go at once. See `State.places`."""
+        places = self._cache.places(count, self._start)
+        if places is not None:
+            self._progress.step()
+        return places
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Take in the keys and values of the only chunk."""

@@ -58,6 +58,9 @@ class LanguageModel(nn.Module, ABC):
     """Weights that are another one's: the output layer's, where the config says so."""
     cache_dtype: torch.dtype | None = None
     """Of keys and values in the cache; None: that of the products."""
+    exact_rows: int = 1
+    """Tokens that a pass may take together, behind what their caches hold, so that each gets the very logits
+    that it would get alone, to the bit."""
     config: ModelConfig
 
     def tie_weights(self) -> None:
@@ -139,11 +142,26 @@ class Block(Protocol):
         """Make the next layer's stream of what was `attended` ``[batch, heads, n, head_dim]``."""
 
 
+class Place(NamedTuple):
+    """Where a token's keys and values go: behind all that it sees."""
+
+    cache: KVCache
+    column: int
+    """As many keys, those of a prefix too, are before it."""
+
+
 class State:
     """Where a forward pass puts new keys and values, and finds those to attend to."""
 
     length = 0
     """Tokens before those of the pass."""
+
+    def places(self, count: int) -> list[Place] | None:
+        """Return where the `count` tokens of the pass go, if that tells all about who sees what.
+
+        It does where every token sees all before it in its sequence and none behind.
+        """
+        return None
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Take in `keys` and `values` ``[batch, groups, n, head_dim]`` of one layer; return all of its."""
@@ -234,6 +252,16 @@ class KVCache(State):
 
     # --- keys and values ---
 
+    def places(self, count: int, offset: int = 0) -> list[Place] | None:
+        """Return where the next `count` tokens go, `offset` tokens after the last one. See `State.places`.
+
+        The first tokens of a cache have no places: they make the buffers.
+        """
+        if self.indivisible > offset or None in self._buffers:
+            return None
+        first = self.prefix_length + self.length + offset
+        return [Place(self, column) for column in range(first, first + count)]
+
     def append(self, layer: int, keys: Tensor, values: Tensor, offset: int = 0) -> tuple[Tensor, Tensor]:
         """Write `keys` and `values` ``[1, groups, n, head_dim]`` of one layer after those it has.
 
@@ -260,9 +288,9 @@ class KVCache(State):
             raise ValueError(f"cannot truncate {self.length} tokens to {length}")
         self.length = length
 
-    def reserve(self, count: int) -> None:
-        """Make room for `count` more tokens in every layer."""
-        start = self.prefix_length + self.length
+    def reserve(self, count: int, offset: int = 0) -> None:
+        """Make room for `count` more tokens in every layer, behind `offset` tokens of the same pass."""
+        start = self.prefix_length + self.length + offset
         for layer, buffer in enumerate(self._buffers):
             if buffer is not None and buffer.shape[3] < start + count:
                 self._grow(layer, start, start + count, buffer[0])
@@ -279,12 +307,12 @@ class KVCache(State):
                 other._grow(layer, 0, used, buffer[0], buffer.dtype)[:, :, :, :used] = buffer[:, :, :, :used]
         return other
 
-    def buffers(self, count: int) -> list[Tensor]:
-        """Return each layer's ``[2, 1, groups, capacity, head_dim]``, with room for `count` more tokens.
+    def buffers(self, count: int, offset: int = 0) -> list[Tensor]:
+        """Return each layer's ``[2, 1, groups, capacity, head_dim]``, with room as `reserve` makes it.
 
         There are none before the first `append`.
         """
-        self.reserve(count)
+        self.reserve(count, offset)
         return [buffer for buffer in self._buffers if buffer is not None]
 
     @property
@@ -364,15 +392,14 @@ class StaticCache(State):
 
 
 class CacheBatch(State):
-    """Several sequences, each with its own cache and as long as it is: products are shared, attention is not.
+    """Several sequences one behind another, each with its own cache: products are shared, attention is not.
 
-    Their tokens lie one sequence after another in a single row ``[1, n, ...]``, without padding. So every
-    sequence gets what it would get alone, and none waits for, or is padded to, a longer one's keys.
+    So every sequence gets what it would get alone, and none waits for, or is padded to, a longer one's keys.
 
     Args:
         caches: one of each sequence, all different.
-        counts: how many of the pass's tokens are each sequence's.
-        masks: what each sequence's tokens see, as `KVCache.mask` gives it.
+        counts: how many of the pass's tokens are each sequence's, in this order.
+        device: the tokens'.
         begin_layer: called before each layer; raises to cancel.
     """
 
@@ -380,22 +407,30 @@ class CacheBatch(State):
         self,
         caches: Sequence[KVCache],
         counts: Sequence[int],
-        masks: Sequence[Tensor | None],
+        device: torch.device,
         begin_layer: Callable[[], None] | None = None,
     ) -> None:
-        self.caches, self.counts, self.masks, self._begin_layer = caches, counts, masks, begin_layer
+        self.caches, self.counts, self._begin_layer = caches, counts, begin_layer
+        self._masks = [cache.mask(0, count, device) for cache, count in zip(caches, counts, strict=True)]
 
-    def run(self, layer: int, block: Block, x: Tensor, rotary: Rotary, mask: Tensor | None) -> Tensor:
-        """Let each sequence attend to its own keys."""
+    def places(self, count: int) -> list[Place] | None:
+        each = [cache.places(own) for cache, own in zip(self.caches, self.counts, strict=True)]
+        if None in each:
+            return None
         if self._begin_layer is not None:
             self._begin_layer()
-        residual, q, k, v = block.project(x, rotary)
-        attended, start = [], 0
-        for cache, count, seen in zip(self.caches, self.counts, self.masks, strict=True):
-            new = slice(start, start + count)
-            keys, values = cache.append(layer, k[:, :, new], v[:, :, new])
-            attended.append(block.core_attention(q[:, :, new], keys, values, seen))
-            start += count
+        return [place for places in each for place in places or ()]
+
+    def run(self, layer: int, block: Block, x: Tensor, rotary: Rotary, mask: Tensor | None) -> Tensor:
+        """Let each sequence attend to its own keys, as its own mask says."""
+        if self._begin_layer is not None:
+            self._begin_layer()
+        residual, *projected = block.project(x, rotary)
+        parts = zip(*(torch.split(each, list(self.counts), dim=2) for each in projected), strict=True)
+        attended = [
+            block.core_attention(q, *cache.append(layer, k, v), seen)  # [1, heads, count, head_dim]
+            for cache, seen, (q, k, v) in zip(self.caches, self._masks, parts, strict=True)
+        ]
         return block.finish(residual, torch.cat(attended, dim=2))
 
 

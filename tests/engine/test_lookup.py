@@ -295,6 +295,14 @@ def test_cancelling_within_a_guess_keeps_what_came(script: Script, eager: None) 
         assert kept is not None
 
 
+def test_nothing_is_guessed_where_rounding_would_change_the_answer() -> None:
+    network = read_network(GOLDEN / "chatglm2-fp16-sharded", torch.bfloat16)
+    prompt = np.load(GOLDEN / "chatglm2-fp16-sharded" / "expected.npz")["input_ids"].tolist()
+    generation = Generation(network, prompt, replace(GREEDY, max_new_tokens=3))
+    assert len(list(generation)) == 3
+    assert generation.lookup is None
+
+
 def test_next_to_others_nothing_is_guessed(eager: None) -> None:
     network = read_network(GOLDEN / "chatglm2-fp16-sharded")
     prompt = np.load(GOLDEN / "chatglm2-fp16-sharded" / "expected.npz")["input_ids"].tolist()
