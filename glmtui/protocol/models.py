@@ -121,6 +121,8 @@ class ModelInfo:
     """Weights as they lie in memory."""
     server: str = ""
     """The host that the conversation is sent to; empty where the model runs on this machine."""
+    sees_images: bool = False
+    """Whether `Image` parts of messages reach the model; of a server's, whether it is known to take them."""
 
     @property
     def place(self) -> str:
