@@ -22,6 +22,7 @@ from glmtui.hub import cache as hub_cache
 from glmtui.hub import memory_estimate
 from glmtui.hub.memory_estimate import smaller_quants
 from glmtui.hub.model_dir import TRANSFORMERS, ModelFolder
+from glmtui.models import sat
 from glmtui.models.checkpoint import Checkpoint, Network, assign, dtype_of, expected_shapes, new_network
 from glmtui.models.glm_hf import GLM
 from glmtui.models.prefix import KEYS as PREFIX
@@ -270,6 +271,7 @@ def describe(plan: Plan, network: Network) -> ModelInfo:
         memory_bytes=sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers())),
         max_length=network.config.max_length,
         sampling=published_sampling(plan.folder, network.config.max_length),
+        sees_images=network.sees_images,
         supports_system=plan.folder.family in ("chatglm3", "chatglm4", *TRANSFORMERS),
         builtin=builtin,
         note=_note(plan),
@@ -279,6 +281,8 @@ def describe(plan: Plan, network: Network) -> ModelInfo:
 def _note(plan: Plan) -> Phrase:
     """Say what a person should know of what was chosen: what the family was told by, why it is slow."""
     family = NOTHING if plan.folder.tells_its_family else _assumed_family(plan.folder)
+    if plan.folder.is_sat:
+        family = sat.RowOrder.of(plan.folder).note(plan.folder)
     speed = _speed(plan)
     return sentences(family, speed) if family and speed else family or speed
 
