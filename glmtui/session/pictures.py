@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import re
 import shlex
@@ -129,8 +130,8 @@ def name_of(source: str) -> str:
     return one_line(paths.typed(source).name)
 
 
-async def read(source: str) -> bytes:
-    """Return the file of the picture at a path or an address.
+async def read(source: str) -> tuple[bytes, str]:
+    """Return the file of the picture at a path or an address, and its media type.
 
     Raises:
         UserError: it cannot be had, or is no picture that can be used.
@@ -141,8 +142,7 @@ async def read(source: str) -> bytes:
         data = await fetch_picture(source.strip())
     else:
         data = await asyncio.to_thread(images.read_picture, paths.typed(source))
-    await asyncio.to_thread(images.check, data, name_of(source))
-    return data
+    return data, await asyncio.to_thread(images.check, data, name_of(source))
 
 
 # --- in a message ---
@@ -151,6 +151,15 @@ async def read(source: str) -> bytes:
 def names_in(parts: Iterable[Part]) -> list[str]:
     """Return what the pictures among `parts` are called."""
     return [part.name for part in parts if isinstance(part, Image)]
+
+
+def is_same(path: Path, kept: Iterable[Part]) -> bool:
+    """Whether the file at `path` is among `kept` as it is."""
+    try:
+        sha256 = hashlib.sha256(images.read_picture(path)).hexdigest()
+    except UserError:
+        return False
+    return any(isinstance(part, Image) and part.sha256 == sha256 for part in kept)
 
 
 def with_picture(kept: Sequence[Part], image: Image, *, named: bool) -> tuple[Part, ...]:
