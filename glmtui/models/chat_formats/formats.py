@@ -198,7 +198,7 @@ class ChatFormat(ABC):
         return self._tokenizer.encode_parts(self.parts(dialogue))
 
     def relevant(self, dialogue: Dialogue) -> Dialogue:
-        """Return `dialogue` without the rounds that the family cannot be asked about together with the last."""
+        """Return `dialogue` without the rounds that the family cannot be told together with the last."""
         return dialogue
 
     def place_images(self, dialogue: Dialogue, ids: Sequence[int]) -> tuple[tuple[int, Image], ...]:
