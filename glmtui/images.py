@@ -44,6 +44,9 @@ FORMATS: Mapping[str, str] = {
 """What is taken, as Pillow calls it, and its media type."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ppm", ".pgm")
 """Of files that are pictures, by their names."""
+_KNOWN_TO_ALL = ("PNG", "JPEG", "WEBP", "GIF")
+_ORIENTATION = 0x0112
+"""The tag of EXIF."""
 _WIDE = ("I;16", "I;16L", "I;16B", "I;16N")
 _DAMAGED = (
     OSError,
@@ -107,6 +110,23 @@ def thumbnail(data: bytes, width: int, height: int, name: str = "") -> Picture:
     picture = decode(data, name)
     picture.thumbnail((max(width, 1), max(height, 1)))
     return picture
+
+
+def for_servers(data: bytes, name: str = "") -> tuple[str, bytes]:
+    """Return media type and content of a file that every program shows as `decode` does. Raises as `decode`.
+
+    That is `data` itself in the formats that all take, unless it is to be turned as EXIF says.
+    """
+    opened = _open(data, name)
+    try:
+        turned = opened.getexif().get(_ORIENTATION, 1) != 1
+    except _DAMAGED:
+        turned = True
+    if opened.format in _KNOWN_TO_ALL and not turned:
+        return FORMATS[opened.format], data
+    file = io.BytesIO()
+    decode(data, name).save(file, "PNG")
+    return FORMATS["PNG"], file.getvalue()
 
 
 def size_of(data: bytes, name: str = "") -> tuple[int, int]:

@@ -60,6 +60,8 @@ class RemoteModel:
     """Sent besides, with every request."""
     body: Mapping[str, object] = field(default_factory=dict)
     """Sent besides, with every question; it comes before what glmtui would send."""
+    images: bool | None = None
+    """Whether the model sees pictures; None goes by what the server says, and by its name."""
 
     @property
     def name(self) -> str:
