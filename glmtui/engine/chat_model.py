@@ -127,8 +127,8 @@ class ChatModel:
         """Return up to `max_new_tokens` token ids that follow the prompt `ids`, through the key/value cache.
 
         Greedy unless `temperature` is above 0. This is the bare decoding: it goes on after an end token
-        unless `stop_ids` (such as ``model.network.config.stop_ids``) say otherwise. `image` and `image_at` are
-        those of `logits`.
+        unless `stop_ids` (such as ``model.network.config.stop_ids``) say otherwise. `image` and `image_at`
+        are those of `logits`.
 
         Raises:
             BadValueError: `ids` are as in `logits`, or an option is out of range.
