@@ -9,9 +9,10 @@ from typing import Literal
 import torch
 
 from glmtui.engine.cuda_graph import Decoder, recorder_for
+from glmtui.engine.pictures import PromptImage
 from glmtui.engine.prefill import Check, read
 from glmtui.engine.sampling import Sampler
-from glmtui.models.base import KVCache, LanguageModel
+from glmtui.models.base import KVCache, LanguageModel, PlacedImage
 from glmtui.protocol.events import Stats
 from glmtui.protocol.sampling import Sampling
 
@@ -27,6 +28,7 @@ class Generation:
         stop_ids: any of these ends the answer.
         guard_id: see `Sampler`.
         cache: holds the first tokens of `prompt` already, from an earlier answer.
+        images: pictures in the prompt, which are looked at when they are needed.
         check: called between the pieces of the prompt, with the fraction that is read, and before every
             token; raises to cancel.
     """
@@ -41,9 +43,11 @@ class Generation:
         stop_ids: Sequence[int] = (),
         guard_id: int = 5,
         cache: KVCache | None = None,
+        images: Sequence[PromptImage] = (),
         check: Check | None = None,
     ) -> None:
-        self._sampler = Sampler(sampling, prompt, guard_id)
+        self._sampler = Sampler(sampling, prompt, guard_id, tuple(stop_ids))
+        self.images = images
         limit = sampling.max_length if limit is None else limit
         room = limit - len(prompt)
         self.max_new_tokens = room if sampling.max_new_tokens is None else min(room, sampling.max_new_tokens)
@@ -79,7 +83,8 @@ class Generation:
         self.cache = cache
         device = next(model.parameters()).device
         ids = torch.tensor(self.prompt[cache.length :], dtype=torch.long, device=device)
-        logits = read(model, ids, cache, last_only=True, check=check)
+        images = self._look(cache.length)
+        logits = read(model, ids, cache, last_only=True, check=check, images=images)
         self._prompt_read = perf_counter()
         decode = Decoder(model, cache, recorder_for(model))
         while True:
@@ -96,3 +101,9 @@ class Generation:
             if check is not None:
                 check(1.0)
             logits = decode(token)
+
+    def _look(self, read: int) -> list[PlacedImage]:
+        """Return the pictures behind the first `read` tokens, which the cache has."""
+        check = self._check
+        step = None if check is None else lambda: check(0.0)
+        return [PlacedImage(each.at, each.look(step)) for each in self.images if each.at >= read]

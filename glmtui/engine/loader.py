@@ -20,7 +20,7 @@ from glmtui.errors import BadValueError, OutOfMemoryError, UnavailableError
 from glmtui.failures import is_out_of_memory
 from glmtui.hub import cache as hub_cache
 from glmtui.hub import memory_estimate
-from glmtui.hub.memory_estimate import smaller_quants
+from glmtui.hub.memory_estimate import SMALL, smaller_quants
 from glmtui.hub.model_dir import TRANSFORMERS, ModelFolder
 from glmtui.models import sat
 from glmtui.models.checkpoint import Checkpoint, Network, assign, dtype_of, expected_shapes, new_network
@@ -60,6 +60,12 @@ class Plan:
     """Which part goes to which device of that kind."""
     exact: bool = False
     """Activations are not rounded in the products with quantised weights."""
+
+    @property
+    def vision_dtype(self) -> torch.dtype:
+        """Of the weights that look at pictures: 16 bits next to quantised ones, unless all are few."""
+        rounded = self.quant != "none" and not self.exact and 4 * self.folder.sizes.parameters > SMALL
+        return torch.bfloat16 if rounded else self.dtype
 
     @property
     def needed(self) -> int:
@@ -248,6 +254,7 @@ def read_quantized(
         Scheme.of(folder, bits, plan.exact),
         device=plan.placement.of,
         dtype=plan.dtype,
+        vision_dtype=plan.vision_dtype,
         activations="float" if plan.exact else "int8",
         done=meter.add,
     )

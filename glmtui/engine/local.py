@@ -207,6 +207,7 @@ class LocalEngine:
                 stop=request.stop,
                 tools=request.tools,
                 leave_out_rounds=request.leave_out_rounds,
+                images=request.images,
                 check=check,
             )
         stream.put(Started(answer.prompt_tokens, answer.limit, answer.dropped_rounds))

@@ -1,9 +1,9 @@
 """The tensors of a VisualGLM as SwissArmyTransformer stores them, under their names in transformers' layout.
 
 Since July 2023 such files have the language model's queries, keys and values in three thirds; those of May
-and June 2023, and transformers' always, have them head by head. Nothing in a file says which, and taken for the
-other one every answer is nonsense. But weights that were trained tell: keys have rows of another length than
-values, so the order in which the rows' lengths form groups is the one that was written.
+and June 2023, and transformers' always, have them head by head. Nothing in a file says which, and taken for
+the other one every answer is nonsense. But weights that were trained tell: keys have rows of another length
+than values, so the order in which the rows' lengths form groups is the one that was written.
 """
 
 from __future__ import annotations

@@ -159,8 +159,8 @@ def to_pixels(picture: Picture, size: tuple[int, int]) -> Tensor:
 
 def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """Let every row of `q` ``[batch, n, width]`` see all of `k` and `v` ``[batch, columns, width]``."""
-    split = (each.view(*each.shape[:2], heads, -1).transpose(1, 2) for each in (q, k, v))
-    return F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)
+    q, k, v = (each.view(*each.shape[:2], heads, -1).transpose(1, 2) for each in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
 class SelfAttention(nn.Module):

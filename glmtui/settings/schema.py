@@ -242,6 +242,11 @@ SCHEMA: tuple[Setting, ...] = (
         minimum=1, maximum=1_048_576, nullable=True,
     ),
     Setting(
+        "generation.min_length", "int", _SAMPLING.min_length, N_("Shortest length"),
+        N_("Conversation and answer together, in tokens, before which no answer ends; VisualGLM-6B has 100."),
+        minimum=0, maximum=1_048_576,
+    ),
+    Setting(
         "generation.seed", "int", _SAMPLING.seed, N_("Seed"),
         N_("The same seed gives the same answer again; empty draws a new one each time."),
         minimum=0, maximum=2**53, nullable=True,

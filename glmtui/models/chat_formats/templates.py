@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from glmtui.models.chat_formats import thoughts
 from glmtui.models.chat_formats.formats import CachedConversation, ChatFormat, Completion, Dialogue, Prompt
@@ -52,7 +52,9 @@ class Template(ChatFormat):
     def stream_tokens(self, after: str = "") -> GLMStream:
         return self._glm.stream()
 
-    def _continue(self, messages: Sequence[ChatMessage], cached: CachedConversation) -> Prompt | None:
+    def _continue(
+        self, messages: Sequence[ChatMessage], cached: CachedConversation, image_rows: Mapping[str, int]
+    ) -> Prompt | None:
         """Add what the template writes behind the last answer, if it repeats that as it was generated."""
         if not cached.continued_by(messages) or messages[-1].role == "assistant":
             return None
