@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from glmtui import images, paths
 from glmtui.errors import UserError
 from glmtui.protocol.messages import Image, Part, Text, text_of
-from glmtui.protocol.phrases import Phrase, Sayable, _
+from glmtui.protocol.phrases import Option, Phrase, Sayable, _, listing
 from glmtui.session.attached_file import mention_of
 from glmtui.text.clean import one_line
 
@@ -197,14 +197,10 @@ def without_mentions(text: str, names: Iterable[str]) -> str:
 
 def cannot_see(name: str) -> Phrase:
     """Say that a model does not look at pictures."""
-    return _(
-        "{name} does not see pictures. Choose a model that does (/models), or take the picture out: "
-        "/image none"
-    ).format(name=name)
+    said = _("{name} does not see pictures. Choose a model that does: {option}")
+    return said.format(name=name, option=Option("model", _("NAME")))
 
 
 def goes_along(names: Sequence[str]) -> Sayable:
     """Say which pictures go with the next message."""
-    from glmtui.protocol.phrases import listing
-
     return _("With your next message goes: {names}").format(names=listing(names))

@@ -85,7 +85,8 @@ def test_several_at_once(here: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "cat", "dog.png", "cat.png and more", "look: cat.png", "'cat.png", "notes.txt cat.png", "\0.png"]
+    "text",
+    ["", "cat", "dog.png", "cat.png and more", "look: cat.png", "'cat.png", "notes.txt cat.png", "\0.png"],
 )
 def test_what_is_no_path_of_a_picture_is_text(here: Path, text: str) -> None:
     (here / "notes.txt").write_text("x")
@@ -271,9 +272,7 @@ async def test_a_model_that_does_not_see_says_so_before_anything_is_sent(chat: C
         await chat.enter(line)
     with pytest.raises(UserError):
         chat.name_picture(here / "cat.png")
-    assert chat.notices("error")[0] == (
-        "nano does not see pictures. Choose a model that does (/models), or take the picture out: /image none"
-    )
+    assert chat.notices("error")[0] == ("nano does not see pictures. Choose a model that does: --model NAME")
     assert chat.engine.generated == []
     assert chat.conversation.path is None
     assert chat.fake_ui.text == ""  # the command took it; the message before was put back

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,14 +21,14 @@ HALF = "▀"
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a picture, and a terminal of many colours."""
     monkeypatch.setenv("COLORTERM", "truecolor")
     folder = tmp_path / "here"
     folder.mkdir()
     write(folder / "cat.png")
     monkeypatch.chdir(folder)
-    yield folder
+    return folder
 
 
 def seeing() -> ScriptedEngine:
@@ -61,7 +60,9 @@ def thumbnail(pilot: Pilot[Any]) -> list[str]:
         ((0, 0), (40, 10), (1, 1)),
     ],
 )
-def test_a_picture_keeps_its_shape(size: tuple[int, int], room: tuple[int, int], cells: tuple[int, int]) -> None:
+def test_a_picture_keeps_its_shape(
+    size: tuple[int, int], room: tuple[int, int], cells: tuple[int, int]
+) -> None:
     assert fit(size, *room) == cells
 
 
@@ -136,7 +137,9 @@ async def test_one_that_cannot_be_used_is_said_at_once(here: Path) -> None:
     write(here / "bad.png", BAD["text"])
     async with running(seeing()) as (pilot, app, engine):
         await paste(pilot, str(here / "bad.png"))
-        await wait_until(pilot, lambda: "bad.png" in screen_text(app) and "cannot be used" in screen_text(app))
+        await wait_until(
+            pilot, lambda: "bad.png" in screen_text(app) and "cannot be used" in screen_text(app)
+        )
         await pilot.press("enter")
         await settled(pilot)
         assert engine.generated == []
