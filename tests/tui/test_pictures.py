@@ -290,12 +290,11 @@ def unsixel(text: str) -> tuple[int, int, list[list[tuple[int, ...] | None]]]:
         elif token[8]:
             x, y = 0, y + 6 * (token[8] == "-")
         else:
-            bits = ord(token[6] or token[7]) - 63
-            for _time in range(int(token[5] or 1)):
-                for bit in range(6):
-                    if bits >> bit & 1:
-                        pixels[y + bit][x] = palette[colour]
-                x += 1
+            bits, end = ord(token[6] or token[7]) - 63, x + int(token[5] or 1)
+            for bit in range(6):
+                if bits >> bit & 1:
+                    pixels[y + bit][x:end] = [palette[colour]] * (end - x)
+            x = end
     return width, height, pixels
 
 
