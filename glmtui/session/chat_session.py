@@ -332,18 +332,27 @@ class ChatSession:
 
     # --- pictures of the message that is being written ---
 
-    @property
-    def sees_pictures(self) -> bool:
-        """Whether the model looks at them; of one that is not loaded yet it is hoped."""
-        return self.state.info is None or self.state.info.sees_images
+    def picture(self, image: Image) -> bytes:
+        """Return the file of a picture of the open conversation. Raises as `Attachments.get`."""
+        try:
+            return self.conversation.attachments.get(image.sha256)
+        except NotFoundError as error:
+            name = image.name or image.sha256
+            raise NotFoundError(_("The attachment {name} is missing.").format(name=name)) from error
 
     def name_picture(self, path: Path) -> str:
         """Return the name by which a picture goes with the message; it is read meanwhile.
 
         The person writes it behind an ``@`` into the text.
+
+        Raises:
+            UserError: the model that is loaded does not see pictures.
         """
-        taken = pictures.names_in(self._kept_parts)
-        name = pictures.free_name(pictures.name_of(str(path)), taken, self._pictures.names)
+        self._check_sight()
+        wanted, taken = pictures.name_of(str(path)), pictures.names_in(self._kept_parts)
+        if wanted in taken and pictures.is_same(path, self._kept_parts):
+            return wanted
+        name = pictures.free_name(wanted, taken, self._pictures.names)
 
         def failed(error: BaseException) -> None:
             self.notice(self.faults.describe(error)[0], "error")
@@ -362,12 +371,11 @@ class ChatSession:
         Raises:
             UserError: it cannot be had, is no picture, or the model that is loaded does not see any.
         """
-        if not self.sees_pictures and self.state.info is not None:
-            raise UnavailableError(pictures.cannot_see(self.state.info.name))
+        self._check_sight()
         conversation = self.conversation
-        data = await pictures.read(source)
+        data, kind = await pictures.read(source)
         name = name or pictures.free_name(pictures.name_of(source), pictures.names_in(self._kept_parts))
-        image = conversation.attachments.image(data, name=name)
+        image = conversation.attachments.image(data, kind, name)
         if conversation is self.conversation:
             self._kept_parts = pictures.with_picture(self._kept_parts, image, named=named)
             self._keep_draft(self._draft)
@@ -386,6 +394,11 @@ class ChatSession:
         for name in pictures.typed(text):
             if name not in pictures.names_in(self._kept_parts):
                 await self.attach(name, name)
+
+    def _check_sight(self) -> None:
+        """Raise `UnavailableError` if the model does not see; of one that is still loading it is hoped."""
+        if (info := self.state.info) is not None and not info.sees_images:
+            raise UnavailableError(pictures.cannot_see(info.name))
 
     def _blind_to(self, parts: Sequence[Part]) -> Phrase:
         """Say that the model does not see the pictures among `parts`, if that is so."""

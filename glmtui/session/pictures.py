@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import re
 import shlex
@@ -14,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from glmtui import images, paths
 from glmtui.errors import UserError
 from glmtui.protocol.messages import Image, Part, Text, text_of
-from glmtui.protocol.phrases import Phrase, Sayable, _
+from glmtui.protocol.phrases import Option, Phrase, Sayable, _, listing
 from glmtui.session.attached_file import mention_of
 from glmtui.text.clean import one_line
 
@@ -129,8 +130,8 @@ def name_of(source: str) -> str:
     return one_line(paths.typed(source).name)
 
 
-async def read(source: str) -> bytes:
-    """Return the file of the picture at a path or an address.
+async def read(source: str) -> tuple[bytes, str]:
+    """Return the file of the picture at a path or an address, and its media type.
 
     Raises:
         UserError: it cannot be had, or is no picture that can be used.
@@ -141,8 +142,7 @@ async def read(source: str) -> bytes:
         data = await fetch_picture(source.strip())
     else:
         data = await asyncio.to_thread(images.read_picture, paths.typed(source))
-    await asyncio.to_thread(images.check, data, name_of(source))
-    return data
+    return data, await asyncio.to_thread(images.check, data, name_of(source))
 
 
 # --- in a message ---
@@ -151,6 +151,15 @@ async def read(source: str) -> bytes:
 def names_in(parts: Iterable[Part]) -> list[str]:
     """Return what the pictures among `parts` are called."""
     return [part.name for part in parts if isinstance(part, Image)]
+
+
+def is_same(path: Path, kept: Iterable[Part]) -> bool:
+    """Whether the file at `path` is among `kept` as it is."""
+    try:
+        sha256 = hashlib.sha256(images.read_picture(path)).hexdigest()
+    except UserError:
+        return False
+    return any(isinstance(part, Image) and part.sha256 == sha256 for part in kept)
 
 
 def with_picture(kept: Sequence[Part], image: Image, *, named: bool) -> tuple[Part, ...]:
@@ -188,14 +197,10 @@ def without_mentions(text: str, names: Iterable[str]) -> str:
 
 def cannot_see(name: str) -> Phrase:
     """Say that a model does not look at pictures."""
-    return _(
-        "{name} does not see pictures. Choose a model that does (/models), or take the picture out: "
-        "/image none"
-    ).format(name=name)
+    said = _("{name} does not see pictures. Choose a model that does: {option}")
+    return said.format(name=name, option=Option("model", _("NAME")))
 
 
 def goes_along(names: Sequence[str]) -> Sayable:
     """Say which pictures go with the next message."""
-    from glmtui.protocol.phrases import listing
-
     return _("With your next message goes: {names}").format(names=listing(names))

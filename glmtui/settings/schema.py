@@ -171,6 +171,11 @@ SCHEMA: tuple[Setting, ...] = (
         N_("Let the line mode colour who speaks, where the terminal can and NO_COLOR is not set."),
     ),
     Setting(
+        "ui.pictures", "choice", "auto", N_("Pictures"),
+        N_("How pictures are shown: as the terminal can, as coloured blocks, or by their names alone."),
+        choices=("auto", "blocks", "text"),
+    ),
+    Setting(
         "ui.notify", "choice", "bell", N_("When an answer is done"),
         N_("What happens when a long answer ends while you look elsewhere."),
         choices=("off", "bell", "system"),

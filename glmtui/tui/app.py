@@ -232,6 +232,8 @@ class GlmTui(SessionApp):
                 self.session.notice(self.themes.problems[-1], "warning")
         if "ui.language" in keys:
             self.do(self._rebuild())
+        if "ui.pictures" in keys:
+            self.chat.transcript.pictures_changed()
         if "ui.send_key" in keys:
             self.chat.composer.enter_sends = settings["ui.send_key"] == "enter"
             self.chat.update_hints()
