@@ -143,8 +143,7 @@ def _open(data: bytes, name: str) -> Picture:
     except ImportError as error:
         message = _("Pictures need Pillow, which is not installed: {command}")
         raise UnavailableError(message.format(command=INSTALL)) from error
-    # Pillow warns from the same number of pixels on, on standard error, where a screen may be.
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of files: on standard error, where a screen may be
     try:
         opened = Image.open(io.BytesIO(data), formats=list(FORMATS))
     except UnidentifiedImageError as error:

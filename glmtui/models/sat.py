@@ -32,7 +32,9 @@ _COLUMNS = 512
 CLEAR = 3.0
 """How much more one order must explain than the other to be believed."""
 _LEAST = 0.01
-"""Of the variance: what the better order must explain. By chance it is some ten-thousandths."""
+"""Of the variance: what the better order must explain, in nano about 0.14."""
+CHANCE = 20
+"""How many times as much as it would explain by chance, of which there is more in few rows."""
 FIRST_STEP = "1"
 """What ``latest`` says in the release of May 2023, whose rows are head by head."""
 
@@ -53,17 +55,17 @@ class RowOrder:
             return cls(said == sat.PER_HEAD, told=True)
         heads = int(folder.config["num_attention_heads"])
         thirds = per_head = 0.0
-        looked = 0
+        looked, least = 0, _LEAST
         for file in folder.weight_files:
             for name, tensor in read_file(file, verify=False):
                 if _ROWS.match(name) and tensor.dim() == 2 and tensor.shape[0] % (3 * heads) == 0:
                     explained = _explained(tensor, heads)
                     thirds, per_head = thirds + explained[0], per_head + explained[1]
-                    looked += 1
+                    looked, least = looked + 1, max(least, CHANCE * 2 / len(tensor))
                 if looked == SAMPLED:
                     break
         better, other = max(thirds, per_head), min(thirds, per_head)
-        if looked and better > _LEAST * looked and better > CLEAR * other:
+        if looked and better > least * looked and better > CLEAR * other:
             return cls(per_head > thirds, told=True)
         return cls(sat.latest(folder.path) == FIRST_STEP, told=False)
 

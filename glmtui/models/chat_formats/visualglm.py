@@ -25,16 +25,18 @@ class VisualRounds(Rounds):
     _tokenizer: VisualGLMTokenizer
 
     def relevant(self, dialogue: Dialogue) -> Dialogue:
-        """Leave out the rounds up to the last one with another picture than the newest."""
-        if not dialogue.images:
+        """Begin with the round that shows the newest picture, where another one was shown before."""
+        if len({image.sha256 for image in dialogue.images}) < 2:
             return dialogue
-        newest = dialogue.images[-1].sha256
-        others = [
-            number
-            for number, each in enumerate(dialogue.rounds)
-            if any(image.sha256 != newest for message in each.messages for image in images_of(message))
+        shown = [
+            [image.sha256 for each in one.messages for image in images_of(each)] for one in dialogue.rounds
         ]
-        return dialogue.newest(len(dialogue.rounds) - others[-1] - 1) if others else dialogue
+        newest, kept = dialogue.images[-1].sha256, 0
+        for count, digests in enumerate(reversed(shown), start=1):
+            if any(each != newest for each in digests):
+                break
+            kept = count if digests else kept
+        return dialogue.newest(kept)
 
     def parts(self, dialogue: Dialogue, *, asks: bool = True) -> list[PromptPart]:
         dialogue = self.relevant(dialogue)
