@@ -30,6 +30,7 @@ def parts_of(
     """Return the parts of a message: its text, its files, and what an earlier version of it had (`kept`).
 
     Of that, files and pictures stay unless the person took their names out of the text, or names them again.
+    Pictures come in the order in which the text names them, whichever was read first.
     """
     new = [attachments.attach(file.name, file.text, file.origin) for file in attached]
     kept = tuple(kept)
@@ -42,7 +43,11 @@ def parts_of(
         taken_out = mention.search(before) and not mention.search(text)
         return part.name not in names and not taken_out
 
-    return (Text(text), *new, *filter(stays, kept))
+    def place(part: Part) -> int:
+        match = mention_of(part.name).search(text) if isinstance(part, Image) else None
+        return match.start() if match else -1
+
+    return (Text(text), *new, *sorted(filter(stays, kept), key=place))
 
 
 def in_full(text: str, attached: Iterable[AttachedFile]) -> str:
@@ -65,6 +70,8 @@ def on_its_own(before: str, block: str, after: str) -> str:
 
 def mention_of(name: str) -> re.Pattern[str]:
     """Match ``@name``, but not as the beginning of another name. Chinese may follow a suffix at once."""
+    if not name:
+        return re.compile(r"(?!)")
     letter = "A-Za-z0-9_" if name[-1:].isascii() else r"\w"
     return re.compile(rf"@{re.escape(name)}(?![{letter}/-]|\.\w)")
 

@@ -192,6 +192,16 @@ async def test_pasted_ones_are_read_at_once_and_have_names_of_their_own(seeing: 
     assert seeing.name_picture(here / "cat.png") == "cat.png", "it is there already"
 
 
+async def test_they_come_as_they_are_named(seeing: Chat, here: Path) -> None:
+    write(here / "dog.png", GOOD["grey"])
+    for name in ("cat.png", "dog.png"):
+        await seeing.attach(name)
+    await seeing.enter("@dog.png or @cat.png?")
+    await seeing.idle()
+    parts = seeing.engine.generated[0].messages[0].parts
+    assert [part.name for part in parts if isinstance(part, Image)] == ["dog.png", "cat.png"]
+
+
 async def test_a_draft_keeps_its_picture_over_a_restart(seeing: Chat) -> None:
     await seeing.enter("hello")
     await seeing.idle()

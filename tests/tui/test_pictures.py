@@ -27,6 +27,7 @@ from glmtui.tui.pictures import kitty, painter, sixel
 from glmtui.tui.pictures.drawing import fit, half_blocks
 from glmtui.tui.screens.picture import PictureScreen
 from glmtui.tui.textual_patches import sink, terminal
+from glmtui.tui.textual_patches.driver import TerminalAttributes, _Reader
 
 HALF = "▀"
 
@@ -339,10 +340,10 @@ async def test_sixels_where_the_terminal_says_so(monkeypatch: pytest.MonkeyPatch
         await send(pilot, "@cat.png what?")
         await wait_until(pilot, lambda: thumbnail(pilot))
         assert terminal.WHAT_ARE_YOU in written
-        app.post_message(terminal.TerminalAttributes([62, 22]))
+        app.post_message(TerminalAttributes([62, 22]))
         await pilot.pause()
         assert thumbnail(pilot)
-        app.post_message(terminal.TerminalAttributes([62, 4, 22]))
+        app.post_message(TerminalAttributes([62, 4, 22]))
         await wait_until(pilot, lambda: not thumbnail(pilot))
         strips = app.screen._compositor.render_strips()
         shown = [s for strip in strips for s in strip if s.style and sixel.SIXEL in s.style.meta]
@@ -350,10 +351,8 @@ async def test_sixels_where_the_terminal_says_so(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_terminal_is_heard() -> None:
-    from glmtui.tui.textual_patches.driver import _Reader
-
     (event,) = _Reader(False).read("\x1b[?62;4;22c")
-    assert isinstance(event, terminal.TerminalAttributes)
+    assert isinstance(event, TerminalAttributes)
     assert list(event.codes) == [62, 4, 22]
 
 

@@ -27,7 +27,6 @@ from textual.message import Message
 
 from glmtui.text.clean import clean
 from glmtui.tui.textual_patches import textual_is
-from glmtui.tui.textual_patches.terminal import TerminalAttributes
 from glmtui.tui.textual_patches.terminal_input import ESC, Pasted, TerminalInput
 
 LISTEN_SECONDS = 0.05
@@ -52,6 +51,14 @@ _ATTRIBUTES = re.compile(r"\x1b\[\?([\d;]{1,100})c")
 
 class TerminalGone(Message):
     """Nobody sees any more what is written."""
+
+
+class TerminalAttributes(Message):
+    """What the terminal says it is."""
+
+    def __init__(self, codes: Sequence[int]) -> None:
+        super().__init__()
+        self.codes = codes
 
 
 class TerminalDriver(LinuxDriver):

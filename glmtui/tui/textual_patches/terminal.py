@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from textual.app import App
-from textual.message import Message
 
 if TYPE_CHECKING:
     from glmtui.tui.textual_patches.driver import TerminalDriver
@@ -22,14 +20,6 @@ WHAT_ARE_YOU = "\x1b[c"
 """Asks the terminal for its attributes."""
 SIXELS = 4
 """The attribute of one that draws them."""
-
-
-class TerminalAttributes(Message):
-    """What the terminal says it is."""
-
-    def __init__(self, codes: Sequence[int]) -> None:
-        super().__init__()
-        self.codes = codes
 
 
 def cell(app: App[Any]) -> tuple[int, int]:
