@@ -172,8 +172,8 @@ SCHEMA: tuple[Setting, ...] = (
     ),
     Setting(
         "ui.pictures", "choice", "auto", N_("Pictures"),
-        N_("How pictures are shown: as the terminal can, as coloured blocks, or by their names alone."),
-        choices=("auto", "blocks", "text"),
+        N_("How pictures are shown: auto is as sharp as the terminal can, text by their names alone."),
+        choices=("auto", "kitty", "sixel", "blocks", "text"),
     ),
     Setting(
         "ui.notify", "choice", "bell", N_("When an answer is done"),

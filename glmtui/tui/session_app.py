@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from glmtui.session.chat_session import ChatSession
     from glmtui.session.events import Kind
     from glmtui.settings.settings import Settings
-    from glmtui.tui.pictures.gallery import Way
+    from glmtui.tui.pictures.painter import Painter
 
 T = TypeVar("T")
 LONG_ANSWER_SECONDS = 8.0
@@ -30,16 +30,10 @@ class SessionApp(GuardedApp):
     """What a screen may use of the app around it."""
 
     settings: Settings
+    painter: Painter
+    """Draws pictures."""
     _toasts: Mapping[str, float] = MappingProxyType({})
     """The messages that are shown, and until when (`time.monotonic`)."""
-
-    @property
-    def picture_way(self) -> Way:
-        """How pictures are drawn: not in a terminal of 16 colours, or where a person does not want them."""
-        chosen = self.settings["ui.pictures"]
-        if chosen == "auto":
-            return "blocks" if self.console.color_system in ("truecolor", "256") else "text"
-        return "blocks" if chosen == "blocks" else "text"
 
     @property
     def session(self) -> ChatSession:

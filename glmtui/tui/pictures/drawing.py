@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 HALF = "▀"
-CELL_RATIO = 2.0
-"""Height of a cell by its width, where the terminal does not tell."""
+CELL_WIDTH, CELL_HEIGHT = 10, 20
+"""Of a cell in pixels, where the terminal does not tell."""
 
 
-def fit(size: tuple[int, int], columns: int, rows: int, ratio: float = CELL_RATIO) -> tuple[int, int]:
+def fit(size: tuple[int, int], columns: int, rows: int, ratio: float = 2.0) -> tuple[int, int]:
     """Return how many columns and rows a picture of `size` pixels takes within `columns` and `rows`.
 
     Args:
         size: width and height.
-        columns: at most; a picture is not made wider than a pixel a column.
+        columns: at most; a picture does not get more than it has pixels.
         rows: at most.
         ratio: height of a cell by its width.
     """

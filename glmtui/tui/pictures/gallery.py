@@ -5,21 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from textual.content import Content
 
 from glmtui.errors import UserError
 from glmtui.protocol.phrases import Phrase
-from glmtui.tui.pictures import drawing
+from glmtui.tui.pictures.painter import Painter
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
     from glmtui.protocol.messages import Image
 
-Way = Literal["blocks", "text"]
-"""How pictures are drawn: as half blocks, or not at all, as a line of text with the name."""
 KEPT = 48
 """Pictures that are kept in memory."""
 PIXELS = 512
@@ -42,12 +40,12 @@ class Gallery:
 
     Args:
         read: returns the file of a picture; raises `UserError`.
-        way: says how pictures are drawn now.
+        painter: draws them.
     """
 
-    def __init__(self, read: Callable[[Image], bytes], way: Callable[[], Way] = lambda: "blocks") -> None:
+    def __init__(self, read: Callable[[Image], bytes], painter: Painter) -> None:
         self._read = read
-        self._way = way
+        self._painter = painter
         self._known: dict[str, Small | Phrase] = {}
         self._waiting: dict[str, list[Callable[[], None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -66,12 +64,9 @@ class Gallery:
             task.add_done_callback(self._tasks.discard)
         return known
 
-    def thumbnail(self, small: Small, width: int) -> Sequence[Content]:
+    def thumbnail(self, image: Image, small: Small, width: int) -> Sequence[Content]:
         """Return the lines of a thumbnail for `width` cells; none where pictures are not drawn."""
-        if self._way() == "text":
-            return ()
-        columns, rows = drawing.fit(small.picture.size, min(COLUMNS, width), ROWS)
-        return drawing.half_blocks(small.picture, columns, rows)
+        return self._painter.lines(image.sha256, small.picture, min(COLUMNS, width), ROWS)
 
     async def _decode(self, image: Image) -> None:
         try:

@@ -26,6 +26,7 @@ from glmtui.tui.composer.composer import Composer
 from glmtui.tui.composer.queue import QueueStrip
 from glmtui.tui.history.history import HistoryPane
 from glmtui.tui.pictures.gallery import Gallery
+from glmtui.tui.pictures.painter import Painter
 from glmtui.tui.screens.panes import PaneScreen
 from glmtui.tui.settings_pane.pane import SettingsPane
 from glmtui.tui.settings_pane.rows import Row
@@ -66,8 +67,9 @@ class ChatScreen(PaneScreen):
     AUTO_FOCUS = "Prompt"
     app: SessionApp
 
-    def __init__(self, settings: Settings, library: Library) -> None:
+    def __init__(self, settings: Settings, library: Library, painter: Painter) -> None:
         super().__init__()
+        self.painter = painter
         compositor.install(self)
         self._count_timer: Timer | None = None
         self._finder = mentions.FileFinder()
@@ -81,7 +83,7 @@ class ChatScreen(PaneScreen):
         self.settings_pane = SettingsPane(settings, own=lambda: self.app.session.preferences.own())
         self.title_bar = TitleBar()
         self.welcome = Welcome()
-        self.gallery = Gallery(lambda image: self.app.session.picture(image), lambda: self.app.picture_way)
+        self.gallery = Gallery(lambda image: self.app.session.picture(image), self.painter)
         self.transcript = Transcript(
             lambda part: self.app.session.conversation.attachments.text(part), self.gallery, id="transcript"
         )

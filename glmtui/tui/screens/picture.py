@@ -15,7 +15,6 @@ from glmtui.errors import UserError
 from glmtui.i18n import _, tell
 from glmtui.text.clean import one_line
 from glmtui.text.units import size
-from glmtui.tui.pictures import drawing
 from glmtui.tui.screens.dialog import Dialog
 
 if TYPE_CHECKING:
@@ -32,20 +31,35 @@ class PictureView(Widget):
     """Draws a picture in its middle."""
 
     app: SessionApp
-    picture: Picture | None = None
-    said: str = "…"
-    """What is shown while there is none."""
-    _drawn: tuple[object, Content] | None = None
+    ALLOW_SELECT = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown: tuple[str, Picture] | None = None
+        self._drawn = Content("…")
+
+    def say(self, text: str) -> None:
+        """Show a text in place of a picture."""
+        self._shown, self._drawn = None, Content(text)
+        self.refresh()
+
+    def show(self, name: str, picture: Picture) -> None:
+        """Show a picture, whose `name` no other has."""
+        self._shown = name, picture
+        self.run_worker(self._draw(), exclusive=True)
+
+    def on_resize(self) -> None:
+        if self._shown is not None:
+            self.run_worker(self._draw(), exclusive=True)
+
+    async def _draw(self) -> None:
+        if self._shown is not None and all(self.content_size):
+            lines = await asyncio.to_thread(self.app.painter.lines, *self._shown, *self.content_size)
+            self._drawn = Content("\n").join(lines)
+            self.refresh()
 
     def render(self) -> Content:
-        columns, rows = self.content_size
-        if self.picture is None or not columns or not rows:
-            return Content(self.said)
-        key = (id(self.picture), columns, rows)
-        if self._drawn is None or self._drawn[0] != key:
-            lines = drawing.half_blocks(self.picture, *drawing.fit(self.picture.size, columns, rows))
-            self._drawn = key, Content("\n").join(lines)
-        return self._drawn[1]
+        return self._drawn
 
 
 class PictureScreen(Dialog[None]):
@@ -86,18 +100,20 @@ class PictureScreen(Dialog[None]):
     async def _load(self, image: Image) -> None:
         view, title = self.query_one(PictureView), self.query_one(".dialog-title", Static)
         name = one_line(image.name) or image.media_type
-        view.picture, view.said, about = None, "…", [name]
+        view.say("…")
+        about = [name]
         if len(self._images) > 1:
             about.append(f"{self._at + 1} / {len(self._images)}")
         try:
             picture, pixels, length = await asyncio.to_thread(self._decoded, image)
             about += ["{} × {}".format(*pixels), size(length)]
-            view.picture = picture if self.app.picture_way != "text" else None
-            view.said = _("This terminal, or the setting ui.pictures, shows no pictures.")
+            if self.app.painter.way() == "text":
+                view.say(_("This terminal, or the setting ui.pictures, shows no pictures."))
+            else:
+                view.show(image.sha256, picture)
         except UserError as error:
-            view.said = tell(error)
+            view.say(tell(error))
         title.update(" · ".join(about))
-        view.refresh()
 
     def _decoded(self, image: Image) -> tuple[Picture, tuple[int, int], int]:
         from glmtui import images

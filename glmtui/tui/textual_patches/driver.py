@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import fcntl
 import os
+import re
 import select
+import struct
 import sys
 import termios
 import threading
@@ -24,6 +27,7 @@ from textual.message import Message
 
 from glmtui.text.clean import clean
 from glmtui.tui.textual_patches import textual_is
+from glmtui.tui.textual_patches.terminal import TerminalAttributes
 from glmtui.tui.textual_patches.terminal_input import ESC, Pasted, TerminalInput
 
 LISTEN_SECONDS = 0.05
@@ -41,6 +45,9 @@ RESTORED = (
     "\x1b[<u\x1b[?1049l\x1b[?25h\x1b[?1004l"
 )
 """Ends the modes that Textual has set: paste, wrapping, resize, mouse, keys, screen, cursor, focus."""
+
+
+_ATTRIBUTES = re.compile(r"\x1b\[\?([\d;]{1,100})c")
 
 
 class TerminalGone(Message):
@@ -117,6 +124,15 @@ class TerminalDriver(LinuxDriver):
         self._gone()
         return None
 
+    def cell(self) -> tuple[int, int]:
+        """Return width and height of a cell in pixels; zeros where the terminal does not tell."""
+        try:
+            size = fcntl.ioctl(self.fileno, termios.TIOCGWINSZ, bytes(8))
+        except OSError:
+            return 0, 0
+        rows, columns, width, height = struct.unpack("HHHH", size)
+        return (width // columns, height // rows) if rows and columns else (0, 0)
+
     # --- the end ---
 
     def start_application_mode(self) -> None:
@@ -170,6 +186,8 @@ class _Reader:
             return [events.Paste(clean(piece.text))]
         if piece == ESC:
             return [events.Key("escape", ESC)]
+        if attributes := _ATTRIBUTES.fullmatch(piece):
+            return [TerminalAttributes([int(code) for code in attributes[1].split(";") if code])]
         try:
             if not piece.startswith(ESC) or _is_known(piece):
                 return list(self._parser.feed(piece))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from textual.app import App
+from textual.message import Message
 
 if TYPE_CHECKING:
     from glmtui.tui.textual_patches.driver import TerminalDriver
@@ -14,6 +16,27 @@ def driver(app: App[Any]) -> TerminalDriver | None:
     """Return what speaks with the terminal of `app`; None in tests, and where it is Textual's own."""
     found = getattr(app, "_driver", None)
     return found if hasattr(found, "give_up_output") else None
+
+
+WHAT_ARE_YOU = "\x1b[c"
+"""Asks the terminal for its attributes."""
+SIXELS = 4
+"""The attribute of one that draws them."""
+
+
+class TerminalAttributes(Message):
+    """What the terminal says it is."""
+
+    def __init__(self, codes: Sequence[int]) -> None:
+        super().__init__()
+        self.codes = codes
+
+
+def cell(app: App[Any]) -> tuple[int, int]:
+    """Return width and height of a cell in pixels; zeros where the terminal does not tell."""
+    if (found := driver(app)) is None:
+        return 0, 0
+    return found.cell()
 
 
 def send(app: App[Any], sequence: str) -> None:

@@ -151,7 +151,7 @@ class Transcript(TextScroll):
             return Seen()
         found = self._gallery.look(image, partial(self.entry_changed, entry))
         if isinstance(found, Small):
-            return Seen("{} × {}".format(*found.size), self._gallery.thumbnail(found, width))
+            return Seen("{} × {}".format(*found.size), self._gallery.thumbnail(image, found, width))
         return Seen(tell(found) if found is not None else "…")
 
     def pictures_changed(self) -> None:
@@ -303,13 +303,16 @@ class Transcript(TextScroll):
             self.post_message(self.SourcesRequested(message_id))
 
     def action_pictures(self) -> None:
-        if message_id := self._acted_on():
+        """Ask for the pictures of the message; of one without, for those that it may be about."""
+        ids = list(self._by_id)
+        acted_on = self._acted_on()
+        for message_id in reversed(ids[: ids.index(acted_on) + 1] if acted_on else []):
             parts = self._by_id[message_id].message.parts
-            first = next((number for number, part in enumerate(parts) if isinstance(part, Image)), None)
-            if first is None:
-                self.notify(_("There is no picture in this message."), markup=False)
-            else:
-                self.post_message(self.PictureRequested(message_id, first))
+            for number, part in enumerate(parts):
+                if isinstance(part, Image):
+                    self.post_message(self.PictureRequested(message_id, number))
+                    return
+        self.notify(_("There is no picture in this message, nor before it."), markup=False)
 
     def action_links(self) -> None:
         from glmtui.text.markdown import links
