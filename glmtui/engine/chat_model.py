@@ -242,7 +242,7 @@ class ChatModel:
     @property
     def capabilities(self) -> Capabilities:
         """What can be asked for: all that concerns text, and of some models to see, or to call tools."""
-        return Capabilities(tools=self.calls_tools, images=self.network.sees_images)
+        return Capabilities(tools=self.calls_tools, images=self.info.sees_images)
 
     @property
     def siblings(self) -> tuple[ModelEntry, ...]:

@@ -107,6 +107,21 @@ _FLASH: Shape = {
 }
 
 
+_GLM_4V: Shape = {
+    "model_type": "glm4v",
+    "text_config": {**_GLM4_9B, "attention_bias": True},
+    "vision_config": {
+        "depth": 24,
+        "hidden_size": 1536,
+        "num_heads": 12,
+        "intermediate_size": 13696,
+        "out_hidden_size": 4096,
+        "image_size": 336,
+        "patch_size": 14,
+    },
+}
+
+
 @dataclass(frozen=True, slots=True)
 class KnownModel:
     """A published model."""
@@ -197,6 +212,7 @@ KNOWN: tuple[KnownModel, ...] = (
     _newer("GLM-Z1-9B-0414", "glm4", _GLM4_9B, 32768),
     _newer("GLM-4-32B-0414", "glm4", _GLM4_32B, 32768),
     _newer("GLM-Z1-32B-0414", "glm4", _GLM4_32B, 32768),
+    _newer("GLM-4.1V-9B-Thinking", "glm4v", _GLM_4V, 65536),
     _newer("GLM-4.5-Air", "glm4_moe", _AIR, 131072),
     _newer("GLM-4.7-Flash", "glm4_moe_lite", _FLASH, 202752),
 )

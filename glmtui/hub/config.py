@@ -33,7 +33,7 @@ VISION: Mapping[str, Kind] = {
     "is_decoder": Several(Flag(), 1 << 10),
 }
 """Of VisualGLM's ``eva_config`` and ``qformer_config``: its image encoder, and the queries put to that."""
-CONFIG: Mapping[str, Kind] = {
+LANGUAGE: Mapping[str, Kind] = {
     **dict.fromkeys(("model_type", "torch_dtype", "_name_or_path", "quantization_format"), Text()),
     **dict.fromkeys(("num_layers", "num_hidden_layers"), _LAYERS),
     **dict.fromkeys(
@@ -62,8 +62,22 @@ CONFIG: Mapping[str, Kind] = {
     **dict.fromkeys(("quantization_embeddings", "quantization_published", "prefix_projection"), Flag()),
     **dict.fromkeys(("multi_query_attention", "tie_word_embeddings", "position_encoding_2d"), Flag()),
     **dict.fromkeys(("add_bias_linear", "add_qkv_bias", "attention_bias"), Flag()),
+}
+CONFIG: Mapping[str, Kind] = {
+    **LANGUAGE,
     "image_length": Whole(1, 1 << 12),
     **dict.fromkeys(("eva_config", "qformer_config"), Group(VISION)),
+    "text_config": Group(LANGUAGE),
+    "vision_config": Group(
+        {
+            "depth": _LAYERS,
+            **dict.fromkeys(("hidden_size", "intermediate_size", "out_hidden_size"), _WIDTH),
+            "num_heads": _COUNT,
+            "image_size": Several(Whole(1, 1 << 14), 2),
+            **dict.fromkeys(("patch_size", "temporal_patch_size"), Several(Whole(1, 1 << 10), 2)),
+            **dict.fromkeys(("in_channels", "spatial_merge_size"), Whole(1, 1 << 10)),
+        }
+    ),
 }
 """Of ``config.json``, in every layout."""
 GENERATION: Mapping[str, Kind] = {"eos_token_id": Several(_TOKEN, 256)}

@@ -17,7 +17,7 @@ from glmtui.hub import cache as hub_cache
 from glmtui.hub import catalog, memory_estimate, sat
 from glmtui.hub.catalog import KnownModel
 from glmtui.hub.files import JSON_BYTES, read
-from glmtui.hub.model_dir import ModelFolder, Sizes
+from glmtui.hub.model_dir import ModelFolder, Sizes, text_config
 from glmtui.protocol.events import ModelList
 from glmtui.protocol.models import ModelEntry, Quant
 from glmtui.protocol.phrases import NOTHING, _, verbatim
@@ -261,6 +261,6 @@ def _format(quant: Quant, dtype: str) -> str:
 
 def _max_length(folder: ModelFolder) -> int:
     for key in ("seq_length", "max_position_embeddings", "max_sequence_length"):
-        if length := folder.config.get(key):
+        if length := text_config(folder.config).get(key):
             return int(length)
     return 0

@@ -7,7 +7,7 @@ takes a few milliseconds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,10 +40,16 @@ Family = Literal[
     "glm4",
     "glm4_moe",
     "glm4_moe_lite",
+    "glm4v",
+    "glm4v_moe",
+    "glm46v",
+    "glm_ocr",
 ]
-"""``chatglm4`` is GLM-4-9B in its first layout; the last four are what transformers calls newer ones."""
+"""``chatglm4`` is GLM-4-9B in its first layout; those after it are what transformers calls newer ones."""
 
-TRANSFORMERS: tuple[Family, ...] = ("glm", "glm4", "glm4_moe", "glm4_moe_lite")
+SEEING: tuple[Family, ...] = ("glm4v", "glm4v_moe", "glm46v", "glm_ocr")
+"""Those of them that see pictures: GLM-4.1V, GLM-4.5V, GLM-4.6V, GLM-OCR."""
+TRANSFORMERS: tuple[Family, ...] = ("glm", "glm4", "glm4_moe", "glm4_moe_lite", *SEEING)
 """The families that run through transformers' own classes, by its ``model_type``."""
 
 TOKENIZER_FILES: Mapping[Family, str] = {
@@ -239,6 +245,11 @@ def quant_of(config: Mapping[str, Any]) -> Quant:
     return quants[bits]
 
 
+def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the fields about the language model, which those that see have in a ``text_config``."""
+    return {**config, **(config.get("text_config") or {}), "model_type": config.get("model_type")}
+
+
 def sizes_of(config: Mapping[str, Any]) -> Sizes:
     """Count the weights of a config.
 
@@ -247,6 +258,9 @@ def sizes_of(config: Mapping[str, Any]) -> Sizes:
     """
     config = {name: value for name, value in config.items() if value is not None}
     try:
+        if config.get("model_type") in SEEING:
+            text = {name: value for name, value in text_config(config).items() if value is not None}
+            return replace(_sizes_of_glm(text), vision=_sizes_of_glm_vision(config))
         if config.get("model_type") in TRANSFORMERS:
             return _sizes_of_glm(config)
         layers, hidden = config["num_layers"], config["hidden_size"]
@@ -345,11 +359,31 @@ def _sizes_of_glm(config: Mapping[str, Any]) -> Sizes:
         more, more_rows = _count([(2 * width, hidden), (hidden, width)])
         linear, rows = linear + copies * more, rows + copies * more_rows
     tables = 1 if config.get("tie_word_embeddings") else 2
-    norms = 4 if config["model_type"] == "glm4" else 2
+    dense = "n_routed_experts" not in config
+    norms = 4 if dense and config["model_type"] in ("glm4", *SEEING) else 2
     other = tables * config["vocab_size"] * hidden + layers * norms * hidden + hidden + routers
-    if config.get("attention_bias"):
+    if config.get("attention_bias", dense and config["model_type"] in ("glm4v", "glm46v")):
         other += layers * sum(out for out, _in in products[:-1])
     return Sizes(linear, rows, other, kv_per_token=2 * layers * kv_width)
+
+
+def _sizes_of_glm_vision(config: Mapping[str, Any]) -> int:
+    """Count the weights of what looks at pictures. Raises KeyError where a size is missing."""
+    vision = config.get("vision_config") or {}
+    ocr = config["model_type"] == "glm_ocr"
+    hidden, out, inner = vision["hidden_size"], vision["out_hidden_size"], vision["intermediate_size"]
+    patch, merge = vision["patch_size"], vision.get("spatial_merge_size") or 2
+    volume = patch * patch * (vision.get("temporal_patch_size") or 2) * (vision.get("in_channels") or 3)
+    wide = inner if ocr else out
+    block = 4 * hidden * hidden + 3 * hidden * wide + 2 * hidden
+    if ocr:  # biases, and norms of queries and keys
+        block += 4 * hidden + 2 * wide + hidden + 2 * (hidden // vision["num_heads"])
+    places = 0 if ocr else (vision["image_size"] // patch) ** 2 * hidden
+    ends = hidden * volume + hidden + (hidden if ocr else 2 * hidden)
+    merger_width = out * (vision.get("in_channels") or 3) if ocr else inner
+    merger = out * out + 2 * out + 3 * out * merger_width
+    down = out * hidden * merge * merge + out
+    return int(vision["depth"] * block + places + ends + merger + down)
 
 
 def _count(products: list[tuple[int, int]]) -> tuple[int, int]:

@@ -15,11 +15,12 @@ from torch.overrides import TorchFunctionMode
 from glmtui.errors import BadFileError
 from glmtui.hub import foreign
 from glmtui.hub.integrity import check_belongs
-from glmtui.hub.model_dir import TRANSFORMERS, ModelFolder
+from glmtui.hub.model_dir import SEEING, TRANSFORMERS, ModelFolder
 from glmtui.models import sat
 from glmtui.models.chatglm import ChatGLM, ChatGLMConfig
 from glmtui.models.chatglm2 import ChatGLM2, ChatGLM2Config
 from glmtui.models.glm_hf import GLM, GLMConfig, taken_by_transformers
+from glmtui.models.glm_vision import SeeingGLM
 from glmtui.models.prefix import KEYS as PREFIX
 from glmtui.models.visualglm import VisualGLM, VisualGLMConfig
 from glmtui.models.weight_files import read_file
@@ -199,7 +200,7 @@ def new_network(folder: ModelFolder) -> Network:
         if folder.family in TRANSFORMERS:
             config = GLMConfig.of(folder)
             with taken_by_transformers(folder.path):
-                return GLM(config)
+                return SeeingGLM(config) if folder.family in SEEING else GLM(config)
         return ChatGLM2(ChatGLM2Config.from_dict(folder.config))
 
 
