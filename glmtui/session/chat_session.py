@@ -389,11 +389,18 @@ class ChatSession:
         return names
 
     async def _take_pictures(self, text: str) -> None:
-        """Read the pictures that `text` names and that are not here yet; raises as `attach`."""
+        """Read the pictures that `text` names and that are not here yet; raises as `attach`.
+
+        A name that is no file's may be that of a picture in the conversation, as in a prompt sent before.
+        """
         await self._pictures.wait(text)
         for name in pictures.typed(text):
             if name not in pictures.names_in(self._kept_parts):
                 await self.attach(name, name)
+        if self.state.info is not None and self.state.info.sees_images:
+            for part in pictures.named_in(text, self.conversation.branch()):
+                if part.name not in pictures.names_in(self._kept_parts):
+                    self._kept_parts = pictures.with_picture(self._kept_parts, part, named=True)
 
     def _check_sight(self) -> None:
         """Raise `UnavailableError` if the model does not see; of one that is still loading it is hoped."""

@@ -9,7 +9,7 @@ import re
 import shlex
 from collections.abc import Callable, Container, Coroutine, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from glmtui import images, paths
@@ -18,6 +18,9 @@ from glmtui.protocol.messages import Image, Part, Text, text_of
 from glmtui.protocol.phrases import Option, Phrase, Sayable, _, listing
 from glmtui.session.attached_file import mention_of
 from glmtui.text.clean import one_line
+
+if TYPE_CHECKING:
+    from glmtui.chat.tree import Message
 
 MOST_DROPPED = 20
 """Pictures that are taken at once."""
@@ -151,6 +154,12 @@ async def read(source: str) -> tuple[bytes, str]:
 def names_in(parts: Iterable[Part]) -> list[str]:
     """Return what the pictures among `parts` are called."""
     return [part.name for part in parts if isinstance(part, Image)]
+
+
+def named_in(text: str, messages: Iterable[Message]) -> list[Image]:
+    """Return the pictures of `messages` that `text` names, of one name the last."""
+    found = {part.name: part for message in messages for part in message.parts if isinstance(part, Image)}
+    return [part for name, part in found.items() if mention_of(name).search(text)]
 
 
 def is_same(path: Path, kept: Iterable[Part]) -> bool:

@@ -52,8 +52,8 @@ OWN = (Text, Thought, ToolResult)
 """Parts that every model is given as they are."""
 KEPT = 16
 """Contents of files that are kept in memory."""
-PICTURES = 4
-"""Files of pictures that are kept in memory."""
+PICTURES = 128 << 20
+"""Bytes of files of pictures that are kept in memory: a prompt is made after every pause in typing."""
 
 
 class PromptBuilder:
@@ -147,8 +147,8 @@ class PromptBuilder:
             data = attachments.find(part.sha256)
         if data is not None:
             self._pictures[part.sha256] = data  # the one used last stands last
-            for sha256 in list(self._pictures)[:-PICTURES]:
-                del self._pictures[sha256]
+            while len(self._pictures) > 1 and sum(map(len, self._pictures.values())) > PICTURES:
+                del self._pictures[next(iter(self._pictures))]
         return data
 
     def _file(self, attachments: Attachments, part: Attachment) -> str | None:

@@ -192,6 +192,17 @@ async def test_pasted_ones_are_read_at_once_and_have_names_of_their_own(seeing: 
     assert seeing.name_picture(here / "cat.png") == "cat.png", "it is there already"
 
 
+async def test_a_name_in_the_conversation_is_enough(seeing: Chat, tmp_path: Path) -> None:
+    write(tmp_path / "far.png")
+    name = seeing.name_picture(tmp_path / "far.png")
+    await seeing.enter(f"@{name} what?")
+    await seeing.idle()
+    await seeing.enter("@far.png again?")
+    await seeing.idle()
+    question = seeing.engine.generated[1].messages[-1]
+    assert question.parts == (Image(CAT.sha256, "image/png", "far.png"), Text("again?"))
+
+
 async def test_they_come_as_they_are_named(seeing: Chat, here: Path) -> None:
     write(here / "dog.png", GOOD["grey"])
     for name in ("cat.png", "dog.png"):

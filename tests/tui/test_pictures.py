@@ -258,6 +258,26 @@ async def test_a_key_opens_it_in_full(here: Path) -> None:
         await wait_until(pilot, lambda: not isinstance(app.screen, PictureScreen))
 
 
+async def test_a_click_opens_it() -> None:
+    async with running(seeing(), size=(100, 30)) as (pilot, app, _engine):
+        await send(pilot, "@cat.png what?")
+        await wait_until(pilot, lambda: thumbnail(pilot))
+        y, line = next((y, line) for y, line in enumerate(screen_lines(app)) if HALF in line)
+        await pilot.click(offset=(line.index(HALF) + 3, y + 2))
+        await wait_until(pilot, lambda: isinstance(app.screen, PictureScreen))
+        await wait_until(pilot, lambda: "cat.png · 64 × 48" in screen_text(app))
+
+
+async def test_an_answer_opens_what_it_is_about() -> None:
+    async with running(seeing(), size=(100, 30)) as (pilot, app, _engine):
+        await send(pilot, "@cat.png what?")
+        await wait_until(pilot, lambda: "A gradient." in screen_text(app))
+        app.chat.transcript.focus()
+        app.chat.transcript.action_last()
+        await pilot.press("i")
+        await wait_until(pilot, lambda: isinstance(app.screen, PictureScreen))
+
+
 async def test_a_message_without_says_so() -> None:
     async with running(seeing(), notifications=True) as (pilot, app, _engine):
         await send(pilot, "hello")

@@ -64,6 +64,10 @@ class Gallery:
             task.add_done_callback(self._tasks.discard)
         return known
 
+    def forget_failures(self) -> None:
+        """Look again for what could not be read: it may be there for another conversation."""
+        self._known = {sha256: known for sha256, known in self._known.items() if isinstance(known, Small)}
+
     def thumbnail(self, image: Image, small: Small, width: int) -> Sequence[Content]:
         """Return the lines of a thumbnail for `width` cells; none where pictures are not drawn."""
         return self._painter.lines(image.sha256, small.picture, min(COLUMNS, width), ROWS)

@@ -98,6 +98,8 @@ class Transcript(TextScroll):
 
     def show(self, messages: Sequence[Message], *, branches: Versions = NO_VERSIONS) -> None:
         self.selected = None
+        if self._gallery is not None:
+            self._gallery.forget_failures()
         self._by_id = {message.id: self._entry(message, branches) for message in messages}
         self.clear_entries()
         self._mark_last(messages)
