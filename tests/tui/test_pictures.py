@@ -364,10 +364,13 @@ async def test_sixels_where_the_terminal_says_so(monkeypatch: pytest.MonkeyPatch
         await pilot.pause()
         assert thumbnail(pilot)
         app.post_message(TerminalAttributes([62, 4, 22]))
-        await wait_until(pilot, lambda: not thumbnail(pilot))
-        strips = app.screen._compositor.render_strips()
-        shown = [s for strip in strips for s in strip if s.style and sixel.SIXEL in s.style.meta]
-        assert [len(segment.text) for segment in shown] == [7, 7, 7], "64 × 48 pixels are 7 × 3 cells"
+
+        def drawn() -> list[int]:
+            segments = [each for strip in app.screen._compositor.render_strips() for each in strip]
+            return [len(each.text) for each in segments if each.style and sixel.SIXEL in each.style.meta]
+
+        await wait_until(pilot, lambda: drawn() == [7, 7, 7])  # 64 × 48 pixels are 7 × 3 cells
+        assert not thumbnail(pilot)
 
 
 def test_the_terminal_is_heard() -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from textual.content import Content
 
@@ -47,7 +47,7 @@ class Gallery:
         self._read = read
         self._painter = painter
         self._known: dict[str, Small | Phrase] = {}
-        self._waiting: dict[str, list[Callable[[], None]]] = {}
+        self._waiting: dict[object, list[Callable[[], None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def look(self, image: Image, ready: Callable[[], None]) -> Small | Phrase | None:
@@ -55,22 +55,46 @@ class Gallery:
         known = self._known.pop(image.sha256, None)
         if known is not None:
             self._known[image.sha256] = known  # the one seen last stands last
-        elif image.sha256 in self._waiting:
-            self._waiting[image.sha256].append(ready)
         else:
-            self._waiting[image.sha256] = [ready]
-            task = asyncio.ensure_future(self._decode(image))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._begin(image.sha256, lambda: self._decode(image), ready)
         return known
 
     def forget_failures(self) -> None:
         """Look again for what could not be read: it may be there for another conversation."""
         self._known = {sha256: known for sha256, known in self._known.items() if isinstance(known, Small)}
 
-    def thumbnail(self, image: Image, small: Small, width: int) -> Sequence[Content]:
-        """Return the lines of a thumbnail for `width` cells; none where pictures are not drawn."""
-        return self._painter.lines(image.sha256, small.picture, min(COLUMNS, width), ROWS)
+    def thumbnail(
+        self, image: Image, small: Small, width: int, ready: Callable[[], None]
+    ) -> Sequence[Content]:
+        """Return the lines of a thumbnail for `width` cells; none where pictures are not drawn.
+
+        None, too, while it is being drawn: `ready` is called then.
+        """
+        wanted = image.sha256, small.picture, min(COLUMNS, width), ROWS
+        drawn = self._painter.known(*wanted)
+        if drawn is None:
+            self._begin((image.sha256, width), lambda: asyncio.to_thread(self._painter.lines, *wanted), ready)
+        return drawn or ()
+
+    def _begin(
+        self, key: object, work: Callable[[], Coroutine[Any, Any, object]], ready: Callable[[], None]
+    ) -> None:
+        """Do something in the background, once for all who wait for it."""
+        if key in self._waiting:
+            self._waiting[key].append(ready)
+            return
+        self._waiting[key] = [ready]
+        task = asyncio.ensure_future(self._finish(key, work()))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _finish(self, key: object, work: Coroutine[Any, Any, object]) -> None:
+        try:
+            await work
+        finally:
+            waiting = self._waiting.pop(key)
+        for ready in waiting:
+            ready()
 
     async def _decode(self, image: Image) -> None:
         try:
@@ -79,8 +103,6 @@ class Gallery:
             self._known[image.sha256] = error.phrase
         for sha256 in list(self._known)[:-KEPT]:
             del self._known[sha256]
-        for ready in self._waiting.pop(image.sha256):
-            ready()
 
     def _small(self, image: Image) -> Small:
         from glmtui import images

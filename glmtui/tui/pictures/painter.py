@@ -6,6 +6,7 @@ All three make lines of text like any others, so that pictures scroll, are cut a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
 from textual.content import Content
@@ -22,7 +23,7 @@ KEPT = 64
 
 
 class Painter:
-    """Makes lines that show pictures, and keeps them.
+    """Makes lines that show pictures, and keeps them. Sixels of a photograph take a while: draw in a thread.
 
     Args:
         way: says how pictures are drawn now.
@@ -40,6 +41,12 @@ class Painter:
         self._sent: dict[tuple[object, ...], int] = {}
         """Pictures that the terminal has, by its numbers for them."""
         self._number = kitty.first_number()
+        self._drawing = Lock()
+
+    def known(self, name: str, picture: Picture, columns: int, rows: int) -> Sequence[Content] | None:
+        """Return what `lines` would, where that was drawn before."""
+        way, cell = self.way(), self._cell()
+        return () if way == "text" else self._drawn.get((name, picture.size, columns, rows, way, cell))
 
     def lines(self, name: str, picture: Picture, columns: int, rows: int) -> Sequence[Content]:
         """Return the lines of a picture that has a room of `columns` times `rows` cells; none as text.
@@ -54,13 +61,14 @@ class Painter:
         if way == "text":
             return ()
         key = (name, picture.size, columns, rows, way, cell)
-        if (known := self._drawn.pop(key, None)) is None:
-            known = self._draw(key, picture, columns, rows, way, cell)
-        self._drawn[key] = known  # what was drawn last stands last
-        for old in list(self._drawn)[:-KEPT]:
-            del self._drawn[old]
-            if (number := self._sent.pop(old, None)) is not None:
-                self._send(kitty.forget(number))
+        with self._drawing:
+            if (known := self._drawn.get(key)) is None:
+                known = self._draw(key, picture, columns, rows, way, cell)
+            self._drawn = {**{old: lines for old, lines in self._drawn.items() if old != key}, key: known}
+            for old in list(self._drawn)[:-KEPT]:
+                del self._drawn[old]
+                if (number := self._sent.pop(old, None)) is not None:
+                    self._send(kitty.forget(number))
         return known
 
     def _draw(

@@ -151,9 +151,10 @@ class Transcript(TextScroll):
         """Return what there is of a picture; the entry is changed when there is more."""
         if self._gallery is None:
             return Seen()
-        found = self._gallery.look(image, partial(self.entry_changed, entry))
+        ready = partial(self.entry_changed, entry)
+        found = self._gallery.look(image, ready)
         if isinstance(found, Small):
-            return Seen("{} × {}".format(*found.size), self._gallery.thumbnail(image, found, width))
+            return Seen("{} × {}".format(*found.size), self._gallery.thumbnail(image, found, width, ready))
         return Seen(tell(found) if found is not None else "…")
 
     def pictures_changed(self) -> None:
