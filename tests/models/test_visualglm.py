@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import glmtui
-from glmtui import images
+from glmtui import host, images
 from glmtui.engine.prefill import read
 from glmtui.engine.sampling import distribution, penalize
 from glmtui.errors import UserError
@@ -33,6 +33,7 @@ from glmtui.models.checkpoint import Checkpoint, new_network
 from glmtui.models.tokenizers.chatglm import VisualGLMTokenizer
 from glmtui.models.visualglm import VisualGLM, to_pixels
 from glmtui.protocol.messages import ChatMessage, Image, Text
+from glmtui.quant.tiled import tile
 
 TINY, SAT = GOLDEN / "visualglm-tiny", GOLDEN / "visualglm-tiny-sat"
 PICTURE = TINY / "image.png"
@@ -167,6 +168,16 @@ def test_eyes_of_16_bits(expected: Any) -> None:
     assert found.dtype == torch.float32
     check(found, expected["image_embeds"], 0.03)
     assert not torch.equal(found, torch.from_numpy(expected["image_embeds"]))
+
+
+def test_eyes_of_16_bits_where_the_processor_does_not_multiply_them(
+    expected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "has_native_bfloat16", lambda: False)
+    network = read_network(TINY, torch.bfloat16)
+    tile(network)
+    assert "TiledLinear" in repr(network.image_encoder.vit)
+    check(network.encode_image(picture()).rows, expected["image_embeds"], 0.03)
 
 
 def test_published_sizes() -> None:
