@@ -19,6 +19,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -97,7 +98,7 @@ def _read_pickle(file: Path, verify: bool) -> Iterator[tuple[str, Tensor]]:
     try:
         with file.open("rb") as stream:
             zipped = stream.read(len(_ZIP)) == _ZIP  # files before torch 1.6 are not, and cannot be mapped
-        with utf8_name(file) as named:
+        with utf8_name(file) as named, torch.serialization.safe_globals(_arrays()):
             state = torch.load(named, map_location="cpu", weights_only=True, mmap=zipped)
     except _DAMAGED as error:
         if refused := re.search(r"GLOBAL\s+([\w.]+)", str(error)):
@@ -125,6 +126,17 @@ def _read_pickle(file: Path, verify: bool) -> Iterator[tuple[str, Tensor]]:
             yield str(name), tensor
         if checksums is not None:
             checksums.reach()
+
+
+def _arrays() -> list[Any]:
+    """Return what rebuilds NumPy's arrays, which hold data alone.
+
+    DeepSpeed writes the state of NumPy's random numbers next to the weights.
+    """
+    rebuild = np.empty(0).__reduce__()[0]
+    homes = ("numpy.core.multiarray", "numpy._core.multiarray")  # before 2.0, and since
+    kinds = [getattr(np.dtypes, name) for name in dir(np.dtypes) if name.endswith("Int32DType")]
+    return [*((rebuild, f"{home}._reconstruct") for home in homes), np.ndarray, np.dtype, *kinds]
 
 
 class _Checksums:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
+import random
+import re
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import glmtui
-from glmtui import images
+from glmtui import host, images
 from glmtui.engine.prefill import read
 from glmtui.engine.sampling import distribution, penalize
 from glmtui.errors import UserError
@@ -29,6 +33,7 @@ from glmtui.models.checkpoint import Checkpoint, new_network
 from glmtui.models.tokenizers.chatglm import VisualGLMTokenizer
 from glmtui.models.visualglm import VisualGLM, to_pixels
 from glmtui.protocol.messages import ChatMessage, Image, Text
+from glmtui.quant.tiled import tile
 
 TINY, SAT = GOLDEN / "visualglm-tiny", GOLDEN / "visualglm-tiny-sat"
 PICTURE = TINY / "image.png"
@@ -165,6 +170,16 @@ def test_eyes_of_16_bits(expected: Any) -> None:
     assert not torch.equal(found, torch.from_numpy(expected["image_embeds"]))
 
 
+def test_eyes_of_16_bits_where_the_processor_does_not_multiply_them(
+    expected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "has_native_bfloat16", lambda: False)
+    network = read_network(TINY, torch.bfloat16)
+    tile(network)
+    assert "TiledLinear" in repr(network.image_encoder.vit)
+    check(network.encode_image(picture()).rows, expected["image_embeds"], 0.03)
+
+
 def test_published_sizes() -> None:
     known = catalog.find("THUDM/visualglm-6b")
     assert known is not None
@@ -295,6 +310,23 @@ def test_a_sat_folder_becomes_one_of_ours(tmp_path: Path, monkeypatch: pytest.Mo
     assert (model.info.quant, model.info.architecture, model.info.sees_images) == ("8", "visualglm", True)
     check(model.image_embeds(PICTURE), source.image_embeds(PICTURE).numpy(), 0.03)
     check(model.logits([5, 6, 301, 304]), source.logits([5, 6, 301, 304]).numpy(), 1e-4)
+
+
+@pytest.mark.parametrize("home", [b"numpy._core.multiarray", b"numpy.core.multiarray"])
+def test_random_numbers_of_training_next_to_the_weights(tmp_path: Path, home: bytes, expected: Any) -> None:
+    """As DeepSpeed writes them, with a NumPy before or since 2.0."""
+    sat_folder(tmp_path)
+    state: Any = state_of(SAT / WEIGHTS)
+    state |= {"random_rng_state": random.getstate(), "np_rng_state": np.random.RandomState(0).get_state()}
+    written = io.BytesIO()
+    torch.save(state, written)
+    with zipfile.ZipFile(written) as archive, zipfile.ZipFile(tmp_path / WEIGHTS, "w") as target:
+        for part in archive.infolist():
+            content = archive.read(part)
+            if part.filename.endswith("data.pkl"):
+                content = re.sub(rb"numpy\._?core\.multiarray", home, content)
+            target.writestr(part.filename, content)
+    check(logits_of(tmp_path, expected), expected["prompt_logits"], 0.004)
 
 
 # --- broken ---
