@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from glmtui import i18n
@@ -13,6 +13,7 @@ from glmtui.protocol.messages import (
     ChatMessage,
     Image,
     Part,
+    Role,
     Source,
     Text,
     Thought,
@@ -67,12 +68,17 @@ class PromptBuilder:
         """The same of pictures."""
 
     def build(
-        self, conversation: Conversation, sources: Sequence[Source], info: ModelInfo | None
+        self,
+        conversation: Conversation,
+        sources: Sequence[Source],
+        info: ModelInfo | None,
+        steps: Sequence[ToolCall | ToolResult] = (),
     ) -> tuple[ChatMessage, ...]:
         """Return the messages to send to the model `info`: text alone, and pictures where it sees them.
 
-        The `sources` stand with the last question; an answer that is continued has its own. The model is
-        told of a file whose content is gone that it is not available.
+        The `sources` stand with the last question; an answer that is continued has its own. `steps` are what
+        the model has called for its answer, and what came of it. The model is told of a file whose content is
+        gone that it is not available.
         """
         attachments, spoken = conversation.attachments, list(conversation.messages_for_model())
         if spoken and spoken[-1].role == "assistant":
@@ -92,7 +98,8 @@ class PromptBuilder:
         supported = info is not None and info.supports_system
         if supported and system and not (messages and messages[0].role == "system"):
             messages.insert(0, ChatMessage.of("system", system))
-        return tuple(messages)
+        roles: dict[type, Role] = {ToolCall: "assistant", ToolResult: "tool"}
+        return (*messages, *(ChatMessage(roles[type(step)], (step,)) for step in steps))
 
     def images(self, conversation: Conversation, messages: Sequence[ChatMessage]) -> Mapping[str, bytes]:
         """Return the files of the pictures in `messages`, by their digests."""
@@ -105,7 +112,7 @@ class PromptBuilder:
         if sees and message.role == "user":
             message = self._seen(attachments, message)
         if message.role == "assistant":
-            message = ChatMessage(message.role, tuple(p for p in message.parts if not isinstance(p, Source)))
+            message = ChatMessage(message.role, tuple(_lasting(message.parts)))
         kept = (*OWN, Image) if sees and message.role == "user" else OWN
         own: list[Part] = [part for part in message.parts if isinstance(part, kept)]
         if len(own) == len(message.parts):
@@ -162,6 +169,15 @@ class PromptBuilder:
                 self._files.clear()
             self._files[part.sha256] = text
         return self._files[part.sha256]
+
+
+def _lasting(parts: Sequence[Part]) -> Iterator[Part]:
+    """Yield what later questions are asked with: no sources, and no calls whose results are with them."""
+    called = {part.call_id for part in parts if isinstance(part, ToolResult)}
+    for part in parts:
+        if isinstance(part, Source | ToolResult) or (isinstance(part, ToolCall) and part.id in called):
+            continue
+        yield part
 
 
 def with_sources(message: ChatMessage, sources: Sequence[Source]) -> ChatMessage:
