@@ -27,8 +27,9 @@ _RENAMED = (("mixins.eva.model.", "image_encoder."), ("mixins.chatglm-final.lm_h
 _ADDED = re.compile(r"matrix_[AB]\b|^mixins\.(ptuning|lora)\b|\.original\.")
 """What training adds to the weights of the model that it starts from."""
 SAMPLED = 4
-"""Layers whose rows are looked at, and columns of them."""
-_COLUMNS = 512
+"""Layers whose rows are looked at."""
+COLUMNS = 512
+"""How much of each row."""
 CLEAR = 3.0
 """How much more one order must explain than the other to be believed."""
 _LEAST = 0.01
@@ -97,7 +98,7 @@ def _explained(weight: Tensor, heads: int) -> tuple[float, float]:
     Returns:
         For rows in thirds, and for rows per head, each 0 to 1.
     """
-    lengths = weight[:, :_COLUMNS].float().norm(dim=1).clamp(min=1e-12).log()
+    lengths = weight[:, :COLUMNS].float().norm(dim=1).clamp(min=1e-12).log()
     total = float(lengths.var(correction=0))
     if not total > 0:
         return 0.0, 0.0
