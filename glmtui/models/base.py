@@ -72,9 +72,9 @@ class LanguageModel(nn.Module, ABC):
     sees_images: ClassVar[bool] = False
     """Whether there are `image_rows` and `encode_image`."""
     VISION: re.Pattern[str] | None = None
-    """Names of the tensors that look at pictures. They are not quantised: of the rows of a picture (the golden
-    ``visualglm-tiny``) INT8 changes 3 % and INT4 32 %, bfloat16 0.9 %. So next to quantised weights they have
-    16 bits."""
+    """Names of the tensors that look at pictures. They are not quantised: of the rows of a picture (of the
+    golden ``visualglm-tiny``) INT8 changes 3 % and INT4 32 %, bfloat16 0.9 %. So next to quantised weights
+    they have 16 bits."""
 
     takes_any_state: ClassVar[bool] = True
     """Whether `hidden` takes every kind of `State`; else only those of one sequence whose length is known."""
