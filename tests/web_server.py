@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 import document_files as make
+from picture_files import SVG, png
 
 SLOW = 5.0
 PAGE = (
@@ -52,6 +53,14 @@ class Handler(BaseHTTPRequestHandler):
             self._send(b"<p>Large page about whales.</p>" + b"<p>more</p>" * 500_000, "text/html")
         elif name == "picture":
             self._send(b"\x89PNG", "image/png")
+        elif name == "cat.png":
+            self._send(png(), "image/png")
+        elif name == "blob":
+            self._send(png(), "application/octet-stream")
+        elif name == "drawing.svg":
+            self._send(SVG, "image/svg+xml")
+        elif name == "huge.png":
+            self._send(bytes((32 << 20) + 1), "image/png")
         elif name == "inward":
             self._redirect("http://127.0.0.2:1/secret")
         elif name == "circle":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from functools import partial
@@ -153,9 +154,12 @@ def run(args: Namespace) -> int:
             step=step,
         )
     several = _measure_several(network, args, step)
+    pictures = bench.measure_pictures(network, args.repeat) if network.sees_images else []
     status.clear()
     result = {**report.as_dict(), "import_s": round(imported - start, 3), "threads": torch.get_num_threads()}
     result |= about
+    if pictures:
+        result["picture_s"] = round(statistics.median(pictures), 3)
     if rounds:
         result["rounds"] = [each.as_dict() for each in rounds]
     result |= several
@@ -251,6 +255,8 @@ def lines(result: dict[str, Any]) -> list[str]:
         ),
         (_("peak memory"), f"{result['peak_rss_bytes'] / 1e9:.2f} GB"),
     ]
+    if "picture_s" in result:
+        rows.append((_("a picture"), _("{seconds} s").format(seconds=f"{result['picture_s']:.2f}")))
     rows += [
         (
             _("round {number}").format(number=each["round"]),

@@ -183,6 +183,20 @@ def measure_rounds(
     return found
 
 
+def measure_pictures(network: LanguageModel, repeat: int) -> list[float]:
+    """Look at as many pictures, each another; return the seconds that each took."""
+    from PIL import Image
+
+    generator = torch.Generator().manual_seed(0)
+    seconds = []
+    for _run in range(repeat + 1):  # the first brings pages and threads there
+        pixels = torch.randint(0, 256, (480, 640, 3), dtype=torch.uint8, generator=generator)
+        start = time.perf_counter()
+        network.encode_image(Image.fromarray(pixels.numpy()))
+        seconds.append(time.perf_counter() - start)
+    return seconds[1:]
+
+
 def prompt_ids(network: LanguageModel, length: int) -> list[int]:
     """Return a prompt of `length` tokens as the model wants it: ChatGLM-6B's ends with ``[gMASK] <sop>``."""
     ids, ending = _random_ids(network, length, seed=length), _ending(network)
@@ -204,7 +218,10 @@ def _ending(network: LanguageModel) -> list[int]:
 def weights_read(network: nn.Module) -> list[Tensor]:
     """Return the tensors that one token reads: all but the embedding, unless it is the output layer too."""
     found: dict[int, Tensor] = {}
-    for module in network.modules():
+    vision = getattr(network, "VISION", None)
+    for name, module in network.named_modules():
+        if vision is not None and vision.search(f"{name}."):
+            continue
         tensors: list[Tensor] = []
         if isinstance(module, QuantizedLinear):
             skipped = getattr(module.weight, "low", None)  # of that plane a token reads next to nothing

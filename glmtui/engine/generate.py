@@ -11,9 +11,10 @@ from torch import Tensor
 
 from glmtui.engine.cuda_graph import Decoder, recorder_for
 from glmtui.engine.lookup import Lookup
+from glmtui.engine.pictures import PromptImage
 from glmtui.engine.prefill import Check, read
 from glmtui.engine.sampling import Sampler
-from glmtui.models.base import KVCache, LanguageModel
+from glmtui.models.base import KVCache, LanguageModel, PlacedImage
 from glmtui.protocol.events import Stats
 from glmtui.protocol.sampling import Sampling
 
@@ -41,6 +42,7 @@ class Generation:
         stop_ids: any of these ends the answer.
         guard_id: see `Sampler`.
         cache: holds the first tokens of `prompt` already, from an earlier answer.
+        images: pictures in the prompt, which are looked at when they are needed.
         check: called between the pieces of the prompt, with the fraction that is read, and before every
             token; raises to cancel.
         lookup: whether tokens are guessed from prompt and answer where that pays (`glmtui.engine.lookup`).
@@ -58,11 +60,13 @@ class Generation:
         stop_ids: Sequence[int] = (),
         guard_id: int = 5,
         cache: KVCache | None = None,
+        images: Sequence[PromptImage] = (),
         check: Check | None = None,
         lookup: bool = True,
         grammar: Grammar | None = None,
     ) -> None:
-        self._sampler = Sampler(sampling, prompt, guard_id, grammar)
+        self._sampler = Sampler(sampling, prompt, guard_id, tuple(stop_ids), grammar)
+        self.images = images
         limit = sampling.max_length if limit is None else limit
         room = limit - len(prompt)
         self.max_new_tokens = room if sampling.max_new_tokens is None else min(room, sampling.max_new_tokens)
@@ -117,7 +121,8 @@ class Generation:
         cache = self.cache or model.new_cache(len(self.prompt) + min(self.max_new_tokens, KVCache.STEP))
         self.cache = cache
         ids = torch.tensor(self.prompt[cache.length :], dtype=torch.long, device=self.device)
-        logits = read(model, ids, cache, last_only=True, check=check)
+        images = self._look(cache.length)
+        logits = read(model, ids, cache, last_only=True, check=check, images=images)
         self._prompt_read = perf_counter()
         decode = Decoder(model, cache, recorder_for(model))
         lookup = self.lookup = Lookup(self.prompt) if self._uses_lookup else None
@@ -153,6 +158,12 @@ class Generation:
         finally:
             self.awaits = None
             self._forget_guesses()
+
+    def _look(self, read: int) -> list[PlacedImage]:
+        """Return the pictures behind the first `read` tokens, which the cache has."""
+        check = self._check
+        step = None if check is None else lambda: check(0.0)
+        return [PlacedImage(each.at, each.look(step)) for each in self.images if each.at >= read]
 
     def _next(self, decode: Decoder, token: int) -> _Pass:
         """Let `token` through, with guesses of what follows, unless somebody did."""

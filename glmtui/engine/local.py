@@ -271,6 +271,7 @@ class LocalEngine:
                 tools=request.tools,
                 json_schema=request.json_schema,
                 leave_out_rounds=request.leave_out_rounds,
+                images=request.images,
                 check=check,
             )
         stream.put(Started(answer.prompt_tokens, answer.limit, answer.dropped_rounds))

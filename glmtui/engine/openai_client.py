@@ -59,6 +59,8 @@ class ServedModel:
     """Which program serves it: ``vllm``, ``llamacpp``, ``glmtui`` …"""
     context: int | None
     """Prompt and answer together in tokens, where the server tells."""
+    sees_images: bool | None = None
+    """Whether it takes pictures, where the server tells."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ class OpenAIClient:
         if not isinstance(entries, list):
             raise self._no_such_server()
         return [
-            ServedModel(entry["id"], _text(entry.get("owned_by")), _context(entry))
+            ServedModel(entry["id"], _text(entry.get("owned_by")), _context(entry), _sees(entry))
             for entry in entries
             if isinstance(entry, dict) and isinstance(entry.get("id"), str)
         ]
@@ -474,6 +476,20 @@ def _number(value: object) -> int | None:
 
 def _context(entry: Mapping[str, Any]) -> int | None:
     return _number(entry.get("max_model_len")) or _number(_mapping(entry.get("meta")).get("n_ctx"))
+
+
+def _sees(entry: Mapping[str, Any]) -> bool | None:
+    """Whether a model takes pictures: glmtui says so in a word, others list what it can do or take."""
+    if isinstance(told := entry.get("sees_images"), bool):
+        return told
+    architecture = _mapping(entry.get("architecture"))
+    lists = (
+        entry.get("capabilities"), entry.get("input_modalities"), architecture.get("input_modalities")
+    )  # fmt: skip
+    for each in lists:
+        if isinstance(each, list):
+            return bool({"image", "vision", "multimodal"} & {word for word in each if isinstance(word, str)})
+    return None
 
 
 def _reason(reply: Mapping[str, Any]) -> str:

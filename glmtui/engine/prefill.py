@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from glmtui.models.base import Block, CacheBatch, KVCache, LanguageModel, Place, Rotary, State
+from glmtui.models.base import Block, CacheBatch, KVCache, LanguageModel, Place, PlacedImage, Rotary, State
 
 Check = Callable[[float], None]
 """Called between pieces of work with the fraction done (0 to 1); raises to cancel."""
@@ -28,26 +28,35 @@ def read(
     *,
     last_only: bool = False,
     check: Check | None = None,
+    images: Sequence[PlacedImage] = (),
 ) -> Tensor:
     """Return float32 logits ``[n, vocab]`` (``[1, vocab]`` with `last_only`) for token `ids` ``[n]``.
 
     With an empty `cache` the ids are a prompt; with a filled one they continue it. Either way the cache then
     holds them. `check` is called before every chunk in every layer; what it raises leaves the cache alone.
+    The rows of `images` go in the places of their tokens, as far as those are among `ids`.
     """
     cache = model.new_cache() if cache is None else cache
+    if images:
+        cache.see(images)
     cache.begin(ids)
     n = len(ids)
     if n == 1:  # most tokens: without any bookkeeping
-        found = _run(model, ids, cache, 0, cache.mask(0, 1, ids.device), cache)
+        found = _run(model, ids, cache, 0, cache.mask(0, 1, ids.device), cache, images)
     else:
-        hidden = _read_chunks(model, ids, cache, last_only, check)
+        hidden = _read_chunks(model, ids, cache, last_only, check, images)
         found = hidden[-1][:, -1:] if last_only else torch.cat(hidden, dim=1)
     cache.advance(n)
     return model.logits(found)[0]
 
 
 def _read_chunks(
-    model: LanguageModel, ids: Tensor, cache: KVCache, last_only: bool, check: Check | None
+    model: LanguageModel,
+    ids: Tensor,
+    cache: KVCache,
+    last_only: bool,
+    check: Check | None,
+    images: Sequence[PlacedImage],
 ) -> list[Tensor]:
     """Return the hidden states ``[1, n, hidden]`` of each pass."""
     n, layers = len(ids), model.config.num_layers
@@ -61,17 +70,28 @@ def _read_chunks(
         needed = None if not last_only else 1 if stop == n else 0
         chunks = _chunks(stop - start, mask)
         state = Reading(cache, start, chunks, progress, layers - 1, needed)
-        hidden.append(_run(model, ids[start:stop], cache, start, mask, state))
+        hidden.append(_run(model, ids[start:stop], cache, start, mask, state, images))
     return hidden
 
 
 def _run(
-    model: LanguageModel, ids: Tensor, cache: KVCache, start: int, mask: Tensor | None, state: State
+    model: LanguageModel,
+    ids: Tensor,
+    cache: KVCache,
+    start: int,
+    mask: Tensor | None,
+    state: State,
+    images: Sequence[PlacedImage] = (),
 ) -> Tensor:
     """Run `ids` ``[n]``, which come `start` tokens after those in `cache`; return ``[1, n, hidden]``."""
     first = cache.length + start
     index = torch.arange(first, first + len(ids), device=ids.device)
-    return model.hidden(model.embed(ids[None]), cache.positions(index), mask, state)
+    x = model.embed(ids[None])
+    for at, image in images:
+        low, high = max(at, first), min(at + len(image.rows), first + len(ids))
+        if low < high:
+            x[0, low - first : high - first] = image.rows[low - at : high - at].to(x)
+    return model.hidden(x, cache.positions(index), mask, state)
 
 
 @torch.inference_mode()

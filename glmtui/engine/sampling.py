@@ -1,4 +1,4 @@
-"""From logits to the next token: repetition penalty, guard, temperature, top-k, top-p, in that order.
+"""From logits to the next token: penalty, guard, shortest length, temperature, top-k, top-p, in that order.
 
 The order and the meaning of each step are those of transformers' logits processors, which the published
 `chat` uses; tests compare the two. transformers itself is not imported: that costs seconds. The work is done
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
         "max_new_tokens": (0, math.inf),
+        "min_length": (0, math.inf),
         "temperature": (0, sys.float_info.max),
         "top_p": (0, 1),
         "top_k": (0, math.inf),
@@ -39,7 +40,7 @@ GUARDED = 8
 """So many times in a row the guard token is no slip of half precision: nothing else would come."""
 
 
-_WHOLE = frozenset({"max_new_tokens", "top_k", "seed"})
+_WHOLE = frozenset({"max_new_tokens", "min_length", "top_k", "seed"})
 _OPTIONAL = frozenset({"max_new_tokens", "seed"})
 
 
@@ -52,6 +53,7 @@ class Sampler:
         prompt: token ids that count as already said for the repetition penalty.
         guard_id: taken when the logits are not finite, as the published `InvalidScoreLogitsProcessor` does
             (facts: 5 is ``▁`` in ChatGLM-6B).
+        stop_ids: not chosen before `sampling.min_length`.
         grammar: which tokens may come; None: all.
 
     Raises:
@@ -64,6 +66,7 @@ class Sampler:
         sampling: Sampling,
         prompt: Sequence[int] = (),
         guard_id: int = 5,
+        stop_ids: Sequence[int] = (),
         grammar: Grammar | None = None,
     ) -> None:
         for name, (least, most) in _RANGES.items():
@@ -78,6 +81,9 @@ class Sampler:
         self._grammar = grammar
         self._guarded = 0
         """Tokens in a row that stand for no numbers."""
+        self._stop_ids = list(stop_ids)
+        self._missing = sampling.min_length - len(prompt) if self._stop_ids else 0
+        """Tokens before a stop token may come."""
         self._random = torch.Generator()
         if sampling.seed is None:
             self._random.seed()
@@ -89,6 +95,7 @@ class Sampler:
         if logits.device.type == "mps":
             logits = logits.cpu()  # the same memory, and none of the gaps in what that device can sort
         token = self._choose(logits)
+        self._missing -= 1
         if self._said is not None:
             self._said.append(token)
         if self._grammar is not None:
@@ -111,6 +118,9 @@ class Sampler:
                 )
             return self.guard_id
         self._guarded = 0
+        if self._missing > 0:
+            stops = torch.tensor(self._stop_ids, device=logits.device)
+            logits = logits.index_fill(0, stops, -torch.inf)
         if self._grammar is not None:
             logits = self._grammar.limited(logits)
         if sampling.temperature < torch.finfo(torch.float32).tiny or sampling.top_k == 1:

@@ -60,6 +60,8 @@ class RemoteModel:
     """Sent besides, with every request."""
     body: Mapping[str, object] = field(default_factory=dict)
     """Sent besides, with every question; it comes before what glmtui would send."""
+    images: bool | None = None
+    """Whether the model sees pictures; None goes by what the server says, and by its name."""
 
     @property
     def name(self) -> str:
@@ -123,6 +125,8 @@ class ModelInfo:
     """Weights as they lie in memory."""
     server: str = ""
     """The host that the conversation is sent to; empty where the model runs on this machine."""
+    sees_images: bool = False
+    """Whether `Image` parts of messages reach the model; of a server's, whether it is known to take them."""
 
     @property
     def place(self) -> str:

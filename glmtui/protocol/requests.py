@@ -52,6 +52,10 @@ class Generate:
     leave_out_rounds: bool = True
     """Whether the oldest rounds may be left out of a prompt that is too long; else it fails with
     ``too_long``."""
+    images: Mapping[str, bytes] = field(default_factory=dict)
+    """The files of the `Image` parts of `messages`, by their SHA-256, for a model that sees
+    (`ModelInfo.sees_images`). It fails with ``unavailable`` where the model does not, with ``not_found``
+    where one is missing and with ``bad_file`` where one is no picture (`glmtui.images`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,8 @@ class CountTokens:
 
     messages: tuple[ChatMessage, ...] = ()
     text: str | None = None
+    images: Mapping[str, bytes] = field(default_factory=dict)
+    """As in `Generate`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,15 +21,24 @@ from glmtui import i18n
 from glmtui.chat.conversation import Conversation, new_message_id
 from glmtui.chat.state_log import Draft
 from glmtui.chat.state_log import QueuedMessage as StoredMessage
-from glmtui.errors import NotFoundError, TooLongError, UserError
+from glmtui.errors import NotFoundError, TooLongError, UnavailableError, UserError
 from glmtui.failures import Faults, describe
 from glmtui.protocol import events as engine
 from glmtui.protocol.cancellation import CancelToken, OperationCancelled
-from glmtui.protocol.messages import Attachment, ChatMessage, Part, Source, Text, ToolCall, ToolResult
+from glmtui.protocol.messages import (
+    Attachment,
+    ChatMessage,
+    Image,
+    Part,
+    Source,
+    Text,
+    ToolCall,
+    ToolResult,
+)
 from glmtui.protocol.phrases import NOTHING, Phrase, Sayable, _, listing, ngettext, sentences
 from glmtui.protocol.requests import Generate
 from glmtui.session import events as told
-from glmtui.session import keys
+from glmtui.session import keys, pictures
 from glmtui.session.answer_task import AnswerTask
 from glmtui.session.attached_file import in_full, parts_of
 from glmtui.session.context import COLLECTION, WEB, Context, ContextProvider, fewer, fit, gather, names
@@ -140,6 +149,7 @@ class ChatSession:
         """What belongs to the message that is written anew, besides its text."""
         self.query = ""
         """What the web was going to be asked for the queued message that is being changed."""
+        self._pictures = pictures.NamedPictures()
         self._message_id = new_message_id()
         """Of the message that is being written."""
         self._faults: dict[_Saved, Phrase] = {}
@@ -197,6 +207,7 @@ class ChatSession:
         leaf, done = conversation.leaf, False
         with self.saying_errors():
             if command is None:
+                await self._take_pictures(line)
                 await self.send(self.commands.message(line), attached)
             else:
                 await self.commands.run(self, command)
@@ -314,7 +325,8 @@ class ChatSession:
         self._update(limit=min(longest, info.max_length))
         if self.state.activity != "ready":
             return
-        self._counter.ask(self._prompt.build(self.conversation, (), info), self._draft)
+        messages = self._prompt.build(self.conversation, (), info)
+        self._counter.ask(messages, self._draft, self._prompt.images(self.conversation, messages))
         self._update(used=self._counter.used, draft=self._counter.draft)
 
     # --- sending ---
@@ -340,6 +352,7 @@ class ChatSession:
                     why, text = error.phrase, in_full(text, attached)
                 if not why and self.state.activity == "none":
                     why = self._no_model()
+                why = why or self._blind_to(parts)
                 if why:
                     self._edit(edits, place, parts)
                     self.ui.put_draft(text)
@@ -354,6 +367,92 @@ class ChatSession:
                     self._show_queue()
                 else:
                     await self._send(item, scope)
+
+    # --- pictures of the message that is being written ---
+
+    def picture(self, image: Image) -> bytes:
+        """Return the file of a picture of the open conversation. Raises as `Attachments.get`."""
+        try:
+            return self.conversation.attachments.get(image.sha256)
+        except NotFoundError as error:
+            name = image.name or image.sha256
+            raise NotFoundError(_("The attachment {name} is missing.").format(name=name)) from error
+
+    def name_picture(self, path: Path) -> str:
+        """Return the name by which a picture goes with the message; it is read meanwhile.
+
+        The person writes it behind an ``@`` into the text.
+
+        Raises:
+            UserError: the model that is loaded does not see pictures.
+        """
+        self._check_sight()
+        wanted, taken = pictures.name_of(str(path)), pictures.names_in(self._kept_parts)
+        if wanted in taken and pictures.is_same(path, self._kept_parts):
+            return wanted
+        name = pictures.free_name(wanted, taken, self._pictures.names)
+
+        def failed(error: BaseException) -> None:
+            self.notice(self.faults.describe(error)[0], "error")
+
+        self._pictures.begin(name, self.attach(str(path), name), failed)
+        return name
+
+    async def attach(self, source: str, name: str = "", *, named: bool = True) -> Image:
+        """Let a picture go with the message that is being written, and return it.
+
+        Args:
+            source: a path or an address.
+            name: what it is called in the message; by default as its file.
+            named: whether it goes only while its name stands in the text behind an ``@``.
+
+        Raises:
+            UserError: it cannot be had, is no picture, or the model that is loaded does not see any.
+        """
+        self._check_sight()
+        conversation = self.conversation
+        data, kind = await pictures.read(source)
+        name = name or pictures.free_name(pictures.name_of(source), pictures.names_in(self._kept_parts))
+        image = conversation.attachments.image(data, kind, name)
+        if conversation is self.conversation:
+            self._kept_parts = pictures.with_picture(self._kept_parts, image, named=named)
+            self._keep_draft(self._draft)
+        return image
+
+    def detach(self) -> list[str]:
+        """Let no picture go with the message that is being written; return what they were called."""
+        names = pictures.names_in(self._kept_parts)
+        self._kept_parts = tuple(part for part in self._kept_parts if not isinstance(part, Image))
+        self._pictures.forget()
+        return names
+
+    async def _take_pictures(self, text: str) -> None:
+        """Read the pictures that `text` names and that are not here yet; raises as `attach`.
+
+        A name that is no file's may be that of a picture in the conversation, as in a prompt sent before.
+        """
+        await self._pictures.wait(text)
+        for name in pictures.typed(text):
+            if name not in pictures.names_in(self._kept_parts):
+                await self.attach(name, name)
+        if self.state.info is not None and self.state.info.sees_images:
+            for part in pictures.named_in(text, self.conversation.branch()):
+                if part.name not in pictures.names_in(self._kept_parts):
+                    self._kept_parts = pictures.with_picture(self._kept_parts, part, named=True)
+
+    def _check_sight(self) -> None:
+        """Raise `UnavailableError` if the model does not see; of one that is still loading it is hoped."""
+        if (info := self.state.info) is not None and not info.sees_images:
+            raise UnavailableError(pictures.cannot_see(info.name))
+
+    def _blind_to(self, parts: Sequence[Part]) -> Phrase:
+        """Say that the model does not see the pictures among `parts`, if that is so."""
+        info = self.state.info
+        if info is None or info.sees_images or not pictures.names_in(parts):
+            return NOTHING
+        return pictures.cannot_see(info.name)
+
+    # --- answers ---
 
     async def regenerate(self, message_id: str | None = None) -> None:
         """Answer again: the answer `message_id`, or the last one. The old answer stays as another version."""
@@ -390,6 +489,8 @@ class ChatSession:
                     self.notice(self._no_model(), "warning")
                 elif (message := find(self.conversation.branch())) is None:
                     self.ui.say(nothing)
+                elif blind := self._blind_to(message.parts):
+                    self.notice(blind, "warning")
                 else:
                     if self.state.info is None:
                         self.notice(_("The answer comes as soon as the model is loaded."))
@@ -424,7 +525,9 @@ class ChatSession:
 
     def edit_no_more(self) -> None:
         """Let what is sent next be a message of its own; files that it names go with it all the same."""
-        self._edit(None, None, tuple(part for part in self._kept_parts if isinstance(part, Attachment)))
+        self._edit(
+            None, None, tuple(part for part in self._kept_parts if isinstance(part, Attachment | Image))
+        )
 
     def draft_changed(self, text: str, attached: Sequence[AttachedFile] = ()) -> None:
         """Remember what is being written, and count it. Call it when the person pauses.
@@ -782,10 +885,11 @@ class ChatSession:
 
     async def _send(self, item: QueuedMessage, scope: CancelToken) -> None:
         conversation = item.conversation
-        if conversation.newer_format:  # since it was queued
+        why = _only_read() if conversation.newer_format else self._blind_to(item.parts)
+        if why:  # since it was queued
             self._queue.hold()
             self._show_queue()
-            self.notice(_only_read(), "error")
+            self.notice(why, "error")
             return
         parent: dict[str, Any] = {}
         if item.edits and item.edits in conversation.messages:
@@ -810,6 +914,11 @@ class ChatSession:
             return
         if info is None:  # still loading: `_on_loaded` comes back here
             self._pending = pending
+            return
+        if not pending.continued and (
+            blind := self._blind_to(conversation.messages[pending.message_id].parts)
+        ):
+            self.notice(blind, "error")  # the model was still on its way when it was written
             return
         again = pending.continued or conversation.leaf != pending.message_id
         if not pending.continued:
@@ -864,8 +973,10 @@ class ChatSession:
     def _ask_engine(self, answer: AnswerTask, *, continued: bool = False) -> None:
         conversation, tools = answer.conversation, answer.toolbox.offered if answer.toolbox else ()
         messages = self._prompt.build(conversation, answer.given, self.state.info, answer.steps)
+        images = self._prompt.images(conversation, messages)
         sampling = self.settings.sampling(conversation.settings)
-        answer.stream = self._loader.engine.submit(Generate(messages, sampling, continued, tools=tools))
+        generate = Generate(messages, sampling, continued, tools=tools, images=images)
+        answer.stream = self._loader.engine.submit(generate)
 
     # --- what the answer may rest on ---
 
@@ -901,7 +1012,16 @@ class ChatSession:
         def build(sources: Sequence[Source]) -> Sequence[ChatMessage]:
             return _alone(self._prompt.build(conversation, sources, info))
 
-        answer.rest_on(await fit(found, build, self._counter.count, self._limit(answer)), len(found))
+        count = self._counting(conversation)
+        answer.rest_on(await fit(found, build, count, self._limit(answer)), len(found))
+
+    def _counting(self, conversation: Conversation) -> Callable[[Sequence[ChatMessage]], Awaitable[int]]:
+        """Return what counts the tokens of messages of a conversation, pictures included."""
+
+        async def count(messages: Sequence[ChatMessage]) -> int:
+            return await self._counter.count(messages, self._prompt.images(conversation, messages))
+
+        return count
 
     def _limit(self, answer: AnswerTask) -> int:
         """Return how many tokens the prompt and the answer may have together."""
@@ -936,7 +1056,7 @@ class ChatSession:
                 steps = (*answer.steps, call, ToolResult(call.id, said(sources), call.name))
                 return _alone(self._prompt.build(conversation, answer.given, self.state.info, steps))
 
-            fitting = await fit(found, build, self._counter.count, self._limit(answer))
+            fitting = await fit(found, build, self._counting(conversation), self._limit(answer))
             sources = [each for each in fitting if each.number]
             answer.take_step(call, said(fitting) or NO_ROOM, sources, len(outcome.sources))
             self._show_calls(answer)
@@ -1083,6 +1203,7 @@ class ChatSession:
         web: str = "",
     ) -> None:
         self._place, self._kept_parts, self.query = place, kept, web
+        self._pictures.forget()
         self._update(editing=message_id)
 
     def _settings_changed(self, keys: frozenset[str]) -> None:

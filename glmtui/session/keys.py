@@ -113,6 +113,7 @@ KEYS: tuple[Key, ...] = (
     Key("transcript.links", "transcript", "x", "links", N_("Open or copy a link of the message")),
     Key("transcript.sources", "transcript", "s", "sources",
         N_("Show the passages an answer rests on, with the words marked")),
+    Key("transcript.pictures", "transcript", "i", "pictures", N_("Show the pictures of the message in full")),
     Key("transcript.undo", "transcript", "u,ctrl+z", "app.run('undo')",
         N_("Bring back what was deleted last")),
     Key("transcript.delete", "transcript", "delete,d", "act('delete')", N_("Delete it and what follows")),

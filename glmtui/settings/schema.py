@@ -171,6 +171,11 @@ SCHEMA: tuple[Setting, ...] = (
         N_("Let the line mode colour who speaks, where the terminal can and NO_COLOR is not set."),
     ),
     Setting(
+        "ui.pictures", "choice", "auto", N_("Pictures"),
+        N_("How pictures are shown: auto is as sharp as the terminal can, text by their names alone."),
+        choices=("auto", "kitty", "sixel", "blocks", "text"),
+    ),
+    Setting(
         "ui.notify", "choice", "bell", N_("When an answer is done"),
         N_("What happens when a long answer ends while you look elsewhere."),
         choices=("off", "bell", "system"),
@@ -235,6 +240,11 @@ SCHEMA: tuple[Setting, ...] = (
         "generation.max_new_tokens", "int", _SAMPLING.max_new_tokens, N_("Longest answer"),
         N_("The answer alone, in tokens; empty is as much as the context leaves."),
         minimum=1, maximum=1_048_576, nullable=True,
+    ),
+    Setting(
+        "generation.min_length", "int", _SAMPLING.min_length, N_("Shortest length"),
+        N_("Conversation and answer together, in tokens, before which no answer ends; VisualGLM-6B has 100."),
+        minimum=0, maximum=1_048_576,
     ),
     Setting(
         "generation.seed", "int", _SAMPLING.seed, N_("Seed"),

@@ -49,6 +49,7 @@ MOST_STRANGE = 100
 MOST_PROBLEMS = 20
 """Lines about a file: nobody reads more at once."""
 _LENGTH = "generation.max_length"
+_SHORTEST = "generation.min_length"
 _OWN = tuple(SHIPPED_PRESETS[MODELS_OWN])
 _UNSET: Mapping[str, Value] = {key: None for key in _SAMPLING_KEYS if BY_KEY[key].nullable}
 """What a preset in the file means where it holds nothing: it cannot hold None."""
@@ -147,7 +148,7 @@ class Settings:
     def follow(self, info: ModelInfo) -> None:
         """Let what the makers of this model chose be the defaults from now on."""
         self.longest = info.max_length
-        self._model = {key: getattr(info.sampling, BY_KEY[key].name) for key in (*_OWN, _LENGTH)}
+        self._model = {key: getattr(info.sampling, BY_KEY[key].name) for key in (*_OWN, _LENGTH, _SHORTEST)}
 
     def set(self, key: str, value: object) -> None:
         """Use `value` for `key` from now on and save it.

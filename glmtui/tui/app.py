@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from threading import Thread
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from textual.binding import BindingType
+from textual.message import Message
 
 from glmtui import failures, i18n, paths
 from glmtui.chat.library import Library
@@ -21,6 +23,8 @@ from glmtui.settings.settings import Settings
 from glmtui.signals import end_soon
 from glmtui.tui.bindings import bindings
 from glmtui.tui.composer.composer import Composer
+from glmtui.tui.pictures import painter
+from glmtui.tui.pictures.painter import Painter, Way
 from glmtui.tui.screens.chat import ChatScreen
 from glmtui.tui.session_app import SessionApp
 from glmtui.tui.textual_patches import guard, terminal
@@ -86,7 +90,10 @@ class GlmTui(SessionApp):
         self.themes = ThemeFiles(self)
         self.themes.choose(str(self.settings["ui.theme"]))
         self.set_keymap(dict(self.settings.keys))
-        self.chat = ChatScreen(self.settings, self.library)
+        self._sixels: bool | None = None
+        """Whether the terminal draws them; None while it was not asked."""
+        self.painter = Painter(self._picture_way, partial(terminal.cell, self), partial(terminal.send, self))
+        self.chat = ChatScreen(self.settings, self.library, self.painter)
         self._interrupted = -self.INTERRUPT_SECONDS
         self._ending = self._end_limited = False
         self.ended_by: BaseException | None = None
@@ -202,6 +209,20 @@ class GlmTui(SessionApp):
 
         return TerminalDriver
 
+    def _picture_way(self) -> Way:
+        """Return how pictures are drawn now; ask the terminal what it can when the first one is there."""
+        if self._sixels is None:
+            self._sixels = False
+            terminal.send(self, terminal.WHAT_ARE_YOU)
+        setting, has_sixels = str(self.settings["ui.pictures"]), self._sixels and all(terminal.cell(self))
+        return painter.chosen(setting, os.environ, self.console.color_system, has_sixels=has_sixels)
+
+    def on_terminal_attributes(self, event: Message) -> None:
+        """The terminal says what it is; whether it draws sixels is all that is of interest."""
+        if terminal.SIXELS in getattr(event, "codes", ()) and not self._sixels:
+            self._sixels = True
+            self.chat.transcript.pictures_changed()
+
     def on_terminal_gone(self) -> None:
         self.quit(128 + signal.SIGHUP)
 
@@ -234,6 +255,8 @@ class GlmTui(SessionApp):
                 self.session.notice(self.themes.problems[-1], "warning")
         if "ui.language" in keys:
             self.do(self._rebuild())
+        if "ui.pictures" in keys:
+            self.chat.transcript.pictures_changed()
         if "ui.send_key" in keys:
             self.chat.composer.enter_sends = settings["ui.send_key"] == "enter"
             self.chat.update_hints()

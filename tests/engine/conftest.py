@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny_model import write_tiny_model
+from tiny_model import write_tiny_model, write_tiny_visualglm
 from torch import Tensor
 
 from glmtui.engine.chat_model import ChatModel
@@ -26,6 +26,12 @@ def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
+@pytest.fixture(scope="session")
+def seeing_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, and it sees pictures."""
+    return write_tiny_visualglm(tmp_path_factory.mktemp("models") / "seeing")
+
+
 @dataclass
 class Scripted:
     """A language model that says the tokens `says`, calling `on_token` before each, then stops."""
@@ -35,7 +41,7 @@ class Scripted:
     on_token: Callable[[], None] = lambda: None
     prompts: list[list[int]] = field(default_factory=list)
     """What every forward pass was given."""
-    takes_any_state = False
+    takes_any_state = sees_images = False
     _prompt_end = _rows = 0
 
     def embed(self, ids: Tensor) -> Tensor:

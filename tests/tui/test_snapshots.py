@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from picture_files import png
 from textual.pilot import Pilot
 from tui.app_support import ScriptedEngine, app_of, send, settled, visible_text
 from tui.some_models import MODELS
@@ -180,6 +182,22 @@ def test_answering_with_a_message_waiting(snap_compare: Compare, monkeypatch: py
         await wait_until(pilot, lambda: "压缩到" in visible_text(app.chat.transcript))
 
     assert snap_compare(app, terminal_size=(120, 36), run_before=look(app, then))
+
+
+def test_a_picture(snap_compare: Compare, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("glmtui.tui.transcript.message.show_time", lambda *_times: "12:00")
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gradient.png").write_bytes(png(40, 24))
+    engine = ScriptedEngine("左边是蓝色，右边渐渐变成红色，下边变成绿色。")
+    engine.info = replace(engine.info, sees_images=True)
+    app = make(engine=engine)
+
+    async def then(pilot: Pilot[None]) -> None:
+        await send(pilot, "@gradient.png 描述这张图片。")
+        await wait_until(pilot, lambda: "▀" in visible_text(app.chat.transcript))
+
+    assert snap_compare(app, terminal_size=(80, 24), run_before=look(app, then))
 
 
 def test_theme_chooser(snap_compare: Compare, conversation: Path) -> None:

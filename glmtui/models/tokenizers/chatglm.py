@@ -28,6 +28,7 @@ from glmtui.hub.model_dir import (
     is_v2,
     recognise,
 )
+from glmtui.hub.sat import is_sat
 from glmtui.models.tokenizers.prompt_text import Control, PromptPart
 from glmtui.protocol.phrases import Phrase, _, sentences
 
@@ -268,6 +269,20 @@ class ChatGLMTokenizer(Tokenizer):
         return StreamDecoder(self._pieces, goes_on=goes_on)
 
 
+class VisualGLMTokenizer(ChatGLMTokenizer):
+    """VisualGLM-6B: ChatGLM-6B's, with a token in the place of which a picture's rows are put."""
+
+    family: Family = "visualglm"
+    FILLER = "<unk>"
+    """What the transformers code takes; it counts for the repetition penalty."""
+
+    def __init__(self, file: Path, config: Mapping[str, Any] | None = None) -> None:
+        super().__init__(file, config)
+        self.special_ids = {**self.special_ids, self.FILLER: self._pieces.model.unk_id() + self.offset}
+        self.image_length: int = given(config or {}, "image_length", 32)
+        """Tokens that a picture takes."""
+
+
 class _OffsetDecoder(StreamDecoder):
     def __init__(self, pieces: _Pieces, offset: int, *, goes_on: bool = False) -> None:
         super().__init__(pieces, goes_on=goes_on)
@@ -333,7 +348,8 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         UserError: the file is missing, damaged, or does not belong to the model.
     """
     folder = paths.typed(folder)
-    config = read_config(folder) if (folder / "config.json").is_file() else {}
+    has_config = (folder / "config.json").is_file() or is_sat(folder)
+    config = read_config(folder) if has_config else {}
     settings = read_tokenizer_config(folder)
     if config:
         family = recognise(folder, config)
@@ -356,6 +372,8 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
             return GLM4Tokenizer(folder / TOKENIZER_FILES["chatglm4"], {})
         family = recognise(folder, {"model_type": "chatglm", "padded_vocab_size": None})
     file = folder / TOKENIZER_FILES[family]
+    if family == "visualglm":
+        return VisualGLMTokenizer(file, config)
     if family == "chatglm":
         # Only the first release lacks the entry, and it has the image tokens.
         return ChatGLMTokenizer(file, config, given(settings, "num_image_tokens", 20000 if settings else 0))

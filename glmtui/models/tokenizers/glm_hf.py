@@ -90,7 +90,7 @@ class GLMTokenizer(Tokenizer):
         template = self._wrapped.chat_template
         return template if isinstance(template, str) else ""
 
-    def render(self, messages: list[dict[str, str]], *, asks: bool) -> str:
+    def render(self, messages: list[dict[str, Any]], *, asks: bool) -> str:
         """Return the prompt that the template makes of `messages`, ready for the answer if it `asks` for one.
 
         Raises:

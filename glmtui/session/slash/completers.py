@@ -95,6 +95,15 @@ def files(_session: ChatSession, typed: str) -> Sequence[Offer]:
     return list(_entries(typed, folders_only=False))
 
 
+def pictures(_session: ChatSession, typed: str) -> Sequence[Offer]:
+    """Complete with pictures, and with the folders they may be in."""
+    from glmtui.images import SUFFIXES
+
+    none = [Offer("none", _("no picture"))] if typed and "none".startswith(typed) else []
+    found = _entries(typed, folders_only=False)
+    return [*none, *(offer for offer in found if offer.text.lower().endswith(("/", *SUFFIXES)))]
+
+
 def models(session: ChatSession, typed: str) -> Sequence[Offer]:
     """Complete with the built-in model, the models on this machine, and folders."""
     offers = [Offer("nano", _("the small built-in model"))]

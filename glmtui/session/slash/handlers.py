@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from glmtui import i18n, paths
 from glmtui.errors import UserError
 from glmtui.protocol.phrases import _, listing
+from glmtui.session import pictures
 from glmtui.session.options import BUILT_IN
 from glmtui.session.stats import model_title
 from glmtui.session.themes import titles
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from glmtui.session.chat_session import ChatSession
     from glmtui.session.slash.command import Handler
     from glmtui.session.ui import View
+
+
+NO_PICTURE = ("none", "无")
 
 
 def show(view: View) -> Handler:
@@ -112,6 +116,22 @@ async def copy(session: ChatSession, argument: str) -> None:
             return
         text = blocks[-1]
     session.ui.copy(text)
+
+
+async def image(session: ChatSession, argument: str) -> None:
+    """Its name stands in the text where one is being written; elsewhere it goes with the next message."""
+    if argument.lower() in NO_PICTURE and not pictures.is_picture(argument):
+        taken_out = session.detach()
+        if not taken_out:
+            raise UserError(_("No picture goes with your next message."))
+        session.ui.put_draft(pictures.without_mentions(session.ui.draft(), taken_out))
+        session.ui.say(_("Taken out: {names}").format(names=listing(taken_out)))
+        return
+    found = await session.attach(argument, named=session.ui.has_keys)
+    if session.ui.has_keys:
+        session.ui.put_draft(f"@{found.name} {session.ui.draft().lstrip()}")
+    else:
+        session.ui.say(pictures.goes_along([found.name]))
 
 
 # --- the model ---

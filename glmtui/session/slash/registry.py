@@ -26,6 +26,8 @@ COMMANDS = CommandTable((
     Command("undo", lambda session, _: session.undo(), N_("Bring back what was deleted last")),
     Command("copy", do.copy, N_("Copy the last answer, or its last block of code"), N_("[code]"),
             completer=complete.choices("code")),
+    Command("image", do.image, N_("Let a picture go with your next message, or take it out again"),
+            N_("PATH|URL|none"), ("img", "picture"), completer=complete.pictures),
     Command("model", do.model, N_("Change the model: a folder, a name on Hugging Face, or nano (built in)"),
             N_("[MODEL]"), completer=complete.models),
     Command("models", do.show("models"), N_("The models there are, here and to download, and what fits")),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Protocol
 
 from textual import events
@@ -54,6 +54,8 @@ class Prompt(TextArea):
         text_keys.install()
         super().__init__(soft_wrap=True, tab_behavior="focus", highlight_cursor_line=False)
         self._popup = popup
+        self.pasted: Callable[[str], str] = self.folds.fold
+        """Returns what to write for a paste."""
         self.sent = list(history)
         """Sent prompts, oldest first; the app keeps them in a file."""
         self._place: int | None = None
@@ -86,7 +88,7 @@ class Prompt(TextArea):
         event.stop()
         text = clean(event.text)
         if text:
-            self.insert_text(self.folds.fold(text))
+            self.insert_text(self.pasted(text))
 
     def put_file(self, typed: str, label: str, file: AttachedFile) -> None:
         """Put a file, folded to `label`, in the place of what was typed before the cursor."""

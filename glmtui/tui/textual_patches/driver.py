@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import fcntl
 import os
+import re
 import select
+import struct
 import sys
 import termios
 import threading
@@ -43,8 +46,19 @@ RESTORED = (
 """Ends the modes that Textual has set: paste, wrapping, resize, mouse, keys, screen, cursor, focus."""
 
 
+_ATTRIBUTES = re.compile(r"\x1b\[\?([\d;]{1,100})c")
+
+
 class TerminalGone(Message):
     """Nobody sees any more what is written."""
+
+
+class TerminalAttributes(Message):
+    """What the terminal says it is."""
+
+    def __init__(self, codes: Sequence[int]) -> None:
+        super().__init__()
+        self.codes = codes
 
 
 class TerminalDriver(LinuxDriver):
@@ -118,6 +132,15 @@ class TerminalDriver(LinuxDriver):
         self._gone()
         return None
 
+    def cell(self) -> tuple[int, int]:
+        """Return width and height of a cell in pixels; zeros where the terminal does not tell."""
+        try:
+            size = fcntl.ioctl(self.fileno, termios.TIOCGWINSZ, bytes(8))
+        except OSError:
+            return 0, 0
+        rows, columns, width, height = struct.unpack("HHHH", size)
+        return (width // columns, height // rows) if rows and columns else (0, 0)
+
     # --- the end ---
 
     def start_application_mode(self) -> None:
@@ -176,6 +199,8 @@ class _Reader:
             return [events.Paste(clean(piece.text))]
         if piece == ESC:
             return [events.Key("escape", ESC)]
+        if attributes := _ATTRIBUTES.fullmatch(piece):
+            return [TerminalAttributes([int(code) for code in attributes[1].split(";") if code])]
         try:
             if not piece.startswith(ESC) or _is_known(piece):
                 return list(self._parser.feed(piece))
