@@ -121,12 +121,12 @@ class ChatScreen(PaneScreen):
                     columns,
                     0,
                     0,
-                )  # of what is docked below, a margin at the side is none
+                )  # a margin at its side has no effect
 
     @on(events.DescendantFocus)
     @on(events.DescendantBlur)
     def _focus_moved(self) -> None:
-        """Let the title of a pane show whether the focus is in it, which Textual 8.2 sees for the pane alone."""
+        """Mark the title of the pane with the focus: Textual 8.2 draws the pane anew and not what is in it."""
         for title in self.query(".pane-title"):
             title.update_node_styles()
 
