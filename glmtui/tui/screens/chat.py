@@ -126,7 +126,7 @@ class ChatScreen(PaneScreen):
     @on(events.DescendantFocus)
     @on(events.DescendantBlur)
     def _focus_moved(self) -> None:
-        """Mark the title of the pane with the focus: Textual 8.2 draws the pane anew and not what is in it."""
+        """Mark the title of the pane with the focus: Textual 8.2 draws the pane anew, not what is in it."""
         for title in self.query(".pane-title"):
             title.update_node_styles()
 
