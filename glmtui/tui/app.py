@@ -105,8 +105,9 @@ class GlmTui(SessionApp):
 
     def _make_engine(self) -> Engine:
         from glmtui.engine.local import LocalEngine
+        from glmtui.session.serving import SLOTS
 
-        return self._engine or LocalEngine()
+        return self._engine or LocalEngine(slots=1 + SLOTS)
 
     # --- starting and ending ---
 

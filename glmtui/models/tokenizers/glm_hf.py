@@ -125,6 +125,23 @@ class GLMTokenizer(Tokenizer):
         ids: list[int] = self._backend.encode(encodable(text), add_special_tokens=False).ids
         return ids
 
+    def token_bytes(self) -> list[bytes]:
+        """In the file every byte is one character: a printable one itself."""
+        printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+        others = [byte for byte in range(256) if byte not in set(printable)]
+        values = {chr(byte): byte for byte in printable}
+        values |= {chr(256 + place): byte for place, byte in enumerate(others)}
+
+        def said(token: int) -> bytes:
+            name = self._special.get(token)
+            if name is not None:
+                return name.encode() if name in _THOUGHT else b""
+            text = self._backend.id_to_token(token) or ""
+            known = all(character in values for character in text)
+            return bytes(values[character] for character in text) if known else text.encode()
+
+        return [said(token) for token in range(self.vocab_size)]
+
     def stream(self, *, goes_on: bool = False) -> GLMStream:
         return GLMStream(self._backend, self._special)
 

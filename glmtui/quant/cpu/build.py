@@ -255,6 +255,7 @@ def _flag_sets(compiler: str, isa: str | None) -> Iterator[list[str]]:
         return
     common = ["-O3", "-std=c11", "-shared", "-fvisibility=hidden", *_define(isa, "-D")]
     common += ["-fno-math-errno", "-fno-trapping-math"]
+    common.append("-ffp-contract=off")  # else few tokens' sums and many's are rounded at different places
     if sys.platform != "win32":
         common.append("-fPIC")
     for openmp in (*_openmp_flags(), []):
