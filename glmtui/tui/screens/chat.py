@@ -119,8 +119,21 @@ class ChatScreen(PaneScreen):
         rows = min(self.size.height - top.region.y, self.size.height // 2)
         columns = self.settings_pane.region.width if self.has_class("-settings") else 0
         for rack in self.query("ToastRack"):
-            if rack.styles.margin != (0, columns, rows, 0):
-                rack.styles.margin = (0, columns, rows, 0)
+            if (rack.styles.margin.bottom, rack.styles.padding.right) != (rows, columns):
+                rack.styles.margin = (0, 0, rows, 0)
+                rack.styles.padding = (
+                    0,
+                    columns,
+                    0,
+                    0,
+                )  # a margin at its side has no effect
+
+    @on(events.DescendantFocus)
+    @on(events.DescendantBlur)
+    def _focus_moved(self) -> None:
+        """Mark the title of the pane with the focus: Textual 8.2 draws the pane anew, not what is in it."""
+        for title in self.query(".pane-title"):
+            title.update_node_styles()
 
     async def rebuild(self) -> None:
         history, self._answer = self.composer.prompt.sent, None
