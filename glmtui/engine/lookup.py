@@ -18,6 +18,8 @@ FIRST, MOST = 3, 15
 """Tokens guessed at first, and at most: with the token before them they are the 16 rows a kernel takes."""
 PLAIN = 8
 """Passes without guesses whose median tells what a token costs; half as many come before the first guess."""
+GUESSED = 5
+"""Passes with guesses whose median tells what each guess costs."""
 START, SHARE = 0.5, 0.01
 """Passes that guesses may waste, and how many more for each token of the answer: what keeps an answer that
 never repeats anything as fast as without."""
@@ -70,7 +72,8 @@ class Lookup:
         self._grams = NGrams(prompt)
         self._width, self._shortest = FIRST, SHORTEST
         self._plain: deque[float] = deque(maxlen=PLAIN)
-        self._allowance = START
+        self._extra: deque[float] = deque(maxlen=GUESSED)  # of plain passes, what each guess added to one
+        self._allowance, self._losses = START, 0
         self.passes = self.accepted = 0
         """Passes with guesses, and how many of these turned out right."""
 
@@ -92,8 +95,12 @@ class Lookup:
             return
         self.passes += 1
         self.accepted += accepted
-        saved = 1 + accepted - seconds / statistics.median(self._plain)
-        self._allowance = min(self._allowance + saved, CREDIT)
+        # No pass takes longer than its tokens one by one, but where another program held it up.
+        self._extra.append(min((seconds / statistics.median(self._plain) - 1) / guessed, 1.0))
+        saved = accepted - guessed * statistics.median(self._extra)
+        self._losses += saved < 0
+        # What one such pass seems to have wasted must not end all guessing: it is tried again, ever later.
+        self._allowance = max(min(self._allowance + saved, CREDIT), -self._losses)
         if accepted == guessed:
             self._width = min(2 * max(self._width, 1), MOST)
         elif 2 * accepted < guessed:

@@ -111,16 +111,30 @@ def test_more_is_guessed_while_all_of_it_comes_and_less_when_not() -> None:
     assert lookup.guess(0) == lookup.guess(-1) == []
 
 
-@pytest.mark.parametrize("cost", [1.3, 2.0, 4.0])
-def test_what_never_comes_costs_next_to_nothing(cost: float) -> None:
-    lookup, seconds, tokens = ready(), 0.0, 0
-    for _pass in range(2000):
+@pytest.mark.parametrize("row", [0.1, 0.3, 1.0])
+@pytest.mark.parametrize("count", [100, 200, 1000, 5000])
+def test_what_never_comes_costs_next_to_nothing(row: float, count: int) -> None:
+    """`row`: what a guessed token adds to a pass, from what a kernel takes to all that a token takes."""
+    lookup, seconds = ready(), 0.0
+    for token in range(count):
         guessed = len(lookup.guess(99))
-        seconds += cost if guessed else 1.0
-        lookup.note(guessed, 0, cost if guessed else 1.0)
-        lookup.add((1, 2, 3)[tokens % 3])
-        tokens += 1
-    assert seconds <= tokens * (1 + SHARE) + START + cost
+        seconds += 1 + row * guessed
+        lookup.note(guessed, 0, 1 + row * guessed)
+        lookup.add((1, 2, 3)[token % 3])
+    assert seconds <= count * (1 + SHARE) + START + FIRST * row
+    if row < 1:
+        assert seconds <= count / 0.98
+
+
+def test_a_pass_that_was_held_up_does_not_end_all_guessing() -> None:
+    lookup = ready()
+    lookup.note(FIRST, FIRST, 50.0)
+    assert lookup.guess(99)
+    lookup.note(FIRST, 0, 50.0)
+    assert not lookup.guess(99)
+    for _token in range(round(1 / SHARE) + 2):
+        lookup.add(1)
+    assert lookup.guess(99)
 
 
 def test_what_is_saved_does_not_pay_for_endless_guessing() -> None:
@@ -131,7 +145,7 @@ def test_what_is_saved_does_not_pay_for_endless_guessing() -> None:
     while lookup.guess(99):
         lookup.note(3, 0, 1.5)
         wasted += 0.5
-    assert wasted <= CREDIT + 0.5
+    assert wasted <= CREDIT + 3 * 0.5  # until the median knows
 
 
 def test_what_costs_more_than_it_saves_ends() -> None:
