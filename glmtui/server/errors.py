@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
 from glmtui import failures
@@ -37,6 +39,8 @@ _STATUS = {
 """Of the codes that an engine's `Failed` may have; others are 500."""
 _CODES = {TooLongError.code: "context_length_exceeded"}
 """Where OpenAI has another word."""
+REST_SECONDS = 0.2
+"""For the rest of a body nobody wants."""
 _PARAMS = {UnavailableError.code: "tools"}
 _LEADS = {TooLongError.code: "The prompt is longer than the model's context length. "}
 """Words that clients look for in the message."""
@@ -117,10 +121,22 @@ async def on_http_error(request: Request, error: Exception) -> JSONResponse:
     return response
 
 
-async def on_unexpected(_request: Request, error: Exception) -> JSONResponse:
+async def on_unexpected(request: Request, error: Exception) -> JSONResponse:
     """Answer what nobody foresaw; the details are in the log of unexpected errors, not in the response."""
     failures.describe(error)
+    await _take_rest(request)
     found = ApiError(500, f"Something unexpected went wrong ({type(error).__name__}).", code="unexpected")
     response = found.response()
     response.headers["Connection"] = "close"  # as uvicorn does now: nobody should ask through it again
     return response
+
+
+async def _take_rest(request: Request) -> None:
+    """Read what is here of the body: a connection that is closed over unread bytes loses the response."""
+
+    async def read() -> None:
+        async for _chunk in request.stream():
+            pass
+
+    with suppress(asyncio.TimeoutError, ClientDisconnect):
+        await asyncio.wait_for(read(), REST_SECONDS)

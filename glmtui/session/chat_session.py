@@ -9,6 +9,7 @@ whenever it comes, also before the engine has heard of what it cancels.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from glmtui.errors import NotFoundError, TooLongError, UserError
 from glmtui.failures import Faults, describe
 from glmtui.protocol import events as engine
 from glmtui.protocol.cancellation import CancelToken, OperationCancelled
-from glmtui.protocol.messages import Attachment, ChatMessage, Part, Source, Text
+from glmtui.protocol.messages import Attachment, ChatMessage, Part, Source, Text, ToolCall, ToolResult
 from glmtui.protocol.phrases import NOTHING, Phrase, Sayable, _, listing, ngettext, sentences
 from glmtui.protocol.requests import Generate
 from glmtui.session import events as told
@@ -39,10 +40,12 @@ from glmtui.session.message_queue import CancelScopes, MessageQueue, QueuedMessa
 from glmtui.session.model_jobs import ModelJobs
 from glmtui.session.model_loader import ModelLoader
 from glmtui.session.preferences import Preferences
-from glmtui.session.prompt_builder import PromptBuilder
+from glmtui.session.prompt_builder import PromptBuilder, written
 from glmtui.session.serving import Serving
 from glmtui.session.slash.command import CommandTable
 from glmtui.session.token_counter import TokenCounter
+from glmtui.session.tool_servers import ToolServers
+from glmtui.session.toolbox import NO_ROOM, Outcome, Toolbox
 from glmtui.session.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -58,6 +61,8 @@ if TYPE_CHECKING:
 _Saved = Literal["conversation", "queue", "draft"]
 _RETRY_SECONDS = 2.0
 """Between two attempts to write what could not be written."""
+_SHOWN_SECONDS = 0.1
+"""After a conversation was opened it is counted; a long one is on the screen by then."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,9 @@ class ChatSession:
         self._prompt = PromptBuilder(settings)
         self.context = Context(settings)
         self.documents = DocumentJobs(self.notice, lambda said: self.notice(said, "warning"))
+        self.tool_servers = ToolServers(
+            lambda: settings.tool_servers, lambda why: self.notice(why, "warning")
+        )
         self._queue = MessageQueue(self._keep_queued)
         self._scopes = CancelScopes()
         self._pending: _PendingAnswer | None = None
@@ -136,6 +144,7 @@ class ChatSession:
         self._left: list[Conversation] = []
         """Others than the open one, of which not all is on disk."""
         self._retry_at = 0.0
+        self._measure_at = math.inf
         self._unreadable: Conversation | None = None
 
     # --- what a program around it needs ---
@@ -162,6 +171,11 @@ class ChatSession:
     def busy(self) -> bool:
         """Whether an answer is being made or a model loaded."""
         return bool(self.answering or self._pending or self.loading)
+
+    @property
+    def calls_tools(self) -> bool:
+        """Whether the model in memory calls tools."""
+        return self._loader.engine.capabilities.tools
 
     @property
     def queued(self) -> list[QueuedMessage]:
@@ -244,6 +258,8 @@ class ChatSession:
 
     def _poll_figures(self) -> None:
         """Take in counts of tokens, and what is known of models and documents."""
+        if time.monotonic() >= self._measure_at:
+            self.measure()
         if self._counter.poll():
             self._update(used=self._counter.used, draft=self._counter.draft)
         if self.models.poll():
@@ -263,6 +279,7 @@ class ChatSession:
             self._finish(self.answer, "stopped", None)
         self._save_again()
         self.serving.stop()
+        self.tool_servers.stop()
         self._loader.close()
 
     # --- the model ---
@@ -278,6 +295,7 @@ class ChatSession:
 
     def measure(self) -> None:
         """Count the tokens of the conversation and of the draft; the state has the figures later."""
+        self._measure_at = math.inf
         self._update(documents=self.context.collection(self.conversation))
         if (info := self.state.info) is None:
             return
@@ -677,14 +695,20 @@ class ChatSession:
                     used=self.state.used + event.count,
                     tokens_per_second=answer.speed.rate,
                 )
+            case engine.ToolCalled():
+                answer.calls.append(event.call)
+            case engine.Done() if answer.calls and answer.toolbox and not answer.cancelled:
+                self._begin_calls(answer, event.stats)
             case engine.Done():
                 if event.note:
                     self.notice(event.note, "warning")
                 await self._on_end(answer, "length" if event.reason == "length" else "done", event.stats)
             case engine.Cancelled():
                 await self._on_end(answer, "stopped", event.stats)
-            case engine.Failed(TooLongError.code) if answer.new_sources and not answer.cancelled:
+            case engine.Failed(TooLongError.code) if answer.given and not answer.cancelled:
                 self._ask_with_fewer(answer)
+            case engine.Failed() if answer.toolbox and not (answer.begun or answer.cancelled):
+                self._prepare(answer, with_tools=False)  # a server may not know tools
             case engine.Failed():
                 self.notice(event.phrase, "error")
                 if event.code == TooLongError.code:
@@ -790,38 +814,58 @@ class ChatSession:
             await self._on_end(answer, "stopped", None)
             return
         self._counter.cancel()
-        providers: list[ContextProvider] = []
-        if not pending.continued:  # else the answer has its sources
-            try:
-                providers = self.context.providers(conversation, conversation.messages[pending.message_id])
-            except UserError as error:
-                await self._fail(answer, error)
-                return
-        if providers:
-            self._show_answer(activity="searching")
-            question = conversation.messages[pending.message_id].text
-            answer.gathering = asyncio.create_task(self._gather(answer, providers, question))
-        else:
-            self._ask_engine(answer, (), continued=pending.continued)
+        if pending.continued:  # it has its sources
+            self._ask_engine(answer, continued=True)
+            return
+        try:
+            self._prepare(answer, with_tools=self.calls_tools)
+        except UserError as error:
+            await self._fail(answer, error)
 
-    def _ask_engine(self, answer: AnswerTask, sources: Sequence[Source], *, continued: bool = False) -> None:
+    def _prepare(self, answer: AnswerTask, *, with_tools: bool) -> None:
+        """Look for what the answer may rest on, or let the model do that with tools, then ask it.
+
+        Raises:
+            UserError: what is in use is not there, or not set up.
+        """
         conversation = answer.conversation
-        messages = self._prompt.build(conversation, sources, self.state.info)  # the empty answer is left out
+        question = conversation.messages[answer.message.parent or ""]
+        tools = self.context.tools(conversation, question.text) if with_tools else []
+        servers = self.tool_servers if with_tools and self.tool_servers else None
+        answer.toolbox = Toolbox(tools, self.ui.choose) if tools or servers else None
+        providers = self.context.providers(conversation, question, by_tools=bool(tools))
+        if providers or servers:
+            self._show_answer(activity="searching")
+            answer.gathering = asyncio.create_task(self._gather(answer, providers, question.text, servers))
+        else:
+            self._ask_engine(answer)
+
+    def _ask_engine(self, answer: AnswerTask, *, continued: bool = False) -> None:
+        conversation, tools = answer.conversation, answer.toolbox.offered if answer.toolbox else ()
+        messages = self._prompt.build(conversation, answer.given, self.state.info, answer.steps)
         sampling = self.settings.sampling(conversation.settings)
-        answer.stream = self._loader.engine.submit(Generate(messages, sampling, continued))
+        answer.stream = self._loader.engine.submit(Generate(messages, sampling, continued, tools=tools))
 
     # --- what the answer may rest on ---
 
     async def _gather(
-        self, answer: AnswerTask, providers: Sequence[ContextProvider], question: str
-    ) -> Sequence[Source]:
-        """Return the sources that are given to the model; it is cancelled like any task.
+        self,
+        answer: AnswerTask,
+        providers: Sequence[ContextProvider],
+        question: str,
+        servers: ToolServers | None,
+    ) -> None:
+        """Find the sources that are given to the model, and tools; it is cancelled like any task.
 
         Raises:
             UserError: they cannot be had, or there are none and nobody wants an answer without.
         """
         conversation, info = answer.conversation, self.state.info
         assert info is not None
+        if servers is not None and answer.toolbox is not None:
+            answer.toolbox.add(await servers.tools())
+        if not providers:
+            return
         found = await gather(providers, conversation, question)
         if not found:
             nothing = _("Nothing in {names} has to do with this question.").format(names=names(providers))
@@ -831,43 +875,81 @@ class ChatSession:
                 raise NotFoundError(nothing)
             if chosen:
                 raise asyncio.CancelledError
-            return ()
+            return
 
         def build(sources: Sequence[Source]) -> Sequence[ChatMessage]:
-            messages = self._prompt.build(conversation, sources, info)
-            return [*(message for message in messages[:-1] if message.role == "system"), messages[-1]]
+            return _alone(self._prompt.build(conversation, sources, info))
 
-        limit = min(self.settings.sampling(conversation.settings).max_length, info.max_length)
-        fitting = await fit(found, build, self._counter.count, limit)
-        answer.rest_on(fitting, len(found))
-        return fitting
+        answer.rest_on(await fit(found, build, self._counter.count, self._limit(answer)), len(found))
 
-    async def _on_gathered(self, answer: AnswerTask, task: asyncio.Task[Sequence[Source]]) -> None:
+    def _limit(self, answer: AnswerTask) -> int:
+        """Return how many tokens the prompt and the answer may have together."""
+        longest = self.settings.sampling(answer.conversation.settings).max_length
+        return min(longest, self.state.info.max_length) if self.state.info else longest
+
+    def _begin_calls(self, answer: AnswerTask, stats: engine.Stats) -> None:
+        """Do what the model called, then ask it again with what came of it."""
+        text = answer.begin_calls(stats)
+        self._show_answer(activity="searching")
+        if text and answer.conversation is self.conversation:
+            self._publish(told.AnswerGrew(text))
+        self._show_calls(answer)
+        answer.stream = None
+        answer.gathering = asyncio.create_task(self._call_tools(answer))
+
+    async def _call_tools(self, answer: AnswerTask) -> None:
+        """Run the tools; what goes wrong with one is told to the model, which may know another way."""
+        conversation = answer.conversation
+        assert answer.toolbox is not None
+        for call in tuple(answer.calls):
+            try:
+                outcome = await answer.toolbox.call(conversation, call)
+            except Exception as error:  # noqa: BLE001 (what a tool does wrong ends no answer)
+                outcome = Outcome(i18n.tell(self.faults.describe(error)[0]))
+            found = answer.number(outcome.sources) or (Source(0, "", outcome.text),)
+
+            def said(sources: Sequence[Source]) -> str:
+                return "\n\n".join(written(each) if each.number else each.text for each in sources)
+
+            def build(sources: Sequence[Source], call: ToolCall = call) -> Sequence[ChatMessage]:
+                steps = (*answer.steps, call, ToolResult(call.id, said(sources), call.name))
+                return _alone(self._prompt.build(conversation, answer.given, self.state.info, steps))
+
+            fitting = await fit(found, build, self._counter.count, self._limit(answer))
+            sources = [each for each in fitting if each.number]
+            answer.take_step(call, said(fitting) or NO_ROOM, sources, len(outcome.sources))
+            self._show_calls(answer)
+
+    def _show_calls(self, answer: AnswerTask) -> None:
+        if answer.conversation is self.conversation:
+            self._publish(told.AnswerCalled(replace(answer.message, parts=answer.parts)))
+
+    async def _on_gathered(self, answer: AnswerTask, task: asyncio.Task[None]) -> None:
         answer.gathering = None
         if task.cancelled() or answer.cancelled:  # it may have been over when the cancel came
             await self._on_end(answer, "stopped", None)
         elif (error := task.exception()) is not None:
             await self._fail(answer, error)
         else:
-            self._ask_with(answer, task.result())
+            self._ask_with_sources(answer)
 
     async def _fail(self, answer: AnswerTask, error: BaseException) -> None:
         """Let an answer that cannot be made end."""
         await self._on_answer(answer, engine.Failed(*describe(error)))
 
-    def _ask_with(self, answer: AnswerTask, sources: Sequence[Source]) -> None:
-        """Give the model the question with `sources`, for which there is room."""
+    def _ask_with_sources(self, answer: AnswerTask) -> None:
+        """Give the model the question with the sources for which there is room."""
         if answer.found:
-            self._show_answer(sources=(len(sources), answer.found))
-            if not sources:
+            self._show_answer(sources=(len(answer.new_sources), answer.found))
+            if not answer.new_sources:
                 self.notice(_("The question leaves no room for sources: it is answered without."), "warning")
         self._show_answer(activity="reading")
-        self._ask_engine(answer, sources)
+        self._ask_engine(answer)
 
     def _ask_with_fewer(self, answer: AnswerTask) -> None:
         """Ask again, as there were too many sources: the tokens of a server can only be estimated."""
-        answer.rest_on(fewer(answer.new_sources), answer.found)
-        self._ask_with(answer, answer.new_sources)
+        answer.rest_on(fewer(answer.given), answer.found)
+        self._ask_with_sources(answer)
 
     # --- inside ---
 
@@ -915,7 +997,7 @@ class ChatSession:
             self._publish_shown(branch, **how)
         self._tell_conversation()
         self._show_queue()
-        self.measure()
+        self._measure_at = time.monotonic() + _SHOWN_SECONDS
 
     def _publish_shown(self, messages: Sequence[Message], **how: Any) -> None:
         versions, on_hold = self.conversation.versions(messages), sum(item.on_hold for item in self.queued)
@@ -1056,6 +1138,12 @@ def _only_read() -> Phrase:
         "A newer glmtui wrote to this conversation: some of it may not be shown here, and it can only be "
         "read. Update glmtui, or write in a new conversation."
     )
+
+
+def _alone(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
+    """Return the last question, with what the system is told before and what was called for it since."""
+    asked = max(number for number, message in enumerate(messages) if message.role == "user")
+    return [*(message for message in messages[:asked] if message.role == "system"), *messages[asked:]]
 
 
 def _outgrown(dropped: int) -> Phrase:

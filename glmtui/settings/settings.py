@@ -12,7 +12,7 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from glmtui import paths
 from glmtui.atomic import write_atomically
@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from tomlkit import TOMLDocument
 
     from glmtui.protocol.models import ModelInfo, ModelSpec, RemoteModel
+    from glmtui.settings.tool_servers import ToolServer
 
 __all__ = ["BY_KEY", "SCHEMA", "SHIPPED_PRESETS", "Setting", "Settings", "Value", "named"]
 
-_SECTIONS = frozenset(setting.section for setting in SCHEMA) | {"keys", "presets", "engines"}
+_SECTIONS = frozenset(setting.section for setting in SCHEMA) | {"keys", "presets", "engines", "mcp"}
 Stamp = tuple[int, int, int]
+_Named = TypeVar("_Named")
 _SAMPLING_KEYS = tuple(
     setting.key
     for setting in SCHEMA
@@ -68,6 +70,7 @@ class Settings:
         self._presets: dict[str, dict[str, Value]] = {}
         self._chosen_preset = ""
         self._engines: dict[str, RemoteModel] = {}
+        self._tool_servers: dict[str, ToolServer] = {}
         self._seen: Stamp | None = None
         """The file as it was last read, or written without anything of others' in it."""
 
@@ -97,7 +100,15 @@ class Settings:
             self.problems.append(used.format(path=self.path, error=error))
             return
         self._values, self._keys, self._presets, strange = {}, {}, {}, 0
-        self._read_engines(data)
+        self._engines, self._tool_servers = {}, {}
+        if "engines" in data:
+            from glmtui.settings import engines
+
+            self._engines = self._read_tables(data, "engines", engines.from_table)
+        if "mcp" in data:
+            from glmtui.settings import tool_servers
+
+            self._tool_servers = self._read_tables(data, "mcp", tool_servers.from_table)
         for key, value in _flatten(data):
             section = key.partition(".")[0]
             if key in _SECTIONS:
@@ -178,6 +189,11 @@ class Settings:
     def engines(self) -> Mapping[str, RemoteModel]:
         """Models behind servers, by the names that a person gave them: ``[engines.NAME]``."""
         return MappingProxyType(self._engines)
+
+    @property
+    def tool_servers(self) -> Mapping[str, ToolServer]:
+        """Programs whose tools models may call, by the names that a person gave them: ``[mcp.NAME]``."""
+        return MappingProxyType(self._tool_servers)
 
     def model_spec(self) -> ModelSpec:
         """Return the model to start with, from the section ``model``."""
@@ -291,25 +307,24 @@ class Settings:
 
     # --- the file ---
 
-    def _read_engines(self, data: dict[str, Any]) -> None:
-        """Take the servers out of `data`."""
-        self._engines = {}
-        tables = data.pop("engines", None)
-        if tables is None:
-            return
-        from glmtui.settings import engines
-
+    def _read_tables(
+        self, data: dict[str, Any], section: str, read: Callable[[str, dict[str, Any]], _Named]
+    ) -> dict[str, _Named]:
+        """Take the tables ``[section.NAME]`` out of `data`; one that is wrong is named and left out."""
+        found: dict[str, _Named] = {}
+        tables = data.pop(section, {})
         if not isinstance(tables, dict):
-            self._problem(_("{key} must be a table, written [{key}].").format(key="engines"))
-            return
+            self._problem(_("{key} must be a table, written [{key}].").format(key=section))
+            return found
         for name, table in tables.items():
             if not isinstance(table, dict):
-                self._problem(_("{key} must be a table, written [{key}].").format(key=f"engines.{name}"))
+                self._problem(_("{key} must be a table, written [{key}].").format(key=f"{section}.{name}"))
                 continue
             try:
-                self._engines[name] = engines.from_table(name, table)
+                found[name] = read(name, table)
             except UserError as error:
                 self._problem(error.phrase)
+        return found
 
     def _read_value(self, setting: Setting, value: object) -> None:
         try:

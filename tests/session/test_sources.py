@@ -60,7 +60,7 @@ class Provider:
 def use(chat: Chat, *providers: Provider, held: bool = False) -> None:
     """Let answers rest on what `providers` find."""
 
-    def chosen(_conversation: Conversation, _question: Message) -> list[ContextProvider]:
+    def chosen(_conversation: Conversation, _question: Message, **_how: bool) -> list[ContextProvider]:
         return list(providers)
 
     chat.context.providers = chosen  # type: ignore[method-assign]
@@ -192,7 +192,7 @@ async def test_an_answer_without_providers_that_can_be_made_ends(
 ) -> None:
     chat = await ready(make())
 
-    def chosen(*_given: object) -> list[ContextProvider]:
+    def chosen(*_given: object, **_how: bool) -> list[ContextProvider]:
         raise ZeroDivisionError
 
     monkeypatch.setattr(chat.context, "providers", chosen)

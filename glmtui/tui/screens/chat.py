@@ -224,6 +224,8 @@ class ChatScreen(PaneScreen):
                 self._answer = self.transcript.begin_answer(event.message, branches=event.versions)
             case told.AnswerGrew() if self._answer is not None:
                 self._answer.append(event.text, thought=event.thought)
+            case told.AnswerCalled() if self._answer is not None:
+                self._answer.show_parts(event.message)
             case told.AnswerEnded():
                 if event.shown and self._answer is not None:
                     self._answer.finish(event.message)
