@@ -54,6 +54,7 @@ int glmtui_attend(const float *, const uint16_t *, const uint16_t *, int64_t, in
                   float *, int);
 int glmtui_attend_prompt(const float *, const uint16_t *, const uint16_t *, const uint8_t *, int64_t, int64_t, int64_t,
                          int64_t, int64_t, int64_t, int64_t, int64_t, float *, int);
+int glmtui_multiply_halves(const uint16_t *, int, int64_t, int64_t, const float *, int64_t, float *, int);
 void glmtui_gelu(float *, int64_t, int);
 void glmtui_swiglu(const float *, int64_t, int64_t, float *, int);
 uint64_t glmtui_read(const uint8_t *, int64_t, int);
@@ -230,6 +231,36 @@ static void matrices(void) {
     free(factors);
     free(row_scales);
     free(bias);
+}
+
+/* Weights of half precision, each token's product together and alone. */
+static void halves(void) {
+    int64_t rows = within(1, 40), columns = within(1, within(0, 3) ? 300 : 4000), tokens = within(1, 17);
+    int bfloat = (int)within(0, 1), threads = (int)within(1, 3);
+    uint16_t *w = need(rows * columns * 2);
+    float *x = numbers(tokens * columns), *out = need(tokens * rows * 4), *alone = need(rows * 4);
+    for (int64_t i = 0; i < rows * columns; i++) w[i] = (uint16_t)(next() & (bfloat ? 0xBFFF : 0xBBFF)); /* below 2 */
+    expect(!glmtui_multiply_halves(w, bfloat, rows, columns, x, tokens, out, threads), "memory", 0, 0, 0);
+    for (int64_t t = 0; t < tokens; t++) {
+        expect(!glmtui_multiply_halves(w, bfloat, rows, columns, x + t * columns, 1, alone, 1), "memory", 0, 0, 0);
+        expect(!memcmp(alone, out + t * rows, (size_t)rows * 4), "half product beside others", t, tokens, columns);
+        for (int64_t r = 0; r < rows; r++) {
+            double sum = 0, size = 0;
+            for (int64_t c = 0; c < columns; c++) {
+                uint32_t word = (uint32_t)w[r * columns + c] << 16;
+                float weight;
+                memcpy(&weight, &word, 4);
+                if (!bfloat) weight = of_half(w[r * columns + c]);
+                sum += (double)weight * x[t * columns + c];
+                size += fabs((double)weight * x[t * columns + c]);
+            }
+            near(alone[r], sum, 1e-5 * size + 1e-20, "half product", t, r, columns);
+        }
+    }
+    free(w);
+    free(x);
+    free(out);
+    free(alone);
 }
 
 /* One query's attention over keys that `mask` lets see (NULL: all), against out[size]. */
@@ -471,6 +502,7 @@ int main(int argc, char **argv) {
     int64_t runs = 0;
     do {
         matrices();
+        halves();
         attention();
         layers();
         if (runs % 8 == 0) elementwise();

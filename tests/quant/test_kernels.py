@@ -117,6 +117,18 @@ def test_the_likeliest_tokens_have_the_logits_of_int8(kernels, monkeypatch):
         assert (found - other).norm() < 0.2 * other.norm()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("rows", "columns"), SHAPES)
+def test_half_precision_weights(kernels, dtype, rows, columns):
+    """Products in float32 of weights as they are; each token's is to the bit that of the token alone."""
+    weight, x = torch.randn(rows, columns).to(dtype), torch.randn(17, columns)
+    alone = torch.cat([kernels.multiply_halves(weight, row[None]) for row in x])
+    expected = x.double() @ weight.double().T
+    torch.testing.assert_close(alone.double(), expected, rtol=1e-5, atol=1e-5 * columns**0.5)
+    for tokens in range(1, 18):
+        assert torch.equal(kernels.multiply_halves(weight, x[:tokens].contiguous()), alone[:tokens])
+
+
 def test_zeros_and_outliers(kernels):
     weight = torch.randn(40, 384)
     weight[5] = 0

@@ -103,6 +103,7 @@ class Kernels:
         for name, *arguments in (
             ("multiply", ctypes.POINTER(Matrix), pointer, number, pointer, threads),
             ("refine", ctypes.POINTER(Matrix), pointer, pointer, number, pointer, threads),
+            ("multiply_halves", pointer, threads, *(number,) * 2, pointer, number, pointer, threads),
             ("gelu", pointer, number, threads),
             ("swiglu", pointer, number, number, pointer, threads),
             ("rotate", *(pointer,) * 3, *(number,) * 7, pointer, threads),
@@ -156,6 +157,23 @@ class Kernels:
         threads = torch.get_num_threads()
         if self._c.glmtui_refine(matrix, *pointers, len(blocks), out.data_ptr(), threads):
             raise MemoryError
+
+    def multiply_halves(self, weight: Tensor, x: Tensor) -> Tensor:
+        """Return float32 ``[tokens, rows]``, the product of `weight` with the rows of `x`; for few tokens.
+
+        Args:
+            weight: contiguous bfloat16 or float16 ``[rows, columns]``.
+            x: contiguous float32 ``[tokens, columns]``.
+
+        Raises:
+            MemoryError: there is no memory for a copy of `x`.
+        """
+        out = torch.empty(len(x), len(weight))
+        kind = (torch.float16, torch.bfloat16).index(weight.dtype)
+        pointers = (x.data_ptr(), len(x), out.data_ptr(), torch.get_num_threads())
+        if len(x) and self._c.glmtui_multiply_halves(weight.data_ptr(), kind, *weight.shape, *pointers):
+            raise MemoryError
+        return out
 
     def quantize(self, weight: Tensor, packed: Packed) -> bool:
         """Fill `packed` with contiguous `weight` of the same shape; return whether all weights are finite."""

@@ -7,6 +7,7 @@
  *   layout.h       these sizes            simd.h         vector operations, once per instruction set
  *   product.h      the matrix, and how activations are rounded
  *   gemv.c         its product with one token or a few, gemm.c with many
+ *   halves.c       the same product of bfloat16 and float16 weights, with few tokens
  *   elementwise.c  activation functions, rotation, attention of one token
  *   attention.c    attention of many
  *   layers.c       few tokens through all layers, made of these

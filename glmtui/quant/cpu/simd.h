@@ -104,6 +104,9 @@ INLINE void store_float(float *p, vfloat v) { _mm512_storeu_ps(p, v); }
 INLINE vfloat mul(vfloat a, vfloat b) { return _mm512_mul_ps(a, b); }
 INLINE vfloat fma_(vfloat a, vfloat b, vfloat c) { return _mm512_fmadd_ps(a, b, c); }
 INLINE vfloat load_half(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+INLINE vfloat load_bfloat(const uint16_t *p) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16));
+}
 INLINE void store_half(uint16_t *p, vfloat v) {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
@@ -145,6 +148,9 @@ INLINE void store_float(float *p, vfloat v) { _mm256_storeu_ps(p, v); }
 INLINE vfloat mul(vfloat a, vfloat b) { return _mm256_mul_ps(a, b); }
 INLINE vfloat fma_(vfloat a, vfloat b, vfloat c) { return _mm256_fmadd_ps(a, b, c); }
 INLINE vfloat load_half(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
+INLINE vfloat load_bfloat(const uint16_t *p) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16));
+}
 INLINE void store_half(uint16_t *p, vfloat v) {
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
@@ -280,6 +286,7 @@ INLINE void store_float(float *p, vfloat v) { vst1q_f32(p, v); }
 INLINE vfloat mul(vfloat a, vfloat b) { return vmulq_f32(a, b); }
 INLINE vfloat fma_(vfloat a, vfloat b, vfloat c) { return vfmaq_f32(c, a, b); }
 INLINE vfloat load_half(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+INLINE vfloat load_bfloat(const uint16_t *p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
 INLINE void store_half(uint16_t *p, vfloat v) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
 INLINE vint load_factors(const uint8_t *p) {
     uint32_t four;
@@ -338,6 +345,13 @@ INLINE float half_to_float(uint16_t h) {
     return f;
 }
 INLINE vfloat load_half(const uint16_t *p) { vfloat r; EACH(16, r.at[i] = half_to_float(p[i])) return r; }
+INLINE vfloat load_bfloat(const uint16_t *p) {
+    vfloat r;
+    uint32_t bits[16];
+    EACH(16, bits[i] = (uint32_t)p[i] << 16)
+    memcpy(r.at, bits, 64);
+    return r;
+}
 INLINE uint16_t float_to_half(float f) {
     uint32_t bits, sign;
     memcpy(&bits, &f, 4);
