@@ -262,9 +262,10 @@ class _Reader:
             raise _SkipError(_("it has no answer"))
 
     def _add(self, place: str, prompt: str, response: str, history: Pairs | None, system: str) -> None:
-        for text, name in ((prompt, _("the question is empty")), (response, _("the answer is empty"))):
-            if not text.strip():
-                raise _SkipError(name)
+        if not prompt.strip():
+            raise _SkipError(_("the question is empty"))
+        if not response.strip():
+            raise _SkipError(_("the answer is empty"))
         self._found.rows.append(Row(prompt, response, history, system, self._origin(place)))
 
     def _skip(self, place: str, why: Phrase) -> None:
@@ -297,14 +298,18 @@ def _history(value: object) -> Pairs:
     """Read ``[[question, answer], …]``, which a CSV has as JSON; empty where nothing was said."""
     if isinstance(value, str):
         value = json_value(value) if value.strip() else []
-    pairs = (
-        [tuple(pair) if isinstance(pair, list) else () for pair in value] if isinstance(value, list) else []
-    )
-    if not isinstance(value, list) or any(
-        len(pair) != 2 or not all(isinstance(text, str) for text in pair) for pair in pairs
-    ):
-        raise _SkipError(_("the history is no list of pairs of a question and its answer"))
-    return tuple((question, answer) for question, answer in pairs)
+    if not isinstance(value, list):
+        raise _no_pairs()
+    history = []
+    for pair in value:
+        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+            raise _no_pairs()
+        history.append((pair[0], pair[1]))
+    return tuple(history)
+
+
+def _no_pairs() -> _SkipError:
+    return _SkipError(_("the history is no list of pairs of a question and its answer"))
 
 
 def _said(turns: Sequence[Any], role_key: str, text_key: str) -> Iterator[tuple[str, str]]:
@@ -327,7 +332,7 @@ def _said(turns: Sequence[Any], role_key: str, text_key: str) -> Iterator[tuple[
 
 
 def _own_messages(conversation: Conversation) -> Iterator[tuple[str, str]]:
-    """Yield what was said in a conversation of glmtui's: its open branch, up to an answer that was not ended."""
+    """Yield what was said in the open branch of a conversation, up to an answer that was not ended."""
     for message in conversation.branch():
         if message.role == "tool":
             raise _SkipError(_("it has a message of the role {role}").format(role=message.role))
