@@ -11,11 +11,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from glmtui.engine.adapters import Adapters
 from glmtui.engine.answer_text import AnswerText
 from glmtui.engine.generate import Generation
 from glmtui.engine.prefill import Check, read
 from glmtui.engine.prefix_cache import PrefixCache, default_limit
-from glmtui.errors import BadValueError, OutOfMemoryError, TooLongError, UserError
+from glmtui.errors import BadValueError, OutOfMemoryError, TooLongError, UnavailableError, UserError
 from glmtui.failures import is_out_of_memory
 from glmtui.hub.memory_estimate import context_advice
 from glmtui.hub.model_dir import ModelFolder
@@ -50,10 +51,12 @@ class ChatModel:
         folder: ModelFolder,
         info: ModelInfo,
         tokenizer: ChatTokenizer | None = None,
+        adapters: Adapters | None = None,
     ) -> None:
         self.network = network
         self.folder = folder
         self.info = info
+        self._adapters = adapters
         self._tokenizer = tokenizer
         device = next(network.parameters()).device
         self._prefixes: PrefixCache[formats.CachedConversation] = PrefixCache(default_limit(device))
@@ -73,6 +76,17 @@ class ChatModel:
     def format(self) -> formats.ChatFormat:
         """How the model wants a conversation to be written."""
         return self.tokenizer.format
+
+    def adapt(self, ptuning: str | None, lora: str | None) -> None:
+        """Put exactly these folders on top of the model, None for none. Each is read once and then kept.
+
+        Raises:
+            UserError: one cannot be read, or was made for another model; all is as it was.
+        """
+        if self._adapters is None:
+            raise UnavailableError(_("Nothing can be put on top of this model."))
+        if self._adapters.use(ptuning, lora):
+            self.forget_prefixes()
 
     # --- token ids ---
 
@@ -170,7 +184,7 @@ class ChatModel:
     @property
     def capabilities(self) -> Capabilities:
         """What can be asked for: all that concerns text, and of some models to call tools."""
-        return Capabilities(tools=self.calls_tools)
+        return Capabilities(tools=self.calls_tools, adapters=self._adapters is not None)
 
     @property
     def siblings(self) -> tuple[ModelEntry, ...]:

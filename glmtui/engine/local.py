@@ -13,6 +13,7 @@ import queue
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Literal
 
@@ -33,7 +34,7 @@ from glmtui.protocol.events import (
     ToolCalled,
     Unloaded,
 )
-from glmtui.protocol.models import Capabilities, ModelSpec, RemoteModel
+from glmtui.protocol.models import Capabilities, LocalModel, ModelSpec, RemoteModel
 from glmtui.protocol.phrases import Option, _
 from glmtui.protocol.requests import Complete, CountTokens, Generate, Load, ModelRequest, Request, Unload
 
@@ -70,6 +71,8 @@ class LocalEngine:
     def __init__(self, prepare: Prepare | None = None) -> None:
         self._prepare = prepare or _prepare
         self._model: ChatModel | RemoteChatModel | None = None
+        self._spec: ModelSpec | None = None
+        """Of the model in memory."""
         self._capabilities = Capabilities()
         self._queue: queue.SimpleQueue[tuple[ModelRequest, Stream] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()  # around what follows
@@ -173,6 +176,8 @@ class LocalEngine:
 
     def _load(self, request: Load, stream: Stream) -> Loaded:
         started = perf_counter()
+        if (switched := self._switched(request.spec)) is not None:
+            return Loaded(switched.info, perf_counter() - started)
         load = run_cancellable(lambda: self._prepare(request.spec), stream.token)
         self._forget()
         pace = _Pace()
@@ -184,9 +189,25 @@ class LocalEngine:
 
         model = load(progress)
         stream.token.check()
-        self._model = model
+        self._model, self._spec = model, request.spec
         self._capabilities = model.capabilities
         return Loaded(model.info, perf_counter() - started)
+
+    def _switched(self, spec: ModelSpec) -> ChatModel | None:
+        """Return the model in memory with another prefix or LoRA, where `spec` asks for no more than that."""
+        before = self._spec
+        if self._model is None or not (isinstance(spec, LocalModel) and isinstance(before, LocalModel)):
+            return None
+        if spec == before or replace(spec, ptuning=before.ptuning, lora=before.lora) != before:
+            return None
+        from glmtui.engine.chat_model import ChatModel
+
+        model = self._model
+        if not isinstance(model, ChatModel) or not model.capabilities.adapters:
+            return None
+        model.adapt(spec.ptuning, spec.lora)
+        self._spec = spec
+        return model
 
     def _generate(self, request: Generate | Complete, stream: Stream) -> Done | Cancelled:
         pace = _Pace()

@@ -80,7 +80,8 @@ class FusedLayers(Layers):
         return self
 
     def forward(self, x: Tensor, rotary: Rotary, mask: Tensor | None, state: State) -> Tensor:
-        out = self._fused(x, rotary, state) if x.shape[:2] == (1, 1) and isinstance(state, KVCache) else None
+        alone = x.shape[:2] == (1, 1) and not self.adapted
+        out = self._fused(x, rotary, state) if alone and isinstance(state, KVCache) else None
         return super().forward(x, rotary, mask, state) if out is None else out
 
     def _fused(self, x: Tensor, rotary: Rotary, cache: KVCache) -> Tensor | None:

@@ -209,6 +209,11 @@ SCHEMA: tuple[Setting, ...] = (
         nullable=True, metavar="DIR",
     ),
     Setting(
+        "model.lora", "text", None, N_("LoRA"),
+        N_("The folder of a LoRA that goes on top of the model."),
+        nullable=True, metavar="DIR",
+    ),
+    Setting(
         "generation.temperature", "float", _SAMPLING.temperature, N_("Temperature"),
         N_("Higher is more varied, lower more predictable; 0 always takes the likeliest word."),
         minimum=0, maximum=2,

@@ -1,6 +1,7 @@
 """Teaching a model: P-tuning v2 and LoRA on top of weights that stay as they are.
 
-``options`` and ``progress`` are plain data; ``job`` does a whole run, from rows of text to a folder that the chat loads.
+``options`` and ``progress`` are plain data; ``job`` does a whole run, from rows of text to a folder that
+the chat loads.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The folder of a run: checkpoints that are complete or not there, and what the run leaves for the chat.
 
-A checkpoint has the published files (``pytorch_model.bin`` with what was trained, ``config.json``, ``optimizer.pt``,
-``trainer_state.json``), so that either trainer goes on from the other's.
+A checkpoint has the published files (``pytorch_model.bin`` with what was trained, ``config.json``,
+``optimizer.pt``, ``trainer_state.json``), so that either trainer goes on from the other's.
 """
 
 from __future__ import annotations
@@ -148,7 +148,9 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         if (folder / name).is_file():
             return {name: tensor.clone() for name, tensor in read_file(folder / name)}
     raise BadFileError(
-        _("{path} holds nothing that was trained: none of {names}").format(path=folder, names=", ".join(WEIGHTS))
+        _("{path} holds nothing that was trained: none of {names}").format(
+            path=folder, names=", ".join(WEIGHTS)
+        )
     )
 
 

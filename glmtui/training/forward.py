@@ -29,7 +29,8 @@ class Layout(NamedTuple):
 
 
 def layout_of(network: LanguageModel, ids: Tensor, rows: int) -> Layout:
-    """Ask `network`'s own caches how each of the sequences `ids` ``[batch, n]`` lies, behind a prefix of `rows`."""
+    """Ask `network`'s own caches how each of the sequences `ids` ``[batch, n]`` lies, behind a prefix of
+    `rows`."""
     n = ids.shape[1]
     index = torch.arange(n, device=ids.device)
     positions, masks = [], []
@@ -83,7 +84,8 @@ class TrainingState(PrefixState):
 def loss_of(
     network: LanguageModel, ids: Tensor, labels: Tensor, state: TrainingState, rows: int
 ) -> tuple[Tensor, int]:
-    """Return the mean cross entropy of predicting each label from the tokens before it, and how many there are.
+    """Return the mean cross entropy of predicting each label from the tokens before it, and how many there
+    are.
 
     Args:
         network: any architecture.
@@ -97,7 +99,9 @@ def loss_of(
     targets = labels[:, 1:]
     learned = targets != IGNORED
     chosen, count = hidden[learned], int(learned.sum())
-    if count == 1:  # one token's product with an output layer in two planes is exact for the likeliest words only
+    if (
+        count == 1
+    ):  # one token's product with an output layer in two planes is exact for the likeliest words only
         chosen = chosen.expand(2, -1)
     logits = network.logits(chosen[None])[0, :count]
     return F.cross_entropy(logits.float(), targets[learned].to(logits.device)), count

@@ -18,12 +18,11 @@ EPSILON = 1e-8
 class PublishedAdamW(torch.optim.Optimizer):
     """AdamW of transformers 4.27, which the published trainers used.
 
-    Unlike torch's, the epsilon is added before the bias correction: weights with tiny gradients move less at first.
+    Unlike torch's, the epsilon is added before the bias correction: weights with tiny gradients move less
+    at first.
     """
 
-    def __init__(
-        self, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.0
-    ) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.0) -> None:
         super().__init__(parameters, {"lr": lr, "betas": BETAS, "eps": EPSILON, "weight_decay": weight_decay})
 
     @torch.no_grad()

@@ -130,7 +130,7 @@ class TuneOptions:
             "save_seconds": (SMALLEST_BETWEEN_SAVES, float("inf")),
             "keep": (1, 1 << 16),
             "samples": (0, 100),
-            **{name: (1, 1 << 30) for name in ("steps", "validate_steps", "patience", "max_rows")},
+            **dict.fromkeys(("steps", "validate_steps", "patience", "max_rows"), (1, 1 << 30)),
         }
         for name, (least, most) in ranges.items():
             value = getattr(self, name)

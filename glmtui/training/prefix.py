@@ -18,7 +18,12 @@ from glmtui.models.chatglm2 import ChatGLM2
 from glmtui.models.prefix import KEYS, PrefixEncoder
 from glmtui.protocol.phrases import _
 
-_QUANTIZATION = ("quantization_bit", "quantization_embeddings", "quantization_published", "quantization_format")
+_QUANTIZATION = (
+    "quantization_bit",
+    "quantization_embeddings",
+    "quantization_published",
+    "quantization_format",
+)
 
 
 class PrefixTuning:
@@ -44,7 +49,9 @@ class PrefixTuning:
         seed: int = 42,
     ) -> None:
         if not isinstance(network, ChatGLM | ChatGLM2):
-            message = _("P-tuning is for ChatGLM-6B, ChatGLM2-6B and ChatGLM3-6B. Teach newer ones with LoRA.")
+            message = _(
+                "P-tuning is for ChatGLM-6B, ChatGLM2-6B and ChatGLM3-6B. Teach newer ones with LoRA."
+            )
             raise BadValueError(message)
         self._network, self._config, self._dropout = network, config, dropout
         self._projection, self.rows = projection, rows
@@ -80,7 +87,8 @@ class PrefixTuning:
             found = tensors.get(name)
             if found is None or found.shape != parameter.shape:
                 message = _(
-                    "The saved prefix has {name} of the shape {found}, and this one {expected}: its length and "
+                    "The saved prefix has {name} of the shape {found}, and this one {expected}: its length "
+                    "and "
                     "projection are to be those it was saved with."
                 )
                 shape = None if found is None else list(found.shape)

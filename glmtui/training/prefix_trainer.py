@@ -1,4 +1,5 @@
-"""P-tuning as a plain object for Python: a model's folder and arrays of ids go in, losses and a prefix come out."""
+"""P-tuning as a plain object for Python: a model's folder and arrays of ids go in, losses and a prefix
+come out."""
 
 from __future__ import annotations
 
@@ -103,11 +104,10 @@ class PrefixTrainer:
         return {name: each.detach().cpu().clone() for name, each in self.adapter.parameters().items()}
 
     def save(self, folder: str | Path) -> None:
-        """Write ``pytorch_model.bin`` and ``config.json`` into `folder`, which is made where it is missing."""
+        """Write ``pytorch_model.bin`` and ``config.json`` into `folder`, which is made where it is
+        missing."""
         put_files(Path(folder), self.adapter.save)
 
 
 def _integers(values: Any) -> Tensor:
     return torch.as_tensor(np.asarray(values)).long()
-
-

@@ -1,5 +1,5 @@
-"""What a run tells of itself, in this order: `Began`, then `Step`, `Validated`, `Sampled` and `Saved` as they come,
-then `Ended`. Imports no torch.
+"""What a run tells of itself, in this order: `Began`, then `Step`, `Validated`, `Sampled` and `Saved` as
+they come, then `Ended`. Imports no torch.
 """
 
 from __future__ import annotations

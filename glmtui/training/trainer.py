@@ -1,4 +1,5 @@
-"""The loop's body: one step of the optimizer from a few micro-batches, and nothing about data, files or people."""
+"""The loop's body: one step of the optimizer from a few micro-batches, and nothing about data, files or
+people."""
 
 from __future__ import annotations
 
@@ -36,8 +37,8 @@ class NotFiniteError(UserError):
 class Trainer:
     """Trains an adapter on a frozen network.
 
-    Its noise depends on the seed, the step and the micro-batch alone, so that a run that was ended and goes on is
-    the same as one that was not.
+    Its noise depends on the seed, the step and the micro-batch alone, so that a run that was ended and
+    goes on is the same as one that was not.
 
     Args:
         network: its weights stay as they are.
@@ -134,20 +135,25 @@ class Trainer:
         on_gpu = self._device.type in ("cuda", "mps")
         devices = [self._device.index or 0] if on_gpu else []
         with torch.random.fork_rng(devices, device_type=self._device.type if on_gpu else "cuda"):
-            torch.manual_seed((self._seed + (self.done * 65_537 + index + 1) * 0x9E3779B97F4A7C15) % (1 << 63))
+            torch.manual_seed(
+                (self._seed + (self.done * 65_537 + index + 1) * 0x9E3779B97F4A7C15) % (1 << 63)
+            )
             yield
 
     def _not_finite(self, what: Phrase) -> NotFiniteError:
         message = _(
-            "Step {step}: {what} is not a finite number any more, so nothing was learned from it and the run ends. "
-            "Go on from the last checkpoint with a lower learning rate; with float16, take bfloat16 or float32."
+            "Step {step}: {what} is not a finite number any more, so nothing was learned from it and the "
+            "run ends. "
+            "Go on from the last checkpoint with a lower learning rate; with float16, take bfloat16 or "
+            "float32."
         )
         return NotFiniteError(message.format(step=self.done + 1, what=what), self.done + 1)
 
     # --- to go on later ---
 
     def state(self) -> dict[str, Any]:
-        """Return what, with the adapter's own tensors, is needed to go on: of tensors and plain values alone."""
+        """Return what, with the adapter's own tensors, is needed to go on: of tensors and plain values
+        alone."""
         return {"step": self.done, "optimizer": self._optimizer.state_dict()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
