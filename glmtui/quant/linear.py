@@ -22,6 +22,8 @@ REFINED = 256
 """Blocks of 16 tokens whose logits are those of INT8, of an output layer that lies in two planes."""
 _PIECE = 1 << 22
 """Weights that are unpacked at a time where there are no kernels."""
+_CPU_PIECE = 1 << 20
+"""The same with kernels: the processor's cache holds them until they are multiplied."""
 _GPU_PIECE = 1 << 26
 """The same on a GPU, which small products leave idle."""
 
@@ -71,10 +73,13 @@ class QuantizedWeight(nn.Module):
 
     def unpacked(self, dtype: torch.dtype) -> Iterator[Tensor]:
         """Yield the weights as `dtype` ``[rows, columns]``, a few rows at a time."""
-        packed = self.packed
-        kernels = cuda.load(packed.values.device) if packed.values.device.type == "cuda" else None
-        unpack = packed.dequantize if kernels is None else partial(kernels.unpack, packed)
-        blocks = max((_PIECE if kernels is None else _GPU_PIECE) // (BLOCK * packed.columns), 1)
+        packed, device = self.packed, self.values.device.type
+        unpack, piece = packed.dequantize, _PIECE
+        if device == "cuda" and (gpu := cuda.load(packed.values.device)) is not None:
+            unpack, piece = partial(gpu.unpack, packed), _GPU_PIECE
+        elif device == "cpu" and (kernels := cpu.load()) is not None:
+            unpack, piece = partial(_unpack, kernels, self.matrix(None)), _CPU_PIECE
+        blocks = max(piece // (BLOCK * packed.columns), 1)
         for first in range(0, packed.values.shape[0], blocks):
             yield unpack(first, first + blocks, dtype)
 
@@ -92,6 +97,10 @@ class QuantizedWeight(nn.Module):
         if key not in self._matrices:
             self._matrices[key] = cpu.Matrix.of(self.packed, bias)
         return self._matrices[key]
+
+
+def _unpack(kernels: cpu.Kernels, matrix: cpu.Matrix, first: int, last: int, dtype: torch.dtype) -> Tensor:
+    return kernels.unpack(matrix, first, last).to(dtype)
 
 
 class QuantizedLinear(nn.Module):

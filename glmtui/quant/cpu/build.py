@@ -33,7 +33,10 @@ FOLDER = Path(__file__).parent
 SOURCES = (
     *(
         FOLDER / f"{name}.c"
-        for name in ["kernels", "gemv", "gemm", "elementwise", "layers", "attention", "packing", "checksum"]
+        for name in [
+            *("kernels", "gemv", "gemm", "elementwise", "layers", "attention"),
+            *("packing", "unpacking", "checksum"),
+        ]
     ),
     *(FOLDER / f"{name}.h" for name in ["product", "elementwise", "exponential", "layout", "simd"]),
 )
