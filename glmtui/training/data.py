@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glmtui.errors import BadFileError, TooLongError
+from glmtui.models.chat_tokenizer import ChatTokenizer, load_tokenizer
 from glmtui.protocol.phrases import Phrase, _, ngettext, verbatim
 from glmtui.training.encoding import Encoded, encode
 from glmtui.training.rows import Columns, Row, Skipped, read_rows
 
 if TYPE_CHECKING:
-    from glmtui.models.chat_tokenizer import ChatTokenizer
+    from glmtui.training.options import TuneOptions
 
 NAMED = 10
 """Skipped rows that are named; there may be thousands."""
@@ -115,6 +116,32 @@ def prepare(
         [rows[at] for at in apart],
         report,
     )
+
+
+def prepare_for(options: TuneOptions, tokenizer: ChatTokenizer) -> Data:
+    """Read and encode the data of a run; raises as `prepare` does."""
+    return prepare(
+        map(Path, options.data),
+        tokenizer,
+        max_source=options.max_source_length,
+        max_target=options.max_target_length,
+        columns=Columns(**options.columns) if options.columns else None,
+        validation=options.validation,
+        max_rows=options.max_rows,
+        seed=options.seed,
+    )
+
+
+def report_of(options: TuneOptions) -> DataReport:
+    """Return what a run would learn from, without its model.
+
+    Raises:
+        UserError: there is nothing that can be learned, or the model has no tokenizer.
+    """
+    from glmtui.hub import catalog
+
+    folder = catalog.resolve(options.model.source)
+    return prepare_for(options, load_tokenizer(folder.path)).report
 
 
 @contextmanager
