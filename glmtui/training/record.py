@@ -98,7 +98,9 @@ class RunRecord:
         if self.validated:
             best = self.best
             assert best is not None
-            found.append((_("validation"), f"{self.validated[-1].loss:.4f} ({best.loss:.4f} ★)"))
+            found.append((_("validation"), f"{self.validated[-1].loss:.4f}"))
+            if best is not self.validated[-1]:
+                found.append((_("best"), f"{best.loss:.4f}"))
         if step is not None:
             found += [
                 (_("learning rate"), f"{step.learning_rate:.3g}"),
