@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glmtui import paths
 from glmtui.errors import BadFileError, TooLongError
 from glmtui.protocol.phrases import Phrase, _, ngettext, verbatim
 from glmtui.training.encoding import Encoded, encode
@@ -16,6 +17,7 @@ from glmtui.training.rows import Columns, Row, Skipped, read_rows
 
 if TYPE_CHECKING:
     from glmtui.models.chat_tokenizer import ChatTokenizer
+    from glmtui.training.options import TuneOptions
 
 NAMED = 10
 """Skipped rows that are named; there may be thousands."""
@@ -61,7 +63,7 @@ class Data:
 
 
 def prepare(
-    paths: Iterable[Path],
+    files: Iterable[Path],
     tokenizer: ChatTokenizer,
     *,
     max_source: int,
@@ -74,7 +76,7 @@ def prepare(
     """Read and encode the data; the same options give the same rows in the same order.
 
     Args:
-        paths: files, and folders of files.
+        files: or folders of files.
         tokenizer: the model's.
         max_source: the longest prompt in tokens.
         max_target: the longest answer in tokens.
@@ -86,7 +88,7 @@ def prepare(
     Raises:
         UserError: there are none that can be learned.
     """
-    found = read_rows(paths, columns)
+    found = read_rows(files, columns)
     rows: list[Row] = []
     encoded: list[Encoded] = []
     skipped = list(found.skipped)
@@ -114,6 +116,20 @@ def prepare(
         [encoded[at] for at in apart],
         [rows[at] for at in apart],
         report,
+    )
+
+
+def prepare_for(options: TuneOptions, tokenizer: ChatTokenizer) -> Data:
+    """Read and encode what a run's `options` name; see `prepare`."""
+    return prepare(
+        [paths.typed(path) for path in options.data],
+        tokenizer,
+        max_source=options.max_source_length,
+        max_target=options.max_target_length,
+        columns=Columns(**options.columns) if options.columns else None,
+        validation=options.validation,
+        max_rows=options.max_rows,
+        seed=options.seed,
     )
 
 

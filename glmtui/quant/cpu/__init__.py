@@ -179,7 +179,8 @@ class Kernels:
         return out
 
     def multiply_gradient(self, matrix: Matrix, gradient: Tensor) -> Tensor:
-        """Return ``gradient @ weight``, float32 ``[tokens, columns]``, of float32 `gradient` ``[tokens, rows]``.
+        """Return ``gradient @ weight``, float32 ``[tokens, columns]``, of float32 `gradient` ``[tokens,
+        rows]``.
 
         Raises:
             MemoryError: there is no memory for the sums.
