@@ -116,7 +116,8 @@ class Lora(nn.Module):
 
 def _adding(product: LoraProduct) -> Any:
     def add(_module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> Tensor:
-        return out + product(inputs[0]).to(out.dtype)
+        added: Tensor = product(inputs[0]).to(out.dtype)
+        return out + added
 
     return add
 

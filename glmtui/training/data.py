@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glmtui import paths
 from glmtui.errors import BadFileError, TooLongError
 from glmtui.models.chat_tokenizer import ChatTokenizer, load_tokenizer
 from glmtui.protocol.phrases import Phrase, _, ngettext, verbatim
@@ -62,7 +63,7 @@ class Data:
 
 
 def prepare(
-    paths: Iterable[Path],
+    files: Iterable[Path],
     tokenizer: ChatTokenizer,
     *,
     max_source: int,
@@ -75,7 +76,7 @@ def prepare(
     """Read and encode the data; the same options give the same rows in the same order.
 
     Args:
-        paths: files, and folders of files.
+        files: or folders of files.
         tokenizer: the model's.
         max_source: the longest prompt in tokens.
         max_target: the longest answer in tokens.
@@ -87,7 +88,7 @@ def prepare(
     Raises:
         UserError: there are none that can be learned.
     """
-    found = read_rows(paths, columns)
+    found = read_rows(files, columns)
     rows: list[Row] = []
     encoded: list[Encoded] = []
     skipped = list(found.skipped)
@@ -121,7 +122,7 @@ def prepare(
 def prepare_for(options: TuneOptions, tokenizer: ChatTokenizer) -> Data:
     """Read and encode the data of a run; raises as `prepare` does."""
     return prepare(
-        map(Path, options.data),
+        [paths.typed(path) for path in options.data],
         tokenizer,
         max_source=options.max_source_length,
         max_target=options.max_target_length,

@@ -1,14 +1,17 @@
-"""What a run tells of itself, in this order: `Began`, then `Step`, `Validated`, `Sampled` and `Saved` as
-they come, then `Ended`. Imports no torch.
+"""What a run tells of itself, in this order: `Preparing` and `DataRead`, `Began`, then `Step`,
+`Validated`, `Sampled` and `Saved` as they come, then `Ended`. Imports no torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from glmtui.protocol.phrases import NOTHING, Phrase
+
+if TYPE_CHECKING:
+    from glmtui.training.data import DataReport
 
 SMOOTHING = 0.9
 """Share that the smoothed loss keeps of itself at every step."""
@@ -28,6 +31,22 @@ class Estimate:
     """Parameters that are trained."""
     warning: Phrase = NOTHING
     """What speaks against it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preparing:
+    """The model is being read, or the work of a step measured: what comes before `Began`."""
+
+    what: Literal["data", "read", "quantize", "compile", "measure"]
+    fraction: float
+    """0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataRead:
+    """The rows are read and encoded."""
+
+    report: DataReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +127,6 @@ class Ended:
     path: str
 
 
-Event: TypeAlias = Began | Step | Validated | Sampled | Saved | Ended
+Event: TypeAlias = Preparing | DataRead | Began | Step | Validated | Sampled | Saved | Ended
 Listener: TypeAlias = Callable[[Event], None]
 """Is told every event, in the thread of the run. It must not wait."""

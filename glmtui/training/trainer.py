@@ -68,7 +68,9 @@ class Trainer:
         """Steps taken."""
         self.grad_norm = 0.0
         """Of the last step, before clipping."""
-        self._parameters = list(adapter.parameters().values())
+        # Biases last, which is the order of the published trainers' groups.
+        named = sorted(adapter.parameters().items(), key=lambda each: each[0].endswith(".bias"))
+        self._parameters = [parameter for _name, parameter in named]
         self._optimizer = new_optimizer(optimizer, self._parameters, learning_rate, weight_decay)
         self._rate, self._steps = learning_rate, steps
         self._schedule, self._warmup = schedule, warmup_steps
@@ -120,6 +122,14 @@ class Trainer:
         state = TrainingState(prefix, checkpointing=self._checkpointing and training, check=self._check)
         return loss_of(self.network, ids, labels, state, self.adapter.rows)
 
+    def try_out(self, ids: Tensor, labels: Tensor) -> None:
+        """Do a micro-batch's work and forget what came of it: to measure time and memory."""
+        try:
+            with self._noise(0):
+                self._loss(ids, labels, training=True)[0].backward()  # type: ignore[no-untyped-call]
+        finally:
+            self._optimizer.zero_grad(set_to_none=True)
+
     def validate(self, batches: Sequence[Batch]) -> float:
         """Return the mean loss over all labelled tokens of `batches`, without dropout."""
         total, tokens = 0.0, 0
@@ -162,5 +172,9 @@ class Trainer:
         Raises:
             ValueError: it is of something else.
         """
-        self._optimizer.load_state_dict(state["optimizer"])
+        saved = state["optimizer"]
+        groups = saved["param_groups"]
+        # Theirs has a group with weight decay and one without, though both have none.
+        one = {**groups[0], "params": [each for group in groups for each in group["params"]]}
+        self._optimizer.load_state_dict({"state": saved["state"], "param_groups": [one]})
         self.done = state["step"]

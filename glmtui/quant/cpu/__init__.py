@@ -106,6 +106,7 @@ class Kernels:
             ("quantize", pointer, threads, number, number, threads, *(pointer,) * 4, threads),
             ("reorder", pointer, number, number, threads, pointer, threads),
             ("unpack", ctypes.POINTER(Matrix), number, number, pointer, threads),
+            ("multiply_gradient", ctypes.POINTER(Matrix), pointer, number, pointer, threads),
             ("crc32", ctypes.c_uint32, pointer, number),
             ("read", pointer, number, threads),
         ):
@@ -175,6 +176,21 @@ class Kernels:
         last = min(last, -(-matrix.rows // 16))
         out = torch.empty(min(matrix.rows, last * 16) - first * 16, matrix.columns)
         self._c.glmtui_unpack(matrix, first, last, out.data_ptr(), torch.get_num_threads())
+        return out
+
+    def multiply_gradient(self, matrix: Matrix, gradient: Tensor) -> Tensor:
+        """Return ``gradient @ weight``, float32 ``[tokens, columns]``, of float32 `gradient` ``[tokens,
+        rows]``.
+
+        Raises:
+            MemoryError: there is no memory for the sums.
+        """
+        gradient = gradient.contiguous()
+        out = torch.empty(len(gradient), matrix.columns)
+        if len(gradient) and self._c.glmtui_multiply_gradient(
+            matrix, gradient.data_ptr(), len(gradient), out.data_ptr(), torch.get_num_threads()
+        ):
+            raise MemoryError
         return out
 
     def gelu_(self, x: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ SOURCES = (
         FOLDER / f"{name}.c"
         for name in [
             *("kernels", "gemv", "gemm", "elementwise", "layers", "attention"),
-            *("packing", "unpacking", "checksum"),
+            *("packing", "gradient", "checksum"),
         ]
     ),
     *(FOLDER / f"{name}.h" for name in ["product", "elementwise", "exponential", "layout", "simd"]),
