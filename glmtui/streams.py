@@ -141,6 +141,12 @@ class StatusLine:
         else:
             self.note(text)
 
+    def keep(self) -> None:
+        """Let what is shown stay; what comes next comes below."""
+        if self._shown:
+            self._stream.write_safe(Safe("\n"))
+            self._shown = ""
+
     def clear(self) -> None:
         if self._shown:
             self._stream.write_safe(self._erasing())

@@ -40,6 +40,11 @@ class LiveCurve:
         size = shutil.get_terminal_size()
         self._status.show_lines(self.lines(min(size.columns - 1, WIDEST), min(size.lines - 4, HIGHEST)))
 
+    def leave(self) -> None:
+        """Draw it a last time and let it stay."""
+        self.draw()
+        self._status.keep()
+
     def lines(self, width: int, height: int) -> list[str]:
         """Return the curve with its legend above and the figures below, of at most `width` columns."""
         figures = list(_joined((f"{tell(name)} {value}" for name, value in self.record.figures()), width))

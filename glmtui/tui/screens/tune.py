@@ -244,11 +244,11 @@ class TuneScreen(Dialog[None]):
             lines.append(Content.styled(tell(self.tuning.problem), "$text-error"))
         elif ending := record.ending():
             lines.append(Content.styled(tell(ending), "$text-success"))
-        elif record.began is None:
-            lines.append(Content.styled(_("Reading the data and the model …"), "$text-primary"))
-        elif record.step is None:
-            lines += _said(estimate_lines(record.began.estimate))
-            lines.append(Content.styled(_("The first step is being taken …"), "$text-primary"))
+        elif beginning := record.beginning():
+            lines += _said(estimate_lines(record.began.estimate)) if record.began else []
+            lines.append(Content.styled(tell(beginning), "$text-primary"))
+        elif record.began is not None and record.began.estimate.warning:
+            lines.append(Content.styled(tell(record.began.estimate.warning), "$text-warning"))
         pairs = [
             Content.assemble((f"{tell(name)} ", "$text-muted"), value) for name, value in record.figures()
         ]
