@@ -189,9 +189,9 @@ def report_lines(report: DataReport) -> Iterator[Phrase]:
         count = len(report.skipped)
         yield ngettext("{n} row is skipped:", "{n} rows are skipped:", count).format(n=f"{count:,}")
         for each in report.skipped[:NAMED]:
-            yield _("  {place}: {reason}").format(place=verbatim(each.origin), reason=each.reason)
+            yield _("{path}: {error}").format(path=each.origin, error=each.reason)
         if count > NAMED:
-            yield _("  … and {n} more").format(n=f"{count - NAMED:,}")
+            yield _("… and {n} more").format(n=f"{count - NAMED:,}")
 
 
 def _cuts(report: DataReport) -> Iterator[Phrase]:

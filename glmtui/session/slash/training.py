@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from glmtui import paths
+from glmtui import i18n, paths
 from glmtui.errors import UserError
 from glmtui.protocol.phrases import _
 from glmtui.session.slash.command import Offer
@@ -16,7 +16,7 @@ from glmtui.settings.schema import ADAPTERS, BY_KEY
 if TYPE_CHECKING:
     from glmtui.protocol.phrases import Phrase
     from glmtui.session.chat_session import ChatSession
-    from glmtui.session.slash.command import Completer, Handler
+    from glmtui.session.slash.command import Handler
 
 VERBS = ("check", "start", "stop")
 _FILES = ("data", "out", "start_from")
@@ -47,7 +47,6 @@ async def tune(session: ChatSession, argument: str) -> None:
 
 def tune_offers(session: ChatSession, typed: str) -> Sequence[Offer]:
     """Complete with what can be done and chosen, then with the values."""
-    from glmtui import i18n
     from glmtui.session.tuning import BY_NAME
 
     name, space, value = typed.partition(" ")
@@ -83,20 +82,14 @@ def put_on(key: str) -> Handler:
     return handler
 
 
-def adapters(word: str) -> Completer:
-    """Complete with folders, ``on``, ``off``, and ``none``, which is described by `word`."""
-
-    def complete(session: ChatSession, typed: str) -> Sequence[Offer]:
-        from glmtui import i18n
-
-        words = (
-            Offer("none", i18n._(word)),
-            Offer("off", i18n._("not in this conversation")),
-            Offer("on", i18n._("in this conversation again")),
-        )
-        return [*(offer for offer in words if offer.text.startswith(typed)), *folders(session, typed)]
-
-    return complete
+def adapters(session: ChatSession, typed: str) -> Sequence[Offer]:
+    """Complete with folders, and with the words that `put_on` knows."""
+    words = (
+        Offer("none", i18n._("take it away")),
+        Offer("off", i18n._("not in this conversation")),
+        Offer("on", i18n._("in this conversation again")),
+    )
+    return [*(offer for offer in words if offer.text.startswith(typed)), *folders(session, typed)]
 
 
 async def compare(session: ChatSession, argument: str) -> None:
