@@ -32,8 +32,7 @@ def add_parser(subparsers: Subparsers) -> None:
         help=_("score a model's answers: BLEU-4, ROUGE, perplexity"),
         description=_(
             "Ask a model questions whose answers are known, and score what it says: BLEU-4, ROUGE-1, -2 and "
-            "-L "
-            "as the published evaluation has them, and the perplexity of the known answers. It takes the "
+            "-L as the published evaluation has them, and the perplexity of the known answers. It takes the "
             "likeliest words unless a --temperature is given."
         ),
     )

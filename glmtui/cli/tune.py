@@ -7,7 +7,7 @@ from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace, _Ar
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 from glmtui import streams
 from glmtui.cli.evaluate import add_data_options, given_columns
@@ -29,7 +29,7 @@ from glmtui.training.options import (
 if TYPE_CHECKING:
     from glmtui.cli.subcommands import Subparsers
     from glmtui.protocol.cancellation import CancelToken
-    from glmtui.training.progress import Event
+    from glmtui.training.progress import Event, Step
 
 NAME = "tune"
 
@@ -217,6 +217,9 @@ class _View:
     def __init__(self, options: TuneOptions, *, as_json: bool) -> None:
         self._options, self._json = options, as_json
         self._output, self._status = streams.output(), streams.StatusLine(streams.errors())
+        from glmtui.cli.live_curve import LiveCurve
+
+        self._live = LiveCurve(self._status)
 
     def close(self) -> None:
         self._status.clear()
@@ -224,13 +227,12 @@ class _View:
     def take(self, event: Event) -> None:
         from glmtui.training import progress
         from glmtui.training.data import report_lines
-        from glmtui.training.record import estimate_lines, time_of
+        from glmtui.training.record import estimate_lines
 
+        self._live.take(event)
         match event:
-            case progress.Preparing(what=what, fraction=fraction):
-                self._status.show(
-                    _("Preparing … {what} {percent} %").format(what=what, percent=round(100 * fraction))
-                )
+            case progress.Preparing():
+                self._status.show(tell(self._live.record.beginning()))
             case progress.DataRead(report=report):
                 for line in report_lines(report):
                     self._status.note(tell(line))
@@ -238,17 +240,9 @@ class _View:
                 for line in estimate_lines(estimate):
                     self._status.note(tell(line))
             case progress.Step():
-                figures = _("step {step} of {steps}: loss {loss}, {speed} tok/s, {left} left").format(
-                    step=event.step,
-                    steps=event.steps,
-                    loss=f"{event.loss:.4f} ({event.smoothed:.4f})",
-                    speed=f"{event.tokens_per_second:.1f}",
-                    left=time_of(event.seconds_left),
-                )
-                self._status.show(figures)
                 if event.step % self._options.log_steps == 0 or event.step == event.steps:
-                    self._log(event, figures)
-            case progress.Validated(step=step, loss=loss, best=best):
+                    self._log(event)
+            case progress.Validated(step=step, loss=loss, best=best) if not self._status.is_terminal:
                 said = (
                     _("step {step}: validation loss {loss}, the best so far")
                     if best
@@ -268,9 +262,10 @@ class _View:
                     "early": _("Ended at step {step}, as nothing got better. Use it with: {option}"),
                     "cancelled": _("Ended at step {step}. Go on with --resume, or use it with: {option}"),
                 }[reason]
+                self._live.leave()
                 self._status.note(said.format(step=step, option=f"--{self._options.method} {path}"))
 
-    def _log(self, event: Any, figures: str) -> None:
+    def _log(self, event: Step) -> None:
         if self._json:
             self._output.json(
                 {
@@ -280,6 +275,17 @@ class _View:
                     "tokens_per_s": event.tokens_per_second,
                 }
             )
-        else:
+        elif not (self._status.is_terminal and self._output.isatty()):  # else the curve shows it
+            from glmtui.training.record import time_of
+
+            figures = _("step {step} of {steps}: loss {loss}, {speed} tok/s, {left} left")
             self._status.clear()
-            self._output.line(figures)
+            self._output.line(
+                figures.format(
+                    step=event.step,
+                    steps=event.steps,
+                    loss=f"{event.loss:.4f} ({event.smoothed:.4f})",
+                    speed=f"{event.tokens_per_second:.1f}",
+                    left=time_of(event.seconds_left),
+                )
+            )

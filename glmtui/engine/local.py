@@ -209,7 +209,19 @@ class LocalEngine:
         self._spec = spec
         return model
 
+    def _adapt(self, request: Generate | Complete) -> None:
+        """Put on the model what it was loaded with, or take it off where the request is not to use it."""
+        spec, model = self._spec, self._loaded
+        if not isinstance(spec, LocalModel) or not (spec.ptuning or spec.lora):
+            return
+        from glmtui.engine.chat_model import ChatModel
+
+        if isinstance(model, ChatModel) and model.capabilities.adapters:
+            used = not isinstance(request, Generate) or request.adapters
+            model.adapt(spec.ptuning if used else None, spec.lora if used else None)
+
     def _generate(self, request: Generate | Complete, stream: Stream) -> Done | Cancelled:
+        self._adapt(request)
         pace = _Pace()
 
         def check(fraction: float) -> None:

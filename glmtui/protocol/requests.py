@@ -50,6 +50,8 @@ class Generate:
     leave_out_rounds: bool = True
     """Whether the oldest rounds may be left out of a prompt that is too long; else it fails with
     ``too_long``."""
+    adapters: bool = True
+    """Whether the prefix or LoRA that the model was loaded with is used; else it answers as it was before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,17 +20,19 @@ from glmtui import i18n
 from glmtui.chat.conversation import Conversation, new_message_id
 from glmtui.chat.state_log import Draft
 from glmtui.chat.state_log import QueuedMessage as StoredMessage
-from glmtui.errors import NotFoundError, TooLongError, UserError
+from glmtui.errors import NoModelError, NotFoundError, TooLongError, UserError
 from glmtui.failures import Faults, describe
 from glmtui.protocol import events as engine
 from glmtui.protocol.cancellation import CancelToken, OperationCancelled
 from glmtui.protocol.messages import Attachment, ChatMessage, Part, Source, Text
+from glmtui.protocol.models import LocalModel, short_name
 from glmtui.protocol.phrases import NOTHING, Phrase, Sayable, _, listing, ngettext, sentences
 from glmtui.protocol.requests import Generate
 from glmtui.session import events as told
 from glmtui.session import keys
 from glmtui.session.answer_task import AnswerTask
 from glmtui.session.attached_file import in_full, parts_of
+from glmtui.session.comparison import Comparison
 from glmtui.session.context import COLLECTION, WEB, Context, ContextProvider, fewer, fit, gather, names
 from glmtui.session.documents import DocumentJobs
 from glmtui.session.events import Kind, Listener, SessionEvent, SessionState
@@ -43,7 +45,9 @@ from glmtui.session.prompt_builder import PromptBuilder
 from glmtui.session.serving import Serving
 from glmtui.session.slash.command import CommandTable
 from glmtui.session.token_counter import TokenCounter
+from glmtui.session.tuning import Tuning
 from glmtui.session.workspace import Workspace
+from glmtui.settings.schema import ADAPTERS
 
 if TYPE_CHECKING:
     from glmtui.chat.library import Library
@@ -118,6 +122,9 @@ class ChatSession:
         self._prompt = PromptBuilder(settings)
         self.context = Context(settings)
         self.documents = DocumentJobs(self.notice, lambda said: self.notice(said, "warning"))
+        self.tuning = Tuning(settings.model_spec, self.notice)
+        self.comparison: Comparison | None = None
+        """The last one."""
         self._queue = MessageQueue(self._keep_queued)
         self._scopes = CancelScopes()
         self._pending: _PendingAnswer | None = None
@@ -250,13 +257,17 @@ class ChatSession:
             running = self.models.download
             self._update(download=(running.source, running.fraction) if running else None)
             self._publish(told.ModelsChanged())
-        self._update(indexing=self.documents.progress)
+        self.tuning.poll()
+        if self.comparison is not None:
+            self.comparison.poll()
+        self._update(indexing=self.documents.progress, tuning=self.tuning.progress)
 
     def close(self) -> None:
         """Keep what came of the running answer and what is being written; let the engine go. At once."""
         self._keep_draft(self.ui.draft())
         self._scopes.cancel()  # what is about to be an answer becomes none
         self.documents.stop()
+        self.tuning.stop()
         self.imports.stop()
         if self.answer:
             self.answer.cancel()
@@ -287,6 +298,49 @@ class ChatSession:
             return
         self._counter.ask(self._prompt.build(self.conversation, (), info), self._draft)
         self._update(used=self._counter.used, draft=self._counter.draft)
+
+    # --- what was trained ---
+
+    @property
+    def adapted(self) -> str:
+        """What lies on top of the model, short; empty where nothing does."""
+        spec = self.settings.model_spec()
+        folders = (spec.ptuning, spec.lora) if isinstance(spec, LocalModel) else ()
+        return " + ".join(short_name(folder) for folder in folders if folder)
+
+    def _uses_adapters(self, conversation: Conversation) -> bool:
+        return bool(self.settings.effective(ADAPTERS, conversation.settings))
+
+    def compare(self, question: str = "") -> None:
+        """Answer a question of the open conversation, the last one by default, with and without `adapted`.
+
+        The answer that is there already is not made again; neither is kept in the conversation.
+
+        Raises:
+            UserError: there is no question yet, or no model to answer it.
+        """
+        info, conversation = self.state.info, self.conversation
+        if info is None:
+            raise NoModelError(self._no_model())
+        branch, known = list(conversation.branch()), None
+        messages = list(self._prompt.build(conversation, (), info))
+        if question:
+            messages.append(ChatMessage.of("user", question))
+        else:
+            if branch and branch[-1].role == "assistant":
+                answer = branch[-1]
+                if answer.state == "done":
+                    known = (answer.text, bool(answer.meta.get("adapters")))
+                while messages and messages[-1].role != "user":
+                    messages.pop()
+            asked = [message for message in branch if message.role == "user"]
+            if not asked or not messages:
+                raise NotFoundError(_("There is no question to compare answers to yet."))
+            question = asked[-1].text
+        if self.comparison is not None:
+            self.comparison.cancel()
+        sampling = self.settings.sampling(conversation.settings)
+        self.comparison = Comparison(lambda: self._loader.engine, question, messages, sampling, known)
 
     # --- sending ---
 
@@ -771,6 +825,8 @@ class ChatSession:
             meta = {"model": info.name, "quant": info.quant, "device": info.device}
             if info.server:
                 meta["server"] = info.server
+            if (adapted := self.adapted) and self._uses_adapters(conversation):
+                meta["adapters"] = adapted
             with self._saving():
                 conversation.append("assistant", "", parent=pending.message_id, state="partial", meta=meta)
         message = conversation.branch()[-1]
@@ -808,7 +864,8 @@ class ChatSession:
         conversation = answer.conversation
         messages = self._prompt.build(conversation, sources, self.state.info)  # the empty answer is left out
         sampling = self.settings.sampling(conversation.settings)
-        answer.stream = self._loader.engine.submit(Generate(messages, sampling, continued))
+        request = Generate(messages, sampling, continued, adapters=self._uses_adapters(conversation))
+        answer.stream = self._loader.engine.submit(request)
 
     # --- what the answer may rest on ---
 
@@ -982,7 +1039,7 @@ class ChatSession:
 
     def _begin_state(self, **values: Any) -> None:
         """Let nothing of the former answer or load be shown any more."""
-        names = ("queued", "editing", "download", "importing", "indexing", "documents")
+        names = ("queued", "editing", "download", "importing", "indexing", "tuning", "documents")
         kept = {name: getattr(self.state, name) for name in names}
         self._set_state(SessionState(**kept, **values))
 

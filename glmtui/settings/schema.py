@@ -141,6 +141,9 @@ def _figure(number: float) -> str:
 
 _SAMPLING = Sampling()
 
+ADAPTERS = "generation.adapters"
+"""Whether what was trained is used: on and off per conversation."""
+
 # fmt: off
 SCHEMA: tuple[Setting, ...] = (
     Setting(
@@ -249,6 +252,10 @@ SCHEMA: tuple[Setting, ...] = (
     Setting(
         "generation.system_prompt", "text", "", N_("System prompt"),
         N_("Told to the model before the conversation, where the model has such a thing."),
+    ),
+    Setting(
+        ADAPTERS, "bool", True, N_("Prefix and LoRA"),
+        N_("Use the P-tuning prefix or LoRA that is on top of the model; off: answer as without."),
     ),
     Setting(
         "docs.collection", "text", None, N_("Documents"),

@@ -20,7 +20,7 @@ from glmtui.errors import BadValueError, NotFoundError, StorageError, UserError
 from glmtui.protocol.phrases import Phrase, _, listing, verbatim
 from glmtui.protocol.sampling import Sampling
 from glmtui.regular_files import read_regular
-from glmtui.settings.schema import BY_KEY, MODELS_OWN, SCHEMA, SHIPPED_PRESETS, Setting, Value
+from glmtui.settings.schema import ADAPTERS, BY_KEY, MODELS_OWN, SCHEMA, SHIPPED_PRESETS, Setting, Value
 from glmtui.settings.toml_files import read_toml
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ Stamp = tuple[int, int, int]
 _SAMPLING_KEYS = tuple(
     setting.key
     for setting in SCHEMA
-    if setting.section == "generation" and setting.key != "generation.system_prompt"
+    if setting.section == "generation" and setting.key not in ("generation.system_prompt", ADAPTERS)
 )
 """Named like the fields of `Sampling`; also what a preset may hold, besides the system prompt."""
 MOST_CHANGED = 256 << 10

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from glmtui import paths
 from glmtui.errors import BadFileError, TooLongError
+from glmtui.models.chat_tokenizer import ChatTokenizer, load_tokenizer
 from glmtui.protocol.phrases import Phrase, _, ngettext, verbatim
 from glmtui.training.encoding import Encoded, encode
 from glmtui.training.rows import Columns, Row, Skipped, read_rows
 
 if TYPE_CHECKING:
-    from glmtui.models.chat_tokenizer import ChatTokenizer
     from glmtui.training.options import TuneOptions
 
 NAMED = 10
@@ -120,7 +120,7 @@ def prepare(
 
 
 def prepare_for(options: TuneOptions, tokenizer: ChatTokenizer) -> Data:
-    """Read and encode what a run's `options` name; see `prepare`."""
+    """Read and encode the data of a run; raises as `prepare` does."""
     return prepare(
         [paths.typed(path) for path in options.data],
         tokenizer,
@@ -131,6 +131,18 @@ def prepare_for(options: TuneOptions, tokenizer: ChatTokenizer) -> Data:
         max_rows=options.max_rows,
         seed=options.seed,
     )
+
+
+def report_of(options: TuneOptions) -> DataReport:
+    """Return what a run would learn from, without its model.
+
+    Raises:
+        UserError: there is nothing that can be learned, or the model has no tokenizer.
+    """
+    from glmtui.hub import catalog
+
+    folder = catalog.resolve(options.model.source)
+    return prepare_for(options, load_tokenizer(folder.path)).report
 
 
 @contextmanager
@@ -177,9 +189,9 @@ def report_lines(report: DataReport) -> Iterator[Phrase]:
         count = len(report.skipped)
         yield ngettext("{n} row is skipped:", "{n} rows are skipped:", count).format(n=f"{count:,}")
         for each in report.skipped[:NAMED]:
-            yield _("  {place}: {reason}").format(place=verbatim(each.origin), reason=each.reason)
+            yield _("{path}: {error}").format(path=each.origin, error=each.reason)
         if count > NAMED:
-            yield _("  … and {n} more").format(n=f"{count - NAMED:,}")
+            yield _("… and {n} more").format(n=f"{count - NAMED:,}")
 
 
 def _cuts(report: DataReport) -> Iterator[Phrase]:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from glmtui.protocol.phrases import NOTHING, Phrase, _
 from glmtui.text.plot import Cell, Curve, plot
 from glmtui.text.units import duration, parameters, size
 from glmtui.training.progress import (
     Began,
+    DataRead,
     Ended,
     Estimate,
     Event,
+    Preparing,
     Sample,
     Sampled,
     Saved,
     Step,
     Validated,
 )
+
+if TYPE_CHECKING:
+    from glmtui.training.data import DataReport
 
 RAW, SMOOTHED, VALIDATION = range(3)
 """The curves of `RunRecord.plot`, by their numbers."""
@@ -29,6 +35,9 @@ MOST_POINTS = 4000
 class RunRecord:
     """Takes the events of one run, in its thread or another's: whoever reads it sees whole events."""
 
+    preparing: Preparing | None = None
+    """What comes before the first step."""
+    report: DataReport | None = None
     began: Began | None = None
     step: Step | None = None
     """The last."""
@@ -45,6 +54,10 @@ class RunRecord:
     def take(self, event: Event) -> None:
         """Add what a run tells; it is a `Listener`."""
         match event:
+            case Preparing():
+                self.preparing = event
+            case DataRead():
+                self.report = event.report
             case Began():
                 self.began = event
             case Step():
@@ -98,7 +111,9 @@ class RunRecord:
         if self.validated:
             best = self.best
             assert best is not None
-            found.append((_("validation"), f"{self.validated[-1].loss:.4f} ({best.loss:.4f} ★)"))
+            found.append((_("validation"), f"{self.validated[-1].loss:.4f}"))
+            if best is not self.validated[-1]:
+                found.append((_("best"), f"{best.loss:.4f}"))
         if step is not None:
             found += [
                 (_("learning rate"), f"{step.learning_rate:.3g}"),
@@ -107,6 +122,23 @@ class RunRecord:
                 (_("memory"), size(step.memory)),
             ]
         return found
+
+    def beginning(self) -> Phrase:
+        """Say what is done before the first step; false afterwards."""
+        if self.step is not None or self.ended is not None:
+            return NOTHING
+        if self.began is not None:
+            return _("The first step is being taken …")
+        if self.preparing is None:
+            return _("Beginning …")
+        said = {
+            "data": _("Reading the data …"),
+            "read": _("Reading the model: {percent} %"),
+            "quantize": _("Quantising the model: {percent} %"),
+            "compile": _("Preparing the model: {percent} %"),
+            "measure": _("Measuring a step …"),
+        }[self.preparing.what]
+        return said.format(percent=round(100 * self.preparing.fraction))
 
     def ending(self) -> Phrase:
         """Say how it ended; false while it goes on."""
@@ -124,7 +156,7 @@ def estimate_lines(estimate: Estimate) -> list[Phrase]:
     """Say what a run will take, and what speaks against it."""
     lines = [
         _("Trains {count} parameters; needs about {memory} of {free} free; takes about {time}").format(
-            count=parameters(estimate.trained),
+            count=parameters(estimate.trained) if estimate.trained >= 1e6 else f"{estimate.trained:,}",
             memory=size(estimate.memory),
             free=size(estimate.free_memory),
             time=time_of(estimate.seconds),

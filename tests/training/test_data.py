@@ -45,7 +45,7 @@ def test_the_report_counts_what_is_learned_cut_and_skipped(tmp_path: Path, nano:
     assert "1 row loses its oldest rounds: prompts have at most 64 tokens" in said
     assert "1 row loses the beginning of its question" in said
     assert "1 row loses the end of its answer: answers have at most 32 tokens" in said
-    assert "1 row is skipped:\n  data.jsonl:23: it is in no known format; it has: prompt" in said
+    assert "1 row is skipped:\ndata.jsonl:23: it is in no known format; it has: prompt" in said
     assert sum(int(line.rpartition(" ")[2]) for line in said.splitlines() if "≤" in line) == 23
 
 
