@@ -16,7 +16,15 @@ from glmtui.errors import UsageError
 from glmtui.i18n import _, tell
 from glmtui.interrupts import INTERRUPTED
 from glmtui.signals import end_signals
-from glmtui.training.options import LEARNING_RATES, Method, Optimizer, Schedule, TuneOptions
+from glmtui.training.options import (
+    LEARNING_RATES,
+    LEAST_STEPS,
+    ROWS_OF_A_STEP,
+    Method,
+    Optimizer,
+    Schedule,
+    TuneOptions,
+)
 
 if TYPE_CHECKING:
     from glmtui.cli.subcommands import Subparsers
@@ -77,12 +85,30 @@ def add_parser(subparsers: Subparsers) -> None:
         (
             "learning_rate",
             float,
-            _("what the schedule begins with (default: {ptuning}; LoRA: {lora})").format(**rates),
+            _(
+                "what the schedule begins with (default: {ptuning}, LoRA {lora}; more for small models)"
+            ).format(**rates),
         ),
-        ("steps", positive, _("steps of the optimizer (default: as many as --epochs make)")),
+        (
+            "steps",
+            positive,
+            _("steps of the optimizer (default: as many as --epochs make, and at least {least})").format(
+                least=LEAST_STEPS
+            ),
+        ),
         ("epochs", float, _("how often every row is seen (default: {default})")),
-        ("batch", positive, _("rows that are computed together (default: {default})")),
-        ("accumulate", positive, _("such batches that make one step (default: {default})")),
+        (
+            "batch",
+            positive,
+            _("rows that are computed together (default: 1, or all of a step where the model is small)"),
+        ),
+        (
+            "accumulate",
+            positive,
+            _("such batches that make one step (default: as many as make {rows} rows)").format(
+                rows=ROWS_OF_A_STEP
+            ),
+        ),
         ("optimizer", get_args(Optimizer), _("AdamW as published (default), or torch's")),
         ("schedule", get_args(Schedule), _("how the learning rate falls (default: linear, to 0)")),
         ("warmup_steps", int, _("steps in which the learning rate rises first (default: {default})")),

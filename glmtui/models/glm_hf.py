@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from glmtui.errors import BadFileError, UserError
 from glmtui.hub.config import read_generation_config
@@ -124,6 +125,16 @@ class Experts(nn.ModuleList):
         return mixed
 
 
+@dataclass(frozen=True)
+class Again:
+    """A layer's `forward` that is computed again for the gradient."""
+
+    plain: Callable[..., Any]
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return checkpoint(self.plain, *arguments, use_reentrant=False, **options)
+
+
 class GLM(LanguageModel):
     """A GLM of transformers: token ids to logits."""
 
@@ -155,6 +166,11 @@ class GLM(LanguageModel):
         parameters = inspect.signature(self.model.forward).parameters
         self._cache_name = "cache" if "cache" in parameters else "past_key_values"  # renamed in 5.24
         self.tie_weights()
+
+    def checkpoint_layers(self, on: bool) -> None:
+        for layer in self.model.layers:
+            plain = layer.forward.plain if isinstance(layer.forward, Again) else layer.forward
+            layer.forward = Again(plain) if on else plain
 
     def embed(self, ids: Tensor) -> Tensor:
         x: Tensor = self.model.embed_tokens(ids)

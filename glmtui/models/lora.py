@@ -90,7 +90,7 @@ class Lora(nn.Module):
         self._handles: list[RemovableHandle] = []
         self._layers: list[Layers] = []
 
-    def items(self) -> Iterator[tuple[str, LoraProduct]]:
+    def named(self) -> Iterator[tuple[str, LoraProduct]]:
         """Yield each product with its module's name."""
         for name, product in zip(self.names, self.products, strict=True):
             assert isinstance(product, LoraProduct)
@@ -99,7 +99,7 @@ class Lora(nn.Module):
     def attach(self, network: nn.Module) -> None:
         """Add the products to what the modules of `network` give, from now on."""
         self.detach()
-        for name, product in self.items():
+        for name, product in self.named():
             self._handles.append(network.get_submodule(name).register_forward_hook(_adding(product)))
         self._layers = [module for module in network.modules() if isinstance(module, Layers)]
         for layers in self._layers:
@@ -169,7 +169,7 @@ def linear_layers(network: nn.Module) -> dict[str, tuple[int, int]]:
 
 def placed(lora: Lora, network: nn.Module, dtype: torch.dtype | None = None) -> Lora:
     """Put each product where its module's weight is, as `dtype` where one is given; return `lora`."""
-    for name, product in lora.items():
+    for name, product in lora.named():
         weight = network.get_submodule(name).weight
         tensor = weight if isinstance(weight, Tensor) else next(iter(weight.buffers()))
         product.to(device=tensor.device, dtype=dtype)
@@ -177,7 +177,13 @@ def placed(lora: Lora, network: nn.Module, dtype: torch.dtype | None = None) -> 
 
 
 def read_lora(folder: Path, network: nn.Module, dtype: torch.dtype | None = None) -> Lora:
-    """Read an adapter for `network`.
+    """Read an adapter for `network` and put its products where that one's weights are; see
+    `read_products`."""
+    return placed(read_products(folder, network), network, dtype)
+
+
+def read_products(folder: Path, network: nn.Module) -> Lora:
+    """Read an adapter for `network`, which may have no memory: float32, on the CPU.
 
     Raises:
         UserError: there is none, it is of a kind that glmtui does not apply, or was trained on another model.
@@ -202,7 +208,7 @@ def read_lora(folder: Path, network: nn.Module, dtype: torch.dtype | None = None
             bool(config.get("use_rslora")),
         )
         products[name] = LoraProduct(a.float(), b.float(), shape.scale)
-    return placed(Lora(products), network, dtype)
+    return Lora(products)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -277,7 +283,7 @@ def save_lora(lora: Lora, folder: Path, shape: Shape, dropout: float, base: str)
     from safetensors.torch import save_file
 
     tensors = {}
-    for name, product in lora.items():
+    for name, product in lora.named():
         tensors[f"base_model.model.{name}.lora_A.weight"] = product.a.detach().float().cpu().contiguous()
         tensors[f"base_model.model.{name}.lora_B.weight"] = product.b.detach().float().cpu().contiguous()
     save_file(tensors, folder / WEIGHTS[0], metadata={"format": "pt"})

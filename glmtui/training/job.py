@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -125,7 +126,8 @@ class TuneJob:
         with token.current():
             model, data = self._read(token)
             adapter = self._new_adapter(model)
-            steps = self._steps(len(data.train))
+            self._rows = options.rows_of_a_step(model.folder.sizes.parameters)
+            steps = options.steps_for(len(data.train), math.prod(self._rows))
             trainer = self._new_trainer(model, adapter, steps, token)
             self._begin_from_saved(adapter, trainer, data, steps)
             pad = pad_id(model.tokenizer)
@@ -186,18 +188,12 @@ class TuneJob:
             seed=options.seed,
         )
 
-    def _steps(self, rows: int) -> int:
-        options = self._options
-        if options.steps is not None:
-            return options.steps
-        return max(round(options.epochs * rows / (options.batch * options.accumulate)), 1)
-
     def _new_trainer(self, model: ChatModel, adapter: Adapter, steps: int, token: CancelToken) -> Trainer:
         options = self._options
         return Trainer(
             model.network,
             adapter,
-            learning_rate=options.chosen_learning_rate,
+            learning_rate=options.rate_for(int(model.folder.config["hidden_size"])),
             steps=steps,
             optimizer=options.optimizer,
             schedule=options.schedule,
@@ -244,8 +240,8 @@ class TuneJob:
         self, model: ChatModel, adapter: Adapter, trainer: Trainer, data: Data, steps: int, pad: int
     ) -> Began:
         """Measure a micro-batch, and say what is to be expected."""
-        options, device = self._options, next(model.network.parameters()).device
-        longest = sorted(data.train, key=lambda row: -len(row.ids))[: options.batch]
+        device = next(model.network.parameters()).device
+        longest = sorted(data.train, key=lambda row: -len(row.ids))[: self._rows[0]]
         ids, labels = _batch(longest, pad)
         parameters = list(adapter.parameters().values())
         learned = int((labels >= 0).sum())
@@ -261,7 +257,7 @@ class TuneJob:
         per_token = (perf_counter() - begun) / max(sum(len(row.ids) for row in longest), 1)
         mean = sum(len(row.ids) for row in data.train) / len(data.train)
         left = steps - trainer.done
-        seconds = per_token * mean * options.batch * options.accumulate * left
+        seconds = per_token * mean * math.prod(self._rows) * left
         return Began(
             Estimate(
                 memory=model.info.memory_bytes + extra,
@@ -296,10 +292,7 @@ class TuneJob:
         reason: Literal["done", "early", "cancelled"] = "done"
         try:
             while trainer.done < steps:
-                rows = [
-                    [data.train[row] for row in micro]
-                    for micro in order.step(trainer.done, options.batch, options.accumulate)
-                ]
+                rows = [[data.train[row] for row in micro] for micro in order.step(trainer.done, *self._rows)]
                 begun, rate = perf_counter(), trainer.learning_rate
                 losses = trainer.step([_batch(micro, pad) for micro in rows])
                 seconds = perf_counter() - begun
@@ -401,6 +394,6 @@ def _marks(options: TuneOptions, data: Data, steps: int) -> dict[str, Any]:
     for row in data.train:
         digest.update(json.dumps((row.ids, row.labels)).encode())
     chosen = {name: value for name, value in asdict(options).items() if name not in _OF_A_RUN}
-    chosen |= {"learning_rate": options.chosen_learning_rate, "steps": steps, "data": digest.hexdigest()[:16]}
+    chosen |= {"steps": steps, "data": digest.hexdigest()[:16]}
     chosen.pop("epochs")
     return json.loads(json.dumps(chosen))  # type: ignore[no-any-return]

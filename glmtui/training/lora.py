@@ -48,7 +48,7 @@ class LoraTuning:
     def parameters(self) -> Mapping[str, nn.Parameter]:
         return {
             f"base_model.model.{name}.lora_{letter}.weight": matrix
-            for name, product in self._lora.items()
+            for name, product in self._lora.named()
             for letter, matrix in (("A", product.a), ("B", product.b))
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -17,6 +18,14 @@ Schedule = Literal["linear", "cosine", "constant"]
 
 LEARNING_RATES: Mapping[Method, float] = {"ptuning": 2e-2, "lora": 3e-4}
 """Of ``train.sh`` as published; of LoRA what is usual for this rank."""
+PUBLISHED_WIDTH = 4096
+"""Of the models they are for; a narrower one takes more, by the root of how much narrower it is."""
+ROWS_OF_A_STEP = 16
+"""As published."""
+LEAST_STEPS = 200
+"""A small file is gone through more often than a large one: fewer steps teach nothing."""
+SMALL = 200_000_000
+"""Weights below which a batch's rows are computed together."""
 SMALLEST_BETWEEN_SAVES = 10.0
 """Seconds: saving more often than that would be most of the work."""
 
@@ -57,13 +66,14 @@ class TuneOptions:
 
     # the loop
     learning_rate: float | None = None
-    """None: `LEARNING_RATES`."""
+    """None: that of `LEARNING_RATES`, and more for narrower models."""
     steps: int | None = None
-    """None: as many as `epochs` make."""
+    """None: as many as `epochs` make, and at least `LEAST_STEPS`."""
     epochs: float = 3.0
-    batch: int = 1
-    accumulate: int = 16
-    """Micro-batches of `batch` rows that make one step."""
+    batch: int | None = None
+    """Rows that are computed together; None: all of a step where the model is small, else one."""
+    accumulate: int | None = None
+    """Such micro-batches that make one step; None: as many as make `ROWS_OF_A_STEP`."""
     optimizer: Optimizer = "published"
     schedule: Schedule = "linear"
     warmup_steps: int = 0
@@ -93,10 +103,20 @@ class TuneOptions:
     tensorboard: bool = True
     """Events for TensorBoard, where it is installed."""
 
-    @property
-    def chosen_learning_rate(self) -> float:
-        """The rate the schedule begins with."""
-        return LEARNING_RATES[self.method] if self.learning_rate is None else self.learning_rate
+    def rate_for(self, width: int) -> float:
+        """Return the rate that the schedule begins with, for a model of that width."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return LEARNING_RATES[self.method] * math.sqrt(max(PUBLISHED_WIDTH / width, 1))
+
+    def rows_of_a_step(self, parameters: int) -> tuple[int, int]:
+        """Return the rows of a micro-batch and how many make a step, for a model of so many weights."""
+        batch = self.batch or (ROWS_OF_A_STEP if parameters < SMALL and self.accumulate is None else 1)
+        return batch, self.accumulate or max(ROWS_OF_A_STEP // batch, 1)
+
+    def steps_for(self, rows: int, rows_of_a_step: int) -> int:
+        """Return the steps of the run."""
+        return self.steps or max(round(self.epochs * rows / rows_of_a_step), LEAST_STEPS)
 
     def check(self) -> None:
         """Raise BadValueError where a value is out of its range."""
@@ -118,7 +138,7 @@ class TuneOptions:
             "lora_rank": (1, 1 << 12),
             "lora_alpha": (1e-6, 1e6),
             "lora_dropout": (0, 0.99),
-            "chosen_learning_rate": (1e-12, 10),
+            "learning_rate": (1e-12, 10),
             "epochs": (1e-6, 1e6),
             "batch": (1, 1 << 16),
             "accumulate": (1, 1 << 16),
@@ -137,6 +157,6 @@ class TuneOptions:
             if value is not None and not least <= value <= most:
                 raise BadValueError(
                     _("{name} cannot be {value}: it is from {least} to {most}.").format(
-                        name=name.removeprefix("chosen_"), value=value, least=f"{least:g}", most=f"{most:g}"
+                        name=name, value=value, least=f"{least:g}", most=f"{most:g}"
                     )
                 )

@@ -76,6 +76,7 @@ class Trainer:
         self._schedule, self._warmup = schedule, warmup_steps
         self._max_grad_norm, self._checkpointing = max_grad_norm, checkpointing
         self._seed, self._check = seed, check
+        network.checkpoint_layers(checkpointing)
         self._device = next(network.parameters()).device
 
     @property
