@@ -36,6 +36,8 @@ UNSET = {
     "data": N_("none yet"),
     "out": N_("a folder of its own"),
     "quant": N_("as it is loaded"),
+    "batch": N_("as suits the model"),
+    "accumulate": N_("as suits the model"),
     "steps": N_("as the epochs make"),
     "learning_rate": N_("usual for the method"),
     "start_from": N_("nothing"),
