@@ -48,7 +48,7 @@ async def test_data_and_method_are_chosen_checked_and_learned_from(data: Path) -
         await pilot.press("c")
         await wait_until(pilot, lambda: "20 rows to learn from" in screen_text(app))
         await pilot.press("s")
-        await wait_until(pilot, lambda: "tokens/s 431.5" in screen_text(app).replace("\xa0", " "))
+        await wait_until(pilot, lambda: "tokens/s 431.5" in screen_text(app))
         shown = screen_text(app)
         assert "┤" in shown, "the curve"
         assert "◆" in shown

@@ -263,10 +263,9 @@ class TuneScreen(Dialog[None]):
         elif record.began is not None and record.began.estimate.warning:
             lines.append(Content.styled(tell(record.began.estimate.warning), "$text-warning"))
         pairs = [
-            Content.assemble((f"{_unbroken(tell(name))}\xa0", "$text-muted"), _unbroken(value))
-            for name, value in record.figures()
+            Content.assemble((f"{tell(name)} ", "$text-muted"), value) for name, value in record.figures()
         ]
-        return Content("\n").join([*lines, Content("   ").join(pairs)])
+        return Content("\n").join([*lines, *_laid_out(pairs, self.run.scrollable_content_region.width)])
 
     def _legend(self) -> Content:
         return Content("   ").join(
@@ -275,9 +274,15 @@ class TuneScreen(Dialog[None]):
         )
 
 
-def _unbroken(text: str) -> str:
-    """Keep a name and its figure on one line."""
-    return text.replace(" ", "\xa0")
+def _laid_out(parts: Sequence[Content], width: int) -> Iterable[Content]:
+    """Put `parts` into as few lines as hold them, each of them whole."""
+    gap, line = Content("   "), Content("")
+    for part in parts:
+        if line and line.cell_length + gap.cell_length + part.cell_length > width:
+            yield line
+            line = Content("")
+        line = gap.join([line, part]) if line else part
+    yield line
 
 
 def _shown(choice: Setting, value: Value) -> str:
