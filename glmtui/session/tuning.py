@@ -88,13 +88,22 @@ CHOICES: tuple[Setting, ...] = (
             N_("Rows of the P-tuning prefix."), minimum=1, maximum=1 << 16),
     Setting("tune.prefix_projection", "bool", False, N_("Prefix projection"),
             N_("Let two trained layers make the prefix of a smaller table.")),
+    Setting("tune.prompt_column", "text", None, N_("Prompt column"),
+            N_("What the data call a question, where that is not prompt, content or question."),
+            nullable=True),
+    Setting("tune.response_column", "text", None, N_("Response column"),
+            N_("What the data call an answer, where that is not response, summary or answer."),
+            nullable=True),
+    Setting("tune.history_column", "text", None, N_("History column"),
+            N_("What the data call what was said before, where that is not history."), nullable=True),
     Setting("tune.start_from", "text", None, N_("Start from"),
             N_("A folder with a prefix or LoRA to begin with, under a new schedule."), nullable=True),
     Setting("tune.resume", "bool", False, N_("Resume"),
             N_("Go on from the last checkpoint of the result's folder, as if nothing had ended it.")),
 )
 # fmt: on
-"""What can be chosen of a run: fields of `TuneOptions`, in the order in which they are asked for."""
+"""What can be chosen of a run, in the order in which it is asked for: fields of `TuneOptions`, its model's
+quantisation, and the columns of the data."""
 BY_NAME: Mapping[str, Setting] = {choice.name: choice for choice in CHOICES}
 _ONLY = {"lora_rank": "lora", "lora_alpha": "lora", "pre_seq_len": "ptuning", "prefix_projection": "ptuning"}
 """Choices that only one method has."""
@@ -185,7 +194,10 @@ class Tuning:
         file, out = paths.typed(str(data)), self._values["out"]
         folder = paths.typed(str(out)) if out else self._folder(file, resume=bool(values["resume"]))
         spec = replace(spec, ptuning=None, lora=None)
-        options = TuneOptions(**{**values, "data": (str(file),), "out": str(folder), "model": spec})
+        given = {name: self._values[f"{name}_column"] for name in ("prompt", "response", "history")}
+        columns = {name: str(column) for name, column in given.items() if column}
+        values |= {"data": (str(file),), "out": str(folder), "model": spec, "columns": columns}
+        options = TuneOptions(**values)
         options.check()
         return options
 

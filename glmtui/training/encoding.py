@@ -176,7 +176,7 @@ def _published_prompt(
 
 def _answer(response: str, messages: list[ChatMessage], tokenizer: ChatTokenizer) -> list[int]:
     """Return the answer's ids as the model is to generate them."""
-    answered = [*messages, ChatMessage.of("assistant", response)]
+    answered = [*messages, ChatMessage.of("assistant", tokenizer.format.direct(response))]
     prompt, written = (tokenizer.format.write(Dialogue.of(each)) for each in (messages, answered))
     if written[: len(prompt)] == prompt:  # also what a family puts before an answer, such as a line's end
         return written[len(prompt) :]

@@ -25,14 +25,22 @@ def data(tmp_path: Path) -> Path:
 
 def test_what_can_be_chosen_are_fields_of_the_options_with_their_defaults() -> None:
     for choice in CHOICES:
-        if choice.name not in ("data", "out", "quant"):
+        if choice.name not in ("data", "out", "quant") and not choice.name.endswith("_column"):
             assert getattr(TuneOptions((), ""), choice.name) == choice.default, choice.name
 
 
 async def test_a_run_is_chosen_begun_and_told(chat: Chat, data: Path) -> None:
     run = ScriptedRun(list(story(5)))
     chat.tuning.make_job = run
-    for line in (f"data {data}", "method lora", "steps 5", "learning_rate 0.001", "quant 4", "start"):
+    for line in (
+        f"data {data}",
+        "method lora",
+        "steps 5",
+        "learning_rate 0.001",
+        "quant 4",
+        "prompt_column q",
+        "start",
+    ):
         await chat.enter(f"/tune {line}")
     assert chat.notices("error") == []
     await chat.until(lambda: not chat.tuning.running)
@@ -41,6 +49,7 @@ async def test_a_run_is_chosen_begun_and_told(chat: Chat, data: Path) -> None:
     assert options.data == (str(data),)
     assert (options.method, options.steps, options.learning_rate) == ("lora", 5, 0.001)
     assert options.model.quant == "4"
+    assert options.columns == {"prompt": "q"}
     assert Path(options.out).name == "facts-lora"
     done, hint = chat.notices("info")[-2:]
     assert done == "Done after 5 steps: /out"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
+from glm_support import PLAIN, THINKING, make_tokenizer
 from golden_data import GOLDEN, TOKENIZERS, golden_json, needs_published_tokenizers
 
 from glmtui.errors import TooLongError
@@ -69,6 +72,20 @@ def test_what_fits_is_as_published_also_where_cuts_are_not(case: Any) -> None:
         else:
             assert encoded.ids == ids[: len(encoded.ids)]
             assert encoded.labels == labels[: len(encoded.labels)]
+
+
+@pytest.mark.parametrize("template", [PLAIN, THINKING], ids=["plain", "thinking"])
+def test_newer_models_learn_the_answer_behind_their_template(tmp_path: Path, template: str) -> None:
+    """The prompt of GLM-Z1 ends in a thought that has begun: it is closed before the answer."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "glm4", "vocab_size": 512}), "utf-8")
+    make_tokenizer(tmp_path, template)
+    chat = load_tokenizer(tmp_path)
+    encoded = encode(Row("你好", "世界！", (("a", "b"),)), chat, 200, 50)
+    start = encoded.prompt_length
+    assert encoded.ids[:start] == encode_prompt(Row("你好", "", (("a", "b"),)), chat, 200)
+    assert encoded.ids[-1] == chat.raw.eos_id
+    said = chat.decode(encoded.ids[start:-1])
+    assert said == ("世界！" if template == PLAIN else "\n</think>\n\n世界！")
 
 
 LONG = Row("这是最后的问题，它的结尾不能丢", "好。", (("第一个问题很长很长", "第一个回答"), ("第二个", "嗯")))

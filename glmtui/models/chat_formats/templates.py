@@ -46,6 +46,10 @@ class Template(ChatFormat):
         prompt = self._glm.render(self._messages(dialogue.system, messages), asks=asks or bool(begun))
         return [*self._glm.rendered(prompt), begun.removeprefix(self._opening)]
 
+    def direct(self, text: str) -> str:
+        """Close the thought that the prompt has opened."""
+        return f"{self._opening}\n{thoughts.CLOSE}\n\n{text}" if self._opening else text
+
     def stream_response(self, after: str = "") -> ResponseStream:
         return ResponseStream(punctuation=False, dates=False, after=after, opening=self._opening)
 

@@ -41,6 +41,9 @@ UNSET = {
     "steps": N_("as the epochs make"),
     "learning_rate": N_("usual for the method"),
     "start_from": N_("nothing"),
+    "prompt_column": N_("as usual"),
+    "response_column": N_("as usual"),
+    "history_column": N_("as usual"),
 }
 """What is shown for no value."""
 STYLES = {RAW: "$text-muted", SMOOTHED: "bold $text-primary", VALIDATION: "$text-warning"}
