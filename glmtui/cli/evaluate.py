@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from glmtui import paths, streams
 from glmtui.cli.options import add_model_options, add_setting, load_settings, positive
-from glmtui.errors import StorageError, UsageError
+from glmtui.errors import BadFileError, StorageError, TooLongError, UsageError
 from glmtui.i18n import _, tell
 from glmtui.protocol import phrases
 from glmtui.text.columns import table
 
 if TYPE_CHECKING:
     from glmtui.cli.subcommands import Subparsers
+    from glmtui.engine.chat_model import ChatModel
+    from glmtui.protocol.models import LocalModel
+    from glmtui.protocol.sampling import Sampling
     from glmtui.training.evaluation import Evaluation, Prediction
     from glmtui.training.metrics import Scores
+    from glmtui.training.rows import Row, Skipped
 
 NAME = "evaluate"
 SAMPLING_OPTIONS = ("top_p", "top_k", "repetition_penalty", "seed")
@@ -100,48 +104,71 @@ def run(args: Namespace) -> int:
         raise UsageError(_("glmtui evaluate runs models on this machine: leave out the server's address"))
     columns = given_columns(args)
     found = read_rows(map(paths.typed, args.data), Columns(**columns) if columns else None)
-    errors = streams.errors()
-    for skipped in found.skipped:
-        errors.line(_("{path}: {error}").format(path=skipped.origin, error=tell(skipped.reason)))
-    rows = found.rows[: args.max_rows]
+    _name_skipped(found.skipped)
     if not args.perplexity_only:
         from glmtui.training import metrics
 
         metrics.check_installed()  # before a model is read
+    sampling = settings.sampling()
+    if not hasattr(args, "generation.temperature"):
+        sampling = replace(sampling, temperature=0.0)
+    with _new_file(args.predictions) as file:
+        model = _load(spec)
+        from glmtui.training.evaluation import summary
+
+        predictions = []
+        for each in _predictions(args, model, found.rows[: args.max_rows], sampling):
+            predictions.append(each)
+            if file is not None:
+                file.write(json.dumps(_described(each), ensure_ascii=False) + "\n")
+                file.flush()
+    if not predictions:
+        raise BadFileError(phrases._("The data has no rows that can be learned."))
+    _print(summary(predictions), as_json=args.json)
+    return 0
+
+
+def _name_skipped(skipped: Sequence[Skipped]) -> None:
+    from glmtui.training.data import NAMED
+
+    errors = streams.errors()
+    for each in skipped[:NAMED]:
+        errors.line(_("{path}: {error}").format(path=each.origin, error=tell(each.reason)))
+    if len(skipped) > NAMED:
+        errors.line(_("… and {n} more").format(n=f"{len(skipped) - NAMED:,}"))
+
+
+def _load(spec: LocalModel) -> ChatModel:
     from glmtui.cli.models import resolve
 
     resolve(spec.source)
-    status = streams.StatusLine(errors)
-    with _new_file(args.predictions) as file:
-        status.step(_("Loading the model …"))
+    status = streams.StatusLine(streams.errors())
+    status.step(_("Loading the model …"))
+    try:
         from glmtui.engine import loader
-        from glmtui.training.evaluation import predict, summary
 
-        model = loader.load(spec)
-        sampling = settings.sampling()
-        if not hasattr(args, "generation.temperature"):
-            from dataclasses import replace
+        return loader.load(spec)
+    finally:
+        status.clear()
 
-            sampling = replace(sampling, temperature=0.0)
-        predictions: list[Prediction] = []
-        try:
-            for each in predict(
-                model,
-                rows,
-                sampling,
-                max_source=args.max_source_length,
-                max_target=args.max_target_length,
-                answers=not args.perplexity_only,
-            ):
-                predictions.append(each)
-                if file is not None:
-                    file.write(json.dumps(_described(each), ensure_ascii=False) + "\n")
-                    file.flush()
-                status.show(f"{len(predictions)} / {len(rows)}")
-        finally:
-            status.clear()
-    _print(summary(predictions), as_json=args.json)
-    return 0
+
+def _predictions(
+    args: Namespace, model: ChatModel, rows: Sequence[Row], sampling: Sampling
+) -> Iterator[Prediction]:
+    """Yield what the model says to each row; one that is too long for it is named."""
+    from glmtui.training.evaluation import predict
+
+    status = streams.StatusLine(streams.errors())
+    limits = {"max_source": args.max_source_length, "max_target": args.max_target_length}
+    try:
+        for number, row in enumerate(rows, 1):
+            status.show(f"{number} / {len(rows)}")
+            try:
+                yield predict(model, row, sampling, **limits, answers=not args.perplexity_only)
+            except TooLongError as error:
+                status.note(_("{path}: {error}").format(path=row.origin, error=tell(error)))
+    finally:
+        status.clear()
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -27,8 +27,8 @@ class Prediction:
 
     row: Row
     answer: str
-    """None was asked for where it is empty and `scores` is None."""
     scores: Scores | None
+    """None where no answer was asked for."""
     loss: float
     """Mean over the tokens of the expected answer."""
     tokens: int
@@ -47,36 +47,32 @@ class Evaluation:
 
 def predict(
     model: ChatModel,
-    rows: Iterable[Row],
+    row: Row,
     sampling: Sampling,
     *,
     max_source: int,
     max_target: int,
     answers: bool = True,
-    check: Callable[[float], None] | None = None,
-) -> Iterator[Prediction]:
-    """Yield what the model says to each row, in their order.
+) -> Prediction:
+    """Return what the model says to a row.
 
     Args:
         model: with or without something trained on top.
-        rows: the questions, with what was said before each.
+        row: the question, with what was said before it, and the expected answer.
         sampling: how tokens are chosen.
         max_source: the longest prompt in tokens, for the perplexity; asked it is as in a chat.
         max_target: the longest answer in tokens.
         answers: whether the model is to answer; else there is only the perplexity.
-        check: called between the pieces of work; raises to cancel.
 
     Raises:
-        UserError: a question is too long, or what scores answers is not installed.
+        TooLongError: the question is longer than the model was made for.
+        UserError: what scores answers is not installed.
     """
-    sampling = replace(sampling, max_new_tokens=max_target)
-    for row in rows:
-        loss, tokens = loss_in(model, encode(row, model.tokenizer, max_source, max_target))
-        answer, scores = "", None
-        if answers:
-            answer = answer_to(model, row, sampling, check)
-            scores = score(answer, row.response)
-        yield Prediction(row, answer, scores, loss, tokens)
+    loss, tokens = loss_in(model, encode(row, model.tokenizer, max_source, max_target))
+    if not answers:
+        return Prediction(row, "", None, loss, tokens)
+    answer = answer_to(model, row, replace(sampling, max_new_tokens=max_target))
+    return Prediction(row, answer, score(answer, row.response), loss, tokens)
 
 
 def answer_to(

@@ -66,6 +66,15 @@ def test_the_perplexity_alone_is_that_of_a_plain_pass(data: Path, capsys: pytest
     assert found["perplexity"] == pytest.approx(math.exp(sum(losses) / len(losses)), rel=1e-3)
 
 
+def test_a_question_that_is_too_long_costs_itself(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    long = {"instruction": "问", "output": "答", "system": "规矩" * 2000}
+    data.write_text(data.read_text("utf-8") + json.dumps(long) + "\n", "utf-8")
+    assert run("--data", data, "--perplexity-only", "--json") == 0
+    out, errors = capsys.readouterr()
+    assert json.loads(out)["rows"] == 2
+    assert "data.jsonl:4: no question fits" in errors
+
+
 def test_a_table_for_people(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--data", data, "--perplexity-only") == 0
     lines = capsys.readouterr().out.splitlines()
