@@ -159,6 +159,7 @@ KEYS: tuple[Key, ...] = (
     Key("tune.check", "tune", "c", "screen.check", N_("Read the data and say what is in them")),
     Key("tune.start", "tune", "s", "screen.start", N_("Begin to train")),
     Key("tune.stop", "tune", "x", "screen.stop", N_("End the training after this step; it is kept")),
+    Key("tune.use", "tune", "u", "screen.use", N_("Put what was learned on the model")),
     Key("tune.view", "tune", "v", "screen.view", N_("The run, or what is chosen for the next")),
     Key("tune.back", "tune", "escape,q", "screen.dismiss", N_("Close, and let a run go on")),
 )  # fmt: skip

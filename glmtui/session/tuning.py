@@ -16,7 +16,7 @@ from glmtui.protocol.cancellation import CancelToken, OperationCancelled
 from glmtui.protocol.models import LocalModel
 from glmtui.protocol.phrases import NOTHING, Phrase, _, listing
 from glmtui.settings.schema import Setting, Value
-from glmtui.training.options import TuneOptions
+from glmtui.training.options import Method, TuneOptions
 from glmtui.training.record import RunRecord
 
 if TYPE_CHECKING:
@@ -136,6 +136,7 @@ class Tuning:
         self._thread: threading.Thread | None = None
         self._token = CancelToken()
         self._out = ""
+        self._method: Method = "ptuning"
         self._ended = False
 
     def __getitem__(self, name: str) -> Value:
@@ -158,6 +159,12 @@ class Tuning:
         if self._thread is None or self.record is None:
             return None
         return Path(self._out).name, self.record.fraction
+
+    @property
+    def result(self) -> tuple[Method, str] | None:
+        """The command that puts on the model what the last run has learned, and its folder."""
+        ended = self.record.ended if self.record is not None else None
+        return (self._method, ended.path) if ended is not None else None
 
     def choose(self, name: str, text: str) -> None:
         """Take what a person typed for a choice; an empty text is its default.
@@ -222,7 +229,7 @@ class Tuning:
             raise BadValueError(_("A model is being taught already: /tune stop ends that."))
         options = self.options()
         self.record, self.problem = RunRecord(), NOTHING
-        self._token, self._out = CancelToken(), options.out
+        self._token, self._out, self._method = CancelToken(), options.out, options.method
         self._ended = False
         self._thread = threading.Thread(target=self._run, args=(options,), name="glmtui-tune", daemon=True)
         self._thread.start()
@@ -247,9 +254,8 @@ class Tuning:
             self._notice(self.problem, "error")
         elif self.record.ended is not None:
             self._notice(self.record.ending(), "info")
-            command = "ptuning" if self._values["method"] == "ptuning" else "lora"
             said = _("/{command} {path} puts it on the model, /compare shows what it changed.")
-            self._notice(said.format(command=command, path=self.record.ended.path), "info")
+            self._notice(said.format(command=self._method, path=self.record.ended.path), "info")
         else:
             self._notice(_("The training was stopped before its first step."), "info")
 

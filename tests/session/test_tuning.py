@@ -139,3 +139,15 @@ async def test_only_what_the_method_has_is_offered(chat: Chat) -> None:
     offers = [text for text, _help, _label in chat.commands.offers(chat, "/tune method ")]
     assert offers == ["/tune method ptuning", "/tune method lora"]
     assert set(BY_NAME) >= names
+
+
+async def test_a_run_that_is_left_behind_ends(chat: Chat, data: Path) -> None:
+    chat.tuning.make_job = ScriptedRun(list(story(10)), hold=5)
+    await chat.enter(f"/tune data {data}")
+    await chat.enter("/tune start")
+    record = chat.tuning.record
+    assert record is not None
+    await chat.until(lambda: record.step)
+    chat.close()
+    assert record.ended is not None
+    assert record.ended.reason == "cancelled"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +14,16 @@ from glmtui.training import metrics
 from glmtui.training.metrics import Scores, bleu_4, score
 
 CASES = golden_json("ptuning-metrics.json")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where jieba's dictionary is kept."""
+    metrics._words.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLMTUI_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+    metrics._words.cache_clear()
 
 
 @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))

@@ -64,6 +64,11 @@ async def test_data_and_method_are_chosen_checked_and_learned_from(data: Path) -
         await pilot.press("v")
         await pilot.pause()
         assert "Learning rate" in screen_text(app)
+        assert "u use it" in screen_text(app)
+        await pilot.press("u")
+        await wait_until(pilot, lambda: app.session.adapted == "out")
+        assert app.settings["model.lora"] == "/out"
+        assert app.screen is app.chat
 
 
 async def test_a_run_that_fails_says_why_and_a_stop_ends_one(data: Path) -> None:

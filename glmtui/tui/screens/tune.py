@@ -182,6 +182,12 @@ class TuneScreen(Dialog[None]):
         if self.tuning.stop():
             self.app.say(_("The training ends after this step."))
 
+    def action_use(self) -> None:
+        """Put the result on the model and go back to the chat."""
+        if (result := self.tuning.result) is not None:
+            self.app.do(self.app.session.run(*result))
+            self.dismiss()
+
     def action_view(self) -> None:
         if self.tuning.record is not None:
             self._view(run=self.list.display)
@@ -203,6 +209,8 @@ class TuneScreen(Dialog[None]):
             names.append(("view", _("choices") if run else _("the run")))
         if self.tuning.running:
             names.append(("stop", _("stop")))
+        elif self.tuning.result is not None:
+            names.append(("use", _("use it")))
         names.append(("back", _("close")))
         hints = [f"{keys.shown(f'tune.{name}', own)} {text}" for name, text in names]
         self.query_one(".dialog-keys", Static).update("   ".join(hints))
