@@ -267,7 +267,7 @@ class ChatSession:
         self._keep_draft(self.ui.draft())
         self._scopes.cancel()  # what is about to be an answer becomes none
         self.documents.stop()
-        self.tuning.stop()
+        self.tuning.close()
         self.imports.stop()
         if self.answer:
             self.answer.cancel()

@@ -29,6 +29,10 @@ FOLDER = "tuned"
 """Below the data directory: where results go unless a person says otherwise."""
 
 
+LAST_SECONDS = 0.5
+"""For a run to save what it has learned when the program is left."""
+
+
 class Job(Protocol):
     """What `glmtui.training.job.TuneJob` is."""
 
@@ -64,8 +68,8 @@ CHOICES: tuple[Setting, ...] = (
             N_("What the schedule begins with; lower it where the loss rises or general talk suffers."),
             minimum=1e-12, maximum=10, nullable=True),
     Setting("tune.batch", "int", None, N_("Batch"),
-            N_("Rows that go through the model at once; more need more memory."),
-            minimum=1, maximum=1 << 16, nullable=True),
+            N_("Rows that go through the model at once; more need more memory."), minimum=1, maximum=1 << 16,
+            nullable=True),
     Setting("tune.accumulate", "int", None, N_("Accumulate"),
             N_("Batches that make one step."), minimum=1, maximum=1 << 16, nullable=True),
     Setting("tune.max_source_length", "int", 512, N_("Longest prompt"),
@@ -215,6 +219,11 @@ class Tuning:
         """Let the run end after its step and keep what it has learned; return whether there was one."""
         self._token.cancel()
         return self._thread is not None
+
+    def close(self) -> None:
+        """End the run, and give it a moment to save what it has learned."""
+        if self.stop() and self._thread is not None:
+            self._thread.join(LAST_SECONDS)
 
     def poll(self) -> None:
         """Say how a run ended, once."""

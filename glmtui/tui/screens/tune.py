@@ -36,6 +36,8 @@ UNSET = {
     "data": N_("none yet"),
     "out": N_("a folder of its own"),
     "quant": N_("as it is loaded"),
+    "batch": N_("as suits the model"),
+    "accumulate": N_("as suits the model"),
     "steps": N_("as the epochs make"),
     "learning_rate": N_("usual for the method"),
     "start_from": N_("nothing"),
@@ -51,8 +53,8 @@ class Choices(OptionList):
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("tune")]
 
 
-class RunView(VerticalScroll, can_focus=True):
-    """How the run goes."""
+class Pane(VerticalScroll, can_focus=True):
+    """Something longer to read: what is in the data, or how the run goes."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("tune")]
 
@@ -82,7 +84,7 @@ class TuneScreen(Dialog[None]):
     app: SessionApp
 
     def __init__(self) -> None:
-        super().__init__(_("Teach the model"), tall=True)
+        super().__init__(tall=True)
         self._checking = False
         self._problem = ""
         self._at = 0
@@ -90,8 +92,9 @@ class TuneScreen(Dialog[None]):
 
     def body(self) -> Iterable[Widget]:
         yield Choices(id="tune-choices", markup=False)
-        yield Prose(id="tune-details")
-        with RunView(id="tune-run"):
+        with Pane(id="tune-details"):
+            yield Prose(id="tune-report")
+        with Pane(id="tune-run"):
             yield Prose(id="tune-figures")
             yield Static(self._legend(), id="tune-legend", markup=False)
             yield LossPlot(id="tune-plot")
@@ -99,6 +102,8 @@ class TuneScreen(Dialog[None]):
 
     def on_mount(self) -> None:
         self.set_interval(REDRAW_SECONDS, self._draw_run)
+        name = one_line(self.app.settings.model_spec().name)
+        self.query_one(".dialog-title", Static).update(_("Teach {name}").format(name=name))
         self._fill()
         self._view(run=self.tuning.record is not None)
 
@@ -109,6 +114,10 @@ class TuneScreen(Dialog[None]):
     @property
     def list(self) -> Choices:
         return self.query_one(Choices)
+
+    @property
+    def run(self) -> Pane:
+        return self.query_one("#tune-run", Pane)
 
     @property
     def chosen(self) -> Setting | None:
@@ -178,17 +187,20 @@ class TuneScreen(Dialog[None]):
 
     def _view(self, *, run: bool) -> None:
         self.list.display = self.query_one("#tune-details").display = not run
-        self.query_one(RunView).display = run
-        self.query_one(RunView if run else Choices).focus()
+        self.run.display = run
+        (self.run if run else self.list).focus()
         self._draw_run()
         self._draw_details()
-        self._draw_keys(run=run)
 
     def _draw_keys(self, *, run: bool) -> None:
         own = self.app.settings.keys
-        names = [("view", _("choices") if run else _("the run")), ("stop", _("stop")), ("back", _("close"))]
-        if not run:
-            names[:0] = [("change", _("change")), ("check", _("check the data")), ("start", _("start"))]
+        names = [("change", _("change")), ("check", _("check the data")), ("start", _("start"))]
+        names = [] if run else names
+        if self.tuning.record is not None:
+            names.append(("view", _("choices") if run else _("the run")))
+        if self.tuning.running:
+            names.append(("stop", _("stop")))
+        names.append(("back", _("close")))
         hints = [f"{keys.shown(f'tune.{name}', own)} {text}" for name, text in names]
         self.query_one(".dialog-keys", Static).update("   ".join(hints))
 
@@ -215,7 +227,7 @@ class TuneScreen(Dialog[None]):
             self._draw_details()
 
     def _draw_details(self) -> None:
-        self.query_one("#tune-details", Prose).update(self._details())
+        self.query_one("#tune-report", Prose).update(self._details())
 
     def _details(self) -> Content:
         if self._problem:
@@ -229,7 +241,8 @@ class TuneScreen(Dialog[None]):
 
     def _draw_run(self) -> None:
         record = self.tuning.record
-        if record is None or not self.query_one(RunView).display:
+        self._draw_keys(run=self.run.display)
+        if record is None or not self.run.display:
             return
         self.query_one("#tune-figures", Prose).update(self._figures(record))
         plot = self.query_one(LossPlot)
@@ -252,13 +265,24 @@ class TuneScreen(Dialog[None]):
         pairs = [
             Content.assemble((f"{tell(name)} ", "$text-muted"), value) for name, value in record.figures()
         ]
-        return Content("\n").join([*lines, Content("   ").join(pairs)])
+        return Content("\n").join([*lines, *_laid_out(pairs, self.run.scrollable_content_region.width)])
 
     def _legend(self) -> Content:
         return Content("   ").join(
             Content.assemble((mark, STYLES[curve]), " ", (_(name), "$text-muted"))
             for curve, mark, name in LEGEND
         )
+
+
+def _laid_out(parts: Sequence[Content], width: int) -> Iterable[Content]:
+    """Put `parts` into as few lines as hold them, each of them whole."""
+    gap, line = Content("   "), Content("")
+    for part in parts:
+        if line and line.cell_length + gap.cell_length + part.cell_length > width:
+            yield line
+            line = Content("")
+        line = gap.join([line, part]) if line else part
+    yield line
 
 
 def _shown(choice: Setting, value: Value) -> str:
@@ -279,7 +303,8 @@ def _said(lines: Sequence[Phrase]) -> list[Content]:
 def _report(report: DataReport) -> Iterable[Content]:
     from glmtui.training.data import report_lines
 
-    return [Content(tell(line)) for line in report_lines(report)]
+    lines = map(tell, report_lines(report))
+    return [Content.styled(line, "$text-muted" if "≤" in line else "$text") for line in lines]
 
 
 def _samples(record: RunRecord) -> Content:
