@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from time import perf_counter
 from typing import Any, Literal
@@ -56,6 +56,7 @@ from glmtui.training.progress import (
     Step,
     Validated,
 )
+from glmtui.training.ranks import Ranks
 from glmtui.training.trainer import Batch, NotFiniteError, Trainer
 
 MOST_VALIDATED = 64
@@ -119,7 +120,8 @@ class TuneJob:
             OperationCancelled: before the first step, so that there is nothing to save.
         """
         options, token = self._options, cancel or CancelToken()
-        self._listeners = [listener]
+        self._ranks = Ranks.of_environment(options.model.device)
+        self._listeners = [listener] if self._ranks.leads else []
         if not options.resume and last_checkpoint(self._out) is not None:
             message = _("{path} holds a run already. Go on with it (--resume), or give another folder.")
             raise BadValueError(message.format(path=self._out))
@@ -133,9 +135,7 @@ class TuneJob:
             pad = pad_id(model.tokenizer)
             validation = [_batch([row], pad) for row in data.validation[:MOST_VALIDATED]]
             began = self._began(model, adapter, trainer, data, steps, pad)
-            put_files(self._out, lambda _folder: None)
-            with closing(RunLog(self._out, tensorboard=options.tensorboard)) as log:
-                self._listeners.append(log.take)
+            with self._log():
                 self._tell(began)
                 if trainer.done == 0:
                     with adapter.switched_off():
@@ -145,6 +145,16 @@ class TuneJob:
                     self._sample("after", model, data, token)
                 self._tell(ended)
         return ended
+
+    @contextmanager
+    def _log(self) -> Iterator[None]:
+        if not self._ranks.leads:
+            yield
+            return
+        put_files(self._out, lambda _folder: None)
+        with closing(RunLog(self._out, tensorboard=self._options.tensorboard)) as log:
+            self._listeners.append(log.take)
+            yield
 
     def _tell(self, event: Event) -> None:
         for listener in self._listeners:
@@ -177,6 +187,7 @@ class TuneJob:
                 rows=options.pre_seq_len,
                 projection=options.prefix_projection,
                 dropout=options.prefix_dropout,
+                spread=options.prefix_spread,
                 seed=options.seed,
             )
         return LoraTuning(
@@ -202,7 +213,8 @@ class TuneJob:
             max_grad_norm=options.max_grad_norm,
             checkpointing=options.checkpointing,
             seed=options.seed,
-            check=token.check,
+            check=token.check if self._ranks.count == 1 else None,  # together they end between steps
+            ranks=self._ranks,
         )
 
     def _begin_from_saved(self, adapter: Adapter, trainer: Trainer, data: Data, steps: int) -> None:
@@ -292,6 +304,8 @@ class TuneJob:
         reason: Literal["done", "early", "cancelled"] = "done"
         try:
             while trainer.done < steps:
+                if self._ranks.any(token.cancelled, device):
+                    raise OperationCancelled
                 rows = [[data.train[row] for row in micro] for micro in order.step(trainer.done, *self._rows)]
                 begun, rate = perf_counter(), trainer.learning_rate
                 losses = trainer.step([_batch(micro, pad) for micro in rows])
@@ -328,17 +342,23 @@ class TuneJob:
         if saved != trainer.done:
             self._save(trainer, adapter)
         if self._course.best is None:
-            put_files(self._out, adapter.save)
+            self._put(adapter)
         return Ended(reason, trainer.done, str(self._out))
 
     def _validate(self, trainer: Trainer, adapter: Adapter, validation: Sequence[Batch]) -> None:
         loss = trainer.validate(validation)
         best = self._course.add_validation(loss)
         if best:
-            put_files(self._out, adapter.save)
+            self._put(adapter)
         self._tell(Validated(trainer.done, loss, best))
 
+    def _put(self, adapter: Adapter) -> None:
+        if self._ranks.leads:
+            put_files(self._out, adapter.save)
+
     def _save(self, trainer: Trainer, adapter: Adapter) -> None:
+        if not self._ranks.leads:
+            return
         state = trainer.state()
         path = save_checkpoint(
             self._out,
@@ -354,7 +374,7 @@ class TuneJob:
         self, when: Literal["before", "after"], model: ChatModel, data: Data, token: CancelToken
     ) -> None:
         rows = data.validation_rows[: self._options.samples]
-        if not rows:
+        if not rows or not self._ranks.leads:
             return
         longest = min(self._options.max_target_length, SAMPLE_TOKENS)
         sampling = replace(Sampling(), temperature=0.0, max_new_tokens=longest)

@@ -56,6 +56,8 @@ class TuneOptions:
     pre_seq_len: int = 128
     prefix_projection: bool = False
     prefix_dropout: float = 0.1
+    prefix_spread: float = 1.0
+    """Standard deviation of the prefix's first values; a small one disturbs less of what the model knows."""
 
     # LoRA
     lora_rank: int = 8
@@ -135,6 +137,7 @@ class TuneOptions:
             "validation": (0, 0.9),
             "pre_seq_len": (1, 1 << 16),
             "prefix_dropout": (0, 0.99),
+            "prefix_spread": (0, 100),
             "lora_rank": (1, 1 << 12),
             "lora_alpha": (1e-6, 1e6),
             "lora_dropout": (0, 0.99),

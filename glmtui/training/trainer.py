@@ -18,6 +18,7 @@ from glmtui.training.adapter import Adapter
 from glmtui.training.forward import Check, TrainingState, loss_of
 from glmtui.training.optimizer import clip, new_optimizer, rate_at
 from glmtui.training.options import Optimizer, Schedule
+from glmtui.training.ranks import ALONE, Ranks
 
 Batch = tuple[Tensor, Tensor]
 """Token ids and labels, each ``[batch, n]``; see `loss_of`."""
@@ -45,6 +46,7 @@ class Trainer:
         adapter: what is trained.
         learning_rate: what the schedule begins with.
         steps: those of the whole schedule.
+        ranks: the processes that train together; each is given all micro-batches, and takes its own.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Trainer:
         checkpointing: bool = True,
         seed: int = 42,
         check: Check | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.network, self.adapter = network, adapter
         self.done = 0
@@ -75,7 +78,7 @@ class Trainer:
         self._rate, self._steps = learning_rate, steps
         self._schedule, self._warmup = schedule, warmup_steps
         self._max_grad_norm, self._checkpointing = max_grad_norm, checkpointing
-        self._seed, self._check = seed, check
+        self._seed, self._check, self._ranks = seed, check, ranks
         network.checkpoint_layers(checkpointing)
         self._device = next(network.parameters()).device
 
@@ -92,10 +95,16 @@ class Trainer:
             OperationCancelled: by `check`; no step was taken.
         """
         self._optimizer.zero_grad(set_to_none=True)
+        device, count = self._device, len(micro_batches)
+        losses = torch.zeros(count, device=device)
         try:
-            losses = [
-                self._backward(*batch, index, len(micro_batches)) for index, batch in enumerate(micro_batches)
-            ]
+            for index, batch in enumerate(micro_batches):
+                if self._ranks.takes(index):
+                    losses[index] = self._backward(*batch, index, count)
+            found: list[float] = self._ranks.add_up(losses).tolist()
+            if not all(map(math.isfinite, found)):
+                raise self._not_finite(_("the loss"))
+            self._ranks.add_up_gradients(self._parameters)
             self.grad_norm = float(clip(self._parameters, self._max_grad_norm))
             if not math.isfinite(self.grad_norm):
                 raise self._not_finite(_("the gradient"))
@@ -105,15 +114,14 @@ class Trainer:
         finally:
             self._optimizer.zero_grad(set_to_none=True)
         self.done += 1
-        return losses
+        return found
 
     def _backward(self, ids: Tensor, labels: Tensor, index: int, count: int) -> float:
         with self._noise(index):
             loss, _learned = self._loss(ids, labels, training=True)
             value = float(loss.detach())
-            if not math.isfinite(value):
-                raise self._not_finite(_("the loss"))
-            (loss / count).backward()  # type: ignore[no-untyped-call]
+            if math.isfinite(value):
+                (loss / count).backward()  # type: ignore[no-untyped-call]
         return value
 
     def _loss(self, ids: Tensor, labels: Tensor, *, training: bool) -> tuple[Tensor, int]:
@@ -133,12 +141,14 @@ class Trainer:
 
     def validate(self, batches: Sequence[Batch]) -> float:
         """Return the mean loss over all labelled tokens of `batches`, without dropout."""
-        total, tokens = 0.0, 0
+        found = torch.zeros(2, device=self._device)  # the sum of the losses, and of how many tokens
         with torch.no_grad():
-            for ids, labels in batches:
-                loss, count = self._loss(ids, labels, training=False)
-                total, tokens = total + float(loss) * count, tokens + count
-        return total / max(tokens, 1)
+            for index, (ids, labels) in enumerate(batches):
+                if self._ranks.takes(index):
+                    loss, count = self._loss(ids, labels, training=False)
+                    found += torch.tensor([float(loss) * count, count], device=self._device)
+        total, tokens = self._ranks.add_up(found).tolist()
+        return float(total / max(tokens, 1))
 
     @contextmanager
     def _noise(self, index: int) -> Iterator[None]:
