@@ -105,6 +105,15 @@ def unquoted(text: str) -> str:
     return text if os.sep == "\\" else _ESCAPED.sub(r"\1", text)
 
 
+def is_utf8(path: str | Path) -> bool:
+    """Whether a path can be stored as text: names are bytes on Linux, and those of old archives in GBK."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def expanded(text: str | Path) -> Path:
     """Return a path with ``~`` and ``~name`` as the homes they stand for. Raises as `typed` does."""
     try:

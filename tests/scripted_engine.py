@@ -101,6 +101,10 @@ class ScriptedEngine:
         """More of a load that fails: what could be downloaded, and whether the model before it is kept."""
         self.info = NANO
         """What models are like but for name, source and quantisation."""
+        self.calls_tools = False
+        """Whether it takes tools; an answer like ``name\\n{…}`` calls one that is offered."""
+        self.takes_tools = True
+        """Whether that is true."""
         self.closed = False
         self.models = ModelList((ModelEntry(None, "nano", "builtin"),), "cpu", "CPU", 0, 0, "/cache")
         """What there is; a `ListModels` ends with it."""
@@ -115,7 +119,7 @@ class ScriptedEngine:
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities()
+        return Capabilities(tools=self.calls_tools)
 
     def submit(self, request: Request) -> Stream:
         stream = ScriptedStream(self._cancel)
@@ -221,6 +225,8 @@ class ScriptedEngine:
         elif isinstance(request, CountTokens):
             text = "".join(m.text for m in request.messages) if request.text is None else request.text
             self._end(TokenCount(len(text), tuple(map(ord, text))))
+        elif isinstance(request, Generate) and request.tools and not self.takes_tools:
+            self._end(Failed("refused", verbatim("No tools here.")))
         elif isinstance(request, Generate | Complete):
             self.answer(request, stream)
 

@@ -11,6 +11,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,6 +19,9 @@ from torch import Tensor
 from glmtui.errors import BadFileError, BadValueError
 from glmtui.protocol.phrases import _
 from glmtui.protocol.sampling import Sampling
+
+if TYPE_CHECKING:
+    from glmtui.engine.grammar import Grammar
 
 _RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
@@ -48,13 +52,20 @@ class Sampler:
         prompt: token ids that count as already said for the repetition penalty.
         guard_id: taken when the logits are not finite, as the published `InvalidScoreLogitsProcessor` does
             (facts: 5 is ``▁`` in ChatGLM-6B).
+        grammar: which tokens may come; None: all.
 
     Raises:
         BadValueError: a field of `sampling` is out of range.
         BadFileError: at a call, when the logits are not finite time after time.
     """
 
-    def __init__(self, sampling: Sampling, prompt: Sequence[int] = (), guard_id: int = 5) -> None:
+    def __init__(
+        self,
+        sampling: Sampling,
+        prompt: Sequence[int] = (),
+        guard_id: int = 5,
+        grammar: Grammar | None = None,
+    ) -> None:
         for name, (least, most) in _RANGES.items():
             value = getattr(sampling, name)
             fits = isinstance(value, int if name in _WHOLE else int | float)
@@ -64,6 +75,7 @@ class Sampler:
         self.sampling = sampling
         self.guard_id = guard_id
         self._said = list(prompt) if sampling.repetition_penalty != 1.0 else None
+        self._grammar = grammar
         self._guarded = 0
         """Tokens in a row that stand for no numbers."""
         self._random = torch.Generator()
@@ -79,6 +91,8 @@ class Sampler:
         token = self._choose(logits)
         if self._said is not None:
             self._said.append(token)
+        if self._grammar is not None:
+            self._grammar.accept(token)
         return token
 
     def _choose(self, logits: Tensor) -> int:
@@ -97,6 +111,8 @@ class Sampler:
                 )
             return self.guard_id
         self._guarded = 0
+        if self._grammar is not None:
+            logits = self._grammar.limited(logits)
         if sampling.temperature < torch.finfo(torch.float32).tiny or sampling.top_k == 1:
             return int(logits.argmax())
         ids, probabilities = distribution(logits, sampling.temperature, sampling.top_k, sampling.top_p)

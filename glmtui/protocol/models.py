@@ -98,6 +98,8 @@ class Capabilities:
     adapters: bool = False
     """A `Load` that differs from the last one in `ptuning` or `lora` alone switches them and reads no
     model."""
+    slots: int = 1
+    """Answers that it makes at once, each as fast as if it were alone or nearly so; more wait their turn."""
 
 
 @dataclass(frozen=True, slots=True)

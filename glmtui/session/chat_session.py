@@ -9,6 +9,7 @@ whenever it comes, also before the engine has heard of what it cancels.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from glmtui.errors import NoModelError, NotFoundError, TooLongError, UserError
 from glmtui.failures import Faults, describe
 from glmtui.protocol import events as engine
 from glmtui.protocol.cancellation import CancelToken, OperationCancelled
-from glmtui.protocol.messages import Attachment, ChatMessage, Part, Source, Text
+from glmtui.protocol.messages import Attachment, ChatMessage, Part, Source, Text, ToolCall, ToolResult
 from glmtui.protocol.models import LocalModel, short_name
 from glmtui.protocol.phrases import NOTHING, Phrase, Sayable, _, listing, ngettext, sentences
 from glmtui.protocol.requests import Generate
@@ -41,13 +42,15 @@ from glmtui.session.message_queue import CancelScopes, MessageQueue, QueuedMessa
 from glmtui.session.model_jobs import ModelJobs
 from glmtui.session.model_loader import ModelLoader
 from glmtui.session.preferences import Preferences
-from glmtui.session.prompt_builder import PromptBuilder
+from glmtui.session.prompt_builder import PromptBuilder, written
 from glmtui.session.serving import Serving
 from glmtui.session.slash.command import CommandTable
 from glmtui.session.token_counter import TokenCounter
+from glmtui.session.tool_servers import ToolServers
+from glmtui.session.toolbox import NO_ROOM, Outcome, Toolbox
 from glmtui.session.tuning import Tuning
 from glmtui.session.workspace import Workspace
-from glmtui.settings.schema import ADAPTERS
+from glmtui.settings.schema import ADAPTERS, SCHEMA
 
 if TYPE_CHECKING:
     from glmtui.chat.library import Library
@@ -62,6 +65,8 @@ if TYPE_CHECKING:
 _Saved = Literal["conversation", "queue", "draft"]
 _RETRY_SECONDS = 2.0
 """Between two attempts to write what could not be written."""
+_SHOWN_SECONDS = 0.1
+"""After a conversation was opened it is counted; a long one is on the screen by then."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ class ChatSession:
         self._listeners: list[Listener] = []
         self._loader = ModelLoader(make_engine)
         self._counter = TokenCounter(lambda: self._loader.engine)
-        self.models = ModelJobs(lambda: self._loader.engine, self.notice, settings)
+        self.models = ModelJobs(lambda: self._loader.engine, self.ui.say, settings)
         self.imports = ImportJob(library, lambda how_far: self._update(importing=how_far))
         self.serving = Serving(
             lambda: self._loader.engine, lambda: self.state.info, settings.sampling, lambda: self.busy
@@ -125,6 +130,9 @@ class ChatSession:
         self.tuning = Tuning(settings.model_spec, self.notice)
         self.comparison: Comparison | None = None
         """The last one."""
+        self.tool_servers = ToolServers(
+            lambda: settings.tool_servers, lambda why: self.notice(why, "warning")
+        )
         self._queue = MessageQueue(self._keep_queued)
         self._scopes = CancelScopes()
         self._pending: _PendingAnswer | None = None
@@ -136,6 +144,8 @@ class ChatSession:
         """Where in the queue the message that is being written was taken from."""
         self._kept_parts: tuple[Part, ...] = ()
         """What belongs to the message that is written anew, besides its text."""
+        self.query = ""
+        """What the web was going to be asked for the queued message that is being changed."""
         self._message_id = new_message_id()
         """Of the message that is being written."""
         self._faults: dict[_Saved, Phrase] = {}
@@ -143,6 +153,7 @@ class ChatSession:
         self._left: list[Conversation] = []
         """Others than the open one, of which not all is on disk."""
         self._retry_at = 0.0
+        self._measure_at = math.inf
         self._unreadable: Conversation | None = None
 
     # --- what a program around it needs ---
@@ -171,6 +182,11 @@ class ChatSession:
         return bool(self.answering or self._pending or self.loading)
 
     @property
+    def calls_tools(self) -> bool:
+        """Whether the model in memory calls tools."""
+        return self._loader.engine.capabilities.tools
+
+    @property
     def queued(self) -> list[QueuedMessage]:
         """What is queued in the open conversation."""
         return self._queue.of(self.conversation)
@@ -181,7 +197,7 @@ class ChatSession:
         command = self.commands.parse(line)
         if command is not None and command.command is None and self.ui.has_keys:
             self.ui.put_draft(line.strip())  # without a screen it stands in sight, and in what ↑ brings back
-        else:
+        elif not self.holds_secret(line):
             with self.saying_errors():
                 self.workspace.prompts.add(in_full(line, attached))  # what ↑ brings back names no file
         leaf, done = conversation.leaf, False
@@ -194,9 +210,17 @@ class ChatSession:
         if not done and command is None and conversation.leaf == leaf:  # it is not lost
             self.ui.put_draft(in_full(line, attached))
         if stored != stored_id(conversation):  # it has a file now, and its draft another name
-            self.workspace.keep_draft(stored, Draft(self.ui.draft()))
+            self.workspace.keep_draft(stored, Draft(in_full(self.ui.draft(), self.ui.attached())))
         if conversation is self.conversation:  # what was entered is a draft no longer
-            self._keep_draft(self.ui.draft())
+            self._keep_written()
+
+    def holds_secret(self, line: str) -> bool:
+        """Whether a line sets what nobody is to see who looks at it later: it is remembered nowhere else."""
+        command = self.commands.parse(line)
+        if command is None or command.command is not self.commands.by_name.get("set"):
+            return False
+        words = command.argument.removeprefix("here ").split(None, 1)
+        return len(words) == 2 and any(row.secret and words[0] in (row.key, row.name) for row in SCHEMA)
 
     async def run(self, name: str, argument: str = "") -> None:
         """Do what the command `name` does. What goes wrong is said."""
@@ -251,6 +275,8 @@ class ChatSession:
 
     def _poll_figures(self) -> None:
         """Take in counts of tokens, and what is known of models and documents."""
+        if time.monotonic() >= self._measure_at:
+            self.measure()
         if self._counter.poll():
             self._update(used=self._counter.used, draft=self._counter.draft)
         if self.models.poll():
@@ -264,7 +290,7 @@ class ChatSession:
 
     def close(self) -> None:
         """Keep what came of the running answer and what is being written; let the engine go. At once."""
-        self._keep_draft(self.ui.draft())
+        self._keep_written()
         self._scopes.cancel()  # what is about to be an answer becomes none
         self.documents.stop()
         self.tuning.close()
@@ -274,6 +300,7 @@ class ChatSession:
             self._finish(self.answer, "stopped", None)
         self._save_again()
         self.serving.stop()
+        self.tool_servers.stop()
         self._loader.close()
 
     # --- the model ---
@@ -289,6 +316,7 @@ class ChatSession:
 
     def measure(self) -> None:
         """Count the tokens of the conversation and of the draft; the state has the figures later."""
+        self._measure_at = math.inf
         self._update(documents=self.context.collection(self.conversation))
         if (info := self.state.info) is None:
             return
@@ -451,9 +479,14 @@ class ChatSession:
         """Let what is sent next be a message of its own; files that it names go with it all the same."""
         self._edit(None, None, tuple(part for part in self._kept_parts if isinstance(part, Attachment)))
 
-    def draft_changed(self, text: str) -> None:
-        """Remember what is being written, and count it. Call it when the person pauses."""
-        self._keep_draft(text)
+    def draft_changed(self, text: str, attached: Sequence[AttachedFile] = ()) -> None:
+        """Remember what is being written, and count it. Call it when the person pauses.
+
+        Args:
+            text: what is written.
+            attached: the files it names.
+        """
+        self._keep_draft(text, attached)
         self.measure()
 
     # --- what is queued in the open conversation ---
@@ -462,9 +495,10 @@ class ChatSession:
         """Let the person change a queued message: by its number, else the last. It keeps its place."""
         if (item := self._queued_at(number)) is None:
             return False
-        self._edit(item.edits, number % len(self.queued), item.parts)
+        self._edit(item.edits, number % len(self.queued), item.parts, item.web)
         self._message_id = item.id
-        text = "\n".join(filter(str.strip, (item.text, self.ui.draft())))
+        entered = f"/web {item.text}" if item.web else item.text
+        text = "\n".join(filter(str.strip, (entered, in_full(self.ui.draft(), self.ui.attached()))))
         if not self._keep_draft(text):  # before it is in the queue no longer
             self._edit(None)
             return True
@@ -547,8 +581,12 @@ class ChatSession:
             self.ui.say(_("Moved to the trash. /undo (or {key} in the list) brings it back.").format(key=key))
         else:
             self.ui.say(_("Moved to the trash. /undo brings it back."))
-        if conversation_id == self.conversation.id:
+        if conversation_id == self.conversation.id:  # what is being written goes along
+            place, kept, query = self._place, self._kept_parts, self.query
             await self._open(self.library.create())
+            self._edit(None, place, kept, query)
+            self._keep_written()
+            self.workspace.keep_draft(conversation_id, Draft())
         self._tell_conversation()
 
     def _elsewhere(self) -> Path | None:
@@ -731,14 +769,20 @@ class ChatSession:
                     used=self.state.used + event.count,
                     tokens_per_second=answer.speed.rate,
                 )
+            case engine.ToolCalled():
+                answer.calls.append(event.call)
+            case engine.Done() if answer.calls and answer.toolbox and not answer.cancelled:
+                self._begin_calls(answer, event.stats)
             case engine.Done():
                 if event.note:
                     self.notice(event.note, "warning")
                 await self._on_end(answer, "length" if event.reason == "length" else "done", event.stats)
             case engine.Cancelled():
                 await self._on_end(answer, "stopped", event.stats)
-            case engine.Failed(TooLongError.code) if answer.new_sources and not answer.cancelled:
+            case engine.Failed(TooLongError.code) if answer.given and not answer.cancelled:
                 self._ask_with_fewer(answer)
+            case engine.Failed() if answer.toolbox and not (answer.begun or answer.cancelled):
+                self._prepare(answer, with_tools=False)  # a server may not know tools
             case engine.Failed():
                 self.notice(event.phrase, "error")
                 if event.code == TooLongError.code:
@@ -846,39 +890,61 @@ class ChatSession:
             await self._on_end(answer, "stopped", None)
             return
         self._counter.cancel()
-        providers: list[ContextProvider] = []
-        if not pending.continued:  # else the answer has its sources
-            try:
-                providers = self.context.providers(conversation, conversation.messages[pending.message_id])
-            except UserError as error:
-                await self._fail(answer, error)
-                return
-        if providers:
-            self._show_answer(activity="searching")
-            question = conversation.messages[pending.message_id].text
-            answer.gathering = asyncio.create_task(self._gather(answer, providers, question))
-        else:
-            self._ask_engine(answer, (), continued=pending.continued)
+        if pending.continued:  # it has its sources
+            self._ask_engine(answer, continued=True)
+            return
+        try:
+            self._prepare(answer, with_tools=self.calls_tools)
+        except UserError as error:
+            await self._fail(answer, error)
 
-    def _ask_engine(self, answer: AnswerTask, sources: Sequence[Source], *, continued: bool = False) -> None:
+    def _prepare(self, answer: AnswerTask, *, with_tools: bool) -> None:
+        """Look for what the answer may rest on, or let the model do that with tools, then ask it.
+
+        Raises:
+            UserError: what is in use is not there, or not set up.
+        """
         conversation = answer.conversation
-        messages = self._prompt.build(conversation, sources, self.state.info)  # the empty answer is left out
+        question = conversation.messages[answer.message.parent or ""]
+        tools = self.context.tools(conversation, question.text) if with_tools else []
+        servers = self.tool_servers if with_tools and self.tool_servers else None
+        answer.toolbox = Toolbox(tools, self.ui.choose) if tools or servers else None
+        providers = self.context.providers(conversation, question, by_tools=bool(tools))
+        if providers or servers:
+            self._show_answer(activity="searching")
+            answer.gathering = asyncio.create_task(self._gather(answer, providers, question.text, servers))
+        else:
+            self._ask_engine(answer)
+
+    def _ask_engine(self, answer: AnswerTask, *, continued: bool = False) -> None:
+        conversation, tools = answer.conversation, answer.toolbox.offered if answer.toolbox else ()
+        messages = self._prompt.build(conversation, answer.given, self.state.info, answer.steps)
         sampling = self.settings.sampling(conversation.settings)
-        request = Generate(messages, sampling, continued, adapters=self._uses_adapters(conversation))
+        request = Generate(
+            messages, sampling, continued, tools=tools, adapters=self._uses_adapters(conversation)
+        )
         answer.stream = self._loader.engine.submit(request)
 
     # --- what the answer may rest on ---
 
     async def _gather(
-        self, answer: AnswerTask, providers: Sequence[ContextProvider], question: str
-    ) -> Sequence[Source]:
-        """Return the sources that are given to the model; it is cancelled like any task.
+        self,
+        answer: AnswerTask,
+        providers: Sequence[ContextProvider],
+        question: str,
+        servers: ToolServers | None,
+    ) -> None:
+        """Find the sources that are given to the model, and tools; it is cancelled like any task.
 
         Raises:
             UserError: they cannot be had, or there are none and nobody wants an answer without.
         """
         conversation, info = answer.conversation, self.state.info
         assert info is not None
+        if servers is not None and answer.toolbox is not None:
+            answer.toolbox.add(await servers.tools())
+        if not providers:
+            return
         found = await gather(providers, conversation, question)
         if not found:
             nothing = _("Nothing in {names} has to do with this question.").format(names=names(providers))
@@ -888,48 +954,86 @@ class ChatSession:
                 raise NotFoundError(nothing)
             if chosen:
                 raise asyncio.CancelledError
-            return ()
+            return
 
         def build(sources: Sequence[Source]) -> Sequence[ChatMessage]:
-            messages = self._prompt.build(conversation, sources, info)
-            return [*(message for message in messages[:-1] if message.role == "system"), messages[-1]]
+            return _alone(self._prompt.build(conversation, sources, info))
 
-        limit = min(self.settings.sampling(conversation.settings).max_length, info.max_length)
-        fitting = await fit(found, build, self._counter.count, limit)
-        answer.rest_on(fitting, len(found))
-        return fitting
+        answer.rest_on(await fit(found, build, self._counter.count, self._limit(answer)), len(found))
 
-    async def _on_gathered(self, answer: AnswerTask, task: asyncio.Task[Sequence[Source]]) -> None:
+    def _limit(self, answer: AnswerTask) -> int:
+        """Return how many tokens the prompt and the answer may have together."""
+        longest = self.settings.sampling(answer.conversation.settings).max_length
+        return min(longest, self.state.info.max_length) if self.state.info else longest
+
+    def _begin_calls(self, answer: AnswerTask, stats: engine.Stats) -> None:
+        """Do what the model called, then ask it again with what came of it."""
+        text = answer.begin_calls(stats)
+        self._show_answer(activity="searching")
+        if text and answer.conversation is self.conversation:
+            self._publish(told.AnswerGrew(text))
+        self._show_calls(answer)
+        answer.stream = None
+        answer.gathering = asyncio.create_task(self._call_tools(answer))
+
+    async def _call_tools(self, answer: AnswerTask) -> None:
+        """Run the tools; what goes wrong with one is told to the model, which may know another way."""
+        conversation = answer.conversation
+        assert answer.toolbox is not None
+        for call in tuple(answer.calls):
+            try:
+                outcome = await answer.toolbox.call(conversation, call)
+            except Exception as error:  # noqa: BLE001 (what a tool does wrong ends no answer)
+                outcome = Outcome(i18n.tell(self.faults.describe(error)[0]))
+            found = answer.number(outcome.sources) or (Source(0, "", outcome.text),)
+
+            def said(sources: Sequence[Source]) -> str:
+                return "\n\n".join(written(each) if each.number else each.text for each in sources)
+
+            def build(sources: Sequence[Source], call: ToolCall = call) -> Sequence[ChatMessage]:
+                steps = (*answer.steps, call, ToolResult(call.id, said(sources), call.name))
+                return _alone(self._prompt.build(conversation, answer.given, self.state.info, steps))
+
+            fitting = await fit(found, build, self._counter.count, self._limit(answer))
+            sources = [each for each in fitting if each.number]
+            answer.take_step(call, said(fitting) or NO_ROOM, sources, len(outcome.sources))
+            self._show_calls(answer)
+
+    def _show_calls(self, answer: AnswerTask) -> None:
+        if answer.conversation is self.conversation:
+            self._publish(told.AnswerCalled(replace(answer.message, parts=answer.parts)))
+
+    async def _on_gathered(self, answer: AnswerTask, task: asyncio.Task[None]) -> None:
         answer.gathering = None
         if task.cancelled() or answer.cancelled:  # it may have been over when the cancel came
             await self._on_end(answer, "stopped", None)
         elif (error := task.exception()) is not None:
             await self._fail(answer, error)
         else:
-            self._ask_with(answer, task.result())
+            self._ask_with_sources(answer)
 
     async def _fail(self, answer: AnswerTask, error: BaseException) -> None:
         """Let an answer that cannot be made end."""
         await self._on_answer(answer, engine.Failed(*describe(error)))
 
-    def _ask_with(self, answer: AnswerTask, sources: Sequence[Source]) -> None:
-        """Give the model the question with `sources`, for which there is room."""
+    def _ask_with_sources(self, answer: AnswerTask) -> None:
+        """Give the model the question with the sources for which there is room."""
         if answer.found:
-            self._show_answer(sources=(len(sources), answer.found))
-            if not sources:
+            self._show_answer(sources=(len(answer.new_sources), answer.found))
+            if not answer.new_sources:
                 self.notice(_("The question leaves no room for sources: it is answered without."), "warning")
         self._show_answer(activity="reading")
-        self._ask_engine(answer, sources)
+        self._ask_engine(answer)
 
     def _ask_with_fewer(self, answer: AnswerTask) -> None:
         """Ask again, as there were too many sources: the tokens of a server can only be estimated."""
-        answer.rest_on(fewer(answer.new_sources), answer.found)
-        self._ask_with(answer, answer.new_sources)
+        answer.rest_on(fewer(answer.given), answer.found)
+        self._ask_with_sources(answer)
 
     # --- inside ---
 
     async def _go_to(self, conversation: Conversation, message_id: str | None = None) -> None:
-        self._keep_draft(self.ui.draft())
+        self._keep_written()
         await self._open(conversation, chosen=True, focus=message_id)
         self._restore()
         self.workspace.keep_open(self.conversation)
@@ -972,7 +1076,7 @@ class ChatSession:
             self._publish_shown(branch, **how)
         self._tell_conversation()
         self._show_queue()
-        self.measure()
+        self._measure_at = time.monotonic() + _SHOWN_SECONDS
 
     def _publish_shown(self, messages: Sequence[Message], **how: Any) -> None:
         versions, on_hold = self.conversation.versions(messages), sum(item.on_hold for item in self.queued)
@@ -987,7 +1091,7 @@ class ChatSession:
         self._draft = draft.text
         if draft.text:
             edits = draft.edits if draft.edits in self.conversation.messages else None
-            self._edit(edits, draft.place, (Text(draft.text), *draft.parts))
+            self._edit(edits, draft.place, (Text(draft.text), *draft.parts), draft.web)
         self.ui.put_draft(draft.text)
         self._restore_queue()
 
@@ -1005,10 +1109,21 @@ class ChatSession:
                     )
         self._show_queue()
 
-    def _keep_draft(self, text: str) -> bool:
+    def _keep_written(self) -> None:
+        self._keep_draft(self.ui.draft(), self.ui.attached())
+
+    def _keep_draft(self, text: str, attached: Sequence[AttachedFile] = ()) -> bool:
         """Remember what is being written; return False where what was acknowledged before is not on disk."""
-        self._draft = "" if self.commands.parse(text) else text
-        draft = Draft(text, self._kept_parts, self.state.editing, self._place, self._message_id)
+        full = in_full(text, attached)
+        self._draft = "" if self.commands.parse(text) else full
+        parts = self._kept_parts
+        if attached:
+            try:
+                parts = parts_of(text, attached, parts, self.conversation.attachments)
+            except UserError:  # where a file cannot be stored, its text may be
+                text = full
+        text = "" if self.holds_secret(text) else text
+        draft = Draft(text, parts, self.state.editing, self._place, self._message_id, self.query)
         with self._saving("draft"):
             self.workspace.keep_draft(stored_id(self.conversation), draft)
         self.workspace.keep_open(self.conversation)
@@ -1018,8 +1133,14 @@ class ChatSession:
         with self._saving("queue"):
             self.workspace.keep_queued(conversation_id, items)
 
-    def _edit(self, message_id: str | None, place: int | None = None, kept: tuple[Part, ...] = ()) -> None:
-        self._place, self._kept_parts = place, kept
+    def _edit(
+        self,
+        message_id: str | None,
+        place: int | None = None,
+        kept: tuple[Part, ...] = (),
+        web: str = "",
+    ) -> None:
+        self._place, self._kept_parts, self.query = place, kept, web
         self._update(editing=message_id)
 
     def _settings_changed(self, keys: frozenset[str]) -> None:
@@ -1113,6 +1234,12 @@ def _only_read() -> Phrase:
         "A newer glmtui wrote to this conversation: some of it may not be shown here, and it can only be "
         "read. Update glmtui, or write in a new conversation."
     )
+
+
+def _alone(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
+    """Return the last question, with what the system is told before and what was called for it since."""
+    asked = max(number for number, message in enumerate(messages) if message.role == "user")
+    return [*(message for message in messages[:asked] if message.role == "system"), *messages[asked:]]
 
 
 def _outgrown(dropped: int) -> Phrase:

@@ -109,6 +109,13 @@ class AnswerGrew:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerCalled:
+    """The model called a tool for the answer begun last, or has what came of it: `message` as it is now."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerEnded:
     """The answer begun last, as it stays; `shown` is False where another conversation is open."""
 
@@ -168,8 +175,8 @@ class LoadRefused:
 
 
 SessionEvent: TypeAlias = (
-    ConversationShown | MessageAdded | AnswerBegun | AnswerGrew | AnswerEnded | Noticed | StateChanged
-    | ConversationChanged | ModelChanged | SettingsChanged | ModelsChanged | LoadRefused
+    ConversationShown | MessageAdded | AnswerBegun | AnswerGrew | AnswerCalled | AnswerEnded | Noticed
+    | StateChanged | ConversationChanged | ModelChanged | SettingsChanged | ModelsChanged | LoadRefused
 )  # fmt: skip
 Listener: TypeAlias = Callable[[SessionEvent], None]
 """Called in the thread of the session, in order; it does not wait."""

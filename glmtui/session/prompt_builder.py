@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from glmtui.errors import UserError
@@ -12,6 +12,7 @@ from glmtui.protocol.messages import (
     ChatMessage,
     Image,
     Part,
+    Role,
     Source,
     Text,
     Thought,
@@ -61,12 +62,17 @@ class PromptBuilder:
         """Contents by their digests."""
 
     def build(
-        self, conversation: Conversation, sources: Sequence[Source], info: ModelInfo | None
+        self,
+        conversation: Conversation,
+        sources: Sequence[Source],
+        info: ModelInfo | None,
+        steps: Sequence[ToolCall | ToolResult] = (),
     ) -> tuple[ChatMessage, ...]:
         """Return the messages to send to the model `info`, which sees text alone.
 
-        The `sources` stand with the last question; an answer that is continued has its own. The model is
-        told of a file whose content is gone that it is not available.
+        The `sources` stand with the last question; an answer that is continued has its own. `steps` are what
+        the model has called for its answer, and what came of it. The model is told of a file whose content is
+        gone that it is not available.
         """
         attachments, spoken = conversation.attachments, list(conversation.messages_for_model())
         if spoken and spoken[-1].role == "assistant":
@@ -85,12 +91,13 @@ class PromptBuilder:
         supported = info is not None and info.supports_system
         if supported and system and not (messages and messages[0].role == "system"):
             messages.insert(0, ChatMessage.of("system", system))
-        return tuple(messages)
+        roles: dict[type, Role] = {ToolCall: "assistant", ToolResult: "tool"}
+        return (*messages, *(ChatMessage(roles[type(step)], (step,)) for step in steps))
 
     def _expanded(self, attachments: Attachments, message: ChatMessage) -> ChatMessage:
         """Write out what belongs to a message and is not text yet, behind its text."""
         if message.role == "assistant":
-            message = ChatMessage(message.role, tuple(p for p in message.parts if not isinstance(p, Source)))
+            message = ChatMessage(message.role, tuple(_lasting(message.parts)))
         own: list[Part] = [part for part in message.parts if isinstance(part, OWN)]
         if len(own) == len(message.parts):
             return message
@@ -124,6 +131,15 @@ class PromptBuilder:
                 self._files.clear()
             self._files[part.sha256] = text
         return self._files[part.sha256]
+
+
+def _lasting(parts: Sequence[Part]) -> Iterator[Part]:
+    """Yield what later questions are asked with: no sources, and no calls whose results are with them."""
+    called = {part.call_id for part in parts if isinstance(part, ToolResult)}
+    for part in parts:
+        if isinstance(part, Source | ToolResult) or (isinstance(part, ToolCall) and part.id in called):
+            continue
+        yield part
 
 
 def with_sources(message: ChatMessage, sources: Sequence[Source]) -> ChatMessage:

@@ -263,6 +263,10 @@ SCHEMA: tuple[Setting, ...] = (
         nullable=True, metavar="NAME|PATH",
     ),
     Setting(
+        "docs.tools", "bool", True, N_("Models search themselves"),
+        N_("A model that calls tools searches the documents in use, and the web if chosen, by itself."),
+    ),
+    Setting(
         "web.provider", "choice", "none", N_("Web search"),
         N_("Who is asked for `/web`; none: nobody, and nothing is sent."),
         choices=("none", "searxng", "brave", "tavily", "ddgs"),

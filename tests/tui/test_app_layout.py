@@ -47,6 +47,15 @@ async def test_a_tiny_window_shows_what_is_written() -> None:
         assert app.chat.title_bar.display
 
 
+async def test_a_window_without_room_for_a_letter_draws_nothing_there() -> None:
+    async with running(size=(1, 1)) as (pilot, app, _engine):
+        await settled(pilot)
+        assert app.chat.composer.prompt.content_size.width == 0
+        await pilot.press(*"hi")
+        await pilot.resize_terminal(80, 24)
+        await wait_until(pilot, lambda: any("hi" in line for line in screen_lines(app)))
+
+
 async def test_a_tiny_window_shows_as_much_help_as_fits_and_the_rest_by_scrolling() -> None:
     async with running(size=(20, 5)) as (pilot, app, _engine):
         await pilot.press("f1")

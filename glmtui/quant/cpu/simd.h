@@ -36,8 +36,12 @@
 
 #if defined(__GNUC__)
 #define PREFETCH(p) __builtin_prefetch(p)
+/* What is loaded by pointer `p` from here on is loaded anew: else compilers keep so much of what they have loaded before
+ * that there are no registers left for it. */
+#define FORGET(p) __asm__("" : "+r"(p))
 #else
 #define PREFETCH(p) ((void)(p))
+#define FORGET(p) ((void)(p))
 #endif
 
 #if defined(__clang__)
@@ -70,7 +74,7 @@
 #include <immintrin.h>
 #define ISA_NAME "avx512"
 #define TILE_NIBBLES 0
-enum { LANES = 16, TILE_BIAS = 128, TILE_STEP = 4, TILE_VECTORS = 2, TILE_TOKENS = 12, PANEL_GROUPS = 32 };
+enum { LANES = 16, TILE_BIAS = 128, TILE_STEP = 4, TILE_VECTORS = 2, TILE_TOKENS = 12, FEW_TOKENS = 8, PANEL_GROUPS = 32 };
 typedef __m512i vint;
 typedef __m512 vfloat;
 typedef __m512i vbytes;
@@ -154,7 +158,7 @@ INLINE vint high_factors(vint v) { return _mm256_srli_epi16(v, 4); }
 
 #define ISA_NAME "avxvnni"
 #define TILE_NIBBLES 0
-enum { LANES = 8, TILE_BIAS = 128, TILE_STEP = 4, TILE_VECTORS = 2, TILE_TOKENS = 6, PANEL_GROUPS = 32 };
+enum { LANES = 8, TILE_BIAS = 128, TILE_STEP = 4, TILE_VECTORS = 2, TILE_TOKENS = 6, FEW_TOKENS = 8, PANEL_GROUPS = 32 };
 
 INLINE vint dot_i8(vint sum, vbytes w, int32_t a) {
 #if defined(__GNUC__) && !defined(__clang__) && defined(__AVXVNNI__)
@@ -177,7 +181,7 @@ INLINE vbytes bytes_scale(vbytes w, vint factor) {
 
 #define ISA_NAME "avx2"
 #define TILE_NIBBLES 1
-enum { LANES = 8, TILE_BIAS = 0, TILE_STEP = 2, TILE_VECTORS = 2, TILE_TOKENS = 6, PANEL_GROUPS = 16 };
+enum { LANES = 8, TILE_BIAS = 0, TILE_STEP = 2, TILE_VECTORS = 2, TILE_TOKENS = 6, FEW_TOKENS = 8, PANEL_GROUPS = 16 };
 typedef __m256i vsub; /* two sums of 16 bits to a row */
 
 /* |w| x (a with the sign of w): unsigned times signed as maddubs wants, and at most 2 x 128 x 127 < 2^15. */
@@ -244,7 +248,7 @@ INLINE void pack_pair(int8_t *out, ptrdiff_t stride, const int8_t *even, const i
 #include <arm_neon.h>
 #define ISA_NAME "neon"
 #define TILE_NIBBLES 0
-enum { LANES = 4, TILE_BIAS = 0, TILE_STEP = 4, TILE_VECTORS = 4, TILE_TOKENS = 4, PANEL_GROUPS = 32 };
+enum { LANES = 4, TILE_BIAS = 0, TILE_STEP = 4, TILE_VECTORS = 4, TILE_TOKENS = 4, FEW_TOKENS = 8, PANEL_GROUPS = 32 };
 typedef int32x4_t vint;
 typedef float32x4_t vfloat;
 typedef uint8x16_t vbytes;
@@ -294,7 +298,7 @@ INLINE vbytes bytes_scale(vbytes w, vint factor) {
 
 #define ISA_NAME "plain"
 #define TILE_NIBBLES 0
-enum { LANES = 16, TILE_BIAS = 0, TILE_STEP = 4, TILE_VECTORS = 1, TILE_TOKENS = 4, PANEL_GROUPS = 32 };
+enum { LANES = 16, TILE_BIAS = 0, TILE_STEP = 4, TILE_VECTORS = 1, TILE_TOKENS = 4, FEW_TOKENS = 2, PANEL_GROUPS = 32 };
 typedef struct { int32_t at[16]; } vint;
 typedef struct { float at[16]; } vfloat;
 typedef struct { uint8_t at[64]; } vbytes;

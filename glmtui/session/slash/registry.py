@@ -55,6 +55,7 @@ COMMANDS = CommandTable((
             completer=documents.offers),
     Command("web", documents.web,
             N_("Search the web and answer from what is found; the query is shown first"), N_("QUESTION")),
+    Command("tools", documents.tools, N_("What a model that calls tools may do to answer")),
     Command("serve", do.serve, N_("Let other programs and a browser on this machine use the model"),
             N_("[PORT|stop]"), completer=complete.choices("stop")),
     Command("system", do.system,

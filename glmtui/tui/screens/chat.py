@@ -85,6 +85,7 @@ class ChatScreen(PaneScreen):
         self.queue_strip = QueueStrip()
         self.composer = Composer(
             completions=self._completions, files=self._files, take_file=self._take_file,
+            holds_secret=lambda text: self.app.session.holds_secret(text),
             enter_sends=settings["ui.send_key"] == "enter", id="composer",
         )  # fmt: skip
         self.hints = KeyHints()
@@ -174,7 +175,7 @@ class ChatScreen(PaneScreen):
         self._count_timer = self.set_timer(DRAFT_DELAY, self._count)
 
     def _count(self) -> None:
-        self.app.session.draft_changed(self.composer.text)
+        self.app.session.draft_changed(*self.composer.written())
 
     def _completions(self, before: str) -> Sequence[Completion]:
         session = self.app.session
@@ -224,6 +225,8 @@ class ChatScreen(PaneScreen):
                 self._answer = self.transcript.begin_answer(event.message, branches=event.versions)
             case told.AnswerGrew() if self._answer is not None:
                 self._answer.append(event.text, thought=event.thought)
+            case told.AnswerCalled() if self._answer is not None:
+                self._answer.show_parts(event.message)
             case told.AnswerEnded():
                 if event.shown and self._answer is not None:
                     self._answer.finish(event.message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from time import monotonic, thread_time
@@ -14,7 +15,7 @@ from textual.timer import Timer
 
 from glmtui.errors import UserError
 from glmtui.i18n import N_, _, ngettext, tell
-from glmtui.protocol.messages import Attachment, Image, Source, ToolCall, ToolResult
+from glmtui.protocol.messages import Attachment, Image, Source, Text, ToolCall, ToolResult
 from glmtui.session.stats import passages, unsupported
 from glmtui.text.clean import clean, one_line
 from glmtui.text.units import size
@@ -179,7 +180,11 @@ class MessageEntry(Entry):
                     about = " · ".join(filter(None, map(one_line, (part.title, part.place, part.origin))))
                     yield number, f"[{part.number}] {about}", partial(str, part.text)
                 case ToolCall():
-                    yield number, f"{one_line(part.name)}(…)", partial(str, part.arguments)
+                    yield (
+                        number,
+                        f"{one_line(part.name)} {one_line(part.arguments)}",
+                        partial(str, part.arguments),
+                    )
                 case ToolResult():
                     label = f"{one_line(part.name or part.call_id)} → {_line_count(part.text)}"
                     yield number, label, partial(str, part.text)
@@ -307,6 +312,11 @@ class AnswerEntry(MessageEntry):
         if text:
             self._pending.append((text, thought))
             self.schedule()
+
+    def show_parts(self, message: Message) -> None:
+        """Show what belongs to the answer besides its text: what the model called, and what came of it."""
+        self.message = replace(message, parts=tuple(p for p in message.parts if not isinstance(p, Text)))
+        self._owner.entry_changed(self, news=True)
 
     def schedule(self) -> None:
         if self._timer is None and self._pending and self._owner.is_running:
