@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from glmtui.engine import pictures
+from glmtui.engine.adapters import Adapters
 from glmtui.engine.answer_text import AnswerText
 from glmtui.engine.generate import Generation
 from glmtui.engine.pictures import Content, Pictures, PromptImage
 from glmtui.engine.prefill import Check, read
 from glmtui.engine.prefix_cache import Digests, PrefixCache, default_limit
-from glmtui.errors import BadValueError, OutOfMemoryError, TooLongError, UserError
+from glmtui.errors import BadValueError, OutOfMemoryError, TooLongError, UnavailableError, UserError
 from glmtui.failures import is_out_of_memory
 from glmtui.hub.memory_estimate import context_advice
 from glmtui.hub.model_dir import ModelFolder
@@ -57,10 +58,12 @@ class ChatModel:
         folder: ModelFolder,
         info: ModelInfo,
         tokenizer: ChatTokenizer | None = None,
+        adapters: Adapters | None = None,
     ) -> None:
         self.network = network
         self.folder = folder
         self.info = info
+        self._adapters = adapters
         self._tokenizer = tokenizer
         device = next(network.parameters()).device
         self._prefixes: PrefixCache[formats.CachedConversation] = PrefixCache(default_limit(device))
@@ -81,6 +84,17 @@ class ChatModel:
     def format(self) -> formats.ChatFormat:
         """How the model wants a conversation to be written."""
         return self.tokenizer.format
+
+    def adapt(self, ptuning: str | None, lora: str | None) -> None:
+        """Put exactly these folders on top of the model, None for none. Each is read once and then kept.
+
+        Raises:
+            UserError: one cannot be read, or was made for another model; all is as it was.
+        """
+        if self._adapters is None:
+            raise UnavailableError(_("Nothing can be put on top of this model."))
+        if self._adapters.use(ptuning, lora):
+            self.forget_prefixes()
 
     # --- token ids ---
 
@@ -246,7 +260,9 @@ class ChatModel:
     @property
     def capabilities(self) -> Capabilities:
         """What can be asked for: all that concerns text, and of some models to see, or to call tools."""
-        return Capabilities(tools=self.calls_tools, images=self.info.sees_images)
+        return Capabilities(
+            tools=self.calls_tools, images=self.info.sees_images, adapters=self._adapters is not None
+        )
 
     @property
     def siblings(self) -> tuple[ModelEntry, ...]:

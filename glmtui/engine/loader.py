@@ -11,6 +11,7 @@ import torch
 
 from glmtui import host, paths
 from glmtui.engine import device as devices
+from glmtui.engine.adapters import Adapters
 from glmtui.engine.chat_model import ChatModel
 from glmtui.engine.device import Device
 from glmtui.engine.device_map import Placement
@@ -137,7 +138,9 @@ def load(
             device=chosen.place.name, path=chosen.folder.path, needed=size(chosen.needed)
         )
         raise OutOfMemoryError(sentences(message, chosen.advice(chosen.needed - 1))) from error
-    return ChatModel(network, chosen.folder, describe(chosen, network), prepared.tokenizer)
+    adapters = Adapters(network, chosen.folder, spec.ptuning, chosen.dtype)
+    adapters.use(spec.ptuning, spec.lora)
+    return ChatModel(network, chosen.folder, describe(chosen, network), prepared.tokenizer, adapters)
 
 
 def plan(spec: LocalModel = NANO, *, prepared: Prepared | None = None) -> Plan:

@@ -35,7 +35,7 @@ from glmtui.protocol.events import (
     ToolCalled,
     Unloaded,
 )
-from glmtui.protocol.models import Capabilities, ModelSpec, RemoteModel
+from glmtui.protocol.models import Capabilities, LocalModel, ModelSpec, RemoteModel
 from glmtui.protocol.phrases import Option, _
 from glmtui.protocol.requests import Complete, CountTokens, Generate, Load, ModelRequest, Request, Unload
 
@@ -76,6 +76,10 @@ class LocalEngine:
         self._prepare = prepare or _prepare
         self._slots = slots
         self._model: ChatModel | RemoteChatModel | None = None
+        self._spec: ModelSpec | None = None
+        """Of the model in memory."""
+        self._adapted = True
+        """Whether the answers in the making use the prefix and the LoRA of `_spec`."""
         self._capabilities = Capabilities()
         self._batch: Batch | None = None  # the answers in the making, once there was one
         self._lock = threading.Lock()  # around what follows
@@ -161,6 +165,8 @@ class LocalEngine:
     def _may_begin(self, request: ModelRequest, stream: Stream) -> bool:
         running = len(self._batch) if self._batch is not None else 0
         next_to_others = isinstance(request, Generate | Complete | CountTokens)
+        if isinstance(request, Generate | Complete) and _uses_adapters(request) != self._adapted:
+            next_to_others = False  # all answers in the making are the same model's
         most = self._capabilities.slots if next_to_others else 1
         return running < most or stream.token.cancelled  # what is cancelled has no more to do than to say so
 
@@ -226,6 +232,8 @@ class LocalEngine:
 
     def _load(self, request: Load, stream: Stream) -> Loaded:
         started = perf_counter()
+        if (switched := self._switched(request.spec)) is not None:
+            return Loaded(switched.info, perf_counter() - started)
         load = run_cancellable(lambda: self._prepare(request.spec), stream.token)
         self._forget()
         pace = _Pace()
@@ -237,7 +245,7 @@ class LocalEngine:
 
         model = load(progress)
         stream.token.check()
-        self._model = model
+        self._model, self._spec = model, request.spec
         self._capabilities = model.capabilities
         if self._slots > 1 and not isinstance(request.spec, RemoteModel):
             from glmtui.engine.batching import slots_that_fit
@@ -246,9 +254,37 @@ class LocalEngine:
             self._capabilities = replace(self._capabilities, slots=slots)
         return Loaded(model.info, perf_counter() - started)
 
+    def _switched(self, spec: ModelSpec) -> ChatModel | None:
+        """Return the model in memory with another prefix or LoRA, where `spec` asks for no more than that."""
+        before = self._spec
+        if self._model is None or not (isinstance(spec, LocalModel) and isinstance(before, LocalModel)):
+            return None
+        if spec == before or replace(spec, ptuning=before.ptuning, lora=before.lora) != before:
+            return None
+        from glmtui.engine.chat_model import ChatModel
+
+        model = self._model
+        if not isinstance(model, ChatModel) or not model.capabilities.adapters:
+            return None
+        model.adapt(spec.ptuning, spec.lora)
+        self._spec = spec
+        return model
+
+    def _adapt(self, request: Generate | Complete) -> None:
+        """Put on the model what it was loaded with, or take it off where the request is not to use it."""
+        spec, model = self._spec, self._loaded
+        used = self._adapted = _uses_adapters(request)
+        if not isinstance(spec, LocalModel) or not (spec.ptuning or spec.lora):
+            return
+        from glmtui.engine.chat_model import ChatModel
+
+        if isinstance(model, ChatModel) and model.capabilities.adapters:
+            model.adapt(spec.ptuning if used else None, spec.lora if used else None)
+
     def _generate(
         self, request: Generate | Complete, stream: Stream, member: Member
     ) -> Generator[None, None, Done | Cancelled]:
+        self._adapt(request)
         pace = _Pace()
 
         def check(fraction: float) -> None:
@@ -307,6 +343,10 @@ def _failed(error: BaseException, *, model_kept: bool = False) -> Failed:
     code, phrase = failures.describe(error)
     absent = error.source if isinstance(error, ModelNotHereError) else None
     return Failed(code, phrase, absent, model_kept=model_kept)
+
+
+def _uses_adapters(request: Generate | Complete) -> bool:
+    return not isinstance(request, Generate) or request.adapters
 
 
 class _Pace:

@@ -135,6 +135,9 @@ class LanguageModel(nn.Module, ABC):
         """Return the P-tuning prefix ``[num_layers, 2, groups, rows, head_dim]``; None without one."""
         return None
 
+    def checkpoint_layers(self, on: bool) -> None:
+        """Compute layers again for the gradient, where their `State` cannot see to it."""
+
     def new_cache(self, capacity: int = 0) -> KVCache:
         """Return an empty cache with room for `capacity` tokens, and the P-tuning prefix if there is one."""
         prefix = self.prefix()

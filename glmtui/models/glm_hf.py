@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from glmtui.errors import BadFileError, UserError
 from glmtui.hub.config import read_generation_config
@@ -128,6 +129,16 @@ class Experts(nn.ModuleList):
         return mixed
 
 
+@dataclass(frozen=True)
+class Again:
+    """A layer's `forward` that is computed again for the gradient."""
+
+    plain: Callable[..., Any]
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return checkpoint(self.plain, *arguments, use_reentrant=False, **options)
+
+
 class GLM(LanguageModel):
     """A GLM of transformers: token ids to logits."""
 
@@ -171,6 +182,11 @@ class GLM(LanguageModel):
     def text(self) -> Any:
         """What reads tokens, of all that the model is."""
         return self.model
+
+    def checkpoint_layers(self, on: bool) -> None:
+        for layer in self.text.layers:
+            plain = layer.forward.plain if isinstance(layer.forward, Again) else layer.forward
+            layer.forward = Again(plain) if on else plain
 
     def embed(self, ids: Tensor) -> Tensor:
         x: Tensor = self.text.embed_tokens(ids)

@@ -35,6 +35,8 @@ class LocalModel:
     threads: int | None = None
     ptuning: str | None = None
     """The folder of a P-tuning v2 checkpoint to put on top."""
+    lora: str | None = None
+    """The folder of a LoRA to put on top."""
 
     @property
     def name(self) -> str:
@@ -95,6 +97,9 @@ class Capabilities:
     images: bool = False
     tools: bool = False
     embeddings: bool = False
+    adapters: bool = False
+    """A `Load` that differs from the last one in `ptuning` or `lora` alone switches them and reads no
+    model."""
     slots: int = 1
     """Answers that it makes at once, each as fast as if it were alone or nearly so; more wait their turn."""
 

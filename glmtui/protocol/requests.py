@@ -56,6 +56,8 @@ class Generate:
     """The files of the `Image` parts of `messages`, by their SHA-256, for a model that sees
     (`ModelInfo.sees_images`). It fails with ``unavailable`` where the model does not, with ``not_found``
     where one is missing and with ``bad_file`` where one is no picture (`glmtui.images`)."""
+    adapters: bool = True
+    """Whether the prefix or LoRA that the model was loaded with is used; else it answers as it was before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ class FusedLayers(Layers):
         return self
 
     def forward(self, x: Tensor, rotary: Rotary, mask: Tensor | None, state: State) -> Tensor:
-        out = self._fused(x, rotary, state)
+        out = None if self.adapted else self._fused(x, rotary, state)
         return super().forward(x, rotary, mask, state) if out is None else out
 
     def _fused(self, x: Tensor, rotary: Rotary, state: State) -> Tensor | None:

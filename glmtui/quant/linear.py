@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, Literal
 
@@ -25,6 +25,8 @@ Of each of few tokens (`cpu.Kernels.few`), whether it comes alone or beside othe
 """
 _PIECE = 1 << 22
 """Weights that are unpacked at a time where there are no kernels."""
+_CPU_PIECE = 1 << 20
+"""The same with kernels: the processor's cache holds them until they are multiplied."""
 _GPU_PIECE = 1 << 26
 """The same on a GPU, which small products leave idle."""
 
@@ -72,12 +74,22 @@ class QuantizedWeight(nn.Module):
         out = torch.cat([F.linear(x, weight) for weight in self.unpacked(x.dtype)], dim=1)
         return out if bias is None else out + bias.to(out.dtype)
 
+    def multiply_gradient(self, gradient: Tensor) -> Tensor:
+        """Return ``gradient @ weight`` ``[tokens, columns]`` in the type of `gradient` ``[tokens, rows]``."""
+        kernels = cpu.load() if gradient.device.type == "cpu" else None
+        if kernels is not None:
+            return kernels.multiply_gradient(self.matrix(None), gradient.float()).to(gradient.dtype)
+        return gradient_product(gradient, self.unpacked(gradient.dtype), self.columns)
+
     def unpacked(self, dtype: torch.dtype) -> Iterator[Tensor]:
         """Yield the weights as `dtype` ``[rows, columns]``, a few rows at a time."""
-        packed = self.packed
-        kernels = cuda.load(packed.values.device) if packed.values.device.type == "cuda" else None
-        unpack = packed.dequantize if kernels is None else partial(kernels.unpack, packed)
-        blocks = max((_PIECE if kernels is None else _GPU_PIECE) // (BLOCK * packed.columns), 1)
+        packed, device = self.packed, self.values.device.type
+        unpack, piece = packed.dequantize, _PIECE
+        if device == "cuda" and (gpu := cuda.load(packed.values.device)) is not None:
+            unpack, piece = partial(gpu.unpack, packed), _GPU_PIECE
+        elif device == "cpu" and (kernels := cpu.load()) is not None:
+            unpack, piece = partial(_unpack, kernels, self.matrix(None)), _CPU_PIECE
+        blocks = max(piece // (BLOCK * packed.columns), 1)
         for first in range(0, packed.values.shape[0], blocks):
             yield unpack(first, first + blocks, dtype)
 
@@ -95,6 +107,19 @@ class QuantizedWeight(nn.Module):
         if key not in self._matrices:
             self._matrices[key] = cpu.Matrix.of(self.packed, bias)
         return self._matrices[key]
+
+
+def gradient_product(gradient: Tensor, weights: Iterable[Tensor], columns: int) -> Tensor:
+    """Return ``gradient @ weight`` ``[tokens, columns]`` of a weight that comes a few rows at a time."""
+    product, first = gradient.new_zeros(len(gradient), columns), 0
+    for weight in weights:
+        product.addmm_(gradient[:, first : first + len(weight)], weight)
+        first += len(weight)
+    return product
+
+
+def _unpack(kernels: cpu.Kernels, matrix: cpu.Matrix, first: int, last: int, dtype: torch.dtype) -> Tensor:
+    return kernels.unpack(matrix, first, last).to(dtype)
 
 
 class QuantizedLinear(nn.Module):
@@ -174,11 +199,11 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         of_x = of_bias = None
         if ctx.needs_input_grad[0]:
-            of_x = gradient.new_zeros(len(gradient), ctx.layer.in_features)
-            first = 0
-            for weight in ctx.layer.weight.unpacked(gradient.dtype):
-                of_x.addmm_(gradient[:, first : first + len(weight)], weight)
-                first += len(weight)
+            weight = ctx.layer.weight
+            if isinstance(weight, QuantizedWeight):
+                of_x = weight.multiply_gradient(gradient)
+            else:
+                of_x = gradient_product(gradient, weight.unpacked(gradient.dtype), weight.columns)
         if ctx.needs_input_grad[1]:
             of_bias = gradient.sum(0).to(ctx.layer.bias.dtype)
         return of_x, of_bias, None

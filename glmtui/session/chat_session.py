@@ -21,7 +21,7 @@ from glmtui import i18n
 from glmtui.chat.conversation import Conversation, new_message_id
 from glmtui.chat.state_log import Draft
 from glmtui.chat.state_log import QueuedMessage as StoredMessage
-from glmtui.errors import NotFoundError, TooLongError, UnavailableError, UserError
+from glmtui.errors import NoModelError, NotFoundError, TooLongError, UnavailableError, UserError
 from glmtui.failures import Faults, describe
 from glmtui.protocol import events as engine
 from glmtui.protocol.cancellation import CancelToken, OperationCancelled
@@ -35,12 +35,14 @@ from glmtui.protocol.messages import (
     ToolCall,
     ToolResult,
 )
+from glmtui.protocol.models import LocalModel, short_name
 from glmtui.protocol.phrases import NOTHING, Phrase, Sayable, _, listing, ngettext, sentences
 from glmtui.protocol.requests import Generate
 from glmtui.session import events as told
 from glmtui.session import keys, pictures
 from glmtui.session.answer_task import AnswerTask
 from glmtui.session.attached_file import in_full, parts_of
+from glmtui.session.comparison import Comparison
 from glmtui.session.context import COLLECTION, WEB, Context, ContextProvider, fewer, fit, gather, names
 from glmtui.session.documents import DocumentJobs
 from glmtui.session.events import Kind, Listener, SessionEvent, SessionState
@@ -55,8 +57,9 @@ from glmtui.session.slash.command import CommandTable
 from glmtui.session.token_counter import TokenCounter
 from glmtui.session.tool_servers import ToolServers
 from glmtui.session.toolbox import NO_ROOM, Outcome, Toolbox
+from glmtui.session.tuning import Tuning
 from glmtui.session.workspace import Workspace
-from glmtui.settings.schema import SCHEMA
+from glmtui.settings.schema import ADAPTERS, SCHEMA
 
 if TYPE_CHECKING:
     from glmtui.chat.library import Library
@@ -133,6 +136,9 @@ class ChatSession:
         self._prompt = PromptBuilder(settings)
         self.context = Context(settings)
         self.documents = DocumentJobs(self.notice, lambda said: self.notice(said, "warning"))
+        self.tuning = Tuning(settings.model_spec, self.notice)
+        self.comparison: Comparison | None = None
+        """The last one."""
         self.tool_servers = ToolServers(
             lambda: settings.tool_servers, lambda why: self.notice(why, "warning")
         )
@@ -288,13 +294,17 @@ class ChatSession:
             running = self.models.download
             self._update(download=(running.source, running.fraction) if running else None)
             self._publish(told.ModelsChanged())
-        self._update(indexing=self.documents.progress)
+        self.tuning.poll()
+        if self.comparison is not None:
+            self.comparison.poll()
+        self._update(indexing=self.documents.progress, tuning=self.tuning.progress)
 
     def close(self) -> None:
         """Keep what came of the running answer and what is being written; let the engine go. At once."""
         self._keep_written()
         self._scopes.cancel()  # what is about to be an answer becomes none
         self.documents.stop()
+        self.tuning.close()
         self.imports.stop()
         if self.answer:
             self.answer.cancel()
@@ -328,6 +338,49 @@ class ChatSession:
         messages = self._prompt.build(self.conversation, (), info)
         self._counter.ask(messages, self._draft, self._prompt.images(self.conversation, messages))
         self._update(used=self._counter.used, draft=self._counter.draft)
+
+    # --- what was trained ---
+
+    @property
+    def adapted(self) -> str:
+        """What lies on top of the model, short; empty where nothing does."""
+        spec = self.settings.model_spec()
+        folders = (spec.ptuning, spec.lora) if isinstance(spec, LocalModel) else ()
+        return " + ".join(short_name(folder) for folder in folders if folder)
+
+    def _uses_adapters(self, conversation: Conversation) -> bool:
+        return bool(self.settings.effective(ADAPTERS, conversation.settings))
+
+    def compare(self, question: str = "") -> None:
+        """Answer a question of the open conversation, the last one by default, with and without `adapted`.
+
+        The answer that is there already is not made again; neither is kept in the conversation.
+
+        Raises:
+            UserError: there is no question yet, or no model to answer it.
+        """
+        info, conversation = self.state.info, self.conversation
+        if info is None:
+            raise NoModelError(self._no_model())
+        branch, known = list(conversation.branch()), None
+        messages = list(self._prompt.build(conversation, (), info))
+        if question:
+            messages.append(ChatMessage.of("user", question))
+        else:
+            if branch and branch[-1].role == "assistant":
+                answer = branch[-1]
+                if answer.state == "done":
+                    known = (answer.text, bool(answer.meta.get("adapters")))
+                while messages and messages[-1].role != "user":
+                    messages.pop()
+            asked = [message for message in branch if message.role == "user"]
+            if not asked or not messages:
+                raise NotFoundError(_("There is no question to compare answers to yet."))
+            question = asked[-1].text
+        if self.comparison is not None:
+            self.comparison.cancel()
+        sampling = self.settings.sampling(conversation.settings)
+        self.comparison = Comparison(lambda: self._loader.engine, question, messages, sampling, known)
 
     # --- sending ---
 
@@ -925,6 +978,8 @@ class ChatSession:
             meta = {"model": info.name, "quant": info.quant, "device": info.device}
             if info.server:
                 meta["server"] = info.server
+            if (adapted := self.adapted) and self._uses_adapters(conversation):
+                meta["adapters"] = adapted
             with self._saving():
                 conversation.append("assistant", "", parent=pending.message_id, state="partial", meta=meta)
         message = conversation.branch()[-1]
@@ -975,7 +1030,14 @@ class ChatSession:
         messages = self._prompt.build(conversation, answer.given, self.state.info, answer.steps)
         images = self._prompt.images(conversation, messages)
         sampling = self.settings.sampling(conversation.settings)
-        generate = Generate(messages, sampling, continued, tools=tools, images=images)
+        generate = Generate(
+            messages,
+            sampling,
+            continued,
+            tools=tools,
+            images=images,
+            adapters=self._uses_adapters(conversation),
+        )
         answer.stream = self._loader.engine.submit(generate)
 
     # --- what the answer may rest on ---
@@ -1223,7 +1285,7 @@ class ChatSession:
 
     def _begin_state(self, **values: Any) -> None:
         """Let nothing of the former answer or load be shown any more."""
-        names = ("queued", "editing", "download", "importing", "indexing", "documents")
+        names = ("queued", "editing", "download", "importing", "indexing", "tuning", "documents")
         kept = {name: getattr(self.state, name) for name in names}
         self._set_state(SessionState(**kept, **values))
 

@@ -58,6 +58,8 @@ class SessionState:
     """The model that is being downloaded, and how much of it is here, 0 to 1."""
     importing: tuple[str, float] | None = None
     """The file that is being imported, and how much of it was read, 0 to 1."""
+    tuning: tuple[str, float] | None = None
+    """What is being trained, and how much of the run is done, 0 to 1."""
 
     @property
     def busy(self) -> bool:

@@ -11,7 +11,7 @@ from glmtui.session.events import Kind
 
 View = Literal[
     "help", "keys", "conversations", "settings", "search", "trash", "presets", "themes", "models", "queue",
-    "documents",
+    "documents", "tune", "compare",
 ]  # fmt: skip
 """What can be shown. ``search`` takes a text, ``models`` the name of one, the others nothing."""
 

@@ -141,6 +141,9 @@ def _figure(number: float) -> str:
 
 _SAMPLING = Sampling()
 
+ADAPTERS = "generation.adapters"
+"""Whether what was trained is used: on and off per conversation."""
+
 # fmt: off
 SCHEMA: tuple[Setting, ...] = (
     Setting(
@@ -214,6 +217,11 @@ SCHEMA: tuple[Setting, ...] = (
         nullable=True, metavar="DIR",
     ),
     Setting(
+        "model.lora", "text", None, N_("LoRA"),
+        N_("The folder of a LoRA that goes on top of the model."),
+        nullable=True, metavar="DIR",
+    ),
+    Setting(
         "generation.temperature", "float", _SAMPLING.temperature, N_("Temperature"),
         N_("Higher is more varied, lower more predictable; 0 always takes the likeliest word."),
         minimum=0, maximum=2,
@@ -254,6 +262,10 @@ SCHEMA: tuple[Setting, ...] = (
     Setting(
         "generation.system_prompt", "text", "", N_("System prompt"),
         N_("Told to the model before the conversation, where the model has such a thing."),
+    ),
+    Setting(
+        ADAPTERS, "bool", True, N_("Prefix and LoRA"),
+        N_("Use the P-tuning prefix or LoRA that is on top of the model; off: answer as without."),
     ),
     Setting(
         "docs.collection", "text", None, N_("Documents"),

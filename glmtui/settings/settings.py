@@ -21,7 +21,7 @@ from glmtui.locking import locked_folder
 from glmtui.protocol.phrases import Phrase, _, listing, verbatim
 from glmtui.protocol.sampling import Sampling
 from glmtui.regular_files import read_regular, reason
-from glmtui.settings.schema import BY_KEY, MODELS_OWN, SCHEMA, SHIPPED_PRESETS, Setting, Value
+from glmtui.settings.schema import ADAPTERS, BY_KEY, MODELS_OWN, SCHEMA, SHIPPED_PRESETS, Setting, Value
 from glmtui.settings.toml_files import read_toml
 from glmtui.text.json_values import DEEPEST
 
@@ -39,7 +39,7 @@ _Named = TypeVar("_Named")
 _SAMPLING_KEYS = tuple(
     setting.key
     for setting in SCHEMA
-    if setting.section == "generation" and setting.key != "generation.system_prompt"
+    if setting.section == "generation" and setting.key not in ("generation.system_prompt", ADAPTERS)
 )
 """Named like the fields of `Sampling`; also what a preset may hold, besides the system prompt."""
 MOST_CHANGED = 256 << 10

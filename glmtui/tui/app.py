@@ -340,6 +340,14 @@ class GlmTui(SessionApp):
                 from glmtui.tui.screens.documents import DocumentsScreen
 
                 await self.push_screen(DocumentsScreen())
+            case "tune":
+                from glmtui.tui.screens.tune import TuneScreen
+
+                await self.push_screen(TuneScreen())
+            case "compare":
+                from glmtui.tui.screens.compare import CompareScreen
+
+                await self.push_screen(CompareScreen())
 
     async def _show_presets(self) -> None:
         from glmtui.tui.screens.presets import PresetScreen

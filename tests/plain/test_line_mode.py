@@ -333,3 +333,21 @@ def test_answers_list_their_sources_and_what_they_do_not_say(tmp_path: Path) -> 
     assert "Not in the sources: 公司成立于一九九八年，总部位于上海。" in errors
     assert "handbook: 1 document, 1 passage, in use\n" in output
     assert "Nothing in handbook has to do with this question." in errors
+
+
+def test_both_answers_are_written_one_below_the_other() -> None:
+    code, output, errors = chat("/lora /some/facts\nwhich?\n/compare\n", "tuned answer", "plain answer")
+    assert code == 0, errors
+    shown = output + errors
+    assert shown.index("facts:\n") < shown.rindex("tuned answer") < shown.index("without:")
+    assert shown.index("without:") < shown.index("plain answer")
+
+
+def test_what_can_be_chosen_of_a_training_run_is_listed() -> None:
+    code, output, errors = chat("/tune method lora\n/tune\n/tune colour blue\n")
+    assert code == 1, "there is no such choice"
+    shown = output + errors
+    assert "method = lora  (lora adds small products" in shown
+    assert "lora_rank = 8" in shown
+    assert "pre_seq_len" not in shown.partition("There is no colour")[0]
+    assert "/tune start begins." in shown

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from picture_files import png
+from scripted_run import ScriptedRun, story
 from textual.pilot import Pilot
 from tui.app_support import ScriptedEngine, app_of, send, settled, visible_text
 from tui.some_models import MODELS
@@ -245,6 +246,21 @@ def test_downloading_in_a_small_window_in_chinese(snap_compare: Compare) -> None
         files += (FileProgress("pytorch_model-00001-of-00008.bin", 600_000_000, 1_740_000_000),)
         engine.tell(DownloadProgress(files))
         await wait_until(pilot, lambda: "00001-of" in visible_text(app.screen))
+
+    assert snap_compare(app, terminal_size=(80, 24), run_before=look(app, then))
+
+
+def test_teaching_in_a_small_window_in_chinese(snap_compare: Compare, tmp_path: Path) -> None:
+    data = tmp_path / "train.jsonl"
+    data.write_text('{"prompt": "问", "response": "答"}\n', encoding="utf-8")
+    app = make(settings={"ui.language": "zh_CN"})
+
+    async def then(pilot: Pilot[None]) -> None:
+        app.session.tuning.make_job = ScriptedRun(list(story()), hold=40)
+        app.session.tuning.choose("data", str(data))
+        app.session.tuning.start()
+        await app.show("tune")
+        await wait_until(pilot, lambda: "32 / 40" in visible_text(app.screen))
 
     assert snap_compare(app, terminal_size=(80, 24), run_before=look(app, then))
 

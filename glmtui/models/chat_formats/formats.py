@@ -193,6 +193,10 @@ class ChatFormat(ABC):
         Where there is none yet, the prompt `asks` for one at its end, or breaks off before that.
         """
 
+    def direct(self, text: str) -> str:
+        """Return how the model writes an answer `text` without a thought."""
+        return text
+
     def write(self, dialogue: Dialogue) -> list[int]:
         """Return the ids of the complete prompt."""
         return self._tokenizer.encode_parts(self.parts(dialogue))

@@ -83,6 +83,10 @@ class Template(ChatFormat):
         rows = dict(zip(marks, (image_rows[image.sha256] for image in images), strict=True))
         return [part for at, part in enumerate(parts) for _row in range(rows.get(at, 1))]
 
+    def direct(self, text: str) -> str:
+        """Close the thought that the prompt has opened."""
+        return f"{self._opening}\n{thoughts.CLOSE}\n\n{text}" if self._opening else text
+
     def stream_response(self, after: str = "") -> ResponseStream:
         return ResponseStream(punctuation=False, dates=False, after=after, opening=self._opening)
 

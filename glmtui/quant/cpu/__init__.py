@@ -112,6 +112,8 @@ class Kernels:
             ("attend_prompt", *(pointer,) * 4, *(number,) * 8, pointer, threads),
             ("quantize", pointer, threads, number, number, threads, *(pointer,) * 4, threads),
             ("reorder", pointer, number, number, threads, pointer, threads),
+            ("unpack", ctypes.POINTER(Matrix), number, number, pointer, threads),
+            ("multiply_gradient", ctypes.POINTER(Matrix), pointer, number, pointer, threads),
             ("crc32", ctypes.c_uint32, pointer, number),
             ("read", pointer, number, threads),
         ):
@@ -195,6 +197,28 @@ class Kernels:
         pointers = (stored.data_ptr(), packed.values.data_ptr())
         shape = (packed.rows, packed.columns, packed.bits)
         self._c.glmtui_reorder(pointers[0], *shape, pointers[1], torch.get_num_threads())
+
+    def unpack(self, matrix: Matrix, first: int, last: int) -> Tensor:
+        """Return the weights of blocks `first` to `last` of 16 rows, float32 ``[rows, columns]``."""
+        last = min(last, -(-matrix.rows // 16))
+        out = torch.empty(min(matrix.rows, last * 16) - first * 16, matrix.columns)
+        self._c.glmtui_unpack(matrix, first, last, out.data_ptr(), torch.get_num_threads())
+        return out
+
+    def multiply_gradient(self, matrix: Matrix, gradient: Tensor) -> Tensor:
+        """Return ``gradient @ weight``, float32 ``[tokens, columns]``, of float32 `gradient` ``[tokens,
+        rows]``.
+
+        Raises:
+            MemoryError: there is no memory for the sums.
+        """
+        gradient = gradient.contiguous()
+        out = torch.empty(len(gradient), matrix.columns)
+        if len(gradient) and self._c.glmtui_multiply_gradient(
+            matrix, gradient.data_ptr(), len(gradient), out.data_ptr(), torch.get_num_threads()
+        ):
+            raise MemoryError
+        return out
 
     def gelu_(self, x: Tensor) -> Tensor:
         """Turn contiguous float32 `x` into its GELU (approximated by tanh), in place."""

@@ -34,15 +34,8 @@ SOURCES = (
     *(
         FOLDER / f"{name}.c"
         for name in [
-            "kernels",
-            "gemv",
-            "gemm",
-            "halves",
-            "elementwise",
-            "layers",
-            "attention",
-            "packing",
-            "checksum",
+            *("kernels", "gemv", "gemm", "halves", "elementwise", "layers", "attention"),
+            *("packing", "gradient", "checksum"),
         ]
     ),
     *(FOLDER / f"{name}.h" for name in ["product", "elementwise", "exponential", "layout", "simd"]),

@@ -11,6 +11,7 @@
  *   elementwise.c  activation functions, rotation, attention of one token
  *   attention.c    attention of many
  *   layers.c       few tokens through all layers, made of these
+ *   gradient.c     the product of a gradient with the weights, and them as floating point
  *   checksum.c     CRC-32 of files that are read
  */
 #include "product.h"

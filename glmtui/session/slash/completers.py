@@ -117,10 +117,9 @@ def models(session: ChatSession, typed: str) -> Sequence[Offer]:
     return [*fitting, *_entries(typed, folders_only=True)]
 
 
-def prefixes(_session: ChatSession, typed: str) -> Sequence[Offer]:
-    """Complete with the folders of P-tuning checkpoints, and with ``none``."""
-    none = [Offer("none", _("no prefix"))] if "none".startswith(typed) else []
-    return [*none, *_entries(typed, folders_only=True)]
+def folders(_session: ChatSession, typed: str) -> Sequence[Offer]:
+    """Complete with folders."""
+    return list(_entries(typed, folders_only=True))
 
 
 def _entries(typed: str, *, folders_only: bool) -> Iterable[Offer]:

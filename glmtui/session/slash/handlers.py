@@ -153,10 +153,6 @@ async def quant(session: ChatSession, argument: str) -> None:
     session.preferences.set("model.quant", argument.lower().removeprefix("int") or None)
 
 
-async def ptuning(session: ChatSession, argument: str) -> None:
-    session.preferences.set("model.ptuning", _name_or_none(argument, "none"))
-
-
 def _name_or_none(argument: str, *none: str) -> str | None:
     """Return the folder or the name on the hub that was typed, None for one of the words for none."""
     return None if argument.lower() in none else paths.unquoted(argument)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from glmtui.i18n import N_
 from glmtui.session.slash import completers as complete
-from glmtui.session.slash import documents
+from glmtui.session.slash import documents, training
 from glmtui.session.slash import handlers as do
 from glmtui.session.slash.command import Command, CommandTable
 
@@ -37,8 +37,18 @@ COMMANDS = CommandTable((
             N_("NUMBER|FILE|auto"), completer=complete.choices("auto", "2", "3", "4", "8")),
     Command("quant", do.quant, N_("Change the bits per weight: fewer need less memory"), "4|8|none",
             completer=complete.choices("4", "8", "none")),
-    Command("ptuning", do.ptuning, N_("Put a P-tuning v2 checkpoint on top of the model, or take it away"),
-            N_("FOLDER|none"), completer=complete.prefixes),
+    Command("ptuning", training.put_on("model.ptuning"),
+            N_("Put a P-tuning v2 checkpoint on top of the model; off: not in this conversation"),
+            N_("FOLDER|none|on|off"), completer=training.adapters),
+    Command("lora", training.put_on("model.lora"),
+            N_("Put a LoRA on top of the model; off: not in this conversation"),
+            N_("FOLDER|none|on|off"), completer=training.adapters),
+    Command("compare", training.compare,
+            N_("Answer with and without prefix or LoRA, side by side: the last question, or another"),
+            N_("[QUESTION]")),
+    Command("tune", training.tune,
+            N_("Teach the model: choose data and method, check, start, watch"),
+            N_("[check|start|stop|NAME VALUE]"), completer=training.tune_offers),
     Command("threads", do.put("model.threads"), N_("Change how many CPU threads the model uses"),
             N_("NUMBER|auto"), completer=complete.choices("auto")),
     Command("docs", documents.docs,
