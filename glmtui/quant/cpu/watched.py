@@ -16,9 +16,15 @@ def _end_with_standard_input() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-Thread(target=_end_with_standard_input, daemon=True).start()
-try:
-    code = subprocess.call(sys.argv[1:], stdin=subprocess.DEVNULL)
-except OSError as error:
-    sys.exit(f"{sys.argv[1]}: {error.strerror}")
-os._exit(code if code >= 0 else 128 - code)
+def main() -> None:
+    """Run the program that the arguments are; end with its exit code."""
+    Thread(target=_end_with_standard_input, daemon=True).start()
+    try:
+        code = subprocess.call(sys.argv[1:], stdin=subprocess.DEVNULL)
+    except OSError as error:
+        sys.exit(f"{sys.argv[1]}: {error.strerror}")
+    os._exit(code if code >= 0 else 128 - code)
+
+
+if __name__ == "__main__":
+    main()
