@@ -115,14 +115,10 @@ def thumbnail(data: bytes, width: int, height: int, name: str = "") -> Picture:
 def for_servers(data: bytes, name: str = "") -> tuple[str, bytes]:
     """Return media type and content of a file that every program shows as `decode` does. Raises as `decode`.
 
-    That is `data` itself in the formats that all take, unless it is to be turned as EXIF says.
+    That is `data` itself where all take the format and nothing in it is seen in several ways.
     """
     opened = _open(data, name)
-    try:
-        turned = opened.getexif().get(_ORIENTATION, 1) != 1
-    except _DAMAGED:
-        turned = True
-    if opened.format in _KNOWN_TO_ALL and not turned:
+    if opened.format in _KNOWN_TO_ALL and _is_plain(opened):
         return FORMATS[opened.format], data
     file = io.BytesIO()
     decode(data, name).save(file, "PNG")
@@ -155,6 +151,20 @@ def _open(data: bytes, name: str) -> Picture:
     if opened.width * opened.height > MOST_PIXELS:
         raise BadFileError(_bad(name, _too_many_pixels()))
     return opened
+
+
+def _is_plain(opened: Picture) -> bool:
+    """Whether there is one way to see a picture: it is still, opaque, not to be turned as EXIF says, and has
+    8 bits of grey or of red, green and blue."""
+    try:
+        return (
+            opened.mode in ("1", "L", "P", "RGB")
+            and "transparency" not in opened.info
+            and not getattr(opened, "is_animated", False)
+            and opened.getexif().get(_ORIENTATION, 1) == 1
+        )
+    except _DAMAGED:
+        return False
 
 
 def _colours(opened: Picture) -> Picture:

@@ -46,7 +46,7 @@ def turned() -> bytes:
 
 
 def animated() -> bytes:
-    frames = [pil.new("P", (8, 8), number) for number in range(3)]
+    frames = [pil.new("RGB", (8, 8), colour) for colour in ("red", "green", "blue")]
     return saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
 
 

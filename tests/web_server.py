@@ -55,6 +55,8 @@ class Handler(BaseHTTPRequestHandler):
             self._send(b"\x89PNG", "image/png")
         elif name == "cat.png":
             self._send(png(), "image/png")
+        elif name == "cat.jpg":
+            self._send(png(), "image/jpg")
         elif name == "blob":
             self._send(png(), "application/octet-stream")
         elif name == "drawing.svg":

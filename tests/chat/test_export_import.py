@@ -459,6 +459,7 @@ def test_html_folds_parts_and_embeds_images_but_no_scripts() -> None:
     tags.feed(page)
     names = [name for name, _attributes in tags.seen]
     assert names.count("details") == 4
+    assert "image-orientation: none" in page  # as the model sees them
     assert [attributes["src"] for name, attributes in tags.seen if name == "img"] == [PNG_URI]
     assert not {"script", "svg", "b", "it"} & set(names)
     assert "Image: x.svg" in tags.text

@@ -13,6 +13,7 @@ from contracts.engine import until_end
 from openai_server import OpenAIServer, openai_server
 from picture_files import GOOD, pil, png
 
+from glmtui import images
 from glmtui.engine.local import LocalEngine
 from glmtui.protocol.events import Failed, Loaded
 from glmtui.protocol.messages import ChatMessage, Image, Text
@@ -65,7 +66,7 @@ def test_a_picture_goes_as_a_data_uri(engine: LocalEngine, server: OpenAIServer)
     assert len(sent(engine, server, png(), "")) == 1
 
 
-@pytest.mark.parametrize("kind", ["turned", "bmp", "tiff"])
+@pytest.mark.parametrize("kind", ["turned", "bmp", "tiff", "cmyk", "16-bit", "transparent", "animated"])
 def test_what_servers_show_otherwise_goes_as_it_is_seen_here(
     engine: LocalEngine, server: OpenAIServer, kind: str
 ) -> None:
@@ -73,7 +74,9 @@ def test_what_servers_show_otherwise_goes_as_it_is_seen_here(
     address = sent(engine, server, GOOD[kind])[0]["image_url"]["url"]
     head, _comma, data = address.partition(",")
     assert head == "data:image/png;base64"
-    assert pil.open(io.BytesIO(base64.b64decode(data))).size == (64, 48)
+    found = pil.open(io.BytesIO(base64.b64decode(data)))
+    assert found.mode == "RGB"
+    assert found.tobytes() == images.decode(GOOD[kind]).tobytes()
 
 
 def test_one_that_is_gone_is_said(engine: LocalEngine, server: OpenAIServer) -> None:

@@ -261,7 +261,7 @@ def test_pages_that_a_message_names() -> None:
 # --- pictures ---
 
 
-@pytest.mark.parametrize("name", ["cat.png", "blob"])
+@pytest.mark.parametrize("name", ["cat.png", "cat.jpg", "blob"])
 async def test_a_picture_is_fetched(server: WebServer, name: str) -> None:
     assert await fetch_picture(f"{server.address}/{name}", here) == png()
 

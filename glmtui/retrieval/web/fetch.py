@@ -38,6 +38,15 @@ _TYPES = {
     "application/pdf": "pdf",
 }
 """What is read, and the suffix of such files."""
+_MORE_PICTURES = (
+    "image/jpg",
+    "image/pjpeg",
+    "image/x-png",
+    "image/x-ms-bmp",
+    "application/octet-stream",
+    "binary/octet-stream",
+)
+"""What servers call pictures, too."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 Address: TypeAlias = "ipaddress.IPv4Address | ipaddress.IPv6Address"
 Allowed: TypeAlias = Callable[[Address], bool]
@@ -76,7 +85,7 @@ async def fetch_picture(url: str, allowed: Allowed = is_public) -> bytes:
     """Return the file of a picture at `url`, whatever its server calls it. Raises as `fetch`."""
     from glmtui import images
 
-    kinds = dict.fromkeys((*images.FORMATS.values(), "application/octet-stream", "binary/octet-stream"), "")
+    kinds = dict.fromkeys((*images.FORMATS.values(), *_MORE_PICTURES), "")
     return (await _within_bounds(url, allowed, kinds, images.MOST_BYTES))[0]
 
 
