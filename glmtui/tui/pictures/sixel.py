@@ -28,9 +28,12 @@ WIDEST = 1000
 def lines(picture: Picture, columns: int, rows: int, cell: tuple[int, int]) -> list[Content]:
     """Return `rows` lines of `columns` cells of `cell` pixels (width, height) that show all of `picture`."""
     import numpy as np
+    from PIL import Image
 
     width, height = min(columns, WIDEST // cell[0]) * cell[0], rows * cell[1]
-    small = picture.resize((width, height)).quantize(COLOURS)
+    resized = picture.resize((width, height))
+    palette = resized.quantize(COLOURS)
+    small = resized.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)  # or a sky has stripes
     colours = (small.getpalette("RGB") or [])[: 3 * COLOURS]
     pixels: NDArray[np.uint8] = np.asarray(small)
     columns = width // cell[0]
