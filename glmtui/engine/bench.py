@@ -167,7 +167,7 @@ def measure_rounds(
             prefix = prefixes.take(prompt)
             read = len(prompt) - (prefix.length if prefix is not None else 0)
             sampling = Sampling(max_length=len(prompt) + answer, temperature=0.0)
-            generation = Generation(network, prompt, sampling, cache=prefix)
+            generation = Generation(network, prompt, sampling, cache=prefix, lookup=False)
             start = time.perf_counter()
             tokens: list[int] = []
             for token in generation:
@@ -248,7 +248,7 @@ def _run(network: LanguageModel, prompt: list[int], count: int) -> list[float]:
     sampling = Sampling(max_length=len(prompt) + count, temperature=0.0)
     seconds = []
     before = time.perf_counter()
-    for _token in Generation(network, prompt, sampling, stop_ids=()):
+    for _token in Generation(network, prompt, sampling, lookup=False):
         now = time.perf_counter()
         seconds.append(now - before)
         before = now

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
+from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -32,6 +33,9 @@ from glmtui.protocol.models import Capabilities, ModelEntry, ModelInfo
 from glmtui.protocol.phrases import NOTHING, Phrase, _, sentences
 from glmtui.protocol.requests import CountTokens, Tool
 from glmtui.protocol.sampling import Sampling
+
+if TYPE_CHECKING:
+    from glmtui.engine.grammar import Grammar, Vocabulary
 
 ANSWER_ROOM = 512
 """Tokens kept free for the answer when old rounds must be left out, or a quarter of a shorter context. A
@@ -262,6 +266,7 @@ class ChatModel:
         continue_answer: bool = False,
         stop: Sequence[str] = (),
         tools: Sequence[Tool] = (),
+        json_schema: Mapping[str, Any] | None = None,
         leave_out_rounds: bool = True,
         images: Mapping[str, bytes] = MappingProxyType({}),
         check: Check | None = None,
@@ -274,7 +279,7 @@ class ChatModel:
             messages: end with the user's, or with `continue_answer` the assistant's own unfinished one.
             sampling: how tokens are chosen; None is `default_sampling`.
             continue_answer: go on where the last message ends, if it has none but a thought, in that.
-            stop, tools, leave_out_rounds, images: as in `glmtui.protocol.requests.Generate`.
+            stop, tools, json_schema, leave_out_rounds, images: as in `glmtui.protocol.requests.Generate`.
             check: called with the fraction of the prompt that is read, and before every token. It may raise
                 `OperationCancelled`, which ends the answer with what came until then.
 
@@ -293,7 +298,7 @@ class ChatModel:
         before = thoughts.written(begun)
         text = AnswerText(
             self.format.stream_tokens(before),
-            self.format.stream_response(before),
+            None if json_schema is not None else self.format.stream_response(before),
             thoughts.ThoughtStream(begun),
             stop=stop,
             tools=[tool.name for tool in tools],
@@ -301,7 +306,12 @@ class ChatModel:
         return Answer(
             self,
             self._generation(
-                prompt.ids, sampling, limit, check, self._pictures.in_prompt(prompt.images, images)
+                prompt.ids,
+                sampling,
+                limit,
+                check,
+                self._pictures.in_prompt(prompt.images, images),
+                self._grammar(json_schema),
             ),
             text,
             limit,
@@ -396,18 +406,37 @@ class ChatModel:
         limit: int,
         check: Check | None,
         images: Sequence[PromptImage] = (),
+        grammar: Grammar | None = None,
     ) -> Generation:
         return Generation(
             self.network,
             ids,
             sampling,
             limit=limit,
-            stop_ids=(*self.network.config.stop_ids, *self.format.stop_ids),
+            stop_ids=self._stop_ids,
             guard_id=self.tokenizer.raw.guard_id,
             cache=self._prefixes.take(ids, [(each.at, each.digest) for each in images]),
             images=images,
             check=check,
+            grammar=grammar,
         )
+
+    @property
+    def _stop_ids(self) -> tuple[int, ...]:
+        return (*self.network.config.stop_ids, *self.format.stop_ids)
+
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        from glmtui.engine.grammar import Vocabulary
+
+        return Vocabulary(self.tokenizer.raw, self._stop_ids)
+
+    def _grammar(self, json_schema: Mapping[str, Any] | None) -> Grammar | None:
+        if json_schema is None:
+            return None
+        from glmtui.engine.grammar import Grammar
+
+        return Grammar(self._vocabulary, json_schema, after_thought=self.format.thinks)
 
     def _with_tools(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> Sequence[ChatMessage]:
         """Return `messages` with `tools` offered in front, next to what the system says."""
@@ -467,7 +496,8 @@ class Answer:
         self.note = NOTHING
         """What the person should know of it."""
         self._model = model
-        self._generation = generation
+        self.generation = generation
+        """Where its tokens come from."""
         self._messages, self._begun = messages, begun
         self._reader = text
         self._ids: list[int] = []
@@ -482,7 +512,7 @@ class Answer:
                     yield from self._add(self._reader.push(token)) or [thoughts.Piece("", thought=False)]
                     if self._reader.stopped:
                         break
-            self.reason = "stop" if self._reader.stopped else self._generation.reason
+            self.reason = "stop" if self._reader.stopped else self.generation.reason
         except OperationCancelled:
             pass
         except (RuntimeError, MemoryError) as error:
@@ -495,24 +525,24 @@ class Answer:
         conversation = formats.CachedConversation(
             # a thought is in the cache, but in no later prompt
             (*self._messages, answered) if self._messages and self._reader.as_generated else (),
-            [*self._generation.prompt, *self._ids],
+            [*self.generation.prompt, *self._ids],
             self.dropped_rounds,
         )
-        digests = [(each.at, each.digest) for each in self._generation.images]
-        self._model.keep(conversation, self._generation.cache, digests)
+        digests = [(each.at, each.digest) for each in self.generation.images]
+        self._model.keep(conversation, self.generation.cache, digests)
 
     def _tokens(self) -> Generator[int]:
         """Yield the tokens; where memory runs out before the first, once more without other conversations'
         caches."""
         try:
-            yield from self._generation
+            yield from self.generation
         except (RuntimeError, MemoryError) as error:
             if self._ids or not is_out_of_memory(error) or not self._model.forget_prefixes():
                 raise
         else:
             return
-        self._generation.cache = None
-        yield from self._generation
+        self.generation.cache = None
+        yield from self.generation
 
     @property
     def call(self) -> ToolCall | None:
@@ -533,17 +563,17 @@ class Answer:
     @property
     def prompt_tokens(self) -> int:
         """Length of the prompt."""
-        return len(self._generation.prompt)
+        return len(self.generation.prompt)
 
     @property
     def answer_tokens(self) -> int:
         """How many tokens have come so far."""
-        return self._generation.count
+        return self.generation.count
 
     @property
     def stats(self) -> Stats:
         """The measure of the answer so far."""
-        return self._generation.stats
+        return self.generation.stats
 
     def _add(self, pieces: list[thoughts.Piece]) -> list[thoughts.Piece]:
         for piece in pieces:

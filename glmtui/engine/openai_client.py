@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from glmtui.connections import why_not
 from glmtui.errors import BadValueError, NotFoundError, TooLongError, UnavailableError, UserError
 from glmtui.protocol.models import RemoteModel
 from glmtui.protocol.phrases import Phrase, _, listing
 from glmtui.text.clean import one_line
+from glmtui.text.quoting import reason_of
 from glmtui.version import __version__
 
 if TYPE_CHECKING:
@@ -242,7 +244,7 @@ class OpenAIClient:
     def _explained(self, error: BaseException) -> BaseException:
         import httpx2
 
-        server, reason = self.spec.server, one_line(str(error))[:200] or type(error).__name__
+        server, reason = self.spec.server, why_not(error)
         if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
             return UnavailableError(
                 _(
@@ -367,7 +369,7 @@ def read_key(where: str) -> str:
                     key = file.read(8192)
             except (OSError, ValueError) as error:
                 raise NotFoundError(
-                    _("The key cannot be read from {path}: {error}").format(path=name, error=error)
+                    _("The key cannot be read from {path}: {error}").format(path=name, error=reason_of(error))
                 ) from error
         case "keyring":
             key = _from_keyring(name)

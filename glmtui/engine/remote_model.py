@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from time import monotonic, perf_counter
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from glmtui.engine.openai_client import (
     RETRIES,
@@ -121,6 +121,7 @@ class RemoteChatModel:
         continue_answer: bool = False,
         stop: Sequence[str] = (),
         tools: Sequence[Tool] = (),
+        json_schema: Mapping[str, Any] | None = None,
         leave_out_rounds: bool = True,
         images: Mapping[str, bytes] = NO_IMAGES,
         check: Check | None = None,
@@ -140,6 +141,9 @@ class RemoteChatModel:
             )
         sampling = sampling or self.info.sampling
         more: dict[str, object] = {"tools": [_offered(tool) for tool in tools]} if tools else {}
+        if json_schema is not None:
+            named = {"name": "answer", "schema": json_schema}
+            more["response_format"] = {"type": "json_schema", "json_schema": named}
         if continue_answer:
             more |= {"continue_final_message": True, "add_generation_prompt": False}
         rounds, dropped = _rounds(messages), 0

@@ -11,6 +11,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,6 +19,9 @@ from torch import Tensor
 from glmtui.errors import BadFileError, BadValueError
 from glmtui.protocol.phrases import _
 from glmtui.protocol.sampling import Sampling
+
+if TYPE_CHECKING:
+    from glmtui.engine.grammar import Grammar
 
 _RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
@@ -50,6 +54,7 @@ class Sampler:
         guard_id: taken when the logits are not finite, as the published `InvalidScoreLogitsProcessor` does
             (facts: 5 is ``▁`` in ChatGLM-6B).
         stop_ids: not chosen before `sampling.min_length`.
+        grammar: which tokens may come; None: all.
 
     Raises:
         BadValueError: a field of `sampling` is out of range.
@@ -62,6 +67,7 @@ class Sampler:
         prompt: Sequence[int] = (),
         guard_id: int = 5,
         stop_ids: Sequence[int] = (),
+        grammar: Grammar | None = None,
     ) -> None:
         for name, (least, most) in _RANGES.items():
             value = getattr(sampling, name)
@@ -72,6 +78,7 @@ class Sampler:
         self.sampling = sampling
         self.guard_id = guard_id
         self._said = list(prompt) if sampling.repetition_penalty != 1.0 else None
+        self._grammar = grammar
         self._guarded = 0
         """Tokens in a row that stand for no numbers."""
         self._stop_ids = list(stop_ids)
@@ -91,6 +98,8 @@ class Sampler:
         self._missing -= 1
         if self._said is not None:
             self._said.append(token)
+        if self._grammar is not None:
+            self._grammar.accept(token)
         return token
 
     def _choose(self, logits: Tensor) -> int:
@@ -112,6 +121,8 @@ class Sampler:
         if self._missing > 0:
             stops = torch.tensor(self._stop_ids, device=logits.device)
             logits = logits.index_fill(0, stops, -torch.inf)
+        if self._grammar is not None:
+            logits = self._grammar.limited(logits)
         if sampling.temperature < torch.finfo(torch.float32).tiny or sampling.top_k == 1:
             return int(logits.argmax())
         ids, probabilities = distribution(logits, sampling.temperature, sampling.top_k, sampling.top_p)

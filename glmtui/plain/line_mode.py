@@ -17,6 +17,7 @@ from glmtui.plain.line_printer import LinePrinter
 from glmtui.plain.printer import Paint, wants_color
 from glmtui.plain.reader import Reader, read_message
 from glmtui.session import keys, preferences, themes
+from glmtui.session.attached_file import AttachedFile
 from glmtui.session.chat_session import ChatSession
 from glmtui.session.documents import collection_lines, listed
 from glmtui.session.model_lines import model_lines
@@ -122,7 +123,8 @@ class LineMode:
         if typed:
             self._draft = ""
         if line.strip():
-            self._reader.remember(line)
+            if not self.session.holds_secret(line):
+                self._reader.remember(line)
             self._driver.run(self.session.enter(line))
 
     def _offers(self, before: str) -> Sequence[str]:
@@ -161,6 +163,9 @@ class LineMode:
 
     def draft(self) -> str:
         return self._draft
+
+    def attached(self) -> Sequence[AttachedFile]:
+        return ()
 
     def put_draft(self, text: str) -> None:
         """Let the next line begin with this, where it can be edited."""

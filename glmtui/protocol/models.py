@@ -95,6 +95,8 @@ class Capabilities:
     images: bool = False
     tools: bool = False
     embeddings: bool = False
+    slots: int = 1
+    """Answers that it makes at once, each as fast as if it were alone or nearly so; more wait their turn."""
 
 
 @dataclass(frozen=True, slots=True)

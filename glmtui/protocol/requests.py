@@ -47,6 +47,8 @@ class Generate:
     """The answer (not the thought before it) ends before the first of these texts."""
     tools: tuple[Tool, ...] = ()
     """What the model may call; it fails with ``unavailable`` where the model was not trained to."""
+    json_schema: Mapping[str, Any] | None = None
+    """The answer is JSON of this schema, as far as it gets; an empty one takes any JSON."""
     leave_out_rounds: bool = True
     """Whether the oldest rounds may be left out of a prompt that is too long; else it fails with
     ``too_long``."""
@@ -109,7 +111,8 @@ class Download:
 
 
 ModelRequest: TypeAlias = Load | Unload | Generate | Complete | CountTokens
-"""To the model in memory: one after another, in the order of their coming."""
+"""To the model in memory: they are begun in the order of their coming. Answers are made next to each other,
+as many as `Capabilities.slots` says; a load, or letting the model go, waits for all that came before."""
 InventoryRequest: TypeAlias = ListModels | RemoveModel | Download
 """About the models there are: at once, next to whatever the model in memory does."""
 Request: TypeAlias = ModelRequest | InventoryRequest

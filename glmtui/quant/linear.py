@@ -19,7 +19,10 @@ Activations = Literal["int8", "float"]
 """``int8`` rounds activations to 8 bits per token and 128 columns, for the kernels; ``float`` does not."""
 
 REFINED = 256
-"""Blocks of 16 tokens whose logits are those of INT8, of an output layer that lies in two planes."""
+"""Blocks of 16 tokens whose logits are those of INT8, of an output layer that lies in two planes.
+
+Of each of few tokens (`cpu.Kernels.few`), whether it comes alone or beside others; of more, all logits are.
+"""
 _PIECE = 1 << 22
 """Weights that are unpacked at a time where there are no kernels."""
 _GPU_PIECE = 1 << 26
@@ -100,8 +103,8 @@ class QuantizedLinear(nn.Module):
     On the CPU with ``int8`` activations through the kernels, in float32; else as the weight itself does it,
     in the type of its input.
 
-    A weight in two planes is an output layer's: for one token the kernels compute the logits by the high
-    plane, and by both where they are highest (`REFINED`).
+    A weight in two planes is an output layer's: for each of few tokens the kernels compute the logits by the
+    high plane, and by both where they are highest (`REFINED`).
 
     The gradient of its input, and of its bias if that wants one, is that of the same product with the weights
     as they are stored; that activations are rounded is passed over. The weights have no gradient.
@@ -140,8 +143,9 @@ class QuantizedLinear(nn.Module):
         if kernels is not None and isinstance(weight, QuantizedWeight) and fits:
             matrix, flat = self.matrix(weight), flat.float().contiguous()
             out = kernels.multiply(matrix, flat)
-            if weight.low is not None and len(flat) == 1:
-                kernels.refine(matrix, flat, _likeliest(out[0]), out)
+            if weight.low is not None and len(flat) <= kernels.few:
+                for one, logits in zip(flat, out, strict=True):
+                    kernels.refine(matrix, one, _likeliest(logits), logits)
             return out.to(dtype)
         return weight.multiply(round_activations(flat.float()).to(dtype) if rounded else flat, bias)
 

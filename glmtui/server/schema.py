@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
@@ -142,10 +141,10 @@ def number(body: Body, name: str, least: float, most: float) -> float | None:
     value = body.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
         raise bad_request(f"{name} must be a number.", name)
-    if not least <= value <= most:
-        raise bad_request(f"{name} must be from {least:g} to {most:g}.", name)
+    if not least <= value <= most:  # a whole number may be too large for a float
+        raise bad_request(f"{name} must be from {least} to {most}.", name)
     return value
 
 
@@ -178,6 +177,7 @@ def chat(body: Body, sampling: Sampling, pictures: Pictures) -> Asked:
         continue_answer=messages[-1].role == "assistant",
         stop=_stops(body),
         tools=_tools(body),
+        json_schema=_json_schema(body),
         leave_out_rounds=body.get("truncation") == "auto",
         images=pictures.files,
     )
@@ -187,6 +187,10 @@ def chat(body: Body, sampling: Sampling, pictures: Pictures) -> Asked:
 def completion(body: Body, sampling: Sampling, _pictures: Pictures) -> Asked:
     """Read a request for how a text goes on. Raises as `chat` does."""
     _check_able(body)
+    if _json_schema(body) is not None:
+        raise bad_request(
+            "A bare text has no response_format: ask under /v1/chat/completions.", "response_format"
+        )
     prompt = body.get("prompt")
     if isinstance(prompt, list) and len(prompt) == 1:
         (prompt,) = prompt
@@ -209,9 +213,21 @@ def _check_able(body: Body) -> None:
         value = body.get(name)
         if value is not None and not any(_same(value, each) for each in values):
             raise bad_request(f"{name} cannot be {_shown(value)} with this server.", name)
-    kind = body.get("response_format")
-    if kind is not None and (not isinstance(kind, dict) or kind.get("type") != "text"):
-        raise bad_request("Only response_format text can be had.", "response_format")
+
+
+def _json_schema(body: Body) -> Mapping[str, Any] | None:
+    match body.get("response_format"):
+        case None | {"type": "text"}:
+            return None
+        case {"type": "json_object"}:
+            return {"type": "object"}
+        case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
+            return schema
+        case _:
+            raise bad_request(
+                "response_format can be text, json_object, or json_schema with a json_schema.schema.",
+                "response_format",
+            )
 
 
 def _same(one: object, other: object) -> bool:

@@ -55,6 +55,7 @@ from glmtui.session.token_counter import TokenCounter
 from glmtui.session.tool_servers import ToolServers
 from glmtui.session.toolbox import NO_ROOM, Outcome, Toolbox
 from glmtui.session.workspace import Workspace
+from glmtui.settings.schema import SCHEMA
 
 if TYPE_CHECKING:
     from glmtui.chat.library import Library
@@ -123,7 +124,7 @@ class ChatSession:
         self._listeners: list[Listener] = []
         self._loader = ModelLoader(make_engine)
         self._counter = TokenCounter(lambda: self._loader.engine)
-        self.models = ModelJobs(lambda: self._loader.engine, self.notice, settings)
+        self.models = ModelJobs(lambda: self._loader.engine, self.ui.say, settings)
         self.imports = ImportJob(library, lambda how_far: self._update(importing=how_far))
         self.serving = Serving(
             lambda: self._loader.engine, lambda: self.state.info, settings.sampling, lambda: self.busy
@@ -145,6 +146,8 @@ class ChatSession:
         """Where in the queue the message that is being written was taken from."""
         self._kept_parts: tuple[Part, ...] = ()
         """What belongs to the message that is written anew, besides its text."""
+        self.query = ""
+        """What the web was going to be asked for the queued message that is being changed."""
         self._pictures = pictures.NamedPictures()
         self._message_id = new_message_id()
         """Of the message that is being written."""
@@ -197,7 +200,7 @@ class ChatSession:
         command = self.commands.parse(line)
         if command is not None and command.command is None and self.ui.has_keys:
             self.ui.put_draft(line.strip())  # without a screen it stands in sight, and in what ↑ brings back
-        else:
+        elif not self.holds_secret(line):
             with self.saying_errors():
                 self.workspace.prompts.add(in_full(line, attached))  # what ↑ brings back names no file
         leaf, done = conversation.leaf, False
@@ -211,9 +214,17 @@ class ChatSession:
         if not done and command is None and conversation.leaf == leaf:  # it is not lost
             self.ui.put_draft(in_full(line, attached))
         if stored != stored_id(conversation):  # it has a file now, and its draft another name
-            self.workspace.keep_draft(stored, Draft(self.ui.draft()))
+            self.workspace.keep_draft(stored, Draft(in_full(self.ui.draft(), self.ui.attached())))
         if conversation is self.conversation:  # what was entered is a draft no longer
-            self._keep_draft(self.ui.draft())
+            self._keep_written()
+
+    def holds_secret(self, line: str) -> bool:
+        """Whether a line sets what nobody is to see who looks at it later: it is remembered nowhere else."""
+        command = self.commands.parse(line)
+        if command is None or command.command is not self.commands.by_name.get("set"):
+            return False
+        words = command.argument.removeprefix("here ").split(None, 1)
+        return len(words) == 2 and any(row.secret and words[0] in (row.key, row.name) for row in SCHEMA)
 
     async def run(self, name: str, argument: str = "") -> None:
         """Do what the command `name` does. What goes wrong is said."""
@@ -280,7 +291,7 @@ class ChatSession:
 
     def close(self) -> None:
         """Keep what came of the running answer and what is being written; let the engine go. At once."""
-        self._keep_draft(self.ui.draft())
+        self._keep_written()
         self._scopes.cancel()  # what is about to be an answer becomes none
         self.documents.stop()
         self.imports.stop()
@@ -516,9 +527,14 @@ class ChatSession:
         self._place, self._kept_parts = None, tuple(named_parts(self._kept_parts))
         self._update(editing=None)  # pictures that are being read belong to what stays written
 
-    def draft_changed(self, text: str) -> None:
-        """Remember what is being written, and count it. Call it when the person pauses."""
-        self._keep_draft(text)
+    def draft_changed(self, text: str, attached: Sequence[AttachedFile] = ()) -> None:
+        """Remember what is being written, and count it. Call it when the person pauses.
+
+        Args:
+            text: what is written.
+            attached: the files it names.
+        """
+        self._keep_draft(text, attached)
         self.measure()
 
     # --- what is queued in the open conversation ---
@@ -527,9 +543,10 @@ class ChatSession:
         """Let the person change a queued message: by its number, else the last. It keeps its place."""
         if (item := self._queued_at(number)) is None:
             return False
-        self._edit(item.edits, number % len(self.queued), item.parts)
+        self._edit(item.edits, number % len(self.queued), item.parts, item.web)
         self._message_id = item.id
-        text = "\n".join(filter(str.strip, (item.text, self.ui.draft())))
+        entered = f"/web {item.text}" if item.web else item.text
+        text = "\n".join(filter(str.strip, (entered, in_full(self.ui.draft(), self.ui.attached()))))
         if not self._keep_draft(text):  # before it is in the queue no longer
             self._edit(None)
             return True
@@ -612,8 +629,12 @@ class ChatSession:
             self.ui.say(_("Moved to the trash. /undo (or {key} in the list) brings it back.").format(key=key))
         else:
             self.ui.say(_("Moved to the trash. /undo brings it back."))
-        if conversation_id == self.conversation.id:
+        if conversation_id == self.conversation.id:  # what is being written goes along
+            place, kept, query = self._place, self._kept_parts, self.query
             await self._open(self.library.create())
+            self._edit(None, place, kept, query)
+            self._keep_written()
+            self.workspace.keep_draft(conversation_id, Draft())
         self._tell_conversation()
 
     def _elsewhere(self) -> Path | None:
@@ -1072,7 +1093,7 @@ class ChatSession:
     # --- inside ---
 
     async def _go_to(self, conversation: Conversation, message_id: str | None = None) -> None:
-        self._keep_draft(self.ui.draft())
+        self._keep_written()
         await self._open(conversation, chosen=True, focus=message_id)
         self._restore()
         self.workspace.keep_open(self.conversation)
@@ -1130,7 +1151,7 @@ class ChatSession:
         self._draft = draft.text
         if draft.text:
             edits = draft.edits if draft.edits in self.conversation.messages else None
-            self._edit(edits, draft.place, (Text(draft.text), *draft.parts))
+            self._edit(edits, draft.place, (Text(draft.text), *draft.parts), draft.web)
         self.ui.put_draft(draft.text)
         self._restore_queue()
 
@@ -1148,10 +1169,21 @@ class ChatSession:
                     )
         self._show_queue()
 
-    def _keep_draft(self, text: str) -> bool:
+    def _keep_written(self) -> None:
+        self._keep_draft(self.ui.draft(), self.ui.attached())
+
+    def _keep_draft(self, text: str, attached: Sequence[AttachedFile] = ()) -> bool:
         """Remember what is being written; return False where what was acknowledged before is not on disk."""
-        self._draft = "" if self.commands.parse(text) else text
-        draft = Draft(text, self._kept_parts, self.state.editing, self._place, self._message_id)
+        full = in_full(text, attached)
+        self._draft = "" if self.commands.parse(text) else full
+        parts = self._kept_parts
+        if attached:
+            try:
+                parts = parts_of(text, attached, parts, self.conversation.attachments)
+            except UserError:  # where a file cannot be stored, its text may be
+                text = full
+        text = "" if self.holds_secret(text) else text
+        draft = Draft(text, parts, self.state.editing, self._place, self._message_id, self.query)
         with self._saving("draft"):
             self.workspace.keep_draft(stored_id(self.conversation), draft)
         self.workspace.keep_open(self.conversation)
@@ -1161,8 +1193,14 @@ class ChatSession:
         with self._saving("queue"):
             self.workspace.keep_queued(conversation_id, items)
 
-    def _edit(self, message_id: str | None, place: int | None = None, kept: tuple[Part, ...] = ()) -> None:
-        self._place, self._kept_parts = place, kept
+    def _edit(
+        self,
+        message_id: str | None,
+        place: int | None = None,
+        kept: tuple[Part, ...] = (),
+        web: str = "",
+    ) -> None:
+        self._place, self._kept_parts, self.query = place, kept, web
         self._pictures.forget()
         self._update(editing=message_id)
 

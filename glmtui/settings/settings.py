@@ -15,13 +15,15 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from glmtui import paths
-from glmtui.atomic import write_atomically
+from glmtui.atomic import make_directory, write_atomically
 from glmtui.errors import BadValueError, NotFoundError, StorageError, UserError
+from glmtui.locking import locked_folder
 from glmtui.protocol.phrases import Phrase, _, listing, verbatim
 from glmtui.protocol.sampling import Sampling
-from glmtui.regular_files import read_regular
+from glmtui.regular_files import read_regular, reason
 from glmtui.settings.schema import BY_KEY, MODELS_OWN, SCHEMA, SHIPPED_PRESETS, Setting, Value
 from glmtui.settings.toml_files import read_toml
+from glmtui.text.json_values import DEEPEST
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
@@ -98,7 +100,7 @@ class Settings:
                 if first
                 else _("{path} cannot be read ({error}); the settings stay as they were.")
             )
-            self.problems.append(used.format(path=self.path, error=error))
+            self.problems.append(used.format(path=self.path, error=reason(error)))
             return
         self._values, self._keys, self._presets, strange = {}, {}, {}, 0
         self._engines, self._tool_servers = {}, {}
@@ -384,20 +386,21 @@ class Settings:
         import tomlkit  # slow to import, and most runs never save
         from tomlkit.exceptions import TOMLKitError
 
-        alone = not self.edited()
         try:
-            text = read_regular(self.path, MOST_CHANGED).decode("utf-8-sig")
-        except FileNotFoundError:
-            text = ""
-        except (OSError, ValueError) as error:
-            raise self._not_saved(error) from error
-        try:
-            document = tomlkit.parse(text)
-            change(document)
-            write_atomically(self.path, tomlkit.dumps(document).encode())
-            if alone:  # else the other's changes are still to be read
-                self._seen = self._stamp()
-        except (TOMLKitError, OSError, TypeError, RecursionError) as error:
+            with contextlib.suppress(OSError):
+                make_directory(self.path.parent)
+            with locked_folder(self.path.parent):  # another program may change another key
+                alone = not self.edited()
+                try:
+                    text = read_regular(self.path, MOST_CHANGED).decode("utf-8-sig")
+                except FileNotFoundError:
+                    text = ""
+                document = tomlkit.parse(text)
+                change(document)
+                write_atomically(self.path, tomlkit.dumps(document).encode())
+                if alone:  # else the other's changes are still to be read
+                    self._seen = self._stamp()
+        except (TOMLKitError, OSError, ValueError, TypeError, RecursionError) as error:
             raise self._not_saved(error) from error
 
     def _not_saved(self, error: Exception) -> UserError:
@@ -405,7 +408,7 @@ class Settings:
             _(
                 "The change holds until you quit but could not be saved in {path}: {error}. "
                 "Correct or remove that file, or make room for it, and set it again."
-            ).format(path=self.path, error=error)
+            ).format(path=self.path, error=reason(error))
         )
 
 
@@ -429,11 +432,16 @@ def _setting(key: str) -> Setting:
     return setting
 
 
-def _flatten(table: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, object]]:
-    """Yield every value with its full dotted key, so that all of TOML's spellings of a table are one."""
+def _flatten(
+    table: Mapping[str, object], prefix: str = "", depth: int = DEEPEST
+) -> Iterable[tuple[str, object]]:
+    """Yield every value with its full dotted key, so that all of TOML's spellings of a table are one.
+
+    A table that lies deeper than any that means something is such a value itself.
+    """
     for name, value in table.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{name}.")
+        if isinstance(value, dict) and depth:
+            yield from _flatten(value, f"{prefix}{name}.", depth - 1)
         else:
             yield prefix + name, value
 

@@ -7,7 +7,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from threading import Thread
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from glmtui.protocol.engine import Engine
     from glmtui.protocol.phrases import Phrase, Sayable
+    from glmtui.session.attached_file import AttachedFile
     from glmtui.session.chat_session import ChatSession
     from glmtui.session.events import Kind, SessionEvent
     from glmtui.session.ui import View
@@ -111,8 +112,9 @@ class GlmTui(SessionApp):
 
     def _make_engine(self) -> Engine:
         from glmtui.engine.local import LocalEngine
+        from glmtui.session.serving import SLOTS
 
-        return self._engine or LocalEngine()
+        return self._engine or LocalEngine(slots=1 + SLOTS)
 
     # --- starting and ending ---
 
@@ -299,7 +301,10 @@ class GlmTui(SessionApp):
             super().say(text, kind)
 
     def draft(self) -> str:
-        return self.chat.composer.text
+        return self.chat.composer.written()[0]
+
+    def attached(self) -> Sequence[AttachedFile]:
+        return self.chat.composer.written()[1]
 
     def put_draft(self, text: str) -> None:
         self.chat.write(text)

@@ -102,9 +102,33 @@ async def test_a_large_page_is_read_up_to_the_limit(server: WebServer) -> None:
     assert fetching.MOST_BYTES * 0.9 < len(page.data) <= fetching.MOST_BYTES + 3
 
 
+async def test_pages_in_chunks(server: WebServer) -> None:
+    assert "手拉手" in (await fetch(f"{server.address}/chunked", here)).data.decode()
+    for name in ("endless", "zipped"):
+        page = await fetch(f"{server.address}/{name}", here)
+        assert fetching.MOST_BYTES * 0.9 < len(page.data) <= fetching.MOST_BYTES + 3
+
+
+async def test_redirects_are_followed_up_to_a_limit(server: WebServer) -> None:
+    page = await fetch(f"{server.address}/hops-{fetching.MOST_REDIRECTS}", here)
+    assert "大熊猫" in page.data.decode()
+    with pytest.raises(UnavailableError, match="circle"):
+        await fetch(f"{server.address}/hops-{fetching.MOST_REDIRECTS + 1}", here)
+
+
+async def test_what_does_not_work_is_said_in_words(server: WebServer) -> None:
+    with pytest.raises(UnavailableError) as told:
+        await fetch("http://127.0.0.1:1/", here)
+    assert "Errno" not in str(told.value)
+    assert str(told.value) == "http://127.0.0.1:1/ cannot be reached: it refuses to talk"
+
+
 @pytest.mark.parametrize(
     ("name", "error"),
     [
+        ("nowhere", UserError),
+        ("torn", UnavailableError),
+        ("no-zip", UnavailableError),
         ("picture", BadFileError),
         ("circle", UnavailableError),
         ("file", UserError),

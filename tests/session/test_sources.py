@@ -478,6 +478,30 @@ async def test_what_is_queued_for_the_web_is_so_on_the_disk_too(
     assert (stored.text, stored.web) == ("second", "query")
 
 
+async def test_what_is_taken_out_of_the_queue_asks_the_web_the_same(make: Make, home: Path) -> None:
+    chat = await ready(make(hold=True))
+    chat.settings.override({"web.provider": "searxng", "web.url": "http://127.0.0.1:1"})
+    await chat.enter("first")
+    await chat.send("second", web="query")
+    chat.unqueue()
+    assert chat.fake_ui.text == "/web second"
+    again = await ready(make(hold=True))  # as after a crash
+    again.settings.override({"web.provider": "searxng", "web.url": "http://127.0.0.1:1"})
+    await again.open(chat.conversation.id)
+    assert again.fake_ui.text == "/web second"
+    asked = []
+
+    async def ask(_title: object, value: str = "") -> str:
+        asked.append(value)
+        return value
+
+    again.fake_ui.ask = ask  # type: ignore[method-assign]
+    again.fake_ui.put_draft("")
+    await again.enter("/web second")
+    await again.enter("/web third")
+    assert asked == ["query", "third"]
+
+
 async def test_a_page_that_a_message_names_is_read(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web.PageProvider.__init__, "__defaults__", (lambda _address: True,))
     with serving() as server:

@@ -92,6 +92,10 @@ class Tokenizer(ABC):
         return "".join(map(stream.push, ids)) + stream.finish()
 
     @abstractmethod
+    def token_bytes(self) -> list[bytes]:
+        """Return the UTF-8 bytes, or part of them, that each id stands for; control tokens have none."""
+
+    @abstractmethod
     def stream(self, *, goes_on: bool = False) -> TextStream:
         """Return a decoder for one answer, or for what `goes_on` from a text and keeps its first space."""
 
@@ -167,6 +171,15 @@ class _Pieces:
     def names(self) -> list[str]:
         """Return what the file calls each of its ids."""
         return [self.model.IdToPiece(token) for token in range(self._size)]
+
+    def spelled(self) -> list[bytes]:
+        """Return the bytes of each id."""
+        unknown = self.model.unk_id()
+        surfaces = ("" if token == unknown else self.surface(token) for token in range(self._size))
+        return [
+            bytes((each,)) if isinstance(each, int) else each.replace(_SPACE, " ").encode()
+            for each in surfaces
+        ]
 
     def surface(self, token: int) -> str | int:
         """Return the text of a piece (spaces as ``▁``), or the value of a byte piece."""
@@ -247,6 +260,9 @@ class ChatGLMTokenizer(Tokenizer):
         images = [f"<image_{number}>" for number in range(self.offset)]
         return images + self._pieces.names()
 
+    def token_bytes(self) -> list[bytes]:
+        return [b""] * self.offset + self._pieces.spelled()
+
     def stream(self, *, goes_on: bool = False) -> StreamDecoder:
         if self.offset:
             return _OffsetDecoder(self._pieces, self.offset, goes_on=goes_on)
@@ -318,6 +334,9 @@ class ChatGLM2Tokenizer(Tokenizer):
         """Return what each id is called in the file, and the special ones behind them."""
         return [*self._pieces.names(), *self.special_ids]
 
+    def token_bytes(self) -> list[bytes]:
+        return self._pieces.spelled() + [b""] * len(self.special_ids)
+
     def stream(self, *, goes_on: bool = False) -> StreamDecoder:
         return StreamDecoder(self._pieces, goes_on=goes_on)
 
@@ -385,7 +404,7 @@ def _read_model(file: Path) -> SentencePieceProcessor:
     model = SentencePieceProcessor()
     try:
         model.LoadFromSerializedProto(content)
-    except RuntimeError as error:
+    except (RuntimeError, UnicodeDecodeError) as error:  # the latter where it quotes what is damaged
         message = _("{path} is damaged: it has {size} bytes and the sha256 {sha}.").format(
             path=file, size=len(content), sha=hashlib.sha256(content).hexdigest()
         )

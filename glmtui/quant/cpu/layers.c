@@ -1,4 +1,5 @@
-/* One token through all layers of a network, by one team of threads.
+/* Few tokens through all layers of a network, by one team of threads: the next ones of one sequence, or of several.
+ * Each gets what it would get alone, to the bit.
  *
  * Called one by one, what stands between the products would take as long as a tenth of them: every call comes back
  * to an interpreter whose code the weights have driven from the caches, and has to wake the threads again.
@@ -37,92 +38,133 @@ typedef struct {
     int64_t capacity;
 } Cache;
 
+/* Where a token's keys and values go: behind all that it sees. */
+typedef struct {
+    int64_t sequence, place;
+} Token;
+
+/* What goes through the layers. */
+typedef struct {
+    const Token *tokens;
+    int64_t count;
+    const Cache *caches; /* [sequences][layers] */
+    int64_t layers;
+    int64_t longest;     /* keys that any of them sees */
+    const float *cosines, *sines; /* [tokens][size] */
+} Pass;
+
 /* What a team computes with. */
 typedef struct {
-    float *normed;    /* [hidden] */
-    float *projected; /* [rows of query_key_value] */
-    float *rotated;   /* [heads + groups][size] */
-    float *attended;  /* [heads][size] */
-    float *inner;     /* [rows of up] */
-    float *scores;    /* [heads][columns of the cache] */
+    float *normed;    /* [tokens][hidden] */
+    float *projected; /* [tokens][rows of query_key_value] */
+    float *rotated;   /* [tokens][heads + groups][size] */
+    float *attended;  /* [tokens][heads][size] */
+    float *inner;     /* [tokens][rows of up] */
+    float *scores;    /* [tokens][heads][longest] */
     Rounded rounded;
 } Room;
 
-/* Every function below is called by all threads of the team, and returns when its result is there. */
-
-/* out[hidden] = the norm of x, and rounded. Each thread computes the statistics: waiting for one to do it would take
- * longer. */
-static void normalize(const Shape *s, const float *x, const float *weight, const float *bias, float *out,
-                      const Rounded *rounded) {
-    float mean = 0, squares = 0;
+/* What the norm takes off one token, and then multiplies by. */
+static void statistics(const Shape *s, const float *x, float *mean, float *scale) {
+    float sum = 0, squares = 0;
     if (s->centred) {
-#pragma omp simd reduction(+ : mean)
-        for (int64_t i = 0; i < s->hidden; i++) mean += x[i];
-        mean /= (float)s->hidden;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t i = 0; i < s->hidden; i++) sum += x[i];
+        sum /= (float)s->hidden;
     }
 #pragma omp simd reduction(+ : squares)
-    for (int64_t i = 0; i < s->hidden; i++) squares += (x[i] - mean) * (x[i] - mean);
-    float scale = 1.0f / sqrtf(squares / (float)s->hidden + s->epsilon);
+    for (int64_t i = 0; i < s->hidden; i++) squares += (x[i] - sum) * (x[i] - sum);
+    *mean = sum;
+    *scale = 1.0f / sqrtf(squares / (float)s->hidden + s->epsilon);
+}
+
+/* Every function below is called by all threads of the team, and returns when its result is there. */
+
+/* out[tokens][hidden] = the norms of x, and rounded. Each thread computes the statistics of the tokens that it works on:
+ * waiting for one to do it would take longer. */
+static void normalize(const Shape *s, const float *x, const float *weight, const float *bias, float *out,
+                      const Rounded *rounded) {
+    int64_t groups = ceil_div(s->hidden, GROUP), known = -1;
+    float mean = 0, scale = 0;
 #pragma omp for schedule(static)
-    for (int64_t g = 0; g < ceil_div(s->hidden, GROUP); g++) {
-        int64_t end = (g + 1) * GROUP < s->hidden ? (g + 1) * GROUP : s->hidden;
-        for (int64_t i = g * GROUP; i < end; i++)
-            out[i] = (x[i] - mean) * scale * weight[i] + (bias ? bias[i] : 0.0f);
-        round_group(out, s->hidden, g, rounded);
+    for (int64_t i = 0; i < rounded->tokens * groups; i++) {
+        int64_t t = i / groups, g = i % groups, end = (g + 1) * GROUP < s->hidden ? (g + 1) * GROUP : s->hidden;
+        const float *token = x + t * s->hidden;
+        float *normed = out + t * s->hidden;
+        if (t != known) {
+            statistics(s, token, &mean, &scale);
+            known = t;
+        }
+        for (int64_t c = g * GROUP; c < end; c++)
+            normed[c] = (token[c] - mean) * scale * weight[c] + (bias ? bias[c] : 0.0f);
+        round_group(normed, s->hidden, t, g, rounded);
     }
 }
 
-/* Puts the keys and values of `room->projected` into the cache at `place`, and attends to all up to there. */
-static void attend(const Shape *s, const Cache *cache, int64_t place, const float *cosine, const float *sine,
-                   const Room *room) {
-    int64_t size = s->size, stride = cache->capacity * size;
-    uint16_t *keys = cache->halves, *values = keys + s->groups * stride;
+/* Puts the keys and values of `room->projected` into the caches, and lets every token attend to all up to its own. */
+static void attend(const Shape *s, const Pass *pass, int64_t layer, const Room *room) {
+    int64_t size = s->size, parts = s->heads + s->groups, width = s->heads * size + 2 * s->groups * size;
 #pragma omp for schedule(static)
-    for (int64_t i = 0; i < s->heads + s->groups; i++) {
-        int64_t g = i - s->heads;
+    for (int64_t i = 0; i < pass->count * parts; i++) {
+        int64_t t = i / parts, part = i % parts, g = part - s->heads, place = pass->tokens[t].place;
+        const float *projected = room->projected + t * width;
+        const float *from = projected + (g < 0 ? part * s->query_stride : s->key + g * s->group_stride);
         float *rotated = room->rotated + i * size;
-        const float *key = room->projected + s->key + g * s->group_stride;
-        const float *value = room->projected + s->value + g * s->group_stride;
-        rotate(g < 0 ? room->projected + i * s->query_stride : key, cosine, sine, size, s->distance, rotated);
-        for (int64_t c = 0; g >= 0 && c < size; c += LANES) {
-            store_half(keys + g * stride + place * size + c, load_float(rotated + c));
-            store_half(values + g * stride + place * size + c, load_float(value + c));
+        rotate(from, pass->cosines + t * size, pass->sines + t * size, size, s->distance, rotated);
+        if (g < 0) continue;
+        const Cache *cache = pass->caches + pass->tokens[t].sequence * pass->layers + layer;
+        const float *value = projected + s->value + g * s->group_stride;
+        uint16_t *keys = cache->halves + (g * cache->capacity + place) * size;
+        uint16_t *values = keys + s->groups * cache->capacity * size;
+        for (int64_t c = 0; c < size; c += LANES) {
+            store_half(keys + c, load_float(rotated + c));
+            store_half(values + c, load_float(value + c));
         }
     }
+    /* A head's tokens one after another: where they are of one sequence, they share its keys in the caches. */
 #pragma omp for schedule(dynamic, 1)
-    for (int64_t h = 0; h < s->heads; h++) {
-        int64_t at = h / (s->heads / s->groups) * stride;
-        attend_head(room->rotated + h * size, keys + at, values + at, place + 1, size, room->scores + h * (place + 1),
-                    room->attended + h * size);
+    for (int64_t i = 0; i < pass->count * s->heads; i++) {
+        int64_t h = i / pass->count, t = i % pass->count, at = t * s->heads + h;
+        const Cache *cache = pass->caches + pass->tokens[t].sequence * pass->layers + layer;
+        int64_t stride = cache->capacity * size;
+        const uint16_t *keys = cache->halves + h / (s->heads / s->groups) * stride, *values = keys + s->groups * stride;
+        attend_head(room->rotated + (t * parts + h) * size, keys, values, pass->tokens[t].place + 1, size,
+                    room->scores + at * pass->longest, room->attended + at * size);
     }
+}
+
+/* Rounds what the attention made. */
+static void round_attended(const Shape *s, const Room *room) {
+    int64_t width = s->heads * s->size, groups = ceil_div(width, GROUP);
+#pragma omp for schedule(static)
+    for (int64_t i = 0; i < room->rounded.tokens * groups; i++)
+        round_group(room->attended + i / groups * width, width, i / groups, i % groups, &room->rounded);
 }
 
 /* Makes of room->inner what the MLP's second product takes, and rounds it. */
 static void activate(const Shape *s, const Room *room) {
+    int64_t groups = ceil_div(s->inner, GROUP), width = s->gated ? 2 * s->inner : s->inner;
 #pragma omp for schedule(static)
-    for (int64_t g = 0; g < ceil_div(s->inner, GROUP); g++) {
-        float *x = room->inner + g * GROUP;
-        int64_t left = s->inner - g * GROUP, count = left < GROUP ? left : GROUP;
-        float gated[GROUP];
+    for (int64_t i = 0; i < room->rounded.tokens * groups; i++) {
+        int64_t t = i / groups, g = i % groups, left = s->inner - g * GROUP, count = left < GROUP ? left : GROUP;
+        float *x = room->inner + t * width + g * GROUP, gated[GROUP];
         if (s->gated) {
             gate(x, x + s->inner, gated, count);
             memcpy(x, gated, (size_t)count * sizeof(float));
         } else {
             gelu(x, count);
         }
-        round_group(room->inner, s->inner, g, &room->rounded);
+        round_group(room->inner + t * width, s->inner, t, g, &room->rounded);
     }
 }
 
-static void run_layer(const Layer *layer, const Shape *s, const Cache *cache, int64_t place, const float *cosine,
-                      const float *sine, float *x, const Room *room, int threads) {
+static void run_layer(const Layer *layer, const Shape *s, const Pass *pass, int64_t number, float *x, const Room *room,
+                      int threads) {
     const float *residual = s->from_norm ? room->normed : x;
-    int64_t attended = s->heads * s->size;
     normalize(s, x, layer->attention_norm, layer->attention_norm_bias, room->normed, &room->rounded);
     multiply_rounded(&layer->query_key_value, &room->rounded, NULL, 0, room->projected, threads);
-    attend(s, cache, place, cosine, sine, room);
-#pragma omp for schedule(static)
-    for (int64_t g = 0; g < ceil_div(attended, GROUP); g++) round_group(room->attended, attended, g, &room->rounded);
+    attend(s, pass, number, room);
+    round_attended(s, room);
     multiply_rounded(&layer->dense, &room->rounded, residual, s->residual, x, threads);
     normalize(s, x, layer->mlp_norm, layer->mlp_norm_bias, room->normed, &room->rounded);
     multiply_rounded(&layer->up, &room->rounded, NULL, 0, room->inner, threads);
@@ -130,25 +172,30 @@ static void run_layer(const Layer *layer, const Shape *s, const Cache *cache, in
     multiply_rounded(&layer->down, &room->rounded, residual, s->residual, x, threads);
 }
 
-/* x[hidden], a token at `place` of every cache with the rotation cosine[size] and sine[size], through `count` layers
- * and into their caches. `size` is a multiple of 16. Returns -1 when memory is short. */
-EXPORT int glmtui_layers(const Layer *layers, int64_t count, const Shape *s, const Cache *caches, int64_t place,
-                         const float *cosine, const float *sine, float *x, int threads) {
-    int64_t attended = s->heads * s->size, up = s->gated ? 2 * s->inner : s->inner;
-    int64_t projected = attended + 2 * s->groups * s->size, widest = up > attended ? up : attended;
+/* x[tokens][hidden] through `layers` layers and into their caches[sequences][layers], each token rotated by its
+ * cosine[size] and sine[size]. Those of a sequence have places one behind another. `size` is a multiple of 16. Returns
+ * -1 when memory is short. */
+EXPORT int glmtui_layers(const Layer *layers, int64_t count, const Shape *s, const Cache *caches, const Token *tokens,
+                         int64_t token_count, const float *cosines, const float *sines, float *x, int threads) {
+    Pass pass = {tokens, token_count, caches, count, 0, cosines, sines};
+    for (int64_t t = 0; t < token_count; t++)
+        pass.longest = tokens[t].place >= pass.longest ? tokens[t].place + 1 : pass.longest;
+    int64_t attended = s->heads * s->size, keys = s->groups * s->size, up = s->gated ? 2 * s->inner : s->inner;
+    int64_t widest = up > attended ? up : attended;
     widest = s->hidden > widest ? s->hidden : widest;
-    int64_t floats = s->hidden + projected + (attended + s->groups * s->size) + attended + up + s->heads * (place + 1);
-    char *memory = malloc((size_t)floats * sizeof(float) + rounded_bytes(widest));
+    int64_t floats = s->hidden + (attended + 2 * keys) + (attended + keys) + attended + up + s->heads * pass.longest;
+    floats *= token_count;
+    char *memory = malloc((size_t)floats * sizeof(float) + rounded_bytes(widest, token_count));
     if (!memory) return -1;
     Room room = {.normed = (float *)memory};
-    room.projected = room.normed + s->hidden;
-    room.rotated = room.projected + projected;
-    room.attended = room.rotated + attended + s->groups * s->size;
-    room.inner = room.attended + attended;
-    room.scores = room.inner + up;
-    room.rounded = rounded_at(memory + floats * (int64_t)sizeof(float), widest);
+    room.projected = room.normed + token_count * s->hidden;
+    room.rotated = room.projected + token_count * (attended + 2 * keys);
+    room.attended = room.rotated + token_count * (attended + keys);
+    room.inner = room.attended + token_count * attended;
+    room.scores = room.inner + token_count * up;
+    room.rounded = rounded_at(memory + floats * (int64_t)sizeof(float), widest, token_count);
 #pragma omp parallel num_threads(threads) if (threads > 1)
-    for (int64_t i = 0; i < count; i++) run_layer(layers + i, s, caches + i, place, cosine, sine, x, &room, threads);
+    for (int64_t i = 0; i < count; i++) run_layer(layers + i, s, &pass, i, x, &room, threads);
     free(memory);
     return 0;
 }

@@ -16,6 +16,7 @@ from functools import cache
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.request import getproxies, proxy_bypass
 
+from glmtui.connections import why_not
 from glmtui.errors import BadFileError, BadValueError, UnavailableError, UserError
 from glmtui.protocol.phrases import _
 from glmtui.retrieval.readers.html import decode_page
@@ -104,7 +105,9 @@ async def _within_bounds(
     except httpx2.InvalidURL as error:
         raise BadValueError(_("{url} is no address.").format(url=url)) from error
     except (httpx2.HTTPError, OSError, ssl.SSLError) as error:
-        raise UnavailableError(_("{url} cannot be reached: {error}").format(url=url, error=error)) from error
+        raise UnavailableError(
+            _("{url} cannot be reached: {error}").format(url=url, error=why_not(error))
+        ) from error
 
 
 async def _fetch(

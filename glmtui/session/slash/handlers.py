@@ -74,7 +74,8 @@ async def stop(session: ChatSession, _argument: str) -> None:
 async def edit(session: ChatSession, _argument: str) -> None:
     users = [message for message in session.conversation.branch() if message.role == "user"]
     if not users:
-        raise UserError(_("There is no message of yours to change yet."))
+        session.ui.say(_("There is no message of yours to change yet."))
+        return
     session.edit(users[-1].id)
 
 
@@ -82,7 +83,8 @@ async def queue(session: ChatSession, argument: str) -> None:
     """Messages are numbered from 1."""
     verb, _space, typed = argument.partition(" ")
     if not session.queued:
-        raise UserError(_("No message waits in this conversation."))
+        session.ui.say(_("No message waits in this conversation."))
+        return
     if not argument:
         await session.ui.show("queue")
     elif verb == "send" and not typed.strip():
@@ -102,14 +104,16 @@ async def queue(session: ChatSession, argument: str) -> None:
 async def copy(session: ChatSession, argument: str) -> None:
     answers = [m for m in session.conversation.branch() if m.role == "assistant" and m.text]
     if not answers:
-        raise UserError(_("There is no answer to copy yet."))
+        session.ui.say(_("There is no answer to copy yet."))
+        return
     text = answers[-1].text
     if argument:
         from glmtui.text.markdown import code_blocks
 
         blocks = code_blocks(text)
         if not blocks:
-            raise UserError(_("The last answer has no block of code."))
+            session.ui.say(_("The last answer has no block of code."))
+            return
         text = blocks[-1]
     session.ui.copy(text)
 
@@ -259,7 +263,8 @@ async def pin(session: ChatSession, _argument: str) -> None:
 
 async def delete(session: ChatSession, _argument: str) -> None:
     if session.conversation.path is None:
-        raise UserError(_("This conversation is empty: there is nothing to delete."))
+        session.ui.say(_("This conversation is empty: there is nothing to delete."))
+        return
     await session.trash(session.conversation.id)
 
 
@@ -296,7 +301,8 @@ async def export(session: ChatSession, argument: str) -> None:
     kind, _space, name = argument.partition(" ")
     conversation = session.conversation
     if not conversation.messages:
-        raise UserError(_("This conversation is empty: there is nothing to export."))
+        session.ui.say(_("This conversation is empty: there is nothing to export."))
+        return
     text = formats.export(conversation, kind)
     path = paths.typed(name.strip()) if name.strip() else formats.free_path(conversation, kind)
     await write_new_file(path, text)

@@ -84,6 +84,7 @@ class Composer(Vertical):
         completions: Completions | None = None,
         files: Files | None = None,
         take_file: Take | None = None,
+        holds_secret: Callable[[str], bool] = lambda _text: False,
         name_picture: NamePicture | None = None,
         history: Sequence[str] = (),
         enter_sends: bool = True,
@@ -93,6 +94,8 @@ class Composer(Vertical):
         self.completions = completions
         self.files = files
         self.take_file = take_file
+        self.holds_secret = holds_secret
+        """Whether what was sent is not to be shown again."""
         self.name_picture = name_picture
         self.prompt = Prompt(self, history)
         self.prompt.pasted = self._pasted
@@ -135,6 +138,10 @@ class Composer(Vertical):
     def text(self, value: str) -> None:
         self.prompt.set_text(value)
 
+    def written(self) -> tuple[str, tuple[AttachedFile, ...]]:
+        """Return what is written as it is sent, with folded pastes in full, and the files that it names."""
+        return self.prompt.folds.sent(self.prompt.text)
+
     def focus(self, scroll_visible: bool = True) -> Composer:
         self.prompt.focus(scroll_visible)
         return self
@@ -163,9 +170,10 @@ class Composer(Vertical):
             self.send()
 
     def send(self) -> None:
-        text, attached = self.prompt.folds.sent(self.prompt.text)
+        text, attached = self.written()
         if text.strip():
-            self.prompt.remember(self.text)
+            if not self.holds_secret(text):
+                self.prompt.remember(self.text)
             self.text = ""
             self.post_message(self.Submitted(text, attached))
 

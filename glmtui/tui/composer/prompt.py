@@ -9,6 +9,7 @@ from textual import events
 from textual.actions import SkipAction
 from textual.binding import Binding, BindingType
 from textual.geometry import Offset
+from textual.strip import Strip
 from textual.widgets import TextArea
 from textual.widgets.text_area import Location, Selection
 
@@ -193,6 +194,10 @@ class Prompt(TextArea):
         if self.cursor_location[0] >= self.document.line_count:
             return Offset()
         return super().scroll_cursor_visible(center, animate)
+
+    def render_line(self, y: int) -> Strip:
+        """Draw a line; in a terminal that leaves no column for text, Textual 8.2.8 would fail."""
+        return super().render_line(y) if self.content_size.width > 0 else Strip([])
 
     # --- the caret, for input methods ---
 

@@ -90,7 +90,8 @@ class ChatScreen(PaneScreen):
         self.queue_strip = QueueStrip()
         self.composer = Composer(
             completions=self._completions, files=self._files, take_file=self._take_file,
-            name_picture=self._name_picture, enter_sends=settings["ui.send_key"] == "enter", id="composer",
+            name_picture=self._name_picture, holds_secret=lambda text: self.app.session.holds_secret(text),
+            enter_sends=settings["ui.send_key"] == "enter", id="composer",
         )  # fmt: skip
         self.hints = KeyHints()
         self.status_line = StatusLine()
@@ -118,8 +119,21 @@ class ChatScreen(PaneScreen):
         rows = min(self.size.height - top.region.y, self.size.height // 2)
         columns = self.settings_pane.region.width if self.has_class("-settings") else 0
         for rack in self.query("ToastRack"):
-            if rack.styles.margin != (0, columns, rows, 0):
-                rack.styles.margin = (0, columns, rows, 0)
+            if (rack.styles.margin.bottom, rack.styles.padding.right) != (rows, columns):
+                rack.styles.margin = (0, 0, rows, 0)
+                rack.styles.padding = (
+                    0,
+                    columns,
+                    0,
+                    0,
+                )  # a margin at its side has no effect
+
+    @on(events.DescendantFocus)
+    @on(events.DescendantBlur)
+    def _focus_moved(self) -> None:
+        """Mark the title of the pane with the focus: Textual 8.2 draws the pane anew, not what is in it."""
+        for title in self.query(".pane-title"):
+            title.update_node_styles()
 
     async def rebuild(self) -> None:
         history, self._answer = self.composer.prompt.sent, None
@@ -179,7 +193,7 @@ class ChatScreen(PaneScreen):
         self._count_timer = self.set_timer(DRAFT_DELAY, self._count)
 
     def _count(self) -> None:
-        self.app.session.draft_changed(self.composer.text)
+        self.app.session.draft_changed(*self.composer.written())
 
     def _completions(self, before: str) -> Sequence[Completion]:
         session = self.app.session
