@@ -19,7 +19,8 @@ Schedule = Literal["linear", "cosine", "constant"]
 LEARNING_RATES: Mapping[Method, float] = {"ptuning": 2e-2, "lora": 3e-4}
 """Of ``train.sh`` as published; of LoRA what is usual for this rank."""
 PUBLISHED_WIDTH = 4096
-"""Of the models they are for; a narrower one takes more, by the root of how much narrower it is."""
+"""Of the models they are for. A narrower one takes more: a LoRA's matrices by how much narrower it is, a
+prefix by the root of that."""
 ROWS_OF_A_STEP = 16
 """As published."""
 LEAST_STEPS = 200
@@ -56,8 +57,6 @@ class TuneOptions:
     pre_seq_len: int = 128
     prefix_projection: bool = False
     prefix_dropout: float = 0.1
-    prefix_spread: float = 1.0
-    """Standard deviation of the prefix's first values; a small one disturbs less of what the model knows."""
 
     # LoRA
     lora_rank: int = 8
@@ -109,7 +108,8 @@ class TuneOptions:
         """Return the rate that the schedule begins with, for a model of that width."""
         if self.learning_rate is not None:
             return self.learning_rate
-        return LEARNING_RATES[self.method] * math.sqrt(max(PUBLISHED_WIDTH / width, 1))
+        narrower = max(PUBLISHED_WIDTH / width, 1)
+        return LEARNING_RATES[self.method] * (narrower if self.method == "lora" else math.sqrt(narrower))
 
     def rows_of_a_step(self, parameters: int) -> tuple[int, int]:
         """Return the rows of a micro-batch and how many make a step, for a model of so many weights."""
@@ -137,7 +137,6 @@ class TuneOptions:
             "validation": (0, 0.9),
             "pre_seq_len": (1, 1 << 16),
             "prefix_dropout": (0, 0.99),
-            "prefix_spread": (0, 100),
             "lora_rank": (1, 1 << 12),
             "lora_alpha": (1e-6, 1e6),
             "lora_dropout": (0, 0.99),
