@@ -23,8 +23,11 @@ PUBLISHED_WIDTH = 4096
 prefix by the root of that."""
 ROWS_OF_A_STEP = 16
 """As published."""
-LEAST_STEPS = 200
-"""A small file is gone through more often than a large one: fewer steps teach nothing."""
+ROWS_OF_A_SMALL_PREFIX = 4
+"""A small model's prefix learns more from many small steps: of 20 facts nano then knew 18 in other words,
+not 13."""
+LEAST_STEPS, LEAST_ROWS = 200, 2000
+"""A small file is gone through more often than a large one: fewer teach nothing."""
 SMALL = 200_000_000
 """Weights below which a batch's rows are computed together."""
 SMALLEST_BETWEEN_SAVES = 10.0
@@ -113,12 +116,15 @@ class TuneOptions:
 
     def rows_of_a_step(self, parameters: int) -> tuple[int, int]:
         """Return the rows of a micro-batch and how many make a step, for a model of so many weights."""
-        batch = self.batch or (ROWS_OF_A_STEP if parameters < SMALL and self.accumulate is None else 1)
-        return batch, self.accumulate or max(ROWS_OF_A_STEP // batch, 1)
+        small = parameters < SMALL
+        rows = ROWS_OF_A_SMALL_PREFIX if small and self.method == "ptuning" else ROWS_OF_A_STEP
+        batch = self.batch or (rows if small and self.accumulate is None else 1)
+        return batch, self.accumulate or max(rows // batch, 1)
 
     def steps_for(self, rows: int, rows_of_a_step: int) -> int:
         """Return the steps of the run."""
-        return self.steps or max(round(self.epochs * rows / rows_of_a_step), LEAST_STEPS)
+        least = max(LEAST_STEPS, LEAST_ROWS // rows_of_a_step)
+        return self.steps or max(round(self.epochs * rows / rows_of_a_step), least)
 
     def check(self) -> None:
         """Raise BadValueError where a value is out of its range."""
