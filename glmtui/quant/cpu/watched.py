@@ -12,13 +12,19 @@ from threading import Thread
 
 def _end_with_standard_input() -> None:
     while os.read(0, 1 << 12):
-        pass
+        continue
     os.killpg(0, signal.SIGKILL)
 
 
-Thread(target=_end_with_standard_input, daemon=True).start()
-try:
-    code = subprocess.call(sys.argv[1:], stdin=subprocess.DEVNULL)
-except OSError as error:
-    sys.exit(f"{sys.argv[1]}: {error.strerror}")
-os._exit(code if code >= 0 else 128 - code)
+def main(command: list[str]) -> None:
+    """Run `command` and end as it does."""
+    Thread(target=_end_with_standard_input, daemon=True).start()
+    try:
+        code = subprocess.call(command, stdin=subprocess.DEVNULL)
+    except OSError as error:
+        sys.exit(f"{command[0]}: {error.strerror}")
+    os._exit(code if code >= 0 else 128 - code)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
