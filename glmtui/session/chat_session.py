@@ -127,7 +127,7 @@ class ChatSession:
         self._listeners: list[Listener] = []
         self._loader = ModelLoader(make_engine)
         self._counter = TokenCounter(lambda: self._loader.engine)
-        self.models = ModelJobs(lambda: self._loader.engine, self.ui.say, settings)
+        self.models = ModelJobs(lambda: self._loader.engine, self.notice, self.ui.say, settings)
         self.imports = ImportJob(library, lambda how_far: self._update(importing=how_far))
         self.serving = Serving(
             lambda: self._loader.engine, lambda: self.state.info, settings.sampling, lambda: self.busy
