@@ -16,15 +16,6 @@ def _end_with_standard_input() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-<<<<<<< HEAD
-def main() -> None:
-    """Run the program that the arguments are; end with its exit code."""
-    Thread(target=_end_with_standard_input, daemon=True).start()
-    try:
-        code = subprocess.call(sys.argv[1:], stdin=subprocess.DEVNULL)
-    except OSError as error:
-        sys.exit(f"{sys.argv[1]}: {error.strerror}")
-=======
 def main(command: list[str]) -> None:
     """Run `command` and end as it does."""
     Thread(target=_end_with_standard_input, daemon=True).start()
@@ -32,13 +23,8 @@ def main(command: list[str]) -> None:
         code = subprocess.call(command, stdin=subprocess.DEVNULL)
     except OSError as error:
         sys.exit(f"{command[0]}: {error.strerror}")
->>>>>>> w-att
     os._exit(code if code >= 0 else 128 - code)
 
 
 if __name__ == "__main__":
-<<<<<<< HEAD
-    main()
-=======
     main(sys.argv[1:])
->>>>>>> w-att
