@@ -334,6 +334,7 @@ class ChatModel:
             messages=tuple(messages[:-1] if continue_answer else messages),
             begun=begun,
             dropped_rounds=prompt.dropped_rounds,
+            note=_unseen(messages, prompt),
         )
 
     def complete(
@@ -502,6 +503,7 @@ class Answer:
         messages: tuple[ChatMessage, ...] = (),
         begun: tuple[Part, ...] = (),
         dropped_rounds: int = 0,
+        note: Phrase = NOTHING,
     ) -> None:
         self.limit = limit
         """Prompt and answer together may not pass this, in tokens."""
@@ -509,7 +511,7 @@ class Answer:
         """How many of the oldest rounds the prompt leaves out."""
         self.reason: Literal["stop", "length", "cancelled"] = "cancelled"
         """Why it ended: complete, too long, or cancelled by `check`."""
-        self.note = NOTHING
+        self.note = note
         """What the person should know of it."""
         self._model = model
         self.generation = generation
@@ -595,3 +597,12 @@ class Answer:
         for piece in pieces:
             (self._thought if piece.thought else self._text).append(piece.text)
         return pieces
+
+
+def _unseen(messages: Sequence[ChatMessage], prompt: formats.Prompt) -> Phrase:
+    """Say so where the model does not look at all pictures of what is asked now."""
+    asked = next((each for each in reversed(messages) if each.role == "user"), None)
+    shown = {image.sha256 for image in formats.images_of(asked)} if asked is not None else set()
+    if shown <= {image.sha256 for _at, image in prompt.images}:
+        return NOTHING
+    return _("This model looks at one picture at a time: of those in your message it saw the last.")

@@ -36,9 +36,6 @@ _ROLES: Mapping[str, Role] = {
     "tool": "tool",
     "function": "tool",
 }
-NO_PICTURES = Pictures(seen=False)
-"""For what is no question: only there pictures are taken."""
-TEXT_ALONE = "The model that is loaded takes text alone"
 MOST_STOPS = 16
 _UNABLE: Mapping[str, tuple[Any, ...]] = {
     "n": (1,),
@@ -319,7 +316,7 @@ def _message(value: object, name: str, pictures: Pictures) -> ChatMessage:
     role = _ROLES.get(str(value.get("role")))
     if role is None:
         raise bad_request(f"{name}.role must be one of: {', '.join(_ROLES)}.", f"{name}.role")
-    said = _content(value.get("content"), f"{name}.content", pictures if role == "user" else NO_PICTURES)
+    said = _content(value.get("content"), f"{name}.content", pictures if role == "user" else None)
     content = text_of(said)
     if role == "tool":
         call, tool = value.get("tool_call_id") or "", value.get("name") or ""
@@ -334,7 +331,7 @@ def _message(value: object, name: str, pictures: Pictures) -> ChatMessage:
     return ChatMessage(role, (*parts, *((Text(content),) if content or not parts else ())))
 
 
-def _content(value: object, name: str, pictures: Pictures) -> Sequence[Text | Image]:
+def _content(value: object, name: str, pictures: Pictures | None) -> Sequence[Text | Image]:
     if value is None:
         return ()
     if not isinstance(value, list):
@@ -342,15 +339,20 @@ def _content(value: object, name: str, pictures: Pictures) -> Sequence[Text | Im
     return [_part(each, f"{name}[{place}]", pictures) for place, each in enumerate(value)]
 
 
-def _part(value: object, name: str, pictures: Pictures) -> Text | Image:
+def _part(value: object, name: str, pictures: Pictures | None) -> Text | Image:
+    """Read a part of a message; None takes no pictures: only those of questions are looked at."""
     kind = value.get("type") if isinstance(value, dict) else None
-    if isinstance(value, dict) and kind in ("image_url", "input_image") and pictures.seen:
+    shows = kind in ("image_url", "input_image")
+    if isinstance(value, dict) and shows and pictures is not None and pictures.seen:
         address = value.get("image_url")
         if isinstance(address, dict):
             return pictures.add(address.get("url"), f"{name}.image_url.url")
         return pictures.add(address, f"{name}.image_url")
     if not isinstance(value, dict) or kind not in ("text", "input_text", "output_text", "refusal"):
-        what = "The model that is loaded takes text and pictures" if pictures.seen else TEXT_ALONE
+        if pictures is None:
+            what = "A message that is not the user's holds text alone"
+        else:
+            what = "The model that is loaded takes text" + (" and pictures" if pictures.seen else " alone")
         raise bad_request(f"{what}: {name} is {_shown(kind)}.", name, "unsupported_content")
     return Text(text(value.get("refusal" if kind == "refusal" else "text"), f"{name}.text"))
 

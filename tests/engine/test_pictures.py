@@ -223,6 +223,15 @@ def test_a_conversation_with_the_engine(engine: LocalEngine, seeing_folder: Path
     assert count.tokens == started.prompt_tokens
 
 
+def test_of_two_pictures_the_one_that_is_seen_is_told(engine: LocalEngine, seeing_folder: Path) -> None:
+    list(engine.submit(Load(LocalModel(str(seeing_folder), device="cpu"))))
+    for shown, told in ((FIRST, SECOND), "it saw the last"), ((FIRST, FIRST), ""):
+        events = list(engine.submit(Generate((asked("x", *shown),), GREEDY, images=files(*shown))))
+        assert isinstance(events[-1], Done)
+        assert told in str(events[-1].note)
+        assert bool(told) == bool(events[-1].note)
+
+
 @pytest.mark.parametrize(
     ("data", "given", "code"),
     [(FIRST, {}, "not_found"), (b"no picture", files(b"no picture"), "bad_file")],

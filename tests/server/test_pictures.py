@@ -105,6 +105,14 @@ def test_other_parts_are_refused_as_before(seeing: Served) -> None:
     assert response.status_code == 400, "only a question has pictures"
 
 
+@pytest.mark.parametrize("role", ["system", "assistant"])
+def test_pictures_belong_to_questions(seeing: Served, role: str) -> None:
+    response = seeing.chat([{"role": role, "content": [part()]}, *question()])
+    assert response.status_code == 400
+    message = response.json()["error"]["message"]
+    assert message.startswith("A message that is not the user's holds text alone: messages[0].content[0]")
+
+
 def test_a_model_that_does_not_see(served: Served) -> None:
     error = refused(served, part())
     assert error["message"].startswith("The model that is loaded takes text alone")
