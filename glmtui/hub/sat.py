@@ -47,6 +47,9 @@ def read_sat_config(folder: Path) -> dict[str, Any]:
             "{path} is of a model {name} of SwissArmyTransformer, of which glmtui reads VisualGLM alone."
         )
         raise BadFileError(message.format(path=file, name=quoted(name)))
+    for part in ("eva_args", "qformer_args"):
+        if not found.get(part):
+            raise BadFileError(_("{path} does not say {name}.").format(path=file, name=part))
     config = {key: value for key, value in found.items() if key not in ("eva_args", "qformer_args")}
     config |= {
         "model_type": "chatglm",

@@ -354,7 +354,8 @@ def without_queries(state: dict[str, Tensor]) -> dict[str, Tensor]:
         (None, {"query_key_value_rows": "upside down"}, 'one of "per head", "thirds"'),
         (None, {"eva_args": {"hidden_size": "wide"}}, "eva_config.hidden_size"),
         (None, {"eva_args": [1]}, "an object with fields"),
-        (None, {"qformer_args": None}, "qformer_config.hidden_size"),
+        (None, {"qformer_args": None}, "model_config.json does not say qformer_args"),
+        (None, {"eva_args": {}}, "model_config.json does not say eva_args"),
         (None, {"num_layers": None}, "num_layers"),
     ],
 )
