@@ -15,7 +15,9 @@ import struct
 import warnings
 import zlib
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from glmtui.errors import BadFileError, NotFoundError, UnavailableError
@@ -30,7 +32,9 @@ INSTALL = "pip install 'glmtui[images]'"
 MOST_BYTES = 32 << 20
 """The largest file; a photograph of 50 megapixels has about 15 MB."""
 MOST_PIXELS = 1 << 26
-"""67 megapixels, which are 192 MB when decoded. A file of some kilobytes can say that it has more."""
+"""67 megapixels, which are 256 MB when decoded. A file of some kilobytes can say that it has more."""
+LARGE_PIXELS = 1 << 23
+"""Larger ones are decoded one at a time: of the largest each takes a quarter of a gigabyte meanwhile."""
 FORMATS: Mapping[str, str] = {
     "PNG": "image/png",
     "JPEG": "image/jpeg",
@@ -48,6 +52,7 @@ _KNOWN_TO_ALL = ("PNG", "JPEG", "WEBP", "GIF")
 _ORIENTATION = 0x0112
 """The tag of EXIF."""
 _WIDE = ("I;16", "I;16L", "I;16B", "I;16N")
+_ONE_LARGE = Lock()
 _DAMAGED = (
     OSError,
     SyntaxError,
@@ -94,7 +99,8 @@ def decode(data: bytes, name: str = "") -> Picture:
     """
     opened = _open(data, name)
     try:
-        return _colours(opened)
+        with _ONE_LARGE if opened.width * opened.height > LARGE_PIXELS else nullcontext():
+            return _colours(opened)
     except _DAMAGED as error:
         raise BadFileError(_bad(name, _damaged(error))) from error
 
@@ -184,7 +190,8 @@ def _colours(opened: Picture) -> Picture:
         return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
     if opened.mode == "F":
         raise ValueError("its values are no whole numbers")
-    return opened.convert("RGB")
+    opened.load()
+    return opened if opened.mode == "RGB" else opened.convert("RGB")
 
 
 def _bad(name: str, why: Phrase) -> Phrase:

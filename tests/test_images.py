@@ -7,7 +7,10 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Semaphore
+from time import sleep
 
 import numpy as np
 import pytest
@@ -73,6 +76,24 @@ def test_the_first_frame_is_seen() -> None:
 def test_transparency_is_dropped() -> None:
     data = saved(Image.new("RGBA", (2, 2), (9, 8, 7, 0)), "PNG")
     assert images.decode(data).getpixel((1, 1)) == (9, 8, 7)
+
+
+def test_large_ones_are_decoded_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "LARGE_PIXELS", 100)
+    plain, at_work, met = images._colours, Semaphore(1), []
+
+    def noted(opened: Image.Image) -> Image.Image:
+        free = at_work.acquire(blocking=False)
+        met.append(free)
+        sleep(0.01)
+        if free:
+            at_work.release()
+        return plain(opened)
+
+    monkeypatch.setattr(images, "_colours", noted)
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(images.decode, [png()] * 4))
+    assert met == [True] * len(found)
 
 
 def test_nothing_is_said_on_standard_error() -> None:

@@ -205,9 +205,9 @@ def _transport_class() -> Callable[[Allowed], httpx2.AsyncBaseTransport]:
             for address in addresses:
                 if not self._allowed(ipaddress.ip_address(address)):
                     raise BadValueError(
-                        _("{url} lies inside your network ({address}): pages there are not fetched.").format(
-                            url=url, address=address
-                        )
+                        _(
+                            "{url} lies inside your network ({address}): nothing is fetched from there."
+                        ).format(url=url, address=address)
                     )
             return addresses[0]
 
