@@ -282,8 +282,8 @@ def test_a_letter_with_very_many_attachments_names_some(read: Read) -> None:
 
 def test_a_list_of_members_that_is_too_long_is_not_read(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages, "MOST_DIRECTORY", 4000)
-    monkeypatch.setattr(packages.zipfile, "ZipFile", None)  # it would read it
     many = make.package({f"{number}.xml": b"" for number in range(100)})
+    monkeypatch.setattr(packages.zipfile, "ZipFile", None)  # it would read it
     with pytest.raises(BadFileError, match="unpacks"):
         read("a.docx", many)
 
@@ -307,9 +307,7 @@ def test_json_that_would_fill_the_memory_is_read_as_text(read: Read, monkeypatch
 def test_a_page_that_is_parsed_in_pieces_is_read_as_a_whole(
     read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = (
-        "<title>T</title><h1>A &amp; B</h1><p>some text</p><table><tr><td>a<td>b</tr><tr><td>1<td>2</table>"
-    )
+    page = "<title>T</title><h1>A &amp; B</h1><p>text</p><table><tr><td>a<td>b</tr><tr><td>1<td>2</table>"
     whole, reading = read("a.html", page.encode())
     monkeypatch.setattr(html, "_PIECE", 1)
     assert texts(read("a.html", page.encode())) == texts((whole, reading))

@@ -26,7 +26,7 @@ def test_items_are_those_of_the_list_wherever_it_is_cut(
 @pytest.mark.parametrize("window", [1, 1000])
 def test_what_is_no_list_is_an_error(monkeypatch: pytest.MonkeyPatch, text: str, window: int) -> None:
     monkeypatch.setattr(json_values, "_WINDOW", window)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"Expecting|missing|not found"):
         list(json_values.items(text))
 
 

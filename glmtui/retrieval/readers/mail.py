@@ -18,11 +18,11 @@ _HEADERS = ("Subject", "From", "To", "Cc", "Date")
 
 def read_mail(reading: Reading) -> Iterator[Block]:
     """Read who wrote what to whom; what is attached is named only."""
-    data = reading.file.read(MOST_TEXT)
+    start = reading.file.read(MOST_TEXT)
     if reading.file.read(1):  # what is cut off is an attachment as a rule
         reading.notes.append(_("It was read up to {most} MB.").format(most=MOST_TEXT >> 20))
-    message = message_from_bytes(data, policy=policy.default)
-    del data
+    message = message_from_bytes(start, policy=policy.default)
+    del start
     assert isinstance(message, EmailMessage)
     reading.title = _header(message, "Subject")
     if said := [f"{name}: {value}" for name in _HEADERS if (value := _header(message, name))]:
