@@ -150,7 +150,9 @@ async def test_a_server_that_ends_in_a_call_is_told_to_the_model_and_started_aga
     chat.close()
 
 
-async def test_a_call_that_is_stopped_holds_up_no_other(make: Make, configured: Callable[..., None]) -> None:
+async def test_a_call_that_is_stopped_holds_up_no_other(
+    make: Make, configured: Callable[..., None], tmp_path: Path
+) -> None:
     configured(allow=True)
     chat = await started(make, call("sleep", seconds=600), call("add", first=2, second=2), "Four.")
     await chat.enter("Sleep.")
