@@ -105,6 +105,8 @@ class ScriptedEngine:
         """Whether it takes tools; an answer like ``name\\n{…}`` calls one that is offered."""
         self.takes_tools = True
         """Whether that is true."""
+        self.calls_unasked: tuple[str, ...] = ()
+        """Tools that it calls although they are not offered."""
         self.closed = False
         self.models = ModelList((ModelEntry(None, "nano", "builtin"),), "cpu", "CPU", 0, 0, "/cache")
         """What there is; a `ListModels` ends with it."""
@@ -238,7 +240,7 @@ class ScriptedEngine:
         else:
             prompt = sum(len(message.text) for message in request.messages)
             begun = request.messages[-1].parts if request.continue_answer else ()
-            tools = [tool.name for tool in request.tools]
+            tools = [*(tool.name for tool in request.tools), *self.calls_unasked]
             self._text = AnswerText(Verbatim(), thoughts=ThoughtStream(begun), stop=request.stop, tools=tools)
         stream.put(Started(prompt, 2048, self.dropped_rounds))
         text = self.answers[0]

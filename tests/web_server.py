@@ -96,6 +96,8 @@ class Handler(BaseHTTPRequestHandler):
             self._send(b"", "text/plain", 403)
         elif kind == "busy/search":
             self._send(b"", "text/plain", 429)
+        elif kind == "endless/search":
+            self._chunks(b'{"results": []} and more, without end', times=1_000_000)
         elif kind == "broken/search":
             self._send(b'{"results": [', "application/json")
         elif kind == "strange/search":

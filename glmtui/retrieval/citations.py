@@ -31,7 +31,8 @@ _MARK = re.compile(
 )
 _OPEN_MARK = re.compile(r"(?:[\[［【][^\]］】\n]{0,24}|`+)\Z")
 _PIECE = re.compile(rf"`+|\n|{_MARK.pattern}", re.IGNORECASE)
-_PLAIN_MARK = re.compile(r"\[(\d{1,3})\]")
+_CODE_OR_MARK = re.compile(r"(`+)[^`]+\1|\s?\[(\d{1,3}|\?)\]")
+"""Brackets in code in a line are none of ours."""
 _STATEMENT = re.compile(
     r".+?(?:(?:[。！？!；;]|(?<!\[)\?)+[”’\"）)]*|(?<=[\d?]\])\s*[，,、]|\.(?=\s|\[|$)|$)"
     r"(?:\s*\[(?:\d{1,3}|\?)\])*\s*",
@@ -131,7 +132,7 @@ def marked_statements(text: str) -> list[str]:
 
 def without_marks(text: str) -> str:
     """Return an answer without its numbers: those of another answer mean other sources."""
-    return re.sub(r"\s?\[(?:\d{1,3}|\?)\]", "", text)
+    return _CODE_OR_MARK.sub(lambda found: found[0] if found[1] else "", text)
 
 
 def _statements(line: str) -> Iterator[str]:
@@ -158,7 +159,7 @@ class _Checker:
         """Return a statement with the numbers that are right for it."""
         plain = without_marks(statement)
         said = [term for term in terms.asked(plain) if len(term) > 1 or term.isdecimal()]
-        cited = [int(number) for number in _PLAIN_MARK.findall(statement)]
+        cited = [int(number) for _code, number in _CODE_OR_MARK.findall(statement) if number.isdecimal()]
         if len(said) < SHORTEST or _ABOUT_SOURCES.search(plain):
             return statement
         chinese, figures = terms.is_chinese(plain), _figures(plain)

@@ -9,8 +9,11 @@ from glmtui.protocol.phrases import Phrase
 
 Kind = Literal["heading", "text", "table", "code"]
 
-MOST_TEXT = 64 << 20
-"""Bytes of a file that is text as a whole; of a compressed one, of what is unpacked of it."""
+MOST_TEXT = 48 << 20
+"""Bytes of a file that is text as a whole; of a compressed one, of what is unpacked of it.
+
+Python keeps up to four bytes for each of them: a reader has no room for a second copy of the text.
+"""
 MOST_CHARACTERS = 20_000_000
 """Of one document: about ten thousand pages."""
 

@@ -870,9 +870,11 @@ class ChatSession:
                     used=self.state.used + event.count,
                     tokens_per_second=answer.speed.rate,
                 )
-            case engine.ToolCalled():
+            case engine.ToolCalled() if answer.toolbox and answer.toolbox.offered:
                 answer.calls.append(event.call)
-            case engine.Done() if answer.calls and answer.toolbox and not answer.cancelled:
+            case engine.ToolCalled():  # else it could go on like that for ever
+                self.notice(_("The model wants to use one more tool, which it is not offered."), "warning")
+            case engine.Done() if answer.calls and not answer.cancelled:
                 self._begin_calls(answer, event.stats)
             case engine.Done():
                 if event.note:

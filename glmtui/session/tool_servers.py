@@ -7,16 +7,19 @@ its tools return is text for the model and nothing else.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from glmtui.errors import UnavailableError, UserError
 from glmtui.protocol.phrases import NOTHING, Phrase, _, verbatim
 from glmtui.protocol.requests import Tool
-from glmtui.text.clean import one_line
+from glmtui.text.clean import clean, one_line
 
 if TYPE_CHECKING:
     import mcp
@@ -32,6 +35,8 @@ CALL_SECONDS = 120.0
 MOST_TOOLS = 32
 """Of one server: each takes room in the prompt."""
 LONGEST_DESCRIPTION = 1000
+LONGEST_TOOLS = 30_000
+"""Characters of the descriptions and parameters of one server's tools: about ten thousand tokens."""
 LONGEST_RESULT = 200_000
 """Characters that are looked at; how many the model gets, the context decides."""
 SHOWN = 300
@@ -48,7 +53,7 @@ class ToolServers:
 
     Args:
         servers: returns them.
-        failed: told why a server cannot be used, once.
+        failed: told why a server or some of its tools cannot be used, once.
     """
 
     def __init__(
@@ -75,17 +80,24 @@ class ToolServers:
             try:
                 listed = await connection.tools()
             except UserError as error:
-                if self._told.get(server.name) != str(error):
-                    self._told[server.name] = str(error)
-                    said = _("The tools of {name} cannot be used: {error}")
-                    self._failed(said.format(name=server.name, error=error.phrase))
+                said = _("The tools of {name} cannot be used: {error}")
+                self._tell(server.name, said.format(name=server.name, error=error.phrase))
                 continue
-            self._told.pop(server.name, None)
+            if connection.left_out:
+                said = _("There is no room for all tools of {name}: {count} are left out.")
+                self._tell(server.name, said.format(name=server.name, count=connection.left_out))
+            else:
+                self._told.pop(server.name, None)
             for tool in listed:
                 name = tool.name if tool.name not in found else f"{server.name}_{tool.name}"
                 if _NAME.fullmatch(name) and name not in found:
                     found[name] = _ServerTool(connection, tool.name, replace(tool, name=name))
         return list(found.values())
+
+    def _tell(self, server: str, said: Phrase) -> None:
+        if self._told.get(server) != str(said):
+            self._told[server] = str(said)
+            self._failed(said)
 
     def stop(self) -> None:
         """Let all servers end. Never waits."""
@@ -120,6 +132,8 @@ class _Connection:
 
     def __init__(self, server: ToolServer) -> None:
         self.server = server
+        self.left_out = 0
+        """How many of its tools are not offered."""
         self._calls: asyncio.Queue[_Call] = asyncio.Queue()
         self._tools: asyncio.Future[list[Tool]] = asyncio.get_running_loop().create_future()
         self.task = asyncio.create_task(self._run())
@@ -146,12 +160,14 @@ class _Connection:
         """
         said: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._calls.put_nowait((name, arguments, said))
-        await self._either(said, CALL_SECONDS)
-        if said.done():
+        try:
+            await self._either(said, CALL_SECONDS)
+        finally:
+            said.cancel()  # what nobody waits for any more must not hold up what is called next
+        if not said.cancelled():
             return said.result()
         if self.task.done():
             raise self._why()
-        self.task.cancel()  # else it holds up what is called next
         raise UnavailableError(_("it does not answer."))
 
     async def _either(self, future: asyncio.Future[Any], seconds: float) -> None:
@@ -175,17 +191,23 @@ class _Connection:
         with open(os.devnull, "w", encoding="utf-8") as nowhere:  # what it writes is not for this terminal
             async with mcp.Client(self._transport(mcp, nowhere), cache=None) as client:
                 listed = await client.list_tools()
-                self._tools.set_result([_tool(each) for each in listed.tools[:MOST_TOOLS]])
+                offered = list(_offered(listed.tools))
+                self.left_out = len(listed.tools) - len(offered)
+                self._tools.set_result(offered)
                 while True:
                     name, arguments, said = await self._calls.get()
+                    doing = asyncio.ensure_future(client.call_tool(name, dict(arguments)))
+                    said.add_done_callback(partial(_give_up, doing))
+                    await asyncio.wait((doing,))
+                    if said.cancelled():
+                        continue
                     try:
-                        text = _text(await client.call_tool(name, dict(arguments)))
+                        text = _text(doing.result())
                     except mcp.MCPError as error:
                         if error.code == CONNECTION_CLOSED:
                             raise
                         text = one_line(str(error))
-                    if not said.done():
-                        said.set_result(text)
+                    said.set_result(text)
 
     def _transport(self, library: Any, errors: Any) -> Any:
         if self.server.url:
@@ -197,8 +219,20 @@ class _Connection:
         return library.stdio_client(parameters, errlog=errors)
 
 
-def _tool(tool: mcp.Tool) -> Tool:
-    return Tool(tool.name, (tool.description or "")[:LONGEST_DESCRIPTION], tool.input_schema)
+def _give_up(call: asyncio.Future[Any], _said: asyncio.Future[str]) -> None:
+    call.cancel()
+
+
+def _offered(tools: Iterable[mcp.Tool]) -> Iterator[Tool]:
+    """Yield the tools for which there is room."""
+    room = LONGEST_TOOLS
+    for tool in islice(tools, MOST_TOOLS):
+        description = clean(tool.description or "")[:LONGEST_DESCRIPTION]
+        length = len(description) + len(json.dumps(tool.input_schema))
+        if length > room:
+            continue
+        room -= length
+        yield Tool(tool.name, description, tool.input_schema)
 
 
 def _text(result: Any) -> str:

@@ -13,17 +13,28 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from glmtui.text.clean import without_surrogates
 
 DEEPEST = 64
 """Lists and objects in each other; what a person or a program means to keep has a dozen."""
+MOST_VALUES = 1_000_000
+"""Each takes up to a hundred bytes of memory."""
+_WINDOW = 1 << 18
+_WIDEST = 4 << 20
+"""Characters that are looked at for items of a list: as a rule, and where one is long."""
+_BLANKS = re.compile(r"[ \t\r\n]*")
 _DIGITS = 300
 """Of a whole number; a few more are no float any more."""
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
 """And strings, in which they mean nothing."""
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+class TooManyValuesError(ValueError):
+    """A JSON text would take too much memory as values."""
 
 
 def loads(text: str) -> Any:
@@ -39,6 +50,18 @@ def loads(text: str) -> Any:
     return _checked(value, text, 0, len(text))
 
 
+def loads_within(text: str) -> Any:
+    """Return the value of a JSON text that anybody may have made as large as they like.
+
+    Raises:
+        ValueError: it is not JSON.
+        TooManyValuesError: it may have more than `MOST_VALUES`.
+    """
+    if len(text) > MOST_VALUES and sum(map(text.count, ",[{")) > MOST_VALUES:
+        raise TooManyValuesError("there are too many values")
+    return loads(text)
+
+
 def raw_decode(text: str, start: int) -> tuple[Any, int]:
     """Return the value that begins at `start` of `text`, and where it ends.
 
@@ -51,6 +74,48 @@ def raw_decode(text: str, start: int) -> tuple[Any, int]:
         shallow, end = _shallow(text, start)
         return plain(_decoder.decode(shallow)), end
     return _checked(value, text, start, end), end
+
+
+def items(text: str) -> Iterator[Any]:
+    """Yield the items of the list that a JSON text is; no more than `MOST_VALUES` or so are made at once.
+
+    Raises:
+        ValueError: it is no such list.
+        TooManyValuesError: one item is too large.
+    """
+    at = _blank(text, text.index("[") + 1)
+    if text[at : at + 1] == "]":
+        return
+    room = _WINDOW
+    while True:
+        window, inside = text[at : at + room], 0
+        last = at + room >= len(text)
+        while True:
+            try:
+                value, end = raw_decode(window, inside)
+                end = _blank(window, end)
+                ending = window[end : end + 1]
+            except ValueError:
+                if last:
+                    raise
+                break
+            if ending not in (",", "]"):  # the rest is in the next window
+                break
+            yield value
+            if ending == "]":
+                return
+            inside = _blank(window, end + 1)
+        if last:
+            raise ValueError(f"a comma is missing at {at + inside}")
+        if not inside and room == _WIDEST:
+            raise TooManyValuesError("an item is too large")
+        at, room = _blank(text, at + inside), _WINDOW if inside else _WIDEST
+
+
+def _blank(text: str, at: int) -> int:
+    """Return where the white space ends that begins at `at`."""
+    found = _BLANKS.match(text, at)
+    return found.end() if found else at
 
 
 def plain(value: Any, depth: int = DEEPEST) -> Any:

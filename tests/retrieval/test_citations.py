@@ -85,3 +85,9 @@ def test_only_marks_change(answer: str) -> None:
         return without_marks(text).replace(" ", "")
 
     assert bare(check(filtered(answer), SOURCES)) == bare(filtered(answer))
+
+
+def test_brackets_in_code_in_a_line_stay_where_a_statement_is_corrected() -> None:
+    sources = [Source(1, "a", "员工入职满一年享有十天带薪年假。", "a")]
+    wrong = "变量 `a[7]` 保存公司食堂的菜单和价格[1]。"
+    assert check(wrong, sources) == "变量 `a[7]` 保存公司食堂的菜单和价格[?]。"

@@ -12,8 +12,10 @@ import pytest
 from retrieval_support import texts
 
 from glmtui.errors import BadFileError, UserError
-from glmtui.retrieval.readers import packages, pdf
+from glmtui.retrieval import readers
+from glmtui.retrieval.readers import html, mail, packages, pdf
 from glmtui.retrieval.readers.html import decode_page
+from glmtui.text import json_values
 
 from .conftest import Read
 
@@ -276,3 +278,44 @@ def test_a_letter_with_very_many_attachments_names_some(read: Read) -> None:
     letter = f"Subject: s\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n{parts}--x--\r\n"
     _blocks, reading = read("a.eml", letter.encode())
     assert str(reading.notes[0]).endswith(": " + ", ".join(f"{number}.bin" for number in range(10)) + ", …")
+
+
+def test_a_list_of_members_that_is_too_long_is_not_read(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages, "MOST_DIRECTORY", 4000)
+    many = make.package({f"{number}.xml": b"" for number in range(100)})
+    monkeypatch.setattr(packages.zipfile, "ZipFile", None)  # it would read it
+    with pytest.raises(BadFileError, match="unpacks"):
+        read("a.docx", many)
+
+
+def test_of_a_letter_without_end_the_beginning_is_read(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mail, "MOST_TEXT", 1000)
+    head = "Subject: s\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n\r\nhello\r\n--x\r\n"
+    blocks, reading = read("a.eml", (head + "Content-Disposition: attachment\r\n\r\n" + "x" * 5000).encode())
+    assert "hello" in texts((blocks, reading))
+    assert "read up to" in str(reading.notes[0])
+
+
+def test_json_that_would_fill_the_memory_is_read_as_text(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_values, "MOST_VALUES", 100)
+    points = json.dumps({"type": "points", "at": list(range(500))}, indent=1)
+    blocks, reading = read("a.json", points.encode())
+    assert '"type": "points"' in blocks[0].text
+    assert "plain text" in str(reading.notes[0])
+
+
+def test_a_page_that_is_parsed_in_pieces_is_read_as_a_whole(
+    read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = "<title>T</title><h1>A &amp; B</h1><p>text</p><table><tr><td>a<td>b</tr><tr><td>1<td>2</table>"
+    whole, reading = read("a.html", page.encode())
+    monkeypatch.setattr(html, "_PIECE", 1)
+    assert texts(read("a.html", page.encode())) == texts((whole, reading))
+    assert reading.title == "T"
+
+
+def test_of_a_document_without_end_the_beginning_is_read(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "MOST_CHARACTERS", 10)
+    blocks, reading = read("a.txt", b"a line that goes on and on")
+    assert [block.text for block in blocks] == ["a line tha"]
+    assert reading.notes

@@ -177,7 +177,8 @@ async def test_brave_and_tavily(server: WebServer, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"), [("forbidden", "settings.yml"), ("busy", "too many"), ("broken", "JSON")]
+    ("kind", "said"),
+    [("forbidden", "settings.yml"), ("busy", "too many"), ("broken", "JSON"), ("endless", "JSON")],
 )
 async def test_engines_that_refuse_say_why(server: WebServer, kind: str, said: str) -> None:
     with pytest.raises(UnavailableError, match=said):

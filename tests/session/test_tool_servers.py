@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from glmtui.protocol.messages import ToolResult
+from glmtui.session import tool_servers
 from glmtui.session.slash.registry import COMMANDS
 from glmtui.settings.settings import Settings
 
@@ -37,6 +38,14 @@ def leave(text: str) -> str:
 def secret(name: str) -> str:
     "Tell what a variable of the environment says."
     return os.environ.get(name, "(none)") + " " + "long " * 5000
+
+@server.tool()
+async def sleep(seconds: int) -> str:
+    "Take long."
+    import asyncio, pathlib
+    pathlib.Path(__file__).with_name("asleep").touch()
+    await asyncio.sleep(seconds)
+    return "awake"
 
 print("noise", file=sys.stderr)
 server.run()
@@ -91,7 +100,7 @@ async def test_its_tools_are_offered_and_called_when_the_person_lets_them(
     chat.fake_ui.choices = [0, 1]
     await chat.enter("What is 2 + 3?")
     await chat.idle(60)
-    assert [tool.name for tool in chat.engine.generated[0].tools] == ["add", "leave", "secret"]
+    assert [tool.name for tool in chat.engine.generated[0].tools] == ["add", "leave", "secret", "sleep"]
     assert "first" in chat.engine.generated[0].tools[0].parameters["properties"]
     assert results(chat) == ["5", "The user did not allow this."]
     assert chat.saved().branch()[-1].text == "Five."
@@ -138,6 +147,34 @@ async def test_a_server_that_ends_in_a_call_is_told_to_the_model_and_started_aga
     await chat.enter("Add.")
     await chat.idle(60)
     assert results(chat) == ["4"]
+    chat.close()
+
+
+async def test_a_call_that_is_stopped_holds_up_no_other(
+    make: Make, configured: Callable[..., None], tmp_path: Path
+) -> None:
+    configured(allow=True)
+    chat = await started(make, call("sleep", seconds=600), call("add", first=2, second=2), "Four.")
+    await chat.enter("Sleep.")
+    await chat.until((tmp_path / "asleep").exists, 60)
+    assert chat.stop()
+    await chat.idle(60)
+    await chat.enter("Add.")
+    await chat.idle(60)
+    assert results(chat) == ["4"]
+    chat.close()
+
+
+async def test_tools_without_room_are_left_out_and_that_is_said(
+    make: Make, configured: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tool_servers, "LONGEST_TOOLS", 250)
+    configured()
+    chat = await started(make, "Hello.")
+    await chat.enter("Hi")
+    await chat.idle(60)
+    assert 0 < len(chat.engine.generated[0].tools) < 4
+    assert any("left out" in notice for notice in chat.notices("warning"))
     chat.close()
 
 

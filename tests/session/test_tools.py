@@ -99,6 +99,16 @@ async def test_calls_are_bounded(make: Make, tmp_path: Path) -> None:
     assert chat.saved().branch()[-1].text == "好了。"
 
 
+async def test_a_model_that_calls_without_end_is_ended(make: Make, tmp_path: Path) -> None:
+    chat = await with_documents(make(call("search_documents", query="年假")), tmp_path)
+    chat.engine.calls_unasked = ("search_documents",)
+    await chat.enter("年假？")
+    await chat.idle()
+    assert [len(request.tools) for request in chat.engine.generated] == [1] * MOST_CALLS + [0]
+    assert chat.saved().branch()[-1].state == "done"
+    assert len(chat.notices("warning")) == 1
+
+
 @pytest.mark.parametrize("wrong", [{}, {"query": 7}, {"query": " "}, {"query": "x" * 2000}])
 async def test_a_wrong_call_is_told_to_the_model(
     make: Make, tmp_path: Path, wrong: dict[str, object]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import BinaryIO
 
 from glmtui.errors import BadFileError
@@ -59,8 +60,11 @@ def read(reading: Reading) -> Iterator[Block]:
     _check_magic(reading.file)
     characters = 0
     for block in READERS.get(_suffix(reading.name), text.read_plain)(reading):
+        left = MOST_CHARACTERS - characters
         characters += len(block.text)
         if characters > MOST_CHARACTERS:
+            if left:
+                yield replace(block, text=block.text[:left])
             reading.notes.append(
                 _("It was read up to {most} million characters.").format(most=MOST_CHARACTERS // 10**6)
             )

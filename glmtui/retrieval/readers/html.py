@@ -7,10 +7,9 @@ from codecs import BOM_UTF8
 from collections.abc import Iterator
 from html.parser import HTMLParser
 
-from glmtui.errors import BadFileError
-from glmtui.protocol.phrases import _
-from glmtui.retrieval.documents import MOST_TEXT, Block, Reading
+from glmtui.retrieval.documents import Block, Reading
 from glmtui.retrieval.readers.tables import table
+from glmtui.retrieval.readers.text import bytes_of
 from glmtui.text.clean import clean, one_line
 from glmtui.text.encodings import decode
 
@@ -28,6 +27,8 @@ _VOID = frozenset(_VOID_TAGS.split())
 _CHARSET = re.compile(
     rb"""<meta[^>]+charset\s*=\s*["']?\s*([\w-]+)|<\?xml[^>]+encoding\s*=\s*["']([\w-]+)""", re.I
 )
+_PIECE = 1 << 20
+"""Characters that are parsed at once."""
 _LINKS = 0.7
 """A block of which more than this share is in links is a menu."""
 
@@ -50,10 +51,15 @@ def decode_page(data: bytes, charset: str = "") -> str:
 
 def read_html(reading: Reading) -> Iterator[Block]:
     """Read a page."""
-    data = reading.file.read(MOST_TEXT + 1)
-    if len(data) > MOST_TEXT:
-        raise BadFileError(_("It has more than {most} MB, which is too much.").format(most=MOST_TEXT >> 20))
-    page = parse(decode_page(data))
+    text = decode_page(bytes_of(reading))
+    page = Page()
+    for at in range(0, len(text), _PIECE):
+        page.feed(text[at : at + _PIECE])
+        reading.title = page.title
+        yield from page.blocks
+        page.blocks.clear()
+    page.close()
+    page.finish()
     reading.title = page.title
     yield from page.blocks
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from email import message_from_binary_file, policy
+from email import message_from_bytes, policy
 from email.message import EmailMessage
 
 from glmtui.protocol.phrases import _
-from glmtui.retrieval.documents import Block, Reading
+from glmtui.retrieval.documents import MOST_TEXT, Block, Reading
 from glmtui.retrieval.readers import html, text
 from glmtui.text.clean import one_line
 
@@ -18,7 +18,11 @@ _HEADERS = ("Subject", "From", "To", "Cc", "Date")
 
 def read_mail(reading: Reading) -> Iterator[Block]:
     """Read who wrote what to whom; what is attached is named only."""
-    message = message_from_binary_file(reading.file, policy=policy.default)
+    start = reading.file.read(MOST_TEXT)
+    if reading.file.read(1):  # what is cut off is an attachment as a rule
+        reading.notes.append(_("It was read up to {most} MB.").format(most=MOST_TEXT >> 20))
+    message = message_from_bytes(start, policy=policy.default)
+    del start
     assert isinstance(message, EmailMessage)
     reading.title = _header(message, "Subject")
     if said := [f"{name}: {value}" for name in _HEADERS if (value := _header(message, name))]:

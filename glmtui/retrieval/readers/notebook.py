@@ -17,7 +17,7 @@ _MOST_OUTPUT = 2000
 def read_notebook(reading: Reading) -> Iterator[Block]:
     """Read prose, code and what the code printed."""
     try:
-        cells = json_values.loads(text.text_of(reading))["cells"]
+        cells = json_values.loads_within(text.text_of(reading))["cells"]
     except (ValueError, KeyError, TypeError) as error:
         raise BadFileError(_("It is no notebook: {error}").format(error=error)) from error
     cells = [cell for cell in cells if isinstance(cell, dict)] if isinstance(cells, list) else []

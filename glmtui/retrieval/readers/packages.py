@@ -14,9 +14,13 @@ from glmtui.protocol.phrases import _
 from glmtui.retrieval.documents import MOST_TEXT
 
 MOST_MEMBERS = 20_000
+MOST_DIRECTORY = 8 << 20
+"""Bytes of the list of members, which Python reads as a whole."""
 DEEPEST = 256
 """Elements inside one another."""
 _PIECE = 1 << 16
+_LONGEST_END = (1 << 16) + 22 + 76
+"""Bytes at the end of a package that say where its list of members is: with the comment, and of 64 bit."""
 
 
 class Event(NamedTuple):
@@ -96,12 +100,28 @@ def opened(file: BinaryIO) -> Iterator[Package]:
         BadFileError: it is none, it is encrypted or damaged, or it would unpack to too much.
     """
     try:
+        _check_directory(file)
         with zipfile.ZipFile(file) as archive:
             yield Package(archive)
     except (zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error, ValueError) as error:
         raise BadFileError(_("It is damaged: {error}").format(error=error)) from error
     except RuntimeError as error:  # a password is needed
         raise BadFileError(_("It is encrypted.")) from error
+
+
+def _check_directory(file: BinaryIO) -> None:
+    """Refuse a package whose list of members is too long (APPNOTE.TXT of PKWARE, 4.3.14 and 4.3.16)."""
+    size = file.seek(0, 2)
+    start = file.seek(max(0, size - _LONGEST_END))
+    tail = file.read()
+    file.seek(0)
+    end = tail.rfind(b"PK\5\6")
+    stated = int.from_bytes(tail[end + 12 : end + 16], "little") if end >= 0 else 0
+    wide = tail.rfind(b"PK\6\6", 0, max(end, 0))  # of packages with 64 bit
+    if wide >= 0:
+        stated = int.from_bytes(tail[wide + 40 : wide + 48], "little")
+    if min(stated, start + max(end, 0)) > MOST_DIRECTORY:
+        raise _too_big()
 
 
 def events(pieces: Iterator[bytes]) -> Iterator[Event]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import io
+import re
 from collections.abc import Iterable, Iterator
 
 from glmtui.errors import BadFileError
 from glmtui.protocol.phrases import _
 from glmtui.retrieval.documents import CELLS, Block, Reading
-from glmtui.retrieval.readers.text import text_of
+from glmtui.retrieval.readers.text import lines_of, plain, text_of
 from glmtui.text import json_values
 from glmtui.text.clean import one_line
 
@@ -18,6 +18,8 @@ MOST_CELLS = 500
 ROWS = 50
 """Of a table in one block."""
 _SEPARATORS = ",\t;|"
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+"""With its end."""
 
 
 def table(rows: Iterable[tuple[int, list[str]]], page: int = 0) -> Iterator[Block]:
@@ -57,7 +59,7 @@ def read_csv(reading: Reading) -> Iterator[Block]:
     separator = max(
         _SEPARATORS, key=lambda character: min((line.count(character) for line in head), default=0)
     )
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    rows = csv.reader((line[0] for line in _LINE.finditer(text)), delimiter=separator)
     limit = csv.field_size_limit()
     try:
         yield from table((rows.line_num, row) for row in rows)
@@ -70,24 +72,31 @@ def read_csv(reading: Reading) -> Iterator[Block]:
 
 
 def read_json(reading: Reading) -> Iterator[Block]:
-    """Read JSON: each object of a list is a piece of its own."""
+    """Read JSON: each object of a list is a piece of its own.
+
+    What would take too much memory as values is read as the text that it is.
+    """
+    text = text_of(reading)
     try:
-        value = json_values.loads(text_of(reading))
+        is_list = text.lstrip()[:1] == "["
+        for record in json_values.items(text) if is_list else [json_values.loads_within(text)]:
+            if said := record_text(record):
+                yield Block("text", said)
+    except json_values.TooManyValuesError:
+        reading.notes.append(_("It is too large to be read as JSON: it was read as plain text."))
+        yield from plain(lines_of(text))
     except ValueError as error:
         raise BadFileError(_("It is no JSON: {error}").format(error=error)) from error
-    for record in value if isinstance(value, list) else [value]:
-        if text := record_text(record):
-            yield Block("text", text)
 
 
 def read_json_lines(reading: Reading) -> Iterator[Block]:
     """Read JSON Lines: each line is a piece of its own; those that are wrong are named."""
     wrong = []
-    for number, line in enumerate(text_of(reading).split("\n"), 1):
-        if not line.strip():
+    for number, line in enumerate(_LINE.finditer(text_of(reading)), 1):
+        if not line[0].strip():
             continue
         try:
-            text = record_text(json_values.loads(line))
+            text = record_text(json_values.loads_within(line[0]))
         except ValueError:
             wrong.append(number)
             continue

@@ -37,13 +37,22 @@ def text_of(reading: Reading) -> str:
     Raises:
         BadFileError: it is too big or no text.
     """
-    data = reading.file.read(MOST_TEXT + 1)
-    if len(data) > MOST_TEXT:
-        raise BadFileError(_("It has more than {most} MB, which is too much.").format(most=MOST_TEXT >> 20))
-    text = decode(data)
+    text = decode(bytes_of(reading))
     if text is None:
         raise BadFileError(_("It is not text."))
     return text
+
+
+def bytes_of(reading: Reading) -> bytes:
+    """Return what is in a file.
+
+    Raises:
+        BadFileError: it is too big.
+    """
+    data = reading.file.read(MOST_TEXT + 1)
+    if len(data) > MOST_TEXT:
+        raise BadFileError(_("It has more than {most} MB, which is too much.").format(most=MOST_TEXT >> 20))
+    return data
 
 
 def lines_of(text: str) -> Iterator[tuple[int, str]]:

@@ -12,12 +12,12 @@ from glmtui.connections import why_not
 from glmtui.errors import BadValueError, UnavailableError
 from glmtui.protocol.phrases import Phrase, _
 from glmtui.retrieval import terms
-from glmtui.retrieval.web.fetch import SECONDS, USER_AGENT
+from glmtui.retrieval.web.fetch import MOST_BYTES, SECONDS, USER_AGENT
 from glmtui.text import json_values
 from glmtui.text.clean import one_line
 
 if TYPE_CHECKING:
-    import httpx2
+    pass
 
 MOST_RESULTS = 8
 BRAVE = "https://api.search.brave.com/res/v1/web/search"
@@ -109,10 +109,21 @@ class Engine:
         import httpx2
 
         host = urlsplit(url).netloc
+
+        async def answered() -> tuple[int, bytes]:
+            headers = {"User-Agent": USER_AGENT, **more.pop("headers", {})}
+            client = httpx2.AsyncClient(timeout=SECONDS, headers=headers)
+            async with client, client.stream(method, url, **more) as response:
+                data = bytearray()
+                async for piece in response.aiter_bytes():
+                    data += piece
+                    if len(data) > MOST_BYTES:
+                        break
+                return response.status_code, bytes(data)
+
         try:
-            async with httpx2.AsyncClient(timeout=SECONDS, headers={"User-Agent": USER_AGENT}) as client:
-                response: httpx2.Response = await client.request(method, url, **more)
-        except httpx2.TimeoutException as error:
+            status, data = await asyncio.wait_for(answered(), SECONDS)
+        except (TimeoutError, asyncio.TimeoutError, httpx2.TimeoutException) as error:
             raise UnavailableError(
                 _("{url} did not answer within {seconds} seconds.").format(url=host, seconds=int(SECONDS))
             ) from error
@@ -120,20 +131,18 @@ class Engine:
             raise UnavailableError(
                 _("{url} cannot be reached: {error}").format(url=host, error=why_not(error))
             ) from error
-        if response.status_code == 403 and refused:
+        if status == 403 and refused:
             raise UnavailableError(refused)
-        if response.status_code in (401, 403):
+        if status in (401, 403):
             raise UnavailableError(
-                _("{url} refuses the key (status {status}).").format(url=host, status=response.status_code)
+                _("{url} refuses the key (status {status}).").format(url=host, status=status)
             )
-        if response.status_code == 429:
+        if status == 429:
             raise UnavailableError(_("{url} has had too many requests. Try again later.").format(url=host))
-        if response.status_code != 200:
-            raise UnavailableError(
-                _("{url} answered with status {status}.").format(url=host, status=response.status_code)
-            )
+        if status != 200:
+            raise UnavailableError(_("{url} answered with status {status}.").format(url=host, status=status))
         try:
-            answer = json_values.loads(response.text)
+            answer = json_values.loads_within(data.decode("utf-8-sig", "replace"))
         except ValueError as error:
             raise UnavailableError(_("{url} did not answer with JSON.").format(url=host)) from error
         return answer if isinstance(answer, dict) else {}
