@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 from scripted_engine import NANO, ScriptedEngine
 
-from glmtui.protocol.engine import Stream
+from glmtui.protocol.engine import Engine, Stream
 from glmtui.protocol.models import Capabilities, ModelInfo
 from glmtui.protocol.requests import Load, Request
 from glmtui.protocol.sampling import Sampling
@@ -34,7 +34,7 @@ def wait_for(condition: Callable[[], object], seconds: float = SECONDS) -> None:
 class Swapped:
     """Passes everything on to the engine of the test that runs."""
 
-    current: ScriptedEngine
+    current: Engine
 
     @property
     def capabilities(self) -> Capabilities:
@@ -68,6 +68,7 @@ class Served:
 
     @property
     def scripted(self) -> ScriptedEngine:
+        assert isinstance(self.engine.current, ScriptedEngine)
         return self.engine.current
 
     def ready(self, *answers: str, **options: bool) -> ScriptedEngine:
