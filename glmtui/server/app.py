@@ -8,6 +8,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
 from glmtui.server import errors, web
+from glmtui.server.conversations import Conversations
 from glmtui.server.dispatcher import Dispatcher
 from glmtui.server.guard import Guard, Log
 from glmtui.server.health import Health
@@ -33,7 +34,14 @@ class App:
         self.health = Health(service, self.dispatcher, metrics)
         seed = SeedApi(service, self.dispatcher, limits)
         openai = OpenAI(service, self.dispatcher, limits)
-        routes = [*seed.routes, *openai.routes, *self.health.routes, *web.ROUTES]
+        conversations = Conversations(service, limits)
+        routes = [
+            *seed.routes,
+            *openai.routes,
+            *conversations.routes,
+            *self.health.routes,
+            *web.ROUTES,
+        ]
         paths = Starlette(
             routes=routes,
             exception_handlers={

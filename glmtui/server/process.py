@@ -18,6 +18,7 @@ from glmtui.protocol import events
 from glmtui.protocol.events import Failed
 from glmtui.protocol.models import ModelInfo, ModelSpec
 from glmtui.protocol.requests import Load
+from glmtui.server.library import Library
 from glmtui.server.options import ServerOptions
 from glmtui.server.start import make_server
 from glmtui.settings.settings import Settings
@@ -38,16 +39,24 @@ class ServerProcess:
         settings: say how answers are generated.
         spec: the model.
         options: of the server.
+        library: where the page's conversations are kept; None: in the browser.
         on_ready: called when the model is there.
     """
 
     def __init__(
-        self, settings: Settings, spec: ModelSpec, options: ServerOptions, on_ready: OnReady
+        self,
+        settings: Settings,
+        spec: ModelSpec,
+        options: ServerOptions,
+        library: Library | None,
+        on_ready: OnReady,
     ) -> None:
         self._settings, self._spec, self._options, self._on_ready = settings, spec, options, on_ready
         self._info: ModelInfo | None = None
         self._engine = LocalEngine(slots=options.limits.slots)
-        self._server = make_server(options, self._engine, lambda: self._info, settings.sampling, log=_note)
+        self._server = make_server(
+            options, self._engine, lambda: self._info, settings.sampling, library=library, log=_note
+        )
         self._signal = 0
         self._status = streams.StatusLine(streams.errors())
 

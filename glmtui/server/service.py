@@ -10,6 +10,7 @@ from glmtui.protocol.engine import Engine
 from glmtui.protocol.models import ModelInfo
 from glmtui.protocol.sampling import Sampling
 from glmtui.server.errors import ApiError
+from glmtui.server.library import Library
 
 
 @dataclass
@@ -26,6 +27,8 @@ class Service:
     """How tokens are chosen where a request leaves it open."""
     busy: Callable[[], bool] = lambda: False
     """Whether the engine works for somebody else who comes first, such as the app that it belongs to."""
+    library: Library | None = None
+    """Where the page's conversations are kept; None: in the browser."""
     since: int = field(default_factory=lambda: int(time.time()))
 
     @property

@@ -47,7 +47,7 @@ class TestOurOwnServer(EngineContract):
         self,
         nano_server: Served,
         gate: threading.Event,
-        nanos_answer: str,  # noqa: F811 (the fixture)
+        nanos_answer: str,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> Iterator[LocalEngine]:
