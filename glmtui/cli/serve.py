@@ -13,6 +13,7 @@ from glmtui.protocol.models import LocalModel
 
 if TYPE_CHECKING:
     from glmtui.cli.subcommands import Subparsers
+    from glmtui.engine.embedding import EmbeddingModel
     from glmtui.server.library import Library
     from glmtui.server.options import ServerOptions
     from glmtui.server.process import OnReady
@@ -97,6 +98,12 @@ def add_options(parser: ArgumentParser) -> None:
         action="store_true",
         help=_("keep the page's conversations beside the app's, not in the browser; needs --api-key-file"),
     )
+    parser.add_argument(
+        "--embedding-model",
+        metavar="DIR",
+        type=Path,
+        help=_("a model for /v1/embeddings, such as bge or multilingual-e5, by its folder"),
+    )
     add_model_options(parser)
     group = parser.add_argument_group(_("generation"))
     for name in ("temperature", "top_p", "top_k", "repetition_penalty", "max_length", "max_new_tokens"):
@@ -121,7 +128,8 @@ def serve(args: Namespace, on_ready: OnReady) -> int:
         models.resolve(spec.source)
     from glmtui.server.process import ServerProcess
 
-    return ServerProcess(settings, spec, read_options(args), _library(args), on_ready).run()
+    options, library, embedder = read_options(args), _library(args), _embedder(args)
+    return ServerProcess(settings, spec, options, library, embedder, on_ready).run()
 
 
 def _library(args: Namespace) -> Library | None:
@@ -135,6 +143,14 @@ def _library(args: Namespace) -> Library | None:
     from glmtui.session.page_library import PageLibrary
 
     return PageLibrary(library.Library())
+
+
+def _embedder(args: Namespace) -> EmbeddingModel | None:
+    if args.embedding_model is None:
+        return None
+    from glmtui.engine.embedding import EmbeddingModel
+
+    return EmbeddingModel(args.embedding_model)
 
 
 def read_options(args: Namespace) -> ServerOptions:

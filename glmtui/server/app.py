@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 from glmtui.server import errors, web
 from glmtui.server.conversations import Conversations
 from glmtui.server.dispatcher import Dispatcher
+from glmtui.server.embeddings import Embeddings
 from glmtui.server.guard import Guard, Log
 from glmtui.server.health import Health
 from glmtui.server.metrics import Metrics
@@ -38,6 +39,7 @@ class App:
         routes = [
             *seed.routes,
             *openai.routes,
+            *Embeddings(service, limits).routes,
             *conversations.routes,
             *self.health.routes,
             *web.ROUTES,
