@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import threading
 from array import array
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from starlette.requests import Request
@@ -15,7 +17,7 @@ from starlette.routing import Route
 from glmtui.server import schema
 from glmtui.server.errors import ApiError, bad_request
 from glmtui.server.options import Limits
-from glmtui.server.service import Service
+from glmtui.server.service import Embedder, Service
 
 MOST = 2048
 """Texts of one request, as OpenAI has it."""
@@ -82,12 +84,25 @@ class Embeddings:
             if await request.is_disconnected():
                 raise ApiError(400, "The client left.", code="disconnected")
             async with self._turn:
-                more, read = await asyncio.to_thread(
-                    self._service.embedder.embed, texts[begin : begin + AT_ONCE]
-                )
+                more, read = await _embedded(self._service.embedder, texts[begin : begin + AT_ONCE])
             vectors += more
             tokens += read
         return vectors, tokens
+
+
+async def _embedded(model: Embedder, texts: Sequence[str]) -> tuple[list[list[float]], int]:
+    """Let a daemon do it: a thread of the loop's pool would keep the server from ending before it is done."""
+    done: Future[tuple[list[list[float]], int]] = Future()
+
+    def work() -> None:
+        try:
+            done.set_result(model.embed(texts))
+        except Exception as error:  # noqa: BLE001 (whoever waits has it)
+            done.set_exception(error)
+
+    done.set_running_or_notify_cancel()
+    threading.Thread(target=work, name="glmtui-embedding", daemon=True).start()
+    return await asyncio.wrap_future(done)
 
 
 def _texts(value: Any) -> list[str]:

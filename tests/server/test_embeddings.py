@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import torch
 import transformers
@@ -92,6 +95,34 @@ def test_what_cannot_be_done_is_told(embedding: Served, body: dict[str, Any], st
     response = ask(embedding, **body)
     assert response.status_code == status
     assert response.json()["error"]["message"]
+
+
+def test_a_server_ends_while_a_text_is_read() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Slow:
+        name = "slow"
+
+        def embed(self, texts: Sequence[str]) -> tuple[list[list[float]], int]:
+            begun.set()
+            go_on.wait(60)
+            return [[1.0]] * len(texts), 1
+
+    served = make(embedder=Slow())
+    client = httpx2.Client(base_url=served.url, timeout=60, trust_env=False)
+
+    def give() -> None:
+        with suppress(httpx2.HTTPError):
+            client.post("/v1/embeddings", json={"input": "a"})
+
+    asking = threading.Thread(target=give, daemon=True)
+    asking.start()
+    assert begun.wait(20)
+    assert served.health() == "ok"
+    end(served)
+    go_on.set()
+    asking.join(20)
+    assert not asking.is_alive()
 
 
 def test_a_folder_without_a_model_is_one_clear_line(tmp_path: Path) -> None:
