@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from glmtui.server import schema
-from glmtui.server.errors import ApiError, bad_request
+from glmtui.server.errors import SHUTTING_DOWN, ApiError, bad_request
 from glmtui.server.options import Limits
 from glmtui.server.service import Embedder, Service
 
@@ -63,6 +63,8 @@ class Embeddings:
         self._requests += 1
         try:
             vectors, tokens = await self._vectors(request, texts)
+        except asyncio.CancelledError:  # only the server's end does that
+            raise ApiError(503, "The server is shutting down.", code=SHUTTING_DOWN, retry_after=5) from None
         finally:
             self._requests -= 1
         found = [
