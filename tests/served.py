@@ -11,13 +11,14 @@ from typing import Any
 import httpx2
 from scripted_engine import NANO, ScriptedEngine
 
-from glmtui.protocol.engine import Stream
+from glmtui.protocol.engine import Engine, Stream
 from glmtui.protocol.models import Capabilities, ModelInfo
 from glmtui.protocol.requests import Load, Request
 from glmtui.protocol.sampling import Sampling
+from glmtui.server.library import Library
 from glmtui.server.options import Limits, ServerOptions
 from glmtui.server.server import Server, ServerThread
-from glmtui.server.service import Service
+from glmtui.server.service import Embedder, Service
 
 SECONDS = 20.0
 QUESTION = [{"role": "user", "content": "你好"}]
@@ -34,7 +35,7 @@ def wait_for(condition: Callable[[], object], seconds: float = SECONDS) -> None:
 class Swapped:
     """Passes everything on to the engine of the test that runs."""
 
-    current: ScriptedEngine
+    current: Engine
 
     @property
     def capabilities(self) -> Capabilities:
@@ -68,6 +69,7 @@ class Served:
 
     @property
     def scripted(self) -> ScriptedEngine:
+        assert isinstance(self.engine.current, ScriptedEngine)
         return self.engine.current
 
     def ready(self, *answers: str, **options: bool) -> ScriptedEngine:
@@ -109,11 +111,13 @@ def events_of(text: str) -> list[Any]:
 MakeServer = Callable[..., Served]
 
 
-def make(limits: Limits = OPEN, **options: Any) -> Served:
+def make(
+    limits: Limits = OPEN, *, library: Library | None = None, embedder: Embedder | None = None, **options: Any
+) -> Served:
     engine = Swapped()
     client = httpx2.Client(timeout=SECONDS, trust_env=False)
     served = Served(None, engine, client)  # type: ignore[arg-type]  # the next line
-    service = Service(engine, lambda: served.info, Sampling, lambda: served.busy)
+    service = Service(engine, lambda: served.info, Sampling, lambda: served.busy, library, embedder)
     server = Server(service, ServerOptions(port=0, limits=limits, **options), served.lines.append)
     served.thread = ServerThread(server)
     client.base_url = server.url

@@ -107,7 +107,7 @@ def run(args: Namespace) -> int:
             raise UsageError(_("--random-weights runs on this machine: leave out the server's address"))
         if args.context or args.parallel or args.task:
             raise UsageError(_("--context, --parallel and --task run on this machine: leave out the address"))
-        return _measure_server(spec, args, status, earlier)
+        return _measure_server(spec, args, status, step, earlier)
     status.step(_("Starting …"))
     start = time.perf_counter()
     import torch
@@ -194,6 +194,10 @@ def _measure_several(network: LanguageModel, args: Namespace, step: Callable[[st
     if args.context:
         contexts = bench_batches.measure_contexts(network, args.context, **runs)
         found["contexts"] = [each.as_dict() for each in contexts]
+        if left_out := sorted({*args.context} - {each.tokens for each in contexts}):
+            phrase = _("Prompts of {counts} tokens were left out: this model takes {most} tokens in all.")
+            counts = ", ".join(map(str, left_out))
+            streams.errors().line(phrase.format(counts=counts, most=network.config.max_length))
     if args.parallel:
         parallel = bench_batches.measure_parallel(network, args.parallel, prompt=min(args.prompt), **runs)
         found["parallel"] = [each.as_dict() for each in parallel]
@@ -204,13 +208,18 @@ def _measure_several(network: LanguageModel, args: Namespace, step: Callable[[st
 
 
 def _measure_server(
-    spec: RemoteModel, args: Namespace, status: streams.StatusLine, earlier: dict[str, Any]
+    spec: RemoteModel,
+    args: Namespace,
+    status: streams.StatusLine,
+    step: Callable[[str], None],
+    earlier: dict[str, Any],
 ) -> int:
     from glmtui.engine import remote_bench, remote_model
 
+    status.step(_("Starting …"))
     model = remote_model.load(spec)
     found = remote_bench.measure(
-        model, prompts=args.prompt, generate=args.generate, repeat=args.repeat, step=status.step
+        model, prompts=args.prompt, generate=args.generate, repeat=args.repeat, step=step
     )
     status.clear()
     result = {"model": model.info.name, "server": model.info.server, **found.as_dict()}

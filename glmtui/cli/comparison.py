@@ -18,15 +18,15 @@ _LISTS = {
     "contexts": ("tokens", "decode_tokens_per_s"),
     "parallel": ("streams", "tokens_per_s"),
     "rounds": ("round", "first_token_s"),
+    "lookup": ("task", "speedup"),
 }
-"""Figures by what they belong to: the names of both in each item."""
+"""Figures by what they belong to: the names of both in each item, or in the only one."""
 _SINGLE = (
     ("load_s",),
     ("decode", "tokens_per_s"),
     ("bandwidth_bytes_per_s",),
     ("bandwidth_share",),
     ("peak_rss_bytes",),
-    ("lookup", "speedup"),
 )
 
 
@@ -78,9 +78,13 @@ def _figures(result: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
             yield ".".join(path), value
     for group, (key, name) in _LISTS.items():
         items = result.get(group)
-        for item in items if isinstance(items, list) else ():
-            if isinstance(item, dict) and _is_number(item.get(name)) and _is_number(item.get(key)):
+        for item in items if isinstance(items, list) else (items,):
+            if isinstance(item, dict) and _is_number(item.get(name)) and _is_label(item.get(key)):
                 yield f"{group}.{item[key]}.{name}", item[name]
+
+
+def _is_label(value: object) -> bool:
+    return isinstance(value, str) or _is_number(value)
 
 
 def _is_number(value: object) -> bool:

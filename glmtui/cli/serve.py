@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glmtui.cli.options import add_model_options, add_setting, load_settings, positive
-from glmtui.errors import BadValueError
+from glmtui.errors import BadValueError, UsageError
 from glmtui.i18n import _
 from glmtui.protocol.models import LocalModel
 
 if TYPE_CHECKING:
     from glmtui.cli.subcommands import Subparsers
+    from glmtui.engine.embedding import EmbeddingModel
+    from glmtui.server.library import Library
     from glmtui.server.options import ServerOptions
     from glmtui.server.process import OnReady
 
@@ -91,6 +93,17 @@ def add_options(parser: ArgumentParser) -> None:
         default=[],
         help=_("a web page from elsewhere that may use it; may be given several times"),
     )
+    parser.add_argument(
+        "--library",
+        action="store_true",
+        help=_("keep the page's conversations beside the app's, not in the browser; needs --api-key-file"),
+    )
+    parser.add_argument(
+        "--embedding-model",
+        metavar="DIR",
+        type=Path,
+        help=_("a model for /v1/embeddings, such as bge or multilingual-e5, by its folder"),
+    )
     add_model_options(parser)
     group = parser.add_argument_group(_("generation"))
     for name in ("temperature", "top_p", "top_k", "repetition_penalty", "max_length", "max_new_tokens"):
@@ -115,7 +128,29 @@ def serve(args: Namespace, on_ready: OnReady) -> int:
         models.resolve(spec.source)
     from glmtui.server.process import ServerProcess
 
-    return ServerProcess(settings, spec, read_options(args), on_ready).run()
+    options, library, embedder = read_options(args), _library(args), _embedder(args)
+    return ServerProcess(settings, spec, options, library, embedder, on_ready).run()
+
+
+def _library(args: Namespace) -> Library | None:
+    """Return where the page's conversations are kept; None: in the browser."""
+    if not args.library:
+        return None
+    if not args.api_key_file:
+        phrase = _("--library needs --api-key-file: other users of this machine could read along.")
+        raise UsageError(phrase)
+    from glmtui.chat import library
+    from glmtui.session.page_library import PageLibrary
+
+    return PageLibrary(library.Library())
+
+
+def _embedder(args: Namespace) -> EmbeddingModel | None:
+    if args.embedding_model is None:
+        return None
+    from glmtui.engine.embedding import EmbeddingModel
+
+    return EmbeddingModel(args.embedding_model)
 
 
 def read_options(args: Namespace) -> ServerOptions:

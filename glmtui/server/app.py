@@ -8,7 +8,9 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
 from glmtui.server import errors, web
+from glmtui.server.conversations import Conversations
 from glmtui.server.dispatcher import Dispatcher
+from glmtui.server.embeddings import Embeddings
 from glmtui.server.guard import Guard, Log
 from glmtui.server.health import Health
 from glmtui.server.metrics import Metrics
@@ -33,7 +35,15 @@ class App:
         self.health = Health(service, self.dispatcher, metrics)
         seed = SeedApi(service, self.dispatcher, limits)
         openai = OpenAI(service, self.dispatcher, limits)
-        routes = [*seed.routes, *openai.routes, *self.health.routes, *web.ROUTES]
+        conversations = Conversations(service, limits)
+        routes = [
+            *seed.routes,
+            *openai.routes,
+            *Embeddings(service, limits).routes,
+            *conversations.routes,
+            *self.health.routes,
+            *web.ROUTES,
+        ]
         paths = Starlette(
             routes=routes,
             exception_handlers={

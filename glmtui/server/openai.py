@@ -22,7 +22,6 @@ from glmtui.protocol.sampling import Sampling
 from glmtui.server import schema
 from glmtui.server.answering import JSON, Answer, Completed, Shape, Streamed
 from glmtui.server.dispatcher import Dispatcher
-from glmtui.server.errors import ApiError
 from glmtui.server.guard import CLIENT
 from glmtui.server.options import Limits
 from glmtui.server.pictures import Pictures
@@ -103,7 +102,6 @@ class OpenAI:
         return [
             Route("/v1/chat/completions", self._answers(schema.chat, ChatShape), methods=["POST"]),
             Route("/v1/completions", self._answers(schema.completion, TextShape), methods=["POST"]),
-            Route("/v1/embeddings", self._embed, methods=["POST"]),
             Route("/v1/models", self._models, methods=["GET"]),
             Route("/v1/models/{name:path}", self._model, methods=["GET"]),
             Route("/tokenize", self._tokenize, methods=["POST"]),
@@ -146,20 +144,23 @@ class OpenAI:
         return body, info, Pictures(seen=info.sees_images)
 
     async def _models(self, _request: Request) -> Response:
-        info = self._service.info()
-        return JSONResponse({"object": "list", "data": [] if info is None else [self._entry(info)]})
+        info, embedder = self._service.info(), self._service.embedder
+        found = [] if info is None else [self._entry(info)]
+        if found and embedder is not None:
+            found.append(self._named(embedder.name))
+        return JSONResponse({"object": "list", "data": found})
 
     async def _model(self, request: Request) -> Response:
         return JSONResponse(self._entry(self._service.named(request.path_params["name"])))
+
+    def _named(self, name: str) -> JSON:
+        return {"id": name, "object": "model", "created": self._service.since, "owned_by": "glmtui"}
 
     def _entry(self, info: ModelInfo) -> JSON:
         """Return a model as clients list it; what is not OpenAI's is vLLM's, and for the page."""
         sampling = self._service.sampling()
         return {
-            "id": info.name,
-            "object": "model",
-            "created": self._service.since,
-            "owned_by": "glmtui",
+            **self._named(info.name),
             "max_model_len": min(info.max_length, sampling.max_length),
             "sampling": {
                 "temperature": sampling.temperature,
@@ -169,9 +170,6 @@ class OpenAI:
             "supports_system": info.supports_system,
             "sees_images": info.sees_images,
         }
-
-    async def _embed(self, _request: Request) -> Response:
-        raise ApiError(501, "No embedding model is loaded.", param="model", code="not_implemented")
 
 
 def _call(call: ToolCall) -> JSON:

@@ -18,12 +18,14 @@ from glmtui.protocol import events
 from glmtui.protocol.events import Failed
 from glmtui.protocol.models import ModelInfo, ModelSpec
 from glmtui.protocol.requests import Load
+from glmtui.server.library import Library
 from glmtui.server.options import ServerOptions
 from glmtui.server.start import make_server
 from glmtui.settings.settings import Settings
 
 if TYPE_CHECKING:
     from glmtui.server.server import Server
+    from glmtui.server.service import Embedder
 
 INTERVAL = 0.05
 """Seconds between two looks at a load."""
@@ -38,16 +40,32 @@ class ServerProcess:
         settings: say how answers are generated.
         spec: the model.
         options: of the server.
+        library: where the page's conversations are kept; None: in the browser.
+        embedder: for ``/v1/embeddings``.
         on_ready: called when the model is there.
     """
 
     def __init__(
-        self, settings: Settings, spec: ModelSpec, options: ServerOptions, on_ready: OnReady
+        self,
+        settings: Settings,
+        spec: ModelSpec,
+        options: ServerOptions,
+        library: Library | None,
+        embedder: Embedder | None,
+        on_ready: OnReady,
     ) -> None:
         self._settings, self._spec, self._options, self._on_ready = settings, spec, options, on_ready
         self._info: ModelInfo | None = None
         self._engine = LocalEngine(slots=options.limits.slots)
-        self._server = make_server(options, self._engine, lambda: self._info, settings.sampling, log=_note)
+        self._server = make_server(
+            options,
+            self._engine,
+            lambda: self._info,
+            settings.sampling,
+            library=library,
+            embedder=embedder,
+            log=_note,
+        )
         self._signal = 0
         self._status = streams.StatusLine(streams.errors())
 

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from glmtui.protocol.engine import Engine
 from glmtui.protocol.models import ModelInfo
 from glmtui.protocol.sampling import Sampling
 from glmtui.server.errors import ApiError
+from glmtui.server.library import Library
+
+
+class Embedder(Protocol):
+    """A model that turns texts into vectors."""
+
+    name: str
+
+    def embed(self, texts: Sequence[str]) -> tuple[list[list[float]], int]:
+        """Return a vector of each text, and how many tokens were read. It takes a while."""
 
 
 @dataclass
@@ -26,6 +37,10 @@ class Service:
     """How tokens are chosen where a request leaves it open."""
     busy: Callable[[], bool] = lambda: False
     """Whether the engine works for somebody else who comes first, such as the app that it belongs to."""
+    library: Library | None = None
+    """Where the page's conversations are kept; None: in the browser."""
+    embedder: Embedder | None = None
+    """For ``/v1/embeddings``."""
     since: int = field(default_factory=lambda: int(time.time()))
 
     @property

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from glmtui.protocol.engine import Engine
     from glmtui.protocol.models import ModelInfo
     from glmtui.protocol.sampling import Sampling
+    from glmtui.server.library import Library
     from glmtui.server.options import ServerOptions
     from glmtui.server.server import Server
+    from glmtui.server.service import Embedder
 
 LIBRARIES = ("starlette", "uvicorn", "h11", "anyio")
 
@@ -25,6 +27,8 @@ def make_server(
     sampling: Callable[[], Sampling],
     *,
     busy: Callable[[], bool] = lambda: False,
+    library: Library | None = None,
+    embedder: Embedder | None = None,
     log: Callable[[str], None] | None = None,
 ) -> Server:
     """Return a server that listens and answers once it runs; see `Service` for the arguments.
@@ -40,4 +44,4 @@ def make_server(
             raise
         phrase = _("A server needs a library that is not installed: `python -m pip install {names}`")
         raise UnavailableError(phrase.format(names="starlette uvicorn")) from error
-    return Server(Service(engine, info, sampling, busy), options, log)
+    return Server(Service(engine, info, sampling, busy, library, embedder), options, log)

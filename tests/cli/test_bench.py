@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from golden_data import GOLDEN, read_network
+from openai_server import openai_server, spoken
 
 from glmtui.cli import comparison
 from glmtui.cli import main as cli
@@ -41,6 +42,12 @@ def test_contexts_answers_at_once_and_guesses_are_in_the_json(capsys: pytest.Cap
     assert result["lookup"]["task"] == "copy"
     assert result["lookup"]["accepted_per_step"] > 0
     assert "compared" not in result
+
+
+def test_contexts_that_do_not_fit_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    out, err = run(capsys, "--context", "16,99999", "--json")
+    assert [each["tokens"] for each in json.loads(out)["contexts"]] == [16]
+    assert "99999" in err.splitlines()[-1]
 
 
 def test_what_was_not_asked_for_is_not_measured(capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,6 +93,30 @@ def test_a_figure_that_is_none_costs_itself_alone() -> None:
     now |= {"prefill": [{"tokens": 8, "tokens_per_s": 2.0}, {"tokens": 9, "tokens_per_s": 6.0}]}
     ratios = {each["name"]: each["ratio"] for each in comparison.compare(before, now)}
     assert ratios == {"load_s": 0.5, "prefill.9.tokens_per_s": 1.5}
+
+
+def test_only_the_same_task_is_compared() -> None:
+    copy, chat = ({"lookup": {"task": task, "speedup": 2.0}} for task in ("copy", "chat"))
+    assert comparison.compare(copy, chat) == []
+    assert [each["name"] for each in comparison.compare(copy, copy)] == ["lookup.copy.speedup"]
+
+
+def test_prompts_for_a_server_are_as_long_as_was_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    """By its own count, here three tokens a word."""
+    with openai_server() as server:
+
+        def count(body: dict[str, Any]) -> None:
+            words = body["messages"][0]["content"].split()
+            server.lines = spoken("a", "b", prompt=3 * len(words))
+
+        server.refuse = count
+        options = ["--prompt", "30,120", "--repeat", "2", "--json"]
+        assert cli.main(["bench", "--model", f"{server.url}#tiny", *options]) == 0
+        told = capsys.readouterr()
+        result = json.loads(told.out)
+        assert [each["tokens"] for each in result["prefill"]] == [30, 120]
+        assert result["decode"]["tokens_per_s"] > 0
+        assert len(told.err.splitlines()) == 1 + 1 + 2 * 2
 
 
 @pytest.mark.parametrize("option", ["--context", "--parallel"])

@@ -150,6 +150,22 @@ def test_the_page_is_opened_on_the_usual_port_or_a_free_one(monkeypatch: pytest.
     assert opened[-1] == "http://127.0.0.1:9/#key=a%2Fb"
 
 
+def test_a_library_needs_a_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["serve", "--library"]) == 2
+    assert "--api-key-file" in capsys.readouterr().err
+    keys = tmp_path / "keys"
+    keys.write_text("secret")
+    program = Program("--library", "--api-key-file", str(keys))
+    try:
+        listed = httpx2.get(f"{program.url}/conversations", headers={"Authorization": "Bearer secret"})
+        assert listed.json() == {"kept": True, "conversations": []}
+        assert httpx2.get(f"{program.url}/conversations").status_code == 401
+        assert program.end(signal.SIGTERM) < 2
+    finally:
+        program.process.kill()
+        program.process.communicate()
+
+
 def test_the_key_file_is_read_before_anything_is_loaded(tmp_path: Path) -> None:
     args = cli.build_parser().parse_args(["serve", "--api-key-file", str(tmp_path)])
     with pytest.raises(UserError):

@@ -52,6 +52,20 @@ class Gated(ChatModel):
         return super().stream(*arguments, check=wait, **options)
 
 
+def prepare_gated(spec: ModelSpec, gate: threading.Event) -> local.Loader:
+    """Return what loads the model of `spec`, whose answers wait at `gate`."""
+    load = local._prepare(spec)
+
+    def gated(progress: local.Progress) -> ChatModel:
+        model = load(progress)
+        assert isinstance(model, ChatModel)
+        model.__class__ = Gated
+        model.gate = gate
+        return model
+
+    return gated
+
+
 @pytest.fixture(scope="module")
 def nanos_answer() -> str:
     return glmtui.load(device="cpu", threads=1).chat("你好", temperature=0)[0]
@@ -76,18 +90,7 @@ class TestLocalEngine(EngineContract):
         self._answer = nanos_answer
 
         def prepare(spec: ModelSpec) -> local.Loader:
-            if spec == LATE:
-                return fail_late
-            load = local._prepare(spec)
-
-            def gated(progress: local.Progress) -> ChatModel:
-                model = load(progress)
-                assert isinstance(model, ChatModel)
-                model.__class__ = Gated
-                model.gate = self.gate
-                return model
-
-            return gated
+            return fail_late if spec == LATE else prepare_gated(spec, self.gate)
 
         engine = LocalEngine(prepare, self.slots)
         yield engine

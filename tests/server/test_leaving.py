@@ -16,6 +16,7 @@ from served import QUESTION, SECONDS, MakeServer, Served, events_of, wait_for
 
 from glmtui.protocol.requests import Generate
 from glmtui.server import answering
+from glmtui.server.connection import Connection
 
 FREE = 0.5
 """Seconds in which a client that leaves frees its slot."""
@@ -277,3 +278,15 @@ def test_a_server_can_end_before_it_began(serve: MakeServer) -> None:
     served.thread.stop()
     served.thread.stop()
     assert served.thread.join(SECONDS)
+
+
+def test_tokens_do_not_wait_for_each_other_in_the_network(served: Served) -> None:
+    served.health()
+    _app, running = served.thread.server._running or (None, None)
+    assert running is not None
+    (sock, *_others) = [
+        each.transport.get_extra_info("socket")
+        for each in running.server_state.connections
+        if isinstance(each, Connection)
+    ]
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

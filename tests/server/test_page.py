@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from served import MakeServer, Served
+from served import MakeServer, Served, wait_for
 
+from glmtui.chat.library import Library
 from glmtui.server import web
+from glmtui.session.page_library import PageLibrary
 
 pytestmark = pytest.mark.slow
 
@@ -329,3 +332,59 @@ def test_libraries_of_others_are_there_with_their_licences() -> None:
     versions = re.findall(r"^(\w+) (\d+\.\d+\.\d+)", told, re.M)
     sources = [path.read_text("utf-8")[:400] for path in vendor.glob("*.js")]
     assert all(any(f"{version}" in source for source in sources) for _name, version in versions)
+
+
+@browsers
+def test_conversations_lie_beside_the_apps_where_that_is_allowed(
+    serve: MakeServer, open_page: Open, tmp_path: Path
+) -> None:
+    library = Library(tmp_path / "conversations", cache=tmp_path / "cache")
+    app = library.create()
+    app.append("user", "From the app")
+    app.append("assistant", "<think>\nwell\n</think>\n\nHello")
+    served = serve(library=PageLibrary(library), keys=("k",))
+    engine = served.ready("One", "Two")
+    page = open_page(f"{served.url}/#key=k").ready()
+    page.tab.locator(".choose", has_text="From the app").click()
+    assert page.done().endswith("Hello")
+    assert page.tab.locator(".thought-text").count() == 1
+    page.send("From the page")
+    assert page.done(2) == "One"
+    assert [m.text for m in engine.generated[-1].messages] == ["From the app", "Hello", "From the page"]
+    wait_for(lambda: app.refresh() or [m.text for m in app.branch()][-1] == "One")
+    assert [m.text for m in app.branch()] == ["From the app", "Hello", "From the page", "One"]
+
+    page.click("Answer again")
+    page.tab.locator(".assistant", has_text="Two").wait_for()
+    wait_for(lambda: app.refresh() or app.branch()[-1].text == "Two")
+    assert [m.text for m in app.siblings(app.branch()[-1].id)] == ["One", "Two"], "nothing is lost"
+
+    app.append("user", "Once more from the app")
+    page.tab.evaluate("dispatchEvent(new Event('focus'))")
+    page.tab.locator(".user", has_text="Once more").wait_for()
+    page.tab.reload()
+    page.ready()
+    page.tab.locator(".user", has_text="Once more").wait_for()
+    kept = page.tab.evaluate("Object.keys(localStorage)")
+    assert not [name for name in kept if name.startswith("glmtui.chat.")]
+
+    page.tab.click("#new")
+    page.send("New here")
+    wait_for(lambda: [each.title for each in library.list()][:1] == ["New here"])
+    page.tab.locator(".item", has_text="From the app").locator('[aria-label="Delete"]').click()
+    wait_for(lambda: [each.title for each in library.trashed()] == ["From the app"])
+    assert page.tab.locator(".choose").all_inner_texts() == ["New here"]
+    assert page.complaints == []
+
+
+@browsers
+def test_what_is_deleted_while_it_grows_does_not_come_back(served: Served, open_page: Open) -> None:
+    served.ready("A long answer", hold=True)
+    page = open_page().ready()
+    page.send("Say it")
+    page.tab.wait_for_selector(".running .markdown")
+    page.tab.locator('.item [aria-label="Delete"]').click()
+    page.tab.wait_for_selector("body[data-state=ready]")
+    page.tab.reload()
+    page.ready()
+    assert page.tab.locator(".choose").count() == 0

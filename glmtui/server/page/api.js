@@ -46,6 +46,27 @@ export async function model() {
   return data[0] ?? null;
 }
 
+/** Return what the server's library lists, or null where it keeps none. */
+export async function conversations() {
+  const found = await (await request("/conversations")).json();
+  return found.kept ? found.conversations : null;
+}
+
+/** Return the messages of a conversation in the library. */
+export async function conversation(id) {
+  return (await (await request(`/conversations/${encodeURIComponent(id)}`)).json()).messages;
+}
+
+/** Keep a conversation's messages in the library. */
+export async function keep(id, messages) {
+  await request(`/conversations/${encodeURIComponent(id)}`, { method: "POST", body: JSON.stringify({ messages }) });
+}
+
+/** Move a conversation of the library to its trash. */
+export async function remove(id) {
+  await request(`/conversations/${encodeURIComponent(id)}`, { method: "DELETE" });
+}
+
 /**
  * Ask for an answer; call `onPiece(delta)` for what comes. Returns {reason, usage}.
  * Throws a ServerError; one without a message where the connection broke.

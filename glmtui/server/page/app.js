@@ -18,8 +18,12 @@ let model = null;
 
 // --- the open conversation ---
 
-function open(id) {
-  chat = (running?.chat.id === id ? running.chat : store.load(id)) ?? store.create();
+async function open(id) {
+  try {
+    chat = (running?.chat.id === id ? running.chat : await store.load(id)) ?? store.create();
+  } catch (error) {
+    return say(error.message || t("unreachable"));
+  }
   sessionStorage.setItem("glmtui.open", chat.id);
   closeSidebar();
   show();
@@ -43,20 +47,36 @@ function show() {
   toEnd();
 }
 
-function keep(which = chat) {
+async function keep(which = chat) {
   which.updated = Date.now();
-  if (!store.save(which)) say(t("full"));
+  try {
+    if (!(await store.save(which, running?.message))) say(t("full"));
+  } catch (error) {
+    say(`${t("not_kept")} ${error.message}`.trim());
+  }
+}
+
+async function drop(id) {
+  if (running?.chat.id === id) {
+    running.controller.abort();
+    running.chat.messages.length = 0; // nothing of it comes back with the end of the answer
+  }
+  try {
+    await store.remove(id);
+  } catch (error) {
+    say(error.message || t("unreachable"));
+  }
 }
 
 function send(text) {
   if (!text.trim() || running || !model) return;
-  chat.messages.push({ role: "user", content: text });
+  chat.messages.push({ id: store.newId(), role: "user", content: text });
   ask();
 }
 
 function edit(message, text) {
   if (running) return;
-  chat.messages.splice(chat.messages.indexOf(message), Infinity, { role: "user", content: text });
+  chat.messages.splice(chat.messages.indexOf(message), Infinity, { id: store.newId(), role: "user", content: text });
   ask();
 }
 
@@ -74,7 +94,7 @@ function goOn(message) {
 
 /** Ask for the answer to what was said, or for how the answer `begun` goes on. */
 async function ask(begun = null) {
-  const message = begun ?? { role: "assistant", content: "" };
+  const message = begun ?? { id: store.newId(), role: "assistant", content: "" };
   const asked = begun ? chat.messages : [...chat.messages];
   delete message.error;
   delete message.state;
@@ -148,16 +168,15 @@ async function failed(error, message) {
 
 function showList() {
   const items = store.all().map((each) => {
-    const title = store.titleOf(each) || t("untitled");
+    const title = each.title || t("untitled");
     const choose = h("button", { type: "button", className: "choose", title, onclick: () => open(each.id) }, title);
-    const drop = button("close", t("delete"), () => {
+    const close = button("close", t("delete"), () => {
       if (!confirm(t("delete_sure"))) return;
-      if (running?.chat.id === each.id) running.controller.abort();
-      store.remove(each.id);
+      drop(each.id);
       if (chat.id === each.id) open("");
       else showList();
     });
-    return h("div", { className: "item", ariaCurrent: each.id === chat.id ? "true" : "false" }, choose, drop);
+    return h("div", { className: "item", ariaCurrent: each.id === chat.id ? "true" : "false" }, choose, close);
   });
   $("list").replaceChildren(...items);
 }
@@ -196,24 +215,54 @@ function follow() {
   if (follows) toEnd();
 }
 
-async function findModel() {
+async function findModel(before) {
   try {
     model = await api.model();
     if (!model) say(t("loading"));
   } catch (error) {
     if (error.status === 401) {
       await askKey();
-      return findModel();
+      return findModel(before);
     }
     say(error.message || t("unreachable"));
   }
-  if (!model) return setTimeout(findModel, RETRY);
+  if (!model) return setTimeout(findModel, RETRY, before);
   $("model").textContent = model.id;
   $("model").hidden = false;
   $("system-row").hidden = !model.supports_system;
   $("max_length").max = String(Math.max(model.max_model_len, 64));
   showOptions();
+  await findLibrary(before);
   return showState();
+}
+
+/** Go on with the conversation of before where the server's library has it. */
+async function findLibrary(before) {
+  try {
+    if (!(await store.connect())) return;
+  } catch (error) {
+    return say(error.message || t("unreachable"));
+  }
+  $("kept").dataset.t = "kept_in_library";
+  translatePage();
+  if (!chat.messages.length && before) await open(before);
+  else showList();
+}
+
+/** Show what others, such as the app, changed in the library meanwhile. */
+async function lookAgain() {
+  if (running || !store.settled() || document.querySelector(".edit")) return;
+  try {
+    if (!(await store.connect())) return;
+    const found = await store.load(chat.id);
+    if (running || !found || JSON.stringify(found.messages.map(plain)) === JSON.stringify(chat.messages.map(plain))) {
+      return showList();
+    }
+    chat = found;
+    show();
+  } catch {
+    // the next question tells that the server is gone
+  }
 }
 
 function askKey() {
@@ -306,10 +355,8 @@ function wire() {
   $("new").onclick = () => open("");
   $("clear").onclick = () => {
     if (!confirm(t("clear_sure"))) return;
-    if (running?.chat.id === chat.id) running.controller.abort();
-    chat.messages.length = 0;
-    store.remove(chat.id);
-    show();
+    drop(chat.id);
+    open("");
   };
   $("menu").onclick = () => {
     document.body.classList.add("with-sidebar");
@@ -348,8 +395,9 @@ function wire() {
     $("down").hidden = follows;
   };
   $("down").onclick = toEnd;
-  store.onChange((id) => {
-    if (id === chat.id && running?.chat.id !== id) chat = store.load(id) ?? chat;
+  addEventListener("focus", lookAgain);
+  store.onChange(async (id) => {
+    if (id === chat.id && running?.chat.id !== id) chat = (await store.load(id)) ?? chat;
     if (running?.chat.id !== chat.id) show();
     else showList();
   });
@@ -359,5 +407,5 @@ api.takeKey();
 showTheme();
 showWords();
 wire();
-open(sessionStorage.getItem("glmtui.open") ?? "");
-findModel();
+const before = sessionStorage.getItem("glmtui.open") ?? "";
+open(before).then(() => findModel(before));

@@ -1,0 +1,76 @@
+"""Models that turn texts into vectors (bge, multilingual-e5), through transformers' own classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from glmtui.errors import BadFileError, NotFoundError
+from glmtui.protocol.phrases import _
+from glmtui.regular_files import read_regular
+from glmtui.text import json_values
+
+POOLING = "1_Pooling/config.json"
+"""Where sentence-transformers says how the vectors of tokens become one of the text."""
+MOST_BYTES = 1 << 20
+LONGEST = 8192
+"""Tokens of a text; most models take 512."""
+
+
+class EmbeddingModel:
+    """A model on the CPU.
+
+    Args:
+        folder: its files, as on the hub. Nothing is fetched, and no code of theirs runs.
+
+    Raises:
+        UserError: the folder is not there, or holds no such model.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not (folder / "config.json").is_file():
+            raise NotFoundError(_("There is no model in {path}").format(path=folder))
+        from transformers import AutoModel, AutoTokenizer
+
+        self.name = folder.resolve().name
+        """What clients call it."""
+        given: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, **given)
+            self._model = AutoModel.from_pretrained(folder, **given).eval()
+            self._takes_first = _takes_first(folder / POOLING)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            phrase = _("{path} cannot be loaded: {error}")
+            raise BadFileError(phrase.format(path=folder, error=str(error).partition("\n")[0])) from error
+        config = self._model.config
+        longest = getattr(config, "max_position_embeddings", LONGEST)
+        if getattr(config, "pad_token_id", 0) and config.model_type in ("roberta", "xlm-roberta"):
+            longest -= config.pad_token_id + 1  # positions are counted from behind it
+        self._longest = min(longest, self._tokenizer.model_max_length, LONGEST)
+
+    def embed(self, texts: Sequence[str]) -> tuple[list[list[float]], int]:
+        """Return the vectors ``[texts, hidden_size]``, of length 1, and how many tokens were read.
+
+        What is longer than the model's positions is cut.
+        """
+        import torch
+
+        batch = self._tokenizer(
+            list(texts), padding=True, truncation=True, max_length=self._longest, return_tensors="pt"
+        )
+        with torch.inference_mode():
+            hidden = self._model(**batch).last_hidden_state.float()  # [texts, tokens, hidden_size]
+        mask = batch["attention_mask"].unsqueeze(-1)
+        pooled = hidden[:, 0] if self._takes_first else (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
+        vectors: list[list[float]] = torch.nn.functional.normalize(pooled, dim=-1).tolist()
+        return vectors, int(mask.sum())
+
+
+def _takes_first(path: Path) -> bool:
+    """Whether the vector of the first token stands for the text; else it is the mean of all."""
+    try:
+        found = json_values.loads(read_regular(path, MOST_BYTES).decode())
+    except FileNotFoundError:
+        return False
+    return isinstance(found, dict) and found.get("pooling_mode_cls_token") is True
