@@ -11,6 +11,7 @@ from glmtui import failures
 from glmtui.errors import UserError
 from glmtui.protocol.phrases import Phrase
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin take the processors from other tests
 os.environ.pop("PYTHONUNBUFFERED", None)  # a user has none, and it hides what is lost in buffers
 
 
