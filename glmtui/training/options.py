@@ -20,12 +20,13 @@ LEARNING_RATES: Mapping[Method, float] = {"ptuning": 2e-2, "lora": 3e-4}
 """Of ``train.sh`` as published; of LoRA what is usual for this rank."""
 PUBLISHED_WIDTH = 4096
 """Of the models they are for; a narrower one takes more, by the root of how much narrower it is."""
-ROWS_OF_A_STEP = 16
-"""As published."""
-LEAST_STEPS = 200
-"""A small file is gone through more often than a large one: fewer steps teach nothing."""
+ROWS_OF_A_STEP, OF_A_SMALL_ONE = 16, 8
+"""As published; and of a small model, which learns more from as many rows in smaller steps."""
+LEAST_STEPS, LEAST_SMALL_STEPS = 200, 600
+"""A small file is gone through more often than a large one: fewer steps teach nothing. Those of a small model
+take moments."""
 SMALL = 200_000_000
-"""Weights below which a batch's rows are computed together."""
+"""Weights below which a model is small: a batch's rows are computed together."""
 SMALLEST_BETWEEN_SAVES = 10.0
 """Seconds: saving more often than that would be most of the work."""
 
@@ -70,12 +71,12 @@ class TuneOptions:
     learning_rate: float | None = None
     """None: that of `LEARNING_RATES`, and more for narrower models."""
     steps: int | None = None
-    """None: as many as `epochs` make, and at least `LEAST_STEPS`."""
+    """None: as many as `epochs` make, and at least `LEAST_STEPS`, or `LEAST_SMALL_STEPS`."""
     epochs: float = 3.0
     batch: int | None = None
     """Rows that are computed together; None: all of a step where the model is small, else one."""
     accumulate: int | None = None
-    """Such micro-batches that make one step; None: as many as make `ROWS_OF_A_STEP`."""
+    """Such micro-batches that make one step; None: as many as make `ROWS_OF_A_STEP`, or `OF_A_SMALL_ONE`."""
     optimizer: Optimizer = "published"
     schedule: Schedule = "linear"
     warmup_steps: int = 0
@@ -113,12 +114,14 @@ class TuneOptions:
 
     def rows_of_a_step(self, parameters: int) -> tuple[int, int]:
         """Return the rows of a micro-batch and how many make a step, for a model of so many weights."""
-        batch = self.batch or (ROWS_OF_A_STEP if parameters < SMALL and self.accumulate is None else 1)
-        return batch, self.accumulate or max(ROWS_OF_A_STEP // batch, 1)
+        rows = OF_A_SMALL_ONE if parameters < SMALL else ROWS_OF_A_STEP
+        batch = self.batch or (rows if parameters < SMALL and self.accumulate is None else 1)
+        return batch, self.accumulate or max(rows // batch, 1)
 
-    def steps_for(self, rows: int, rows_of_a_step: int) -> int:
-        """Return the steps of the run."""
-        return self.steps or max(round(self.epochs * rows / rows_of_a_step), LEAST_STEPS)
+    def steps_for(self, rows: int, rows_of_a_step: int, parameters: int) -> int:
+        """Return the steps of the run, for a model of so many weights."""
+        least = LEAST_SMALL_STEPS if parameters < SMALL else LEAST_STEPS
+        return self.steps or max(round(self.epochs * rows / rows_of_a_step), least)
 
     def check(self) -> None:
         """Raise BadValueError where a value is out of its range."""
