@@ -21,6 +21,7 @@ from glmtui.training.options import (
     LEAST_SMALL_STEPS,
     LEAST_STEPS,
     OF_A_SMALL_ONE,
+    PREFIX_DROPOUT,
     ROWS_OF_A_STEP,
     Method,
     Optimizer,
@@ -67,7 +68,9 @@ def add_parser(subparsers: Subparsers) -> None:
         (
             "prefix_dropout",
             float,
-            _("P-tuning: share of the prefix that each sample goes without (default: {default})"),
+            _(
+                "P-tuning: share of the prefix that each sample goes without (default: {default}, small models 0)"
+            ).format(default=PREFIX_DROPOUT),
         ),
         ("lora_rank", positive, _("LoRA: inner width of the products (default: {default})")),
         ("lora_alpha", float, _("LoRA: their scale is this by the rank (default: {default})")),

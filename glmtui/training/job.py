@@ -187,7 +187,7 @@ class TuneJob:
                 model.folder.config,
                 rows=options.pre_seq_len,
                 projection=options.prefix_projection,
-                dropout=options.prefix_dropout,
+                dropout=options.dropout_for(model.folder.sizes.parameters),
                 spread=options.prefix_spread,
                 seed=options.seed,
             )
