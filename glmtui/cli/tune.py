@@ -69,7 +69,8 @@ def add_parser(subparsers: Subparsers) -> None:
             "prefix_dropout",
             float,
             _(
-                "P-tuning: share of the prefix that each sample goes without (default: {default}, small models 0)"
+                "P-tuning: share of the prefix that each sample goes without (default: {default}, small "
+                "models 0)"
             ).format(default=PREFIX_DROPOUT),
         ),
         ("lora_rank", positive, _("LoRA: inner width of the products (default: {default})")),
