@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from glmtui import paths, streams
+from glmtui.cli.options import named_model
 from glmtui.errors import UserError
 from glmtui.i18n import _
 from glmtui.text.units import size
@@ -36,7 +37,7 @@ def run(args: Namespace) -> int:
         raise UserError(_("{path} exists already. Give a folder that does not.").format(path=target))
     from glmtui.hub import catalog
 
-    folder = catalog.resolve(args.source)
+    folder = catalog.resolve(named_model(args.source))
     from glmtui.models.merging import merge
 
     written, progress = 0, streams.StatusLine(streams.errors())

@@ -27,7 +27,7 @@ def add_model_options(parser: ArgumentParser) -> None:
         "--model",
         metavar="M",
         dest=SOURCE,
-        type=lambda name: None if name.lower() in BUILT_IN else paths.unquoted(name),
+        type=named_model,
         default=SUPPRESS,
         help=_("a folder, a Hugging Face id or a short name (default: as in the settings, or built in)"),
     )
@@ -40,6 +40,11 @@ def add_model_options(parser: ArgumentParser) -> None:
     for setting in SCHEMA:
         if setting.section == "model" and setting.key != SOURCE:
             add_setting(group, setting.key)
+
+
+def named_model(name: str) -> str | None:
+    """Return what a person called a model; None is the built-in one."""
+    return None if name.lower() in BUILT_IN else paths.unquoted(name)
 
 
 def add_setting(group: ArgumentParser | _ArgumentGroup, key: str, option: str = "") -> None:

@@ -18,7 +18,10 @@ from glmtui.interrupts import INTERRUPTED
 from glmtui.signals import end_signals
 from glmtui.training.options import (
     LEARNING_RATES,
+    LEAST_SMALL_STEPS,
     LEAST_STEPS,
+    OF_A_SMALL_ONE,
+    PREFIX_DROPOUT,
     ROWS_OF_A_STEP,
     Method,
     Optimizer,
@@ -65,7 +68,10 @@ def add_parser(subparsers: Subparsers) -> None:
         (
             "prefix_dropout",
             float,
-            _("P-tuning: share of the prefix that each sample goes without (default: {default})"),
+            _(
+                "P-tuning: share of the prefix that each sample goes without (default: {default}, small "
+                "models 0)"
+            ).format(default=PREFIX_DROPOUT),
         ),
         ("lora_rank", positive, _("LoRA: inner width of the products (default: {default})")),
         ("lora_alpha", float, _("LoRA: their scale is this by the rank (default: {default})")),
@@ -92,9 +98,10 @@ def add_parser(subparsers: Subparsers) -> None:
         (
             "steps",
             positive,
-            _("steps of the optimizer (default: as many as --epochs make, and at least {least})").format(
-                least=LEAST_STEPS
-            ),
+            _(
+                "steps of the optimizer (default: as many as --epochs make, and at least {least}, of a small "
+                "model {small})"
+            ).format(least=LEAST_STEPS, small=LEAST_SMALL_STEPS),
         ),
         ("epochs", float, _("how often every row is seen (default: {default})")),
         (
@@ -105,9 +112,10 @@ def add_parser(subparsers: Subparsers) -> None:
         (
             "accumulate",
             positive,
-            _("such batches that make one step (default: as many as make {rows} rows)").format(
-                rows=ROWS_OF_A_STEP
-            ),
+            _(
+                "such batches that make one step (default: as many as make {rows} rows, of a small model "
+                "{small})"
+            ).format(rows=ROWS_OF_A_STEP, small=OF_A_SMALL_ONE),
         ),
         ("optimizer", get_args(Optimizer), _("AdamW as published (default), or torch's")),
         ("schedule", get_args(Schedule), _("how the learning rate falls (default: linear, to 0)")),

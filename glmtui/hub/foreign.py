@@ -47,10 +47,11 @@ def explain(place: Path) -> Phrase:
 
 def lora(path: Path, base: str = "") -> Phrase:
     """Say that a folder or file holds a LoRA adapter, and what to do with it."""
-    message = _(
-        "{path} holds a LoRA adapter, not a whole model. Load the model it was trained on, with {option}"
-    ).format(path=path, option=Option("lora", path))
-    return sentences(message, _("It was trained on {base}.").format(base=base)) if base else message
+    said = _("{path} holds a LoRA adapter, not a whole model.").format(path=path)
+    if base:
+        said = sentences(said, _("It was trained on {base}.").format(base=base))
+    load = _("Load the model it was trained on, with {option}").format(option=Option("lora", path))
+    return sentences(said, load)
 
 
 def _adapter(folder: Path) -> Phrase:

@@ -25,6 +25,7 @@ from torch.utils.hooks import RemovableHandle
 from glmtui.errors import BadFileError, BadValueError, NotFoundError
 from glmtui.hub.fields import Flag, Kind, Number, Text, Whole, check_fields
 from glmtui.hub.files import read_json_object
+from glmtui.models.base import LanguageModel
 from glmtui.models.layers import Layers
 from glmtui.models.weight_files import read_file
 from glmtui.protocol.phrases import _, listing
@@ -39,6 +40,11 @@ _FIELDS: Mapping[str, Kind] = {
     **dict.fromkeys(("use_rslora", "use_dora", "fan_in_fan_out"), Flag()),
 }
 _NAME = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_([AB])(?:\.[^.]+)?\.weight")
+_PATTERN = re.compile(r"\^?(?:[\w.-]|\\[.d]|\.\*|\\d\+)+\$?")
+"""Of PEFT's tables of patterns, what is matched: names with ``.``, ``.*`` and ``\\d+``. Others might take for
+ever."""
+MOST_WILD = 3
+"""Of ``*`` and ``+`` in a pattern."""
 _ATTENTION = ("query_key_value", "q_proj", "k_proj", "v_proj", "q_b_proj", "kv_b_proj")
 """The attention's first products, in all architectures."""
 
@@ -89,6 +95,7 @@ class Lora(nn.Module):
         self.products = nn.ModuleList(products.values())
         self._handles: list[RemovableHandle] = []
         self._layers: list[Layers] = []
+        self._exact: tuple[LanguageModel, int] | None = None  # what the network is without it
 
     def named(self) -> Iterator[tuple[str, LoraProduct]]:
         """Yield each product with its module's name."""
@@ -104,6 +111,8 @@ class Lora(nn.Module):
         self._layers = [module for module in network.modules() if isinstance(module, Layers)]
         for layers in self._layers:
             layers.adapted = True
+        if isinstance(network, LanguageModel):  # tokens together are rounded otherwise than one by one
+            self._exact, network.exact_rows = (network, network.exact_rows), 1
 
     def detach(self) -> None:
         """Leave the network as it was."""
@@ -111,7 +120,9 @@ class Lora(nn.Module):
             handle.remove()
         for layers in self._layers:
             layers.adapted = False
-        self._handles, self._layers = [], []
+        if self._exact is not None:
+            network, network.exact_rows = self._exact
+        self._handles, self._layers, self._exact = [], [], None
 
 
 def _adding(product: LoraProduct) -> Any:
@@ -204,7 +215,7 @@ def read_products(folder: Path, network: nn.Module) -> Lora:
             )
         shape = Shape(
             a.shape[0],
-            _pattern(config, "alpha_pattern", name, config.get("lora_alpha") or a.shape[0]),
+            _alpha(config, name, a.shape[0]),
             bool(config.get("use_rslora")),
         )
         products[name] = LoraProduct(a.float(), b.float(), shape.scale)
@@ -230,6 +241,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             ("fan_in_fan_out", config.get("fan_in_fan_out")),
             ("bias", config.get("bias") not in (None, "none")),
             ("modules_to_save", config.get("modules_to_save")),
+            ("alpha_pattern", config.get("alpha_pattern") and not _are_alphas(config["alpha_pattern"])),
         )
         if used
     ]
@@ -264,14 +276,24 @@ def _read_tensors(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
     return {name: (pair["A"], pair["B"]) for name, pair in pairs.items()}
 
 
-def _pattern(config: Mapping[str, Any], field: str, name: str, default: float) -> float:
-    """Return what PEFT's `field`, a table of patterns, says of a module."""
-    table = config.get(field)
-    for pattern, value in (table if isinstance(table, dict) else {}).items():
-        plain = isinstance(value, int | float) and not isinstance(value, bool)
-        if plain and (name == pattern or name.endswith(f".{pattern}")):
+def _alpha(config: Mapping[str, Any], name: str, rank: int) -> float:
+    """Return the alpha of a module: the first of PEFT's patterns that fits the end of its name says it."""
+    for pattern, value in (config.get("alpha_pattern") or {}).items():
+        if re.match(rf"(.*\.)?({pattern})$", name):
             return float(value)
-    return default
+    return float(config.get("lora_alpha") or rank)
+
+
+def _are_alphas(table: object) -> bool:
+    """Whether `table` is one that `_alpha` reads."""
+    return isinstance(table, dict) and all(
+        _PATTERN.fullmatch(pattern)
+        and len(re.findall(r"[*+]", pattern)) <= MOST_WILD
+        and isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        for pattern, value in table.items()
+    )
 
 
 def save_lora(lora: Lora, folder: Path, shape: Shape, dropout: float, base: str) -> None:

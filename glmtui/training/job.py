@@ -128,8 +128,9 @@ class TuneJob:
         with token.current():
             model, data = self._read(token)
             adapter = self._new_adapter(model)
-            self._rows = options.rows_of_a_step(model.folder.sizes.parameters)
-            steps = options.steps_for(len(data.train), math.prod(self._rows))
+            weights = model.folder.sizes.parameters
+            self._rows = options.rows_of_a_step(weights)
+            steps = options.steps_for(len(data.train), math.prod(self._rows), weights)
             trainer = self._new_trainer(model, adapter, steps, token)
             self._begin_from_saved(adapter, trainer, data, steps)
             pad = pad_id(model.tokenizer)
@@ -186,7 +187,8 @@ class TuneJob:
                 model.folder.config,
                 rows=options.pre_seq_len,
                 projection=options.prefix_projection,
-                dropout=options.prefix_dropout,
+                dropout=options.dropout_for(model.folder.sizes.parameters),
+                spread=options.prefix_spread,
                 seed=options.seed,
             )
         return LoraTuning(

@@ -21,15 +21,15 @@ LEARNING_RATES: Mapping[Method, float] = {"ptuning": 2e-2, "lora": 3e-4}
 PUBLISHED_WIDTH = 4096
 """Of the models they are for. A narrower one takes more: a LoRA's matrices by how much narrower it is, a
 prefix by the root of that."""
-ROWS_OF_A_STEP = 16
-"""As published."""
-ROWS_OF_A_SMALL_PREFIX = 4
-"""A small model's prefix learns more from many small steps: of 20 facts nano then knew 18 in other words,
-not 13."""
-LEAST_STEPS, LEAST_ROWS = 200, 2000
-"""A small file is gone through more often than a large one: fewer teach nothing."""
+ROWS_OF_A_STEP, OF_A_SMALL_PREFIX = 16, 8
+"""As published; and of a small model's prefix, which learns more from as many rows in smaller steps."""
+LEAST_STEPS, LEAST_OF_A_SMALL_PREFIX = 200, 600
+"""A small file is gone through more often than a large one: fewer steps teach nothing. Those of a small model
+take moments."""
+PREFIX_DROPOUT = 0.1
+"""As published. A small model learns less with it: nano 17 of 20 facts, without it all."""
 SMALL = 200_000_000
-"""Weights below which a batch's rows are computed together."""
+"""Weights below which a model is small: a batch's rows are computed together."""
 SMALLEST_BETWEEN_SAVES = 10.0
 """Seconds: saving more often than that would be most of the work."""
 
@@ -59,7 +59,10 @@ class TuneOptions:
     # P-tuning
     pre_seq_len: int = 128
     prefix_projection: bool = False
-    prefix_dropout: float = 0.1
+    prefix_dropout: float | None = None
+    """None: `PREFIX_DROPOUT`, and none for a small model."""
+    prefix_spread: float = 1.0
+    """Standard deviation of the prefix's first values; a small one disturbs less of what the model knows."""
 
     # LoRA
     lora_rank: int = 8
@@ -72,12 +75,12 @@ class TuneOptions:
     learning_rate: float | None = None
     """None: that of `LEARNING_RATES`, and more for narrower models."""
     steps: int | None = None
-    """None: as many as `epochs` make, and at least `LEAST_STEPS`."""
+    """None: as many as `epochs` make, and at least `LEAST_STEPS`, or `LEAST_SMALL_STEPS`."""
     epochs: float = 3.0
     batch: int | None = None
     """Rows that are computed together; None: all of a step where the model is small, else one."""
     accumulate: int | None = None
-    """Such micro-batches that make one step; None: as many as make `ROWS_OF_A_STEP`."""
+    """Such micro-batches that make one step; None: as many as make `ROWS_OF_A_STEP`, or `OF_A_SMALL_ONE`."""
     optimizer: Optimizer = "published"
     schedule: Schedule = "linear"
     warmup_steps: int = 0
@@ -114,16 +117,24 @@ class TuneOptions:
         narrower = max(PUBLISHED_WIDTH / width, 1)
         return LEARNING_RATES[self.method] * (narrower if self.method == "lora" else math.sqrt(narrower))
 
+    def dropout_for(self, parameters: int) -> float:
+        """Return the share of the prefix that is dropped, for a model of so many weights."""
+        if self.prefix_dropout is not None:
+            return self.prefix_dropout
+        return 0.0 if parameters < SMALL else PREFIX_DROPOUT
+
+    def _is_small_prefix(self, parameters: int) -> bool:
+        return parameters < SMALL and self.method == "ptuning"
+
     def rows_of_a_step(self, parameters: int) -> tuple[int, int]:
         """Return the rows of a micro-batch and how many make a step, for a model of so many weights."""
-        small = parameters < SMALL
-        rows = ROWS_OF_A_SMALL_PREFIX if small and self.method == "ptuning" else ROWS_OF_A_STEP
-        batch = self.batch or (rows if small and self.accumulate is None else 1)
+        rows = OF_A_SMALL_PREFIX if self._is_small_prefix(parameters) else ROWS_OF_A_STEP
+        batch = self.batch or (rows if parameters < SMALL and self.accumulate is None else 1)
         return batch, self.accumulate or max(rows // batch, 1)
 
-    def steps_for(self, rows: int, rows_of_a_step: int) -> int:
-        """Return the steps of the run."""
-        least = max(LEAST_STEPS, LEAST_ROWS // rows_of_a_step)
+    def steps_for(self, rows: int, rows_of_a_step: int, parameters: int) -> int:
+        """Return the steps of the run, for a model of so many weights."""
+        least = LEAST_OF_A_SMALL_PREFIX if self._is_small_prefix(parameters) else LEAST_STEPS
         return self.steps or max(round(self.epochs * rows / rows_of_a_step), least)
 
     def check(self) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny_model import write_tiny_model
 
 from glmtui.cli.main import main
@@ -153,3 +154,22 @@ def test_a_lora_is_merged(model: Path, tmp_path: Path, capsys: pytest.CaptureFix
     ).all()
     assert main(["merge", str(model), str(target), "--lora", str(lora)]) == 1
     assert "exists already" in capsys.readouterr().err
+
+
+def test_the_built_in_model_is_merged_and_quantised_by_its_name(tmp_path: Path) -> None:
+    import glmtui
+
+    lora, merged, small = tmp_path / "lora", tmp_path / "merged", tmp_path / "small"
+    lora.mkdir()
+    products = new_lora(glmtui.load(device="cpu").network, Shape(2, 4.0))
+    for _name, product in products.named():
+        product.b.data.normal_(0, 0.05)
+    save_lora(products, lora, Shape(2, 4.0), 0.0, "nano")
+    assert main(["merge", "nano", str(merged), "--lora", str(lora)]) == 0
+    ids = [20, 21, 22, 5, 7]
+    found = glmtui.load(merged, device="cpu", dtype="float32").logits(ids)
+    torch.testing.assert_close(
+        found, glmtui.load(lora=lora, device="cpu", dtype="float32").logits(ids), rtol=0.02, atol=0.05
+    )
+    assert main(["quantize", str(merged), str(small), "--quant", "8"]) == 0
+    assert glmtui.load(small, device="cpu").info.quant == "8"

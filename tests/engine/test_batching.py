@@ -15,6 +15,7 @@ from glmtui.engine import batching, prefill
 from glmtui.engine.batching import LONGEST_GAP, Batch, Member, slots_that_fit
 from glmtui.engine.generate import Generation
 from glmtui.models.checkpoint import Network
+from glmtui.models.lora import Shape, new_lora
 from glmtui.protocol.cancellation import CancelToken, OperationCancelled
 from glmtui.protocol.sampling import Sampling
 
@@ -95,9 +96,17 @@ def test_each_answer_is_the_one_it_is_alone(name: str, sampling: Sampling) -> No
 
 
 @pytest.mark.parametrize("quant", ["4", "8"])
-@pytest.mark.parametrize("name", ["chatglm-fp16-sharded", "chatglm2-fp16-sharded"])
-def test_quantised_answers_are_the_ones_they_are_alone(name: str, quant: str) -> None:
+@pytest.mark.parametrize("on_top", ["", "lora"])
+@pytest.mark.parametrize(
+    "name", ["chatglm-fp16-sharded", "chatglm2-fp16-sharded", "chatglm-ptuning", "chatglm2-ptuning"]
+)
+def test_quantised_answers_are_the_ones_they_are_alone(name: str, on_top: str, quant: str) -> None:
     network = glmtui.load(str(GOLDEN / name), device="cpu", quant=quant, threads=1).network
+    if on_top:
+        lora = new_lora(network, Shape(4, 8.0))
+        for _name, product in lora.named():
+            product.b.data.normal_(0, 0.05)
+        lora.attach(network)
     answers = Answers(network)
     for prompt in prompts(name):
         answers.begin(prompt, GREEDY, 24)

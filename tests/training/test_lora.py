@@ -87,6 +87,32 @@ def test_peft_reads_and_applies_it_alike(adapter: Path) -> None:
     save_lora(lora, folder, Shape(4, 8.0), 0.0, "chatglm2-6b")
     config = peft.PeftConfig.from_pretrained(folder)
     assert (config.r, config.lora_alpha, set(config.target_modules)) == (4, 8.0, {"query_key_value"})
+    theirs = read_network(V2)
+    theirs.prepare_inputs_for_generation = None  # of transformers' models
+    theirs = peft.PeftModel.from_pretrained(theirs, folder).base_model.model
+    lora.attach(network)
+    torch.testing.assert_close(logits(network), logits(theirs))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"use_rslora": True, "target_modules": ["query_key_value", "dense_4h_to_h"]},
+        {
+            "rank_pattern": {r"layers\.0\..*query_key_value": 2},
+            "alpha_pattern": {r"^transformer.encoder.layers.\d+.self_attention.query_key_value": 32},
+        },
+    ],
+)
+def test_what_peft_saves_is_applied_as_there(options: dict[str, Any], tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft", reason="peft is not installed")
+    given = {"r": 4, "lora_alpha": 8, "target_modules": ["query_key_value"], "init_lora_weights": False}
+    theirs = peft.get_peft_model(read_network(V2), peft.LoraConfig(**{**given, **options})).eval()
+    theirs.save_pretrained(tmp_path)
+    network = read_network(V2)
+    read_lora(tmp_path, network).attach(network)
+    torch.testing.assert_close(logits(network), logits(theirs.base_model.model))
 
 
 @pytest.mark.parametrize("quant", ["8", "4"])
@@ -102,6 +128,17 @@ def test_quantised_models_take_it_token_by_token(adapter: Path, quant: Any) -> N
     assert not torch.allclose(complete, plain.logits(IDS))
     model.adapt(None, None)
     assert torch.equal(model.logits(IDS), plain.logits(IDS))
+
+
+@pytest.mark.parametrize("quant", ["8", "4"])
+def test_only_without_it_are_tokens_together_exactly_those_alone(adapter: Path, quant: Any) -> None:
+    model = glmtui.load(V1, device="cpu", quant=quant)
+    before = model.network.exact_rows
+    for _time in range(2):
+        model.adapt(None, str(adapter))
+        assert model.network.exact_rows == 1
+        model.adapt(None, None)
+        assert model.network.exact_rows == before
 
 
 def test_several_are_kept_and_switched_without_reading_the_model(
@@ -171,6 +208,9 @@ def test_a_prefix_and_a_lora_go_on_and_off_in_the_engine(
         ({"bias": "all"}, "bias"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"r": "eight"}, "whole number"),
+        ({"alpha_pattern": {"(a+)+": 2}}, "alpha_pattern"),
+        ({"alpha_pattern": {".*a.*b.*c.*": 2}}, "alpha_pattern"),
+        ({"alpha_pattern": ["value"]}, "alpha_pattern"),
     ],
 )
 def test_what_is_no_plain_lora_is_refused(adapter: Path, change: dict[str, Any], said: str) -> None:
@@ -208,6 +248,9 @@ def test_scales_are_those_of_peft(adapter: Path) -> None:
     (adapter / "adapter_config.json").write_text(json.dumps(config))
     scales = [product.scale for _name, product in read_lora(adapter, read_network(V1)).named()]
     assert sorted(scales) == [4.0, 8.0]
+    config["alpha_pattern"] = {r"transformer\.layers.\d+\..*value": 16}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    assert {product.scale for _name, product in read_lora(adapter, read_network(V1)).named()} == {8.0}
 
 
 def batch(vocabulary: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
