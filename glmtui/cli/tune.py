@@ -18,9 +18,9 @@ from glmtui.interrupts import INTERRUPTED
 from glmtui.signals import end_signals
 from glmtui.training.options import (
     LEARNING_RATES,
-    LEAST_SMALL_STEPS,
+    LEAST_OF_A_SMALL_PREFIX,
     LEAST_STEPS,
-    OF_A_SMALL_ONE,
+    OF_A_SMALL_PREFIX,
     PREFIX_DROPOUT,
     ROWS_OF_A_STEP,
     Method,
@@ -101,7 +101,7 @@ def add_parser(subparsers: Subparsers) -> None:
             _(
                 "steps of the optimizer (default: as many as --epochs make, and at least {least}, of a small "
                 "model {small})"
-            ).format(least=LEAST_STEPS, small=LEAST_SMALL_STEPS),
+            ).format(least=LEAST_STEPS, small=LEAST_OF_A_SMALL_PREFIX),
         ),
         ("epochs", float, _("how often every row is seen (default: {default})")),
         (
@@ -115,7 +115,7 @@ def add_parser(subparsers: Subparsers) -> None:
             _(
                 "such batches that make one step (default: as many as make {rows} rows, of a small model "
                 "{small})"
-            ).format(rows=ROWS_OF_A_STEP, small=OF_A_SMALL_ONE),
+            ).format(rows=ROWS_OF_A_STEP, small=OF_A_SMALL_PREFIX),
         ),
         ("optimizer", get_args(Optimizer), _("AdamW as published (default), or torch's")),
         ("schedule", get_args(Schedule), _("how the learning rate falls (default: linear, to 0)")),
