@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from glmtui.engine.loader import Progress
     from glmtui.integrations.transformers import register
     from glmtui.models.chat_tokenizer import load_tokenizer
-    from glmtui.protocol.models import Quant
+    from glmtui.protocol.models import Cache, Quant
 
 __all__ = ["__version__", "load", "load_tokenizer", "register"]
 
@@ -41,6 +41,7 @@ def load(
     ptuning: str | Path | None = None,
     gpus: int | str | Path | None = None,
     threads: int | None = None,
+    cache: Cache = "auto",
     progress: Progress | None = None,
 ) -> ChatModel:
     """Load a model.
@@ -55,6 +56,7 @@ def load(
         ptuning: the folder of a P-tuning v2 checkpoint to put on top.
         gpus: over how many GPUs to spread the model, or a JSON file that says what goes where; None is one.
         threads: for products on the CPU; None takes the physical cores, or one for a tiny model.
+        cache: how keys and values lie in memory: ``float``, ``int8`` (on the CPU), or ``auto``.
         progress: called after every tensor with the stage, the bytes done and those in all; it may raise.
 
     Raises:
@@ -78,6 +80,7 @@ def load(
         quant=cast("Quant | None", text(quant)),
         dtype=None if dtype is None else str(dtype).removeprefix("torch."),
         threads=threads,
+        cache=cache,
         ptuning=text(ptuning),
     )
     return loader.load(spec, progress)

@@ -13,10 +13,14 @@ import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor, nn
 
 from glmtui.models import chatglm, chatglm2
-from glmtui.models.base import KVCache, Rotary, State
+from glmtui.models.base import KVCache, LanguageModel, Rotary, State, Storage
 from glmtui.models.layers import CoreAttention, Layers, RotaryEmbedding, SwiGLU
 from glmtui.quant import cpu
+from glmtui.quant.int8_cache import Int8Storage
 from glmtui.quant.linear import QuantizedLinear, QuantizedWeight
+
+FEW = 16
+"""Tokens that attend as one does, and get the same numbers as alone: drafts, and more is prompts."""
 
 
 class FusedAttention(CoreAttention):
@@ -29,11 +33,10 @@ class FusedAttention(CoreAttention):
         usable = len(q) == 1 and same and keys.dtype == torch.float16 and size % 16 == 0 and q.stride(3) == 1
         usable = usable and not trained
         kernels = _kernels(q) if usable else None
-        if kernels is not None and tokens == 1 and mask is None:
-            return kernels.attend(q[0, :, 0], keys[0], values[0])[None, :, None]
         if kernels is not None:
             mask = None if mask is None else mask.contiguous()
-            return kernels.attend_prompt(q[0], keys[0], values[0], mask).transpose(0, 1)[None]
+            attend = kernels.attend if tokens <= FEW else kernels.attend_prompt
+            return attend(q[0], keys[0], values[0], mask).transpose(0, 1)[None]
         return super().forward(q, keys.to(q.dtype), values.to(q.dtype), mask)
 
 
@@ -87,7 +90,8 @@ class FusedLayers(Layers):
         """Run one token, which sees all of `cache`; None where the kernels do not apply."""
         kernels = _kernels(x)
         buffers = [] if kernels is None else cache.buffers(1)
-        if kernels is None or len(buffers) < len(self) or cache.dtype != torch.float16:
+        known = isinstance(cache.storage, Int8Storage) or cache.storage.dtype == torch.float16
+        if kernels is None or len(buffers) < len(self) or not known:
             return None
         try:
             layers, shape = self._plan = self._plan or _plan(self)
@@ -204,8 +208,8 @@ def fuse(network: nn.Module) -> None:
                 setattr(module, name, FusedGELU())
             elif type(child) is Layers:
                 setattr(module, name, FusedLayers(child))
-    if hasattr(network, "cache_dtype"):
-        network.cache_dtype = torch.float16  # type: ignore[assignment]
+    if isinstance(network, LanguageModel):
+        network.cache_storage = Storage(torch.float16)
 
 
 def _kernels(x: Tensor) -> cpu.Kernels | None:

@@ -204,6 +204,11 @@ SCHEMA: tuple[Setting, ...] = (
         minimum=1, maximum=1024, nullable=True,
     ),
     Setting(
+        "model.cache", "choice", "auto", N_("Keys and values"),
+        N_("How a conversation lies in memory: int8 takes half of float; auto is int8 on the CPU."),
+        choices=("auto", "float", "int8"),
+    ),
+    Setting(
         "model.ptuning", "text", None, N_("P-tuning"),
         N_("The folder of a P-tuning v2 checkpoint that goes on top of the model."),
         nullable=True, metavar="DIR",

@@ -33,9 +33,12 @@ FOLDER = Path(__file__).parent
 SOURCES = (
     *(
         FOLDER / f"{name}.c"
-        for name in ["kernels", "gemv", "gemm", "elementwise", "layers", "attention", "packing", "checksum"]
+        for name in (
+            *("kernels", "gemv", "gemm", "elementwise", "layers", "attention", "cached"),
+            *("packing", "checksum"),
+        )
     ),
-    *(FOLDER / f"{name}.h" for name in ["product", "elementwise", "exponential", "layout", "simd"]),
+    *(FOLDER / f"{name}.h" for name in ["product", "elementwise", "cached", "exponential", "layout", "simd"]),
 )
 COMPILERS = ("cc", "gcc", "clang", "cl")
 TIMEOUT = 300

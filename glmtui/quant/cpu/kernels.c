@@ -7,8 +7,9 @@
  *   layout.h       these sizes            simd.h         vector operations, once per instruction set
  *   product.h      the matrix, and how activations are rounded
  *   gemv.c         its product with one token, gemm.c with many
- *   elementwise.c  activation functions, rotation, attention of one token
+ *   elementwise.c  activation functions, rotation, attention of few tokens
  *   attention.c    attention of many
+ *   cached.c       keys and values with one byte a number, and attention to them
  *   layers.c       one token through all layers, made of these
  *   checksum.c     CRC-32 of files that are read
  */

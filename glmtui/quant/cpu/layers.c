@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "cached.h"
 #include "elementwise.h"
 #include "product.h"
 
@@ -31,10 +32,11 @@ typedef struct {
     float residual;        /* its weight */
 } Shape;
 
-/* Keys and values of a layer: fp16 [2][groups][capacity][size]. */
+/* Keys and values of a layer, with room for `capacity` tokens. */
 typedef struct {
-    uint16_t *halves;
+    void *numbers;
     int64_t capacity;
+    int32_t bits; /* 16: halves [2][groups][capacity][size]; 8: pages [2][groups][capacity / PAGE], see cached.h */
 } Cache;
 
 /* What a team computes with. */
@@ -44,7 +46,7 @@ typedef struct {
     float *rotated;   /* [heads + groups][size] */
     float *attended;  /* [heads][size] */
     float *inner;     /* [rows of up] */
-    float *scores;    /* [heads][columns of the cache] */
+    float *scores;    /* [heads][columns of the cache], or what attend_part works in */
     Rounded rounded;
 } Room;
 
@@ -72,11 +74,37 @@ static void normalize(const Shape *s, const float *x, const float *weight, const
     }
 }
 
-/* Puts the keys and values of `room->projected` into the cache at `place`, and attends to all up to there. */
+/* Puts a key and a value of group `g` into the cache. */
+static void put(const Shape *s, const Cache *cache, int64_t place, int64_t g, const float *key, const float *value) {
+    if (cache->bits == 8) {
+        int64_t stride = cache->capacity / PAGE * page_bytes(s->size);
+        uint8_t *pages = (uint8_t *)cache->numbers + g * stride;
+        put_cached(key, value, s->size, place, pages, pages + s->groups * stride);
+        return;
+    }
+    uint16_t *halves = (uint16_t *)cache->numbers + (g * cache->capacity + place) * s->size;
+    for (int64_t c = 0; c < s->size; c += LANES) {
+        store_half(halves + c, load_float(key + c));
+        store_half(halves + s->groups * cache->capacity * s->size + c, load_float(value + c));
+    }
+}
+
+/* The attention of the token at `place` to a cache of bytes. */
+static Attention attention_of(const Shape *s, const Cache *cache, int64_t place, const Room *room) {
+    int64_t stride = cache->capacity / PAGE * page_bytes(s->size);
+    const uint8_t *keys = cache->numbers;
+    return (Attention){
+        .q = room->rotated, .tokens = 1, .heads = s->heads, .head_stride = s->size,
+        .keys = keys, .values = keys + s->groups * stride, .groups = s->groups, .stride = stride,
+        .length = place + 1, .size = s->size, .out = room->attended,
+    };
+}
+
+/* Rotates the queries and keys of `room->projected`, puts keys and values into the cache at `place`, and attends to all
+ * up to there. */
 static void attend(const Shape *s, const Cache *cache, int64_t place, const float *cosine, const float *sine,
-                   const Room *room) {
-    int64_t size = s->size, stride = cache->capacity * size;
-    uint16_t *keys = cache->halves, *values = keys + s->groups * stride;
+                   const Room *room, int threads) {
+    int64_t size = s->size;
 #pragma omp for schedule(static)
     for (int64_t i = 0; i < s->heads + s->groups; i++) {
         int64_t g = i - s->heads;
@@ -84,16 +112,24 @@ static void attend(const Shape *s, const Cache *cache, int64_t place, const floa
         const float *key = room->projected + s->key + g * s->group_stride;
         const float *value = room->projected + s->value + g * s->group_stride;
         rotate(g < 0 ? room->projected + i * s->query_stride : key, cosine, sine, size, s->distance, rotated);
-        for (int64_t c = 0; g >= 0 && c < size; c += LANES) {
-            store_half(keys + g * stride + place * size + c, load_float(rotated + c));
-            store_half(values + g * stride + place * size + c, load_float(value + c));
-        }
+        if (g >= 0) put(s, cache, place, g, rotated, value);
     }
+    if (cache->bits == 8) {
+        Attention attention = attention_of(s, cache, place, room);
+        size_t bytes = attention_bytes(&attention, threads);
+        int64_t parts = attention_parts(&attention, threads);
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t part = 0; part < parts; part++)
+            attend_part(&attention, threads, part, (char *)room->scores + (size_t)part * bytes);
+        return;
+    }
+    int64_t stride = cache->capacity * size;
+    uint16_t *keys = cache->numbers, *values = keys + s->groups * stride;
 #pragma omp for schedule(dynamic, 1)
     for (int64_t h = 0; h < s->heads; h++) {
         int64_t at = h / (s->heads / s->groups) * stride;
-        attend_head(room->rotated + h * size, keys + at, values + at, place + 1, size, room->scores + h * (place + 1),
-                    room->attended + h * size);
+        attend_head(room->rotated + h * size, keys + at, values + at, NULL, place + 1, size,
+                    room->scores + h * (place + 1), room->attended + h * size);
     }
 }
 
@@ -120,7 +156,7 @@ static void run_layer(const Layer *layer, const Shape *s, const Cache *cache, in
     int64_t attended = s->heads * s->size;
     normalize(s, x, layer->attention_norm, layer->attention_norm_bias, room->normed, &room->rounded);
     multiply_rounded(&layer->query_key_value, &room->rounded, NULL, 0, room->projected, threads);
-    attend(s, cache, place, cosine, sine, room);
+    attend(s, cache, place, cosine, sine, room, threads);
 #pragma omp for schedule(static)
     for (int64_t g = 0; g < ceil_div(attended, GROUP); g++) round_group(room->attended, attended, g, &room->rounded);
     multiply_rounded(&layer->dense, &room->rounded, residual, s->residual, x, threads);
@@ -137,16 +173,21 @@ EXPORT int glmtui_layers(const Layer *layers, int64_t count, const Shape *s, con
     int64_t attended = s->heads * s->size, up = s->gated ? 2 * s->inner : s->inner;
     int64_t projected = attended + 2 * s->groups * s->size, widest = up > attended ? up : attended;
     widest = s->hidden > widest ? s->hidden : widest;
-    int64_t floats = s->hidden + projected + (attended + s->groups * s->size) + attended + up + s->heads * (place + 1);
-    char *memory = malloc((size_t)floats * sizeof(float) + rounded_bytes(widest));
+    int64_t floats = s->hidden + projected + (attended + s->groups * s->size) + attended + up;
+    size_t scored = (size_t)(s->heads * (place + 1)) * sizeof(float);
+    if (count && caches->bits == 8) {
+        Attention attention = attention_of(s, caches, place, &(Room){0});
+        scored = attention_bytes(&attention, threads) * (size_t)attention_parts(&attention, threads);
+    }
+    char *memory = malloc((size_t)floats * sizeof(float) + rounded_bytes(widest) + scored);
     if (!memory) return -1;
     Room room = {.normed = (float *)memory};
     room.projected = room.normed + s->hidden;
     room.rotated = room.projected + projected;
     room.attended = room.rotated + attended + s->groups * s->size;
     room.inner = room.attended + attended;
-    room.scores = room.inner + up;
-    room.rounded = rounded_at(memory + floats * (int64_t)sizeof(float), widest);
+    room.rounded = rounded_at(room.inner + up, widest);
+    room.scores = (float *)(memory + (size_t)floats * sizeof(float) + rounded_bytes(widest));
 #pragma omp parallel num_threads(threads) if (threads > 1)
     for (int64_t i = 0; i < count; i++) run_layer(layers + i, s, caches + i, place, cosine, sine, x, &room, threads);
     free(memory);
