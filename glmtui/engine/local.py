@@ -27,6 +27,7 @@ from glmtui.protocol.events import (
     Failed,
     Loaded,
     LoadProgress,
+    Prefilled,
     PromptProgress,
     Started,
     Tokens,
@@ -35,7 +36,16 @@ from glmtui.protocol.events import (
 )
 from glmtui.protocol.models import Capabilities, ModelSpec, RemoteModel
 from glmtui.protocol.phrases import Option, _
-from glmtui.protocol.requests import Complete, CountTokens, Generate, Load, ModelRequest, Request, Unload
+from glmtui.protocol.requests import (
+    Complete,
+    CountTokens,
+    Generate,
+    Load,
+    ModelRequest,
+    Prefill,
+    Request,
+    Unload,
+)
 
 if TYPE_CHECKING:
     from glmtui.engine.chat_model import ChatModel
@@ -74,6 +84,7 @@ class LocalEngine:
         self._queue: queue.SimpleQueue[tuple[ModelRequest, Stream] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()  # around what follows
         self._open: set[Stream] = set()  # those that have not ended
+        self._ahead: dict[Stream, Prefill] = {}  # those of them that give way to others
         self._threads: set[threading.Thread] = set()  # those that run
         self._has_model_thread = self._closed = False
 
@@ -91,6 +102,11 @@ class LocalEngine:
                 return stream
             self._open.add(stream)
             if isinstance(request, ModelRequest):
+                for ahead, prefill in self._ahead.items():
+                    if not prefill.serves(request):
+                        ahead.cancel()
+                if isinstance(request, Prefill):
+                    self._ahead[stream] = request
                 self._queue.put((request, stream))
                 if not self._has_model_thread:
                     self._has_model_thread = True
@@ -152,6 +168,7 @@ class LocalEngine:
                 free_memory()
         with self._lock:
             self._open.discard(stream)
+            self._ahead.pop(stream, None)
         stream.put(end)
 
     def _keeps_model(self, request: Request) -> bool:
@@ -167,6 +184,8 @@ class LocalEngine:
             return self._generate(request, stream)
         if isinstance(request, CountTokens):
             return self._loaded.count(request)
+        if isinstance(request, Prefill):
+            return self._prefill(request, stream)
         from glmtui.engine import model_jobs
 
         return model_jobs.handle(request, stream, self._model.siblings if self._model is not None else ())
@@ -188,14 +207,11 @@ class LocalEngine:
         self._capabilities = model.capabilities
         return Loaded(model.info, perf_counter() - started)
 
+    def _prefill(self, request: Prefill, stream: Stream) -> Prefilled:
+        return Prefilled(self._loaded.prefill(request.messages, request.sampling, _reading(stream)))
+
     def _generate(self, request: Generate | Complete, stream: Stream) -> Done | Cancelled:
-        pace = _Pace()
-
-        def check(fraction: float) -> None:
-            stream.token.check()
-            if fraction < 1 and pace.due():
-                stream.put(PromptProgress(fraction))
-
+        check = _reading(stream)
         model = self._loaded
         if isinstance(request, Complete):
             answer = model.complete(request.text, request.sampling, stop=request.stop, check=check)
@@ -248,6 +264,18 @@ class _Pace:
             return False
         self._next = now + INTERVAL
         return True
+
+
+def _reading(stream: Stream) -> Callable[[float], None]:
+    """Return what is told how much of a prompt is read, and raises when `stream` is cancelled."""
+    pace = _Pace()
+
+    def check(fraction: float) -> None:
+        stream.token.check()
+        if fraction < 1 and pace.due():
+            stream.put(PromptProgress(fraction))
+
+    return check
 
 
 class _Tokens:

@@ -74,6 +74,27 @@ class CountTokens:
 
 
 @dataclass(frozen=True, slots=True)
+class Prefill:
+    """Read the prompt of `messages` ahead of the `Generate` that may come. Ends with `Prefilled`.
+
+    Whatever else is asked of the model comes first, and ends it as a cancel does, but for what it `serves`:
+    that waits for it, as it would have to read the same.
+    """
+
+    messages: tuple[ChatMessage, ...]
+    sampling: Sampling = DEFAULT_SAMPLING
+    """Its lengths say how much of the conversation fits."""
+
+    def serves(self, request: object) -> bool:
+        """Whether `request` wants the same prompt."""
+        return (
+            isinstance(request, Generate)
+            and (request.messages, request.sampling) == (self.messages, self.sampling)
+            and not (request.continue_answer or request.tools)
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class ListModels:
     """Ask which models there are. Ends with `ModelList`."""
 
@@ -102,7 +123,7 @@ class Download:
     """A short name or a hub id, with ``@revision`` to pin one."""
 
 
-ModelRequest: TypeAlias = Load | Unload | Generate | Complete | CountTokens
+ModelRequest: TypeAlias = Load | Unload | Generate | Complete | CountTokens | Prefill
 """To the model in memory: one after another, in the order of their coming."""
 InventoryRequest: TypeAlias = ListModels | RemoveModel | Download
 """About the models there are: at once, next to whatever the model in memory does."""

@@ -74,6 +74,8 @@ class AnswerTask:
     message: Message
     stream: Stream | None = None
     """None until the engine has been asked."""
+    ahead: Stream | None = None
+    """What was read of the prompt before it was sent, and goes on: the answer waits for it."""
     gathering: asyncio.Task[Sequence[Source]] | None = None
     """While what the answer may rest on is looked for; its result is what the model is given of it."""
     since: float = field(default_factory=time.monotonic)
@@ -109,7 +111,7 @@ class AnswerTask:
     def cancel(self) -> None:
         """Ask for its end, also while its sources are looked for."""
         self.cancelled = True
-        for running in (self.gathering, self.stream):
+        for running in (self.gathering, self.ahead, self.stream):
             if running is not None:
                 running.cancel()
 

@@ -26,7 +26,7 @@ from glmtui.protocol import events as engine
 from glmtui.protocol.cancellation import CancelToken, OperationCancelled
 from glmtui.protocol.messages import Attachment, ChatMessage, Part, Source, Text
 from glmtui.protocol.phrases import NOTHING, Phrase, Sayable, _, listing, ngettext, sentences
-from glmtui.protocol.requests import Generate
+from glmtui.protocol.requests import Generate, Prefill
 from glmtui.session import events as told
 from glmtui.session import keys
 from glmtui.session.answer_task import AnswerTask
@@ -40,6 +40,7 @@ from glmtui.session.model_jobs import ModelJobs
 from glmtui.session.model_loader import ModelLoader
 from glmtui.session.preferences import Preferences
 from glmtui.session.prompt_builder import PromptBuilder
+from glmtui.session.read_ahead import ReadAhead
 from glmtui.session.serving import Serving
 from glmtui.session.slash.command import CommandTable
 from glmtui.session.token_counter import TokenCounter
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from glmtui.chat.library import Library
     from glmtui.chat.tree import Message, State
     from glmtui.protocol.engine import Engine
-    from glmtui.protocol.models import ModelSpec
+    from glmtui.protocol.models import ModelInfo, ModelSpec
     from glmtui.session.attached_file import AttachedFile
     from glmtui.session.ui import Ui
     from glmtui.settings.settings import Settings
@@ -110,6 +111,7 @@ class ChatSession:
         self._listeners: list[Listener] = []
         self._loader = ModelLoader(make_engine)
         self._counter = TokenCounter(lambda: self._loader.engine)
+        self._ahead = ReadAhead(lambda: self._loader.engine)
         self.models = ModelJobs(lambda: self._loader.engine, self.notice, settings)
         self.imports = ImportJob(library, lambda how_far: self._update(importing=how_far))
         self.serving = Serving(
@@ -236,6 +238,10 @@ class ChatSession:
             if self.answer is answer:  # else its end came
                 with self.guarding():
                     await self._on_answer(answer, event)
+        for event in answer.ahead.drain() if answer.ahead is not None else ():
+            if isinstance(event, engine.PromptProgress) and self.answer is answer:
+                with self.guarding():
+                    await self._on_answer(answer, event)
         if answer.ended and self.answer is answer:
             with self.guarding():
                 await self._on_end(answer, "failed", None)
@@ -273,6 +279,7 @@ class ChatSession:
         if self.answer is not None:
             self.answer.cancel()
         self._counter.cancel()
+        self._ahead.cancel()
         self._loader.load(chosen)
         self._begin_state(activity="loading", loading=chosen.name, since=time.monotonic())
 
@@ -285,8 +292,18 @@ class ChatSession:
         self._update(limit=min(longest, info.max_length))
         if self.state.activity != "ready":
             return
-        self._counter.ask(self._prompt.build(self.conversation, (), info), self._draft)
+        messages = self._prompt.build(self.conversation, (), info)
+        self._counter.ask(messages, self._draft)
         self._update(used=self._counter.used, draft=self._counter.draft)
+        if self._draft.strip() and self._may_read_ahead(info):
+            sampling = self.settings.sampling(self.conversation.settings)
+            self._ahead.ask(Prefill((*messages, ChatMessage.of("user", self._draft)), sampling))
+
+    def _may_read_ahead(self, info: ModelInfo) -> bool:
+        """Whether what is being written will be the end of a prompt that the model here reads."""
+        plain = self.state.editing is None and not self._kept_parts and "@http" not in self._draft
+        sourceless = not self.context.collection(self.conversation)
+        return bool(self.settings["ui.read_ahead"]) and not info.server and plain and sourceless
 
     # --- sending ---
 
@@ -397,8 +414,18 @@ class ChatSession:
         """Let what is sent next be a message of its own; files that it names go with it all the same."""
         self._edit(None, None, tuple(part for part in self._kept_parts if isinstance(part, Attachment)))
 
+    def draft_changes(self, text: str) -> None:
+        """Leave the machine to the person who types: what was read ahead was another draft. Call it at once.
+
+        Nothing is what a draft is when it is sent, for which it is read.
+        """
+        if text.strip() and text != self._draft:
+            self._ahead.cancel()
+
     def draft_changed(self, text: str) -> None:
-        """Remember what is being written, and count it. Call it when the person pauses."""
+        """Remember what is being written, count it and read it ahead. Call it when the person pauses."""
+        if text != self._draft:
+            self._ahead.cancel()
         self._keep_draft(text)
         self.measure()
 
@@ -808,7 +835,9 @@ class ChatSession:
         conversation = answer.conversation
         messages = self._prompt.build(conversation, sources, self.state.info)  # the empty answer is left out
         sampling = self.settings.sampling(conversation.settings)
-        answer.stream = self._loader.engine.submit(Generate(messages, sampling, continued))
+        request = Generate(messages, sampling, continued)
+        answer.ahead = self._ahead.take(request)
+        answer.stream = self._loader.engine.submit(request)
 
     # --- what the answer may rest on ---
 

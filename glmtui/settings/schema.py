@@ -180,6 +180,10 @@ SCHEMA: tuple[Setting, ...] = (
         N_("Conversations of `glmtui ask` are saved with the others, so that --continue can continue them."),
     ),
     Setting(
+        "ui.read_ahead", "bool", True, N_("Read while typing"),
+        N_("Let the model read what you write whenever you pause, so that its answer begins sooner."),
+    ),
+    Setting(
         "model.source", "text", None, N_("Model"),
         N_("A folder or a name on Hugging Face; empty is the small built-in model."), nullable=True,
     ),
