@@ -25,7 +25,10 @@ typedef union {
     } weights;
 } Span;
 
-enum { MOST_QUERIES = 32 }; /* in a part: reading the pages costs little next to them */
+enum {
+    MOST_QUERIES = 32, /* in a part: reading the pages costs little next to them */
+    AT_ONCE = 8,       /* pages that all queries of a part are multiplied with while they lie in the nearest cache */
+};
 
 /* One head of a token: what it asks for in two bytes a number, and where its scores are. */
 typedef struct {
@@ -79,26 +82,49 @@ void put_cached(const float *key, const float *value, int64_t size, int64_t t, u
     memcpy(values + at, scales + 1, sizeof(float));
 }
 
-/* The scores of a page's tokens for `count` queries. */
-INLINE void score_page(const int count, const Query *queries, const uint8_t *page, int64_t number, int64_t size) {
-    const uint8_t *scales = page + PAGE * size;
-    for (int v = 0; v < VECTORS; v++) {
-        vint high[SUMS / 2], low[SUMS / 2];
-        UNROLL for (int i = 0; i < count; i++) high[i] = int_set(queries[i].high_start), low[i] = int_set(queries[i].low_start);
-        for (int64_t c = 0; c < size; c += 4) {
-            vbytes keys = bytes_xor(load_bytes(page + c * PAGE + v * LANES * 4), bytes_set(TILE_BIAS));
-            UNROLL for (int i = 0; i < count; i++) {
-                high[i] = dot_i8(high[i], keys, four_bytes(queries[i].high + c));
-                low[i] = dot_i8(low[i], keys, four_bytes(queries[i].low + c));
+/* The scores of `units` vectors of tokens for `count` queries, from vector `unit` of all on. */
+INLINE void score_units(const int count, const int units, const Query *queries, const uint8_t *keys, int64_t unit,
+                        int64_t size) {
+    vint high[SUMS / 2], low[SUMS / 2]; /* [count][units] */
+    const uint8_t *pages[SUMS / 2];     /* where each vector begins */
+    UNROLL for (int u = 0; u < units; u++)
+        pages[u] = keys + (unit + u) / VECTORS * page_bytes(size) + (unit + u) % VECTORS * LANES * 4;
+    UNROLL for (int i = 0; i < count; i++)
+        UNROLL for (int u = 0; u < units; u++) {
+            high[i * units + u] = int_set(queries[i].high_start);
+            low[i * units + u] = int_set(queries[i].low_start);
+        }
+    for (int64_t c = 0; c < size; c += 4) {
+        vbytes tokens[SUMS / 2];
+        UNROLL for (int u = 0; u < units; u++)
+            tokens[u] = bytes_xor(load_bytes(pages[u] + c * PAGE), bytes_set(TILE_BIAS));
+        UNROLL for (int i = 0; i < count; i++) {
+            int32_t upper = four_bytes(queries[i].high + c), lower = four_bytes(queries[i].low + c);
+            UNROLL for (int u = 0; u < units; u++) {
+                high[i * units + u] = dot_i8(high[i * units + u], tokens[u], upper);
+                low[i * units + u] = dot_i8(low[i * units + u], tokens[u], lower);
             }
         }
-        float token_scales[LANES];
-        memcpy(token_scales, scales + (size_t)v * sizeof token_scales, sizeof token_scales);
+    }
+    UNROLL for (int u = 0; u < units; u++) {
+        int64_t at = (unit + u) * LANES;
+        float scales[LANES];
+        memcpy(scales, keys + at / PAGE * page_bytes(size) + PAGE * size + at % PAGE * 4, sizeof scales);
         UNROLL for (int i = 0; i < count; i++) {
-            vfloat score = mul(mul(joined(high[i], low[i]), load_float(token_scales)), float_set(queries[i].scale));
-            store_float(queries[i].spans[number / 4].scores + number % 4 * PAGE + v * LANES, score);
+            vfloat score = mul(mul(joined(high[i * units + u], low[i * units + u]), load_float(scales)),
+                               float_set(queries[i].scale));
+            store_float(queries[i].spans[at / SPAN].scores + at % SPAN, score);
         }
     }
+}
+
+/* Those of the tokens of pages first..end. */
+INLINE void score_pages(const int count, const Query *queries, const uint8_t *keys, int64_t first, int64_t end,
+                        int64_t size) {
+    const int units = SUMS / 2 / count;
+    int64_t unit = first * VECTORS;
+    for (; unit + units <= end * VECTORS; unit += units) score_units(count, units, queries, keys, unit, size);
+    for (; unit < end * VECTORS; unit++) score_units(count, 1, queries, keys, unit, size);
 }
 
 /* Adds to `vectors` vectors of the outputs of `count` queries what they take of some pages of a span. */
@@ -112,12 +138,15 @@ INLINE void weigh_span(const int count, const int vectors, const Query *queries,
         }
     for (int64_t fours = 0; fours < pages * (PAGE / 4); fours++) {
         const uint8_t *tokens = page + fours / (PAGE / 4) * page_bytes(size) + fours % (PAGE / 4) * size * 4;
-        UNROLL for (int v = 0; v < vectors; v++) {
-            vbytes values = bytes_xor(load_bytes(tokens + (column + v * LANES) * 4), bytes_set(TILE_BIAS));
-            UNROLL for (int i = 0; i < count; i++) {
-                const Span *span = queries[i].spans + number;
-                high[i * vectors + v] = dot_i8(high[i * vectors + v], values, four_bytes(span->weights.high + fours * 4));
-                low[i * vectors + v] = dot_i8(low[i * vectors + v], values, four_bytes(span->weights.low + fours * 4));
+        vbytes values[SUMS / 2];
+        UNROLL for (int v = 0; v < vectors; v++)
+            values[v] = bytes_xor(load_bytes(tokens + (column + v * LANES) * 4), bytes_set(TILE_BIAS));
+        UNROLL for (int i = 0; i < count; i++) {
+            const Span *span = queries[i].spans + number;
+            int32_t upper = four_bytes(span->weights.high + fours * 4), lower = four_bytes(span->weights.low + fours * 4);
+            UNROLL for (int v = 0; v < vectors; v++) {
+                high[i * vectors + v] = dot_i8(high[i * vectors + v], values[v], upper);
+                low[i * vectors + v] = dot_i8(low[i * vectors + v], values[v], lower);
             }
         }
     }
@@ -138,15 +167,12 @@ INLINE void weigh_some(const int count, const Query *queries, const uint8_t *pag
     for (; column < size; column += LANES) weigh_span(count, 1, queries, page, number, pages, size, column);
 }
 
-/* Does `step` for queries[first..end], as many at once as the registers have room for. */
-#define IN_STEPS(step)                             \
-    for (int64_t i = first; i < end;) {            \
-        int64_t left = end - i;                    \
-        if (left >= 8 && SUMS >= 16) step(8);      \
-        else if (left >= 4) step(4);               \
-        else if (left >= 2) step(2);               \
-        else step(1);                              \
-    }
+/* Does `step` for queries[first..end], several at once: more spread one number over a vector for each product. */
+#define IN_STEPS(step)                \
+    for (int64_t i = first; i < end;) \
+        if (end - i >= 4) step(4);    \
+        else if (end - i >= 2) step(2); \
+        else step(1);
 
 /* Which queries, from `first` on and side by side, see more than `tokens`; `first` is moved to the first of them. */
 static int64_t run_of(const Query *queries, int64_t count, int64_t tokens, int64_t *first) {
@@ -157,12 +183,12 @@ static int64_t run_of(const Query *queries, int64_t count, int64_t tokens, int64
 }
 
 static void score(const Query *queries, int64_t count, const uint8_t *keys, int64_t seen, int64_t size) {
-    int64_t bytes = page_bytes(size);
-    for (int64_t number = 0; number * PAGE < seen; number++) {
-        const uint8_t *page = keys + number * bytes;
-        for (int64_t at = 0; at < bytes; at += 64) PREFETCH(page + bytes + at);
+    int64_t bytes = page_bytes(size), pages = ceil_div(seen, PAGE);
+    for (int64_t number = 0; number < pages; number += AT_ONCE) {
+        int64_t behind = number + AT_ONCE < pages ? number + AT_ONCE : pages;
+        for (int64_t at = behind * bytes; at < (behind + AT_ONCE) * bytes; at += 64) PREFETCH(keys + at);
         for (int64_t first = 0, end; (end = run_of(queries, count, number * PAGE, &first)) > first; first = end) {
-#define SCORE(n) (score_page(n, queries + i, page, number, size), i += n)
+#define SCORE(n) (score_pages(n, queries + i, keys, number, behind, size), i += n)
             IN_STEPS(SCORE)
         }
     }
