@@ -92,7 +92,9 @@ class ScriptedEngine:
         self.hold = hold
         self.hold_load = hold_load
         self.hold_prefill = False
-        """A prompt that is read ahead stays half read until something else is asked for."""
+        """A prompt that is read ahead stays half read until something else is asked for, ..."""
+        self.hold_prefill_for_good = False
+        """... or even then, if that is the answer to it."""
         self.slow_to_cancel = False
         """An answer that is cancelled is still held: what is queued behind it does not begin."""
         self.dropped_rounds = 0
@@ -130,10 +132,10 @@ class ScriptedEngine:
         elif isinstance(request, ModelRequest):
             for ahead, other in list(self._queue):
                 if isinstance(ahead, Prefill):
-                    if ahead.serves(request):
-                        self._end(Prefilled(0))
-                    else:
+                    if not ahead.serves(request):
                         other.cancel()
+                    elif not self.hold_prefill_for_good:
+                        self._end(Prefilled(0))
             self._queue.append((request, stream))
             if len(self._queue) == 1:
                 self._begin(request, stream)
