@@ -1,16 +1,19 @@
 """What keys and values with 8 bits cost in quality, against float ones.
 
-    PYTHONPATH=tools:tests python tests/benchmarks/cache_quality.py
+    PYTHONPATH=tools:tests python tests/benchmarks/cache_quality.py [EVERY]
 
 Prints perplexity and mean Kullback-Leibler divergence (nats per token): of nano's answers to its held-out
-questions, next to what quantised weights cost; of the same conversations strung together until the context is
-full; and of attention alone to thousands of synthetic keys, of which some columns are much larger than others,
-as published models have them.
+questions; of the same conversations strung together until the context is full; and of attention alone the
+error, with thousands of synthetic keys of which some columns are much larger than others, as published models
+have them. With EVERY only one question of so many is asked.
 """
 
 from __future__ import annotations
 
 import math
+import sys
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -22,11 +25,10 @@ from nano.train import FOLDER
 from torch import Tensor
 
 from glmtui.engine.prefill import read
-from glmtui.models.base import LanguageModel, Storage
+from glmtui.models.base import LanguageModel
 from glmtui.quant import cpu
 from glmtui.quant.int8_cache import Int8Storage
 
-STORAGES = {"float32": Storage(torch.float32), "float16": Storage(torch.float16), "int8": Int8Storage()}
 Rows = list[Tensor]
 
 
@@ -43,21 +45,26 @@ def divergence(expected: Rows, found: Rows) -> float:
 
 
 @torch.inference_mode()
-def strung(network: LanguageModel, ids: list[int]) -> Tensor:
+def strung(network: LanguageModel, ids: list[int]) -> Rows:
     """Return log probabilities ``[n - 1, vocab]`` of what follows each token but the last, one by one."""
     cache = network.new_cache(len(ids))
     rows = [read(network, torch.tensor([token]), cache, last_only=True) for token in ids[:-1]]
-    return F.log_softmax(torch.cat(rows), dim=-1)
+    return [F.log_softmax(torch.cat(rows), dim=-1)]
 
 
-def table(title: str, network: LanguageModel, measure: object, targets: Rows) -> None:
+def table(title: str, network: LanguageModel, measure: Callable[[], Rows], targets: Rows) -> None:
+    """Print what each way of keeping keys and values gives, the first one being that to compare with."""
     print(f"\n{title}\n\n| keys and values | perplexity | mean KL |\n|---|---|---|")
     expected: Rows = []
-    for name, storage in STORAGES.items():
+    own = network.cache_storage
+    for name, storage in (("float", own), ("int8", Int8Storage())):
         network.cache_storage = storage
-        found = measure()  # type: ignore[operator]
+        found = measure()
         expected = expected or found
-        print(f"| {name} | {perplexity(found, targets):.5f} | {divergence(expected, found):.7f} |")
+        print(
+            f"| {name} | {perplexity(found, targets):.5f} | {divergence(expected, found):.7f} |", flush=True
+        )
+    network.cache_storage = own
 
 
 def attention(length: int, heads: int = 32, groups: int = 32, size: int = 128) -> None:
@@ -86,16 +93,18 @@ def main() -> None:
     network = read_network(FOLDER)
     grader = Grader(network)
     examples = []
-    for example in heldout():
+    for example in heldout()[:: int(sys.argv[1]) if len(sys.argv) > 1 else 1]:
         answer = [*grader.tokenizer.encode_text(example.answer), grader.tokenizer.eos_id]
         examples.append((grader.prompt(example), answer))
     targets = [torch.tensor(answer)[:, None] for _prompt, answer in examples]
-    for title, each in (("nano in float32", network), ("nano in INT4", own(4))):
-        table(title, each, lambda each=each: log_probabilities(each, examples), targets)
+    networks = (("float32", network), ("INT4", own(4)))
+    for title, each in networks:
+        asked = partial(log_probabilities, each, examples)
+        table(f"nano in {title}, {len(examples)} questions", each, asked, targets)
     ids = [token for prompt, answer in examples for token in (*prompt, *answer)][: network.config.max_length]
     after = [torch.tensor(ids[1:])[:, None]]
-    for title, each in (("long, float32", network), ("long, INT4", own(4))):
-        table(f"{title}: {len(ids)} tokens", each, lambda each=each: [strung(each, ids)], after)
+    for title, each in networks:
+        table(f"nano in {title}, {len(ids)} tokens in a row", each, partial(strung, each, ids), after)
     print("\n| keys | held as | error of attention |\n|---|---|---|")
     for length in (64, 2000, 8000):
         attention(length)
