@@ -27,7 +27,7 @@ typedef union {
 
 enum {
     MOST_QUERIES = 32, /* in a part: reading the pages costs little next to them */
-    AT_ONCE = 8,       /* pages that all queries of a part are multiplied with while they lie in the nearest cache */
+    AT_ONCE = 2,       /* pages that all queries of a part are multiplied with while they lie in the nearest cache */
 };
 
 /* One head of a token: what it asks for in two bytes a number, and where its scores are. */
@@ -54,14 +54,21 @@ INLINE float largest_of(const float *x, int64_t count) {
 /* What makes `steps` of `widest`; next to nothing becomes nothing. */
 INLINE float inverse_of(float widest, int steps) { return widest > 1e-30f ? (float)steps / widest : 0; }
 
-/* x[count] in two planes of bytes; `inverse` makes of the largest one WIDEST. */
-INLINE void split(const float *RESTRICT x, int64_t count, float inverse, int8_t *RESTRICT high, int8_t *RESTRICT low) {
-#pragma omp simd
+/* x[count] in two planes of bytes; `inverse` makes of the largest one WIDEST. What sums with each begin with is
+ * -TILE_BIAS x all of its bytes. */
+INLINE void split(const float *RESTRICT x, int64_t count, float inverse, int8_t *RESTRICT high, int8_t *RESTRICT low,
+                  int32_t *high_start, int32_t *low_start) {
+    int32_t all = 0, all_upper = 0;
+#pragma omp simd reduction(+ : all, all_upper)
     for (int64_t i = 0; i < count; i++) {
         int32_t whole = (int32_t)rintf(x[i] * inverse), upper = (whole + 64) >> 7;
         high[i] = (int8_t)upper;
         low[i] = (int8_t)(whole - 128 * upper);
+        all += whole;
+        all_upper += upper;
     }
+    *high_start = -TILE_BIAS * all_upper;
+    *low_start = -TILE_BIAS * (all - 128 * all_upper);
 }
 
 /* What two sums are together. */
@@ -244,10 +251,9 @@ static float soften(const Query *query, const uint8_t *values, int64_t size) {
             }
         }
         float widest = largest_of(weights, SPAN);
-        split(weights, SPAN, inverse_of(widest, WIDEST), span->weights.high, span->weights.low);
+        split(weights, SPAN, inverse_of(widest, WIDEST), span->weights.high, span->weights.low,
+              &span->weights.high_start, &span->weights.low_start);
         span->weights.scale = widest / (float)WIDEST;
-        span->weights.high_start = -TILE_BIAS * byte_sum(span->weights.high, SPAN);
-        span->weights.low_start = -TILE_BIAS * byte_sum(span->weights.low, SPAN);
     }
     for (int i = 0; i < PAGE; i++) sum += sums[i];
     return sum;
@@ -290,9 +296,7 @@ void attend_part(const Attention *a, int threads, int64_t part, void *memory) {
         query->low = query->high + size;
         query->out = a->out + (token * a->heads + head) * size;
         query->scale = widest / (float)WIDEST * root;
-        split(q, size, inverse_of(widest, WIDEST), query->high, query->low);
-        query->high_start = -TILE_BIAS * byte_sum(query->high, (int)size);
-        query->low_start = -TILE_BIAS * byte_sum(query->low, (int)size);
+        split(q, size, inverse_of(widest, WIDEST), query->high, query->low, &query->high_start, &query->low_start);
         memset(query->out, 0, (size_t)size * sizeof(float));
         longest = query->seen > longest ? query->seen : longest;
     }
