@@ -39,6 +39,7 @@ def load(
     device: str = "auto",
     dtype: str | torch.dtype | None = None,
     ptuning: str | Path | None = None,
+    lora: str | Path | None = None,
     gpus: int | str | Path | None = None,
     threads: int | None = None,
     cache: Cache = "auto",
@@ -54,6 +55,7 @@ def load(
         dtype: of the weights that are not quantised, and of the products; None takes the device's best. With
             quantised weights None also lets the CPU round activations to 8 bits, which is what makes it fast.
         ptuning: the folder of a P-tuning v2 checkpoint to put on top.
+        lora: the folder of a LoRA, in PEFT's files, to put on top.
         gpus: over how many GPUs to spread the model, or a JSON file that says what goes where; None is one.
         threads: for products on the CPU; None takes the physical cores, or one for a tiny model.
         cache: how keys and values lie in memory: ``float``, ``int8`` (on the CPU), or ``auto``.
@@ -82,6 +84,7 @@ def load(
         threads=threads,
         cache=cache,
         ptuning=text(ptuning),
+        lora=text(lora),
     )
     return loader.load(spec, progress)
 

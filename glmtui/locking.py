@@ -32,6 +32,24 @@ def locked(descriptor: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, for whoever replaces a file in it by what it makes of it.
+
+    Where a folder cannot be opened, as on Windows, go on without, as `locked` does.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        yield
+        return
+    try:
+        with locked(descriptor):
+            yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
 def open_locked(path: Path) -> Iterator[BinaryIO]:
     """Open the file `path` to append to it (made for its owner only where there is none) and hold its lock.
 

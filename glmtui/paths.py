@@ -3,6 +3,7 @@
 ``GLMTUI_HOME`` puts all four under one folder: for tests, portable installs and shared machines.
 """
 
+import errno
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ from glmtui.errors import NotFoundError
 from glmtui.protocol.phrases import _
 
 APP = "glmtui"
+SHOWN = 100
+"""Characters of a name that cannot be one."""
 _URL = re.compile(r"file:(?://(?:localhost)?)?/(?=[^/])", re.IGNORECASE)
 _QUOTED = re.compile(r"""'(?:[^']|'\\'')*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 """As a shell reads one word in quotes; ``'\\''`` is how it has a quote within single ones."""
@@ -105,15 +108,31 @@ def unquoted(text: str) -> str:
     return text if os.sep == "\\" else _ESCAPED.sub(r"\1", text)
 
 
+def is_utf8(path: str | Path) -> bool:
+    """Whether a path can be stored as text: names are bytes on Linux, and those of old archives in GBK."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_possible(path: Path) -> bool:
+    try:
+        os.lstat(path)
+    except OSError as error:
+        return error.errno != errno.ENAMETOOLONG
+    except ValueError:  # a NUL, or a lone surrogate that stands for no byte
+        return False
+    return True
+
+
 def expanded(text: str | Path) -> Path:
     """Return a path with ``~`` and ``~name`` as the homes they stand for. Raises as `typed` does."""
-    try:
-        impossible = b"\0" in os.fsencode(text)
-    except UnicodeEncodeError:  # a lone surrogate
-        impossible = True
-    if impossible:
-        raise NotFoundError(_("No file can be called {path}.").format(path=repr(str(text))))
     path = Path(os.path.expanduser(text))
+    if not _is_possible(path):
+        name = str(text) if len(str(text)) <= SHOWN else str(text)[:SHOWN] + "…"
+        raise NotFoundError(_("No file can be called {path}.").format(path=repr(name)))
     home = path.parts[0] if path.parts else ""
     if home.startswith("~") and not os.path.lexists(path):
         raise NotFoundError(

@@ -69,4 +69,6 @@ def read_regular(path: Path, most: int) -> bytes:
 def too_large(size: int, most: int) -> RefusedFileError:
     """Say that something has `size` bytes, which is more than `most`."""
     phrase = _("it has {size} MB; at most {most} MB are read")
-    return RefusedFileError(phrase.format(size=f"{size / 1e6:,.1f}", most=f"{most / 1e6:,.0f}"))
+    return RefusedFileError(
+        phrase.format(size=f"{size / 1e6:,.1f}", most=f"{most / 1e6:,.1f}".removesuffix(".0"))
+    )

@@ -11,7 +11,7 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Timer
 from typing import NewType, TextIO, TypeAlias, cast
@@ -112,7 +112,7 @@ Output: TypeAlias = TextIO | CleanWriter
 
 
 class StatusLine:
-    """One line that changes, on a terminal, and is gone in the end.
+    """A line or a few that change, on a terminal, and are gone in the end.
 
     Args:
         stream: takes it.
@@ -125,8 +125,13 @@ class StatusLine:
 
     def show(self, text: str) -> None:
         """Show `text` in place of what was shown; nothing where there is no terminal."""
+        self.show_lines([text])
+
+    def show_lines(self, lines: Iterable[str]) -> None:
+        """Show `lines`, which fit the terminal's width, in place of what was shown."""
+        text = "\n".join(map(flat, lines))
         if self.is_terminal and text != self._shown:
-            self._stream.write_safe(Safe(ERASE_LINE + flat(text)))
+            self._stream.write_safe(Safe(self._erasing() + text))
             self._shown = text
 
     def step(self, text: str) -> None:
@@ -136,10 +141,20 @@ class StatusLine:
         else:
             self.note(text)
 
+    def keep(self) -> None:
+        """Let what is shown stay; what comes next comes below."""
+        if self._shown:
+            self._stream.write_safe(Safe("\n"))
+            self._shown = ""
+
     def clear(self) -> None:
         if self._shown:
-            self._stream.write_safe(ERASE_LINE)
+            self._stream.write_safe(self._erasing())
             self._shown = ""
+
+    def _erasing(self) -> Safe:
+        above = self._shown.count("\n")
+        return Safe(f"\r\x1b[{above}A\x1b[J") if above else ERASE_LINE
 
     def note(self, text: str) -> None:
         """Write a line that stays."""

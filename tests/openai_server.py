@@ -63,6 +63,8 @@ class OpenAIServer:
         """Of every answer."""
         self.replies: list[tuple[int, dict[str, str], bytes]] = []
         """Status, headers and body of the next questions, instead of an answer."""
+        self.list_reply: tuple[int, dict[str, str], bytes] | None = None
+        """Instead of the list of models."""
         self.key = ""
         """What is demanded."""
         self.gate = threading.Event()
@@ -97,7 +99,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.path != "/v1/models":
             self._reply(*error(404, "File Not Found"))
             return
-        self._reply(200, {}, json.dumps({"object": "list", "data": self.state.models}).encode())
+        listed = json.dumps({"object": "list", "data": self.state.models}).encode()
+        self._reply(*(self.state.list_reply or (200, {}, listed)))
 
     def do_POST(self) -> None:
         state = self.state

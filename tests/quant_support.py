@@ -8,7 +8,7 @@ from glmtui.models.chatglm2 import ChatGLM2, ChatGLM2Config
 from glmtui.quant import formats
 from glmtui.quant.cpu.build import find_compilers
 from glmtui.quant.fused import fuse
-from glmtui.quant.policy import bits_of, install
+from glmtui.quant.policy import bits_of, in_planes, install
 
 needs_compiler = pytest.mark.skipif(not find_compilers(), reason="there is no C compiler here")
 SPECIAL = {"bos_token_id": 290, "eos_token_id": 291, "mask_token_id": 292, "gmask_token_id": 293}
@@ -42,6 +42,7 @@ def quantized(network: ChatGLM | ChatGLM2, bits: formats.Bits) -> ChatGLM | Chat
             parameter.add_(torch.randn_like(parameter) / 4)
         chosen = bits_of(network, name, bits)
         if chosen is not None:
-            install(network, name, formats.quantize(parameter, chosen))
+            packed = formats.quantize(parameter, chosen, planes=in_planes(network, name, bits))
+            install(network, name, packed)
     fuse(network)
     return network.eval()

@@ -107,6 +107,10 @@ class ScriptedEngine:
         """More of a load that fails: what could be downloaded, and whether the model before it is kept."""
         self.info = NANO
         """What models are like but for name, source and quantisation."""
+        self.calls_tools = False
+        """Whether it takes tools; an answer like ``name\\n{…}`` calls one that is offered."""
+        self.takes_tools = True
+        """Whether that is true."""
         self.closed = False
         self.models = ModelList((ModelEntry(None, "nano", "builtin"),), "cpu", "CPU", 0, 0, "/cache")
         """What there is; a `ListModels` ends with it."""
@@ -121,7 +125,7 @@ class ScriptedEngine:
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities()
+        return Capabilities(tools=self.calls_tools)
 
     def submit(self, request: Request) -> Stream:
         stream = ScriptedStream(self._cancel)
@@ -236,6 +240,8 @@ class ScriptedEngine:
         elif isinstance(request, Prefill):
             if not self.hold_prefill:
                 self._end(Prefilled(sum(len(message.text) for message in request.messages)))
+        elif isinstance(request, Generate) and request.tools and not self.takes_tools:
+            self._end(Failed("refused", verbatim("No tools here.")))
         elif isinstance(request, Generate | Complete):
             self.answer(request, stream)
 

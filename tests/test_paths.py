@@ -124,7 +124,7 @@ def test_a_working_folder_that_was_removed_is_left(tmp_path: Path, monkeypatch: 
     assert Path.cwd().is_dir()
 
 
-@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 5000, "~/" + "x" * 300])
 def test_what_no_file_can_be_called_is_refused(name: str) -> None:
     with pytest.raises(UserError, match="No file can be called"):
         paths.typed(name)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import sentencepiece
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from glmtui.models.chatglm import ChatGLM, ChatGLMConfig
 from glmtui.models.chatglm2 import ChatGLM2, ChatGLM2Config
+from glmtui.models.visualglm import VisualGLM, VisualGLMConfig
 
 SENTENCES = [
     "你好，我是一个小模型。",
@@ -53,6 +54,23 @@ def write_tiny_model(folder: Path, max_length: int = 256) -> Path:
     embedding *= 0.3
     embedding[:, 0] = -1.0
     embedding[letters, 0] = 1.0
+    return _write(folder, config, state)
+
+
+def write_tiny_visualglm(folder: Path, max_length: int = 256) -> Path:
+    """Write a VisualGLM-6B into `folder`: the model of `write_tiny_model`, with eyes."""
+    write_tiny_model(folder, max_length)
+    config = json.loads((folder / "config.json").read_text())
+    encoder = {"num_layers": 2, "hidden_size": 24, "num_attention_heads": 2, "inner_hidden_size": 32}
+    encoder |= {"patch_size": 14, "image_size": [56, 56], "max_sequence_length": 17}
+    queries = {"num_layers": 2, "hidden_size": 16, "num_attention_heads": 2, "vocab_size": 4}
+    config |= {"image_length": 4, "eva_config": encoder, "qformer_config": queries}
+    torch.manual_seed(2)
+    network = VisualGLM(VisualGLMConfig.from_dict(config))
+    state = {name: each.half() for name, each in load_file(folder / "model.safetensors").items()}
+    for name, parameter in network.named_parameters():
+        if name.startswith("image_encoder."):
+            state[name] = parameter.detach().half()
     return _write(folder, config, state)
 
 

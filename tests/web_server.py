@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 import time
@@ -11,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 import document_files as make
+from picture_files import SVG, png
 
 SLOW = 5.0
 PAGE = (
@@ -51,12 +53,35 @@ class Handler(BaseHTTPRequestHandler):
             self._send(b"<p>Large page about whales.</p>" + b"<p>more</p>" * 500_000, "text/html")
         elif name == "picture":
             self._send(b"\x89PNG", "image/png")
+        elif name == "cat.png":
+            self._send(png(), "image/png")
+        elif name == "blob":
+            self._send(png(), "application/octet-stream")
+        elif name == "drawing.svg":
+            self._send(SVG, "image/svg+xml")
+        elif name == "huge.png":
+            self._send(bytes((32 << 20) + 1), "image/png")
         elif name == "inward":
             self._redirect("http://127.0.0.2:1/secret")
         elif name == "circle":
             self._redirect("/circle")
         elif name == "there":
             self._redirect("/utf-8")
+        elif name.startswith("hops-"):
+            left = int(name.removeprefix("hops-"))
+            self._redirect(f"/hops-{left - 1}" if left > 1 else "/utf-8")
+        elif name == "nowhere":
+            self._redirect("http://[::1")
+        elif name == "chunked":
+            self._chunks(PAGE.format(title="海獭", text="<p>海獭睡觉时手拉手。</p>").encode())
+        elif name == "endless":
+            self._chunks(b"<p>whales without end</p>", times=1_000_000)
+        elif name == "torn":
+            self._chunks(b"<p>half a page</p>", ends=False)
+        elif name == "zipped":
+            self._send(gzip.compress(b"a" * 50_000_000), "text/html", encoding="gzip")
+        elif name == "no-zip":
+            self._send(b"plain", "text/html", encoding="gzip")
         elif name == "file":
             self._redirect("file:///etc/passwd")
         elif name == "slow":
@@ -95,8 +120,25 @@ class Handler(BaseHTTPRequestHandler):
         self.server.requests.append((body.decode(), dict(self.headers)))
         self._search("search", {"q": [json.loads(body)["query"]]})
 
-    def _send(self, data: bytes, kind: str, status: int = 200) -> None:
+    def _chunks(self, data: bytes, *, times: int = 1, ends: bool = True) -> None:
+        """Send a page of which nobody knows beforehand how long it is."""
+        self.protocol_version = "HTTP/1.1"
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        try:
+            for _time in range(times):
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+            self.wfile.write(b"0\r\n\r\n" if ends else b"ff\r\n<p>and")
+        except OSError:  # enough was read
+            return
+
+    def _send(self, data: bytes, kind: str, status: int = 200, *, encoding: str = "") -> None:
         self.send_response(status)
+        if encoding:
+            self.send_header("Content-Encoding", encoding)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()

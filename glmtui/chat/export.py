@@ -68,13 +68,17 @@ def _markdown(conversation: Conversation) -> str:
     for message in conversation.branch():
         sections.append(f"## {_role(message)}")
         sections += [
-            _closed(block.text.strip("\n")) if block.markdown else _markdown_block(block)
+            _closed(block.text.strip("\n")) if block.markdown else _markdown_block(conversation, block)
             for block in _blocks(conversation, message)
         ] or [""]
     return "\n\n".join(sections) + "\n"
 
 
-def _markdown_block(block: _Block) -> str:
+def _markdown_block(conversation: Conversation, block: _Block) -> str:
+    if address := _data_uri(conversation, block):
+        assert block.image is not None
+        name = _ESCAPED.sub(r"\\\g<0>", one_line(block.image.name) or block.image.media_type)
+        return f"![{name}]({address})"
     escaped = _ESCAPED.sub(r"\\\g<0>", block.title)
     title = f"**{escaped}**"
     if not block.text:
@@ -194,11 +198,17 @@ def _html_block(conversation: Conversation, block: _Block) -> str:
     title = html.escape(block.title)
     if block.image is None:
         return f"<details><summary>{title}</summary><pre>{html.escape(block.text)}</pre></details>\n"
-    data = conversation.attachments.find(block.image.sha256)
-    if data is None or block.image.media_type not in _EMBEDDED:
+    if not (address := _data_uri(conversation, block)):
         return f"<p>{title}</p>\n"
-    encoded = base64.b64encode(data).decode()
-    return f'<p><img alt="{title}" src="data:{block.image.media_type};base64,{encoded}"></p>\n'
+    return f'<p><img alt="{title}" src="{address}"></p>\n'
+
+
+def _data_uri(conversation: Conversation, block: _Block) -> str:
+    """Return the address of a picture that holds its file; empty where it is none that others show."""
+    if block.image is None or block.image.media_type not in _EMBEDDED:
+        return ""
+    data = conversation.attachments.find(block.image.sha256)
+    return f"data:{block.image.media_type};base64,{base64.b64encode(data).decode()}" if data else ""
 
 
 def _role(message: Message) -> str:

@@ -162,6 +162,12 @@ def import_file(path: Path, library: Library, failures: list[UserError] | None =
             failures += job.failures
 
 
+def conversation_of_export(item: Mapping[str, Any]) -> Conversation:
+    """Return the conversation in glmtui's own JSON export, in memory; its attachments are left out."""
+    records = _own({**item, "attachments": None}, _Files(Path(), Attachments(None)))
+    return Conversation.from_records(list(records))
+
+
 class _Files:
     """Where readers put what belongs to messages, and the files that may lie next to the export."""
 

@@ -378,8 +378,14 @@ class Library:
 
     def _move(self, source: Path, target: Path) -> None:
         try:
-            os.rename(source, target)
-            sync_directory(target.parent)
+            try:  # a link first: there is no moment at which a power loss leaves neither
+                os.link(source, target, follow_symlinks=False)
+            except (OSError, NotImplementedError):
+                os.rename(source, target)
+                sync_directory(target.parent)
+            else:
+                sync_directory(target.parent)
+                _unlink_or_undo(source, target)
             sync_directory(source.parent)
         except OSError as error:
             raise StorageError(
@@ -387,6 +393,14 @@ class Library:
                     source=source, folder=target.parent, error=error.strerror or error
                 )
             ) from error
+
+
+def _unlink_or_undo(source: Path, target: Path) -> None:
+    try:
+        os.unlink(source)
+    except OSError:
+        os.unlink(target)
+        raise
 
 
 def _conversation_files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:

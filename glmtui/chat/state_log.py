@@ -77,6 +77,8 @@ class Draft:
     """Where in the queue the message was taken from."""
     id: str | None = None
     """That the message is going to have: found in the conversation, it is a draft no more."""
+    web: str = ""
+    """What the web was going to be asked for the message that was taken from the queue."""
 
 
 class Drafts:
@@ -98,6 +100,7 @@ class Drafts:
             _text(record, "edits"),
             place if isinstance(place, int) else None,
             _text(record, "message"),
+            _text(record, "web") or "",
         )
 
     def set(self, conversation_id: str, draft: Draft) -> None:
@@ -110,7 +113,7 @@ class Drafts:
         if draft.text.strip():
             others = [part for part in draft.parts if not isinstance(part, Text)]
             record = encode_parts("user", [clean_part(part) for part in (Text(draft.text), *others)])
-            more = {"edits": draft.edits, "place": draft.place, "message": draft.id}
+            more = {"edits": draft.edits, "place": draft.place, "message": draft.id, "web": draft.web or None}
             record |= {name: value for name, value in more.items() if value is not None}
         self._file.set(conversation_id, record, durable=draft.place is not None)
 

@@ -39,6 +39,13 @@ def add_parser(subparsers: Subparsers) -> None:
         help=_("a text file to add to the question; may be given several times"),
     )
     parser.add_argument(
+        "--image",
+        metavar="FILE|URL",
+        action="append",
+        default=[],
+        help=_("a picture to ask about, with a model that sees; may be given several times"),
+    )
+    parser.add_argument(
         "--continue",
         dest="goes_on",
         action="store_true",
@@ -73,7 +80,10 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: Namespace) -> int:
     """Answer; return 0, or 130 when interrupted (what came until then stays)."""
-    question = read_question(args.question, args.file, None if args.no_stdin else sys.stdin)
+    stream = None if args.no_stdin else sys.stdin
+    question = read_question(
+        args.question, args.file, stream, default=_("Describe the image.") if args.image else ""
+    )
     settings = load_settings(args)
     spec = settings.model_spec()
     if isinstance(spec, LocalModel):
@@ -92,16 +102,19 @@ def run(args: Namespace) -> int:
         latest=args.goes_on,
         save=bool(settings["ui.save_asked"]) and not args.no_save,
     )
-    return asking.answer(question, system=args.system, web=args.web)
+    return asking.answer(question, system=args.system, web=args.web, images=args.image)
 
 
-def read_question(words: Sequence[str], files: Sequence[str], stream: TextIO | None) -> str:
+def read_question(
+    words: Sequence[str], files: Sequence[str], stream: TextIO | None, default: str = ""
+) -> str:
     """Return the question: the arguments, then the files, then what is piped in, a blank line between them.
 
     Args:
         words: the arguments.
         files: their names, as they were typed.
         stream: standard input, or None to leave it alone.
+        default: the question where there is none of these.
 
     Raises:
         UsageError: there is none of these.
@@ -111,7 +124,7 @@ def read_question(words: Sequence[str], files: Sequence[str], stream: TextIO | N
     if stream is not None and streams.is_piped(stream):
         waiting = _("Waiting for standard input to end. --no-stdin leaves it alone.")
         parts.append(streams.read_piped(stream, waiting))
-    question = "\n\n".join(part.strip() for part in parts if part.strip())
+    question = "\n\n".join(part.strip() for part in parts if part.strip()) or default
     if not question:
         raise UsageError(_("There is no question. Write it after `ask`, or pipe it in."))
     return question

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glmtui import streams
+from glmtui.cli import comparison
 from glmtui.cli.options import add_model_options, load_settings, positive
 from glmtui.errors import UsageError
 from glmtui.i18n import _
@@ -14,6 +18,8 @@ from glmtui.protocol.models import RemoteModel
 from glmtui.text.columns import table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from glmtui.cli.subcommands import Subparsers
     from glmtui.models.base import LanguageModel
     from glmtui.protocol.models import LocalModel, Quant
@@ -40,7 +46,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--prompt",
         metavar="N,N",
-        type=_lengths,
+        type=partial(_numbers, least=4),
         default=(128, 512),
         help=_("lengths of the prompts in tokens (default: 128,512); tokens are timed behind the shortest"),
     )
@@ -59,6 +65,31 @@ def add_parser(subparsers: Subparsers) -> None:
             "time the first token of every answer"
         ),
     )
+    parser.add_argument(
+        "--context",
+        metavar="N,N",
+        type=partial(_numbers, least=4),
+        default=(),
+        help=_("also time tokens behind prompts of so many tokens, by turns"),
+    )
+    parser.add_argument(
+        "--parallel",
+        metavar="N,N",
+        type=partial(_numbers, least=1),
+        default=(),
+        help=_("also make so many answers at once, each time next to one by itself"),
+    )
+    parser.add_argument(
+        "--task",
+        choices=("copy", "chat"),
+        help=_(
+            "also give an answer that rewrites a letter (copy), or one that repeats nothing (chat), with and "
+            "without guesses from prompt and answer; what it says is given, so any weights will do"
+        ),
+    )
+    parser.add_argument(
+        "--compare", metavar="FILE", type=Path, help=_("show the figures of an earlier --json beside these")
+    )
     parser.add_argument("--json", action="store_true", help=_("print JSON"))
     add_model_options(parser)
 
@@ -66,6 +97,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: Namespace) -> int:
     spec = load_settings(args).model_spec()
     status = streams.StatusLine(streams.errors())
+    earlier = comparison.read(args.compare) if args.compare is not None else {}
 
     def step(text: str) -> None:
         status.step(_("Measuring … {step}").format(step=text))
@@ -73,7 +105,10 @@ def run(args: Namespace) -> int:
     if isinstance(spec, RemoteModel):
         if args.random_weights is not None:
             raise UsageError(_("--random-weights runs on this machine: leave out the server's address"))
-        return _measure_server(spec, args, status)
+        if args.context or args.parallel or args.task:
+            raise UsageError(_("--context, --parallel and --task run on this machine: leave out the address"))
+        return _measure_server(spec, args, status, earlier)
+    status.step(_("Starting …"))
     start = time.perf_counter()
     import torch
 
@@ -118,11 +153,16 @@ def run(args: Namespace) -> int:
             repeat=args.repeat,
             step=step,
         )
+    several = _measure_several(network, args, step)
+    pictures = bench.measure_pictures(network, args.repeat) if network.sees_images else []
     status.clear()
     result = {**report.as_dict(), "import_s": round(imported - start, 3), "threads": torch.get_num_threads()}
     result |= about
+    if pictures:
+        result["picture_s"] = round(statistics.median(pictures), 3)
     if rounds:
         result["rounds"] = [each.as_dict() for each in rounds]
+    result |= several
     if about["device"] == "cpu" and about["quant"] != "none":
         from glmtui.quant import cpu
 
@@ -131,16 +171,41 @@ def run(args: Namespace) -> int:
         from glmtui.quant import cuda
 
         result["kernels"] = cuda.status(next(network.parameters()).device).implementation
-    output = streams.output()
-    if args.json:
-        output.json(result)
-    else:
-        for line in lines(result):
-            output.line(line)
+    _print(result, args, earlier, lines(result))
     return 0
 
 
-def _measure_server(spec: RemoteModel, args: Namespace, status: streams.StatusLine) -> int:
+def _print(result: dict[str, Any], args: Namespace, earlier: dict[str, Any], shown: list[str]) -> None:
+    compared = comparison.compare(earlier, result)
+    output = streams.output()
+    if args.json:
+        output.json({**result, **({"compared": compared} if args.compare is not None else {})})
+        return
+    for line in [*shown, *(comparison.lines(compared) if args.compare is not None else ())]:
+        output.line(line)
+
+
+def _measure_several(network: LanguageModel, args: Namespace, step: Callable[[str], None]) -> dict[str, Any]:
+    """Measure what was asked for besides, under its names in the JSON."""
+    from glmtui.engine import bench_batches
+
+    found: dict[str, Any] = {}
+    runs = {"generate": args.generate, "repeat": args.repeat, "step": step}
+    if args.context:
+        contexts = bench_batches.measure_contexts(network, args.context, **runs)
+        found["contexts"] = [each.as_dict() for each in contexts]
+    if args.parallel:
+        parallel = bench_batches.measure_parallel(network, args.parallel, prompt=min(args.prompt), **runs)
+        found["parallel"] = [each.as_dict() for each in parallel]
+    if args.task:
+        guessing = bench_batches.measure_lookup(network, args.task, repeat=args.repeat, step=step)
+        found["lookup"] = guessing.as_dict()
+    return found
+
+
+def _measure_server(
+    spec: RemoteModel, args: Namespace, status: streams.StatusLine, earlier: dict[str, Any]
+) -> int:
     from glmtui.engine import remote_bench, remote_model
 
     model = remote_model.load(spec)
@@ -148,11 +213,7 @@ def _measure_server(spec: RemoteModel, args: Namespace, status: streams.StatusLi
         model, prompts=args.prompt, generate=args.generate, repeat=args.repeat, step=status.step
     )
     status.clear()
-    output = streams.output()
     result = {"model": model.info.name, "server": model.info.server, **found.as_dict()}
-    if args.json:
-        output.json(result)
-        return 0
     rows = [(_("model"), f"{result['model']} · {result['server']}")]
     rows += [
         (
@@ -162,8 +223,7 @@ def _measure_server(spec: RemoteModel, args: Namespace, status: streams.StatusLi
         for run in result["prefill"]
     ]
     rows.append((_("decoding"), f"{result['decode']['tokens_per_s']:.2f} tok/s"))
-    for line in table(rows):
-        output.line(line)
+    _print(result, args, earlier, table(rows))
     return 0
 
 
@@ -195,6 +255,8 @@ def lines(result: dict[str, Any]) -> list[str]:
         ),
         (_("peak memory"), f"{result['peak_rss_bytes'] / 1e9:.2f} GB"),
     ]
+    if "picture_s" in result:
+        rows.append((_("a picture"), _("{seconds} s").format(seconds=f"{result['picture_s']:.2f}")))
     rows += [
         (
             _("round {number}").format(number=each["round"]),
@@ -204,6 +266,28 @@ def lines(result: dict[str, Any]) -> list[str]:
         )
         for each in result.get("rounds", ())
     ]
+    rows += [
+        (_("behind {count} tokens").format(count=each["tokens"]), f"{each['decode_tokens_per_s']:.2f} tok/s")
+        for each in result.get("contexts", ())
+    ]
+    rows += [
+        (
+            _("{count} answers at once").format(count=each["streams"]),
+            _("{speed} tok/s together, {factor} times one").format(
+                speed=f"{each['tokens_per_s']:.2f}", factor=f"{each['speedup']:.2f}"
+            ),
+        )
+        for each in result.get("parallel", ())
+    ]
+    if lookup := result.get("lookup"):
+        rows.append(
+            (
+                _("guessing ({task})").format(task=lookup["task"]),
+                _("{factor} times as fast, {count} tokens guessed right a pass").format(
+                    factor=f"{lookup['speedup']:.2f}", count=f"{lookup['accepted_per_step']:.2f}"
+                ),
+            )
+        )
     return [*table(rows), *_remarks(result)]
 
 
@@ -233,13 +317,15 @@ def _load(spec: LocalModel, status: streams.StatusLine) -> tuple[LanguageModel, 
     return model.network, {"quant": info.quant, "model": info.name, "device": info.device}
 
 
-def _lengths(text: str) -> tuple[int, ...]:
+def _numbers(text: str, *, least: int) -> tuple[int, ...]:
     try:
-        lengths: tuple[int, ...] = tuple(int(part) for part in text.split(","))
+        numbers: tuple[int, ...] = tuple(int(part) for part in text.split(","))
     except ValueError:
-        lengths = ()
-    if not lengths or min(lengths) < 4:
+        numbers = ()
+    if not numbers or min(numbers) < least:
         raise ArgumentTypeError(
-            _("{text!r} is not a list of lengths from 4, such as 128,512").format(text=text)
+            _("{text!r} is not a list of numbers from {least}, such as {example}").format(
+                text=text, least=least, example="128,512" if least > 1 else "4,8"
+            )
         )
-    return lengths
+    return numbers

@@ -13,7 +13,20 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from glmtui import i18n, interrupts, paths, streams
-from glmtui.cli import ask, bench, completion, docs, doctor, models, quantize, serve, web
+from glmtui.cli import (
+    ask,
+    bench,
+    completion,
+    docs,
+    doctor,
+    evaluate,
+    merge,
+    models,
+    quantize,
+    serve,
+    tune,
+    web,
+)
 from glmtui.cli.argparse_gettext import Parser, translate_argparse
 from glmtui.cli.options import add_model_options, given_settings
 from glmtui.cli.subcommands import Command
@@ -22,7 +35,10 @@ from glmtui.i18n import _, tell
 from glmtui.interrupts import INTERRUPTED
 from glmtui.version import __version__
 
-COMMANDS: tuple[Command, ...] = (ask, docs, serve, web, bench, doctor, models, quantize, completion)
+COMMANDS: tuple[Command, ...] = (
+    *(ask, docs, serve, web, tune, evaluate),
+    *(bench, doctor, models, quantize, merge, completion),
+)
 DUMB = ("dumb", "unknown")
 """Values of ``TERM`` for terminals that cannot do more than write lines."""
 

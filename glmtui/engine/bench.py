@@ -167,7 +167,7 @@ def measure_rounds(
             prefix = prefixes.take(prompt)
             read = len(prompt) - (prefix.length if prefix is not None else 0)
             sampling = Sampling(max_length=len(prompt) + answer, temperature=0.0)
-            generation = Generation(network, prompt, sampling, cache=prefix)
+            generation = Generation(network, prompt, sampling, cache=prefix, lookup=False)
             start = time.perf_counter()
             tokens: list[int] = []
             for token in generation:
@@ -181,6 +181,20 @@ def measure_rounds(
             prefixes.put(generation.cache, [*prompt, *tokens], None)
             said += tokens
     return found
+
+
+def measure_pictures(network: LanguageModel, repeat: int) -> list[float]:
+    """Look at as many pictures, each another; return the seconds that each took."""
+    from PIL import Image
+
+    generator = torch.Generator().manual_seed(0)
+    seconds = []
+    for _run in range(repeat + 1):  # the first brings pages and threads there
+        pixels = torch.randint(0, 256, (480, 640, 3), dtype=torch.uint8, generator=generator)
+        start = time.perf_counter()
+        network.encode_image(Image.fromarray(pixels.numpy()))
+        seconds.append(time.perf_counter() - start)
+    return seconds[1:]
 
 
 def prompt_ids(network: LanguageModel, length: int) -> list[int]:
@@ -204,7 +218,10 @@ def _ending(network: LanguageModel) -> list[int]:
 def weights_read(network: nn.Module) -> list[Tensor]:
     """Return the tensors that one token reads: all but the embedding, unless it is the output layer too."""
     found: dict[int, Tensor] = {}
-    for module in network.modules():
+    vision = getattr(network, "VISION", None)
+    for name, module in network.named_modules():
+        if vision is not None and vision.search(f"{name}."):
+            continue
         tensors: list[Tensor] = []
         if isinstance(module, QuantizedLinear):
             skipped = getattr(module.weight, "low", None)  # of that plane a token reads next to nothing
@@ -231,7 +248,7 @@ def _run(network: LanguageModel, prompt: list[int], count: int) -> list[float]:
     sampling = Sampling(max_length=len(prompt) + count, temperature=0.0)
     seconds = []
     before = time.perf_counter()
-    for _token in Generation(network, prompt, sampling, stop_ids=()):
+    for _token in Generation(network, prompt, sampling, lookup=False):
         now = time.perf_counter()
         seconds.append(now - before)
         before = now

@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from itertools import takewhile
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
+from glmtui.engine import pictures
+from glmtui.engine.adapters import Adapters
 from glmtui.engine.answer_text import AnswerText
 from glmtui.engine.generate import Generation
+from glmtui.engine.pictures import Content, Pictures, PromptImage
 from glmtui.engine.prefill import Check, read
-from glmtui.engine.prefix_cache import PrefixCache, default_limit
-from glmtui.errors import BadValueError, OutOfMemoryError, TooLongError, UserError
+from glmtui.engine.prefix_cache import Digests, PrefixCache, default_limit
+from glmtui.errors import BadValueError, OutOfMemoryError, TooLongError, UnavailableError, UserError
 from glmtui.failures import is_out_of_memory
 from glmtui.hub.memory_estimate import context_advice
 from glmtui.hub.model_dir import ModelFolder
-from glmtui.models.base import KVCache, LanguageModel
+from glmtui.models.base import ImageRows, KVCache, LanguageModel, PlacedImage
 from glmtui.models.chat_formats import formats, thoughts
 from glmtui.models.chat_tokenizer import ChatTokenizer, load_tokenizer
 from glmtui.protocol.cancellation import OperationCancelled
 from glmtui.protocol.events import Stats, TokenCount
-from glmtui.protocol.messages import ChatMessage, Part, Text, Thought, ToolCall, text_of
+from glmtui.protocol.messages import ChatMessage, Image, Part, Text, Thought, ToolCall, text_of
 from glmtui.protocol.models import Capabilities, ModelEntry, ModelInfo
 from glmtui.protocol.phrases import NOTHING, Phrase, _, sentences
 from glmtui.protocol.requests import CountTokens, Tool
 from glmtui.protocol.sampling import Sampling
+
+if TYPE_CHECKING:
+    from glmtui.engine.grammar import Grammar, Vocabulary
 
 ANSWER_ROOM = 512
 """Tokens kept free for the answer when old rounds must be left out, or a quarter of a shorter context. A
@@ -54,14 +62,17 @@ class ChatModel:
         folder: ModelFolder,
         info: ModelInfo,
         tokenizer: ChatTokenizer | None = None,
+        adapters: Adapters | None = None,
     ) -> None:
         self.network = network
         self.folder = folder
         self.info = info
+        self._adapters = adapters
         self._tokenizer = tokenizer
         device = next(network.parameters()).device
         self._prefixes: PrefixCache[formats.CachedConversation] = PrefixCache(default_limit(device))
         self._ahead: _Ahead | None = None
+        self._pictures = Pictures(network)
 
     def __repr__(self) -> str:
         info = self.info
@@ -79,15 +90,48 @@ class ChatModel:
         """How the model wants a conversation to be written."""
         return self.tokenizer.format
 
-    # --- token ids ---
-
-    def logits(self, ids: Sequence[int]) -> Tensor:
-        """Return float32 logits ``[n, vocab]`` on the CPU for the prompt `ids` ``[n]``.
+    def adapt(self, ptuning: str | None, lora: str | None) -> None:
+        """Put exactly these folders on top of the model, None for none. Each is read once and then kept.
 
         Raises:
-            BadValueError: `ids` are none, not in one row, or not all in the vocabulary.
+            UserError: one cannot be read, or was made for another model; all is as it was.
         """
-        return read(self.network, self._checked(ids).to(next(self.network.parameters()).device)).cpu()
+        if self._adapters is None:
+            raise UnavailableError(_("Nothing can be put on top of this model."))
+        if self._adapters.use(ptuning, lora):
+            self.forget_prefixes()
+
+    # --- token ids ---
+
+    def logits(self, ids: Sequence[int], *, image: Content | None = None, image_at: int = 0) -> Tensor:
+        """Return float32 logits ``[n, vocab]`` on the CPU for the prompt `ids` ``[n]``.
+
+        Args:
+            ids: token ids.
+            image: the path of a picture, or its bytes, whose rows stand in the places of some of them.
+            image_at: index of the first of those.
+
+        Raises:
+            BadValueError: `ids` are none, not in one row, or not all in the vocabulary; or the picture has no
+                room among them.
+            UserError: the model sees no pictures, or this is none.
+        """
+        checked = self._checked(ids)
+        placed = [
+            PlacedImage(each.at, each.look(None)) for each in self._placed(image, image_at, len(checked))
+        ]
+        return read(self.network, checked.to(next(self.network.parameters()).device), images=placed).cpu()
+
+    def image_embeds(self, image: Content) -> Tensor:
+        """Return what stands in a prompt for a picture: float32 ``[rows, hidden]`` on the CPU.
+
+        Args:
+            image: the path of its file, or the bytes in it.
+
+        Raises:
+            UserError: the model sees no pictures, or this is none.
+        """
+        return self._look(*pictures.given(image)).rows.float().cpu().clone()
 
     def generate(
         self,
@@ -100,11 +144,14 @@ class ChatModel:
         repetition_penalty: float = 1.0,
         seed: int | None = None,
         stop_ids: Sequence[int] = (),
+        image: Content | None = None,
+        image_at: int = 0,
     ) -> Iterator[int]:
         """Return up to `max_new_tokens` token ids that follow the prompt `ids`, through the key/value cache.
 
         Greedy unless `temperature` is above 0. This is the bare decoding: it goes on after an end token
-        unless `stop_ids` (such as ``model.network.config.stop_ids``) say otherwise.
+        unless `stop_ids` (such as ``model.network.config.stop_ids``) say otherwise. `image` and `image_at`
+        are those of `logits`.
 
         Raises:
             BadValueError: `ids` are as in `logits`, or an option is out of range.
@@ -123,7 +170,24 @@ class ChatModel:
             repetition_penalty=repetition_penalty,
             seed=seed,
         )
-        return iter(Generation(self.network, prompt, sampling, stop_ids=stop_ids))
+        placed = self._placed(image, image_at, len(prompt))
+        return iter(Generation(self.network, prompt, sampling, stop_ids=stop_ids, images=placed))
+
+    def _look(self, image: Image, data: bytes) -> ImageRows:
+        return self._pictures.look(image.sha256, data, image.name)
+
+    def _placed(self, content: Content | None, at: int, tokens: int) -> tuple[PromptImage, ...]:
+        """Return the picture that a program gave, `at` an index of a prompt of `tokens`; looks at it."""
+        if content is None:
+            return ()
+        image, data = pictures.given(content)
+        count = len(self._look(image, data).rows)
+        if type(at) is not int or not 0 <= at <= tokens - count:
+            message = _(
+                "A picture takes {count} tokens, which a prompt of {tokens} does not have from {at} on."
+            )
+            raise BadValueError(message.format(count=count, tokens=tokens, at=at))
+        return self._pictures.in_prompt([(at, image)], {image.sha256: data})
 
     def _checked(self, ids: Sequence[int]) -> Tensor:
         count = self.network.config.vocab_size
@@ -147,35 +211,63 @@ class ChatModel:
     # --- conversations ---
 
     def chat(
-        self, query: str, history: Sequence[tuple[str, str]] = (), *, system: str = "", **sampling: Any
+        self,
+        query: str,
+        history: Sequence[tuple[str, str]] = (),
+        *,
+        system: str = "",
+        image: Content | None = None,
+        **sampling: Any,
     ) -> tuple[str, History]:
         """Answer `query`; return the answer and the history with it, as the published `chat` does.
 
-        Keyword arguments are fields of `Sampling`. `history` itself is not changed. A thought before the
+        The conversation is about `image`, where one is given: the path of its file, or the bytes in it. Other
+        keyword arguments are fields of `Sampling`. `history` itself is not changed. A thought before the
         answer is part of the response, between ``<think>`` and ``</think>``.
         """
-        messages = formats.messages_of(query, history, system)
-        answer = self.stream(messages, replace(self.default_sampling, **sampling))
+        answer = self._asked(query, history, system, image, sampling)
         for _piece in answer:
             pass
         response = thoughts.written(answer.parts)
         return response, [*history, (query, response)]
 
     def stream_chat(
-        self, query: str, history: Sequence[tuple[str, str]] = (), *, system: str = "", **sampling: Any
+        self,
+        query: str,
+        history: Sequence[tuple[str, str]] = (),
+        *,
+        system: str = "",
+        image: Content | None = None,
+        **sampling: Any,
     ) -> Iterator[tuple[str, History]]:
-        """Yield the answer so far and the history with it, every time there is more text."""
-        messages = formats.messages_of(query, history, system)
-        answer = self.stream(messages, replace(self.default_sampling, **sampling))
+        """Yield the answer so far and the history with it, every time there is more text. See `chat`."""
+        answer = self._asked(query, history, system, image, sampling)
         for piece in answer:
             if piece.text:
                 response = thoughts.written(answer.parts)
                 yield response, [*history, (query, response)]
 
+    def _asked(
+        self,
+        query: str,
+        history: Sequence[tuple[str, str]],
+        system: str,
+        content: Content | None,
+        sampling: dict[str, Any],
+    ) -> Answer:
+        image, files = None, {}
+        if content is not None:
+            image, data = pictures.given(content)
+            files = {image.sha256: data}
+        messages = formats.messages_of(query, history, system, image)
+        return self.stream(messages, replace(self.default_sampling, **sampling), images=files)
+
     @property
     def capabilities(self) -> Capabilities:
-        """What can be asked for: all that concerns text, and of some models to call tools."""
-        return Capabilities(tools=self.calls_tools)
+        """What can be asked for: all that concerns text, and of some models to see, or to call tools."""
+        return Capabilities(
+            tools=self.calls_tools, images=self.info.sees_images, adapters=self._adapters is not None
+        )
 
     @property
     def siblings(self) -> tuple[ModelEntry, ...]:
@@ -195,7 +287,9 @@ class ChatModel:
         continue_answer: bool = False,
         stop: Sequence[str] = (),
         tools: Sequence[Tool] = (),
+        json_schema: Mapping[str, Any] | None = None,
         leave_out_rounds: bool = True,
+        images: Mapping[str, bytes] = MappingProxyType({}),
         check: Check | None = None,
     ) -> Answer:
         """Return the answer to `messages`, for which nothing is computed until it is iterated over.
@@ -206,32 +300,40 @@ class ChatModel:
             messages: end with the user's, or with `continue_answer` the assistant's own unfinished one.
             sampling: how tokens are chosen; None is `default_sampling`.
             continue_answer: go on where the last message ends, if it has none but a thought, in that.
-            stop, tools, leave_out_rounds: as in `glmtui.protocol.requests.Generate`.
+            stop, tools, json_schema, leave_out_rounds, images: as in `glmtui.protocol.requests.Generate`.
             check: called with the fraction of the prompt that is read, and before every token. It may raise
                 `OperationCancelled`, which ends the answer with what came until then.
 
         Raises:
-            UserError: there is no tokenizer, the last message alone is too long, or the model calls no tools.
+            UserError: there is no tokenizer, the last message alone is too long, the model calls no tools or
+                sees no pictures, or one of them is missing or is none.
         """
         sampling = sampling or self.default_sampling
         limit = self.limit(sampling)
         messages = self._with_tools(messages, tools)
-        prompt = self._fit(messages, sampling, limit)
+        prompt = self._fit(messages, sampling, limit, self._pictures.row_counts(messages, images))
         if prompt.dropped_rounds and not leave_out_rounds:
             phrase = _("The conversation is {count} tokens long and only {limit} fit.")
-            raise TooLongError(phrase.format(count=self.count_tokens(messages), limit=limit - 1))
+            raise TooLongError(phrase.format(count=self.count_tokens(messages, images), limit=limit - 1))
         begun = messages[-1].parts if continue_answer else ()
         before = thoughts.written(begun)
         text = AnswerText(
             self.format.stream_tokens(before),
-            self.format.stream_response(before),
+            None if json_schema is not None else self.format.stream_response(before),
             thoughts.ThoughtStream(begun),
             stop=stop,
             tools=[tool.name for tool in tools],
         )
         return Answer(
             self,
-            self._generation(prompt.ids, sampling, limit, check),
+            self._generation(
+                prompt.ids,
+                sampling,
+                limit,
+                check,
+                self._pictures.in_prompt(prompt.images, images),
+                self._grammar(json_schema),
+            ),
             text,
             limit,
             messages=tuple(messages[:-1] if continue_answer else messages),
@@ -264,19 +366,25 @@ class ChatModel:
         generation = self._generation(ids, sampling, limit, check)
         return Answer(self, generation, AnswerText(self.tokenizer.raw.stream(goes_on=True), stop=stop), limit)
 
-    def prompt_ids(self, messages: Sequence[ChatMessage]) -> list[int]:
+    def prompt_ids(
+        self, messages: Sequence[ChatMessage], images: Mapping[str, bytes] = MappingProxyType({})
+    ) -> list[int]:
         """Return the tokens of the complete prompt of `messages`."""
-        return self.format.write(formats.Dialogue.of(messages))
+        counts = self._pictures.row_counts(messages, images)
+        return self.format.write(formats.Dialogue.of(messages, counts))
 
     def count(self, request: CountTokens) -> TokenCount:
         """Return the tokens of a prompt or of a bare text."""
         text = request.text
-        ids = self.prompt_ids(request.messages) if text is None else self.tokenizer.encode(text)
+        messages, images = request.messages, request.images
+        ids = self.prompt_ids(messages, images) if text is None else self.tokenizer.encode(text)
         return TokenCount(len(ids), tuple(ids))
 
-    def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
+    def count_tokens(
+        self, messages: Sequence[ChatMessage], images: Mapping[str, bytes] = MappingProxyType({})
+    ) -> int:
         """Return the tokens of the complete prompt of `messages`."""
-        return len(self.prompt_ids(messages))
+        return len(self.prompt_ids(messages, images))
 
     @property
     def calls_tools(self) -> bool:
@@ -305,11 +413,17 @@ class ChatModel:
         Of a causal network's prompt what is read stays also when `check` raises. When the next prompt is
         another one, it is as if nothing had been read.
 
+        Args:
+            messages: without pictures.
+            sampling: its lengths say how much of the conversation fits.
+            check: as in `stream`.
+
         Returns:
             The tokens that need not be read again.
         """
         cached = self._cached(messages)
-        prompt = self._fit(messages, sampling, self.limit(sampling))
+        images = self._pictures.row_counts(messages, {})
+        prompt = self._fit(messages, sampling, self.limit(sampling), images)
         ids = torch.tensor(prompt.ids[:-1], device=next(self.network.parameters()).device)
         before = self._ahead
         cache = self._take(prompt.ids) or self.network.new_cache(len(ids) + KVCache.STEP)
@@ -333,10 +447,12 @@ class ChatModel:
             self._ahead = before
         return cache.length
 
-    def keep(self, conversation: formats.CachedConversation, cache: KVCache | None) -> None:
+    def keep(
+        self, conversation: formats.CachedConversation, cache: KVCache | None, digests: Digests = ()
+    ) -> None:
         """Keep what an answer leaves in `cache`, for the next question of the same conversation."""
         if cache is not None:
-            self._prefixes.put(cache, conversation.ids, conversation)
+            self._prefixes.put(cache, conversation.ids, conversation, digests)
 
     def forget_prefixes(self) -> bool:
         """Give the memory of all other conversations' keys and values back; return whether there were any."""
@@ -345,18 +461,43 @@ class ChatModel:
         return found
 
     def _generation(
-        self, ids: Sequence[int], sampling: Sampling, limit: int, check: Check | None
+        self,
+        ids: Sequence[int],
+        sampling: Sampling,
+        limit: int,
+        check: Check | None,
+        images: Sequence[PromptImage] = (),
+        grammar: Grammar | None = None,
     ) -> Generation:
         return Generation(
             self.network,
             ids,
             sampling,
             limit=limit,
-            stop_ids=(*self.network.config.stop_ids, *self.format.stop_ids),
+            stop_ids=self._stop_ids,
             guard_id=self.tokenizer.raw.guard_id,
-            cache=self._take(ids),
+            cache=self._take(ids, [(each.at, each.digest) for each in images]),
+            images=images,
             check=check,
+            grammar=grammar,
         )
+
+    @property
+    def _stop_ids(self) -> tuple[int, ...]:
+        return (*self.network.config.stop_ids, *self.format.stop_ids)
+
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        from glmtui.engine.grammar import Vocabulary
+
+        return Vocabulary(self.tokenizer.raw, self._stop_ids)
+
+    def _grammar(self, json_schema: Mapping[str, Any] | None) -> Grammar | None:
+        if json_schema is None:
+            return None
+        from glmtui.engine.grammar import Grammar
+
+        return Grammar(self._vocabulary, json_schema, after_thought=self.format.thinks)
 
     def _with_tools(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> Sequence[ChatMessage]:
         """Return `messages` with `tools` offered in front, next to what the system says."""
@@ -366,7 +507,13 @@ class ChatModel:
         offered = self.format.offer([asdict(tool) for tool in tools], system)
         return (*offered, *(message for message in messages if message.role != "system"))
 
-    def _fit(self, messages: Sequence[ChatMessage], sampling: Sampling, limit: int) -> formats.Prompt:
+    def _fit(
+        self,
+        messages: Sequence[ChatMessage],
+        sampling: Sampling,
+        limit: int,
+        image_rows: Mapping[str, int],
+    ) -> formats.Prompt:
         """Write the prompt so that an answer of fair length has room, or any if the last message is long.
 
         It continues, token for token, the longest conversation that is cached and that `messages` continue.
@@ -375,9 +522,9 @@ class ChatModel:
         room = min(sampling.max_new_tokens or usual, limit // 4)
         cached = self._cached(messages)
         try:
-            return self.format.fit(messages, limit - room, cached)
+            return self.format.fit(messages, limit - room, cached, image_rows)
         except TooLongError:
-            return self.format.fit(messages, limit - 1, cached)
+            return self.format.fit(messages, limit - 1, cached, image_rows)
 
     def _cached(self, messages: Sequence[ChatMessage]) -> formats.CachedConversation | None:
         """Return the longest conversation that is cached and that `messages` continue."""
@@ -386,9 +533,9 @@ class ChatModel:
         fitting = (each for each in self._prefixes.sources() if each.continued_by(messages))
         return max(fitting, key=lambda each: len(each.messages), default=None)
 
-    def _take(self, ids: Sequence[int]) -> KVCache | None:
+    def _take(self, ids: Sequence[int], digests: Digests = ()) -> KVCache | None:
         """Take the cache of a prompt that begins with `ids`; what was read ahead for another one goes."""
-        cache, ahead, self._ahead = self._prefixes.take(ids), self._ahead, None
+        cache, ahead, self._ahead = self._prefixes.take(ids, digests), self._ahead, None
         if ahead is not None and ahead.cache is not cache and self._prefixes.remove(ahead.cache):
             ahead.cache.truncate(ahead.length)
             self._prefixes.put(ahead.cache, ahead.source.ids, ahead.source)
@@ -432,7 +579,8 @@ class Answer:
         self.note = NOTHING
         """What the person should know of it."""
         self._model = model
-        self._generation = generation
+        self.generation = generation
+        """Where its tokens come from."""
         self._messages, self._begun = messages, begun
         self._reader = text
         self._ids: list[int] = []
@@ -447,7 +595,7 @@ class Answer:
                     yield from self._add(self._reader.push(token)) or [thoughts.Piece("", thought=False)]
                     if self._reader.stopped:
                         break
-            self.reason = "stop" if self._reader.stopped else self._generation.reason
+            self.reason = "stop" if self._reader.stopped else self.generation.reason
         except OperationCancelled:
             pass
         except (RuntimeError, MemoryError) as error:
@@ -460,23 +608,24 @@ class Answer:
         conversation = formats.CachedConversation(
             # a thought is in the cache, but in no later prompt
             (*self._messages, answered) if self._messages and self._reader.as_generated else (),
-            [*self._generation.prompt, *self._ids],
+            [*self.generation.prompt, *self._ids],
             self.dropped_rounds,
         )
-        self._model.keep(conversation, self._generation.cache)
+        digests = [(each.at, each.digest) for each in self.generation.images]
+        self._model.keep(conversation, self.generation.cache, digests)
 
     def _tokens(self) -> Generator[int]:
         """Yield the tokens; where memory runs out before the first, once more without other conversations'
         caches."""
         try:
-            yield from self._generation
+            yield from self.generation
         except (RuntimeError, MemoryError) as error:
             if self._ids or not is_out_of_memory(error) or not self._model.forget_prefixes():
                 raise
         else:
             return
-        self._generation.cache = None
-        yield from self._generation
+        self.generation.cache = None
+        yield from self.generation
 
     @property
     def call(self) -> ToolCall | None:
@@ -497,17 +646,17 @@ class Answer:
     @property
     def prompt_tokens(self) -> int:
         """Length of the prompt."""
-        return len(self._generation.prompt)
+        return len(self.generation.prompt)
 
     @property
     def answer_tokens(self) -> int:
         """How many tokens have come so far."""
-        return self._generation.count
+        return self.generation.count
 
     @property
     def stats(self) -> Stats:
         """The measure of the answer so far."""
-        return self._generation.stats
+        return self.generation.stats
 
     def _add(self, pieces: list[thoughts.Piece]) -> list[thoughts.Piece]:
         for piece in pieces:

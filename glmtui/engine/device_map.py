@@ -9,7 +9,7 @@ from pathlib import Path
 
 from glmtui.errors import BadFileError, BadValueError
 from glmtui.hub.files import read_json
-from glmtui.hub.model_dir import TRANSFORMERS, ModelFolder, is_v2
+from glmtui.hub.model_dir import SEEING, TRANSFORMERS, ModelFolder, is_v2, text_config
 from glmtui.models.checkpoint import Network
 from glmtui.protocol.phrases import _
 
@@ -132,6 +132,9 @@ def layers_name(folder: ModelFolder) -> str:
 
 def _names(folder: ModelFolder) -> tuple[str, str, str]:
     """Return the names of the module with the layers, of the embedding and of the last norm."""
+    if folder.family in SEEING:
+        text = "model.language_model"
+        return f"{text}.layers", f"{text}.embed_tokens", f"{text}.norm"
     if folder.family in TRANSFORMERS:
         return "model.layers", "model.embed_tokens", "model.norm"
     inner, embedding = ("encoder.", "embedding.") if is_v2(folder.config) else ("", "")
@@ -140,4 +143,5 @@ def _names(folder: ModelFolder) -> tuple[str, str, str]:
 
 
 def _layers(folder: ModelFolder) -> int:
-    return int(folder.config.get("num_layers") or folder.config["num_hidden_layers"])
+    config = text_config(folder.config)
+    return int(config.get("num_layers") or config["num_hidden_layers"])

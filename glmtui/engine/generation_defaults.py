@@ -11,6 +11,8 @@ from glmtui.hub.model_dir import Family, ModelFolder
 from glmtui.models.chat_formats import thoughts
 from glmtui.protocol.sampling import Sampling
 
+VISUALGLM_LENGTH = 1024
+"""What VisualGLM-6B's published `chat` takes, and with it the shortest length of 100."""
 CHATGLM2_LENGTH = 8192
 """What the published `chat` of ChatGLM2, ChatGLM3 and GLM-4 takes, whatever ``seq_length`` says: the longer
 ones were trained on more, and have a ``rope_ratio``."""
@@ -35,6 +37,15 @@ def published_sampling(folder: ModelFolder, max_length: int) -> Sampling:
     """
     if folder.family == "chatglm":
         return Sampling(max_length=max_length)
+    if folder.family == "visualglm":
+        return Sampling(
+            min(VISUALGLM_LENGTH, max_length),
+            temperature=0.8,
+            top_p=0.4,
+            top_k=100,
+            repetition_penalty=1.2,
+            min_length=100,
+        )
     if folder.family in _LATER:
         is_long = float(folder.config.get("rope_ratio") or 1) > 1
         longest = LONGEST if is_long else CHATGLM2_LENGTH

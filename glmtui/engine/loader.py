@@ -11,6 +11,7 @@ import torch
 
 from glmtui import host, paths
 from glmtui.engine import device as devices
+from glmtui.engine.adapters import Adapters
 from glmtui.engine.chat_model import ChatModel
 from glmtui.engine.device import Device
 from glmtui.engine.device_map import Placement
@@ -20,8 +21,9 @@ from glmtui.errors import BadValueError, OutOfMemoryError, UnavailableError
 from glmtui.failures import is_out_of_memory
 from glmtui.hub import cache as hub_cache
 from glmtui.hub import memory_estimate
-from glmtui.hub.memory_estimate import smaller_quants
+from glmtui.hub.memory_estimate import SMALL, smaller_quants
 from glmtui.hub.model_dir import TRANSFORMERS, ModelFolder
+from glmtui.models import sat
 from glmtui.models.checkpoint import Checkpoint, Network, assign, dtype_of, expected_shapes, new_network
 from glmtui.models.glm_hf import GLM
 from glmtui.models.prefix import KEYS as PREFIX
@@ -62,6 +64,12 @@ class Plan:
     """Activations are not rounded in the products with quantised weights."""
     cache: Cache = "auto"
     """Where it is auto, `caches_int8` says what comes of it."""
+
+    @property
+    def vision_dtype(self) -> torch.dtype:
+        """Of the weights that look at pictures: 16 bits next to quantised ones, unless all are few."""
+        rounded = self.quant != "none" and not self.exact and 4 * self.folder.sizes.parameters > SMALL
+        return torch.bfloat16 if rounded else self.dtype
 
     @property
     def needed(self) -> int:
@@ -142,7 +150,9 @@ def load(
             device=chosen.place.name, path=chosen.folder.path, needed=size(chosen.needed)
         )
         raise OutOfMemoryError(sentences(message, chosen.advice(chosen.needed - 1))) from error
-    return ChatModel(network, chosen.folder, describe(chosen, network), prepared.tokenizer)
+    adapters = Adapters(network, chosen.folder, spec.ptuning, chosen.dtype)
+    adapters.use(spec.ptuning, spec.lora)
+    return ChatModel(network, chosen.folder, describe(chosen, network), prepared.tokenizer, adapters)
 
 
 def plan(spec: LocalModel = NANO, *, prepared: Prepared | None = None) -> Plan:
@@ -262,6 +272,7 @@ def read_quantized(
         Scheme.of(folder, bits, plan.exact),
         device=plan.placement.of,
         dtype=plan.dtype,
+        vision_dtype=plan.vision_dtype,
         activations="float" if plan.exact else "int8",
         done=meter.add,
     )
@@ -285,6 +296,7 @@ def describe(plan: Plan, network: Network) -> ModelInfo:
         memory_bytes=sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers())),
         max_length=network.config.max_length,
         sampling=published_sampling(plan.folder, network.config.max_length),
+        sees_images=network.sees_images,
         supports_system=plan.folder.family in ("chatglm3", "chatglm4", *TRANSFORMERS),
         builtin=builtin,
         note=_note(plan),
@@ -294,6 +306,8 @@ def describe(plan: Plan, network: Network) -> ModelInfo:
 def _note(plan: Plan) -> Phrase:
     """Say what a person should know of what was chosen: what the family was told by, why it is slow."""
     family = NOTHING if plan.folder.tells_its_family else _assumed_family(plan.folder)
+    if plan.folder.is_sat:
+        family = sat.RowOrder.of(plan.folder).note(plan.folder)
     speed = _speed(plan)
     return sentences(family, speed) if family and speed else family or speed
 

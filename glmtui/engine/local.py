@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import queue
 import sys
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
+from functools import partial
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from glmtui import failures
 from glmtui.errors import ModelNotHereError, NoModelError
@@ -34,7 +36,7 @@ from glmtui.protocol.events import (
     ToolCalled,
     Unloaded,
 )
-from glmtui.protocol.models import Capabilities, ModelSpec, RemoteModel
+from glmtui.protocol.models import Capabilities, LocalModel, ModelSpec, RemoteModel
 from glmtui.protocol.phrases import Option, _
 from glmtui.protocol.requests import (
     Complete,
@@ -48,6 +50,7 @@ from glmtui.protocol.requests import (
 )
 
 if TYPE_CHECKING:
+    from glmtui.engine.batching import Batch, Member
     from glmtui.engine.chat_model import ChatModel
     from glmtui.engine.remote_model import RemoteChatModel
     from glmtui.models.chat_formats.thoughts import Piece
@@ -68,21 +71,30 @@ cancelled, only left alone.
 
 
 class LocalEngine:
-    """Runs requests to the model one after another, in the order of `submit`; other ones at once.
+    """Runs requests to the model in the order of `submit`, answers next to each other; other ones at once.
 
     No thread is started before the first request.
 
     Args:
         prepare: makes the models; None: from files or through servers, see `glmtui.engine.loader` and
             `glmtui.engine.remote_model`.
+        slots: answers to make at once, as far as there is memory for their keys and values. Another
+            server's model answers one at a time.
     """
 
-    def __init__(self, prepare: Prepare | None = None) -> None:
+    def __init__(self, prepare: Prepare | None = None, slots: int = 1) -> None:
         self._prepare = prepare or _prepare
+        self._slots = slots
         self._model: ChatModel | RemoteChatModel | None = None
+        self._spec: ModelSpec | None = None
+        """Of the model in memory."""
+        self._adapted = True
+        """Whether the answers in the making use the prefix and the LoRA of `_spec`."""
         self._capabilities = Capabilities()
-        self._queue: queue.SimpleQueue[tuple[ModelRequest, Stream] | None] = queue.SimpleQueue()
+        self._batch: Batch | None = None  # the answers in the making, once there was one
         self._lock = threading.Lock()  # around what follows
+        self._changed = threading.Condition(self._lock)  # there is more to do
+        self._queue: deque[tuple[ModelRequest, Stream]] = deque()
         self._open: set[Stream] = set()  # those that have not ended
         self._ahead: dict[Stream, Prefill] = {}  # those of them that give way to others
         self._threads: set[threading.Thread] = set()  # those that run
@@ -107,7 +119,8 @@ class LocalEngine:
                         ahead.cancel()
                 if isinstance(request, Prefill):
                     self._ahead[stream] = request
-                self._queue.put((request, stream))
+                self._queue.append((request, stream))
+                self._changed.notify()
                 if not self._has_model_thread:
                     self._has_model_thread = True
                     self._start(self._run)
@@ -121,7 +134,7 @@ class LocalEngine:
             self._closed = True
             for stream in self._open:
                 stream.cancel()
-            self._queue.put(None)
+            self._changed.notify()
 
     def join(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds for the threads to end after `close`; return whether they have."""
@@ -145,10 +158,43 @@ class LocalEngine:
     # --- in the threads ---
 
     def _run(self) -> None:
-        while (queued := self._queue.get()) is not None:
-            self._attempt(*queued)
+        while (queued := self._next()) is not None:
+            if queued:
+                self._begin(*queued)
+            elif self._batch:
+                self._batch.step()
             del queued  # its messages, while nothing is asked
         self._model = None
+
+    def _next(self) -> tuple[ModelRequest, Stream] | tuple[()] | None:
+        """Wait for a request to begin, or return none where answers go on; None at the end."""
+        with self._changed:
+            while True:
+                if self._queue and self._may_begin(*self._queue[0]):
+                    return self._queue.popleft()
+                if self._batch:
+                    return ()
+                if self._closed and not self._queue:
+                    return None
+                self._changed.wait()
+
+    def _may_begin(self, request: ModelRequest, stream: Stream) -> bool:
+        running = len(self._batch) if self._batch is not None else 0
+        next_to_others = isinstance(request, Generate | Complete | CountTokens | Prefill)
+        if isinstance(request, Generate | Complete | Prefill) and _uses_adapters(request) != self._adapted:
+            next_to_others = False  # all answers in the making are the same model's
+        most = self._capabilities.slots if next_to_others else 1
+        return running < most or stream.token.cancelled  # what is cancelled has no more to do than to say so
+
+    def _begin(self, request: ModelRequest, stream: Stream) -> None:
+        if not isinstance(request, Generate | Complete):
+            self._attempt(request, stream)
+            return
+        if self._batch is None:
+            from glmtui.engine.batching import Batch
+
+            self._batch = Batch()
+        self._batch.begin(stream.token, partial(self._answer, request, stream))
 
     def _attempt(self, request: Request, stream: Stream) -> None:
         end: End
@@ -159,9 +205,22 @@ class LocalEngine:
         except OperationCancelled:
             end = Cancelled(model_kept=self._keeps_model(request))
         except BaseException as error:  # noqa: BLE001 (an event tells of it; Rust's panics are no Exceptions)
-            code, phrase = failures.describe(error)
-            absent = error.source if isinstance(error, ModelNotHereError) else None
-            end = Failed(code, phrase, absent, model_kept=self._keeps_model(request))
+            end = _failed(error, model_kept=self._keeps_model(request))
+        self._end(stream, end)
+
+    def _answer(self, request: Generate | Complete, stream: Stream, member: Member) -> Iterator[None]:
+        """Go on to the next token of an answer, until it has ended. Raises nothing."""
+        end: End
+        try:
+            stream.token.check()
+            end = yield from self._generate(request, stream, member)
+        except OperationCancelled:
+            end = Cancelled()
+        except BaseException as error:  # noqa: BLE001 (as above)
+            end = _failed(error)
+        self._end(stream, end)
+
+    def _end(self, stream: Stream, end: End) -> None:
         if isinstance(end, Failed):
             # here, as inside `except` the traceback still holds every frame's tensors
             with contextlib.suppress(RuntimeError):  # of a device that has failed altogether
@@ -175,13 +234,13 @@ class LocalEngine:
         return isinstance(request, Load) and self._model is not None
 
     def _handle(self, request: Request, stream: Stream) -> End:
+        """Do what is no answer."""
+        assert not isinstance(request, Generate | Complete)
         if isinstance(request, Load):
             return self._load(request, stream)
         if isinstance(request, Unload):
             self._forget()
             return Unloaded()
-        if isinstance(request, Generate | Complete):
-            return self._generate(request, stream)
         if isinstance(request, CountTokens):
             return self._loaded.count(request)
         if isinstance(request, Prefill):
@@ -192,6 +251,8 @@ class LocalEngine:
 
     def _load(self, request: Load, stream: Stream) -> Loaded:
         started = perf_counter()
+        if (switched := self._switched(request.spec)) is not None:
+            return Loaded(switched.info, perf_counter() - started)
         load = run_cancellable(lambda: self._prepare(request.spec), stream.token)
         self._forget()
         pace = _Pace()
@@ -203,15 +264,51 @@ class LocalEngine:
 
         model = load(progress)
         stream.token.check()
-        self._model = model
+        self._model, self._spec = model, request.spec
         self._capabilities = model.capabilities
+        if self._slots > 1 and not isinstance(request.spec, RemoteModel):
+            from glmtui.engine.batching import slots_that_fit
+
+            slots = slots_that_fit(cast("ChatModel", model), self._slots)
+            self._capabilities = replace(self._capabilities, slots=slots)
         return Loaded(model.info, perf_counter() - started)
 
     def _prefill(self, request: Prefill, stream: Stream) -> Prefilled:
-        return Prefilled(self._loaded.prefill(request.messages, request.sampling, _reading(stream)))
+        self._adapt(request)
+        return Prefilled(self._loaded.prefill(request.messages, request.sampling, self._reading(stream)))
 
-    def _generate(self, request: Generate | Complete, stream: Stream) -> Done | Cancelled:
-        check = _reading(stream)
+    def _switched(self, spec: ModelSpec) -> ChatModel | None:
+        """Return the model in memory with another prefix or LoRA, where `spec` asks for no more than that."""
+        before = self._spec
+        if self._model is None or not (isinstance(spec, LocalModel) and isinstance(before, LocalModel)):
+            return None
+        if spec == before or replace(spec, ptuning=before.ptuning, lora=before.lora) != before:
+            return None
+        from glmtui.engine.chat_model import ChatModel
+
+        model = self._model
+        if not isinstance(model, ChatModel) or not model.capabilities.adapters:
+            return None
+        model.adapt(spec.ptuning, spec.lora)
+        self._spec = spec
+        return model
+
+    def _adapt(self, request: Generate | Complete | Prefill) -> None:
+        """Put on the model what it was loaded with, or take it off where the request is not to use it."""
+        spec, model = self._spec, self._loaded
+        used = self._adapted = _uses_adapters(request)
+        if not isinstance(spec, LocalModel) or not (spec.ptuning or spec.lora):
+            return
+        from glmtui.engine.chat_model import ChatModel
+
+        if isinstance(model, ChatModel) and model.capabilities.adapters:
+            model.adapt(spec.ptuning if used else None, spec.lora if used else None)
+
+    def _generate(
+        self, request: Generate | Complete, stream: Stream, member: Member
+    ) -> Generator[None, None, Done | Cancelled]:
+        self._adapt(request)
+        check = self._reading(stream)
         model = self._loaded
         if isinstance(request, Complete):
             answer = model.complete(request.text, request.sampling, stop=request.stop, check=check)
@@ -222,14 +319,18 @@ class LocalEngine:
                 continue_answer=request.continue_answer,
                 stop=request.stop,
                 tools=request.tools,
+                json_schema=request.json_schema,
                 leave_out_rounds=request.leave_out_rounds,
+                images=request.images,
                 check=check,
             )
         stream.put(Started(answer.prompt_tokens, answer.limit, answer.dropped_rounds))
+        member.generation = getattr(answer, "generation", None)
         tokens = _Tokens(stream)
         try:
             for piece in answer:
                 tokens.add(piece, answer.answer_tokens)
+                yield
         finally:
             tokens.flush()  # also what came before an error
         if answer.reason == "cancelled":
@@ -237,6 +338,23 @@ class LocalEngine:
         if answer.call is not None:
             stream.put(ToolCalled(answer.call))
         return Done(answer.stats, answer.reason, answer.note)
+
+    def _reading(self, stream: Stream) -> Callable[[float], None]:
+        """Return what is told how much of a prompt is read, and raises when `stream` is cancelled.
+
+        Meanwhile the answers in the making go on.
+        """
+        pace = _Pace()
+
+        def check(fraction: float) -> None:
+            stream.token.check()
+            if fraction < 1:
+                if pace.due():
+                    stream.put(PromptProgress(fraction))
+                if self._batch is not None:
+                    self._batch.keep_up()
+
+        return check
 
     @property
     def _loaded(self) -> ChatModel | RemoteChatModel:
@@ -252,6 +370,16 @@ class LocalEngine:
             free_memory()
 
 
+def _failed(error: BaseException, *, model_kept: bool = False) -> Failed:
+    code, phrase = failures.describe(error)
+    absent = error.source if isinstance(error, ModelNotHereError) else None
+    return Failed(code, phrase, absent, model_kept=model_kept)
+
+
+def _uses_adapters(request: Generate | Complete | Prefill) -> bool:
+    return isinstance(request, Complete) or request.adapters
+
+
 class _Pace:
     """Lets something happen at most every `INTERVAL` seconds, the first time at once."""
 
@@ -264,18 +392,6 @@ class _Pace:
             return False
         self._next = now + INTERVAL
         return True
-
-
-def _reading(stream: Stream) -> Callable[[float], None]:
-    """Return what is told how much of a prompt is read, and raises when `stream` is cancelled."""
-    pace = _Pace()
-
-    def check(fraction: float) -> None:
-        stream.token.check()
-        if fraction < 1 and pace.due():
-            stream.put(PromptProgress(fraction))
-
-    return check
 
 
 class _Tokens:

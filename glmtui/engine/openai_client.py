@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from glmtui.connections import why_not
 from glmtui.errors import BadValueError, NotFoundError, TooLongError, UnavailableError, UserError
 from glmtui.protocol.models import RemoteModel
 from glmtui.protocol.phrases import Phrase, _, listing
 from glmtui.text.clean import one_line
+from glmtui.text.quoting import reason_of
 from glmtui.version import __version__
 
 if TYPE_CHECKING:
@@ -57,6 +59,8 @@ class ServedModel:
     """Which program serves it: ``vllm``, ``llamacpp``, ``glmtui`` …"""
     context: int | None
     """Prompt and answer together in tokens, where the server tells."""
+    sees_images: bool | None = None
+    """Whether it takes pictures, where the server tells."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,7 @@ class OpenAIClient:
         if not isinstance(entries, list):
             raise self._no_such_server()
         return [
-            ServedModel(entry["id"], _text(entry.get("owned_by")), _context(entry))
+            ServedModel(entry["id"], _text(entry.get("owned_by")), _context(entry), _sees(entry))
             for entry in entries
             if isinstance(entry, dict) and isinstance(entry.get("id"), str)
         ]
@@ -240,7 +244,7 @@ class OpenAIClient:
     def _explained(self, error: BaseException) -> BaseException:
         import httpx2
 
-        server, reason = self.spec.server, one_line(str(error))[:200] or type(error).__name__
+        server, reason = self.spec.server, why_not(error)
         if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
             return UnavailableError(
                 _(
@@ -365,7 +369,7 @@ def read_key(where: str) -> str:
                     key = file.read(8192)
             except (OSError, ValueError) as error:
                 raise NotFoundError(
-                    _("The key cannot be read from {path}: {error}").format(path=name, error=error)
+                    _("The key cannot be read from {path}: {error}").format(path=name, error=reason_of(error))
                 ) from error
         case "keyring":
             key = _from_keyring(name)
@@ -472,6 +476,20 @@ def _number(value: object) -> int | None:
 
 def _context(entry: Mapping[str, Any]) -> int | None:
     return _number(entry.get("max_model_len")) or _number(_mapping(entry.get("meta")).get("n_ctx"))
+
+
+def _sees(entry: Mapping[str, Any]) -> bool | None:
+    """Whether a model takes pictures: glmtui says so in a word, others list what it can do or take."""
+    if isinstance(told := entry.get("sees_images"), bool):
+        return told
+    architecture = _mapping(entry.get("architecture"))
+    lists = (
+        entry.get("capabilities"), entry.get("input_modalities"), architecture.get("input_modalities")
+    )  # fmt: skip
+    for each in lists:
+        if isinstance(each, list):
+            return bool({"image", "vision", "multimodal"} & {word for word in each if isinstance(word, str)})
+    return None
 
 
 def _reason(reply: Mapping[str, Any]) -> str:

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from glmtui.models.base import Block, CacheBatch, KVCache, LanguageModel, Rotary, State
+from glmtui.models.base import Block, CacheBatch, KVCache, LanguageModel, Place, PlacedImage, Rotary, State
 
 Check = Callable[[float], None]
 """Called between pieces of work with the fraction done (0 to 1); raises to cancel."""
@@ -29,26 +28,35 @@ def read(
     *,
     last_only: bool = False,
     check: Check | None = None,
+    images: Sequence[PlacedImage] = (),
 ) -> Tensor:
     """Return float32 logits ``[n, vocab]`` (``[1, vocab]`` with `last_only`) for token `ids` ``[n]``.
 
     With an empty `cache` the ids are a prompt; with a filled one they continue it. Either way the cache then
     holds them. `check` is called before every chunk in every layer; what it raises leaves the cache alone.
+    The rows of `images` go in the places of their tokens, as far as those are among `ids`.
     """
     cache = model.new_cache() if cache is None else cache
+    if images:
+        cache.see(images)
     cache.begin(ids)
     n = len(ids)
     if n == 1:  # most tokens: without any bookkeeping
-        found = _run(model, ids, cache, 0, cache.mask(0, 1, ids.device), cache)
+        found = _run(model, ids, cache, 0, cache.mask(0, 1, ids.device), cache, images)
     else:
-        hidden = _read_chunks(model, ids, cache, last_only, check)
+        hidden = _read_chunks(model, ids, cache, last_only, check, images)
         found = hidden[-1][:, -1:] if last_only else torch.cat(hidden, dim=1)
     cache.advance(n)
     return model.logits(found)[0]
 
 
 def _read_chunks(
-    model: LanguageModel, ids: Tensor, cache: KVCache, last_only: bool, check: Check | None
+    model: LanguageModel,
+    ids: Tensor,
+    cache: KVCache,
+    last_only: bool,
+    check: Check | None,
+    images: Sequence[PlacedImage],
 ) -> list[Tensor]:
     """Return the hidden states ``[1, n, hidden]`` of each pass."""
     n, layers = len(ids), model.config.num_layers
@@ -62,17 +70,28 @@ def _read_chunks(
         needed = None if not last_only else 1 if stop == n else 0
         chunks = _chunks(stop - start, mask)
         state = Reading(cache, start, chunks, progress, layers - 1, needed)
-        hidden.append(_run(model, ids[start:stop], cache, start, mask, state))
+        hidden.append(_run(model, ids[start:stop], cache, start, mask, state, images))
     return hidden
 
 
 def _run(
-    model: LanguageModel, ids: Tensor, cache: KVCache, start: int, mask: Tensor | None, state: State
+    model: LanguageModel,
+    ids: Tensor,
+    cache: KVCache,
+    start: int,
+    mask: Tensor | None,
+    state: State,
+    images: Sequence[PlacedImage] = (),
 ) -> Tensor:
     """Run `ids` ``[n]``, which come `start` tokens after those in `cache`; return ``[1, n, hidden]``."""
     first = cache.length + start
     index = torch.arange(first, first + len(ids), device=ids.device)
-    return model.hidden(model.embed(ids[None]), cache.positions(index), mask, state)
+    x = model.embed(ids[None])
+    for at, image in images:
+        low, high = max(at, first), min(at + len(image.rows), first + len(ids))
+        if low < high:
+            x[0, low - first : high - first] = image.rows[low - at : high - at].to(x)
+    return model.hidden(x, cache.positions(index), mask, state)
 
 
 @torch.inference_mode()
@@ -87,20 +106,19 @@ def read_batch(
     """Read each of `ids` ``[n]`` into its own cache; return the logits of each as `read` does.
 
     What is short goes through together, so that the weights are read once for all; a long prompt fills a
-    chunk by itself. What `check` raises leaves all caches as they were.
+    chunk by itself. Few tokens behind a filled cache get, to the bit, what `read` would give them
+    (`LanguageModel.exact_rows`). What `check` raises leaves all caches as they were.
     """
     lengths = [cache.length for cache in caches]
-    together = [i for i, each in enumerate(ids) if len(each) * len(ids) <= ROWS]
-    together = together if len(together) > 1 and model.takes_any_state else []
     found: dict[int, Tensor] = {}
     try:
-        for i, each in enumerate(ids):
-            if i not in together:
-                found[i] = read(model, each, caches[i], last_only=last_only, check=check)
-        if together:
-            rows = _read_together(model, [ids[i] for i in together], [caches[i] for i in together], check)
-            for i, row in zip(together, rows, strict=True):
-                found[i] = model.logits(row[:, -1:] if last_only else row)[0]
+        for group in _groups(model, ids, caches):
+            own, into = [ids[i] for i in group], [caches[i] for i in group]
+            if len(group) == 1:
+                logits = [read(model, own[0], into[0], last_only=last_only, check=check)]
+            else:
+                logits = _read_together(model, own, into, last_only, check)
+            found |= zip(group, logits, strict=True)
     except BaseException:
         for cache, length in zip(caches, lengths, strict=True):
             cache.truncate(min(length, cache.length))
@@ -108,28 +126,46 @@ def read_batch(
     return [found[i] for i in range(len(ids))]
 
 
+def _groups(model: LanguageModel, ids: Sequence[Tensor], caches: Sequence[KVCache]) -> list[list[int]]:
+    """Return which sequences go together: few tokens whose logits stay exact, and what else is short."""
+    groups: list[list[int]] = []
+    open_groups: dict[int, tuple[list[int], int]] = {}  # of each limit the last group, and its tokens
+    for i, (each, cache) in enumerate(zip(ids, caches, strict=True)):
+        is_exact = 1 < model.exact_rows >= len(each) and cache.length > 0
+        limit = model.exact_rows if is_exact else ROWS
+        group, count = open_groups.get(limit, ([], limit))
+        if not model.takes_any_state or count + len(each) > limit:
+            group, count = [], 0
+            groups.append(group)
+        group.append(i)
+        open_groups[limit] = group, count + len(each)
+    return groups
+
+
 def _read_together(
-    model: LanguageModel, ids: Sequence[Tensor], caches: Sequence[KVCache], check: Check | None
+    model: LanguageModel,
+    ids: Sequence[Tensor],
+    caches: Sequence[KVCache],
+    last_only: bool,
+    check: Check | None,
 ) -> list[Tensor]:
-    """Return the hidden states ``[1, n, hidden]`` of each sequence."""
+    """Return the logits ``[n, vocab]`` or ``[1, vocab]`` of each sequence."""
     counts = [len(each) for each in ids]
     for each, cache in zip(ids, caches, strict=True):
         cache.begin(each)
-    padded = pad_sequence(list(ids), batch_first=True)  # [batch, longest]
-    index = torch.arange(padded.shape[1], device=padded.device)
-    positions = torch.cat([cache.positions(index + cache.length) for cache in caches])
-    mask = None
-    if max(counts) > 1:
-        columns = [cache.prefix_length + cache.length + n for cache, n in zip(caches, counts, strict=True)]
-        mask = padded.new_zeros(len(ids), 1, max(counts), max(columns), dtype=torch.bool)
-        for i, (cache, n) in enumerate(zip(caches, counts, strict=True)):
-            seen = cache.mask(0, n, padded.device)
-            mask[i, 0, :n, : columns[i]] = True if seen is None else seen
-    state = CacheBatch(caches, counts, Progress(check, model.config.num_layers).step)
-    hidden = model.hidden(model.embed(padded), positions, mask, state)
+    tokens = torch.cat(list(ids))
+    index = torch.arange(max(counts), device=tokens.device)
+    each_own = [cache.positions(index[:n] + cache.length) for cache, n in zip(caches, counts, strict=True)]
+    positions = torch.cat(each_own, dim=-1)  # [1, ..., n of all]
+    progress = Progress(check, model.config.num_layers)
+    state = CacheBatch(caches, counts, tokens.device, progress.step)
+    hidden = model.hidden(model.embed(tokens[None]), positions, None, state)  # [1, n of all, hidden]
     for cache, n in zip(caches, counts, strict=True):
         cache.advance(n)
-    return [hidden[i : i + 1, :n] for i, n in enumerate(counts)]
+    if last_only:
+        ends = torch.tensor(counts, device=tokens.device).cumsum(0) - 1
+        return list(torch.split(model.logits(hidden[:, ends])[0], 1))
+    return list(torch.split(model.logits(hidden)[0], counts))
 
 
 class Progress:
@@ -202,6 +238,13 @@ class Reading(State):
         self.length = cache.length + start
         self._cache, self._start, self._chunks, self._progress = cache, start, chunks, progress
         self._last_layer, self._needed = last_layer, needed
+
+    def places(self, count: int) -> list[Place] | None:
+        """Return where the tokens go, if they all go at once. See `State.places`."""
+        places = self._cache.places(count, self._start)
+        if places is not None:
+            self._progress.step()
+        return places
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Take in the keys and values of the only chunk."""

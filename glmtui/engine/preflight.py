@@ -1,9 +1,11 @@
-"""What can be said against a model before the one in memory goes for it. Imports torch only for P-tuning."""
+"""What can be said against a model before the one in memory goes for it. Imports torch only for P-tuning
+and LoRA."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from glmtui import paths
 from glmtui.hub import catalog
 from glmtui.hub.integrity import check_complete
 from glmtui.hub.model_dir import ModelFolder
@@ -31,6 +33,10 @@ def find(spec: LocalModel) -> Prepared:
         UserError: there are none, or they do not belong to each other.
     """
     folder = catalog.resolve(spec.source)
+    if spec.lora is not None:
+        from glmtui.models.lora import read_config
+
+        read_config(paths.typed(spec.lora))
     if spec.ptuning is None:
         return Prepared(spec, folder)
     from glmtui.models.prefix import with_prefix

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import cast
 
 import torch
@@ -12,7 +13,8 @@ from glmtui.hub.model_dir import TRANSFORMERS
 from glmtui.models.base import LanguageModel
 from glmtui.models.chatglm import ChatGLM, ChatGLMConfig
 from glmtui.models.chatglm2 import ChatGLM2, ChatGLM2Config
-from glmtui.models.checkpoint import assign, shapes_only
+from glmtui.models.checkpoint import assign, dtype_of, shapes_only
+from glmtui.models.visualglm import VisualGLM, VisualGLMConfig
 from glmtui.protocol.models import Cache, Quant
 from glmtui.protocol.phrases import _
 from glmtui.quant import int8_cache
@@ -21,6 +23,7 @@ from glmtui.quant.fused import fuse
 from glmtui.quant.policy import bits_of, in_planes, install, random_packed
 from glmtui.quant.tiled import tile
 
+_NORM = re.compile(r"(norm|ln_vision)\.weight$")
 _FIRST = {"num_attention_heads": 32, "bos_token_id": 130004, "eos_token_id": 130005}
 _FIRST |= {"mask_token_id": 130000, "gmask_token_id": 130001}
 
@@ -41,6 +44,8 @@ def random_network(name: str, quant: Quant, dtype: torch.dtype, cache: Cache = "
         network: ChatGLM | ChatGLM2
         if known.family == "chatglm":
             network = ChatGLM(ChatGLMConfig.from_dict({**known.shape, **_FIRST}))
+        elif known.family == "visualglm":
+            network = VisualGLM(VisualGLMConfig.from_dict({**known.shape, **_FIRST}))
         else:
             network = ChatGLM2(ChatGLM2Config.from_dict({**known.shape, "seq_length": known.max_length}))
     generator = torch.Generator().manual_seed(0)
@@ -52,12 +57,14 @@ def random_network(name: str, quant: Quant, dtype: torch.dtype, cache: Cache = "
             planes = in_planes(network, parameter, bits)
             packed = random_packed(packed_bits, rows, columns, generator, planes=planes)
             install(network, parameter, packed, dtype=dtype)
-        elif empty.dim() == 2:
-            tensor = torch.empty(empty.shape, dtype=dtype).normal_(0, 0.02, generator=generator)
+            continue
+        kept = dtype_of(network, parameter, dtype, None if bits is None else torch.bfloat16)
+        if empty.dim() >= 2:
+            tensor = torch.empty(empty.shape, dtype=kept).normal_(0, 0.02, generator=generator)
             assign(network, parameter, tensor)
         else:
-            fill = torch.ones if "norm" in parameter and parameter.endswith("weight") else torch.zeros
-            assign(network, parameter, fill(empty.shape, dtype=dtype))
+            fill = torch.ones if _NORM.search(parameter) else torch.zeros
+            assign(network, parameter, fill(empty.shape, dtype=kept))
     network.tie_weights()
     if bits is not None:
         fuse(network)

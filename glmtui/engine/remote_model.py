@@ -6,10 +6,13 @@ so far have shown, rather than sent: what a person is still writing stays on thi
 
 from __future__ import annotations
 
+import base64
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from time import monotonic, perf_counter
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
 from glmtui.engine.openai_client import (
     RETRIES,
@@ -19,11 +22,12 @@ from glmtui.engine.openai_client import (
     ServerBusyError,
     ServerTooLongError,
 )
-from glmtui.errors import TooLongError, UnavailableError
+from glmtui.errors import NotFoundError, TooLongError, UnavailableError
+from glmtui.images import for_servers
 from glmtui.models.chat_formats.thoughts import Piece, ThoughtStream
 from glmtui.protocol.cancellation import OperationCancelled
 from glmtui.protocol.events import Stats, TokenCount
-from glmtui.protocol.messages import ChatMessage, Part, Text, ToolCall, ToolResult
+from glmtui.protocol.messages import ChatMessage, Image, Part, Text, ToolCall, ToolResult
 from glmtui.protocol.models import Capabilities, ModelEntry, ModelInfo, RemoteModel
 from glmtui.protocol.phrases import NOTHING, Phrase, _
 from glmtui.protocol.requests import CountTokens, Tool
@@ -40,6 +44,11 @@ CUT_TOKENS = 1000
 CONTINUE = ("vllm", "sglang", "llamacpp", "glmtui")
 """Servers that go on with an answer that was cut off."""
 INTERVAL = 0.1
+SEES = re.compile(
+    r"glm-?4(\.\d)?v|visualglm|cogvlm|llava|vision|[-_.](vl|omni)\b|gpt-4o|pixtral|gemma-?3", re.IGNORECASE
+)
+"""In the names of models that see pictures, where their servers say nothing of it."""
+NO_IMAGES: Mapping[str, bytes] = MappingProxyType({})
 
 Check = Callable[[float], None]
 
@@ -68,6 +77,11 @@ class RemoteChatModel:
             sampling=Sampling(max_length=context or ASSUMED_CONTEXT, temperature=0.8, top_p=0.8, top_k=0),
             note=NOTHING if context else _unknown_context(spec),
             server=spec.server,
+            sees_images=next(
+                known
+                for known in (spec.images, served.sees_images, bool(SEES.search(served.name)))
+                if known is not None
+            ),
         )
         self._bytes_per_token = BYTES_PER_TOKEN
         self.counted = False
@@ -76,7 +90,12 @@ class RemoteChatModel:
     @property
     def capabilities(self) -> Capabilities:
         """What the server can be asked for."""
-        return Capabilities(count_tokens=False, continue_answer=self._served.owner in CONTINUE, tools=True)
+        return Capabilities(
+            count_tokens=False,
+            continue_answer=self._served.owner in CONTINUE,
+            images=self.info.sees_images,
+            tools=True,
+        )
 
     @property
     def siblings(self) -> tuple[ModelEntry, ...]:
@@ -102,7 +121,9 @@ class RemoteChatModel:
         continue_answer: bool = False,
         stop: Sequence[str] = (),
         tools: Sequence[Tool] = (),
+        json_schema: Mapping[str, Any] | None = None,
         leave_out_rounds: bool = True,
+        images: Mapping[str, bytes] = NO_IMAGES,
         check: Check | None = None,
     ) -> RemoteAnswer:
         """Return the answer to `messages`; the server has taken them when this returns.
@@ -120,13 +141,16 @@ class RemoteChatModel:
             )
         sampling = sampling or self.info.sampling
         more: dict[str, object] = {"tools": [_offered(tool) for tool in tools]} if tools else {}
+        if json_schema is not None:
+            named = {"name": "answer", "schema": json_schema}
+            more["response_format"] = {"type": "json_schema", "json_schema": named}
         if continue_answer:
             more |= {"continue_final_message": True, "add_generation_prompt": False}
         rounds, dropped = _rounds(messages), 0
         while True:
             sent = [*rounds[0], *(message for each in rounds[1 + dropped :] for message in each)]
             try:
-                written = {"messages": [_written(message) for message in sent], **more}
+                written = {"messages": [_written(message, images) for message in sent], **more}
                 deltas = self._asked("chat/completions", self._body(written, sampling, stop), check or _go_on)
             except ServerTooLongError as error:
                 left = len(rounds) - 1 - dropped
@@ -139,7 +163,16 @@ class RemoteChatModel:
                 dropped += self._too_many(rounds[1 + dropped :], error)
             else:
                 begun = messages[-1].parts if continue_answer else ()
-                return RemoteAnswer(self, deltas, size(sent), self.limit(sampling), dropped, begun, check)
+                return RemoteAnswer(
+                    self,
+                    deltas,
+                    size(sent),
+                    self.limit(sampling),
+                    dropped,
+                    begun,
+                    check,
+                    learns=not _shows(sent),
+                )
 
     def complete(
         self,
@@ -243,6 +276,8 @@ class RemoteAnswer:
         dropped_rounds: int,
         begun: tuple[Part, ...],
         check: Check | None,
+        *,
+        learns: bool = True,
     ) -> None:
         self.limit = limit
         self.dropped_rounds = dropped_rounds
@@ -257,6 +292,8 @@ class RemoteAnswer:
         self._model = model
         self._deltas = deltas
         self._nbytes = nbytes
+        self._learns = learns
+        """Whether what the server counts is of text alone, whose size is known."""
         self._check = check or _go_on
         self._thoughts = ThoughtStream(begun)
         self._began = perf_counter()
@@ -290,7 +327,7 @@ class RemoteAnswer:
         if delta.answer_tokens is not None:
             self.answer_tokens = max(self.answer_tokens, delta.answer_tokens)
         if delta.prompt_tokens is not None:
-            if self._model.note_size(self._nbytes, delta.prompt_tokens):
+            if self._learns and self._model.note_size(self._nbytes, delta.prompt_tokens):
                 self.note = _cut(self._model.info.server, delta.prompt_tokens, self.prompt_tokens)
             self.prompt_tokens = delta.prompt_tokens
 
@@ -332,9 +369,21 @@ def _rounds(messages: Sequence[ChatMessage]) -> list[list[ChatMessage]]:
     return rounds
 
 
-def _written(message: ChatMessage) -> Mapping[str, object]:
+def _shows(messages: Sequence[ChatMessage]) -> bool:
+    """Whether there are pictures in `messages`."""
+    return any(isinstance(part, Image) for message in messages for part in message.parts)
+
+
+def _written(message: ChatMessage, images: Mapping[str, bytes]) -> Mapping[str, object]:
     """Write a message as the interface has it."""
     written: dict[str, object] = {"role": message.role, "content": message.text}
+    shown = [part for part in message.parts if isinstance(part, Image)]
+    if shown:
+        addresses = [{"url": _data_uri(part, images)} for part in shown]
+        written["content"] = [
+            *({"type": "image_url", "image_url": address} for address in addresses),
+            *([{"type": "text", "text": message.text}] if message.text else []),
+        ]
     calls = [part for part in message.parts if isinstance(part, ToolCall)]
     if calls:
         written["tool_calls"] = [
@@ -345,6 +394,15 @@ def _written(message: ChatMessage) -> Mapping[str, object]:
     if results:
         written["tool_call_id"] = results[0].call_id
     return written
+
+
+def _data_uri(image: Image, images: Mapping[str, bytes]) -> str:
+    """Return a picture's address that holds its file, in a format that servers take."""
+    data = images.get(image.sha256)
+    if data is None:
+        raise NotFoundError(_("The attachment {name} is missing.").format(name=image.name or image.sha256))
+    kind, data = for_servers(data, image.name)
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def _offered(tool: Tool) -> Mapping[str, object]:

@@ -1,4 +1,4 @@
-"""From logits to the next token: repetition penalty, guard, temperature, top-k, top-p, in that order.
+"""From logits to the next token: penalty, guard, shortest length, temperature, top-k, top-p, in that order.
 
 The order and the meaning of each step are those of transformers' logits processors, which the published
 `chat` uses; tests compare the two. transformers itself is not imported: that costs seconds. The work is done
@@ -11,6 +11,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -19,9 +20,13 @@ from glmtui.errors import BadFileError, BadValueError
 from glmtui.protocol.phrases import _
 from glmtui.protocol.sampling import Sampling
 
+if TYPE_CHECKING:
+    from glmtui.engine.grammar import Grammar
+
 _RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
         "max_new_tokens": (0, math.inf),
+        "min_length": (0, math.inf),
         "temperature": (0, sys.float_info.max),
         "top_p": (0, 1),
         "top_k": (0, math.inf),
@@ -35,7 +40,7 @@ GUARDED = 8
 """So many times in a row the guard token is no slip of half precision: nothing else would come."""
 
 
-_WHOLE = frozenset({"max_new_tokens", "top_k", "seed"})
+_WHOLE = frozenset({"max_new_tokens", "min_length", "top_k", "seed"})
 _OPTIONAL = frozenset({"max_new_tokens", "seed"})
 
 
@@ -48,13 +53,22 @@ class Sampler:
         prompt: token ids that count as already said for the repetition penalty.
         guard_id: taken when the logits are not finite, as the published `InvalidScoreLogitsProcessor` does
             (facts: 5 is ``▁`` in ChatGLM-6B).
+        stop_ids: not chosen before `sampling.min_length`.
+        grammar: which tokens may come; None: all.
 
     Raises:
         BadValueError: a field of `sampling` is out of range.
         BadFileError: at a call, when the logits are not finite time after time.
     """
 
-    def __init__(self, sampling: Sampling, prompt: Sequence[int] = (), guard_id: int = 5) -> None:
+    def __init__(
+        self,
+        sampling: Sampling,
+        prompt: Sequence[int] = (),
+        guard_id: int = 5,
+        stop_ids: Sequence[int] = (),
+        grammar: Grammar | None = None,
+    ) -> None:
         for name, (least, most) in _RANGES.items():
             value = getattr(sampling, name)
             fits = isinstance(value, int if name in _WHOLE else int | float)
@@ -64,8 +78,12 @@ class Sampler:
         self.sampling = sampling
         self.guard_id = guard_id
         self._said = list(prompt) if sampling.repetition_penalty != 1.0 else None
+        self._grammar = grammar
         self._guarded = 0
         """Tokens in a row that stand for no numbers."""
+        self._stop_ids = list(stop_ids)
+        self._missing = sampling.min_length - len(prompt) if self._stop_ids else 0
+        """Tokens before a stop token may come."""
         self._random = torch.Generator()
         if sampling.seed is None:
             self._random.seed()
@@ -77,8 +95,11 @@ class Sampler:
         if logits.device.type == "mps":
             logits = logits.cpu()  # the same memory, and none of the gaps in what that device can sort
         token = self._choose(logits)
+        self._missing -= 1
         if self._said is not None:
             self._said.append(token)
+        if self._grammar is not None:
+            self._grammar.accept(token)
         return token
 
     def _choose(self, logits: Tensor) -> int:
@@ -97,6 +118,11 @@ class Sampler:
                 )
             return self.guard_id
         self._guarded = 0
+        if self._missing > 0:
+            stops = torch.tensor(self._stop_ids, device=logits.device)
+            logits = logits.index_fill(0, stops, -torch.inf)
+        if self._grammar is not None:
+            logits = self._grammar.limited(logits)
         if sampling.temperature < torch.finfo(torch.float32).tiny or sampling.top_k == 1:
             return int(logits.argmax())
         ids, probabilities = distribution(logits, sampling.temperature, sampling.top_k, sampling.top_p)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from glmtui import paths
 from glmtui.errors import ModelNotHereError, NotFoundError
@@ -23,10 +24,33 @@ REGISTERED = _("Weights: free for research; for commercial use after registering
 """What the licences of ChatGLM, CodeGeeX2, GLM-4 and GLM-Edge have in common (marked for translation)."""
 MIT = _("Weights: MIT licence, free for any use.")
 
-Shape = Mapping[str, int | bool | str]
+RESEARCH = _("Weights: for research alone, not for commercial use.")
+
+Shape = Mapping[str, Any]
 """The sizes in a ``config.json``."""
 
 _FIRST: Shape = {"num_layers": 28, "hidden_size": 4096, "inner_hidden_size": 16384, "vocab_size": 130528}
+_EVA: Shape = {
+    "num_layers": 39,
+    "hidden_size": 1408,
+    "num_attention_heads": 16,
+    "inner_hidden_size": 6144,
+    "max_sequence_length": 257,
+    "layernorm_epsilon": 1e-6,
+    "image_size": [224, 224],
+    "patch_size": 14,
+    "in_channels": 3,
+}
+_QUERIES: Shape = {
+    "num_layers": 12,
+    "hidden_size": 768,
+    "num_attention_heads": 12,
+    "vocab_size": 32,
+    "is_decoder": [True, False] * 6,
+    "cross_attn_hidden_size": 1408,
+    "layernorm_epsilon": 1e-12,
+}
+_VISUAL: Shape = {**_FIRST, "image_length": 32, "eva_config": _EVA, "qformer_config": _QUERIES}
 _SECOND: Shape = {
     "num_layers": 28,
     "hidden_size": 4096,
@@ -83,6 +107,21 @@ _FLASH: Shape = {
 }
 
 
+_GLM_4V: Shape = {
+    "model_type": "glm4v",
+    "text_config": {**_GLM4_9B, "attention_bias": True},
+    "vision_config": {
+        "depth": 24,
+        "hidden_size": 1536,
+        "num_heads": 12,
+        "intermediate_size": 13696,
+        "out_hidden_size": 4096,
+        "image_size": 336,
+        "patch_size": 14,
+    },
+}
+
+
 @dataclass(frozen=True, slots=True)
 class KnownModel:
     """A published model."""
@@ -112,7 +151,7 @@ class KnownModel:
     def file_bytes(self) -> int:
         """About how large its files are, computed from its shapes."""
         # ChatGLM-6B's float files hold the output layer next to the embedding that it equals.
-        twice = self.family == "chatglm" and self.quant == "none"
+        twice = self.family in ("chatglm", "visualglm") and self.quant == "none"
         again = 2 * 130528 * 4096 if twice else 0
         return self.sizes.memory_bytes(self.quant, 2) + again
 
@@ -149,6 +188,7 @@ KNOWN: tuple[KnownModel, ...] = (
     _first("chatglm-6b-int8", "8"),
     _first("chatglm-6b-int4", "4"),
     _first("chatglm-6b-int4-qe", "4"),
+    KnownModel("visualglm-6b", "zai-org/visualglm-6b", "visualglm", _VISUAL, 2048, licence=RESEARCH),
     _second("chatglm2-6b", "chatglm2", 32768),
     _second("chatglm2-6b-int4", "chatglm2", 32768, "4"),
     _second("chatglm2-6b-32k", "chatglm2", 32768),
@@ -172,6 +212,7 @@ KNOWN: tuple[KnownModel, ...] = (
     _newer("GLM-Z1-9B-0414", "glm4", _GLM4_9B, 32768),
     _newer("GLM-4-32B-0414", "glm4", _GLM4_32B, 32768),
     _newer("GLM-Z1-32B-0414", "glm4", _GLM4_32B, 32768),
+    _newer("GLM-4.1V-9B-Thinking", "glm4v", _GLM_4V, 65536),
     _newer("GLM-4.5-Air", "glm4_moe", _AIR, 131072),
     _newer("GLM-4.7-Flash", "glm4_moe_lite", _FLASH, 202752),
 )

@@ -9,18 +9,17 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-import socket
-import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from glmtui.connections import why_not
 from glmtui.errors import NotFoundError, UnavailableError, UserError
 from glmtui.hub import cache as hub_cache
 from glmtui.hub import catalog
-from glmtui.protocol.phrases import Option, Phrase, _, sentences, verbatim
-from glmtui.text.quoting import quoted, reason_of
+from glmtui.protocol.phrases import Option, Phrase, _, sentences
+from glmtui.text.quoting import quoted
 from glmtui.version import __version__
 
 if TYPE_CHECKING:
@@ -189,27 +188,11 @@ def _check_proxy(variable: str, value: str) -> None:
 def no_connection(server: str, error: BaseException) -> Phrase:
     """Say that there is no network, and what can be done without."""
     message = _("No connection to {server} ({reason}). Try again later.")
-    message = message.format(server=server, reason=_why(error))
+    message = message.format(server=server, reason=why_not(error))
     if MIRROR not in server:
         mirror = _("Behind a slow line, a mirror may help: {variable}.")
         message = sentences(message, mirror.format(variable=f"HF_ENDPOINT={MIRROR}"))
     return sentences(message, _or_from_a_folder())
-
-
-def _why(error: BaseException) -> Phrase:
-    """Say for people why there is no connection, by the first of the errors behind `error` that tells."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, socket.gaierror):
-            return _("its name is not known here; is there a network?")
-        if isinstance(cause, ConnectionRefusedError):
-            return _("it refuses to talk")
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return _("its certificate is not trusted here")
-        if isinstance(cause, TimeoutError) or type(cause).__name__.endswith("Timeout"):
-            return _("no answer came in time")
-        cause = cause.__cause__ or cause.__context__
-    return verbatim(re.sub(r"^\[Errno -?\d+\] ", "", reason_of(error)))
 
 
 def _or_from_a_folder() -> Phrase:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from glmtui.errors import NotFoundError
-from glmtui.hub import foreign
-from glmtui.hub.fields import Flag, Kind, Number, Several, Text, Whole, check_fields
+from glmtui.hub import foreign, sat
+from glmtui.hub.fields import Flag, Group, Kind, Number, Several, Text, Whole, check_fields
 from glmtui.hub.files import read_json_object
 from glmtui.protocol.phrases import _
 
@@ -21,7 +21,19 @@ _WIDTH, _COUNT, _LAYERS = Whole(1, 1 << 22), Whole(1, 1 << 16), Whole(1, 1 << 10
 _LENGTH, _VOCABULARY, _TOKEN = Whole(1, 1 << 28), Whole(1, 1 << 24), Whole(-1, 1 << 24)
 _EPSILON, _RATIO = Number(0, 1), Number(1e-6, 1e9)
 
-CONFIG: Mapping[str, Kind] = {
+VISION: Mapping[str, Kind] = {
+    "num_layers": _LAYERS,
+    **dict.fromkeys(("hidden_size", "inner_hidden_size", "cross_attn_hidden_size"), _WIDTH),
+    "num_attention_heads": _COUNT,
+    **dict.fromkeys(("vocab_size", "max_sequence_length"), Whole(0, 1 << 16)),
+    "layernorm_epsilon": _EPSILON,
+    "image_size": Several(Whole(1, 1 << 14), 2),
+    **dict.fromkeys(("patch_size", "in_channels"), Whole(1, 1 << 10)),
+    "pre_len": Whole(1, 1),
+    "is_decoder": Several(Flag(), 1 << 10),
+}
+"""Of VisualGLM's ``eva_config`` and ``qformer_config``: its image encoder, and the queries put to that."""
+LANGUAGE: Mapping[str, Kind] = {
     **dict.fromkeys(("model_type", "torch_dtype", "_name_or_path", "quantization_format"), Text()),
     **dict.fromkeys(("num_layers", "num_hidden_layers"), _LAYERS),
     **dict.fromkeys(
@@ -51,6 +63,22 @@ CONFIG: Mapping[str, Kind] = {
     **dict.fromkeys(("multi_query_attention", "tie_word_embeddings", "position_encoding_2d"), Flag()),
     **dict.fromkeys(("add_bias_linear", "add_qkv_bias", "attention_bias"), Flag()),
 }
+CONFIG: Mapping[str, Kind] = {
+    **LANGUAGE,
+    "image_length": Whole(1, 1 << 12),
+    **dict.fromkeys(("eva_config", "qformer_config"), Group(VISION)),
+    "text_config": Group(LANGUAGE),
+    "vision_config": Group(
+        {
+            "depth": _LAYERS,
+            **dict.fromkeys(("hidden_size", "intermediate_size", "out_hidden_size"), _WIDTH),
+            "num_heads": _COUNT,
+            "image_size": Several(Whole(1, 1 << 14), 2),
+            **dict.fromkeys(("patch_size", "temporal_patch_size"), Several(Whole(1, 1 << 10), 2)),
+            **dict.fromkeys(("in_channels", "spatial_merge_size"), Whole(1, 1 << 10)),
+        }
+    ),
+}
 """Of ``config.json``, in every layout."""
 GENERATION: Mapping[str, Kind] = {"eos_token_id": Several(_TOKEN, 256)}
 """Of ``generation_config.json``; how it samples is passed over where no sampling can be so."""
@@ -62,12 +90,16 @@ TOKENIZER: Mapping[str, Kind] = {
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return the folder's ``config.json``.
+    """Return the folder's ``config.json``, or what SwissArmyTransformer writes instead under its names.
 
     Raises:
         NotFoundError: there is no such folder, or no ``config.json`` in it; what is there instead is named.
         BadFileError: it cannot be read, or a field is not what it should be.
     """
+    if sat.is_sat(folder):
+        values = sat.read_sat_config(folder)
+        check_fields(folder / sat.CONFIG, values, CONFIG)
+        return values
     file = folder / "config.json"
     if not file.exists():
         raise _no_config(folder)

@@ -110,19 +110,60 @@ class Text:
         return isinstance(value, str)
 
 
-def check_fields(file: Path, values: Mapping[str, Any], kinds: Mapping[str, Kind]) -> None:
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of a few texts."""
+
+    texts: tuple[str, ...]
+
+    @property
+    def allowed(self) -> Phrase:
+        """It in words."""
+        return _("one of {texts}").format(texts=", ".join(f'"{text}"' for text in self.texts))
+
+    def takes(self, value: object) -> bool:
+        """Whether it may be `value`."""
+        return value in self.texts
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """An object with fields of its own."""
+
+    kinds: Mapping[str, Kind]
+
+    @property
+    def allowed(self) -> Phrase:
+        """It in words."""
+        return _("an object with fields of its own")
+
+    def takes(self, value: object) -> bool:
+        """Whether it may be `value`, as far as it is an object."""
+        return isinstance(value, dict)
+
+
+def check_fields(
+    file: Path, values: Mapping[str, Any], kinds: Mapping[str, Kind], *, within: str = ""
+) -> None:
     """Compare `values` of `file` with `kinds`. What is missing, null or has no kind is passed over.
+
+    Args:
+        within: what stands before their names in a message, for those of a `Group`.
 
     Raises:
         BadFileError: one is of another kind; file and field are named.
     """
     for name, kind in kinds.items():
         value = values.get(name)
-        if value is not None and not kind.takes(value):
+        if value is None:
+            continue
+        if not kind.takes(value):
             message = _("{path}: {name} is {value}, and should be {allowed}.")
             raise BadFileError(
-                message.format(path=file, name=name, value=_shown(value), allowed=kind.allowed)
+                message.format(path=file, name=f"{within}{name}", value=_shown(value), allowed=kind.allowed)
             )
+        if isinstance(kind, Group):
+            check_fields(file, value, kind.kinds, within=f"{within}{name}.")
 
 
 def _shown(value: object) -> str:

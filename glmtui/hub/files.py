@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from glmtui import regular_files
+from glmtui import paths, regular_files
 from glmtui.errors import BadFileError
 from glmtui.protocol.phrases import _
 from glmtui.text.quoting import reason_of
@@ -124,12 +124,10 @@ def utf8_name(path: Path) -> Iterator[Path]:
 
     Names are bytes on Linux, and those of an old archive may be in GBK.
     """
-    try:
-        os.fspath(path).encode()
-    except UnicodeEncodeError:
-        with tempfile.TemporaryDirectory(prefix="glmtui-") as folder:
-            link = Path(folder) / "link"
-            link.symlink_to(path.absolute(), target_is_directory=path.is_dir())
-            yield link
-    else:
+    if paths.is_utf8(path):
         yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="glmtui-") as folder:
+        link = Path(folder) / "link"
+        link.symlink_to(path.absolute(), target_is_directory=path.is_dir())
+        yield link

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from glmtui.errors import BadFileError
 from glmtui.hub.files import open_regular, read_json_object
-from glmtui.protocol.phrases import NOTHING, Phrase, _, sentences
+from glmtui.protocol.phrases import NOTHING, Option, Phrase, _, sentences
 from glmtui.text.quoting import quoted
 
 _MAGIC: Mapping[bytes, str] = {
@@ -48,9 +48,8 @@ def explain(place: Path) -> Phrase:
 def lora(path: Path, base: str = "") -> Phrase:
     """Say that a folder or file holds a LoRA adapter, and what to do with it."""
     message = _(
-        "{path} holds a LoRA adapter, not a whole model. Merge it into the model it was trained on (peft's "
-        "merge_and_unload), save that, and load the folder it is saved in."
-    ).format(path=path)
+        "{path} holds a LoRA adapter, not a whole model. Load the model it was trained on, with {option}"
+    ).format(path=path, option=Option("lora", path))
     return sentences(message, _("It was trained on {base}.").format(base=base)) if base else message
 
 

@@ -14,10 +14,10 @@ from glmtui import paths
 from glmtui.atomic import write_atomically
 from glmtui.errors import NotFoundError, StorageError, UserError
 from glmtui.hub import cache as hub_cache
-from glmtui.hub import catalog, memory_estimate
+from glmtui.hub import catalog, memory_estimate, sat
 from glmtui.hub.catalog import KnownModel
 from glmtui.hub.files import JSON_BYTES, read
-from glmtui.hub.model_dir import ModelFolder, Sizes
+from glmtui.hub.model_dir import ModelFolder, Sizes, text_config
 from glmtui.protocol.events import ModelList
 from glmtui.protocol.models import ModelEntry, Quant
 from glmtui.protocol.phrases import NOTHING, _, verbatim
@@ -151,13 +151,17 @@ def _write_folders(folders: Iterable[Path]) -> None:
 
 def _models_in(folder: Path) -> Iterator[Path]:
     try:
-        if (folder / "config.json").exists():
+        if _has_config(folder):
             inside = [folder]
         else:
-            inside = [child for child in sorted(folder.iterdir()) if (child / "config.json").exists()]
+            inside = [child for child in sorted(folder.iterdir()) if _has_config(child)]
     except OSError:
         return
     yield from inside
+
+
+def _has_config(folder: Path) -> bool:
+    return (folder / "config.json").exists() or sat.is_sat(folder)
 
 
 # --- the parts of the list ---
@@ -257,6 +261,6 @@ def _format(quant: Quant, dtype: str) -> str:
 
 def _max_length(folder: ModelFolder) -> int:
     for key in ("seq_length", "max_position_embeddings", "max_sequence_length"):
-        if length := folder.config.get(key):
+        if length := text_config(folder.config).get(key):
             return int(length)
     return 0

@@ -7,13 +7,13 @@ takes a few milliseconds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from glmtui import paths
 from glmtui.errors import BadFileError, NotFoundError
-from glmtui.hub import foreign
+from glmtui.hub import foreign, sat
 from glmtui.hub.config import read_config, read_tokenizer_config
 from glmtui.hub.files import (
     TEXT_BYTES,
@@ -30,15 +30,31 @@ if TYPE_CHECKING:
     from glmtui.protocol.models import Quant
 
 Family = Literal[
-    "chatglm", "chatglm2", "chatglm3", "codegeex2", "chatglm4", "glm", "glm4", "glm4_moe", "glm4_moe_lite"
+    "chatglm",
+    "visualglm",
+    "chatglm2",
+    "chatglm3",
+    "codegeex2",
+    "chatglm4",
+    "glm",
+    "glm4",
+    "glm4_moe",
+    "glm4_moe_lite",
+    "glm4v",
+    "glm4v_moe",
+    "glm46v",
+    "glm_ocr",
 ]
-"""``chatglm4`` is GLM-4-9B in its first layout; the last four are what transformers calls newer ones."""
+"""``chatglm4`` is GLM-4-9B in its first layout; those after it are what transformers calls newer ones."""
 
-TRANSFORMERS: tuple[Family, ...] = ("glm", "glm4", "glm4_moe", "glm4_moe_lite")
+SEEING: tuple[Family, ...] = ("glm4v", "glm4v_moe", "glm46v", "glm_ocr")
+"""Those of them that see pictures: GLM-4.1V, GLM-4.5V, GLM-4.6V, GLM-OCR."""
+TRANSFORMERS: tuple[Family, ...] = ("glm", "glm4", "glm4_moe", "glm4_moe_lite", *SEEING)
 """The families that run through transformers' own classes, by its ``model_type``."""
 
 TOKENIZER_FILES: Mapping[Family, str] = {
     "chatglm": "ice_text.model",
+    "visualglm": "ice_text.model",
     "chatglm2": "tokenizer.model",
     "chatglm3": "tokenizer.model",
     "codegeex2": "tokenizer.model",
@@ -67,17 +83,20 @@ class Sizes:
     """Embeddings, output layer, biases and norms; they stay as they are."""
     kv_per_token: int
     """Keys and values that one token adds to the cache, in numbers."""
+    vision: int = 0
+    """What looks at pictures; it has at least 16 bits, also next to quantised weights."""
 
     @property
     def parameters(self) -> int:
         """All weights."""
-        return self.linear + self.other
+        return self.linear + self.other + self.vision
 
     def memory_bytes(self, quant: Quant, dtype_bytes: int = 4) -> int:
         """Bytes of the weights in memory, where what is not quantised takes `dtype_bytes` each."""
         if quant == "none":
-            return (self.linear + self.other) * dtype_bytes
-        return self.linear * int(quant) // 8 + self.rows * 4 + self.other * dtype_bytes
+            return self.parameters * dtype_bytes
+        vision = self.vision * max(dtype_bytes, 2)
+        return self.linear * int(quant) // 8 + self.rows * 4 + self.other * dtype_bytes + vision
 
 
 @dataclass(frozen=True)
@@ -103,6 +122,11 @@ class ModelFolder:
         with os_errors_for_people(path):
             config = read_config(path)
             return cls(path, config, recognise(path, config), _weight_files(path))
+
+    @property
+    def is_sat(self) -> bool:
+        """Whether it is as SwissArmyTransformer writes it (`glmtui.hub.sat`)."""
+        return sat.is_sat(self.path)
 
     @property
     def file_bytes(self) -> int:
@@ -135,6 +159,15 @@ def is_v2(config: Mapping[str, Any]) -> bool:
     return "padded_vocab_size" in config or "multi_query_attention" in config
 
 
+def sees(config: Mapping[str, Any]) -> bool:
+    """Whether a ChatGLM config is VisualGLM's, which has the ``model_type`` of ChatGLM-6B."""
+    auto_map = config.get("auto_map")
+    classes = auto_map.values() if isinstance(auto_map, dict) else ()
+    return bool(config.get("eva_config") or config.get("image_length")) or any(
+        str(name).endswith("WithImage") for name in classes
+    )
+
+
 def recognise(folder: Path, config: Mapping[str, Any]) -> Family:
     """Tell the family of a folder by what its files say, and only then by its name.
 
@@ -152,13 +185,14 @@ def recognise(folder: Path, config: Mapping[str, Any]) -> Family:
         raise BadFileError(
             _(
                 "{path} holds a model of type {model_type}, which glmtui does not know. It runs ChatGLM-6B, "
-                "ChatGLM2-6B, ChatGLM3-6B, CodeGeeX2-6B, and GLM-4 and later of the types {types}."
+                "VisualGLM-6B, ChatGLM2-6B, ChatGLM3-6B, CodeGeeX2-6B, and GLM-4 and later of the types "
+                "{types}."
             ).format(
                 path=folder / "config.json", model_type=quoted(model_type), types=", ".join(TRANSFORMERS)
             )
         )
     if not is_v2(config):
-        return "chatglm"
+        return "visualglm" if sees(config) else "chatglm"
     if (config.get("padded_vocab_size") or 0) > 150_000:  # 151,552 in every GLM-4; 65,024 before
         return "chatglm4"
     return _told_family(folder, config) or "chatglm2"
@@ -211,6 +245,11 @@ def quant_of(config: Mapping[str, Any]) -> Quant:
     return quants[bits]
 
 
+def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the fields about the language model, which those that see have in a ``text_config``."""
+    return {**config, **(config.get("text_config") or {}), "model_type": config.get("model_type")}
+
+
 def sizes_of(config: Mapping[str, Any]) -> Sizes:
     """Count the weights of a config.
 
@@ -219,6 +258,9 @@ def sizes_of(config: Mapping[str, Any]) -> Sizes:
     """
     config = {name: value for name, value in config.items() if value is not None}
     try:
+        if config.get("model_type") in SEEING:
+            text = {name: value for name, value in text_config(config).items() if value is not None}
+            return replace(_sizes_of_glm(text), vision=_sizes_of_glm_vision(config))
         if config.get("model_type") in TRANSFORMERS:
             return _sizes_of_glm(config)
         layers, hidden = config["num_layers"], config["hidden_size"]
@@ -241,7 +283,51 @@ def sizes_of(config: Mapping[str, Any]) -> Sizes:
             kv_width = hidden
     except KeyError as error:
         raise BadFileError(_("config.json does not say {name}").format(name=error)) from None
-    return Sizes(layers * linear, layers * rows, other, kv_per_token=2 * layers * kv_width)
+    vision = 0 if is_v2(config) or not sees(config) else _sizes_of_vision(config)
+    return Sizes(layers * linear, layers * rows, other, kv_per_token=2 * layers * kv_width, vision=vision)
+
+
+def _sizes_of_vision(config: Mapping[str, Any]) -> int:
+    """Count the weights of VisualGLM's image encoder, queries and projection. Raises as `sizes_of`."""
+
+    def of(name: str, field: str) -> Any:
+        part = config.get(name) or {}
+        if part.get(field) is None:
+            raise BadFileError(_("config.json does not say {name}").format(name=f"{name}.{field}"))
+        return part[field]
+
+    def layer(hidden: int, inner: int) -> int:
+        return 4 * hidden * (hidden + 1) + inner * (hidden + 1) + hidden * (inner + 1) + 4 * hidden
+
+    wide, narrow = of("eva_config", "hidden_size"), of("qformer_config", "hidden_size")
+    inner = config["eva_config"].get("inner_hidden_size") or 4 * wide
+    patch = of("eva_config", "patch_size")
+    places = of("eva_config", "max_sequence_length") + 1  # and the class token
+    channels = config["eva_config"].get("in_channels") or 3
+    count = of("eva_config", "num_layers") * layer(wide, inner)
+    count += (places + channels * patch * patch + 1 + 2) * wide
+    layers = of("qformer_config", "num_layers")
+    count += layers * layer(narrow, config["qformer_config"].get("inner_hidden_size") or 4 * narrow)
+    crossing = sum(crosses(config["qformer_config"], layers))
+    count += crossing * (2 * narrow * (narrow + 1) + 2 * narrow * (wide + 1) + 2 * narrow)
+    queries = of("qformer_config", "vocab_size")
+    return int(count + (queries + 2) * narrow + config["hidden_size"] * (narrow + 1))
+
+
+def crosses(qformer: Mapping[str, Any], layers: int) -> list[bool]:
+    """Return which layers of VisualGLM's queries look at the picture: as ``is_decoder`` says.
+
+    Raises:
+        UserError: it says so of another number of layers.
+    """
+    found = qformer.get("is_decoder")
+    if found is None:
+        return [layer % 2 == 0 for layer in range(layers)]
+    said = list(found) if isinstance(found, list) else [bool(found)] * layers
+    if len(said) != layers:
+        message = _("config.json: is_decoder is of {count} layers, and there are {layers}")
+        raise BadFileError(message.format(count=len(said), layers=layers))
+    return said
 
 
 def _sizes_of_glm(config: Mapping[str, Any]) -> Sizes:
@@ -273,11 +359,31 @@ def _sizes_of_glm(config: Mapping[str, Any]) -> Sizes:
         more, more_rows = _count([(2 * width, hidden), (hidden, width)])
         linear, rows = linear + copies * more, rows + copies * more_rows
     tables = 1 if config.get("tie_word_embeddings") else 2
-    norms = 4 if config["model_type"] == "glm4" else 2
+    dense = "n_routed_experts" not in config
+    norms = 4 if dense and config["model_type"] in ("glm4", *SEEING) else 2
     other = tables * config["vocab_size"] * hidden + layers * norms * hidden + hidden + routers
-    if config.get("attention_bias"):
+    if config.get("attention_bias", dense and config["model_type"] in ("glm4v", "glm46v")):
         other += layers * sum(out for out, _in in products[:-1])
     return Sizes(linear, rows, other, kv_per_token=2 * layers * kv_width)
+
+
+def _sizes_of_glm_vision(config: Mapping[str, Any]) -> int:
+    """Count the weights of what looks at pictures. Raises KeyError where a size is missing."""
+    vision = config.get("vision_config") or {}
+    ocr = config["model_type"] == "glm_ocr"
+    hidden, out, inner = vision["hidden_size"], vision["out_hidden_size"], vision["intermediate_size"]
+    patch, merge = vision["patch_size"], vision.get("spatial_merge_size") or 2
+    volume = patch * patch * (vision.get("temporal_patch_size") or 2) * (vision.get("in_channels") or 3)
+    wide = inner if ocr else out
+    block = 4 * hidden * hidden + 3 * hidden * wide + 2 * hidden
+    if ocr:  # biases, and norms of queries and keys
+        block += 4 * hidden + 2 * wide + hidden + 2 * (hidden // vision["num_heads"])
+    places = 0 if ocr else (vision["image_size"] // patch) ** 2 * hidden
+    ends = hidden * volume + hidden + (hidden if ocr else 2 * hidden)
+    merger_width = out * (vision.get("in_channels") or 3) if ocr else inner
+    merger = out * out + 2 * out + 3 * out * merger_width
+    down = out * hidden * merge * merge + out
+    return int(vision["depth"] * block + places + ends + merger + down)
 
 
 def _count(products: list[tuple[int, int]]) -> tuple[int, int]:
@@ -299,6 +405,9 @@ def check_not_pointer(file: Path) -> None:
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:
+    if sat.is_sat(folder):
+        check_not_pointer(file := sat.weight_file(folder))
+        return (file,)
     for name in WEIGHTS:
         if (folder / f"{name}.index.json").exists():
             files = _shards(folder / f"{name}.index.json")

@@ -172,9 +172,14 @@ class Transformer(nn.Module):
         self.final_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layernorm_epsilon)
         self.prefix_encoder: PrefixEncoder | None = None
         if config.pre_seq_len is not None:
-            width = 2 * config.num_layers * config.hidden_size
-            hidden = config.hidden_size if config.prefix_projection else None
-            self.prefix_encoder = PrefixEncoder(config.pre_seq_len, width, hidden or width, hidden)
+            self.prefix_encoder = new_prefix(config, config.pre_seq_len, projection=config.prefix_projection)
+
+
+def new_prefix(config: ChatGLMConfig, rows: int, *, projection: bool) -> PrefixEncoder:
+    """Return a prefix of that many rows for a network of these sizes."""
+    width = 2 * config.num_layers * config.hidden_size
+    hidden = config.hidden_size if projection else None
+    return PrefixEncoder(rows, width, hidden or width, hidden)
 
 
 class ChatGLMCache(KVCache):
@@ -290,6 +295,9 @@ class ChatGLM(LanguageModel):
             return None
         dtype = self.transformer.final_layernorm.weight.dtype
         return encoder.keys_values(config.num_layers, config.num_attention_heads, config.head_dim, dtype)
+
+    def new_prefix(self, rows: int, *, projection: bool) -> PrefixEncoder:
+        return new_prefix(self.config, rows, projection=projection)
 
     def new_cache(self, capacity: int = 0) -> ChatGLMCache:
         prefix = self.prefix()

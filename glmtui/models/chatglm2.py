@@ -205,9 +205,13 @@ class Transformer(nn.Module):
         self.output_layer = nn.Linear(config.hidden_size, config.vocab_size, bias=config.add_bias_linear)
         self.prefix_encoder: PrefixEncoder | None = None
         if config.pre_seq_len is not None:
-            width = 2 * config.num_layers * config.groups * config.kv_channels
-            hidden = config.hidden_size if config.prefix_projection else None
-            self.prefix_encoder = PrefixEncoder(config.pre_seq_len, width, width, hidden)
+            self.prefix_encoder = new_prefix(config, config.pre_seq_len, projection=config.prefix_projection)
+
+
+def new_prefix(config: ChatGLM2Config, rows: int, *, projection: bool) -> PrefixEncoder:
+    """Return a prefix of that many rows for a network of these sizes."""
+    width = 2 * config.num_layers * config.groups * config.kv_channels
+    return PrefixEncoder(rows, width, width, config.hidden_size if projection else None)
 
 
 class ChatGLM2(LanguageModel):
@@ -244,3 +248,6 @@ class ChatGLM2(LanguageModel):
             return None
         dtype = self.transformer.encoder.final_layernorm.weight.dtype
         return encoder.keys_values(config.num_layers, config.groups, config.kv_channels, dtype)
+
+    def new_prefix(self, rows: int, *, projection: bool) -> PrefixEncoder:
+        return new_prefix(self.config, rows, projection=projection)

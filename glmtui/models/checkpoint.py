@@ -15,18 +15,21 @@ from torch.overrides import TorchFunctionMode
 from glmtui.errors import BadFileError
 from glmtui.hub import foreign
 from glmtui.hub.integrity import check_belongs
-from glmtui.hub.model_dir import TRANSFORMERS, ModelFolder
+from glmtui.hub.model_dir import SEEING, TRANSFORMERS, ModelFolder
+from glmtui.models import sat
 from glmtui.models.chatglm import ChatGLM, ChatGLMConfig
 from glmtui.models.chatglm2 import ChatGLM2, ChatGLM2Config
 from glmtui.models.glm_hf import GLM, GLMConfig, taken_by_transformers
+from glmtui.models.glm_vision import SeeingGLM
 from glmtui.models.prefix import KEYS as PREFIX
+from glmtui.models.visualglm import VisualGLM, VisualGLMConfig
 from glmtui.models.weight_files import read_file
 from glmtui.protocol.models import Quant
 from glmtui.protocol.phrases import Option, Phrase, _, ngettext
 from glmtui.text.quoting import quoted
 
 QUANTIZED = re.compile(
-    r"\.layers\.\d+\.(self_)?(attention|mlp)\.(query_key_value|dense|dense_h_to_4h|dense_4h_to_h)\.weight$"
+    r"^(?!image_encoder\.).*\.layers\.\d+\.(self_)?(attention|mlp)\.(query_key_value|dense|dense_h_to_4h|dense_4h_to_h)\.weight$"
 )
 """The weights that a published int8 or int4 file has quantised."""
 
@@ -73,7 +76,9 @@ class Checkpoint:
         seen: set[str] = set()
         only_prefix = bool(expected) and all(name.startswith(PREFIX) for name in expected or ())
         for file in self.folder.weight_files:
-            for stored_name, tensor in _each_expert(read_file(file, once=once)):
+            stored = read_file(file, once=once)
+            stored = sat.published(stored, self.folder) if self.folder.is_sat else _each_expert(stored)
+            for stored_name, tensor in stored:
                 name = _untied(_full_name(stored_name, only_prefix), tied or {})
                 if name in seen or _DERIVED.search(name) or (expected is not None and name not in expected):
                     continue
@@ -190,10 +195,12 @@ def new_network(folder: ModelFolder) -> Network:
     with shapes_only():
         if folder.family == "chatglm":
             return ChatGLM(ChatGLMConfig.from_dict(folder.config))
+        if folder.family == "visualglm":
+            return VisualGLM(VisualGLMConfig.from_dict(folder.config))
         if folder.family in TRANSFORMERS:
             config = GLMConfig.of(folder)
             with taken_by_transformers(folder.path):
-                return GLM(config)
+                return SeeingGLM(config) if folder.family in SEEING else GLM(config)
         return ChatGLM2(ChatGLM2Config.from_dict(folder.config))
 
 
@@ -225,7 +232,15 @@ def assign(network: nn.Module, name: str, tensor: Tensor) -> None:
     setattr(network.get_submodule(owner), leaf, nn.Parameter(tensor, requires_grad=False))
 
 
-def dtype_of(network: nn.Module, name: str, dtype: torch.dtype) -> torch.dtype:
-    """Return the type that the tensor `name` is to have where most have `dtype`."""
-    precise = getattr(network, "PRECISE", None)
-    return torch.float32 if isinstance(precise, re.Pattern) and precise.search(name) else dtype
+def dtype_of(
+    network: nn.Module, name: str, dtype: torch.dtype, vision: torch.dtype | None = None
+) -> torch.dtype:
+    """Return the type that the tensor `name` is to have where most have `dtype`.
+
+    Args:
+        vision: what those have that look at pictures; None: `dtype` too.
+    """
+    precise, looks = getattr(network, "PRECISE", None), getattr(network, "VISION", None)
+    if isinstance(precise, re.Pattern) and precise.search(name):
+        return torch.float32
+    return vision if vision is not None and looks is not None and looks.search(name) else dtype

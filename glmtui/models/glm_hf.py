@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from glmtui.errors import BadFileError, UserError
 from glmtui.hub.config import read_generation_config
@@ -43,6 +44,8 @@ class GLMConfig:
     tie_word_embeddings: bool
     settings: Any
     """A `transformers.PreTrainedConfig`."""
+    folder: Path
+    """Where the files lie."""
 
     @classmethod
     def of(cls, folder: ModelFolder) -> GLMConfig:
@@ -58,13 +61,15 @@ class GLMConfig:
         }
         with taken_by_transformers(folder.path):
             settings = AutoConfig.for_model(folder.family, **known)
+            text = settings.get_text_config()
             return cls(
-                vocab_size=settings.vocab_size,
-                num_layers=settings.num_hidden_layers,
-                max_length=settings.max_position_embeddings,
-                stop_ids=_stop_ids(folder, settings.eos_token_id),
+                vocab_size=text.vocab_size,
+                num_layers=text.num_hidden_layers,
+                max_length=text.max_position_embeddings,
+                stop_ids=_stop_ids(folder, text.eos_token_id),
                 tie_word_embeddings=bool(settings.tie_word_embeddings),
                 settings=settings,
+                folder=folder.path,
             )
 
 
@@ -124,6 +129,16 @@ class Experts(nn.ModuleList):
         return mixed
 
 
+@dataclass(frozen=True)
+class Again:
+    """A layer's `forward` that is computed again for the gradient."""
+
+    plain: Callable[..., Any]
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return checkpoint(self.plain, *arguments, use_reentrant=False, **options)
+
+
 class GLM(LanguageModel):
     """A GLM of transformers: token ids to logits."""
 
@@ -139,12 +154,11 @@ class GLM(LanguageModel):
         import transformers
 
         transformers.AttentionInterface.register(ATTENTION, attend)
-        make: Callable[..., Any] = transformers.AutoModelForCausalLM.from_config
-        made = make(config.settings, attn_implementation=ATTENTION)
+        made = self.make(config.settings)
         self.config = config
         self.model, self.lm_head = made.model, made.lm_head
         with torch.device("cpu"):  # computed, not read from a file
-            self.model.rotary_emb = type(self.model.rotary_emb)(config.settings)
+            self.text.rotary_emb = type(self.text.rotary_emb)(config.settings.get_text_config())
         for module in list(self.model.modules()):
             if hasattr(module, "layer_idx") and hasattr(module, "o_proj"):
                 module.core_attention = CoreAttention()
@@ -152,19 +166,37 @@ class GLM(LanguageModel):
             if stacked is not None:
                 count, hidden_size, width = stacked.down_proj.shape
                 module.experts = Experts(Expert(hidden_size, width, stacked.act_fn) for _ in range(count))
-        parameters = inspect.signature(self.model.forward).parameters
+        parameters = inspect.signature(self.text.forward).parameters
         self._cache_name = "cache" if "cache" in parameters else "past_key_values"  # renamed in 5.24
         self.tie_weights()
 
+    @staticmethod
+    def make(settings: Any) -> Any:
+        """Build transformers' own model."""
+        import transformers
+
+        from_config: Callable[..., Any] = transformers.AutoModelForCausalLM.from_config
+        return from_config(settings, attn_implementation=ATTENTION)
+
+    @property
+    def text(self) -> Any:
+        """What reads tokens, of all that the model is."""
+        return self.model
+
+    def checkpoint_layers(self, on: bool) -> None:
+        for layer in self.text.layers:
+            plain = layer.forward.plain if isinstance(layer.forward, Again) else layer.forward
+            layer.forward = Again(plain) if on else plain
+
     def embed(self, ids: Tensor) -> Tensor:
-        x: Tensor = self.model.embed_tokens(ids)
+        x: Tensor = self.text.embed_tokens(ids)
         return x
 
     def hidden(self, x: Tensor, positions: Tensor, mask: Tensor | None, state: State) -> Tensor:
         """``[batch, n, hidden]`` to the same, at `positions` ``[batch, n]``; see `LanguageModel`."""
         if mask is not None and mask.dim() == 2:
             mask = mask[None, None]
-        found = self.model(
+        found = self.text(
             inputs_embeds=x,
             attention_mask=mask,
             position_ids=positions,

@@ -92,6 +92,9 @@ class Block(nn.Module, ABC):
 class Layers(nn.ModuleList):
     """The blocks of a network, in order."""
 
+    adapted = False
+    """A LoRA adds to what modules inside them give, so that each is called by itself."""
+
     def forward(self, x: Tensor, rotary: Rotary, mask: Tensor | None, state: State) -> Tensor:
         """Run `x` ``[batch, n, hidden]`` through all blocks; see `LanguageModel.hidden`."""
         for layer, block in enumerate(self):

@@ -78,3 +78,9 @@ def with_prefix(folder: ModelFolder, prefix: ModelFolder) -> ModelFolder:
     projection = bool(prefix.config.get("prefix_projection", False))
     config = {**folder.config, "pre_seq_len": length, "prefix_projection": projection}
     return replace(folder, config=config)
+
+
+def without_prefix(folder: ModelFolder) -> ModelFolder:
+    """Return `folder` as if its model had no prefix: what it is trained on, whatever its config says."""
+    config = {name: value for name, value in folder.config.items() if name != "pre_seq_len"}
+    return replace(folder, config=config)

@@ -19,6 +19,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -49,19 +50,23 @@ _DAMAGED = (
 )
 
 
-def read_file(file: Path, *, stays: bool = False, once: bool = False) -> Iterator[tuple[str, Tensor]]:
+def read_file(
+    file: Path, *, stays: bool = False, once: bool = False, verify: bool = True
+) -> Iterator[tuple[str, Tensor]]:
     """Yield ``(name, tensor)`` of one ``.safetensors`` or ``.bin`` file, memory-mapped where possible.
 
     A tensor's pages stay in memory until nobody refers to it; with `stays`, for a file whose tensors are used
     as they lie, until nobody refers to any. `once` says that the file is not read again soon, so that the
-    system need not keep it in memory either.
+    system need not keep it in memory either. Without `verify` the checksums of a pickle are not compared: for
+    a look at a few of its tensors.
 
     Raises:
         UserError: the file is damaged, cut short, or a pickle that would execute code.
     """
     check_weight_file(file)
     pages = None
-    for name, tensor in (_read_safetensors if file.suffix == ".safetensors" else _read_pickle)(file):
+    tensors = _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file, verify)
+    for name, tensor in tensors:
         if not stays:
             pages = pages or MappedPages(file, once=once)
             pages.let_go_after(tensor)
@@ -89,11 +94,11 @@ def _open_tensors(file: Path) -> Iterator[Any]:
         yield tensors
 
 
-def _read_pickle(file: Path) -> Iterator[tuple[str, Tensor]]:
+def _read_pickle(file: Path, verify: bool) -> Iterator[tuple[str, Tensor]]:
     try:
         with file.open("rb") as stream:
             zipped = stream.read(len(_ZIP)) == _ZIP  # files before torch 1.6 are not, and cannot be mapped
-        with utf8_name(file) as named:
+        with utf8_name(file) as named, torch.serialization.safe_globals(_arrays()):
             state = torch.load(named, map_location="cpu", weights_only=True, mmap=zipped)
     except _DAMAGED as error:
         if refused := re.search(r"GLOBAL\s+([\w.]+)", str(error)):
@@ -106,7 +111,9 @@ def _read_pickle(file: Path) -> Iterator[tuple[str, Tensor]]:
         raise BadFileError(_damaged(file, error)) from error
     if not isinstance(state, dict):
         raise BadFileError(_("{path} is not a table of weights").format(path=file))
-    with _Checksums(file) if zipped else nullcontext() as checksums:
+    if isinstance(inner := state.get("module"), dict):  # DeepSpeed's, next to what it trains with
+        state = inner
+    with _Checksums(file) if zipped and verify else nullcontext() as checksums:
         for name in list(state):
             tensor = state.pop(name)  # so that memory goes as soon as the caller has done with the tensor
             if not isinstance(tensor, Tensor):
@@ -119,6 +126,17 @@ def _read_pickle(file: Path) -> Iterator[tuple[str, Tensor]]:
             yield str(name), tensor
         if checksums is not None:
             checksums.reach()
+
+
+def _arrays() -> list[Any]:
+    """Return what rebuilds NumPy's arrays, which hold data alone.
+
+    DeepSpeed writes the state of NumPy's random numbers next to the weights.
+    """
+    rebuild = np.empty(0).__reduce__()[0]
+    homes = ("numpy.core.multiarray", "numpy._core.multiarray")  # before 2.0, and since
+    kinds = [getattr(np.dtypes, name) for name in dir(np.dtypes) if name.endswith("Int32DType")]
+    return [*((rebuild, f"{home}._reconstruct") for home in homes), np.ndarray, np.dtype, *kinds]
 
 
 class _Checksums:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from glmtui.engine.local import LocalEngine
 from glmtui.errors import UserError
 from glmtui.i18n import _, tell
 from glmtui.interrupts import INTERRUPTED
-from glmtui.plain.driver import Driver
+from glmtui.plain.driver import POLL_SECONDS, Driver
 from glmtui.plain.printer import AnswerWriter
 from glmtui.protocol.messages import Source
 from glmtui.session import events as told
@@ -85,11 +86,17 @@ class Asking(Ui):
         if conversation is not None:
             self._session.conversation = conversation
 
-    def answer(self, question: str, *, system: str, web: bool = False) -> int:
-        """Write the answer to `question`, with what the web says of it if `web`; return the exit code.
+    def answer(self, question: str, *, system: str, web: bool = False, images: Sequence[str] = ()) -> int:
+        """Write the answer to `question`; return the exit code.
+
+        Args:
+            question: what is asked.
+            system: told to the model before it.
+            web: whether the web is asked first.
+            images: paths and addresses of pictures that it is about.
 
         Raises:
-            UserError: the model could not be loaded or did not answer.
+            UserError: the model could not be loaded or did not answer, or a picture cannot be used.
         """
         session, conversation = self._session, self._session.conversation
         system = system or str(self._settings["generation.system_prompt"] or "")
@@ -100,9 +107,8 @@ class Asking(Ui):
         driver = Driver(session, self._output)
         try:
             session.load()
-            work = session.run("web", question) if web else session.send(question)
             with ends_in_order():
-                interrupted = driver.run(work)
+                interrupted = driver.run(self._ask(question, images, web=web))
         except KeyboardInterrupt:
             interrupted = True
         finally:
@@ -119,6 +125,16 @@ class Asking(Ui):
             text = _("The answer was cut off after {count} tokens (--max-tokens, --max-length).")
             self._status.note(text.format(count=message.meta.get("tokens")))
         return 0
+
+    async def _ask(self, question: str, images: Sequence[str], *, web: bool) -> None:
+        session = self._session
+        while images and session.loading:  # nothing is sent to a model that does not see
+            await asyncio.sleep(POLL_SECONDS)
+        if images and session.state.info is None:
+            return  # why there is none was said
+        for image in images:
+            await session.attach(image, named=False)
+        await (session.run("web", question) if web else session.send(question))
 
     async def ask(self, title: Sayable, value: str = "") -> str | None:
         """Say what a command asks about, and take what it offers."""

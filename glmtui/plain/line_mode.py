@@ -17,6 +17,7 @@ from glmtui.plain.line_printer import LinePrinter
 from glmtui.plain.printer import Paint, wants_color
 from glmtui.plain.reader import Reader, read_message
 from glmtui.session import keys, preferences, themes
+from glmtui.session.attached_file import AttachedFile
 from glmtui.session.chat_session import ChatSession
 from glmtui.session.documents import collection_lines, listed
 from glmtui.session.model_lines import model_lines
@@ -122,7 +123,8 @@ class LineMode:
         if typed:
             self._draft = ""
         if line.strip():
-            self._reader.remember(line)
+            if not self.session.holds_secret(line):
+                self._reader.remember(line)
             self._driver.run(self.session.enter(line))
 
     def _offers(self, before: str) -> Sequence[str]:
@@ -162,6 +164,9 @@ class LineMode:
     def draft(self) -> str:
         return self._draft
 
+    def attached(self) -> Sequence[AttachedFile]:
+        return ()
+
     def put_draft(self, text: str) -> None:
         """Let the next line begin with this, where it can be edited."""
         editing = self.session.state.editing
@@ -184,11 +189,14 @@ class LineMode:
             "themes": self._show_themes,
             "queue": self._show_queue,
             "search": lambda: self._show_hits(argument),
+            "tune": self._show_tuning,
         }
         if view == "models":
             await self._show_models()
         elif view == "documents":
             await self._show_documents()
+        elif view == "compare":
+            await self._show_comparison()
         else:
             lists[view]()
 
@@ -279,6 +287,28 @@ class LineMode:
         for line in collection_lines(found, self.session.context.collection(self.session.conversation)):
             self.say(line)
         self.say(_("/docs add FOLDER makes a collection, /docs use NAME answers from one."))
+
+    async def _show_comparison(self) -> None:
+        """Write both answers one below the other, when they are complete."""
+        comparison = self.session.comparison
+        assert comparison is not None
+        while not comparison.ended:
+            await self.session.poll()
+            await asyncio.sleep(POLL_SECONDS)
+        for side in comparison.sides:
+            self.say(f"{self.session.adapted if side.adapters else _('without')}:")
+            self.say(side.problem or side.text)
+
+    def _show_tuning(self) -> None:
+        tuning = self.session.tuning
+        for choice in tuning.choices:
+            value = tuning[choice.name]
+            shown = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+            self.say(f"{choice.name} = {shown}  ({_(choice.help)})")
+        if (record := tuning.record) is not None:
+            for name, figure in record.figures():
+                self.say(f"{tell(name)} {figure}")
+        self.say(_("/tune NAME VALUE changes one, /tune start begins."))
 
     def _show_queue(self) -> None:
         self._list(

@@ -10,7 +10,7 @@ from glmtui.protocol.messages import Attachment, Image, Source, ToolCall, ToolRe
 from glmtui.session import events as told
 from glmtui.session.stats import model_title, source_lines, unsupported
 from glmtui.streams import Output, Safe, clean_writer
-from glmtui.text.clean import clean
+from glmtui.text.clean import clean, one_line
 from glmtui.text.units import size
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ class LinePrinter:
                 self._answer.append(event.message.text)
             case told.AnswerGrew():
                 self._answer.append(event.text, thought=event.thought)
+            case told.AnswerCalled():
+                self._called(event.message)
             case told.AnswerEnded():
                 self._ended(event.message)
             case told.StateChanged():
@@ -104,6 +106,13 @@ class LinePrinter:
                 "{n} message waits to be sent: /queue", "{n} messages wait to be sent: /queue", event.on_hold
             )
             self.say(on_hold.format(n=event.on_hold))
+
+    def _called(self, message: Message) -> None:
+        """Tell of a call when it is made; its result is with the message."""
+        done = {part.call_id for part in message.parts if isinstance(part, ToolResult)}
+        for part in message.parts:
+            if isinstance(part, ToolCall) and part.id not in done:
+                self.errors.line(one_line(f"{part.name} {part.arguments}"))
 
     def _ended(self, message: Message) -> None:
         self._answer.finish()

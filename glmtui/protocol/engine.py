@@ -97,8 +97,9 @@ class Engine(Protocol):
     def submit(self, request: Request) -> Stream:
         """Take a request.
 
-        Those to the model in memory (`ModelRequest`) are done in the order of their coming. What the engine
-        cannot do ends with `Failed`, what comes after `close` with `Cancelled`.
+        Those to the model in memory (`ModelRequest`) are begun in the order of their coming, and but for
+        answers, of which there may be several at once, done in it. What the engine cannot do ends with
+        `Failed`, what comes after `close` with `Cancelled`.
         """
         ...
 

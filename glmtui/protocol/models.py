@@ -39,6 +39,8 @@ class LocalModel:
     """Auto takes int8 next to quantised weights on the CPU."""
     ptuning: str | None = None
     """The folder of a P-tuning v2 checkpoint to put on top."""
+    lora: str | None = None
+    """The folder of a LoRA to put on top."""
 
     @property
     def name(self) -> str:
@@ -64,6 +66,8 @@ class RemoteModel:
     """Sent besides, with every request."""
     body: Mapping[str, object] = field(default_factory=dict)
     """Sent besides, with every question; it comes before what glmtui would send."""
+    images: bool | None = None
+    """Whether the model sees pictures; None goes by what the server says, and by its name."""
 
     @property
     def name(self) -> str:
@@ -97,6 +101,11 @@ class Capabilities:
     images: bool = False
     tools: bool = False
     embeddings: bool = False
+    adapters: bool = False
+    """A `Load` that differs from the last one in `ptuning` or `lora` alone switches them and reads no
+    model."""
+    slots: int = 1
+    """Answers that it makes at once, each as fast as if it were alone or nearly so; more wait their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +134,8 @@ class ModelInfo:
     """Weights as they lie in memory."""
     server: str = ""
     """The host that the conversation is sent to; empty where the model runs on this machine."""
+    sees_images: bool = False
+    """Whether `Image` parts of messages reach the model; of a server's, whether it is known to take them."""
 
     @property
     def place(self) -> str:

@@ -47,9 +47,17 @@ class Generate:
     """The answer (not the thought before it) ends before the first of these texts."""
     tools: tuple[Tool, ...] = ()
     """What the model may call; it fails with ``unavailable`` where the model was not trained to."""
+    json_schema: Mapping[str, Any] | None = None
+    """The answer is JSON of this schema, as far as it gets; an empty one takes any JSON."""
     leave_out_rounds: bool = True
     """Whether the oldest rounds may be left out of a prompt that is too long; else it fails with
     ``too_long``."""
+    images: Mapping[str, bytes] = field(default_factory=dict)
+    """The files of the `Image` parts of `messages`, by their SHA-256, for a model that sees
+    (`ModelInfo.sees_images`). It fails with ``unavailable`` where the model does not, with ``not_found``
+    where one is missing and with ``bad_file`` where one is no picture (`glmtui.images`)."""
+    adapters: bool = True
+    """Whether the prefix or LoRA that the model was loaded with is used; else it answers as it was before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +79,14 @@ class CountTokens:
 
     messages: tuple[ChatMessage, ...] = ()
     text: str | None = None
+    images: Mapping[str, bytes] = field(default_factory=dict)
+    """As in `Generate`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prefill:
-    """Read the prompt of `messages` ahead of the `Generate` that may come. Ends with `Prefilled`.
+    """Read the prompt of `messages` ahead of the `Generate` that may come; not of pictures. Ends with
+    `Prefilled`.
 
     Whatever else is asked of the model comes first, and ends it as a cancel does, but for what it `serves`:
     that waits for it, as it would have to read the same.
@@ -84,13 +95,16 @@ class Prefill:
     messages: tuple[ChatMessage, ...]
     sampling: Sampling = DEFAULT_SAMPLING
     """Its lengths say how much of the conversation fits."""
+    adapters: bool = True
+    """As in `Generate`."""
 
     def serves(self, request: object) -> bool:
         """Whether `request` wants the same prompt."""
+        mine = (self.messages, self.sampling, self.adapters)
         return (
             isinstance(request, Generate)
-            and (request.messages, request.sampling) == (self.messages, self.sampling)
-            and not (request.continue_answer or request.tools)
+            and (request.messages, request.sampling, request.adapters) == mine
+            and not (request.continue_answer or request.tools or request.images)
         )
 
 
@@ -124,7 +138,8 @@ class Download:
 
 
 ModelRequest: TypeAlias = Load | Unload | Generate | Complete | CountTokens | Prefill
-"""To the model in memory: one after another, in the order of their coming."""
+"""To the model in memory: they are begun in the order of their coming. Answers are made next to each other,
+as many as `Capabilities.slots` says; a load, or letting the model go, waits for all that came before."""
 InventoryRequest: TypeAlias = ListModels | RemoveModel | Download
 """About the models there are: at once, next to whatever the model in memory does."""
 Request: TypeAlias = ModelRequest | InventoryRequest

@@ -21,6 +21,8 @@ class Sampling:
     repetition_penalty: float = 1.0
     seed: int | None = None
     """None draws a new one for every answer."""
+    min_length: int = 0
+    """Prompt and answer together, in tokens, before which no answer ends."""
 
 
 DEFAULT_SAMPLING = Sampling()

@@ -52,7 +52,7 @@ _SAMPLES, _SAMPLE = 64, 4096
 """Places all over the weights, and bytes looked at in each."""
 _BOOT_TIME_DRIFT = 60
 """Seconds by which the time at which the machine was started may seem to move, as clocks are set."""
-_NAMES = {torch.uint8: "U8", torch.float16: "F16", torch.float32: "F32"}
+_NAMES = {torch.uint8: "U8", torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32"}
 
 
 class TensorFile:
@@ -156,7 +156,7 @@ def write_weights(
                 for part, each in tensor.tensors().items():
                     file.write(f"{name}.{part}", each)
             else:
-                file.write(name, tensor.float())
+                file.write(name, tensor.to(layout[name][0]))
     config = {
         **source.config,
         "quantization_bit": bits,

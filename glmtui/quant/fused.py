@@ -6,7 +6,7 @@ Each class falls back on what it replaces wherever the kernels do not apply.
 from __future__ import annotations
 
 import ctypes
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
@@ -16,7 +16,6 @@ from glmtui.models import chatglm, chatglm2
 from glmtui.models.base import KVCache, LanguageModel, Rotary, State, Storage
 from glmtui.models.layers import CoreAttention, Layers, RotaryEmbedding, SwiGLU
 from glmtui.quant import cpu
-from glmtui.quant.int8_cache import Int8Storage
 from glmtui.quant.linear import QuantizedLinear, QuantizedWeight
 
 FEW = 16
@@ -71,7 +70,10 @@ class FusedSwiGLU(SwiGLU):
 
 
 class FusedLayers(Layers):
-    """All layers in one call for one token: else a tenth of its time would pass between the products."""
+    """All layers in one call for few tokens: else a tenth of their time would pass between the products.
+
+    Each gets to the bit what it would get alone, whether the others are of its sequence or not.
+    """
 
     def __init__(self, layers: Layers) -> None:
         super().__init__(layers)
@@ -83,22 +85,32 @@ class FusedLayers(Layers):
         return self
 
     def forward(self, x: Tensor, rotary: Rotary, mask: Tensor | None, state: State) -> Tensor:
-        out = self._fused(x, rotary, state) if x.shape[:2] == (1, 1) and isinstance(state, KVCache) else None
+        out = None if self.adapted else self._fused(x, rotary, state)
         return super().forward(x, rotary, mask, state) if out is None else out
 
-    def _fused(self, x: Tensor, rotary: Rotary, cache: KVCache) -> Tensor | None:
-        """Run one token, which sees all of `cache`; None where the kernels do not apply."""
-        kernels = _kernels(x)
-        buffers = [] if kernels is None else cache.buffers(1)
-        known = isinstance(cache.storage, Int8Storage) or cache.storage.dtype == torch.float16
-        if kernels is None or len(buffers) < len(self) or not known:
+    def _fused(self, x: Tensor, rotary: Rotary, state: State) -> Tensor | None:
+        """Run few tokens behind what their caches hold; None where the kernels do not apply."""
+        kernels, count = _kernels(x), x.shape[1]
+        if kernels is None or len(x) != 1 or not 0 < count <= kernels.few:
             return None
         try:
-            layers, shape = self._plan = self._plan or _plan(self)
+            plan = self._plan = self._plan or _plan(self)
         except _NotForKernels:
             return None
-        place = cache.prefix_length + cache.length
-        return kernels.layers(layers, shape, buffers, place, rotary.cos, rotary.sin, x)
+        buffers: dict[KVCache, list[Tensor]] = {}
+        places = state.places(count) or []
+        for cache, column in places:
+            if cache not in buffers:  # its first token
+                own = sum(place.cache is cache for place in places)
+                buffers[cache] = cache.buffers(own, column - cache.prefix_length - cache.length)
+                if buffers[cache][0].dtype not in cpu.CACHED:
+                    return None
+        if not places:
+            return None
+        order = list(buffers)
+        tokens = [(order.index(cache), column) for cache, column in places]
+        cos, sin = (each.contiguous() for each in rotary)
+        return kernels.layers(*plan, list(buffers.values()), tokens, cos, sin, x.contiguous())
 
 
 class _NotForKernels(Exception):  # noqa: N818 (a way out, no error)
@@ -178,10 +190,15 @@ def _sizes(
     }
 
 
-def _matrix(layer: nn.Module) -> cpu.Matrix:
+def _is_rounded(layer: nn.Module) -> TypeGuard[QuantizedLinear]:
+    """Whether `layer` is one whose products are the kernels'."""
     if not isinstance(layer, QuantizedLinear) or layer.activations != "int8":
-        raise _NotForKernels
-    if not isinstance(layer.weight, QuantizedWeight) or layer.weight.packed.values.device.type != "cpu":
+        return False
+    return isinstance(layer.weight, QuantizedWeight) and layer.weight.values.device.type == "cpu"
+
+
+def _matrix(layer: nn.Module) -> cpu.Matrix:
+    if not _is_rounded(layer) or not isinstance(layer.weight, QuantizedWeight):
         raise _NotForKernels
     return layer.matrix(layer.weight)
 
@@ -210,6 +227,22 @@ def fuse(network: nn.Module) -> None:
                 setattr(module, name, FusedLayers(child))
     if isinstance(network, LanguageModel):
         network.cache_storage = Storage(torch.float16)
+        network.exact_rows = _exact_rows(network)
+
+
+def _exact_rows(network: LanguageModel) -> int:
+    """Return `LanguageModel.exact_rows`: all that a token passes has to be the kernels'.
+
+    But for the rotation's angles and the last norm, which PyTorch computes for each token by itself.
+    """
+    try:
+        for module in network.modules():
+            if isinstance(module, Layers):
+                _plan(module)
+    except _NotForKernels:
+        return 1
+    kernels = cpu.load() if _is_rounded(network.get_submodule(network.OUTPUT)) else None
+    return 1 if kernels is None else kernels.few
 
 
 def _kernels(x: Tensor) -> cpu.Kernels | None:

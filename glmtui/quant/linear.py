@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, Literal
 
@@ -19,9 +19,14 @@ Activations = Literal["int8", "float"]
 """``int8`` rounds activations to 8 bits per token and 128 columns, for the kernels; ``float`` does not."""
 
 REFINED = 256
-"""Blocks of 16 tokens whose logits are those of INT8, of an output layer that lies in two planes."""
+"""Blocks of 16 tokens whose logits are those of INT8, of an output layer that lies in two planes.
+
+Of each of few tokens (`cpu.Kernels.few`), whether it comes alone or beside others; of more, all logits are.
+"""
 _PIECE = 1 << 22
 """Weights that are unpacked at a time where there are no kernels."""
+_CPU_PIECE = 1 << 20
+"""The same with kernels: the processor's cache holds them until they are multiplied."""
 _GPU_PIECE = 1 << 26
 """The same on a GPU, which small products leave idle."""
 
@@ -69,12 +74,22 @@ class QuantizedWeight(nn.Module):
         out = torch.cat([F.linear(x, weight) for weight in self.unpacked(x.dtype)], dim=1)
         return out if bias is None else out + bias.to(out.dtype)
 
+    def multiply_gradient(self, gradient: Tensor) -> Tensor:
+        """Return ``gradient @ weight`` ``[tokens, columns]`` in the type of `gradient` ``[tokens, rows]``."""
+        kernels = cpu.load() if gradient.device.type == "cpu" else None
+        if kernels is not None:
+            return kernels.multiply_gradient(self.matrix(None), gradient.float()).to(gradient.dtype)
+        return gradient_product(gradient, self.unpacked(gradient.dtype), self.columns)
+
     def unpacked(self, dtype: torch.dtype) -> Iterator[Tensor]:
         """Yield the weights as `dtype` ``[rows, columns]``, a few rows at a time."""
-        packed = self.packed
-        kernels = cuda.load(packed.values.device) if packed.values.device.type == "cuda" else None
-        unpack = packed.dequantize if kernels is None else partial(kernels.unpack, packed)
-        blocks = max((_PIECE if kernels is None else _GPU_PIECE) // (BLOCK * packed.columns), 1)
+        packed, device = self.packed, self.values.device.type
+        unpack, piece = packed.dequantize, _PIECE
+        if device == "cuda" and (gpu := cuda.load(packed.values.device)) is not None:
+            unpack, piece = partial(gpu.unpack, packed), _GPU_PIECE
+        elif device == "cpu" and (kernels := cpu.load()) is not None:
+            unpack, piece = partial(_unpack, kernels, self.matrix(None)), _CPU_PIECE
+        blocks = max(piece // (BLOCK * packed.columns), 1)
         for first in range(0, packed.values.shape[0], blocks):
             yield unpack(first, first + blocks, dtype)
 
@@ -94,14 +109,27 @@ class QuantizedWeight(nn.Module):
         return self._matrices[key]
 
 
+def gradient_product(gradient: Tensor, weights: Iterable[Tensor], columns: int) -> Tensor:
+    """Return ``gradient @ weight`` ``[tokens, columns]`` of a weight that comes a few rows at a time."""
+    product, first = gradient.new_zeros(len(gradient), columns), 0
+    for weight in weights:
+        product.addmm_(gradient[:, first : first + len(weight)], weight)
+        first += len(weight)
+    return product
+
+
+def _unpack(kernels: cpu.Kernels, matrix: cpu.Matrix, first: int, last: int, dtype: torch.dtype) -> Tensor:
+    return kernels.unpack(matrix, first, last).to(dtype)
+
+
 class QuantizedLinear(nn.Module):
     """``x @ weight.T + bias`` with a packed weight ``[out, in]``.
 
     On the CPU with ``int8`` activations through the kernels, in float32; else as the weight itself does it,
     in the type of its input.
 
-    A weight in two planes is an output layer's: for one token the kernels compute the logits by the high
-    plane, and by both where they are highest (`REFINED`).
+    A weight in two planes is an output layer's: for each of few tokens the kernels compute the logits by the
+    high plane, and by both where they are highest (`REFINED`).
 
     The gradient of its input, and of its bias if that wants one, is that of the same product with the weights
     as they are stored; that activations are rounded is passed over. The weights have no gradient.
@@ -140,8 +168,9 @@ class QuantizedLinear(nn.Module):
         if kernels is not None and isinstance(weight, QuantizedWeight) and fits:
             matrix, flat = self.matrix(weight), flat.float().contiguous()
             out = kernels.multiply(matrix, flat)
-            if weight.low is not None and len(flat) == 1:
-                kernels.refine(matrix, flat, _likeliest(out[0]), out)
+            if weight.low is not None and len(flat) <= kernels.few:
+                for one, logits in zip(flat, out, strict=True):
+                    kernels.refine(matrix, one, _likeliest(logits), logits)
             return out.to(dtype)
         return weight.multiply(round_activations(flat.float()).to(dtype) if rounded else flat, bias)
 
@@ -170,11 +199,11 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         of_x = of_bias = None
         if ctx.needs_input_grad[0]:
-            of_x = gradient.new_zeros(len(gradient), ctx.layer.in_features)
-            first = 0
-            for weight in ctx.layer.weight.unpacked(gradient.dtype):
-                of_x.addmm_(gradient[:, first : first + len(weight)], weight)
-                first += len(weight)
+            weight = ctx.layer.weight
+            if isinstance(weight, QuantizedWeight):
+                of_x = weight.multiply_gradient(gradient)
+            else:
+                of_x = gradient_product(gradient, weight.unpacked(gradient.dtype), weight.columns)
         if ctx.needs_input_grad[1]:
             of_bias = gradient.sum(0).to(ctx.layer.bias.dtype)
         return of_x, of_bias, None

@@ -85,6 +85,7 @@ def read_into(
     *,
     device: Callable[[str], str] = lambda _name: "cpu",
     dtype: torch.dtype = torch.float32,
+    vision_dtype: torch.dtype | None = None,
     activations: Activations = "int8",
     done: Done | None = None,
 ) -> None:
@@ -97,6 +98,7 @@ def read_into(
         scheme: what becomes of each tensor.
         device: where each tensor goes, by its name.
         dtype: of what is not quantised, and of the products.
+        vision_dtype: of what looks at pictures; None: `dtype`.
         activations: how the quantised layers take their input.
         done: for progress.
 
@@ -107,7 +109,7 @@ def read_into(
         if isinstance(tensor, Packed):
             install(network, name, tensor.to(device(name)), activations, dtype)
         else:
-            kept = dtype_of(network, name, dtype)
+            kept = dtype_of(network, name, dtype, vision_dtype)
             assign(network, name, tensor.to(device(name), kept, copy=not is_own(folder.config)))
     if activations == "int8":
         fuse(network)
@@ -203,7 +205,7 @@ def tensor_layout(network: nn.Module, name: str, shape: tuple[int, ...], scheme:
     """Return the tensors that stand for `name` in a file that `glmtui.quant.cache` writes."""
     bits = scheme.bits_of(network, name)
     if bits is None:
-        return {name: (torch.float32, shape)}
+        return {name: (dtype_of(network, name, torch.float32, torch.bfloat16), shape)}
     parts = formats.layout(
         bits, *shape, per_row=scheme.is_per_row(name), planes=scheme.in_planes(network, name)
     )

@@ -23,7 +23,8 @@ of 0.00061. That is no better than the published INT4 (+0.13 %, 0.00123).
 def bits_of(network: nn.Module, name: str, bits: Bits) -> Bits | None:
     """Return the bits of the tensor `name` when `network` is quantised to `bits`; None: it stays float."""
     owner, _dot, leaf = name.rpartition(".")
-    if leaf != "weight":
+    vision = getattr(network, "VISION", None)
+    if leaf != "weight" or (vision is not None and vision.search(name)):
         return None
     module = network.get_submodule(owner)
     if isinstance(module, nn.Embedding | QuantizedEmbedding):

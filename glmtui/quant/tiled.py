@@ -1,7 +1,8 @@
-"""bfloat16 weights on a CPU that cannot multiply them: products in float32, a few rows of weights at a time.
+"""bfloat16 and float16 weights on the CPU, where PyTorch has no fast product for them.
 
-PyTorch then multiplies bfloat16 several times slower than float32, except for one token, which memory bounds.
-The model stays half as large as it would be in float32: only a tile of it is ever there in float32.
+Few tokens, which memory bounds, take the kernels. More take PyTorch's own product if the processor multiplies
+bfloat16; else, and in float16, it is several times slower than float32, so a few rows of weights at a time
+become float32. The model stays half as large as it would be in float32.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor, nn
 
 from glmtui import host
+from glmtui.quant import cpu
 
 FEW = 16
 """Tokens below which PyTorch's own products are as fast: a weight is used too rarely to pay for its copy."""
+NATIVE_FEW = 4
+"""Tokens up to which the kernels are as fast as products by the processor's own instructions for bfloat16."""
 TILE = 1 << 22
 """Weights that are float32 at a time: 16 MB."""
 
@@ -28,10 +32,15 @@ class TiledLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., in]`` to ``[..., out]``, in the type of `x`; sums are float32 if without a gradient."""
-        flat = x.reshape(-1, self.in_features)
-        trained = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
-        if flat.shape[0] < FEW or trained:
-            return F.linear(x, self.weight, self.bias)
+        flat, weight = x.reshape(-1, self.in_features), self.weight
+        trained = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+        kernels = cpu.load() if _is_half(weight) and weight.is_contiguous() and not trained else None
+        if kernels is not None and len(flat) <= (NATIVE_FEW if _is_native(weight) else kernels.few):
+            out = kernels.multiply_halves(weight, flat.float().contiguous())
+            out = out if self.bias is None else out.add_(self.bias)
+            return out.to(x.dtype).view(*x.shape[:-1], self.out_features)
+        if len(flat) < FEW or trained or _is_native(weight):
+            return F.linear(x, weight, self.bias)
         flat, out = flat.float(), x.new_empty(flat.shape[0], self.out_features)
         rows = max(TILE // self.in_features, 1)
         buffer = torch.empty(min(rows, self.out_features), self.in_features)
@@ -44,14 +53,17 @@ class TiledLinear(nn.Module):
 
 
 def tile(network: nn.Module) -> None:
-    """Replace the linear layers of `network` that are bfloat16 on a CPU without instructions for it."""
-    if host.has_native_bfloat16():
-        return
+    """Replace the linear layers of `network` that are bfloat16 or float16 on the CPU."""
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
-            if type(child) is nn.Linear and _is_slow(child.weight):
+            if type(child) is nn.Linear and _is_half(child.weight):
                 setattr(module, name, TiledLinear(child))
 
 
-def _is_slow(weight: Tensor) -> bool:
-    return weight.dtype == torch.bfloat16 and weight.device.type == "cpu"
+def _is_half(weight: Tensor) -> bool:
+    return weight.dtype in (torch.bfloat16, torch.float16) and weight.device.type == "cpu"
+
+
+def _is_native(weight: Tensor) -> bool:
+    """Whether the processor multiplies the weight's type itself."""
+    return weight.dtype == torch.bfloat16 and host.has_native_bfloat16()

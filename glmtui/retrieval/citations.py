@@ -33,8 +33,11 @@ _OPEN_MARK = re.compile(r"(?:[\[［【][^\]］】\n]{0,24}|`+)\Z")
 _PIECE = re.compile(rf"`+|\n|{_MARK.pattern}", re.IGNORECASE)
 _PLAIN_MARK = re.compile(r"\[(\d{1,3})\]")
 _STATEMENT = re.compile(
-    r".+?(?:(?:[。！？!；;]|(?<!\[)\?)+[”’\"）)]*|\.(?=\s|\[|$)|$)(?:\s*\[(?:\d{1,3}|\?)\])*\s*", re.DOTALL
+    r".+?(?:(?:[。！？!；;]|(?<!\[)\?)+[”’\"）)]*|(?<=[\d?]\])\s*[，,、]|\.(?=\s|\[|$)|$)"
+    r"(?:\s*\[(?:\d{1,3}|\?)\])*\s*",
+    re.DOTALL,
 )
+"""Up to the end of a sentence, or to a comma behind a number: each part of a sentence may rest on another."""
 _FENCE = re.compile(r"\s*(`{3,}|~{3,})")
 _LEAD = re.compile(r"\s*(?:[-*+•]|\d+[.)、])?\s*")
 _ABOUT_SOURCES = re.compile(

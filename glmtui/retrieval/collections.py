@@ -104,6 +104,8 @@ def add(name: str, root: str | Path, *, follows: bool | None = None) -> Collecti
             )
         )
     given = root if isinstance(root, str) and ADDRESS.fullmatch(root) else str(existing(root))
+    if not paths.is_utf8(given):
+        raise BadValueError(_("The name of {path} is not UTF-8. Rename it first.").format(path=given))
     known = get(name) if name in names() else Collection(name, (), False, folder() / f"{name}.sqlite")
     roots = known.roots if given in known.roots else (*known.roots, given)
     return _store(replace(known, roots=roots, follows=known.follows if follows is None else follows))

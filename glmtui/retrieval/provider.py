@@ -46,9 +46,17 @@ class DocumentProvider:
         Raises:
             UserError: the collection cannot be used.
         """
+        return await self.search(in_context(conversation, question))
+
+    async def search(self, query: str) -> Sequence[Source]:
+        """Return the passages that have to do with `query` as it stands, best first.
+
+        Raises:
+            UserError: the collection cannot be used.
+        """
         token = CancelToken()
         try:
-            return await asyncio.to_thread(self._find, in_context(conversation, question), token)
+            return await asyncio.to_thread(self._find, query, token)
         except asyncio.CancelledError:
             token.cancel()
             raise

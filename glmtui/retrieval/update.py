@@ -92,6 +92,11 @@ def update(
         origins = list(_origins(collection.roots, token))
         for number, origin in enumerate(origins):
             token.check()
+            if not paths.is_utf8(origin):
+                outcome.errors.append(
+                    (origin, _("Its name is not UTF-8. It can be read once it is renamed."))
+                )
+                continue
             progress(number, len(origins), origin)
             _Document(index, origin, known.get(origin), outcome, token, fetch, retry=retry).update()
         gone = known.keys() - set(origins)  # but not what stood on a disk that is away

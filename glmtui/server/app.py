@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
 from glmtui.server import errors, web
@@ -38,8 +39,8 @@ class App:
             exception_handlers={
                 errors.ApiError: errors.on_api_error,
                 HTTPException: errors.on_http_error,
-                Exception: errors.on_unexpected,
             },
+            middleware=[Middleware(errors.Unexpected)],
         )
         paths.router.redirect_slashes = False
         self.asgi: ASGIApp = Guard(paths, options, web.is_page, log)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glmtui import failures
 from glmtui.errors import BadValueError, NoModelError, OutOfMemoryError, TooLongError, UnavailableError
@@ -37,6 +40,8 @@ _STATUS = {
 """Of the codes that an engine's `Failed` may have; others are 500."""
 _CODES = {TooLongError.code: "context_length_exceeded"}
 """Where OpenAI has another word."""
+REST_SECONDS = 0.2
+"""For the rest of a body nobody wants."""
 _PARAMS = {UnavailableError.code: "tools"}
 _LEADS = {TooLongError.code: "The prompt is longer than the model's context length. "}
 """Words that clients look for in the message."""
@@ -117,10 +122,41 @@ async def on_http_error(request: Request, error: Exception) -> JSONResponse:
     return response
 
 
-async def on_unexpected(_request: Request, error: Exception) -> JSONResponse:
-    """Answer what nobody foresaw; the details are in the log of unexpected errors, not in the response."""
-    failures.describe(error)
-    found = ApiError(500, f"Something unexpected went wrong ({type(error).__name__}).", code="unexpected")
-    response = found.response()
-    response.headers["Connection"] = "close"  # as uvicorn does now: nobody should ask through it again
-    return response
+class Unexpected:
+    """Answers what nobody foresaw; the details are in the log of unexpected errors, not in the response.
+
+    Starlette's own way closes the connection, and where some of the request was not read yet that loses the
+    response.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on to the app."""
+        begun = False
+
+        async def answer(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, answer)
+        except Exception as error:
+            failures.describe(error)
+            if begun:
+                raise
+            name = type(error).__name__
+            found = ApiError(500, f"Something unexpected went wrong ({name}).", code="unexpected")
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(_take_rest(receive), REST_SECONDS)
+            await found.response()(scope, receive, send)
+
+
+async def _take_rest(receive: Receive) -> None:
+    """Read what is left of a body."""
+    more = True
+    while more:
+        message = await receive()
+        more = message["type"] == "http.request" and message.get("more_body", False)

@@ -7,6 +7,7 @@ protocol) lets the oldest rounds be left out of a prompt that is too long, which
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -24,6 +25,7 @@ from glmtui.server.dispatcher import Dispatcher
 from glmtui.server.errors import ApiError
 from glmtui.server.guard import CLIENT
 from glmtui.server.options import Limits
+from glmtui.server.pictures import Pictures
 from glmtui.server.service import Service
 
 
@@ -108,14 +110,13 @@ class OpenAI:
         ]
 
     def _answers(
-        self, read: Callable[[schema.Body, Sampling], schema.Asked], shape: type[Shape]
+        self, read: Callable[[schema.Body, Sampling, Pictures], schema.Asked], shape: type[Shape]
     ) -> Callable[[Request], Awaitable[Response]]:
         """Return what answers requests that `read` reads, in a `shape`."""
 
         async def answer(request: Request) -> Response:
-            body = await schema.read_body(request, self._limits)
-            info = self._service.named(body.get("model"))
-            asked = read(body, self._service.sampling())
+            body, info, pictures = await self._read(request)
+            asked = await asyncio.to_thread(read, body, self._service.sampling(), pictures)
             job = self._dispatcher.submit(asked.request, request.scope[CLIENT])
             written = shape(info.name)
             if asked.streaming:
@@ -125,9 +126,9 @@ class OpenAI:
         return answer
 
     async def _tokenize(self, request: Request) -> Response:
-        body = await schema.read_body(request, self._limits)
-        info = self._service.named(body.get("model"))
-        job = self._dispatcher.submit(schema.count(body), request.scope[CLIENT])
+        body, info, pictures = await self._read(request)
+        counted = await asyncio.to_thread(schema.count, body, pictures)
+        job = self._dispatcher.submit(counted, request.scope[CLIENT])
 
         def write(answer: Answer) -> JSON:
             assert answer.count is not None
@@ -135,6 +136,14 @@ class OpenAI:
             return {"count": tokens, "max_model_len": info.max_length, "tokens": ids}
 
         return Completed(job, write)
+
+    async def _read(self, request: Request) -> tuple[schema.Body, ModelInfo, Pictures]:
+        """Return the body, the model it is for, and what takes its pictures."""
+        loaded = self._service.info()
+        pictures = loaded is not None and loaded.sees_images
+        body = await schema.read_body(request, self._limits, pictures=pictures)
+        info = self._service.named(body.get("model"))
+        return body, info, Pictures(seen=info.sees_images)
 
     async def _models(self, _request: Request) -> Response:
         info = self._service.info()
@@ -158,6 +167,7 @@ class OpenAI:
                 "max_length": sampling.max_length,
             },
             "supports_system": info.supports_system,
+            "sees_images": info.sees_images,
         }
 
     async def _embed(self, _request: Request) -> Response:

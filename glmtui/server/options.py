@@ -25,6 +25,8 @@ class Limits:
     """Of one client."""
     body: int = 4 << 20
     """Bytes of a request's body."""
+    picture_body: int = 24 << 20
+    """The same where the model sees pictures: one of 17 MB, in base64."""
     request_seconds: float = 1800.0
     """From the request to the end of its answer, waiting included."""
     body_seconds: float = 30.0

@@ -46,7 +46,7 @@ class ServerProcess:
     ) -> None:
         self._settings, self._spec, self._options, self._on_ready = settings, spec, options, on_ready
         self._info: ModelInfo | None = None
-        self._engine = LocalEngine()
+        self._engine = LocalEngine(slots=options.limits.slots)
         self._server = make_server(options, self._engine, lambda: self._info, settings.sampling, log=_note)
         self._signal = 0
         self._status = streams.StatusLine(streams.errors())

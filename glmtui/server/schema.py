@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from starlette.requests import ClientDisconnect, Request
 
-from glmtui.protocol.messages import ChatMessage, Part, Role, Text, Thought, ToolCall, ToolResult
+from glmtui.protocol.messages import (
+    ChatMessage,
+    Image,
+    Part,
+    Role,
+    Text,
+    Thought,
+    ToolCall,
+    ToolResult,
+    text_of,
+)
 from glmtui.protocol.requests import Complete, CountTokens, Generate, Tool
 from glmtui.protocol.sampling import Sampling
 from glmtui.server.errors import ApiError, bad_request
 from glmtui.server.options import Limits
+from glmtui.server.pictures import Pictures
 
 Body = Mapping[str, Any]
 _ROLES: Mapping[str, Role] = {
@@ -26,6 +36,9 @@ _ROLES: Mapping[str, Role] = {
     "tool": "tool",
     "function": "tool",
 }
+NO_PICTURES = Pictures(seen=False)
+"""For what is no question: only there pictures are taken."""
+TEXT_ALONE = "The model that is loaded takes text alone"
 MOST_STOPS = 16
 _UNABLE: Mapping[str, tuple[Any, ...]] = {
     "n": (1,),
@@ -54,17 +67,18 @@ class Asked:
     """A last chunk of the stream tells how many tokens there were."""
 
 
-async def read_body(request: Request, limits: Limits) -> Body:
-    """Read a request's body, a JSON object, within the limits of size and time.
+async def read_body(request: Request, limits: Limits, *, pictures: bool = False) -> Body:
+    """Read a request's body, a JSON object, within the limits of size (with `pictures`, theirs) and time.
 
     Raises:
         ApiError: it is too large or too slow, or no JSON object.
     """
+    most = limits.picture_body if pictures else limits.body
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limits.body:
-        _too_large(limits)
+    if declared.isdecimal() and int(declared) > most:
+        _too_large(most)
     try:
-        data = await asyncio.wait_for(_read(request, limits), limits.body_seconds)
+        data = await asyncio.wait_for(_read(request, most), limits.body_seconds)
     except asyncio.TimeoutError:
         raise ApiError(408, "The body did not come in time.", code="timeout") from None
     except ClientDisconnect:
@@ -83,17 +97,17 @@ async def read_body(request: Request, limits: Limits) -> Body:
     return body
 
 
-async def _read(request: Request, limits: Limits) -> bytes:
+async def _read(request: Request, most: int) -> bytes:
     data = bytearray()
     async for chunk in request.stream():
         data += chunk
-        if len(data) > limits.body:
-            _too_large(limits)
+        if len(data) > most:
+            _too_large(most)
     return bytes(data)
 
 
-def _too_large(limits: Limits) -> NoReturn:
-    raise ApiError(413, f"The body is larger than {limits.body} bytes.", code="body_too_large")
+def _too_large(most: int) -> NoReturn:
+    raise ApiError(413, f"The body is larger than {most} bytes.", code="body_too_large")
 
 
 def _no_number(name: str) -> NoReturn:
@@ -127,10 +141,10 @@ def number(body: Body, name: str, least: float, most: float) -> float | None:
     value = body.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
         raise bad_request(f"{name} must be a number.", name)
-    if not least <= value <= most:
-        raise bad_request(f"{name} must be from {least:g} to {most:g}.", name)
+    if not least <= value <= most:  # a whole number may be too large for a float
+        raise bad_request(f"{name} must be from {least} to {most}.", name)
     return value
 
 
@@ -147,28 +161,36 @@ def integer(body: Body, name: str, least: int, most: int) -> int | None:
 # --- complete requests ---
 
 
-def chat(body: Body, sampling: Sampling) -> Asked:
+def chat(body: Body, sampling: Sampling, pictures: Pictures) -> Asked:
     """Read a request for an answer to messages; what it leaves open is as in `sampling`.
+
+    Decoding `pictures`, which takes theirs, takes a while.
 
     Raises:
         ApiError: something in it is wrong, or cannot be done.
     """
     _check_able(body)
-    messages = read_messages(body.get("messages"))
+    messages = read_messages(body.get("messages"), pictures)
     request = Generate(
         messages,
         _sampling(body, sampling),
         continue_answer=messages[-1].role == "assistant",
         stop=_stops(body),
         tools=_tools(body),
+        json_schema=_json_schema(body),
         leave_out_rounds=body.get("truncation") == "auto",
+        images=pictures.files,
     )
     return Asked(request, *_streaming(body))
 
 
-def completion(body: Body, sampling: Sampling) -> Asked:
+def completion(body: Body, sampling: Sampling, _pictures: Pictures) -> Asked:
     """Read a request for how a text goes on. Raises as `chat` does."""
     _check_able(body)
+    if _json_schema(body) is not None:
+        raise bad_request(
+            "A bare text has no response_format: ask under /v1/chat/completions.", "response_format"
+        )
     prompt = body.get("prompt")
     if isinstance(prompt, list) and len(prompt) == 1:
         (prompt,) = prompt
@@ -178,10 +200,10 @@ def completion(body: Body, sampling: Sampling) -> Asked:
     return Asked(request, *_streaming(body))
 
 
-def count(body: Body) -> CountTokens:
+def count(body: Body, pictures: Pictures) -> CountTokens:
     """Read a request for the tokens of ``messages``, or of a bare ``prompt`` (or ``content``)."""
     if body.get("messages") is not None:
-        return CountTokens(read_messages(body["messages"]))
+        return CountTokens(read_messages(body["messages"], pictures), images=pictures.files)
     name = "content" if "content" in body else "prompt"
     return CountTokens(text=text(body.get(name), name))
 
@@ -191,9 +213,21 @@ def _check_able(body: Body) -> None:
         value = body.get(name)
         if value is not None and not any(_same(value, each) for each in values):
             raise bad_request(f"{name} cannot be {_shown(value)} with this server.", name)
-    kind = body.get("response_format")
-    if kind is not None and (not isinstance(kind, dict) or kind.get("type") != "text"):
-        raise bad_request("Only response_format text can be had.", "response_format")
+
+
+def _json_schema(body: Body) -> Mapping[str, Any] | None:
+    match body.get("response_format"):
+        case None | {"type": "text"}:
+            return None
+        case {"type": "json_object"}:
+            return {"type": "object"}
+        case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
+            return schema
+        case _:
+            raise bad_request(
+                "response_format can be text, json_object, or json_schema with a json_schema.schema.",
+                "response_format",
+            )
 
 
 def _same(one: object, other: object) -> bool:
@@ -265,33 +299,34 @@ def _tool(value: object, name: str) -> Tool:
 # --- messages ---
 
 
-def read_messages(value: object) -> tuple[ChatMessage, ...]:
-    """Read a conversation, at least one message.
+def read_messages(value: object, pictures: Pictures) -> tuple[ChatMessage, ...]:
+    """Read a conversation, at least one message; its pictures are taken by `pictures`.
 
     Raises:
         ApiError: a message is wrong, or holds what no model here takes.
     """
     if not isinstance(value, list) or not value:
         raise bad_request("messages must be a list with at least one message.", "messages")
-    messages = tuple(_message(each, f"messages[{place}]") for place, each in enumerate(value))
+    messages = tuple(_message(each, f"messages[{place}]", pictures) for place, each in enumerate(value))
     if all(message.role == "system" for message in messages):
         raise bad_request("messages must have one of the role user.", "messages")
     return messages
 
 
-def _message(value: object, name: str) -> ChatMessage:
+def _message(value: object, name: str, pictures: Pictures) -> ChatMessage:
     if not isinstance(value, dict):
         raise bad_request(f"{name} must be an object.", name)
     role = _ROLES.get(str(value.get("role")))
     if role is None:
         raise bad_request(f"{name}.role must be one of: {', '.join(_ROLES)}.", f"{name}.role")
-    content = _content(value.get("content"), f"{name}.content")
+    said = _content(value.get("content"), f"{name}.content", pictures if role == "user" else NO_PICTURES)
+    content = text_of(said)
     if role == "tool":
         call, tool = value.get("tool_call_id") or "", value.get("name") or ""
         return ChatMessage(
             role, (ToolResult(text(call, f"{name}.tool_call_id"), content, text(tool, f"{name}.name")),)
         )
-    parts: list[Part] = []
+    parts: list[Part] = [part for part in said if isinstance(part, Image)]
     if role == "assistant":
         thought = value.get("reasoning_content") or value.get("reasoning")
         parts += [Thought(text(thought, f"{name}.reasoning_content"))] if thought else []
@@ -299,20 +334,25 @@ def _message(value: object, name: str) -> ChatMessage:
     return ChatMessage(role, (*parts, *((Text(content),) if content or not parts else ())))
 
 
-def _content(value: object, name: str) -> str:
+def _content(value: object, name: str, pictures: Pictures) -> Sequence[Text | Image]:
     if value is None:
-        return ""
+        return ()
     if not isinstance(value, list):
-        return text(value, name)
-    return "".join(_part(each, f"{name}[{place}]") for place, each in enumerate(value))
+        return (Text(text(value, name)),)
+    return [_part(each, f"{name}[{place}]", pictures) for place, each in enumerate(value)]
 
 
-def _part(value: object, name: str) -> str:
+def _part(value: object, name: str, pictures: Pictures) -> Text | Image:
     kind = value.get("type") if isinstance(value, dict) else None
+    if isinstance(value, dict) and kind in ("image_url", "input_image") and pictures.seen:
+        address = value.get("image_url")
+        if isinstance(address, dict):
+            return pictures.add(address.get("url"), f"{name}.image_url.url")
+        return pictures.add(address, f"{name}.image_url")
     if not isinstance(value, dict) or kind not in ("text", "input_text", "output_text", "refusal"):
-        what = "The model that is loaded takes text alone"
+        what = "The model that is loaded takes text and pictures" if pictures.seen else TEXT_ALONE
         raise bad_request(f"{what}: {name} is {_shown(kind)}.", name, "unsupported_content")
-    return text(value.get("refusal" if kind == "refusal" else "text"), f"{name}.text")
+    return Text(text(value.get("refusal" if kind == "refusal" else "text"), f"{name}.text"))
 
 
 def _calls(value: object, name: str) -> Sequence[ToolCall]:

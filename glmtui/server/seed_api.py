@@ -2,10 +2,14 @@
 
 Facts: a value that is missing or false means its default there, so that a temperature of 0 is 0.95; the
 answer has ``response``, ``history``, ``status`` and ``time``, in this order.
+
+VisualGLM-6B's has a picture in base64 as ``image``, the question as ``text`` and the answer as ``result``,
+and defaults of its own. Its history names no pictures: the one that is sent belongs to the first question.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -17,7 +21,7 @@ from starlette.routing import Route
 
 from glmtui.models.chat_formats import thoughts
 from glmtui.models.chat_formats.formats import messages_of
-from glmtui.protocol.messages import Text, Thought
+from glmtui.protocol.messages import ChatMessage, Image, Text, Thought
 from glmtui.protocol.requests import Generate
 from glmtui.protocol.sampling import Sampling
 from glmtui.server import schema
@@ -26,9 +30,13 @@ from glmtui.server.dispatcher import Dispatcher
 from glmtui.server.errors import bad_request
 from glmtui.server.guard import CLIENT
 from glmtui.server.options import Limits
+from glmtui.server.pictures import Pictures
 from glmtui.server.service import Service
 
 DEFAULTS = {"max_length": 2048, "top_p": 0.7, "temperature": 0.95}
+WITH_PICTURE = {"max_length": 2048, "top_p": 0.4, "temperature": 0.8, "top_k": 100}
+REPETITION = 1.2
+"""The penalty with a picture, which no request changes."""
 Pairs = list[tuple[str, str]]
 
 
@@ -50,12 +58,21 @@ class SeedApi:
         return [Route("/", self._chat, methods=["POST"])]
 
     async def _chat(self, request: Request) -> Response:
-        body = await schema.read_body(request, self._limits)
+        loaded = self._service.info()
+        sees = loaded is not None and loaded.sees_images
+        body = await schema.read_body(request, self._limits, pictures=sees)
         _model = self._service.model
-        if "image" in body:
-            raise bad_request("The model that is loaded does not see images.", "image", "unsupported_content")
-        prompt, history = schema.text(body.get("prompt"), "prompt"), _pairs(body.get("history"))
-        generate = Generate(tuple(messages_of(prompt, history)), _sampling(body, self._service.sampling()))
+        with_picture = "image" in body or (sees and "text" in body)
+        pictures = Pictures(seen=sees)
+        image: tuple[Image, ...] = ()
+        if body.get("image") or ("image" in body and not sees):
+            image = (await asyncio.to_thread(pictures.decoded, _base64(body["image"]), "image"),)
+        question, answer_name = ("text", "result") if with_picture else ("prompt", "response")
+        prompt, history = schema.text(body.get(question), question), _pairs(body.get("history"))
+        first, *others = messages_of(prompt, history)
+        messages = (ChatMessage(first.role, (*image, *first.parts)), *others)
+        sampling = _sampling(body, self._service.sampling(), WITH_PICTURE if with_picture else DEFAULTS)
+        generate = Generate(messages, sampling, images=pictures.files)
         job = self._dispatcher.submit(generate, request.scope[CLIENT])
 
         def write(answer: Answer) -> JSON:
@@ -63,7 +80,7 @@ class SeedApi:
             response = thoughts.written((*thought, Text(answer.text)))
             now = datetime.now().strftime("%Y-%m-%d %H:%M:%S")
             return {
-                "response": response,
+                answer_name: response,
                 "history": [*history, (prompt, response)],
                 "status": 200,
                 "time": now,
@@ -72,15 +89,24 @@ class SeedApi:
         return Completed(job, write)
 
 
-def _sampling(body: Mapping[str, Any], base: Sampling) -> Sampling:
-    given = {name: body.get(name) or default for name, default in DEFAULTS.items()}
+def _base64(value: object) -> str:
+    """Return a picture's file in base64, also of a data URI."""
+    given = schema.text(value, "image")
+    return given.partition(",")[2] if given.startswith("data:") else given
+
+
+def _sampling(body: Mapping[str, Any], base: Sampling, defaults: Mapping[str, float]) -> Sampling:
+    given = {name: body.get(name) or default for name, default in defaults.items()}
     length = schema.integer(given, "max_length", 1, 1 << 31)
     temperature = schema.number(given, "temperature", 0, 100)
     top_p = schema.number(given, "top_p", 0, 1)
     assert length is not None
     assert temperature is not None
     assert top_p is not None
-    return replace(base, max_length=length, temperature=temperature, top_p=top_p, max_new_tokens=None)
+    found = replace(base, max_length=length, temperature=temperature, top_p=top_p, max_new_tokens=None)
+    if (top_k := schema.integer(given, "top_k", 0, 1_000_000)) is not None:
+        return replace(found, top_k=top_k, repetition_penalty=REPETITION)
+    return found
 
 
 def _pairs(value: object) -> Pairs:

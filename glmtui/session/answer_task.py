@@ -6,17 +6,18 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from glmtui.i18n import tell
-from glmtui.protocol.messages import Part, Source, Text, Thought, text_of
+from glmtui.protocol.messages import Part, Source, Text, Thought, ToolCall, ToolResult, text_of
 from glmtui.retrieval.citations import CitationFilter, check
 
 if TYPE_CHECKING:
     from glmtui.chat.conversation import Conversation, Message, State
     from glmtui.protocol.engine import Stream
     from glmtui.protocol.events import Failed, Stats, Tokens
+    from glmtui.session.toolbox import Toolbox
 
 Saving = Callable[[], AbstractContextManager[None]]
 """Around what writes: what cannot be written now is said, and written with the next change."""
@@ -76,8 +77,10 @@ class AnswerTask:
     """None until the engine has been asked."""
     ahead: Stream | None = None
     """What was read of the prompt before it was sent, and goes on: the answer waits for it."""
-    gathering: asyncio.Task[Sequence[Source]] | None = None
-    """While what the answer may rest on is looked for; its result is what the model is given of it."""
+    gathering: asyncio.Task[None] | None = None
+    """While what the answer may rest on is looked for, or a tool that the model called is at work."""
+    toolbox: Toolbox | None = None
+    """What the model may call."""
     since: float = field(default_factory=time.monotonic)
     speed: SpeedMeter = field(default_factory=SpeedMeter)
 
@@ -92,6 +95,14 @@ class AnswerTask:
         """Sources there were, of which the answer has those there was room for."""
         self.new_sources: tuple[Source, ...] = ()
         """Those it has that were not there when it began."""
+        self.given: tuple[Source, ...] = ()
+        """Those of them that stand with the question; the others are in `steps`."""
+        self.calls: list[ToolCall] = []
+        """What the model has called and that is not done yet."""
+        self._tokens = 0
+        """Of the rounds that ended with calls."""
+        self.steps: tuple[ToolCall | ToolResult, ...] = ()
+        """What it called and what came of it, in turn."""
         self._cite(self.message.parts)
 
     def _cite(self, parts: Iterable[Part]) -> None:
@@ -99,9 +110,39 @@ class AnswerTask:
         self._filter = CitationFilter(len(self.sources)) if self.sources else None
 
     def rest_on(self, sources: Sequence[Source], found: int) -> None:
-        """Let the answer cite `sources`, of which `found` there were."""
-        self.new_sources, self.found = tuple(sources), found
+        """Ask the question with `sources`, which the answer may cite; `found` there were."""
+        self.given = self.new_sources = tuple(sources)
+        self.found = found
         self._cite(sources)
+
+    def number(self, sources: Sequence[Source]) -> tuple[Source, ...]:
+        """Return `sources` with their numbers in this answer, of which it may have some already."""
+        numbers = {replace(each, number=0): each.number for each in self.new_sources}
+        return tuple(
+            replace(each, number=numbers.setdefault(replace(each, number=0), len(numbers) + 1))
+            for each in sources
+        )
+
+    def take_step(self, call: ToolCall, result: str, sources: Sequence[Source], found: int) -> None:
+        """Note what came of a call: the text for the model, and the numbered `sources` in it."""
+        self.calls.remove(call)
+        self.steps += (call, ToolResult(call.id, result, call.name))
+        self.new_sources += tuple(each for each in sources if each not in self.new_sources)
+        self.found += found
+        self._cite(self.new_sources)
+
+    def begin_calls(self, stats: Stats) -> str:
+        """End the paragraph before the calls; return what is to be shown of that."""
+        self._tokens += stats.answer_tokens
+        rest = self.take_rest()
+        gap = "\n\n" if self._text.text and not self._text.text.endswith("\n") else ""
+        self._text.text += gap
+        return rest + gap
+
+    @property
+    def begun(self) -> bool:
+        """Whether the model has said or done anything yet."""
+        return bool(self._text.text or self._thought.text or self.calls or self.steps)
 
     @property
     def ended(self) -> bool:
@@ -124,6 +165,8 @@ class AnswerTask:
             *((Thought(thought),) if thought else ()),
             *((Text(text),) if text else ()),
             *others,
+            *self.steps,
+            *self.calls,
             *self.new_sources,
         )
 
@@ -167,10 +210,11 @@ class AnswerTask:
 
         Where an answer was continued, its tokens are those of all parts, its speed is the last one's.
         """
+        self.calls.clear()  # those that came to nothing
         meta: dict[str, Any] = {"error": tell(failed.phrase), "error_code": failed.code} if failed else {}
         if stats:
             before = self.conversation.messages[self.message.id].meta.get("tokens")
-            meta["tokens"] = stats.answer_tokens + (before if isinstance(before, int) else 0)
+            meta["tokens"] = stats.answer_tokens + self._tokens + (before if isinstance(before, int) else 0)
             meta["prompt_tokens"] = stats.prompt_tokens
             if stats.answer_tokens:
                 meta["tokens_per_second"] = round(stats.tokens_per_second, 1)

@@ -1,4 +1,4 @@
-"""Text files that go with what a person sends."""
+"""What goes with what a person sends: text files, and pictures by their names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from glmtui.protocol.messages import Attachment, Part, Text, text_of
+from glmtui.protocol.messages import Attachment, Image, Part, Text, text_of
 
 if TYPE_CHECKING:
     from glmtui.chat.attachments import Attachments
@@ -29,26 +29,31 @@ def parts_of(
 ) -> tuple[Part, ...]:
     """Return the parts of a message: its text, its files, and what an earlier version of it had (`kept`).
 
-    Of that, files stay unless the person took their names out of the text, or names them again.
+    Of that, files and pictures stay unless the person took their names out of the text, or names them again.
+    Pictures come in the order in which the text names them, whichever was read first.
     """
     new = [attachments.attach(file.name, file.text, file.origin) for file in attached]
     kept = tuple(kept)
     names, before = {part.name for part in new}, text_of(kept)
 
     def stays(part: Part) -> bool:
-        if not isinstance(part, Attachment):
+        if not isinstance(part, Attachment | Image):
             return not isinstance(part, Text)
-        mention = _mention(part.name)
+        mention = mention_of(part.name)
         taken_out = mention.search(before) and not mention.search(text)
         return part.name not in names and not taken_out
 
-    return (Text(text), *new, *filter(stays, kept))
+    def place(part: Part) -> int:
+        match = mention_of(part.name).search(text) if isinstance(part, Image) else None
+        return match.start() if match else -1
+
+    return (Text(text), *new, *sorted(filter(stays, kept), key=place))
 
 
 def in_full(text: str, attached: Iterable[AttachedFile]) -> str:
     """Return a message with the files that it names quoted in the places of their names."""
     for file in attached:
-        if match := _mention(file.name).search(text):
+        if match := mention_of(file.name).search(text):
             block = quote_file(file.name, file.text)
             text = on_its_own(text[: match.start()], block, text[match.end() :])
     return text
@@ -63,9 +68,12 @@ def on_its_own(before: str, block: str, after: str) -> str:
     return before + block + after
 
 
-def _mention(name: str) -> re.Pattern[str]:
-    """Match ``@name``, but not as the beginning of another name."""
-    return re.compile(rf"@{re.escape(name)}(?![\w/-]|\.\w)")
+def mention_of(name: str) -> re.Pattern[str]:
+    """Match ``@name``, but not as the beginning of another name. Chinese may follow a suffix at once."""
+    if not name:
+        return re.compile(r"(?!)")
+    letter = "A-Za-z0-9_" if name[-1:].isascii() else r"\w"
+    return re.compile(rf"@{re.escape(name)}(?![{letter}/-]|\.\w)")
 
 
 def quote_file(name: str, text: str) -> str:

@@ -9,6 +9,7 @@ whenever it comes, also before the engine has heard of what it cancels.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,17 +21,28 @@ from glmtui import i18n
 from glmtui.chat.conversation import Conversation, new_message_id
 from glmtui.chat.state_log import Draft
 from glmtui.chat.state_log import QueuedMessage as StoredMessage
-from glmtui.errors import NotFoundError, TooLongError, UserError
+from glmtui.errors import NoModelError, NotFoundError, TooLongError, UnavailableError, UserError
 from glmtui.failures import Faults, describe
 from glmtui.protocol import events as engine
 from glmtui.protocol.cancellation import CancelToken, OperationCancelled
-from glmtui.protocol.messages import Attachment, ChatMessage, Part, Source, Text
+from glmtui.protocol.messages import (
+    Attachment,
+    ChatMessage,
+    Image,
+    Part,
+    Source,
+    Text,
+    ToolCall,
+    ToolResult,
+)
+from glmtui.protocol.models import LocalModel, short_name
 from glmtui.protocol.phrases import NOTHING, Phrase, Sayable, _, listing, ngettext, sentences
 from glmtui.protocol.requests import Generate, Prefill
 from glmtui.session import events as told
-from glmtui.session import keys
+from glmtui.session import keys, pictures
 from glmtui.session.answer_task import AnswerTask
 from glmtui.session.attached_file import in_full, parts_of
+from glmtui.session.comparison import Comparison
 from glmtui.session.context import COLLECTION, WEB, Context, ContextProvider, fewer, fit, gather, names
 from glmtui.session.documents import DocumentJobs
 from glmtui.session.events import Kind, Listener, SessionEvent, SessionState
@@ -39,12 +51,16 @@ from glmtui.session.message_queue import CancelScopes, MessageQueue, QueuedMessa
 from glmtui.session.model_jobs import ModelJobs
 from glmtui.session.model_loader import ModelLoader
 from glmtui.session.preferences import Preferences
-from glmtui.session.prompt_builder import PromptBuilder
+from glmtui.session.prompt_builder import PromptBuilder, written
 from glmtui.session.read_ahead import ReadAhead
 from glmtui.session.serving import Serving
 from glmtui.session.slash.command import CommandTable
 from glmtui.session.token_counter import TokenCounter
+from glmtui.session.tool_servers import ToolServers
+from glmtui.session.toolbox import NO_ROOM, Outcome, Toolbox
+from glmtui.session.tuning import Tuning
 from glmtui.session.workspace import Workspace
+from glmtui.settings.schema import ADAPTERS, SCHEMA
 
 if TYPE_CHECKING:
     from glmtui.chat.library import Library
@@ -59,6 +75,8 @@ if TYPE_CHECKING:
 _Saved = Literal["conversation", "queue", "draft"]
 _RETRY_SECONDS = 2.0
 """Between two attempts to write what could not be written."""
+_SHOWN_SECONDS = 0.1
+"""After a conversation was opened it is counted; a long one is on the screen by then."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +130,7 @@ class ChatSession:
         self._loader = ModelLoader(make_engine)
         self._counter = TokenCounter(lambda: self._loader.engine)
         self._ahead = ReadAhead(lambda: self._loader.engine)
-        self.models = ModelJobs(lambda: self._loader.engine, self.notice, settings)
+        self.models = ModelJobs(lambda: self._loader.engine, self.ui.say, settings)
         self.imports = ImportJob(library, lambda how_far: self._update(importing=how_far))
         self.serving = Serving(
             lambda: self._loader.engine, lambda: self.state.info, settings.sampling, lambda: self.busy
@@ -120,6 +138,12 @@ class ChatSession:
         self._prompt = PromptBuilder(settings)
         self.context = Context(settings)
         self.documents = DocumentJobs(self.notice, lambda said: self.notice(said, "warning"))
+        self.tuning = Tuning(settings.model_spec, self.notice)
+        self.comparison: Comparison | None = None
+        """The last one."""
+        self.tool_servers = ToolServers(
+            lambda: settings.tool_servers, lambda why: self.notice(why, "warning")
+        )
         self._queue = MessageQueue(self._keep_queued)
         self._scopes = CancelScopes()
         self._pending: _PendingAnswer | None = None
@@ -127,10 +151,14 @@ class ChatSession:
         self._undo: list[tuple[Phrase, Callable[[], object]]] = []
         """What to say when something was taken back, and how to."""
         self._draft = ""
+        self._draft_names_files = False
         self._place: int | None = None
         """Where in the queue the message that is being written was taken from."""
         self._kept_parts: tuple[Part, ...] = ()
         """What belongs to the message that is written anew, besides its text."""
+        self.query = ""
+        """What the web was going to be asked for the queued message that is being changed."""
+        self._pictures = pictures.NamedPictures()
         self._message_id = new_message_id()
         """Of the message that is being written."""
         self._faults: dict[_Saved, Phrase] = {}
@@ -138,6 +166,7 @@ class ChatSession:
         self._left: list[Conversation] = []
         """Others than the open one, of which not all is on disk."""
         self._retry_at = 0.0
+        self._measure_at = math.inf
         self._unreadable: Conversation | None = None
 
     # --- what a program around it needs ---
@@ -166,6 +195,11 @@ class ChatSession:
         return bool(self.answering or self._pending or self.loading)
 
     @property
+    def calls_tools(self) -> bool:
+        """Whether the model in memory calls tools."""
+        return self._loader.engine.capabilities.tools
+
+    @property
     def queued(self) -> list[QueuedMessage]:
         """What is queued in the open conversation."""
         return self._queue.of(self.conversation)
@@ -176,12 +210,13 @@ class ChatSession:
         command = self.commands.parse(line)
         if command is not None and command.command is None and self.ui.has_keys:
             self.ui.put_draft(line.strip())  # without a screen it stands in sight, and in what ↑ brings back
-        else:
+        elif not self.holds_secret(line):
             with self.saying_errors():
                 self.workspace.prompts.add(in_full(line, attached))  # what ↑ brings back names no file
         leaf, done = conversation.leaf, False
         with self.saying_errors():
             if command is None:
+                await self._take_pictures(line)
                 await self.send(self.commands.message(line), attached)
             else:
                 await self.commands.run(self, command)
@@ -189,9 +224,17 @@ class ChatSession:
         if not done and command is None and conversation.leaf == leaf:  # it is not lost
             self.ui.put_draft(in_full(line, attached))
         if stored != stored_id(conversation):  # it has a file now, and its draft another name
-            self.workspace.keep_draft(stored, Draft(self.ui.draft()))
+            self.workspace.keep_draft(stored, Draft(in_full(self.ui.draft(), self.ui.attached())))
         if conversation is self.conversation:  # what was entered is a draft no longer
-            self._keep_draft(self.ui.draft())
+            self._keep_written()
+
+    def holds_secret(self, line: str) -> bool:
+        """Whether a line sets what nobody is to see who looks at it later: it is remembered nowhere else."""
+        command = self.commands.parse(line)
+        if command is None or command.command is not self.commands.by_name.get("set"):
+            return False
+        words = command.argument.removeprefix("here ").split(None, 1)
+        return len(words) == 2 and any(row.secret and words[0] in (row.key, row.name) for row in SCHEMA)
 
     async def run(self, name: str, argument: str = "") -> None:
         """Do what the command `name` does. What goes wrong is said."""
@@ -250,25 +293,32 @@ class ChatSession:
 
     def _poll_figures(self) -> None:
         """Take in counts of tokens, and what is known of models and documents."""
+        if time.monotonic() >= self._measure_at:
+            self.measure()
         if self._counter.poll():
             self._update(used=self._counter.used, draft=self._counter.draft)
         if self.models.poll():
             running = self.models.download
             self._update(download=(running.source, running.fraction) if running else None)
             self._publish(told.ModelsChanged())
-        self._update(indexing=self.documents.progress)
+        self.tuning.poll()
+        if self.comparison is not None:
+            self.comparison.poll()
+        self._update(indexing=self.documents.progress, tuning=self.tuning.progress)
 
     def close(self) -> None:
         """Keep what came of the running answer and what is being written; let the engine go. At once."""
-        self._keep_draft(self.ui.draft())
+        self._keep_written()
         self._scopes.cancel()  # what is about to be an answer becomes none
         self.documents.stop()
+        self.tuning.close()
         self.imports.stop()
         if self.answer:
             self.answer.cancel()
             self._finish(self.answer, "stopped", None)
         self._save_again()
         self.serving.stop()
+        self.tool_servers.stop()
         self._loader.close()
 
     # --- the model ---
@@ -285,6 +335,7 @@ class ChatSession:
 
     def measure(self) -> None:
         """Count the tokens of the conversation and of the draft; the state has the figures later."""
+        self._measure_at = math.inf
         self._update(documents=self.context.collection(self.conversation))
         if (info := self.state.info) is None:
             return
@@ -293,17 +344,66 @@ class ChatSession:
         if self.state.activity != "ready":
             return
         messages = self._prompt.build(self.conversation, (), info)
-        self._counter.ask(messages, self._draft)
+        images = self._prompt.images(self.conversation, messages)
+        self._counter.ask(messages, self._draft, images)
         self._update(used=self._counter.used, draft=self._counter.draft)
-        if self._draft.strip() and self._may_read_ahead(info):
+        if self._draft.strip() and not images and self._may_read_ahead(info):
             sampling = self.settings.sampling(self.conversation.settings)
-            self._ahead.ask(Prefill((*messages, ChatMessage.of("user", self._draft)), sampling))
+            prompt = (*messages, ChatMessage.of("user", self._draft))
+            self._ahead.ask(Prefill(prompt, sampling, self._uses_adapters(self.conversation)))
 
     def _may_read_ahead(self, info: ModelInfo) -> bool:
-        """Whether what is being written will be the end of a prompt that the model here reads."""
-        plain = self.state.editing is None and not self._kept_parts and "@http" not in self._draft
-        sourceless = not self.context.collection(self.conversation)
-        return bool(self.settings["ui.read_ahead"]) and not info.server and plain and sourceless
+        """Whether what is being written will be, as it stands, the end of a prompt that is read here."""
+        if not self.settings["ui.read_ahead"] or info.server:
+            return False
+        if self._kept_parts or self._draft_names_files or "@" in self._draft:
+            return False  # what it names is looked for when it is sent
+        if self.state.editing is not None or self.query or self.context.collection(self.conversation):
+            return False
+        return not (self.calls_tools and (self.tool_servers or self.context.offers_tools(self.conversation)))
+
+    # --- what was trained ---
+
+    @property
+    def adapted(self) -> str:
+        """What lies on top of the model, short; empty where nothing does."""
+        spec = self.settings.model_spec()
+        folders = (spec.ptuning, spec.lora) if isinstance(spec, LocalModel) else ()
+        return " + ".join(short_name(folder) for folder in folders if folder)
+
+    def _uses_adapters(self, conversation: Conversation) -> bool:
+        return bool(self.settings.effective(ADAPTERS, conversation.settings))
+
+    def compare(self, question: str = "") -> None:
+        """Answer a question of the open conversation, the last one by default, with and without `adapted`.
+
+        The answer that is there already is not made again; neither is kept in the conversation.
+
+        Raises:
+            UserError: there is no question yet, or no model to answer it.
+        """
+        info, conversation = self.state.info, self.conversation
+        if info is None:
+            raise NoModelError(self._no_model())
+        branch, known = list(conversation.branch()), None
+        messages = list(self._prompt.build(conversation, (), info))
+        if question:
+            messages.append(ChatMessage.of("user", question))
+        else:
+            if branch and branch[-1].role == "assistant":
+                answer = branch[-1]
+                if answer.state == "done":
+                    known = (answer.text, bool(answer.meta.get("adapters")))
+                while messages and messages[-1].role != "user":
+                    messages.pop()
+            asked = [message for message in branch if message.role == "user"]
+            if not asked or not messages:
+                raise NotFoundError(_("There is no question to compare answers to yet."))
+            question = asked[-1].text
+        if self.comparison is not None:
+            self.comparison.cancel()
+        sampling = self.settings.sampling(conversation.settings)
+        self.comparison = Comparison(lambda: self._loader.engine, question, messages, sampling, known)
 
     # --- sending ---
 
@@ -328,6 +428,7 @@ class ChatSession:
                     why, text = error.phrase, in_full(text, attached)
                 if not why and self.state.activity == "none":
                     why = self._no_model()
+                why = why or self._blind_to(parts)
                 if why:
                     self._edit(edits, place, parts)
                     self.ui.put_draft(text)
@@ -342,6 +443,92 @@ class ChatSession:
                     self._show_queue()
                 else:
                     await self._send(item, scope)
+
+    # --- pictures of the message that is being written ---
+
+    def picture(self, image: Image) -> bytes:
+        """Return the file of a picture of the open conversation. Raises as `Attachments.get`."""
+        try:
+            return self.conversation.attachments.get(image.sha256)
+        except NotFoundError as error:
+            name = image.name or image.sha256
+            raise NotFoundError(_("The attachment {name} is missing.").format(name=name)) from error
+
+    def name_picture(self, path: Path) -> str:
+        """Return the name by which a picture goes with the message; it is read meanwhile.
+
+        The person writes it behind an ``@`` into the text.
+
+        Raises:
+            UserError: the model that is loaded does not see pictures.
+        """
+        self._check_sight()
+        wanted, taken = pictures.name_of(str(path)), pictures.names_in(self._kept_parts)
+        if wanted in taken and pictures.is_same(path, self._kept_parts):
+            return wanted
+        name = pictures.free_name(wanted, taken, self._pictures.names)
+
+        def failed(error: BaseException) -> None:
+            self.notice(self.faults.describe(error)[0], "error")
+
+        self._pictures.begin(name, self.attach(str(path), name), failed)
+        return name
+
+    async def attach(self, source: str, name: str = "", *, named: bool = True) -> Image:
+        """Let a picture go with the message that is being written, and return it.
+
+        Args:
+            source: a path or an address.
+            name: what it is called in the message; by default as its file.
+            named: whether it goes only while its name stands in the text behind an ``@``.
+
+        Raises:
+            UserError: it cannot be had, is no picture, or the model that is loaded does not see any.
+        """
+        self._check_sight()
+        conversation = self.conversation
+        data, kind = await pictures.read(source)
+        name = name or pictures.free_name(pictures.name_of(source), pictures.names_in(self._kept_parts))
+        image = conversation.attachments.image(data, kind, name)
+        if conversation is self.conversation:
+            self._kept_parts = pictures.with_picture(self._kept_parts, image, named=named)
+            self._keep_draft(self._draft)
+        return image
+
+    def detach(self) -> list[str]:
+        """Let no picture go with the message that is being written; return what they were called."""
+        names = pictures.names_in(self._kept_parts)
+        self._kept_parts = tuple(part for part in self._kept_parts if not isinstance(part, Image))
+        self._pictures.forget()
+        return names
+
+    async def _take_pictures(self, text: str) -> None:
+        """Read the pictures that `text` names and that are not here yet; raises as `attach`.
+
+        A name that is no file's may be that of a picture in the conversation, as in a prompt sent before.
+        """
+        await self._pictures.wait(text)
+        for name in pictures.typed(text):
+            if name not in pictures.names_in(self._kept_parts):
+                await self.attach(name, name)
+        if self.state.info is not None and self.state.info.sees_images:
+            for part in pictures.named_in(text, self.conversation.branch()):
+                if part.name not in pictures.names_in(self._kept_parts):
+                    self._kept_parts = pictures.with_picture(self._kept_parts, part, named=True)
+
+    def _check_sight(self) -> None:
+        """Raise `UnavailableError` if the model does not see; of one that is still loading it is hoped."""
+        if (info := self.state.info) is not None and not info.sees_images:
+            raise UnavailableError(pictures.cannot_see(info.name))
+
+    def _blind_to(self, parts: Sequence[Part]) -> Phrase:
+        """Say that the model does not see the pictures among `parts`, if that is so."""
+        info = self.state.info
+        if info is None or info.sees_images or not pictures.names_in(parts):
+            return NOTHING
+        return pictures.cannot_see(info.name)
+
+    # --- answers ---
 
     async def regenerate(self, message_id: str | None = None) -> None:
         """Answer again: the answer `message_id`, or the last one. The old answer stays as another version."""
@@ -378,6 +565,8 @@ class ChatSession:
                     self.notice(self._no_model(), "warning")
                 elif (message := find(self.conversation.branch())) is None:
                     self.ui.say(nothing)
+                elif blind := self._blind_to(message.parts):
+                    self.notice(blind, "warning")
                 else:
                     if self.state.info is None:
                         self.notice(_("The answer comes as soon as the model is loaded."))
@@ -412,7 +601,9 @@ class ChatSession:
 
     def edit_no_more(self) -> None:
         """Let what is sent next be a message of its own; files that it names go with it all the same."""
-        self._edit(None, None, tuple(part for part in self._kept_parts if isinstance(part, Attachment)))
+        self._edit(
+            None, None, tuple(part for part in self._kept_parts if isinstance(part, Attachment | Image))
+        )
 
     def draft_changes(self, text: str) -> None:
         """Leave the machine to the person who types: what was read ahead was another draft. Call it at once.
@@ -422,11 +613,16 @@ class ChatSession:
         if text.strip() and text != self._draft:
             self._ahead.cancel()
 
-    def draft_changed(self, text: str) -> None:
-        """Remember what is being written, count it and read it ahead. Call it when the person pauses."""
-        if text != self._draft:
+    def draft_changed(self, text: str, attached: Sequence[AttachedFile] = ()) -> None:
+        """Remember what is being written, count it and read it ahead. Call it when the person pauses.
+
+        Args:
+            text: what is written.
+            attached: the files it names.
+        """
+        if attached or text != self._draft:
             self._ahead.cancel()
-        self._keep_draft(text)
+        self._keep_draft(text, attached)
         self.measure()
 
     # --- what is queued in the open conversation ---
@@ -435,9 +631,10 @@ class ChatSession:
         """Let the person change a queued message: by its number, else the last. It keeps its place."""
         if (item := self._queued_at(number)) is None:
             return False
-        self._edit(item.edits, number % len(self.queued), item.parts)
+        self._edit(item.edits, number % len(self.queued), item.parts, item.web)
         self._message_id = item.id
-        text = "\n".join(filter(str.strip, (item.text, self.ui.draft())))
+        entered = f"/web {item.text}" if item.web else item.text
+        text = "\n".join(filter(str.strip, (entered, in_full(self.ui.draft(), self.ui.attached()))))
         if not self._keep_draft(text):  # before it is in the queue no longer
             self._edit(None)
             return True
@@ -520,8 +717,12 @@ class ChatSession:
             self.ui.say(_("Moved to the trash. /undo (or {key} in the list) brings it back.").format(key=key))
         else:
             self.ui.say(_("Moved to the trash. /undo brings it back."))
-        if conversation_id == self.conversation.id:
+        if conversation_id == self.conversation.id:  # what is being written goes along
+            place, kept, query = self._place, self._kept_parts, self.query
             await self._open(self.library.create())
+            self._edit(None, place, kept, query)
+            self._keep_written()
+            self.workspace.keep_draft(conversation_id, Draft())
         self._tell_conversation()
 
     def _elsewhere(self) -> Path | None:
@@ -704,14 +905,20 @@ class ChatSession:
                     used=self.state.used + event.count,
                     tokens_per_second=answer.speed.rate,
                 )
+            case engine.ToolCalled():
+                answer.calls.append(event.call)
+            case engine.Done() if answer.calls and answer.toolbox and not answer.cancelled:
+                self._begin_calls(answer, event.stats)
             case engine.Done():
                 if event.note:
                     self.notice(event.note, "warning")
                 await self._on_end(answer, "length" if event.reason == "length" else "done", event.stats)
             case engine.Cancelled():
                 await self._on_end(answer, "stopped", event.stats)
-            case engine.Failed(TooLongError.code) if answer.new_sources and not answer.cancelled:
+            case engine.Failed(TooLongError.code) if answer.given and not answer.cancelled:
                 self._ask_with_fewer(answer)
+            case engine.Failed() if answer.toolbox and not (answer.begun or answer.cancelled):
+                self._prepare(answer, with_tools=False)  # a server may not know tools
             case engine.Failed():
                 self.notice(event.phrase, "error")
                 if event.code == TooLongError.code:
@@ -764,10 +971,11 @@ class ChatSession:
 
     async def _send(self, item: QueuedMessage, scope: CancelToken) -> None:
         conversation = item.conversation
-        if conversation.newer_format:  # since it was queued
+        why = _only_read() if conversation.newer_format else self._blind_to(item.parts)
+        if why:  # since it was queued
             self._queue.hold()
             self._show_queue()
-            self.notice(_only_read(), "error")
+            self.notice(why, "error")
             return
         parent: dict[str, Any] = {}
         if item.edits and item.edits in conversation.messages:
@@ -793,11 +1001,18 @@ class ChatSession:
         if info is None:  # still loading: `_on_loaded` comes back here
             self._pending = pending
             return
+        if not pending.continued and (
+            blind := self._blind_to(conversation.messages[pending.message_id].parts)
+        ):
+            self.notice(blind, "error")  # the model was still on its way when it was written
+            return
         again = pending.continued or conversation.leaf != pending.message_id
         if not pending.continued:
             meta = {"model": info.name, "quant": info.quant, "device": info.device}
             if info.server:
                 meta["server"] = info.server
+            if (adapted := self.adapted) and self._uses_adapters(conversation):
+                meta["adapters"] = adapted
             with self._saving():
                 conversation.append("assistant", "", parent=pending.message_id, state="partial", meta=meta)
         message = conversation.branch()[-1]
@@ -817,40 +1032,68 @@ class ChatSession:
             await self._on_end(answer, "stopped", None)
             return
         self._counter.cancel()
-        providers: list[ContextProvider] = []
-        if not pending.continued:  # else the answer has its sources
-            try:
-                providers = self.context.providers(conversation, conversation.messages[pending.message_id])
-            except UserError as error:
-                await self._fail(answer, error)
-                return
-        if providers:
-            self._show_answer(activity="searching")
-            question = conversation.messages[pending.message_id].text
-            answer.gathering = asyncio.create_task(self._gather(answer, providers, question))
-        else:
-            self._ask_engine(answer, (), continued=pending.continued)
+        if pending.continued:  # it has its sources
+            self._ask_engine(answer, continued=True)
+            return
+        try:
+            self._prepare(answer, with_tools=self.calls_tools)
+        except UserError as error:
+            await self._fail(answer, error)
 
-    def _ask_engine(self, answer: AnswerTask, sources: Sequence[Source], *, continued: bool = False) -> None:
+    def _prepare(self, answer: AnswerTask, *, with_tools: bool) -> None:
+        """Look for what the answer may rest on, or let the model do that with tools, then ask it.
+
+        Raises:
+            UserError: what is in use is not there, or not set up.
+        """
         conversation = answer.conversation
-        messages = self._prompt.build(conversation, sources, self.state.info)  # the empty answer is left out
+        question = conversation.messages[answer.message.parent or ""]
+        tools = self.context.tools(conversation, question.text) if with_tools else []
+        servers = self.tool_servers if with_tools and self.tool_servers else None
+        answer.toolbox = Toolbox(tools, self.ui.choose) if tools or servers else None
+        providers = self.context.providers(conversation, question, by_tools=bool(tools))
+        if providers or servers:
+            self._show_answer(activity="searching")
+            answer.gathering = asyncio.create_task(self._gather(answer, providers, question.text, servers))
+        else:
+            self._ask_engine(answer)
+
+    def _ask_engine(self, answer: AnswerTask, *, continued: bool = False) -> None:
+        conversation, tools = answer.conversation, answer.toolbox.offered if answer.toolbox else ()
+        messages = self._prompt.build(conversation, answer.given, self.state.info, answer.steps)
+        images = self._prompt.images(conversation, messages)
         sampling = self.settings.sampling(conversation.settings)
-        request = Generate(messages, sampling, continued)
-        answer.ahead = self._ahead.take(request)
-        answer.stream = self._loader.engine.submit(request)
+        generate = Generate(
+            messages,
+            sampling,
+            continued,
+            tools=tools,
+            images=images,
+            adapters=self._uses_adapters(conversation),
+        )
+        answer.ahead = self._ahead.take(generate)
+        answer.stream = self._loader.engine.submit(generate)
 
     # --- what the answer may rest on ---
 
     async def _gather(
-        self, answer: AnswerTask, providers: Sequence[ContextProvider], question: str
-    ) -> Sequence[Source]:
-        """Return the sources that are given to the model; it is cancelled like any task.
+        self,
+        answer: AnswerTask,
+        providers: Sequence[ContextProvider],
+        question: str,
+        servers: ToolServers | None,
+    ) -> None:
+        """Find the sources that are given to the model, and tools; it is cancelled like any task.
 
         Raises:
             UserError: they cannot be had, or there are none and nobody wants an answer without.
         """
         conversation, info = answer.conversation, self.state.info
         assert info is not None
+        if servers is not None and answer.toolbox is not None:
+            answer.toolbox.add(await servers.tools())
+        if not providers:
+            return
         found = await gather(providers, conversation, question)
         if not found:
             nothing = _("Nothing in {names} has to do with this question.").format(names=names(providers))
@@ -860,48 +1103,95 @@ class ChatSession:
                 raise NotFoundError(nothing)
             if chosen:
                 raise asyncio.CancelledError
-            return ()
+            return
 
         def build(sources: Sequence[Source]) -> Sequence[ChatMessage]:
-            messages = self._prompt.build(conversation, sources, info)
-            return [*(message for message in messages[:-1] if message.role == "system"), messages[-1]]
+            return _alone(self._prompt.build(conversation, sources, info))
 
-        limit = min(self.settings.sampling(conversation.settings).max_length, info.max_length)
-        fitting = await fit(found, build, self._counter.count, limit)
-        answer.rest_on(fitting, len(found))
-        return fitting
+        count = self._counting(conversation)
+        answer.rest_on(await fit(found, build, count, self._limit(answer)), len(found))
 
-    async def _on_gathered(self, answer: AnswerTask, task: asyncio.Task[Sequence[Source]]) -> None:
+    def _counting(self, conversation: Conversation) -> Callable[[Sequence[ChatMessage]], Awaitable[int]]:
+        """Return what counts the tokens of messages of a conversation, pictures included."""
+
+        async def count(messages: Sequence[ChatMessage]) -> int:
+            return await self._counter.count(messages, self._prompt.images(conversation, messages))
+
+        return count
+
+    def _limit(self, answer: AnswerTask) -> int:
+        """Return how many tokens the prompt and the answer may have together."""
+        longest = self.settings.sampling(answer.conversation.settings).max_length
+        return min(longest, self.state.info.max_length) if self.state.info else longest
+
+    def _begin_calls(self, answer: AnswerTask, stats: engine.Stats) -> None:
+        """Do what the model called, then ask it again with what came of it."""
+        text = answer.begin_calls(stats)
+        self._show_answer(activity="searching")
+        if text and answer.conversation is self.conversation:
+            self._publish(told.AnswerGrew(text))
+        self._show_calls(answer)
+        answer.stream = None
+        answer.gathering = asyncio.create_task(self._call_tools(answer))
+
+    async def _call_tools(self, answer: AnswerTask) -> None:
+        """Run the tools; what goes wrong with one is told to the model, which may know another way."""
+        conversation = answer.conversation
+        assert answer.toolbox is not None
+        for call in tuple(answer.calls):
+            try:
+                outcome = await answer.toolbox.call(conversation, call)
+            except Exception as error:  # noqa: BLE001 (what a tool does wrong ends no answer)
+                outcome = Outcome(i18n.tell(self.faults.describe(error)[0]))
+            found = answer.number(outcome.sources) or (Source(0, "", outcome.text),)
+
+            def said(sources: Sequence[Source]) -> str:
+                return "\n\n".join(written(each) if each.number else each.text for each in sources)
+
+            def build(sources: Sequence[Source], call: ToolCall = call) -> Sequence[ChatMessage]:
+                steps = (*answer.steps, call, ToolResult(call.id, said(sources), call.name))
+                return _alone(self._prompt.build(conversation, answer.given, self.state.info, steps))
+
+            fitting = await fit(found, build, self._counting(conversation), self._limit(answer))
+            sources = [each for each in fitting if each.number]
+            answer.take_step(call, said(fitting) or NO_ROOM, sources, len(outcome.sources))
+            self._show_calls(answer)
+
+    def _show_calls(self, answer: AnswerTask) -> None:
+        if answer.conversation is self.conversation:
+            self._publish(told.AnswerCalled(replace(answer.message, parts=answer.parts)))
+
+    async def _on_gathered(self, answer: AnswerTask, task: asyncio.Task[None]) -> None:
         answer.gathering = None
         if task.cancelled() or answer.cancelled:  # it may have been over when the cancel came
             await self._on_end(answer, "stopped", None)
         elif (error := task.exception()) is not None:
             await self._fail(answer, error)
         else:
-            self._ask_with(answer, task.result())
+            self._ask_with_sources(answer)
 
     async def _fail(self, answer: AnswerTask, error: BaseException) -> None:
         """Let an answer that cannot be made end."""
         await self._on_answer(answer, engine.Failed(*describe(error)))
 
-    def _ask_with(self, answer: AnswerTask, sources: Sequence[Source]) -> None:
-        """Give the model the question with `sources`, for which there is room."""
+    def _ask_with_sources(self, answer: AnswerTask) -> None:
+        """Give the model the question with the sources for which there is room."""
         if answer.found:
-            self._show_answer(sources=(len(sources), answer.found))
-            if not sources:
+            self._show_answer(sources=(len(answer.new_sources), answer.found))
+            if not answer.new_sources:
                 self.notice(_("The question leaves no room for sources: it is answered without."), "warning")
         self._show_answer(activity="reading")
-        self._ask_engine(answer, sources)
+        self._ask_engine(answer)
 
     def _ask_with_fewer(self, answer: AnswerTask) -> None:
         """Ask again, as there were too many sources: the tokens of a server can only be estimated."""
-        answer.rest_on(fewer(answer.new_sources), answer.found)
-        self._ask_with(answer, answer.new_sources)
+        answer.rest_on(fewer(answer.given), answer.found)
+        self._ask_with_sources(answer)
 
     # --- inside ---
 
     async def _go_to(self, conversation: Conversation, message_id: str | None = None) -> None:
-        self._keep_draft(self.ui.draft())
+        self._keep_written()
         await self._open(conversation, chosen=True, focus=message_id)
         self._restore()
         self.workspace.keep_open(self.conversation)
@@ -944,7 +1234,7 @@ class ChatSession:
             self._publish_shown(branch, **how)
         self._tell_conversation()
         self._show_queue()
-        self.measure()
+        self._measure_at = time.monotonic() + _SHOWN_SECONDS
 
     def _publish_shown(self, messages: Sequence[Message], **how: Any) -> None:
         versions, on_hold = self.conversation.versions(messages), sum(item.on_hold for item in self.queued)
@@ -959,7 +1249,7 @@ class ChatSession:
         self._draft = draft.text
         if draft.text:
             edits = draft.edits if draft.edits in self.conversation.messages else None
-            self._edit(edits, draft.place, (Text(draft.text), *draft.parts))
+            self._edit(edits, draft.place, (Text(draft.text), *draft.parts), draft.web)
         self.ui.put_draft(draft.text)
         self._restore_queue()
 
@@ -977,10 +1267,21 @@ class ChatSession:
                     )
         self._show_queue()
 
-    def _keep_draft(self, text: str) -> bool:
+    def _keep_written(self) -> None:
+        self._keep_draft(self.ui.draft(), self.ui.attached())
+
+    def _keep_draft(self, text: str, attached: Sequence[AttachedFile] = ()) -> bool:
         """Remember what is being written; return False where what was acknowledged before is not on disk."""
-        self._draft = "" if self.commands.parse(text) else text
-        draft = Draft(text, self._kept_parts, self.state.editing, self._place, self._message_id)
+        full = in_full(text, attached)
+        self._draft, self._draft_names_files = "" if self.commands.parse(text) else full, bool(attached)
+        parts = self._kept_parts
+        if attached:
+            try:
+                parts = parts_of(text, attached, parts, self.conversation.attachments)
+            except UserError:  # where a file cannot be stored, its text may be
+                text = full
+        text = "" if self.holds_secret(text) else text
+        draft = Draft(text, parts, self.state.editing, self._place, self._message_id, self.query)
         with self._saving("draft"):
             self.workspace.keep_draft(stored_id(self.conversation), draft)
         self.workspace.keep_open(self.conversation)
@@ -990,8 +1291,15 @@ class ChatSession:
         with self._saving("queue"):
             self.workspace.keep_queued(conversation_id, items)
 
-    def _edit(self, message_id: str | None, place: int | None = None, kept: tuple[Part, ...] = ()) -> None:
-        self._place, self._kept_parts = place, kept
+    def _edit(
+        self,
+        message_id: str | None,
+        place: int | None = None,
+        kept: tuple[Part, ...] = (),
+        web: str = "",
+    ) -> None:
+        self._place, self._kept_parts, self.query = place, kept, web
+        self._pictures.forget()
         self._update(editing=message_id)
 
     def _settings_changed(self, keys: frozenset[str]) -> None:
@@ -1011,7 +1319,7 @@ class ChatSession:
 
     def _begin_state(self, **values: Any) -> None:
         """Let nothing of the former answer or load be shown any more."""
-        names = ("queued", "editing", "download", "importing", "indexing", "documents")
+        names = ("queued", "editing", "download", "importing", "indexing", "tuning", "documents")
         kept = {name: getattr(self.state, name) for name in names}
         self._set_state(SessionState(**kept, **values))
 
@@ -1085,6 +1393,12 @@ def _only_read() -> Phrase:
         "A newer glmtui wrote to this conversation: some of it may not be shown here, and it can only be "
         "read. Update glmtui, or write in a new conversation."
     )
+
+
+def _alone(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
+    """Return the last question, with what the system is told before and what was called for it since."""
+    asked = max(number for number, message in enumerate(messages) if message.role == "user")
+    return [*(message for message in messages[:asked] if message.role == "system"), *messages[asked:]]
 
 
 def _outgrown(dropped: int) -> Phrase:

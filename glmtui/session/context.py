@@ -14,6 +14,8 @@ from glmtui.protocol.phrases import Phrase, listing
 if TYPE_CHECKING:
     from glmtui.chat.conversation import Conversation, Message
     from glmtui.retrieval.update import Fetched
+    from glmtui.retrieval.web.search import Engine
+    from glmtui.session.toolbox import AnswerTool
     from glmtui.settings.settings import Settings
 
 COLLECTION = "docs.collection"
@@ -60,14 +62,45 @@ class Context:
         """Return the name (or path) of the collection in use; empty: none is."""
         return str(self._settings.effective(COLLECTION, conversation.settings) or "")
 
-    def providers(self, conversation: Conversation, question: Message) -> list[ContextProvider]:
-        """Return who is asked before `question` is answered.
+    def offers_tools(self, conversation: Conversation) -> bool:
+        """Whether `tools` would return any."""
+        searches = bool(self.collection(conversation)) or self._settings["web.provider"] != "none"
+        return bool(self._settings["docs.tools"]) and searches
+
+    def tools(self, conversation: Conversation, question: str) -> list[AnswerTool]:
+        """Return what a model that calls tools may do to answer `question`.
+
+        Raises:
+            UserError: the collection in use is not there.
+        """
+        found: list[AnswerTool] = []
+        if not self._settings["docs.tools"]:
+            return found
+        if name := self.collection(conversation):
+            from glmtui.retrieval import collections
+            from glmtui.retrieval.tools import SearchDocuments
+
+            found.append(SearchDocuments(collections.find(name)))
+        if self._settings["web.provider"] != "none":
+            from glmtui.retrieval.tools import OpenPage, SearchWeb
+
+            addresses: set[str] = set()
+            found += (
+                SearchWeb(self._search_engine(), self._pages, addresses),
+                OpenPage(self._pages, addresses, question),
+            )
+        return found
+
+    def providers(
+        self, conversation: Conversation, question: Message, *, by_tools: bool = False
+    ) -> list[ContextProvider]:
+        """Return who is asked before `question` is answered; `by_tools`: the model searches documents itself.
 
         Raises:
             UserError: what is in use is not there, or not set up.
         """
         found: list[ContextProvider] = []
-        if name := self.collection(conversation):
+        if not by_tools and (name := self.collection(conversation)):
             from glmtui.retrieval import collections
             from glmtui.retrieval.provider import DocumentProvider
 
@@ -75,16 +108,19 @@ class Context:
         query, text = question.meta.get(WEB), question.text
         if isinstance(query, str) and query:
             from glmtui.retrieval.web.provider import WebProvider
-            from glmtui.retrieval.web.search import Engine
 
-            engine = Engine(*(str(self._settings[f"web.{name}"]) for name in ("provider", "url", "key")))
-            found.append(WebProvider(engine, query, self._pages))
+            found.append(WebProvider(self._search_engine(), query, self._pages))
         if "@http" in text:
             from glmtui.retrieval.web.provider import PageProvider, named
 
             if urls := named(text):
                 found.append(PageProvider(urls, self._pages))
         return found
+
+    def _search_engine(self) -> Engine:
+        from glmtui.retrieval.web.search import Engine
+
+        return Engine(*(str(self._settings[f"web.{name}"]) for name in ("provider", "url", "key")))
 
 
 async def gather(

@@ -58,6 +58,8 @@ class SessionState:
     """The model that is being downloaded, and how much of it is here, 0 to 1."""
     importing: tuple[str, float] | None = None
     """The file that is being imported, and how much of it was read, 0 to 1."""
+    tuning: tuple[str, float] | None = None
+    """What is being trained, and how much of the run is done, 0 to 1."""
 
     @property
     def busy(self) -> bool:
@@ -104,6 +106,13 @@ class AnswerGrew:
 
     text: str
     thought: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerCalled:
+    """The model called a tool for the answer begun last, or has what came of it: `message` as it is now."""
+
+    message: Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +175,8 @@ class LoadRefused:
 
 
 SessionEvent: TypeAlias = (
-    ConversationShown | MessageAdded | AnswerBegun | AnswerGrew | AnswerEnded | Noticed | StateChanged
-    | ConversationChanged | ModelChanged | SettingsChanged | ModelsChanged | LoadRefused
+    ConversationShown | MessageAdded | AnswerBegun | AnswerGrew | AnswerCalled | AnswerEnded | Noticed
+    | StateChanged | ConversationChanged | ModelChanged | SettingsChanged | ModelsChanged | LoadRefused
 )  # fmt: skip
 Listener: TypeAlias = Callable[[SessionEvent], None]
 """Called in the thread of the session, in order; it does not wait."""

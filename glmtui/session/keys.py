@@ -13,7 +13,9 @@ from typing import Literal
 
 from glmtui.i18n import N_, _, sentences
 
-Scope = Literal["app", "composer", "queue", "transcript", "history", "settings", "models", "documents"]
+Scope = Literal[
+    "app", "composer", "queue", "transcript", "history", "settings", "models", "documents", "tune"
+]
 
 SCOPES: Mapping[Scope, str] = {
     "app": N_("Everywhere"),
@@ -24,6 +26,7 @@ SCOPES: Mapping[Scope, str] = {
     "settings": N_("Settings pane"),
     "models": N_("List of models"),
     "documents": N_("List of documents"),
+    "tune": N_("Teaching the model"),
 }
 """Where keys work, in the order the help lists them."""
 
@@ -113,6 +116,7 @@ KEYS: tuple[Key, ...] = (
     Key("transcript.links", "transcript", "x", "links", N_("Open or copy a link of the message")),
     Key("transcript.sources", "transcript", "s", "sources",
         N_("Show the passages an answer rests on, with the words marked")),
+    Key("transcript.pictures", "transcript", "i", "pictures", N_("Show the pictures of the message in full")),
     Key("transcript.undo", "transcript", "u,ctrl+z", "app.run('undo')",
         N_("Bring back what was deleted last")),
     Key("transcript.delete", "transcript", "delete,d", "act('delete')", N_("Delete it and what follows")),
@@ -152,6 +156,13 @@ KEYS: tuple[Key, ...] = (
     Key("documents.back", "documents", "escape,q", "screen.back", N_("Stop what is being read; else close")),
     Key("documents.down", "documents", "j", "cursor_down", N_("Down")),
     Key("documents.up", "documents", "k", "cursor_up", N_("Up")),
+    Key("tune.change", "tune", "enter", "screen.change", N_("Change the value")),
+    Key("tune.check", "tune", "c", "screen.check", N_("Read the data and say what is in them")),
+    Key("tune.start", "tune", "s", "screen.start", N_("Begin to train")),
+    Key("tune.stop", "tune", "x", "screen.stop", N_("End the training after this step; it is kept")),
+    Key("tune.use", "tune", "u", "screen.use", N_("Put what was learned on the model")),
+    Key("tune.view", "tune", "v", "screen.view", N_("The run, or what is chosen for the next")),
+    Key("tune.back", "tune", "escape,q", "screen.dismiss", N_("Close, and let a run go on")),
 )  # fmt: skip
 BY_ID: Mapping[str, Key] = {key.id: key for key in KEYS}
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from glmtui import i18n
 from glmtui.errors import UserError
 from glmtui.protocol.messages import (
     Attachment,
     ChatMessage,
     Image,
     Part,
+    Role,
     Source,
     Text,
     Thought,
@@ -21,6 +23,7 @@ from glmtui.protocol.messages import (
 from glmtui.retrieval.citations import without_marks
 from glmtui.retrieval.terms import is_chinese
 from glmtui.session.attached_file import quote_file
+from glmtui.session.pictures import without_mentions
 
 if TYPE_CHECKING:
     from glmtui.chat.attachments import Attachments
@@ -50,6 +53,8 @@ OWN = (Text, Thought, ToolResult)
 """Parts that every model is given as they are."""
 KEPT = 16
 """Contents of files that are kept in memory."""
+PICTURES = 128 << 20
+"""Bytes of files of pictures that are kept in memory: a prompt is made after every pause in typing."""
 
 
 class PromptBuilder:
@@ -59,21 +64,29 @@ class PromptBuilder:
         self._settings = settings
         self._files: dict[str, str] = {}
         """Contents by their digests."""
+        self._pictures: dict[str, bytes] = {}
+        """The same of pictures."""
 
     def build(
-        self, conversation: Conversation, sources: Sequence[Source], info: ModelInfo | None
+        self,
+        conversation: Conversation,
+        sources: Sequence[Source],
+        info: ModelInfo | None,
+        steps: Sequence[ToolCall | ToolResult] = (),
     ) -> tuple[ChatMessage, ...]:
-        """Return the messages to send to the model `info`, which sees text alone.
+        """Return the messages to send to the model `info`: text alone, and pictures where it sees them.
 
-        The `sources` stand with the last question; an answer that is continued has its own. The model is
-        told of a file whose content is gone that it is not available.
+        The `sources` stand with the last question; an answer that is continued has its own. `steps` are what
+        the model has called for its answer, and what came of it. The model is told of a file whose content is
+        gone that it is not available.
         """
         attachments, spoken = conversation.attachments, list(conversation.messages_for_model())
         if spoken and spoken[-1].role == "assistant":
             sources = sources or [part for part in spoken[-1].parts if isinstance(part, Source)]
         answered = len(spoken) - 1
+        sees = info is not None and info.sees_images
         messages = [
-            self._expanded(attachments, without_sources(each) if number < answered else each)
+            self._expanded(attachments, without_sources(each) if number < answered else each, sees)
             for number, each in enumerate(spoken)
         ]
         asked = [number for number, message in enumerate(messages) if message.role == "user"]
@@ -85,19 +98,41 @@ class PromptBuilder:
         supported = info is not None and info.supports_system
         if supported and system and not (messages and messages[0].role == "system"):
             messages.insert(0, ChatMessage.of("system", system))
-        return tuple(messages)
+        roles: dict[type, Role] = {ToolCall: "assistant", ToolResult: "tool"}
+        return (*messages, *(ChatMessage(roles[type(step)], (step,)) for step in steps))
 
-    def _expanded(self, attachments: Attachments, message: ChatMessage) -> ChatMessage:
+    def images(self, conversation: Conversation, messages: Sequence[ChatMessage]) -> Mapping[str, bytes]:
+        """Return the files of the pictures in `messages`, by their digests."""
+        parts = (part for message in messages for part in message.parts if isinstance(part, Image))
+        found = ((part.sha256, self._picture(conversation.attachments, part)) for part in parts)
+        return {sha256: data for sha256, data in found if data is not None}
+
+    def _expanded(self, attachments: Attachments, message: ChatMessage, sees: bool) -> ChatMessage:
         """Write out what belongs to a message and is not text yet, behind its text."""
+        if sees and message.role == "user":
+            message = self._seen(attachments, message)
         if message.role == "assistant":
-            message = ChatMessage(message.role, tuple(p for p in message.parts if not isinstance(p, Source)))
-        own: list[Part] = [part for part in message.parts if isinstance(part, OWN)]
+            message = ChatMessage(message.role, tuple(_lasting(message.parts)))
+        kept = (*OWN, Image) if sees and message.role == "user" else OWN
+        own: list[Part] = [part for part in message.parts if isinstance(part, kept)]
         if len(own) == len(message.parts):
             return message
-        more = [self._written(attachments, part) for part in message.parts if not isinstance(part, OWN)]
+        more = [self._written(attachments, part) for part in message.parts if not isinstance(part, kept)]
         text = "".join(part.text for part in own if isinstance(part, Text))
         others = (part for part in own if not isinstance(part, Text))
         return ChatMessage(message.role, (*others, Text("\n\n".join(filter(str.strip, (text, *more))))))
+
+    def _seen(self, attachments: Attachments, message: ChatMessage) -> ChatMessage:
+        """Put the pictures of a message first, without their names in its text; name those that are gone."""
+        images = [part for part in message.parts if isinstance(part, Image)]
+        if not images:
+            return message
+        there = [image for image in images if self._picture(attachments, image) is not None]
+        text = without_mentions(message.text, [image.name for image in there if image.name])
+        gone = [f"(picture: {image.name}, not available)" for image in images if image not in there]
+        text = "\n\n".join(filter(None, (text or (i18n._("Describe the image.") if there else ""), *gone)))
+        others = (part for part in message.parts if not isinstance(part, Image | Text))
+        return ChatMessage(message.role, (*there, Text(text), *others))
 
     def _written(self, attachments: Attachments, part: Part) -> str:
         match part:
@@ -113,6 +148,16 @@ class PromptBuilder:
             case _:
                 return ""
 
+    def _picture(self, attachments: Attachments, part: Image) -> bytes | None:
+        """Return a picture's file; None if it is gone."""
+        if (data := self._pictures.pop(part.sha256, None)) is None:
+            data = attachments.find(part.sha256)
+        if data is not None:
+            self._pictures[part.sha256] = data  # the one used last stands last
+            while len(self._pictures) > 1 and sum(map(len, self._pictures.values())) > PICTURES:
+                del self._pictures[next(iter(self._pictures))]
+        return data
+
     def _file(self, attachments: Attachments, part: Attachment) -> str | None:
         """Return the content of a file, looked at after every pause in typing; None if it is gone."""
         if part.sha256 not in self._files:
@@ -124,6 +169,15 @@ class PromptBuilder:
                 self._files.clear()
             self._files[part.sha256] = text
         return self._files[part.sha256]
+
+
+def _lasting(parts: Sequence[Part]) -> Iterator[Part]:
+    """Yield what later questions are asked with: no sources, and no calls whose results are with them."""
+    called = {part.call_id for part in parts if isinstance(part, ToolResult)}
+    for part in parts:
+        if isinstance(part, Source | ToolResult) or (isinstance(part, ToolCall) and part.id in called):
+            continue
+        yield part
 
 
 def with_sources(message: ChatMessage, sources: Sequence[Source]) -> ChatMessage:

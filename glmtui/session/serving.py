@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PORT = 8000
 SLOTS = 1
-"""Answers that the engine has at once: the person's own question then waits for one of them at most."""
+"""Answers that others have of the engine at once: next to one of them the person's own is nearly as fast."""
 
 
 class Serving:

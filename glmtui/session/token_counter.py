@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from glmtui.errors import UserError
@@ -13,11 +14,12 @@ from glmtui.protocol.messages import ChatMessage
 from glmtui.protocol.requests import CountTokens
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 PAUSE = 0.01
 """Seconds between two looks at whether something was counted."""
+NO_IMAGES: Mapping[str, bytes] = MappingProxyType({})
 
 
 class TokenCounter:
@@ -36,25 +38,27 @@ class TokenCounter:
         self.draft = 0
         """Tokens that what is being written would add."""
 
-    def ask(self, messages: Sequence[ChatMessage], draft: str) -> None:
+    def ask(
+        self, messages: Sequence[ChatMessage], draft: str, images: Mapping[str, bytes] = NO_IMAGES
+    ) -> None:
         """Count `messages`, and what `draft` would add as one more of the person's."""
         self.cancel()
         if messages:
-            self._used = self._count(messages)
+            self._used = self._count(messages, images)
         else:
             self.used = 0
         if draft.strip():
-            self._with_draft = self._count([*messages, ChatMessage.of("user", draft)])
+            self._with_draft = self._count([*messages, ChatMessage.of("user", draft)], images)
         else:
             self.draft = 0
 
-    async def count(self, messages: Sequence[ChatMessage]) -> int:
+    async def count(self, messages: Sequence[ChatMessage], images: Mapping[str, bytes] = NO_IMAGES) -> int:
         """Return how many tokens the prompt of `messages` has.
 
         Raises:
             UserError: it cannot be counted: the model is gone.
         """
-        stream = self._count(messages)
+        stream = self._count(messages, images)
         try:
             while not (ends := [event for event in stream.drain() if isinstance(event, ENDS)]):
                 await asyncio.sleep(PAUSE)
@@ -80,8 +84,8 @@ class TokenCounter:
             self.draft, self._with_draft = max(both - self.used, 0), None
         return used is not None or both is not None
 
-    def _count(self, messages: Sequence[ChatMessage]) -> Stream:
-        return self._engine().submit(CountTokens(tuple(messages)))
+    def _count(self, messages: Sequence[ChatMessage], images: Mapping[str, bytes]) -> Stream:
+        return self._engine().submit(CountTokens(tuple(messages), images=images))
 
 
 def _counted(stream: Stream | None) -> int | None:

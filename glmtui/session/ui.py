@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Literal, Protocol
 
 from glmtui.protocol.phrases import Sayable
+from glmtui.session.attached_file import AttachedFile
 from glmtui.session.events import Kind
 
 View = Literal[
     "help", "keys", "conversations", "settings", "search", "trash", "presets", "themes", "models", "queue",
-    "documents",
+    "documents", "tune", "compare",
 ]  # fmt: skip
 """What can be shown. ``search`` takes a text, ``models`` the name of one, the others nothing."""
 
@@ -45,8 +46,12 @@ class Ui(Protocol):
         return
 
     def draft(self) -> str:
-        """Return what is being written and was not sent yet."""
+        """Return what is being written and was not sent yet; files stand in it by their names."""
         return ""
+
+    def attached(self) -> Sequence[AttachedFile]:
+        """Return the files that the draft names."""
+        return ()
 
     def put_draft(self, text: str) -> None:
         """Let the person continue to write from `text`."""

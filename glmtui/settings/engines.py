@@ -16,7 +16,7 @@ KEY_VARIABLE = "GLMTUI_API_KEY"
 """Holds the key for addresses that are not in the settings."""
 INTERFACE = "/v1"
 """The path where an address has none."""
-FIELDS = ("url", "model", "key", "context", "headers", "body")
+FIELDS = ("url", "model", "key", "context", "images", "headers", "body")
 _KEY = re.compile(r"(env|file|keyring):\S.*")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -36,7 +36,7 @@ def from_address(source: str) -> RemoteModel:
 
 
 def from_table(name: str, table: Mapping[str, object]) -> RemoteModel:
-    """Read ``[engines.NAME]``: url, model, key, context, headers, body.
+    """Read ``[engines.NAME]``: url, model, key, context, images, headers, body.
 
     Raises:
         BadValueError: a value is missing or none that is allowed; it is named.
@@ -55,6 +55,8 @@ def from_table(name: str, table: Mapping[str, object]) -> RemoteModel:
         isinstance(context, bool) or not isinstance(context, int) or not 16 <= context <= 1 << 24
     ):
         raise _wrong(name, "context", "32768")
+    if (images := table.get("images")) is not None and not isinstance(images, bool):
+        raise _wrong(name, "images", "true")
     if not isinstance(headers, dict) or not all(_is_header(*each) for each in headers.items()):
         raise _wrong(name, "headers", '{ X-Name = "value" }')
     if not isinstance(body, dict):
@@ -68,6 +70,7 @@ def from_table(name: str, table: Mapping[str, object]) -> RemoteModel:
         context=context,
         headers=MappingProxyType(dict(headers)),
         body=MappingProxyType(dict(body)),
+        images=images,
     )
 
 

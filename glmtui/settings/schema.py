@@ -141,6 +141,9 @@ def _figure(number: float) -> str:
 
 _SAMPLING = Sampling()
 
+ADAPTERS = "generation.adapters"
+"""Whether what was trained is used: on and off per conversation."""
+
 # fmt: off
 SCHEMA: tuple[Setting, ...] = (
     Setting(
@@ -169,6 +172,11 @@ SCHEMA: tuple[Setting, ...] = (
     Setting(
         "ui.plain_color", "bool", False, N_("Colour in --plain"),
         N_("Let the line mode colour who speaks, where the terminal can and NO_COLOR is not set."),
+    ),
+    Setting(
+        "ui.pictures", "choice", "auto", N_("Pictures"),
+        N_("How pictures are shown: auto is as sharp as the terminal can, text by their names alone."),
+        choices=("auto", "kitty", "sixel", "blocks", "text"),
     ),
     Setting(
         "ui.notify", "choice", "bell", N_("When an answer is done"),
@@ -218,6 +226,11 @@ SCHEMA: tuple[Setting, ...] = (
         nullable=True, metavar="DIR",
     ),
     Setting(
+        "model.lora", "text", None, N_("LoRA"),
+        N_("The folder of a LoRA that goes on top of the model."),
+        nullable=True, metavar="DIR",
+    ),
+    Setting(
         "generation.temperature", "float", _SAMPLING.temperature, N_("Temperature"),
         N_("Higher is more varied, lower more predictable; 0 always takes the likeliest word."),
         minimum=0, maximum=2,
@@ -246,6 +259,11 @@ SCHEMA: tuple[Setting, ...] = (
         minimum=1, maximum=1_048_576, nullable=True,
     ),
     Setting(
+        "generation.min_length", "int", _SAMPLING.min_length, N_("Shortest length"),
+        N_("Conversation and answer together, in tokens, before which no answer ends; VisualGLM-6B has 100."),
+        minimum=0, maximum=1_048_576,
+    ),
+    Setting(
         "generation.seed", "int", _SAMPLING.seed, N_("Seed"),
         N_("The same seed gives the same answer again; empty draws a new one each time."),
         minimum=0, maximum=2**53, nullable=True,
@@ -255,9 +273,17 @@ SCHEMA: tuple[Setting, ...] = (
         N_("Told to the model before the conversation, where the model has such a thing."),
     ),
     Setting(
+        ADAPTERS, "bool", True, N_("Prefix and LoRA"),
+        N_("Use the P-tuning prefix or LoRA that is on top of the model; off: answer as without."),
+    ),
+    Setting(
         "docs.collection", "text", None, N_("Documents"),
         N_("Answer from this collection of documents, or from a file or folder; empty: from none."),
         nullable=True, metavar="NAME|PATH",
+    ),
+    Setting(
+        "docs.tools", "bool", True, N_("Models search themselves"),
+        N_("A model that calls tools searches the documents in use, and the web if chosen, by itself."),
     ),
     Setting(
         "web.provider", "choice", "none", N_("Web search"),

@@ -12,30 +12,34 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from glmtui import paths
-from glmtui.atomic import write_atomically
+from glmtui.atomic import make_directory, write_atomically
 from glmtui.errors import BadValueError, NotFoundError, StorageError, UserError
+from glmtui.locking import locked_folder
 from glmtui.protocol.phrases import Phrase, _, listing, verbatim
 from glmtui.protocol.sampling import Sampling
-from glmtui.regular_files import read_regular
-from glmtui.settings.schema import BY_KEY, MODELS_OWN, SCHEMA, SHIPPED_PRESETS, Setting, Value
+from glmtui.regular_files import read_regular, reason
+from glmtui.settings.schema import ADAPTERS, BY_KEY, MODELS_OWN, SCHEMA, SHIPPED_PRESETS, Setting, Value
 from glmtui.settings.toml_files import read_toml
+from glmtui.text.json_values import DEEPEST
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
 
     from glmtui.protocol.models import ModelInfo, ModelSpec, RemoteModel
+    from glmtui.settings.tool_servers import ToolServer
 
 __all__ = ["BY_KEY", "SCHEMA", "SHIPPED_PRESETS", "Setting", "Settings", "Value", "named"]
 
-_SECTIONS = frozenset(setting.section for setting in SCHEMA) | {"keys", "presets", "engines"}
+_SECTIONS = frozenset(setting.section for setting in SCHEMA) | {"keys", "presets", "engines", "mcp"}
 Stamp = tuple[int, int, int]
+_Named = TypeVar("_Named")
 _SAMPLING_KEYS = tuple(
     setting.key
     for setting in SCHEMA
-    if setting.section == "generation" and setting.key != "generation.system_prompt"
+    if setting.section == "generation" and setting.key not in ("generation.system_prompt", ADAPTERS)
 )
 """Named like the fields of `Sampling`; also what a preset may hold, besides the system prompt."""
 MOST_CHANGED = 256 << 10
@@ -45,6 +49,7 @@ MOST_STRANGE = 100
 MOST_PROBLEMS = 20
 """Lines about a file: nobody reads more at once."""
 _LENGTH = "generation.max_length"
+_SHORTEST = "generation.min_length"
 _OWN = tuple(SHIPPED_PRESETS[MODELS_OWN])
 _UNSET: Mapping[str, Value] = {key: None for key in _SAMPLING_KEYS if BY_KEY[key].nullable}
 """What a preset in the file means where it holds nothing: it cannot hold None."""
@@ -68,6 +73,7 @@ class Settings:
         self._presets: dict[str, dict[str, Value]] = {}
         self._chosen_preset = ""
         self._engines: dict[str, RemoteModel] = {}
+        self._tool_servers: dict[str, ToolServer] = {}
         self._seen: Stamp | None = None
         """The file as it was last read, or written without anything of others' in it."""
 
@@ -94,10 +100,18 @@ class Settings:
                 if first
                 else _("{path} cannot be read ({error}); the settings stay as they were.")
             )
-            self.problems.append(used.format(path=self.path, error=error))
+            self.problems.append(used.format(path=self.path, error=reason(error)))
             return
         self._values, self._keys, self._presets, strange = {}, {}, {}, 0
-        self._read_engines(data)
+        self._engines, self._tool_servers = {}, {}
+        if "engines" in data:
+            from glmtui.settings import engines
+
+            self._engines = self._read_tables(data, "engines", engines.from_table)
+        if "mcp" in data:
+            from glmtui.settings import tool_servers
+
+            self._tool_servers = self._read_tables(data, "mcp", tool_servers.from_table)
         for key, value in _flatten(data):
             section = key.partition(".")[0]
             if key in _SECTIONS:
@@ -134,7 +148,7 @@ class Settings:
     def follow(self, info: ModelInfo) -> None:
         """Let what the makers of this model chose be the defaults from now on."""
         self.longest = info.max_length
-        self._model = {key: getattr(info.sampling, BY_KEY[key].name) for key in (*_OWN, _LENGTH)}
+        self._model = {key: getattr(info.sampling, BY_KEY[key].name) for key in (*_OWN, _LENGTH, _SHORTEST)}
 
     def set(self, key: str, value: object) -> None:
         """Use `value` for `key` from now on and save it.
@@ -178,6 +192,11 @@ class Settings:
     def engines(self) -> Mapping[str, RemoteModel]:
         """Models behind servers, by the names that a person gave them: ``[engines.NAME]``."""
         return MappingProxyType(self._engines)
+
+    @property
+    def tool_servers(self) -> Mapping[str, ToolServer]:
+        """Programs whose tools models may call, by the names that a person gave them: ``[mcp.NAME]``."""
+        return MappingProxyType(self._tool_servers)
 
     def model_spec(self) -> ModelSpec:
         """Return the model to start with, from the section ``model``."""
@@ -291,25 +310,24 @@ class Settings:
 
     # --- the file ---
 
-    def _read_engines(self, data: dict[str, Any]) -> None:
-        """Take the servers out of `data`."""
-        self._engines = {}
-        tables = data.pop("engines", None)
-        if tables is None:
-            return
-        from glmtui.settings import engines
-
+    def _read_tables(
+        self, data: dict[str, Any], section: str, read: Callable[[str, dict[str, Any]], _Named]
+    ) -> dict[str, _Named]:
+        """Take the tables ``[section.NAME]`` out of `data`; one that is wrong is named and left out."""
+        found: dict[str, _Named] = {}
+        tables = data.pop(section, {})
         if not isinstance(tables, dict):
-            self._problem(_("{key} must be a table, written [{key}].").format(key="engines"))
-            return
+            self._problem(_("{key} must be a table, written [{key}].").format(key=section))
+            return found
         for name, table in tables.items():
             if not isinstance(table, dict):
-                self._problem(_("{key} must be a table, written [{key}].").format(key=f"engines.{name}"))
+                self._problem(_("{key} must be a table, written [{key}].").format(key=f"{section}.{name}"))
                 continue
             try:
-                self._engines[name] = engines.from_table(name, table)
+                found[name] = read(name, table)
             except UserError as error:
                 self._problem(error.phrase)
+        return found
 
     def _read_value(self, setting: Setting, value: object) -> None:
         try:
@@ -368,20 +386,21 @@ class Settings:
         import tomlkit  # slow to import, and most runs never save
         from tomlkit.exceptions import TOMLKitError
 
-        alone = not self.edited()
         try:
-            text = read_regular(self.path, MOST_CHANGED).decode("utf-8-sig")
-        except FileNotFoundError:
-            text = ""
-        except (OSError, ValueError) as error:
-            raise self._not_saved(error) from error
-        try:
-            document = tomlkit.parse(text)
-            change(document)
-            write_atomically(self.path, tomlkit.dumps(document).encode())
-            if alone:  # else the other's changes are still to be read
-                self._seen = self._stamp()
-        except (TOMLKitError, OSError, TypeError, RecursionError) as error:
+            with contextlib.suppress(OSError):
+                make_directory(self.path.parent)
+            with locked_folder(self.path.parent):  # another program may change another key
+                alone = not self.edited()
+                try:
+                    text = read_regular(self.path, MOST_CHANGED).decode("utf-8-sig")
+                except FileNotFoundError:
+                    text = ""
+                document = tomlkit.parse(text)
+                change(document)
+                write_atomically(self.path, tomlkit.dumps(document).encode())
+                if alone:  # else the other's changes are still to be read
+                    self._seen = self._stamp()
+        except (TOMLKitError, OSError, ValueError, TypeError, RecursionError) as error:
             raise self._not_saved(error) from error
 
     def _not_saved(self, error: Exception) -> UserError:
@@ -389,7 +408,7 @@ class Settings:
             _(
                 "The change holds until you quit but could not be saved in {path}: {error}. "
                 "Correct or remove that file, or make room for it, and set it again."
-            ).format(path=self.path, error=error)
+            ).format(path=self.path, error=reason(error))
         )
 
 
@@ -413,11 +432,16 @@ def _setting(key: str) -> Setting:
     return setting
 
 
-def _flatten(table: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, object]]:
-    """Yield every value with its full dotted key, so that all of TOML's spellings of a table are one."""
+def _flatten(
+    table: Mapping[str, object], prefix: str = "", depth: int = DEEPEST
+) -> Iterable[tuple[str, object]]:
+    """Yield every value with its full dotted key, so that all of TOML's spellings of a table are one.
+
+    A table that lies deeper than any that means something is such a value itself.
+    """
     for name, value in table.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{name}.")
+        if isinstance(value, dict) and depth:
+            yield from _flatten(value, f"{prefix}{name}.", depth - 1)
         else:
             yield prefix + name, value
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import sys
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from threading import Thread
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from textual.binding import BindingType
+from textual.message import Message
 
 from glmtui import failures, i18n, paths
 from glmtui.chat.library import Library
@@ -21,6 +23,8 @@ from glmtui.settings.settings import Settings
 from glmtui.signals import end_soon
 from glmtui.tui.bindings import bindings
 from glmtui.tui.composer.composer import Composer
+from glmtui.tui.pictures import painter
+from glmtui.tui.pictures.painter import Painter, Way
 from glmtui.tui.screens.chat import ChatScreen
 from glmtui.tui.session_app import SessionApp
 from glmtui.tui.textual_patches import guard, terminal
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 
     from glmtui.protocol.engine import Engine
     from glmtui.protocol.phrases import Phrase, Sayable
+    from glmtui.session.attached_file import AttachedFile
     from glmtui.session.chat_session import ChatSession
     from glmtui.session.events import Kind, SessionEvent
     from glmtui.session.ui import View
@@ -85,7 +90,10 @@ class GlmTui(SessionApp):
         self.themes = ThemeFiles(self)
         self.themes.choose(str(self.settings["ui.theme"]))
         self.set_keymap(dict(self.settings.keys))
-        self.chat = ChatScreen(self.settings, self.library)
+        self._sixels: bool | None = None
+        """Whether the terminal draws them; None while it was not asked."""
+        self.painter = Painter(self._picture_way, partial(terminal.cell, self), partial(terminal.send, self))
+        self.chat = ChatScreen(self.settings, self.library, self.painter)
         self._interrupted = -self.INTERRUPT_SECONDS
         self._ending = self._end_limited = False
         self.ended_by: BaseException | None = None
@@ -104,8 +112,9 @@ class GlmTui(SessionApp):
 
     def _make_engine(self) -> Engine:
         from glmtui.engine.local import LocalEngine
+        from glmtui.session.serving import SLOTS
 
-        return self._engine or LocalEngine()
+        return self._engine or LocalEngine(slots=1 + SLOTS)
 
     # --- starting and ending ---
 
@@ -200,6 +209,20 @@ class GlmTui(SessionApp):
 
         return TerminalDriver
 
+    def _picture_way(self) -> Way:
+        """Return how pictures are drawn now; ask the terminal what it can when the first one is there."""
+        if self._sixels is None:
+            self._sixels = False
+            terminal.send(self, terminal.WHAT_ARE_YOU)
+        setting, has_sixels = str(self.settings["ui.pictures"]), self._sixels and all(terminal.cell(self))
+        return painter.chosen(setting, os.environ, self.console.color_system, has_sixels=has_sixels)
+
+    def on_terminal_attributes(self, event: Message) -> None:
+        """The terminal says what it is; whether it draws sixels is all that is of interest."""
+        if terminal.SIXELS in getattr(event, "codes", ()) and not self._sixels:
+            self._sixels = True
+            self.chat.transcript.pictures_changed()
+
     def on_terminal_gone(self) -> None:
         self.quit(128 + signal.SIGHUP)
 
@@ -232,6 +255,8 @@ class GlmTui(SessionApp):
                 self.session.notice(self.themes.problems[-1], "warning")
         if "ui.language" in keys:
             self.do(self._rebuild())
+        if "ui.pictures" in keys:
+            self.chat.transcript.pictures_changed()
         if "ui.send_key" in keys:
             self.chat.composer.enter_sends = settings["ui.send_key"] == "enter"
             self.chat.update_hints()
@@ -276,7 +301,10 @@ class GlmTui(SessionApp):
             super().say(text, kind)
 
     def draft(self) -> str:
-        return self.chat.composer.text
+        return self.chat.composer.written()[0]
+
+    def attached(self) -> Sequence[AttachedFile]:
+        return self.chat.composer.written()[1]
 
     def put_draft(self, text: str) -> None:
         self.chat.write(text)
@@ -312,6 +340,14 @@ class GlmTui(SessionApp):
                 from glmtui.tui.screens.documents import DocumentsScreen
 
                 await self.push_screen(DocumentsScreen())
+            case "tune":
+                from glmtui.tui.screens.tune import TuneScreen
+
+                await self.push_screen(TuneScreen())
+            case "compare":
+                from glmtui.tui.screens.compare import CompareScreen
+
+                await self.push_screen(CompareScreen())
 
     async def _show_presets(self) -> None:
         from glmtui.tui.screens.presets import PresetScreen

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from glmtui.session.chat_session import ChatSession
     from glmtui.session.events import Kind
     from glmtui.settings.settings import Settings
+    from glmtui.tui.pictures.painter import Painter
 
 T = TypeVar("T")
 LONG_ANSWER_SECONDS = 8.0
@@ -29,6 +30,8 @@ class SessionApp(GuardedApp):
     """What a screen may use of the app around it."""
 
     settings: Settings
+    painter: Painter
+    """Draws pictures."""
     _toasts: Mapping[str, float] = MappingProxyType({})
     """The messages that are shown, and until when (`time.monotonic`)."""
 

@@ -173,10 +173,12 @@ def _derived(colors: Mapping[str, str]) -> dict[str, str]:
     return derived
 
 
-def _check_color(key: str, value: str) -> None:
+def _check_color(key: str, value: object) -> None:
     from textual.color import Color, ColorParseError
 
     try:
+        if not isinstance(value, str):
+            raise ColorParseError("no text")
         Color.parse(value)
     except ColorParseError as error:
         message = _("{key} = {value!r} is not a colour (write #rrggbb)").format(key=key, value=value)

@@ -1,6 +1,6 @@
-"""Write a ChatGLM-6B checkpoint of the published shape with random weights, or measure how one is loaded.
+"""Write ChatGLM-6B or VisualGLM-6B in the published shape with random weights, or measure how it is loaded.
 
-    python tests/benchmarks/full_size.py write FOLDER [BITS [LAYERS]]
+    python tests/benchmarks/full_size.py write FOLDER [BITS [LAYERS [NAME]]]
     python tests/benchmarks/full_size.py load FOLDER 4
     python tests/benchmarks/full_size.py compare FOLDER 4 [REPEAT]
 
@@ -13,6 +13,7 @@ disk, by turns.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import statistics
@@ -28,11 +29,12 @@ from glmtui.engine.bench import peak_rss
 from glmtui.hub import catalog
 from glmtui.models.chatglm import ChatGLM, ChatGLMConfig
 from glmtui.models.checkpoint import QUANTIZED, expected_shapes, shapes_only
+from glmtui.models.visualglm import VisualGLM, VisualGLMConfig
 
 
-def write(folder: Path, quant: int = 0, layers: int = 28) -> None:
+def write(folder: Path, quant: int = 0, layers: int = 28, name: str = "chatglm-6b") -> None:
     """Write what is published: FP16 in shards of a gigabyte, or INT8 or INT4 in one file."""
-    known = catalog.find("chatglm-6b")
+    known = catalog.find(name)
     assert known is not None
     config = {**known.shape, "num_layers": layers, "num_attention_heads": 32, "bos_token_id": 130004}
     config |= {"eos_token_id": 130005, "mask_token_id": 130000, "gmask_token_id": 130001}
@@ -42,7 +44,10 @@ def write(folder: Path, quant: int = 0, layers: int = 28) -> None:
         json.dumps({"model_type": "chatglm", "torch_dtype": "float16", **config})
     )
     with shapes_only():
-        network = ChatGLM(ChatGLMConfig.from_dict(config))
+        sees = known.family == "visualglm"
+        network = (
+            VisualGLM(VisualGLMConfig.from_dict(config)) if sees else ChatGLM(ChatGLMConfig.from_dict(config))
+        )
     shapes = expected_shapes(network, "8" if quant == 8 else "4" if quant else "none")
     if not quant:
         shapes["lm_head.weight"] = shapes["transformer.word_embeddings.weight"]  # they are published twice
@@ -68,12 +73,15 @@ def _random(name: str, shape: tuple[int, ...], quant: int) -> torch.Tensor:
         return torch.empty(shape, dtype=torch.int8).random_(-127 if quant == 8 else -128, 128)
     if name.endswith("_scale"):
         return torch.full(shape, 0.02 / (73 if quant == 8 else 4), dtype=torch.float16)
-    return torch.empty(shape, dtype=torch.float16).normal_(0, 0.02)
+    block = torch.empty(1 << 22, dtype=torch.float16).normal_(0, 0.02)  # drawing all of them takes minutes
+    count = torch.Size(shape).numel()
+    return block.repeat(-(-count // len(block)))[:count].clone().view(shape)
 
 
 def load(folder: Path, quant: int) -> None:
     """Linux only: others do not tell anonymous memory apart."""
-    import glmtui.engine.loader as loader
+    from glmtui.engine import loader
+    from glmtui.protocol.models import LocalModel
 
     peak, done = 0, threading.Event()
 
@@ -87,11 +95,16 @@ def load(folder: Path, quant: int) -> None:
     watcher = threading.Thread(target=watch)
     watcher.start()
     start = time.perf_counter()
-    model = loader.load(str(folder), quant="8" if quant == 8 else "4")
+    model = loader.load(LocalModel(str(folder), device="cpu", quant="8" if quant == 8 else "4"))
     seconds = time.perf_counter() - start
     first = time.perf_counter()
     model.logits([20, 21, 130001, 130004])
     answered = time.perf_counter() - first
+    if model.info.sees_images:
+        start = time.perf_counter(), time.process_time()
+        model.image_embeds(_picture())
+        taken = time.perf_counter() - start[0], time.process_time() - start[1]
+        print(f"looked at a picture in {taken[0]:.2f} s, {taken[1]:.2f} s of all processors together")
     done.set()
     watcher.join()
     print(
@@ -99,6 +112,14 @@ def load(folder: Path, quant: int) -> None:
         f"weights {model.info.memory_bytes / 1e9:.2f} GB, "
         f"peak anonymous {peak / 1e9:.2f} GB, peak resident {peak_rss() / 1e9:.2f} GB"
     )
+
+
+def _picture() -> bytes:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.new("RGB", (640, 480), (200, 30, 60)).save(stream, "PNG")
+    return stream.getvalue()
 
 
 def compare(folder: Path, quant: int, repeat: int = 5) -> None:
@@ -142,19 +163,20 @@ def _load_seconds(folder: Path, _files: list[Path], quant: int) -> float:
 def time_load(folder: Path, quant: int) -> None:
     """Print the seconds that loading takes without the cache, and end at once."""
     from glmtui.engine import loader
+    from glmtui.protocol.models import LocalModel
     from glmtui.quant import cache, cpu
 
     cpu.load()
     cache.CACHED_FROM = 1 << 60
     start = time.perf_counter()
-    model = loader.load(str(folder), quant="8" if quant == 8 else "4")
+    model = loader.load(LocalModel(str(folder), device="cpu", quant="8" if quant == 8 else "4"))
     print(time.perf_counter() - start, flush=True)
     del model
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "write":
-        write(Path(sys.argv[2]), *map(int, sys.argv[3:]))
+        write(Path(sys.argv[2]), *map(int, sys.argv[3:5]), *sys.argv[5:])
     else:
         commands = {"load": load, "compare": compare, "time": time_load}
         commands[sys.argv[1]](Path(sys.argv[2]), *map(int, sys.argv[3:]))

@@ -434,7 +434,7 @@ def parts(conversation: Conversation) -> list[tuple[Part, ...]]:
 
 def test_markdown_shows_parts_in_fences_longer_than_any_inside() -> None:
     text = export(with_parts(), "md")
-    assert "**no\\*tes.md**\n\n`````\na\n````\nb<b>\n`````\n\n**Image: cat.png**" in text
+    assert "**no\\*tes.md**\n\n`````\na\n````\nb<b>\n`````\n\n![cat.png](data:image/png;base64," in text
     assert "> well\n>\n> so\n\n**Look** [1]\n\n**\\[1\\] Manual, page 3, https://a.example/b**" in text
     assert "```\nPress <it>.\n```" in text
     assert '**Call of weather**\n\n```\n{"city": "Oslo"}\n```' in text

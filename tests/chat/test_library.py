@@ -1,5 +1,6 @@
 """The folder of conversations: listing, searching, the trash, and an index that may vanish or lie."""
 
+import errno
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import threading
 import zlib
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -552,3 +554,31 @@ def test_listing_searching_and_refreshing_from_several_threads(library: Library,
     assert not failures
     assert len(other.list()) == 50
     assert len(other.search("answer")) == 50
+
+
+def test_what_cannot_be_taken_away_is_not_moved(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    conversation = library.create()
+    conversation.append("user", "hi")
+    assert conversation.path is not None
+    real = os.unlink
+
+    def refuse(path: str | Path) -> None:
+        if Path(path) == conversation.path:
+            raise PermissionError(errno.EACCES, "refused")
+        real(path)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    with pytest.raises(UserError, match="cannot be moved"):
+        library.trash(conversation.id)
+    assert [summary.id for summary in library.list()] == [conversation.id]
+    assert not library.trashed()
+
+
+def test_files_are_moved_where_there_are_no_links(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    conversation = library.create()
+    conversation.append("user", "hi")
+    monkeypatch.setattr(os, "link", Mock(side_effect=OSError(errno.EPERM, "no links")))
+    library.trash(conversation.id)
+    assert [summary.id for summary in library.trashed()] == [conversation.id]
+    library.restore(conversation.id)
+    assert [summary.id for summary in library.list()] == [conversation.id]

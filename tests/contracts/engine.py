@@ -6,6 +6,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -179,7 +180,7 @@ class EngineContract(ABC):
 
     def test_requests_to_the_model_are_done_in_order(self, ready: Engine) -> None:
         self.hold(ready)
-        requests = (ASK, COUNT, Load(self.spec), ASK, Unload(), COUNT, Load(self.spec), COUNT)
+        requests = (ASK, Load(self.spec), COUNT, ASK, Unload(), COUNT, Load(self.spec), COUNT)
         streams = [ready.submit(request) for request in requests]
         until_text(streams[0])
         assert [stream.drain() for stream in streams[1:]] == [[]] * 7
@@ -187,7 +188,7 @@ class EngineContract(ABC):
         last = until_end(streams[-1])
         assert isinstance(last[-1], TokenCount)
         ends = [stream.drain()[-1] for stream in streams[:-1]]
-        assert [type(end) for end in ends] == [Done, TokenCount, Loaded, Done, Unloaded, Failed, Loaded]
+        assert [type(end) for end in ends] == [Done, Loaded, TokenCount, Done, Unloaded, Failed, Loaded]
 
     def test_drain_never_waits(self, ready: Engine) -> None:
         self.hold(ready)
@@ -211,15 +212,17 @@ class EngineContract(ABC):
 
     def test_cancelling_what_is_queued_leaves_the_others_alone(self, ready: Engine) -> None:
         self.hold(ready)
-        running, count, queued, after = (ready.submit(request) for request in (ASK, COUNT, ASK, ASK))
-        events = until_text(running)
+        running = [ready.submit(ASK) for _slot in range(ready.capabilities.slots)]
+        count, queued, after = (ready.submit(request) for request in (COUNT, ASK, ASK))
+        events = [until_text(stream) for stream in running]
         count.cancel()
         queued.cancel()
         self.release(ready)
         assert until_end(count) == until_end(queued) == [Cancelled()]
-        events += until_end(running)
-        assert isinstance(events[-1], Done)
-        assert text_of(events) == self.answer(ready)
+        for stream, told in zip(running, events, strict=True):
+            told += until_end(stream)
+            assert isinstance(told[-1], Done)
+            assert text_of(told) == self.answer(ready)
         assert text_of(until_end(after)) == self.answer(ready)
 
     def test_cancelling_what_runs_keeps_its_text_and_leaves_the_others_alone(self, ready: Engine) -> None:
@@ -236,6 +239,55 @@ class EngineContract(ABC):
         self.release(ready)
         assert isinstance(until_end(count)[-1], TokenCount)
         assert isinstance(until_end(queued)[-1], Done)
+
+    def test_as_many_answers_are_begun_as_there_are_slots(self, ready: Engine) -> None:
+        slots = ready.capabilities.slots
+        self.hold(ready)
+        streams = [ready.submit(ASK) for _each in range(slots + 2)]
+        events = [until_text(stream) for stream in streams[:slots]]
+        assert [stream.drain() for stream in streams[slots:]] == [[], []]
+        self.release(ready)
+        told = [until_end(stream) for stream in streams]
+        for i, before in enumerate(events):
+            told[i] = before + told[i]
+        assert [text_of(each) for each in told] == [self.answer(ready)] * len(streams)
+
+    @pytest.mark.parametrize("seed", [None, 1], ids=["greedy", "sampled"])
+    def test_answers_next_to_each_other_are_those_of_each_alone(
+        self, ready: Engine, seed: int | None
+    ) -> None:
+        sampling = GREEDY if seed is None else Sampling(seed=seed)
+        asked = [
+            Generate((ChatMessage.of("user", text),), replace(sampling, max_new_tokens=most))
+            for text, most in (("你好", 40), ("How do I load a model? " * 9, 3), ("再说一遍", 17), ("1", 60))
+        ]
+        alone = [text_of(until_end(ready.submit(request))) for request in asked]
+        streams = [ready.submit(request) for request in [*asked, *reversed(asked)]]
+        together = [text_of(until_end(stream)) for stream in streams]
+        assert together == [*alone, *reversed(alone)]
+
+    def test_cancelling_one_of_several_answers_leaves_the_others_alone(self, ready: Engine) -> None:
+        self.hold(ready)
+        streams = [ready.submit(ASK) for _slot in range(ready.capabilities.slots + 1)]
+        events = [until_text(stream) for stream in streams[:-1]]
+        streams[0].cancel()
+        self.release(ready)
+        told = [before + until_end(stream) for before, stream in zip([*events, []], streams, strict=True)]
+        assert isinstance(told[0][-1], Cancelled)
+        assert self.answer(ready).startswith(text_of(told[0]))
+        assert [text_of(each) for each in told[1:]] == [self.answer(ready)] * (len(streams) - 1)
+
+    def test_a_load_waits_for_all_answers_before_it(self, ready: Engine) -> None:
+        self.hold(ready)
+        running = [ready.submit(ASK) for _slot in range(ready.capabilities.slots)]
+        load, after = ready.submit(Load(self.spec)), ready.submit(ASK)
+        events = [until_text(stream) for stream in running]
+        assert load.drain() == after.drain() == []
+        self.release(ready)
+        assert isinstance(until_end(load)[-1], Loaded)
+        assert all(stream.drain()[-1:] and stream.ended for stream in running)
+        assert text_of(until_end(after)) == self.answer(ready)
+        assert all(events)
 
     def test_cancelling_what_has_ended_changes_nothing(self, ready: Engine) -> None:
         stream = ready.submit(ASK)
@@ -272,10 +324,12 @@ class EngineContract(ABC):
 
     def test_close_ends_everything(self, ready: Engine) -> None:
         self.hold(ready)
-        running, queued = ready.submit(ASK), ready.submit(ASK)
-        until_text(running)
+        running = [ready.submit(ASK) for _slot in range(ready.capabilities.slots)]
+        queued = ready.submit(ASK)
+        for stream in running:
+            until_text(stream)
         ready.close()
-        assert isinstance(until_end(running)[-1], Cancelled)
+        assert all(isinstance(until_end(stream)[-1], Cancelled) for stream in running)
         assert until_end(queued) == [Cancelled()]
         assert until_end(ready.submit(COUNT)) == [Cancelled()]
         assert ready.join(SECONDS)

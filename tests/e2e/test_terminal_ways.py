@@ -103,6 +103,37 @@ def test_a_clipboard_tool_that_hangs_keeps_nobody_waiting(start: Start, tmp_path
     assert terminal.exit_code(within=10) == 0
 
 
+NOISE = """
+import os, threading, time
+
+def write_when_told():
+    while not os.path.exists("go"):
+        time.sleep(0.01)
+    os.write(1, b"NOISE")
+    os.write(2, b"NOISE")
+    open("done", "w").close()
+
+threading.Thread(target=write_when_told, daemon=True).start()
+"""
+
+
+def test_what_a_library_writes_behind_pythons_back_is_not_in_the_screen(start: Start, tmp_path: Path) -> None:
+    """As Rust does of a panic; an editor that is opened writes where it always does."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(NOISE, "utf-8")
+    tool(tmp_path / "bin", "edit", 'echo SEEN >&2; echo written > "$1"')
+    path = os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])
+    terminal = start(PYTHONPATH=path, VISUAL=str(tmp_path / "bin" / "edit"))
+    (tmp_path / "go").touch()
+    terminal.wait(lambda _text: (tmp_path / "done").exists())
+    terminal.type("\x07")
+    terminal.wait("written")
+    assert b"NOISE" not in terminal.raw
+    assert b"SEEN" in terminal.raw
+    terminal.type("\x11")
+    assert terminal.exit_code() == 0
+
+
 def test_the_mouse_is_left_to_the_terminal_where_the_settings_say_so(start: Start) -> None:
     assert all(mode in start().raw for mode in MOUSE[:1])
     assert not any(mode in start("[ui]\nmouse = false\n").raw for mode in MOUSE)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny_model import write_tiny_model
+from tiny_model import write_tiny_model, write_tiny_visualglm
 from torch import Tensor
 
 from glmtui.engine.chat_model import ChatModel
@@ -26,6 +26,12 @@ def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
+@pytest.fixture(scope="session")
+def seeing_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, and it sees pictures."""
+    return write_tiny_visualglm(tmp_path_factory.mktemp("models") / "seeing")
+
+
 @dataclass
 class Scripted:
     """A language model that says the tokens `says`, calling `on_token` before each, then stops."""
@@ -35,11 +41,10 @@ class Scripted:
     on_token: Callable[[], None] = lambda: None
     prompts: list[list[int]] = field(default_factory=list)
     """What every forward pass was given."""
-    takes_any_state = False
+    takes_any_state = sees_images = False
+    _prompt_end = _rows = 0
 
     def embed(self, ids: Tensor) -> Tensor:
-        if ids.numel() > 1:
-            self._said = 0
         self.prompts.append(ids[0].tolist())
         return ids[..., None].float()
 
@@ -47,12 +52,19 @@ class Scripted:
         for layer in range(self.config.num_layers):
             state.append(layer, x[:, None], x[:, None])
         self.on_token()
-        return x
+        self._rows = x.shape[1]
+        return positions[:, -x.shape[1] :, None]
 
     def logits(self, hidden: Tensor) -> Tensor:
-        token = self.says[self._said] if self._said < len(self.says) else self.config.stop_ids[0]
-        self._said += 1
-        return torch.zeros(1, 1, self.config.vocab_size).index_fill(2, torch.tensor([token]), 20.0)
+        places = hidden[0, :, 0].tolist()
+        if (
+            len(places) < self._rows or places[0] < self._prompt_end
+        ):  # a prompt: only its last one is asked for
+            self._prompt_end = places[-1]
+        said = [place - self._prompt_end for place in places]
+        tokens = [self.says[i] if i < len(self.says) else self.config.stop_ids[0] for i in said]
+        logits = torch.zeros(1, len(tokens), self.config.vocab_size)
+        return logits.scatter(2, torch.tensor(tokens)[None, :, None], 20.0)
 
     def new_cache(self, capacity: int = 0) -> KVCache:
         return KVCache(self.config.num_layers, capacity)

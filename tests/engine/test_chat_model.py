@@ -170,8 +170,8 @@ def test_asking_again_reads_nothing_of_the_prompt_again(text_folder: Path) -> No
     first = model.stream(QUESTION, sampling)
     text = text_of(first)
     again = model.stream(QUESTION, sampling)
-    assert again._generation.cache is not None
-    assert again._generation.cache.length == first.prompt_tokens - 1
+    assert again.generation.cache is not None
+    assert again.generation.cache.length == first.prompt_tokens - 1
     assert text_of(again) == text
     other = (ChatMessage.of("user", "How do I load a model?"),)
     fresh = glmtui.load(str(text_folder), device="cpu", threads=1)
@@ -187,11 +187,11 @@ def test_a_causal_model_reads_only_what_is_new(tmp_path: Path) -> None:
     for question in ("你好", "load a model", "1 2 3"):
         turns = (*turns, ChatMessage.of("user", question))
         answer = model.stream(turns, sampling)
-        cache = answer._generation.cache
+        cache = answer.generation.cache
         read.append(answer.prompt_tokens - (cache.length if cache else 0))
         text = text_of(answer)
         tokens = answer._ids
-        assert list(model.generate(answer._generation.prompt, max_new_tokens=8)) == tokens
+        assert list(model.generate(answer.generation.prompt, max_new_tokens=8)) == tokens
         turns = (*turns, ChatMessage.of("assistant", text))
     added = model.format.follow(2, [ChatMessage.of("user", "1 2 3")])
     assert read[0] == model.stream((ChatMessage.of("user", "你好"),)).prompt_tokens
@@ -244,7 +244,7 @@ def test_a_stop_string_ends_the_answer_and_what_follows_is_right(script: Script)
 def test_a_text_is_gone_on_with_as_it_stands(script: Script) -> None:
     model = script("一二三")
     answer = model.complete("你好")
-    assert answer._generation.prompt == model.tokenizer.encode("你好")
+    assert answer.generation.prompt == model.tokenizer.encode("你好")
     assert text_of(answer).strip() == "一二三"
     with pytest.raises(TooLongError):
         model.complete("你好 " * 300)

@@ -50,7 +50,7 @@ def decode(network: Network, recorder: Recorder | None, count: int) -> list[Tens
     cache = network.new_cache()
     read(network, torch.tensor(PROMPT), cache)
     decoder = Decoder(network, cache, recorder)
-    return [decoder(11 + token % 7).clone() for token in range(count)]
+    return [decoder([11 + token % 7]).clone() for token in range(count)]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -59,7 +59,7 @@ def test_fixed_shapes_give_the_same_logits(name: str) -> None:
     found, expected = decode(network, recorder, 24), decode(network, None, 24)
     assert (recorder.records, recorder.replays) == (
         1,
-        24 - AFTER,
+        24 - AFTER[1],
     )  # one replay is compared with the ordinary way
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
@@ -72,6 +72,37 @@ def test_a_full_cache_grows_and_is_recorded_again(name: str, monkeypatch: pytest
     found, expected = decode(network, recorder, 50), decode(network, None, 50)
     assert recorder.records >= 2
     torch.testing.assert_close(torch.cat(found), torch.cat(expected), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_guesses_go_through_in_widths_that_are_recorded(name: str) -> None:
+    """Some are wrong: what they left in the cache is overwritten."""
+    network, recorder = network_of(name), Recorder()
+    cache = network.new_cache()
+    read(network, torch.tensor(PROMPT), cache)
+    plain = cache.copy()
+    decoder, said = Decoder(network, cache, recorder), 0
+    for count, right in [(1, 1), (3, 2), (4, 1), (2, 2), (4, 4), (7, 1), (5, 5), (8, 3), (3, 3), (20, 20)]:
+        tokens = [11 + (said + i) % 7 if i < right else 40 + i for i in range(count)]
+        logits = decoder(tokens)
+        assert logits.shape[0] == count
+        expected = read(network, torch.tensor(tokens[:right]), plain)
+        torch.testing.assert_close(logits[:right], expected, rtol=1e-4, atol=1e-4)
+        said += right
+        cache.truncate(len(PROMPT) + said)
+    assert recorder.records == 2  # of 4 and 8
+    assert recorder.replays == 2 + 2, "one each is compared with the ordinary way"
+
+
+def test_a_record_is_not_used_when_the_cache_has_other_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(KVCache, "STEP", 16)
+    network, recorder = network_of("chatglm-fp16-sharded"), Recorder()
+    cache = network.new_cache()
+    read(network, torch.tensor(PROMPT), cache)
+    decoder, plain = Decoder(network, cache, recorder), cache.copy()
+    for tokens in [[7]] * (AFTER[1] + 1) + [[8, 9, 10]] + [[7]] * 3:  # the three do not fit the first buffers
+        expected = read(network, torch.tensor(tokens), plain)
+        torch.testing.assert_close(decoder(tokens), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_what_cannot_be_recorded_or_computes_wrongly_goes_the_ordinary_way() -> None:

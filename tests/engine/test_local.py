@@ -278,6 +278,7 @@ class Panic(BaseException):
             "Not enough memory",
         ),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "out_of_memory", "Not enough memory"),
+        (ImportError("libx.so: failed to map segment from shared object"), "out_of_memory", "Not enough"),
         (PermissionError(13, "Permission denied", "/some/file"), "failed", "/some/file: Permission denied"),
         (ZeroDivisionError("by zero"), "unexpected", "ZeroDivisionError"),
         (Panic("index out of bounds"), "unexpected", "Panic"),

@@ -59,6 +59,7 @@ def nanos_answer() -> str:
 
 class TestLocalEngine(EngineContract):
     spec = LocalModel(device="cpu", threads=1)
+    slots = 1
 
     @cached_property
     def gate(self) -> threading.Event:
@@ -88,7 +89,7 @@ class TestLocalEngine(EngineContract):
 
             return gated
 
-        engine = LocalEngine(prepare)
+        engine = LocalEngine(prepare, self.slots)
         yield engine
         engine.close()
         assert engine.join(60)
@@ -104,6 +105,13 @@ class TestLocalEngine(EngineContract):
 
     def answer(self, engine: Engine) -> str:
         return self._answer
+
+
+class TestSeveralAnswersAtOnce(TestLocalEngine):
+    slots = 3
+
+    def test_says_how_many(self, ready: Engine) -> None:
+        assert ready.capabilities.slots == 3
 
 
 class TestScriptedEngine(EngineContract):

@@ -240,10 +240,10 @@ def test_two_conversations_of_a_model_each_read_only_what_is_new(tmp_path: Path)
     for _round in range(3):
         for question, said in turns.items():
             answer = model.stream(said, sampling)
-            cache = answer._generation.cache
+            cache = answer.generation.cache
             read_tokens[question].append(answer.prompt_tokens - (cache.length if cache else 0))
             text = "".join(piece.text for piece in answer)
-            assert list(model.generate(answer._generation.prompt, max_new_tokens=6)) == answer._ids
+            assert list(model.generate(answer.generation.prompt, max_new_tokens=6)) == answer._ids
             said += [ChatMessage.of("assistant", text), ChatMessage.of("user", "1 2")]
     for counts in read_tokens.values():
         assert max(counts[1:]) < 25
@@ -256,8 +256,8 @@ def test_the_same_question_in_two_conversations_of_a_bidirectional_model(tmp_pat
     answers = ["".join(piece.text for piece in model.stream(question, sampling)) for question in questions]
     for question, expected in zip(questions, answers, strict=True):
         again = model.stream(question, sampling)
-        assert again._generation.cache is not None
-        assert again._generation.cache.length == again.prompt_tokens - 1
+        assert again.generation.cache is not None
+        assert again.generation.cache.length == again.prompt_tokens - 1
         assert "".join(piece.text for piece in again) == expected
 
 

@@ -126,7 +126,8 @@ class Disk:
     @contextmanager
     def mounted(self) -> Iterator[None]:
         """While this is open, Python's functions for files go through this disk."""
-        names = ["open", "write", "fsync", "close", "replace", "rename", "unlink", "remove", "mkdir", "rmdir"]
+        names = ["open", "write", "fsync", "close", "link", "replace", "rename", "unlink", "remove"]
+        names += ["mkdir", "rmdir"]
         self._real = {name: getattr(os, name) for name in names} | {"io": io.open}
         with (
             mock.patch.multiple(os, **{name: getattr(self, name) for name in names}),
@@ -173,6 +174,14 @@ class Disk:
     def close(self, descriptor: int) -> None:
         self._files.pop(descriptor, None)
         self._real["close"](descriptor)
+
+    def link(self, source: Any, target: Any, **options: Any) -> None:
+        old, new = self._where(source), self._where(target)
+        if old is not None and new is not None:
+            self._begin("link")
+        self._real["link"](source, target, **options)
+        if old is not None and new is not None:
+            self._folder(new).apply({new.name: self._node(old)})
 
     def rename(self, source: Any, target: Any) -> None:
         old, new = self._where(source), self._where(target)

@@ -141,7 +141,7 @@ class Person:
                 await chat.open(rng.choice(found).id)
         elif line == "/set top_k":
             self._unsettled = True
-            await chat.enter(f"{line} {(value := rng.randrange(1, 100))}")
+            await chat.run("set", f"top_k {(value := rng.randrange(1, 100))}")  # what is being written stays
             self._unsettled, self._top_k = False, value
         else:
             await chat.run(line[1:].split()[0], line.partition(" ")[2])

@@ -219,7 +219,7 @@ def test_files_of_other_programs_are_told_by_name(
 def test_a_lora_adapter_is_told(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "THUDM/chatglm3-6b"}')
     (tmp_path / "adapter_model.safetensors").write_bytes(b"x")
-    with pytest.raises(NotFoundError, match=r"LoRA adapter.*Merge.*THUDM/chatglm3-6b"):
+    with pytest.raises(NotFoundError, match=r"LoRA adapter.*--lora.*THUDM/chatglm3-6b"):
         ModelFolder.open(tmp_path)
 
 

@@ -15,7 +15,7 @@ import glmtui
 from glmtui.engine.prefill import read
 from glmtui.errors import UserError
 
-CASES = sorted(path.name for path in GOLDEN.iterdir() if path.is_dir())
+CASES = sorted(path.name for path in GOLDEN.glob("chatglm*") if path.is_dir())
 BATCHED = ["chatglm-fp16-sharded", "chatglm2-fp16-sharded", "chatglm3-fp16"]
 
 

@@ -80,7 +80,7 @@ def test_the_answer_is_the_same_as_without_the_cache(causal: ChatModel):
     turns += [ChatMessage.of("assistant", first), ChatMessage.of("user", "how?")]
     answer = causal.stream(turns, GREEDY)
     second = joined(answer)
-    prompt = answer._generation.prompt
+    prompt = answer.generation.prompt
     ids = list(causal.generate(prompt, max_new_tokens=6, stop_ids=causal.format.stop_ids))
     decoder = causal.tokenizer.raw.stream()
     assert causal.format.process_response("".join(map(decoder.push, ids)) + decoder.finish()) == second

@@ -213,6 +213,20 @@ def test_a_bad_tokenizer_is_named(folder: Path, tmp_path: Path, content: str | N
         glmtui.load_tokenizer(bad)
 
 
+def test_what_makes_the_tokenizers_parser_panic_is_refused_in_silence(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    copy = change(folder, tmp_path / "copy")
+    file = copy / "tokenizer.json"
+    contents = json.loads(file.read_text("utf-8"))
+    contents["model"]["continuing_subword_prefix"] = "x" * 300
+    file.unlink()  # it is a link
+    file.write_text(json.dumps(contents), "utf-8")
+    with pytest.raises(UserError, match="continuing_subword_prefix"):
+        glmtui.load_tokenizer(copy)
+    assert "panicked" not in capfd.readouterr().err
+
+
 def test_a_tokenizer_with_too_many_tokens_is_foreign(folder: Path, tmp_path: Path) -> None:
     bad = change(folder, tmp_path / "bad", vocab_size=200)
     with pytest.raises(UserError, match="does not belong to this model"):

@@ -247,10 +247,10 @@ def test_what_waits_from_the_app_is_told_listed_cancelled_and_sent() -> None:
         f"/queue\n/load {conversation.path}\n/queue\n/queue cancel 2\n/queue cancel 9\n/queue send\n/queue\n"
     )
     code, output, errors = chat(script, engine=engine)
-    assert code == 1, "three of the lines made no sense"
+    assert code == 1, "one of the lines made no sense"
     assert "3 messages wait to be sent: /queue" in output
     assert "2. held: two lines" in output
-    assert errors.count("No message waits in this conversation.") == 2
+    assert output.count("No message waits in this conversation.") == 2
     assert "for example: /queue cancel 1" in errors
     assert [request.messages[-1].text for request in engine.generated] == ["one", "three"]
     assert QueuedMessages().get(conversation.id) == []
@@ -333,3 +333,21 @@ def test_answers_list_their_sources_and_what_they_do_not_say(tmp_path: Path) -> 
     assert "Not in the sources: 公司成立于一九九八年，总部位于上海。" in errors
     assert "handbook: 1 document, 1 passage, in use\n" in output
     assert "Nothing in handbook has to do with this question." in errors
+
+
+def test_both_answers_are_written_one_below_the_other() -> None:
+    code, output, errors = chat("/lora /some/facts\nwhich?\n/compare\n", "tuned answer", "plain answer")
+    assert code == 0, errors
+    shown = output + errors
+    assert shown.index("facts:\n") < shown.rindex("tuned answer") < shown.index("without:")
+    assert shown.index("without:") < shown.index("plain answer")
+
+
+def test_what_can_be_chosen_of_a_training_run_is_listed() -> None:
+    code, output, errors = chat("/tune method lora\n/tune\n/tune colour blue\n")
+    assert code == 1, "there is no such choice"
+    shown = output + errors
+    assert "method = lora  (lora adds small products" in shown
+    assert "lora_rank = 8" in shown
+    assert "pre_seq_len" not in shown.partition("There is no colour")[0]
+    assert "/tune start begins." in shown

@@ -39,20 +39,26 @@ typedef struct {
 } Cache;
 
 typedef struct {
+    int64_t sequence, place;
+} Token;
+
+typedef struct {
     const float *q;
     int64_t tokens, token_stride, heads, head_stride;
     const uint8_t *keys, *values;
     int64_t groups, stride, length, size;
     const uint8_t *mask;
     float *out;
+    int32_t causal;
 } Attention;
 
 int glmtui_quantize(const uint8_t *, int, int64_t, int64_t, int, uint8_t *, uint8_t *, uint16_t *, uint8_t *, int);
 void glmtui_reorder(const uint8_t *, int64_t, int64_t, int, uint8_t *, int);
 int glmtui_multiply(const Matrix *, const float *, int64_t, float *, int);
 int glmtui_refine(const Matrix *, const float *, const int64_t *, int64_t, float *, int);
-int glmtui_layers(const Layer *, int64_t, const Shape *, const Cache *, int64_t, const float *, const float *, float *,
-                  int);
+int glmtui_few(void);
+int glmtui_layers(const Layer *, int64_t, const Shape *, const Cache *, const Token *, int64_t, const float *,
+                  const float *, float *, int);
 void glmtui_rotate(const float *, const float *, const float *, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t,
                  int64_t, float *, int);
 int glmtui_attend(const float *, const uint16_t *, const uint16_t *, const uint8_t *, int64_t, int64_t, int64_t, int64_t,
@@ -62,6 +68,7 @@ void glmtui_put_cached(const float *, int64_t, int64_t, const float *, int64_t, 
                        int64_t, uint8_t *, uint8_t *, int64_t, int);
 int glmtui_attend_prompt(const float *, const uint16_t *, const uint16_t *, const uint8_t *, int64_t, int64_t, int64_t,
                          int64_t, int64_t, int64_t, int64_t, int64_t, float *, int);
+int glmtui_multiply_halves(const uint16_t *, int, int64_t, int64_t, const float *, int64_t, float *, int);
 void glmtui_gelu(float *, int64_t, int);
 void glmtui_swiglu(const float *, int64_t, int64_t, float *, int);
 uint64_t glmtui_read(const uint8_t *, int64_t, int);
@@ -145,11 +152,18 @@ static void check_product(const Matrix *m, int threads) {
     int64_t tokens = within(1, within(0, 3) ? 6 : 70), groups = (m->columns + GROUP - 1) / GROUP;
     float *x = numbers(tokens * m->columns), *out = need(tokens * m->rows * (int64_t)sizeof(float));
     expect(glmtui_multiply(m, x, tokens, out, threads) == 0, "memory", tokens, m->rows, m->columns);
-    int64_t refined = -1; /* the block that is exact, of one token's product by two planes */
-    if (m->low && tokens == 1) {
-        refined = within(0, (m->rows - 1) / BLOCK);
-        expect(glmtui_refine(m, x, &refined, 1, out, threads) == 0, "memory", 1, m->rows, m->columns);
+    int64_t refined = -1; /* the block that is exact, of few tokens' product by two planes */
+    float *alone = need(m->rows * (int64_t)sizeof(float));
+    for (int64_t t = 0; t < tokens && (!m->low || tokens <= glmtui_few()); t++) {
+        glmtui_multiply(m, x + t * m->columns, 1, alone, 1);
+        expect(!memcmp(alone, out + t * m->rows, (size_t)m->rows * sizeof(float)), "product beside others", t, tokens,
+               m->columns);
+        if (!m->low) continue;
+        if (t == 0) refined = within(0, (m->rows - 1) / BLOCK);
+        expect(glmtui_refine(m, x + t * m->columns, &refined, 1, out + t * m->rows, threads) == 0, "memory", 1, m->rows,
+               m->columns);
     }
+    free(alone);
     for (int64_t t = 0; t < tokens; t++)
         for (int64_t row = 0; row < m->rows; row++) {
             double sum = m->bias ? m->bias[row] : 0, size = fabs(sum);
@@ -231,6 +245,36 @@ static void matrices(void) {
     free(factors);
     free(row_scales);
     free(bias);
+}
+
+/* Weights of half precision, each token's product together and alone. */
+static void halves(void) {
+    int64_t rows = within(1, 40), columns = within(1, within(0, 3) ? 300 : 4000), tokens = within(1, 17);
+    int bfloat = (int)within(0, 1), threads = (int)within(1, 3);
+    uint16_t *w = need(rows * columns * 2);
+    float *x = numbers(tokens * columns), *out = need(tokens * rows * 4), *alone = need(rows * 4);
+    for (int64_t i = 0; i < rows * columns; i++) w[i] = (uint16_t)(next() & (bfloat ? 0xBFFF : 0xBBFF)); /* below 2 */
+    expect(!glmtui_multiply_halves(w, bfloat, rows, columns, x, tokens, out, threads), "memory", 0, 0, 0);
+    for (int64_t t = 0; t < tokens; t++) {
+        expect(!glmtui_multiply_halves(w, bfloat, rows, columns, x + t * columns, 1, alone, 1), "memory", 0, 0, 0);
+        expect(!memcmp(alone, out + t * rows, (size_t)rows * 4), "half product beside others", t, tokens, columns);
+        for (int64_t r = 0; r < rows; r++) {
+            double sum = 0, size = 0;
+            for (int64_t c = 0; c < columns; c++) {
+                uint32_t word = (uint32_t)w[r * columns + c] << 16;
+                float weight;
+                memcpy(&weight, &word, 4);
+                if (!bfloat) weight = of_half(w[r * columns + c]);
+                sum += (double)weight * x[t * columns + c];
+                size += fabs((double)weight * x[t * columns + c]);
+            }
+            near(alone[r], sum, 1e-5 * size + 1e-20, "half product", t, r, columns);
+        }
+    }
+    free(w);
+    free(x);
+    free(out);
+    free(alone);
 }
 
 /* One query's attention over keys that `mask` lets see (NULL: all), against out[size]. */
@@ -322,6 +366,7 @@ static void cached(void) {
     int64_t most = length < 40 ? length : 40, tokens = within(1, most), pages = (length + PAGE - 1) / PAGE + within(0, 2);
     int64_t width = heads * size, stride = pages * PAGE * (size + 4), before = within(0, length - 1);
     int threads = (int)within(1, 3), holes = (int)within(0, 1), given = tokens > 1 || holes;
+    int causal = !holes && within(0, 1); /* which says the same as the mask then */
     float *k = numbers(length * groups * size), *v = numbers(length * groups * size), *q = numbers(tokens * width);
     float *out = need(tokens * width * 4), *alone = need(width * 4);
     uint8_t *keys = need(groups * stride), *values = need(groups * stride), *mask = need(tokens * length);
@@ -339,7 +384,8 @@ static void cached(void) {
     }
     for (int64_t i = 0; i < tokens * length; i++)
         mask[i] = i % length <= length - tokens + i / length && (!holes || i % length == 0 || within(0, 1));
-    Attention a = {q, tokens, width, heads, size, keys, values, groups, stride, length, size, given ? mask : NULL, out};
+    Attention a = {q, tokens, width, heads, size, keys, values, groups, stride, length, size,
+                   given && !causal ? mask : NULL, out, causal};
     expect(!glmtui_attend_cached(&a, threads), "memory", 0, 0, 0);
     for (int64_t t = 0; t < tokens; t++) {
         Attention one = a;
@@ -405,6 +451,43 @@ static void add_residual(const Shape *s, float *product, const float *normed, co
     for (int64_t i = 0; i < s->hidden; i++) product[i] += s->residual * (s->from_norm ? normed : x)[i];
 }
 
+/* Tokens of two sequences through a layer together, against each of them alone. x[hidden] is the first of them. */
+static void check_together(const Layer *layer, const Shape *s, const Cache *cache, int64_t place, const float *x,
+                           int threads) {
+    int64_t tokens = within(2, 17), firsts = within(1, tokens), size = s->size, hidden = s->hidden;
+    int64_t unit = cache->bits == 8 ? PAGE : 1, item = cache->bits == 8 ? size + 4 : 2 * size; /* bytes of a token */
+    int64_t capacity = (place + tokens + unit - 1) / unit * unit, held = (place + unit - 1) / unit * unit;
+    int64_t bytes = 2 * s->groups * capacity * item;
+    Cache caches[4];
+    for (int64_t c = 0; c < 4; c++) { /* two for together, two for alone; all begin with the same keys */
+        caches[c] = (Cache){need(bytes), capacity, cache->bits};
+        memset(caches[c].numbers, 0xFF, (size_t)bytes); /* what is no number behind them */
+        for (int64_t g = 0; g < 2 * s->groups; g++)
+            memcpy((uint8_t *)caches[c].numbers + g * capacity * item,
+                   (uint8_t *)cache->numbers + g * cache->capacity * item, (size_t)(held * item));
+    }
+    float *all = numbers(tokens * hidden), *one = need(hidden * 4), *cosines = numbers(tokens * size);
+    float *sines = numbers(tokens * size), *together = need(tokens * hidden * 4);
+    memcpy(all, x, (size_t)hidden * 4);
+    memcpy(together, all, (size_t)(tokens * hidden) * 4);
+    Token places[17];
+    for (int64_t t = 0; t < tokens; t++)
+        places[t] = t < firsts ? (Token){0, place + t} : (Token){1, place + t - firsts};
+    expect(!glmtui_layers(layer, 1, s, caches, places, tokens, cosines, sines, together, threads), "memory", 0, 0, 0);
+    for (int64_t t = 0; t < tokens; t++) {
+        Token alone = {0, places[t].place};
+        memcpy(one, all + t * hidden, (size_t)hidden * 4);
+        expect(!glmtui_layers(layer, 1, s, caches + 2 + places[t].sequence, &alone, 1, cosines + t * size,
+                              sines + t * size, one, 1), "memory", 0, 0, 0);
+        expect(!memcmp(one, together + t * hidden, (size_t)hidden * 4), "layer beside others", t, tokens, hidden);
+    }
+    for (int64_t c = 0; c < 2; c++)
+        expect(!memcmp(caches[c].numbers, caches[2 + c].numbers, (size_t)bytes), "keys beside others", c, tokens, size);
+    for (int64_t c = 0; c < 4; c++) free(caches[c].numbers);
+    float *made[] = {all, one, cosines, sines, together};
+    for (size_t i = 0; i < sizeof made / sizeof *made; i++) free(made[i]);
+}
+
 /* A layer at once against its parts, one after another. Its norms' biases tell LayerNorm from RMSNorm. */
 static void layers(void) {
     int v1 = (int)within(0, 1), threads = (int)within(1, 3);
@@ -429,7 +512,9 @@ static void layers(void) {
     free(past);
     float *x = numbers(hidden), *found = need(hidden * (int64_t)sizeof(float)), *cosine = numbers(size), *sine = numbers(size);
     memcpy(found, x, (size_t)hidden * sizeof(float));
-    expect(!glmtui_layers(&layer, 1, &s, &cache, place, cosine, sine, found, threads), "memory", 0, 0, 0);
+    Token token = {0, place};
+    expect(!glmtui_layers(&layer, 1, &s, &cache, &token, 1, cosine, sine, found, threads), "memory", 0, 0, 0);
+    check_together(&layer, &s, &cache, place, x, threads);
 
     float *a = normed(&s, x, layer.attention_norm, layer.attention_norm_bias), *projected = need(width * 4);
     float *rotated = need((heads + groups) * size * 4), *attended = need(heads * size * 4), *h = need(hidden * 4);
@@ -453,7 +538,7 @@ static void layers(void) {
             near(found_value, value, value_step + 1e-3 + undecided(&layer.query_key_value, a, row), "value", g, c, place);
         }
     }
-    Attention attention = {rotated, 1, 0, heads, size, keys, values, groups, stride, place + 1, size, NULL, attended};
+    Attention attention = {rotated, 1, 0, heads, size, keys, values, groups, stride, place + 1, size, NULL, attended, 1};
     if (pages)
         glmtui_attend_cached(&attention, 1);
     else
@@ -525,6 +610,7 @@ int main(int argc, char **argv) {
     int64_t runs = 0;
     do {
         matrices();
+        halves();
         attention();
         cached();
         layers();

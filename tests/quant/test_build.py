@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -177,6 +178,26 @@ def test_what_a_killed_program_left_is_removed(compiled):
     building.build_kernels()
     names = {path.name for path in folder.iterdir() if path.is_dir()}
     assert names == {f"partial-{os.getpid()}-kernels-1"}
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_compiler_ends_with_the_program_however_that_ends(number, home, tmp_path):
+    begun = tmp_path / "begun"
+    script = f"sleep 600 & echo $! >'{begun}.part'; mv '{begun}.part' '{begun}'; wait"
+    program = subprocess.Popen(
+        [sys.executable, "-c", "from glmtui.quant.cpu.build import build_kernels; build_kernels()"],
+        env={**os.environ, "CC": compiler(tmp_path, script)},
+    )
+    end = time() + 60
+    while not begun.exists() and time() < end:
+        sleep(0.01)
+    child = psutil.Process(int(begun.read_text()))
+    program.send_signal(number)
+    program.wait()
+    while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
+        assert time() < end, "what the compiler started still runs"
+        sleep(0.01)
 
 
 @needs_compiler

@@ -70,11 +70,11 @@ def test_extreme_integers_do_not_overflow(kernels, kind):
 
 @pytest.mark.parametrize(("rows", "columns"), SHAPES)
 def test_two_planes(kernels, rows, columns):
-    """One token takes the high plane, and the low one for some blocks; more take both."""
+    """Few tokens take the high plane, and the low one for some blocks; more take both."""
     weight, bias = torch.randn(rows, columns), torch.randn(rows)
     packed, whole = formats.quantize(weight, 8, planes=True), formats.quantize(weight, 8)
     assert torch.equal(packed.dequantize(), whole.dequantize())
-    x = torch.randn(5, columns)
+    x = torch.randn(kernels.few + 1, columns)
     check(kernels, packed, x, bias)
     matrix, one = Matrix.of(packed, bias), x[:1]
     expected = kernels.multiply(Matrix.of(whole, bias), one)
@@ -83,7 +83,7 @@ def test_two_planes(kernels, rows, columns):
     assert (coarse - expected).abs().max() <= 8 * scale * one.abs().sum() + 1e-4
     refined = coarse.clone()
     blocks = torch.arange(0, packed.values.shape[0], 2)
-    kernels.refine(matrix, one, blocks, refined)
+    kernels.refine(matrix, one[0], blocks, refined[0])
     chosen = torch.arange(rows) // formats.BLOCK % 2 == 0
     torch.testing.assert_close(refined[:, chosen], expected[:, chosen], rtol=1e-4, atol=1e-4)
     assert torch.equal(refined[:, ~chosen], coarse[:, ~chosen])
@@ -97,7 +97,7 @@ def test_extreme_integers_in_two_planes(kernels):
             target.copy_(plane)
         for x in (torch.ones(1, 256), -torch.ones(1, 256)):
             out = kernels.multiply(Matrix.of(packed, None), x)
-            kernels.refine(Matrix.of(packed, None), x, torch.tensor([0]), out)
+            kernels.refine(Matrix.of(packed, None), x[0], torch.tensor([0]), out[0])
             expected = x.double() @ packed.dequantize(dtype=torch.float64).T
             torch.testing.assert_close(out.double(), expected, rtol=1e-4, atol=1e-4)
 
@@ -108,13 +108,25 @@ def test_the_likeliest_tokens_have_the_logits_of_int8(kernels, monkeypatch):
     weight = torch.randn(4000, 256)
     layer = QuantizedLinear(formats.quantize(weight, 8, planes=True))
     expected = QuantizedLinear(formats.quantize(weight, 8))
-    x = torch.randn(6, 256)
+    x = torch.randn(kernels.few + 1, 256)
     torch.testing.assert_close(layer(x), expected(x), rtol=1e-4, atol=1e-3)
     for row in x:
         found, other = layer(row), expected(row)
         assert found.argmax() == other.argmax()
         torch.testing.assert_close(found.topk(4).values, other.topk(4).values, rtol=1e-4, atol=1e-3)
         assert (found - other).norm() < 0.2 * other.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("rows", "columns"), SHAPES)
+def test_half_precision_weights(kernels, dtype, rows, columns):
+    """Products in float32 of weights as they are; each token's is to the bit that of the token alone."""
+    weight, x = torch.randn(rows, columns).to(dtype), torch.randn(17, columns)
+    alone = torch.cat([kernels.multiply_halves(weight, row[None]) for row in x])
+    expected = x.double() @ weight.double().T
+    torch.testing.assert_close(alone.double(), expected, rtol=1e-5, atol=1e-5 * columns**0.5)
+    for tokens in range(1, 18):
+        assert torch.equal(kernels.multiply_halves(weight, x[:tokens].contiguous()), alone[:tokens])
 
 
 def test_zeros_and_outliers(kernels):
@@ -150,12 +162,27 @@ def test_results_do_not_depend_on_threads(kernels):
         assert torch.equal(one, results[0][1])
 
 
-def test_one_token_and_many_agree(kernels):
-    packed = formats.quantize(torch.randn(50, 640), 4)
-    x = torch.randn(13, 640)
-    matrix = Matrix.of(packed, None)
+@pytest.mark.parametrize("kind", ["own 8", "own 4", "published 8", "published 4"])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (50, 640), (33, 200), (16, 4224)])
+def test_tokens_get_together_what_they_get_alone(kernels, kind, rows, columns):
+    """To the bit, for few tokens and many, however they are cut into tiles."""
+    packed, bias = pack(kind, torch.randn(rows, columns)), torch.randn(rows)
+    x = torch.randn(31, packed.columns) * torch.randn(31, 1).exp()
+    matrix = Matrix.of(packed, bias)
     alone = torch.cat([kernels.multiply(matrix, row[None]) for row in x])
-    torch.testing.assert_close(kernels.multiply(matrix, x), alone, rtol=1e-4, atol=1e-4)
+    for tokens in (*range(1, 18), 31):
+        assert torch.equal(kernels.multiply(matrix, x[:tokens].contiguous()), alone[:tokens])
+
+
+def test_few_tokens_get_together_the_logits_they_get_alone(kernels, monkeypatch):
+    """Also where only the likeliest are exact, of an output layer in two planes."""
+    monkeypatch.setattr(cpu, "load", lambda: kernels)
+    monkeypatch.setattr(linear, "REFINED", 8)
+    layer = QuantizedLinear(formats.quantize(torch.randn(1000, 256), 8, planes=True))
+    x = torch.randn(16, 256)
+    alone = torch.cat([layer(row[None]) for row in x])
+    for tokens in range(1, 17):
+        assert torch.equal(layer(x[:tokens]), alone[:tokens])
 
 
 def test_quantising_is_as_good_as_in_pytorch(kernels, monkeypatch):

@@ -1,6 +1,7 @@
-"""One token through all layers at once, against the same layers one after another.
+"""Few tokens through all layers at once: against the same layers one by one, and against each token alone.
 
-An activation that lies half-way between two bytes may go either way, and every later one after it.
+An activation that lies half-way between two bytes may go either way, and every later one after it; between
+tokens beside others and the same alone not a bit may differ.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ import pytest
 import torch
 from quant_support import NETWORKS, chatglm, chatglm2, quantized
 
-from glmtui.engine.prefill import read
+from glmtui.engine.prefill import read, read_batch
 from glmtui.models.base import KVCache
 from glmtui.models.chatglm import ChatGLM, rotary
 from glmtui.models.chatglm2 import ChatGLM2
 from glmtui.models.layers import Layers
-from glmtui.quant import cpu
+from glmtui.quant import cpu, linear
 from glmtui.quant.fused import FusedLayers, fuse
+from glmtui.quant.int8_cache import Int8Storage
 
 
 def answer(network: ChatGLM | ChatGLM2, tokens: int = 12) -> tuple[torch.Tensor, KVCache]:
@@ -40,6 +42,97 @@ def test_all_at_once_is_as_one_by_one(kernels, monkeypatch, name, bits):
     for ours, theirs in zip(cache.buffers(0), other.buffers(0), strict=True):
         ours, theirs = ours[..., :used, :].float(), theirs[..., :used, :].float()
         assert (ours - theirs).norm() <= 1e-2 * theirs.norm()
+
+
+@pytest.fixture
+def alone_and_together(kernels, monkeypatch, request):
+    """A network, a cache behind a prompt, and the logits of 16 more tokens one at a time; their ids."""
+    monkeypatch.setattr(cpu, "load", lambda: kernels)
+    monkeypatch.setattr(linear, "REFINED", 3)
+    name, bits, pages = request.param
+    network = quantized(NETWORKS[name](), bits)
+    if pages:
+        network.cache_storage = Int8Storage()
+    torch.set_num_threads(2)
+    cache = network.new_cache()
+    read(network, torch.tensor([5, 6, 7, 8, 293, 290]), cache)
+    ids = torch.randint(20, 280, (16,))
+    alone = cache.copy()
+    logits = torch.cat([read(network, token[None], alone) for token in ids])
+    return network, cache, ids, logits, alone
+
+
+def assert_same_keys(cache: KVCache, other: KVCache) -> None:
+    """As far as `cache` goes; of pages as far as it fills them."""
+    whole = (cache.prefix_length + cache.length) // cache.storage.unit
+    for ours, theirs in zip(cache.buffers(0), other.buffers(0), strict=True):
+        assert torch.equal(ours[:, :, :, :whole], theirs[:, :, :, :whole])
+
+
+EACH_NETWORK = pytest.mark.parametrize(
+    "alone_and_together",
+    [(name, bits, pages) for name in NETWORKS for bits in (4, 8) for pages in (False, True)],
+    indirect=True,
+    ids=lambda each: f"{each[0]}-{each[1]}" + ("-int8 cache" if each[2] else ""),
+)
+
+
+@EACH_NETWORK
+def test_tokens_of_a_sequence_get_together_what_they_get_alone(alone_and_together):
+    network, cache, ids, logits, alone = alone_and_together
+    assert network.exact_rows == 16
+    for count in (2, 3, 5, 8, 11, 16):
+        drafted = cache.copy()
+        assert torch.equal(read(network, ids[:count], drafted), logits[:count])
+        assert_same_keys(drafted, alone)
+        drafted.truncate(cache.length + 1)  # all but the first were wrong
+        assert torch.equal(read(network, ids[1:4], drafted), logits[1:4])
+    found = read(network, ids[:9], cache.copy(), last_only=True)
+    assert torch.equal(found, logits[8:9])
+
+
+@EACH_NETWORK
+def test_sequences_get_together_what_they_get_alone(alone_and_together):
+    """One with drafts, one at its first answer's token, one further on: and more than fit one pass."""
+    network, cache, ids, logits, _alone = alone_and_together
+    further = cache.copy()
+    read(network, ids[:7], further)
+    found = read_batch(network, [ids[:4], ids[:1], ids[7:8]], [cache.copy(), cache.copy(), further.copy()])
+    for ours, theirs in zip(found, (logits[:4], logits[:1], logits[7:8]), strict=True):
+        assert torch.equal(ours, theirs)
+    many = [further.copy() for _each in range(18)]
+    for ours in read_batch(network, [ids[7:8]] * 18, many, last_only=True):
+        assert torch.equal(ours, logits[7:8])
+    beside_a_prompt = read_batch(
+        network, [torch.tensor([9, 10, 293, 290]), ids[7:8]], [network.new_cache(), further]
+    )
+    assert torch.equal(beside_a_prompt[1], logits[7:8])
+
+
+def test_the_end_of_a_long_prompt_keeps_what_was_read_before(kernels, monkeypatch):
+    """The last few tokens of a prompt go all at once, behind chunks that the cache does not count yet."""
+    monkeypatch.setattr(cpu, "load", lambda: kernels)
+    network = quantized(chatglm2(num_layers=2), 8)
+    ids = torch.randint(20, 280, (2 * 256 + 7,))
+    cache, whole = network.new_cache(), network.new_cache()
+    read(network, ids, cache)
+    with monkeypatch.context() as patch:
+        patch.setattr(FusedLayers, "forward", Layers.forward)
+        read(network, ids, whole)
+    for ours, theirs in zip(cache.buffers(0), whole.buffers(0), strict=True):
+        ours, theirs = ours[..., : len(ids), :].float(), theirs[..., : len(ids), :].float()
+        assert (ours - theirs).norm() <= 1e-2 * theirs.norm()
+
+
+def test_no_rows_are_exact_beside_float_ones(kernels, monkeypatch):
+    monkeypatch.setattr(cpu, "load", lambda: kernels)
+    network = chatglm().requires_grad_(requires_grad=False).eval()
+    fuse(network)
+    assert network.exact_rows == 1
+    network = quantized(chatglm(tie_word_embeddings=False), 4)
+    network.lm_head = torch.nn.Linear(192, 300)
+    fuse(network)
+    assert network.exact_rows == 1
 
 
 def test_it_is_used_wherever_the_kernels_are(kernels, monkeypatch):

@@ -60,6 +60,8 @@ def test_where_a_stream_is_cut_changes_nothing(text: str, at: int) -> None:
         ("The gateway listens on port 8443 [3].", "The gateway listens on port 8443 [3]."),
         ("The gateway listens on port 9443 [3].", "The gateway listens on port 9443[?]."),
         ("网关的端口号是 8443 [3]。", "网关的端口号是 8443 [3]。"),
+        ("年假是每年十五天[1]，食堂晚上六点关门[2]。", "年假是每年十五天[1]，食堂晚上六点关门[2]。"),
+        ("年假是每年二十天[1]，食堂晚上六点关门[2]。", "年假是每年二十天[?]，食堂晚上六点关门[2]。"),
         ("好的。", "好的。"),
         ("资料中没有提到公司的成立时间。", "资料中没有提到公司的成立时间。"),
         ("# 关于公司成立时间与总部的说明", "# 关于公司成立时间与总部的说明"),

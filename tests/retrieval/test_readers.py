@@ -266,3 +266,13 @@ def test_what_is_none_of_its_kind_says_so(read: Read, name: str, data: bytes) ->
 def test_files_of_old_programs_are_named(read: Read) -> None:
     with pytest.raises(BadFileError, match="2003"):
         read("a.docx", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\x00" * 100)
+
+
+def test_a_letter_with_very_many_attachments_names_some(read: Read) -> None:
+    parts = "".join(
+        f"--x\r\nContent-Disposition: attachment; filename={number % 50}.bin\r\n\r\nx\r\n"
+        for number in range(200)
+    )
+    letter = f"Subject: s\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n{parts}--x--\r\n"
+    _blocks, reading = read("a.eml", letter.encode())
+    assert str(reading.notes[0]).endswith(": " + ", ".join(f"{number}.bin" for number in range(10)) + ", …")

@@ -235,3 +235,16 @@ def test_what_is_not_there_is_named(folder: Path) -> None:
     collections.add("notes", folder)
     with pytest.raises(NotFoundError, match="notes"):
         collections.find("nowhere")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text there")
+def test_a_name_that_is_not_utf_8_costs_its_own_document(folder: Path, collection: Collection) -> None:
+    (folder / "good.txt").write_text("good")
+    with open(os.fsencode(folder) + b"/\xff.txt", "w") as file:
+        file.write("bad")
+    for _time in range(2):
+        (error,) = update(collection).errors
+        assert "not UTF-8" in str(error[1])
+        assert found(collection, "good") == ["good"]
+    with pytest.raises(BadValueError, match="not UTF-8"):
+        collections.add("kept", os.fsdecode(os.fsencode(folder) + b"/\xff.txt"))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
+from picture_files import png
 from web_server import WebServer, serving
 
 from glmtui.chat.conversation import Conversation
@@ -15,7 +16,7 @@ from glmtui.errors import BadFileError, BadValueError, UnavailableError, UserErr
 from glmtui.protocol.messages import Source
 from glmtui.retrieval.web import fetch as fetching
 from glmtui.retrieval.web import search as searching
-from glmtui.retrieval.web.fetch import fetch, is_public
+from glmtui.retrieval.web.fetch import fetch, fetch_picture, is_public
 from glmtui.retrieval.web.provider import PageProvider, WebProvider, named
 from glmtui.retrieval.web.search import Engine
 
@@ -101,9 +102,33 @@ async def test_a_large_page_is_read_up_to_the_limit(server: WebServer) -> None:
     assert fetching.MOST_BYTES * 0.9 < len(page.data) <= fetching.MOST_BYTES + 3
 
 
+async def test_pages_in_chunks(server: WebServer) -> None:
+    assert "手拉手" in (await fetch(f"{server.address}/chunked", here)).data.decode()
+    for name in ("endless", "zipped"):
+        page = await fetch(f"{server.address}/{name}", here)
+        assert fetching.MOST_BYTES * 0.9 < len(page.data) <= fetching.MOST_BYTES + 3
+
+
+async def test_redirects_are_followed_up_to_a_limit(server: WebServer) -> None:
+    page = await fetch(f"{server.address}/hops-{fetching.MOST_REDIRECTS}", here)
+    assert "大熊猫" in page.data.decode()
+    with pytest.raises(UnavailableError, match="circle"):
+        await fetch(f"{server.address}/hops-{fetching.MOST_REDIRECTS + 1}", here)
+
+
+async def test_what_does_not_work_is_said_in_words(server: WebServer) -> None:
+    with pytest.raises(UnavailableError) as told:
+        await fetch("http://127.0.0.1:1/", here)
+    assert "Errno" not in str(told.value)
+    assert str(told.value) == "http://127.0.0.1:1/ cannot be reached: it refuses to talk"
+
+
 @pytest.mark.parametrize(
     ("name", "error"),
     [
+        ("nowhere", UserError),
+        ("torn", UnavailableError),
+        ("no-zip", UnavailableError),
         ("picture", BadFileError),
         ("circle", UnavailableError),
         ("file", UserError),
@@ -231,3 +256,35 @@ async def test_a_page_that_cannot_be_read_is_an_error() -> None:
 def test_pages_that_a_message_names() -> None:
     text = "总结 @https://a.example/b?c=1。再看 (@http://d.example/e), mail@https://no.example 和 https://not.example"
     assert named(text) == ["https://a.example/b?c=1", "http://d.example/e"]
+
+
+# --- pictures ---
+
+
+@pytest.mark.parametrize("name", ["cat.png", "blob"])
+async def test_a_picture_is_fetched(server: WebServer, name: str) -> None:
+    assert await fetch_picture(f"{server.address}/{name}", here) == png()
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("utf-8", BadFileError),
+        ("drawing.svg", BadFileError),
+        ("huge.png", BadFileError),
+        ("inward", BadValueError),
+        ("file", BadValueError),
+        ("circle", UnavailableError),
+        ("gone", UnavailableError),
+    ],
+)
+async def test_a_picture_that_is_not_fetched(server: WebServer, name: str, error: type[UserError]) -> None:
+    with pytest.raises(error):
+        await fetch_picture(f"{server.address}/{name}", here)
+
+
+async def test_a_picture_inside_the_network_is_refused(server: WebServer) -> None:
+    for host in ("127.0.0.1", "localhost", "[::1]", "2130706433"):
+        with pytest.raises(UserError):
+            await fetch_picture(f"http://{host}:{server.server_port}/cat.png")
+    assert server.requests == []

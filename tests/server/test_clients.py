@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,3 +71,42 @@ def test_a_key(serve: MakeServer) -> None:
         with pytest.raises(openai.AuthenticationError):
             client.models.list()
         assert client.with_options(api_key="k").models.list().data[0].id == "nano"
+
+
+def test_langchain(served: Served) -> None:
+    langchain = pytest.importorskip("langchain_openai", reason="needs langchain-openai")
+    served.ready("<think>\nwell\n</think>\n\nHello!")
+    model = langchain.ChatOpenAI(base_url=f"{served.url}/v1", api_key="x", model="nano", max_retries=0)
+    answer = model.invoke("你好")
+    assert answer.content == "Hello!"
+    assert answer.usage_metadata["output_tokens"] == 2
+    assert "".join(chunk.content for chunk in model.stream("你好")) == "Hello!"
+    served.ready('f\n{"a": 1}')
+    assert model.bind_tools(TOOLS).invoke("你好").tool_calls[0]["args"] == {"a": 1}
+
+
+def test_litellm(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    litellm = pytest.importorskip("litellm", reason="needs litellm")
+    served.ready("Hello!")
+    where: dict[str, Any] = {"model": "openai/nano", "api_base": f"{served.url}/v1", "api_key": "x"}
+    answer = litellm.completion(messages=CHAT, **where)
+    assert answer.choices[0].message.content == "Hello!"
+    chunks = litellm.completion(messages=CHAT, stream=True, **where)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "Hello!"
+    served.scripted.fail, served.scripted.code = "Too long.", "too_long"
+    with pytest.raises(litellm.ContextWindowExceededError):
+        litellm.completion(messages=CHAT, num_retries=0, **where)
+
+
+def test_llm(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_USER_PATH", str(tmp_path))
+    llm = pytest.importorskip("llm", reason="needs llm")
+    served.ready("Hello!")
+    (tmp_path / "extra-openai-models.yaml").write_text(
+        f'- model_id: here\n  model_name: nano\n  api_base: "{served.url}/v1"\n', "utf-8"
+    )
+    model = llm.get_model("here")
+    model.key = "x"
+    assert model.prompt("你好", stream=False).text() == "Hello!"
+    assert "".join(model.prompt("你好")) == "Hello!"

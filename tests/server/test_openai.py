@@ -234,6 +234,8 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}
         ({"top_p": 1.5}, "top_p"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"max_tokens": 1.5}, "max_tokens"),
+        ({"max_tokens": 10**400}, "max_tokens"),
+        ({"temperature": -(10**400)}, "temperature"),
         ({"max_completion_tokens": "many"}, "max_completion_tokens"),
         ({"seed": 2**64}, "seed"),
         ({"stop": [1]}, "stop"),
@@ -246,7 +248,7 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}
         ({"logit_bias": {"1": 5}}, "logit_bias"),
         ({"presence_penalty": 0.5}, "presence_penalty"),
         ({"modalities": ["text", "audio"]}, "modalities"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"response_format": {"type": "xml"}}, "response_format"),
         ({"tools": [{"type": "function"}]}, "tools[0]"),
         ({"tools": {}}, "tools"),
         ({"tool_choice": "required", "tools": [TOOL]}, "tool_choice"),
@@ -258,6 +260,7 @@ def test_what_cannot_be_done_is_named(served: Served, body: dict[str, object], p
     assert response.status_code == 400
     error = error_of(response)
     assert (error["type"], error["param"]) == ("invalid_request_error", param)
+    assert "e+" not in error["message"], "numbers are in full"
     assert served.scripted.generated == []
 
 
@@ -379,3 +382,15 @@ def test_a_body_has_a_limit(serve: MakeServer) -> None:
     response = served.client.post("/", content=(part for part in [b'{"prompt": "', text.encode(), b'"}']))
     assert (response.status_code, error_of(response)["code"]) == (413, "body_too_large")
     assert served.chat().status_code == 200
+
+
+def test_a_schema_is_passed_on(served: Served) -> None:
+    served.ready('{"a": 1}')
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    for given, wanted in (
+        ({"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}, schema),
+        ({"type": "json_object"}, {"type": "object"}),
+        ({"type": "text"}, None),
+    ):
+        assert served.chat(response_format=given).status_code == 200
+        assert served.scripted.generated[-1].json_schema == wanted

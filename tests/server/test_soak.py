@@ -100,7 +100,7 @@ if __name__ == "__main__":
     from glmtui.protocol.events import Loaded
     from glmtui.protocol.requests import Load
 
-    engine = LocalEngine()
+    engine = LocalEngine(slots=4)
     *_progress, loaded = engine.submit(Load())
     assert isinstance(loaded, Loaded)
     served = make()

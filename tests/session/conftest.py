@@ -37,6 +37,8 @@ class FakeUi:
         self.choices: list[int | None] = []
         """What they choose, in turn."""
         self.text = ""
+        self.files: Sequence[AttachedFile] = ()
+        """What the text names."""
         self.left = False
 
     def say(self, text: Sayable, kind: Kind = "info", *, markdown: bool = False) -> None:
@@ -57,8 +59,11 @@ class FakeUi:
     def draft(self) -> str:
         return self.text
 
+    def attached(self) -> Sequence[AttachedFile]:
+        return self.files
+
     def put_draft(self, text: str) -> None:
-        self.text = text
+        self.text, self.files = text, ()
 
     def quit(self) -> None:
         self.left = True
@@ -78,7 +83,7 @@ class Chat(ChatSession):
 
     async def enter(self, line: str, attached: Sequence[AttachedFile] = ()) -> None:
         """Send `line` as a composer does, which is empty then."""
-        self.fake_ui.text = ""
+        self.fake_ui.put_draft("")
         await super().enter(line, attached)
 
     def notices(self, kind: Kind | None = None) -> list[str]:

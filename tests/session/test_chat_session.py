@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
+from unittest.mock import Mock
 
 import pytest
 from scripted_engine import ScriptedEngine
@@ -13,6 +15,7 @@ from session.conftest import Chat, ready
 
 from glmtui.chat.attachments import Attachments
 from glmtui.chat.conversation import Conversation
+from glmtui.chat.state_log import Drafts
 from glmtui.errors import StorageError
 from glmtui.protocol.messages import Attachment, Source, Text, Thought
 from glmtui.protocol.phrases import Phrase
@@ -436,6 +439,58 @@ async def test_a_file_whose_content_is_gone_costs_only_itself(make: Make) -> Non
     again.draft_changed("typing")
     again.draft_changed("typing on")
     assert again.notices("error") == []
+
+
+async def test_what_is_being_written_goes_along_when_its_conversation_is_deleted(make: Make) -> None:
+    chat = await ready(make("One.", hold=True))
+    await chat.enter("hi")
+    await chat.enter("see @a.txt", [AttachedFile("a.txt", "/a.txt", "AAA")])
+    chat.unqueue()
+    chat.stop()
+    await chat.idle()
+    first = chat.conversation.id
+    await chat.trash(first)
+    assert chat.fake_ui.text == "see @a.txt"
+    assert Drafts().get(first).text == ""
+    again = await ready(Chat(ScriptedEngine("Two.")))
+    await again.open_first()
+    assert again.fake_ui.text == "see @a.txt"
+    await again.enter("see @a.txt")
+    await again.idle()
+    assert isinstance(again.saved().branch()[0].parts[1], Attachment)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+async def test_a_file_that_a_draft_names_is_a_file_after_a_restart(begun: bool, make: Make) -> None:
+    chat = await ready(make("One."))
+    if begun:
+        await chat.enter("hi")
+        await chat.idle()
+    chat.fake_ui.text = "see @a.txt"
+    chat.fake_ui.files = [AttachedFile("a.txt", "/a.txt", "AAA")]
+    chat.draft_changed(chat.fake_ui.draft(), chat.fake_ui.attached())
+    # killed: nothing is closed
+    again = await ready(Chat(ScriptedEngine("Two.")))
+    await again.open_first()
+    assert again.fake_ui.text == "see @a.txt"
+    await again.enter("see @a.txt please")
+    await again.idle()
+    text, file = again.saved().branch()[-2].parts
+    assert text == Text("see @a.txt please")
+    assert isinstance(file, Attachment)
+    assert again.saved().attachments.text(file) == "AAA"
+    assert Drafts().get(again.conversation.id).text == ""
+
+
+async def test_a_draft_whose_file_cannot_be_stored_is_kept_in_full(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = await ready(make())
+    file = AttachedFile("a.txt", "/a.txt", "AAA")
+    full = OSError(errno.ENOSPC, "no space")
+    monkeypatch.setattr("glmtui.chat.attachments.write_atomically", Mock(side_effect=full))
+    chat.draft_changed("see @a.txt", [file])
+    assert Drafts().get("").text == in_full("see @a.txt", [file])
 
 
 async def test_continuing_keeps_all_parts(make: Make) -> None:

@@ -77,6 +77,16 @@ async def test_a_prefix_goes_on_and_off_and_a_wrong_one_changes_nothing(folder: 
         assert await ask() == plain
         await load(str(prefix))
         assert await ask() == tuned
+        await chat.enter("/new")
+        await chat.enter("/ptuning off")
+        await chat.enter(QUESTION)
+        await chat.idle(60)
+        assert chat.conversation.branch()[-1].text == plain, "in this conversation"
+        await chat.enter("/compare")
+        await chat.until(lambda: chat.comparison and chat.comparison.ended, 60)
+        assert chat.comparison is not None
+        assert [side.text for side in chat.comparison.sides] == [tuned, plain]
+        assert await ask() == tuned, "in all others"
         await load(str(GOLDEN / "chatglm-ptuning"))
         assert "was trained on another model" in chat.notices("error")[-1]
         assert chat.settings["model.ptuning"] == str(prefix)

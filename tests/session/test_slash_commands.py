@@ -163,7 +163,7 @@ async def test_set_system_and_preset(chat: Chat) -> None:
 async def test_copy_takes_the_answer_or_its_code(make: Make) -> None:
     chat = await ready(make("Here:\n\n```python\nprint(1)\n```\n", "No code."))
     await chat.enter("/copy")
-    assert "no answer to copy" in chat.notices("error")[-1]
+    assert "no answer to copy" in chat.fake_ui.said[-1]
     await chat.enter("Go")
     await chat.idle()
     await chat.enter("/copy code")
@@ -172,7 +172,36 @@ async def test_copy_takes_the_answer_or_its_code(make: Make) -> None:
     await chat.enter("again")
     await chat.idle()
     await chat.enter("/copy code")
-    assert "no block of code" in chat.notices("error")[-1]
+    assert "no block of code" in chat.fake_ui.said[-1]
+
+
+async def test_nothing_to_act_on_is_no_error(make: Make) -> None:
+    chat = await ready(make())
+    for command in ("/delete", "/edit", "/queue", "/queue send 1", "/copy", "/export md", "/stop", "/undo"):
+        said = len(chat.fake_ui.said)
+        await chat.enter(command)
+        assert len(chat.fake_ui.said) == said + 1, command
+    for command in ("/regenerate", "/continue"):
+        await chat.enter(command)
+    assert chat.notices("error") == []
+
+
+async def test_a_secret_stands_in_the_settings_alone(make: Make, home: Path) -> None:
+    chat = await ready(make())
+    for line in (
+        "/set web.key s3cret",
+        "/set key  s3cret",
+        "/set here web.key s3cret",
+        " /SET web.key s3cret",
+    ):
+        assert chat.holds_secret(line)
+        chat.draft_changed(line)
+        await chat.enter(line)
+    for line in ("/set web.key", "/set web.url s3cret", "web.key s3cret", "/help web.key s3cret"):
+        assert not chat.holds_secret(line)
+    chat.close()
+    files = [path for path in home.rglob("*") if path.is_file() and b"s3cret" in path.read_bytes()]
+    assert [path.name for path in files] == ["config.toml"]
 
 
 async def test_stats(make: Make) -> None:
@@ -202,7 +231,7 @@ async def test_export_and_import(make: Make, tmp_path: Path) -> None:
     assert chat.texts() == [("user", "旧问题"), ("assistant", "旧回答")]
     await chat.enter("/new")
     await chat.enter("/export md")
-    assert "nothing to export" in chat.notices("error")[-1]
+    assert "nothing to export" in chat.fake_ui.said[-1]
 
 
 async def test_what_could_not_be_imported_is_named(make: Make, tmp_path: Path) -> None:
@@ -213,17 +242,6 @@ async def test_what_could_not_be_imported_is_named(make: Make, tmp_path: Path) -
     await chat.enter(f"/import {tmp_path / 'export.zip'}")
     assert chat.texts() == [("user", "question"), ("assistant", "answer")]
     assert ["conversations-2.json" in each for each in chat.notices("error")] == [True]
-
-
-async def test_undo_and_delete_with_nothing_there(chat: Chat) -> None:
-    await chat.enter("/undo")
-    assert chat.fake_ui.said == ["Nothing was deleted."]
-    for line in ("/delete", "/edit", "/queue"):
-        await chat.enter(line)
-    assert len(chat.notices("error")) == 3
-    for line in ("/regenerate", "/continue"):
-        await chat.enter(line)
-    assert chat.fake_ui.said[-2:] == ["There is nothing to answer yet.", "There is no answer to continue."]
 
 
 async def test_the_trash_gives_back_by_number(make: Make) -> None:
@@ -270,6 +288,11 @@ async def test_odd_numbers_and_names_are_said_to_be_none(make: Make, line: str, 
     await chat.idle()
     assert chat.conversation.path is not None
     chat.numbered = [chat.conversation.path]
+    if line.startswith("/queue"):
+        chat.engine.hold = True
+        await chat.enter("answered")
+        await chat.enter("waits")
+        assert len(chat.queued) == 1
     await chat.enter(f"{line} {number}")
     assert len(chat.notices("error")) == 1
 

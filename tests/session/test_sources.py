@@ -60,7 +60,7 @@ class Provider:
 def use(chat: Chat, *providers: Provider, held: bool = False) -> None:
     """Let answers rest on what `providers` find."""
 
-    def chosen(_conversation: Conversation, _question: Message) -> list[ContextProvider]:
+    def chosen(_conversation: Conversation, _question: Message, **_how: bool) -> list[ContextProvider]:
         return list(providers)
 
     chat.context.providers = chosen  # type: ignore[method-assign]
@@ -192,7 +192,7 @@ async def test_an_answer_without_providers_that_can_be_made_ends(
 ) -> None:
     chat = await ready(make())
 
-    def chosen(*_given: object) -> list[ContextProvider]:
+    def chosen(*_given: object, **_how: bool) -> list[ContextProvider]:
         raise ZeroDivisionError
 
     monkeypatch.setattr(chat.context, "providers", chosen)
@@ -476,6 +476,30 @@ async def test_what_is_queued_for_the_web_is_so_on_the_disk_too(
     monkeypatch.setattr(state_log, "_runs", lambda _process: False)  # as after a restart
     (stored,) = QueuedMessages().get(chat.conversation.id)
     assert (stored.text, stored.web) == ("second", "query")
+
+
+async def test_what_is_taken_out_of_the_queue_asks_the_web_the_same(make: Make, home: Path) -> None:
+    chat = await ready(make(hold=True))
+    chat.settings.override({"web.provider": "searxng", "web.url": "http://127.0.0.1:1"})
+    await chat.enter("first")
+    await chat.send("second", web="query")
+    chat.unqueue()
+    assert chat.fake_ui.text == "/web second"
+    again = await ready(make(hold=True))  # as after a crash
+    again.settings.override({"web.provider": "searxng", "web.url": "http://127.0.0.1:1"})
+    await again.open(chat.conversation.id)
+    assert again.fake_ui.text == "/web second"
+    asked = []
+
+    async def ask(_title: object, value: str = "") -> str:
+        asked.append(value)
+        return value
+
+    again.fake_ui.ask = ask  # type: ignore[method-assign]
+    again.fake_ui.put_draft("")
+    await again.enter("/web second")
+    await again.enter("/web third")
+    assert asked == ["query", "third"]
 
 
 async def test_a_page_that_a_message_names_is_read(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

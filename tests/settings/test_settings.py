@@ -438,3 +438,66 @@ def test_secrets_are_not_shown() -> None:
     assert BY_KEY["web.key"].shown("abc123") == "••••"
     assert BY_KEY["web.key"].shown("") == ""
     assert BY_KEY["web.url"].shown("abc") == "abc"
+
+
+def test_a_number_without_end_costs_its_own_key(path: Path) -> None:
+    digits = "9" * 5000
+    write(
+        path,
+        f'[generation]\ntop_k = {digits}\ntemperature = -{digits}\n# {digits}\nsystem_prompt = "{digits}"\n',
+    )
+    settings = Settings.load(path)
+    assert [problem.split(":")[1].split()[0] for problem in map(str, settings.problems)] == [
+        "generation.top_k",
+        "generation.temperature",
+    ]
+    assert settings["generation.system_prompt"] == digits
+
+
+def test_tables_without_end_are_a_key_that_is_not_known(path: Path) -> None:
+    write(path, f"[generation.{'.'.join('a' * 3000)}]\nx = 1\n[ui]\ntheme = 'paper'\n")
+    assert Settings.load(path)["ui.theme"] == "paper"
+
+
+def test_what_two_programs_change_at_once_is_both_kept(path: Path) -> None:
+    """The second waits until the first has written."""
+    script = """if True:
+        import sys
+        from pathlib import Path
+        from glmtui.settings.settings import Settings
+        settings = Settings.load(Path(sys.argv[1]))
+        print("ready", flush=True)
+        sys.stdin.readline()
+        for value in range(100):
+            settings.set(sys.argv[2], value + 1)
+    """
+    keys = ("generation.top_k", "generation.seed")
+    programs = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(path), key],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for key in keys
+    ]
+    for program in programs:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "ready\n"
+    for program in programs:
+        assert program.stdin is not None
+        program.stdin.write("\n")
+        program.stdin.flush()
+    for program in programs:
+        program.communicate()
+    settings = Settings.load(path)
+    assert [settings[key] for key in keys] == [100, 100]
+
+
+def test_errors_are_told_in_words(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    (path.parent / "file").touch()
+    settings = Settings.load(path.parent / "file" / "config.toml")
+    assert "(Not a directory)" in str(settings.problems[0])
+    with pytest.raises(UserError, match=r": Not a directory\."):
+        settings.set("generation.top_k", 3)

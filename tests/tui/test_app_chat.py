@@ -269,7 +269,9 @@ async def test_the_tokens_of_a_draft_are_told_from_the_start_and_after_every_ans
     told: list[str] = []
     draft_changed = ChatSession.draft_changed
     monkeypatch.setattr(
-        ChatSession, "draft_changed", lambda self, text: (told.append(text), draft_changed(self, text))
+        ChatSession,
+        "draft_changed",
+        lambda self, text, *files: (told.append(text), draft_changed(self, text, *files)),
     )
 
     def shown(app: GlmTui) -> str:

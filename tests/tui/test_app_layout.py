@@ -47,6 +47,15 @@ async def test_a_tiny_window_shows_what_is_written() -> None:
         assert app.chat.title_bar.display
 
 
+async def test_a_window_without_room_for_a_letter_draws_nothing_there() -> None:
+    async with running(size=(1, 1)) as (pilot, app, _engine):
+        await settled(pilot)
+        assert app.chat.composer.prompt.content_size.width == 0
+        await pilot.press(*"hi")
+        await pilot.resize_terminal(80, 24)
+        await wait_until(pilot, lambda: any("hi" in line for line in screen_lines(app)))
+
+
 async def test_a_tiny_window_shows_as_much_help_as_fits_and_the_rest_by_scrolling() -> None:
     async with running(size=(20, 5)) as (pilot, app, _engine):
         await pilot.press("f1")
@@ -218,6 +227,33 @@ async def test_what_is_said_in_passing_covers_nothing_that_is_written() -> None:
         await wait_until(
             pilot, lambda: app.screen.query_one("Toast").region.bottom <= app.chat.composer.region.y
         )
+
+
+@pytest.mark.parametrize("size", [(80, 24), (130, 36)])
+async def test_what_is_said_in_passing_stands_next_to_the_settings(size: tuple[int, int]) -> None:
+    async with running(size=size, notifications=True) as (pilot, app, _engine):
+        app.say("Something that takes a line or two to say, as some of these things do.")
+        await pilot.press("f3")
+        await settled(pilot)
+        pane = app.chat.settings_pane.region
+        await wait_until(pilot, lambda: app.screen.query_one("Toast").region.right <= pane.x)
+        assert app.screen.query_one("Toast").region.x >= 0
+
+
+async def test_the_title_of_a_pane_shows_that_the_focus_is_in_it() -> None:
+    async with running(size=(130, 36)) as (pilot, app, _engine):
+        await settled(pilot)
+        settings, history = (
+            pane.query_one(".pane-title") for pane in (app.chat.settings_pane, app.chat.history)
+        )
+        plain = settings.styles.color
+        await pilot.press("f3")
+        await wait_until(pilot, lambda: settings.styles.color != plain)
+        assert history.styles.color == plain
+        app.chat.composer.focus()
+        await wait_until(pilot, lambda: settings.styles.color == plain)
+        app.chat.history.query_one("ConversationList").focus()
+        await wait_until(pilot, lambda: history.styles.color != plain)
 
 
 async def test_the_hints_say_what_the_keys_do() -> None:

@@ -104,7 +104,9 @@ async def test_language_changes_at_once_and_keeps_the_conversation() -> None:
 async def test_copy_takes_the_answer_or_its_code() -> None:
     async with running(ScriptedEngine("Here:\n\n```python\nprint(1)\n```\n")) as (pilot, app, _engine):
         await send(pilot, "/copy")
-        await wait_until(pilot, lambda: "no answer to copy" in visible_text(app.chat.transcript))
+        await wait_until(
+            pilot, lambda: any("no answer to copy" in str(n.message) for n in app._notifications)
+        )
         await send(pilot, "Go")
         await wait_until(pilot, lambda: app.session.answer is None)
         await send(pilot, "/copy code")

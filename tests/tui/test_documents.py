@@ -55,6 +55,29 @@ async def test_an_answer_shows_its_sources_and_their_passages(
         assert app.screen is app.chat
 
 
+async def test_what_a_model_searched_is_folded_under_its_answer(folder: Path) -> None:
+    engine = ScriptedEngine('search_documents\n{"query": "年假几天"}', "十五天[1]。")
+    engine.calls_tools = True
+    async with running(engine) as (pilot, app, _engine):
+        await send(pilot, f"/docs add {folder}")
+        engine.hold = True
+        await send(pilot, "年假有几天？")
+        await wait_until(pilot, lambda: engine.answering)
+        engine.finish()
+        await wait_until(pilot, lambda: "▸ search_documents {" in visible_text(app.chat))
+        await wait_until(pilot, lambda: engine.answering)
+        engine.finish()
+        await wait_until(pilot, lambda: not app.session.busy)
+        await pilot.pause()
+        shown = visible_text(app.chat)
+        assert "▸ search_documents → 2 lines" in shown
+        assert "十五天[1]。" in shown
+        assert "须提前三天申请" not in shown
+        app.chat.transcript.focus()
+        await pilot.press("t")
+        await wait_until(pilot, lambda: "须提前三天申请" in visible_text(app.chat))
+
+
 async def test_the_list_of_documents(folder: Path) -> None:
     async with running() as (pilot, app, _engine):
         await send(pilot, f"/docs add {folder}")

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from picture_files import png
+from scripted_run import ScriptedRun, story
 from textual.pilot import Pilot
 from tui.app_support import ScriptedEngine, app_of, send, settled, visible_text
 from tui.some_models import MODELS
@@ -182,6 +185,22 @@ def test_answering_with_a_message_waiting(snap_compare: Compare, monkeypatch: py
     assert snap_compare(app, terminal_size=(120, 36), run_before=look(app, then))
 
 
+def test_a_picture(snap_compare: Compare, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("glmtui.tui.transcript.message.show_time", lambda *_times: "12:00")
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gradient.png").write_bytes(png(40, 24))
+    engine = ScriptedEngine("左边是蓝色，右边渐渐变成红色，下边变成绿色。")
+    engine.info = replace(engine.info, sees_images=True)
+    app = make(engine=engine)
+
+    async def then(pilot: Pilot[None]) -> None:
+        await send(pilot, "@gradient.png 描述这张图片。")
+        await wait_until(pilot, lambda: "▀" in visible_text(app.chat.transcript))
+
+    assert snap_compare(app, terminal_size=(80, 24), run_before=look(app, then))
+
+
 def test_theme_chooser(snap_compare: Compare, conversation: Path) -> None:
     app = make(conversation)
 
@@ -227,6 +246,21 @@ def test_downloading_in_a_small_window_in_chinese(snap_compare: Compare) -> None
         files += (FileProgress("pytorch_model-00001-of-00008.bin", 600_000_000, 1_740_000_000),)
         engine.tell(DownloadProgress(files))
         await wait_until(pilot, lambda: "00001-of" in visible_text(app.screen))
+
+    assert snap_compare(app, terminal_size=(80, 24), run_before=look(app, then))
+
+
+def test_teaching_in_a_small_window_in_chinese(snap_compare: Compare, tmp_path: Path) -> None:
+    data = tmp_path / "train.jsonl"
+    data.write_text('{"prompt": "问", "response": "答"}\n', encoding="utf-8")
+    app = make(settings={"ui.language": "zh_CN"})
+
+    async def then(pilot: Pilot[None]) -> None:
+        app.session.tuning.make_job = ScriptedRun(list(story()), hold=40)
+        app.session.tuning.choose("data", str(data))
+        app.session.tuning.start()
+        await app.show("tune")
+        await wait_until(pilot, lambda: "32 / 40" in visible_text(app.screen))
 
     assert snap_compare(app, terminal_size=(80, 24), run_before=look(app, then))
 

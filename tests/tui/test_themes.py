@@ -67,6 +67,8 @@ def test_every_text_stands_out_from_every_background(name: str) -> None:
         ("primary = = 1", "line 1"),
         ('primary = "#ff0000"\ndark = "yes"\n', "dark"),
         ('colors = "blue"\n', "colors"),
+        ("primary = 0.5\n", "primary"),
+        ('primary = "red"\nwarning = ["red"]\n', "warning"),
         ('primary = "red"\n[variables]\nborder = "loud"\n', "border"),
         ('primary = "red"\n[variables]\nlink-style = "wavy"\n', "link-style"),
     ],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from glmtui.errors import BadValueError, TooLongError, UnavailableError
@@ -21,9 +21,15 @@ from glmtui.models.chat_formats.tools import (
     glm4_call,
     glm4_tools,
 )
-from glmtui.models.tokenizers.chatglm import ChatGLM2Tokenizer, ChatGLMTokenizer, TextStream, Tokenizer
+from glmtui.models.tokenizers.chatglm import (
+    ChatGLM2Tokenizer,
+    ChatGLMTokenizer,
+    TextStream,
+    Tokenizer,
+    VisualGLMTokenizer,
+)
 from glmtui.models.tokenizers.prompt_text import Control, PromptPart
-from glmtui.protocol.messages import ChatMessage, ToolCall
+from glmtui.protocol.messages import ChatMessage, Image, ToolCall
 from glmtui.protocol.phrases import _
 
 if TYPE_CHECKING:
@@ -37,6 +43,8 @@ class Prompt:
     ids: list[int]
     dropped_rounds: int = 0
     """How many of the oldest rounds were left out so that the rest fits."""
+    images: tuple[tuple[int, Image], ...] = ()
+    """The pictures in it, each with the index of its first token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +88,15 @@ class Dialogue:
     """System messages."""
     rounds: tuple[Round, ...]
     last: Round
+    images: tuple[Image, ...] = ()
+    """All pictures that were shown, the oldest first; also those of rounds that are left out."""
+    image_rows: Mapping[str, int] = field(default_factory=dict)
+    """How many tokens each takes, by its SHA-256, where that depends on the picture."""
 
     @classmethod
-    def of(cls, messages: Iterable[ChatMessage]) -> Dialogue:
+    def of(cls, messages: Iterable[ChatMessage], image_rows: Mapping[str, int] | None = None) -> Dialogue:
         """Cut `messages`. A round starts where the user speaks after an answer."""
+        messages = tuple(messages)
         systems: list[str] = []
         rounds: list[list[ChatMessage]] = [[]]
         for message in messages:
@@ -96,11 +109,12 @@ class Dialogue:
         if rounds[-1] and rounds[-1][-1].role == "assistant":  # to be continued, with its thought
             rounds[-1][-1] = ChatMessage.of("assistant", thoughts.written(rounds[-1][-1].parts))
         *earlier, last = (Round(tuple(each)) for each in rounds)
-        return cls(tuple(filter(None, systems)), tuple(earlier), last)
+        images = tuple(image for message in messages for image in images_of(message))
+        return cls(tuple(filter(None, systems)), tuple(earlier), last, images, image_rows or {})
 
     def newest(self, count: int) -> Dialogue:
         """Return the dialogue with only its `count` newest rounds; system message and question stay."""
-        return Dialogue(self.systems, self.rounds[len(self.rounds) - count :], self.last)
+        return replace(self, rounds=self.rounds[len(self.rounds) - count :])
 
     @property
     def system(self) -> str:
@@ -113,8 +127,20 @@ class Dialogue:
         return "\n".join(filter(None, (self.system, self.last.question)))
 
 
-def messages_of(query: str, history: Iterable[tuple[str, str]] = (), system: str = "") -> list[ChatMessage]:
+def images_of(message: ChatMessage) -> list[Image]:
+    """Return the pictures in `message`."""
+    return [part for part in message.parts if isinstance(part, Image)]
+
+
+def messages_of(
+    query: str,
+    history: Iterable[tuple[str, str]] = (),
+    system: str = "",
+    image: Image | None = None,
+) -> list[ChatMessage]:
     """Return the messages of a conversation given as pairs of question and answer, with its last question.
+
+    An `image` goes with the first question, as the published code has it.
 
     Raises:
         BadValueError: it is given as something else.
@@ -129,7 +155,11 @@ def messages_of(query: str, history: Iterable[tuple[str, str]] = (), system: str
     for question, answer in pairs:
         messages.append(ChatMessage.of("user", question))
         messages.append(ChatMessage("assistant", thoughts.parts_of(answer)))
-    return [*messages, ChatMessage.of("user", query)]
+    messages.append(ChatMessage.of("user", query))
+    if image is not None:
+        first = next(at for at, message in enumerate(messages) if message.role == "user")
+        messages[first] = ChatMessage("user", (image, *messages[first].parts))
+    return messages
 
 
 class ChatFormat(ABC):
@@ -145,6 +175,8 @@ class ChatFormat(ABC):
     """Whether it was trained to call tools (`offer`)."""
     thinks: bool = False
     """Whether answers may begin with a thought, which can be long."""
+    sees_images: bool = False
+    """Whether pictures in messages have a place in the prompt."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -161,9 +193,21 @@ class ChatFormat(ABC):
         Where there is none yet, the prompt `asks` for one at its end, or breaks off before that.
         """
 
+    def direct(self, text: str) -> str:
+        """Return how the model writes an answer `text` without a thought."""
+        return text
+
     def write(self, dialogue: Dialogue) -> list[int]:
         """Return the ids of the complete prompt."""
         return self._tokenizer.encode_parts(self.parts(dialogue))
+
+    def relevant(self, dialogue: Dialogue) -> Dialogue:
+        """Return `dialogue` without the rounds that the family cannot be told together with the last."""
+        return dialogue
+
+    def place_images(self, dialogue: Dialogue, ids: Sequence[int]) -> tuple[tuple[int, Image], ...]:
+        """Return the pictures in a prompt `ids` of `dialogue`, each with the index of its first token."""
+        return ()
 
     def offer(self, tools: Sequence[Mapping[str, Any]], system: str = "") -> tuple[ChatMessage, ...]:
         """Return the system messages that a conversation begins with where the model may call `tools`.
@@ -194,9 +238,15 @@ class ChatFormat(ABC):
         return None
 
     def fit(
-        self, messages: Sequence[ChatMessage], limit: int, cached: CachedConversation | None = None
+        self,
+        messages: Sequence[ChatMessage],
+        limit: int,
+        cached: CachedConversation | None = None,
+        image_rows: Mapping[str, int] | None = None,
     ) -> Prompt:
         """Write `messages` in at most `limit` tokens, leaving out complete rounds, the oldest first.
+
+        `image_rows` is `Dialogue.image_rows`.
 
         Where `messages` continue what is `cached`, so does the prompt, token for token, and only its end is
         new: text that is encoded again may come out as other tokens than the model generated.
@@ -205,9 +255,13 @@ class ChatFormat(ABC):
             UserError: the last question alone is longer than that. It is not cut: half a question gets an
                 answer that looks right and is not.
         """
-        if cached is not None and (prompt := self._continue(messages, cached)) and len(prompt.ids) <= limit:
-            return prompt
-        dialogue = Dialogue.of(messages)
+        complete = Dialogue.of(messages, image_rows)
+        if cached is not None:
+            prompt = self._continue(messages, cached, complete.image_rows)
+            if prompt is not None and len(prompt.ids) <= limit:
+                rounds = complete.newest(len(complete.rounds) - prompt.dropped_rounds)
+                return replace(prompt, images=self.place_images(rounds, prompt.ids))
+        dialogue = self.relevant(complete)
         ids = self.write(dialogue.newest(0))
         if len(ids) > limit:
             phrase = _(
@@ -218,13 +272,15 @@ class ChatFormat(ABC):
         # A round's cost alone may be off by a token at each end, so count generously, then write to be sure.
         kept, used = 0, len(ids)
         for each in reversed(dialogue.rounds):
-            used += self._cost(each)
+            used += self._cost(each, dialogue)
             if used - 2 * (kept + 1) > limit:
                 break
             kept += 1
         while kept and len(written := self.write(dialogue.newest(kept))) > limit:
             kept -= 1
-        return Prompt(written if kept else ids, dropped_rounds=len(dialogue.rounds) - kept)
+        ids = written if kept else ids
+        images = self.place_images(dialogue.newest(kept), ids)
+        return Prompt(ids, len(complete.rounds) - kept, images)
 
     def encode_chat(self, query: str, history: Iterable[tuple[str, str]] = ()) -> list[int]:
         """Return the ids of a prompt for `query` after `history`, pairs of question and answer."""
@@ -243,7 +299,9 @@ class ChatFormat(ABC):
         """Return the decoder of one answer's tokens, or of those that go on `after` a part of it."""
         return self._tokenizer.stream(goes_on=bool(after))
 
-    def _continue(self, messages: Sequence[ChatMessage], cached: CachedConversation) -> Prompt | None:
+    def _continue(
+        self, messages: Sequence[ChatMessage], cached: CachedConversation, image_rows: Mapping[str, int]
+    ) -> Prompt | None:
         if not cached.continued_by(messages):
             return None
         dialogue = Dialogue.of(cached.messages)
@@ -252,9 +310,10 @@ class ChatFormat(ABC):
         )
         return None if added is None else Prompt(cached.ids + added, cached.dropped_rounds)
 
-    def _cost(self, each: Round) -> int:
-        """Return about how many tokens a round adds to a prompt."""
-        once, twice = (len(self.write(Dialogue((), (each,) * n, Round()))) for n in (1, 2))
+    def _cost(self, each: Round, dialogue: Dialogue) -> int:
+        """Return about how many tokens a round of `dialogue` adds to a prompt."""
+        alone = replace(dialogue, systems=(), last=Round())
+        once, twice = (len(self.write(replace(alone, rounds=(each,) * n))) for n in (1, 2))
         return twice - once
 
 
@@ -397,6 +456,10 @@ def _calls_no_tools() -> UnavailableError:
 
 def chat_format(tokenizer: Tokenizer) -> ChatFormat:
     """Return how the tokenizer's family writes a conversation."""
+    if isinstance(tokenizer, VisualGLMTokenizer):
+        from glmtui.models.chat_formats.visualglm import VisualRounds
+
+        return VisualRounds(tokenizer)
     if isinstance(tokenizer, ChatGLMTokenizer):
         return Rounds(tokenizer)
     if tokenizer.family in ("chatglm3", "chatglm4"):

@@ -28,6 +28,7 @@ from glmtui.hub.model_dir import (
     is_v2,
     recognise,
 )
+from glmtui.hub.sat import is_sat
 from glmtui.models.tokenizers.prompt_text import Control, PromptPart
 from glmtui.protocol.phrases import Phrase, _, sentences
 
@@ -89,6 +90,10 @@ class Tokenizer(ABC):
         """Return the text of `ids`; control tokens and unknown ids have none."""
         stream = self.stream()
         return "".join(map(stream.push, ids)) + stream.finish()
+
+    @abstractmethod
+    def token_bytes(self) -> list[bytes]:
+        """Return the UTF-8 bytes, or part of them, that each id stands for; control tokens have none."""
 
     @abstractmethod
     def stream(self, *, goes_on: bool = False) -> TextStream:
@@ -166,6 +171,15 @@ class _Pieces:
     def names(self) -> list[str]:
         """Return what the file calls each of its ids."""
         return [self.model.IdToPiece(token) for token in range(self._size)]
+
+    def spelled(self) -> list[bytes]:
+        """Return the bytes of each id."""
+        unknown = self.model.unk_id()
+        surfaces = ("" if token == unknown else self.surface(token) for token in range(self._size))
+        return [
+            bytes((each,)) if isinstance(each, int) else each.replace(_SPACE, " ").encode()
+            for each in surfaces
+        ]
 
     def surface(self, token: int) -> str | int:
         """Return the text of a piece (spaces as ``▁``), or the value of a byte piece."""
@@ -246,10 +260,27 @@ class ChatGLMTokenizer(Tokenizer):
         images = [f"<image_{number}>" for number in range(self.offset)]
         return images + self._pieces.names()
 
+    def token_bytes(self) -> list[bytes]:
+        return [b""] * self.offset + self._pieces.spelled()
+
     def stream(self, *, goes_on: bool = False) -> StreamDecoder:
         if self.offset:
             return _OffsetDecoder(self._pieces, self.offset, goes_on=goes_on)
         return StreamDecoder(self._pieces, goes_on=goes_on)
+
+
+class VisualGLMTokenizer(ChatGLMTokenizer):
+    """VisualGLM-6B: ChatGLM-6B's, with a token in the place of which a picture's rows are put."""
+
+    family: Family = "visualglm"
+    FILLER = "<unk>"
+    """What the transformers code takes; it counts for the repetition penalty."""
+
+    def __init__(self, file: Path, config: Mapping[str, Any] | None = None) -> None:
+        super().__init__(file, config)
+        self.special_ids = {**self.special_ids, self.FILLER: self._pieces.model.unk_id() + self.offset}
+        self.image_length: int = given(config or {}, "image_length", 32)
+        """Tokens that a picture takes."""
 
 
 class _OffsetDecoder(StreamDecoder):
@@ -303,6 +334,9 @@ class ChatGLM2Tokenizer(Tokenizer):
         """Return what each id is called in the file, and the special ones behind them."""
         return [*self._pieces.names(), *self.special_ids]
 
+    def token_bytes(self) -> list[bytes]:
+        return self._pieces.spelled() + [b""] * len(self.special_ids)
+
     def stream(self, *, goes_on: bool = False) -> StreamDecoder:
         return StreamDecoder(self._pieces, goes_on=goes_on)
 
@@ -314,7 +348,8 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         UserError: the file is missing, damaged, or does not belong to the model.
     """
     folder = paths.typed(folder)
-    config = read_config(folder) if (folder / "config.json").is_file() else {}
+    has_config = (folder / "config.json").is_file() or is_sat(folder)
+    config = read_config(folder) if has_config else {}
     settings = read_tokenizer_config(folder)
     if config:
         family = recognise(folder, config)
@@ -337,6 +372,8 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
             return GLM4Tokenizer(folder / TOKENIZER_FILES["chatglm4"], {})
         family = recognise(folder, {"model_type": "chatglm", "padded_vocab_size": None})
     file = folder / TOKENIZER_FILES[family]
+    if family == "visualglm":
+        return VisualGLMTokenizer(file, config)
     if family == "chatglm":
         # Only the first release lacks the entry, and it has the image tokens.
         return ChatGLMTokenizer(file, config, given(settings, "num_image_tokens", 20000 if settings else 0))
@@ -367,7 +404,7 @@ def _read_model(file: Path) -> SentencePieceProcessor:
     model = SentencePieceProcessor()
     try:
         model.LoadFromSerializedProto(content)
-    except RuntimeError as error:
+    except (RuntimeError, UnicodeDecodeError) as error:  # the latter where it quotes what is damaged
         message = _("{path} is damaged: it has {size} bytes and the sha256 {sha}.").format(
             path=file, size=len(content), sha=hashlib.sha256(content).hexdigest()
         )

@@ -95,6 +95,9 @@ class GLM4Tokenizer(Tokenizer):
         """Return each id's bytes as one character each, and the names of the special ones behind them."""
         return [*(self._bytes[rank].decode("latin-1") for rank in sorted(self._bytes)), *self.special_ids]
 
+    def token_bytes(self) -> list[bytes]:
+        return [self._bytes.get(token, b"") for token in range(self.vocab_size)]
+
     def stream(self, *, goes_on: bool = False) -> GLM4Stream:
         return GLM4Stream(self._bytes)
 

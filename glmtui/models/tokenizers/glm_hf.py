@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from glmtui.errors import BadFileError, BadValueError, UserError
-from glmtui.hub.files import JSON_BYTES, check_regular, utf8_name
+from glmtui.hub.files import JSON_BYTES, check_regular, read, utf8_name
 from glmtui.hub.model_dir import TOKENIZER_FILES, Family
 from glmtui.models.tokenizers.chatglm import (
     TextStream,
@@ -31,6 +31,8 @@ TOKENIZER_BYTES = 64 << 20
 """The longest ``tokenizer.json``; GLM-4's has 20 MB."""
 
 _SHIELDED = re.compile(f"{OPEN}(\\d+){CLOSE}")
+_PREFIX = re.compile(rb'"continuing_subword_prefix"\s*:\s*"[^"]')
+"""No tokenizer of bytes has one."""
 _THOUGHT = ("<think>", "</think>")
 """Marks that are shown as text even where they are special tokens: they tell thought from answer."""
 
@@ -54,6 +56,7 @@ class GLMTokenizer(Tokenizer):
         file = folder / TOKENIZER_FILES[family]
         check_is_there(file)
         _check_settings(folder)
+        _check_prefix(file)
         with _parsed(file), utf8_name(folder) as named:
             self._wrapped = AutoTokenizer.from_pretrained(
                 named, local_files_only=True, trust_remote_code=False
@@ -87,7 +90,7 @@ class GLMTokenizer(Tokenizer):
         template = self._wrapped.chat_template
         return template if isinstance(template, str) else ""
 
-    def render(self, messages: list[dict[str, str]], *, asks: bool) -> str:
+    def render(self, messages: list[dict[str, Any]], *, asks: bool) -> str:
         """Return the prompt that the template makes of `messages`, ready for the answer if it `asks` for one.
 
         Raises:
@@ -122,6 +125,23 @@ class GLMTokenizer(Tokenizer):
         ids: list[int] = self._backend.encode(encodable(text), add_special_tokens=False).ids
         return ids
 
+    def token_bytes(self) -> list[bytes]:
+        """In the file every byte is one character: a printable one itself."""
+        printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+        others = [byte for byte in range(256) if byte not in set(printable)]
+        values = {chr(byte): byte for byte in printable}
+        values |= {chr(256 + place): byte for place, byte in enumerate(others)}
+
+        def said(token: int) -> bytes:
+            name = self._special.get(token)
+            if name is not None:
+                return name.encode() if name in _THOUGHT else b""
+            text = self._backend.id_to_token(token) or ""
+            known = all(character in values for character in text)
+            return bytes(values[character] for character in text) if known else text.encode()
+
+        return [said(token) for token in range(self.vocab_size)]
+
     def stream(self, *, goes_on: bool = False) -> GLMStream:
         return GLMStream(self._backend, self._special)
 
@@ -132,6 +152,13 @@ def _check_settings(folder: Path) -> None:
         if file.suffix in (".json", ".jinja", ".txt", ".model") and file.exists():
             limit = TOKENIZER_BYTES if file.name in TOKENIZER_FILES.values() else JSON_BYTES
             check_regular(file, limit)
+
+
+def _check_prefix(file: Path) -> None:
+    """Refuse what makes the parser of tokenizers 0.23 panic, which it says on standard error by itself."""
+    if file.suffix == ".json" and _PREFIX.search(read(file, TOKENIZER_BYTES)):
+        message = _("{path} cannot be read: {error}. Download it again.")
+        raise BadFileError(message.format(path=file, error="continuing_subword_prefix"))
 
 
 @contextmanager

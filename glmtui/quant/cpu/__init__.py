@@ -30,6 +30,8 @@ VARIABLE = "GLMTUI_KERNELS"
 PAGE = 16
 """Tokens that lie together in a cache of bytes (cached.h)."""
 CHOICES = ("avx512", "avxvnni", "avx2", "neon", "plain", "torch")
+CACHED = (torch.float16, torch.uint8)
+"""What keys and values may be in a cache that the kernels use: numbers, or pages of bytes."""
 _KINDS = (torch.float32, torch.float16, torch.bfloat16)
 """What packing.c reads, in the order of its `Kind`."""
 
@@ -99,7 +101,14 @@ class Attention(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("keys", "values")),
         *((name, ctypes.c_int64) for name in ("groups", "stride", "length", "size")),
         *((name, ctypes.c_void_p) for name in ("mask", "out")),
+        ("causal", ctypes.c_int32),
     )
+
+
+class Token(ctypes.Structure):
+    """``Token`` of layers.c: whose caches its keys and values go to, and behind how many others."""
+
+    _fields_ = (("sequence", ctypes.c_int64), ("place", ctypes.c_int64))
 
 
 class Kernels:
@@ -111,16 +120,19 @@ class Kernels:
         for name, *arguments in (
             ("multiply", ctypes.POINTER(Matrix), pointer, number, pointer, threads),
             ("refine", ctypes.POINTER(Matrix), pointer, pointer, number, pointer, threads),
+            ("multiply_halves", pointer, threads, *(number,) * 2, pointer, number, pointer, threads),
             ("gelu", pointer, number, threads),
             ("swiglu", pointer, number, number, pointer, threads),
             ("rotate", *(pointer,) * 3, *(number,) * 7, pointer, threads),
             ("attend", *(pointer,) * 4, *(number,) * 8, pointer, threads),
             ("attend_cached", ctypes.POINTER(Attention), threads),
             ("put_cached", *(pointer, number, number) * 2, *(number,) * 4, *(pointer,) * 2, number, threads),
-            ("layers", pointer, number, pointer, pointer, number, *(pointer,) * 3, threads),
+            ("layers", pointer, number, *(pointer,) * 3, number, *(pointer,) * 3, threads),
             ("attend_prompt", *(pointer,) * 4, *(number,) * 8, pointer, threads),
             ("quantize", pointer, threads, number, number, threads, *(pointer,) * 4, threads),
             ("reorder", pointer, number, number, threads, pointer, threads),
+            ("unpack", ctypes.POINTER(Matrix), number, number, pointer, threads),
+            ("multiply_gradient", ctypes.POINTER(Matrix), pointer, number, pointer, threads),
             ("crc32", ctypes.c_uint32, pointer, number),
             ("read", pointer, number, threads),
         ):
@@ -131,11 +143,14 @@ class Kernels:
         library.glmtui_isa.restype = ctypes.c_char_p
         self.isa: str = library.glmtui_isa().decode()
         self.threaded = bool(library.glmtui_has_openmp())
+        self.few: int = library.glmtui_few()
+        """How many tokens get together, to the bit, what each gets alone: products are bound by memory."""
 
     def multiply(self, matrix: Matrix, x: Tensor) -> Tensor:
         """Return float32 ``[tokens, rows]``, the product of `matrix` with float32 `x` ``[tokens, columns]``.
 
-        Of a matrix in two planes, one token's product is that with the high one alone: `refine` goes on.
+        Of a matrix in two planes, the product of `few` tokens or less is that with the high one alone:
+        `refine` goes on.
 
         Raises:
             MemoryError: there is no memory for the rounded activations.
@@ -148,11 +163,11 @@ class Kernels:
         return out
 
     def refine(self, matrix: Matrix, x: Tensor, blocks: Tensor, out: Tensor) -> None:
-        """Make `out` ``[1, rows]``, one token's product, exact in the rows of some blocks of 16.
+        """Make `out` ``[rows]``, one token's product, exact in the rows of some blocks of 16.
 
         Args:
             matrix: in two planes.
-            x: what it was multiplied with, contiguous float32 ``[1, columns]``.
+            x: what it was multiplied with, contiguous float32 ``[columns]``.
             blocks: which, contiguous int64, each once.
             out: changed in place.
 
@@ -163,6 +178,23 @@ class Kernels:
         threads = torch.get_num_threads()
         if self._c.glmtui_refine(matrix, *pointers, len(blocks), out.data_ptr(), threads):
             raise MemoryError
+
+    def multiply_halves(self, weight: Tensor, x: Tensor) -> Tensor:
+        """Return float32 ``[tokens, rows]``, the product of `weight` with the rows of `x`; for few tokens.
+
+        Args:
+            weight: contiguous bfloat16 or float16 ``[rows, columns]``.
+            x: contiguous float32 ``[tokens, columns]``.
+
+        Raises:
+            MemoryError: there is no memory for a copy of `x`.
+        """
+        out = torch.empty(len(x), len(weight))
+        kind = (torch.float16, torch.bfloat16).index(weight.dtype)
+        pointers = (x.data_ptr(), len(x), out.data_ptr(), torch.get_num_threads())
+        if len(x) and self._c.glmtui_multiply_halves(weight.data_ptr(), kind, *weight.shape, *pointers):
+            raise MemoryError
+        return out
 
     def quantize(self, weight: Tensor, packed: Packed) -> bool:
         """Fill `packed` with contiguous `weight` of the same shape; return whether all weights are finite."""
@@ -184,6 +216,28 @@ class Kernels:
         pointers = (stored.data_ptr(), packed.values.data_ptr())
         shape = (packed.rows, packed.columns, packed.bits)
         self._c.glmtui_reorder(pointers[0], *shape, pointers[1], torch.get_num_threads())
+
+    def unpack(self, matrix: Matrix, first: int, last: int) -> Tensor:
+        """Return the weights of blocks `first` to `last` of 16 rows, float32 ``[rows, columns]``."""
+        last = min(last, -(-matrix.rows // 16))
+        out = torch.empty(min(matrix.rows, last * 16) - first * 16, matrix.columns)
+        self._c.glmtui_unpack(matrix, first, last, out.data_ptr(), torch.get_num_threads())
+        return out
+
+    def multiply_gradient(self, matrix: Matrix, gradient: Tensor) -> Tensor:
+        """Return ``gradient @ weight``, float32 ``[tokens, columns]``, of float32 `gradient` ``[tokens,
+        rows]``.
+
+        Raises:
+            MemoryError: there is no memory for the sums.
+        """
+        gradient = gradient.contiguous()
+        out = torch.empty(len(gradient), matrix.columns)
+        if len(gradient) and self._c.glmtui_multiply_gradient(
+            matrix, gradient.data_ptr(), len(gradient), out.data_ptr(), torch.get_num_threads()
+        ):
+            raise MemoryError
+        return out
 
     def gelu_(self, x: Tensor) -> Tensor:
         """Turn contiguous float32 `x` into its GELU (approximated by tanh), in place."""
@@ -285,33 +339,35 @@ class Kernels:
         self,
         layers: ctypes.Array[Layer],
         shape: Shape,
-        cache: Sequence[Tensor],
-        place: int,
+        caches: Sequence[Sequence[Tensor]],
+        tokens: Sequence[tuple[int, int]],
         cos: Tensor,
         sin: Tensor,
         x: Tensor,
     ) -> Tensor:
-        """Return what `layers` make of one token, float32 in the shape of `x`.
+        """Return what `layers` make of few tokens, float32 in the shape of `x`.
 
         Args:
             layers: of a network.
             shape: theirs.
-            cache: every layer's keys and values, where the token's are put, contiguous: float16
-                ``[2, 1, groups, capacity, head_dim]``, or pages ``[2, 1, …]`` as in `put_cached`.
-            place: how many tokens lie there already.
-            cos: of the token's position, contiguous float32 of ``head_dim`` elements, a multiple of 16.
+            caches: of each sequence every layer's keys and values, where the tokens' are put, contiguous:
+                float16 ``[2, 1, groups, capacity, head_dim]``, or pages ``[2, 1, …]`` as in `put_cached`.
+            tokens: of each token its sequence, and how many tokens lie there before it. Those of a sequence
+                come side by side, one place behind another.
+            cos: of the tokens' positions, contiguous float32 of ``tokens * head_dim`` elements; ``head_dim``
+                is a multiple of 16.
             sin: the same; it carries the rotation's sign.
-            x: contiguous float32 of ``hidden`` elements.
+            x: contiguous float32 of ``tokens * hidden`` elements.
 
         Raises:
             MemoryError: there is no memory for what lies between the products.
         """
         out = x.clone()
-        caches = (Cache * len(layers))(*map(_cache, cache))
+        buffers = [_cache(each) for cache in caches for each in cache]
+        places = (Token * len(tokens))(*(Token(*token) for token in tokens))
         pointers = (cos.data_ptr(), sin.data_ptr(), out.data_ptr())
-        threads = torch.get_num_threads()
-        shaped = (ctypes.byref(shape), caches)
-        if self._c.glmtui_layers(layers, len(layers), *shaped, place, *pointers, threads):
+        arguments = (ctypes.byref(shape), (Cache * len(buffers))(*buffers), places, len(tokens))
+        if self._c.glmtui_layers(layers, len(layers), *arguments, *pointers, torch.get_num_threads()):
             raise MemoryError
         return out
 

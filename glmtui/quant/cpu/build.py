@@ -33,16 +33,17 @@ FOLDER = Path(__file__).parent
 SOURCES = (
     *(
         FOLDER / f"{name}.c"
-        for name in (
-            *("kernels", "gemv", "gemm", "elementwise", "layers", "attention", "cached"),
-            *("packing", "checksum"),
-        )
+        for name in [
+            *("kernels", "gemv", "gemm", "halves", "elementwise", "layers", "attention", "cached"),
+            *("packing", "gradient", "checksum"),
+        ]
     ),
     *(FOLDER / f"{name}.h" for name in ["product", "elementwise", "cached", "exponential", "layout", "simd"]),
 )
 COMPILERS = ("cc", "gcc", "clang", "cl")
 TIMEOUT = 300
 """Seconds that a compiler may take."""
+WATCHED = FOLDER / "watched.py"
 TRIAL = FOLDER / "trial.py"
 TRIAL_TIMEOUT = 60
 """Seconds that the first run may take, on a machine that has everything else to do."""
@@ -189,21 +190,30 @@ def _compile(compiler: str, flags: list[str], target: Path) -> None:
 
 
 def _run(command: list[str], folder: Path) -> None:
-    """Run a compiler in `folder`; it is killed, with what it started, if what this thread does is given up.
+    """Run a compiler in `folder`.
+
+    It is killed, with what it started, if what this thread does is given up, and where this process ends,
+    however it does.
 
     Raises:
         subprocess.SubprocessError: it failed, with what it said, or took longer than `TIMEOUT`.
         OperationCancelled: it was given up.
     """
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        cwd=folder,
-        start_new_session=True,
-    ) as process:
+    if sys.executable and sys.platform != "win32":
+        command = [sys.executable, "-I", "-S", str(WATCHED), *command]
+    with (
+        _pipe() as (alive, _held),  # the other end is closed when this process ends
+        subprocess.Popen(
+            command,
+            stdin=alive,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            cwd=folder,
+            start_new_session=True,
+        ) as process,
+    ):
         try:
             end = monotonic() + TIMEOUT
             while True:
@@ -218,6 +228,16 @@ def _run(command: list[str], folder: Path) -> None:
             raise
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command, output, errors)
+
+
+@contextlib.contextmanager
+def _pipe() -> Iterator[tuple[int, int]]:
+    ends = os.pipe()
+    try:
+        yield ends
+    finally:
+        for end in ends:
+            os.close(end)
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
@@ -238,6 +258,7 @@ def _flag_sets(compiler: str, isa: str | None) -> Iterator[list[str]]:
         return
     common = ["-O3", "-std=c11", "-shared", "-fvisibility=hidden", *_define(isa, "-D")]
     common += ["-fno-math-errno", "-fno-trapping-math"]
+    common.append("-ffp-contract=off")  # else few tokens' sums and many's are rounded at different places
     if sys.platform != "win32":
         common.append("-fPIC")
     for openmp in (*_openmp_flags(), []):

@@ -290,7 +290,7 @@ void attend_part(const Attention *a, int threads, int64_t part, void *memory) {
         const float *q = a->q + token * a->token_stride + head * a->head_stride;
         float widest = largest_of(q, size);
         query->mask = a->mask ? a->mask + token * a->length : NULL;
-        query->seen = seen_keys(query->mask, a->length);
+        query->seen = a->causal ? a->length - a->tokens + token + 1 : seen_keys(query->mask, a->length);
         query->spans = (Span *)((char *)memory + (size_t)i * query_bytes(a));
         query->high = (int8_t *)(query->spans + ceil_div(a->length, SPAN));
         query->low = query->high + size;

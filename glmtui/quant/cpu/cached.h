@@ -32,6 +32,7 @@ typedef struct {
     int64_t length, size; /* tokens in the pages; columns, a multiple of 16 */
     const uint8_t *mask;  /* [tokens][length]: 1 where a token may see a key (one at least); NULL: it sees all */
     float *out;           /* [tokens][heads][size] */
+    int32_t causal;       /* the tokens are the last ones in the pages, and see none behind; else `mask` says it */
 } Attention;
 
 /* Into how many parts `attention` is cut for a team of threads, and how much memory each takes. */

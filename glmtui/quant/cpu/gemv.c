@@ -1,89 +1,129 @@
-/* The product with one token: what decoding takes, bound by memory.
+/* The product with one token or a few: what decoding takes, bound by memory.
  *
- * Every block of rows reads its weights once, from front to back: one vector holds many rows, so no sum runs
- * across a vector.
+ * Every block of rows reads its weights once, from front to back, and unpacks them once for some tokens: one vector
+ * holds many rows, so no sum runs across a vector. Tokens get the same numbers beside others as alone, to the bit, and
+ * those that gemm.c gives them too: within a group all sums are of integers, and groups are added one by one.
  */
 #include <stdlib.h>
 
 #include "product.h"
 
-/* The product of one block of rows with the activations of one group, added to `start`. `zeros`: sub_zero of every
- * sub-group. Without `factors` every sub-group has the same one, `whole`. */
-INLINE void group_i4(const uint8_t *w, const uint8_t *factors, const int whole, const int8_t *a, const int32_t *zeros,
-                     int32_t start, vfloat *total) {
-    vint sum[VECTORS], pair[VECTORS];
-    for (int v = 0; v < VECTORS; v++) sum[v] = int_set(start);
-    UNROLL for (int s = 0; s < SUBS; s++) {
-        vsub part[VECTORS];
-        for (int v = 0; v < VECTORS; v++) part[v] = sub_start(zeros[s]);
-        UNROLL for (int c = s * (SUB / 8); c < (s + 1) * (SUB / 8); c++) {
-            int32_t low = four_bytes(a + c * 8), high = four_bytes(a + c * 8 + 4);
-            for (int v = 0; v < VECTORS; v++) {
-                vbytes packed = load_bytes(w + c * CHUNK + v * LANES * 4);
-                part[v] = sub_dot(part[v], low_nibbles(packed), low);
-                part[v] = sub_dot(part[v], high_nibbles(packed), high);
-            }
-        }
-        for (int v = 0; v < VECTORS; v++) {
-            if (factors && s % 2 == 0) pair[v] = load_factors(factors + (s / 2) * BLOCK + v * LANES);
-            vint factor = !factors ? factor_set(whole) : s % 2 ? high_factors(pair[v]) : low_factors(pair[v]);
-            sum[v] = sub_end(sum[v], part[v], factor);
-        }
-    }
-    for (int v = 0; v < VECTORS; v++) total[v] = to_float(sum[v]);
-}
-
-/* `bias`: -TILE_BIAS x the sum of the activations. */
-INLINE void group_i8(const uint8_t *w, const int8_t *a, int32_t bias, vfloat *total) {
-    vint even[VECTORS], odd[VECTORS];
-    for (int v = 0; v < VECTORS; v++) even[v] = int_set(bias), odd[v] = int_set(0);
-    for (int step = 0; step < STEPS; step += 2) {
-        for (int v = 0; v < VECTORS; v++) {
-            const uint8_t *p = w + step * CHUNK + v * LANES * 4;
-            even[v] = dot_i8(even[v], bytes_xor(load_bytes(p), bytes_set(TILE_BIAS)), four_bytes(a + step * 4));
-            odd[v] = dot_i8(odd[v], bytes_xor(load_bytes(p + CHUNK), bytes_set(TILE_BIAS)),
-                            four_bytes(a + step * 4 + 4));
-        }
-    }
-    for (int v = 0; v < VECTORS; v++) total[v] = to_float(int_add(even[v], odd[v]));
-}
-
 typedef enum { INT8, INT8_HIGH, INT8_LOW, INT4, INT4_FACTORS } Kind;
 
-/* One block of rows times one token: out[BLOCK]. A weight in two planes is 16 (high - 8) + low. Its high plane alone
- * takes 8 for all of low; what the low one adds to that has the zero point 8, like INT4. */
-INLINE void multiply_block(const Matrix *m, const Kind kind, int64_t block, const Rounded *x, float *out) {
-    const int group_bytes = kind == INT8 ? BLOCK * GROUP : BLOCK * GROUP / 2;
-    const uint8_t *values = kind == INT8_LOW ? m->low : m->values;
-    const uint8_t *factors = kind == INT4_FACTORS ? m->factors : NULL;
-    int64_t groups = ceil_div(m->columns, GROUP);
-    vfloat total[VECTORS];
-    for (int v = 0; v < VECTORS; v++) total[v] = float_set(0);
-    for (int64_t g = 0; g < groups; g++) {
-        int64_t at = block * groups + g;
-        const uint8_t *w = values + at * group_bytes;
-        const int8_t *a = x->values + g * GROUP;
-        vfloat sum[VECTORS];
-        /* The processor's own fetching ahead stops at every page. */
-        for (int i = 0; i < group_bytes; i += 64) PREFETCH(w + group_bytes + i);
-        if (m->scales) PREFETCH(m->scales + (at + 1) * BLOCK);
-        if (factors) PREFETCH(factors + (at + 1) * (SUBS / 2 * BLOCK));
-        if (kind == INT8)
-            group_i8(w, a, -TILE_BIAS * x->sums[g], sum);
-        else if (kind == INT8_HIGH)
-            group_i4(w, NULL, 16, a, x->zeros + g * SUBS, 8 * x->sums[g], sum);
-        else
-            group_i4(w, factors ? factors + at * (SUBS / 2 * BLOCK) : NULL, 1, a, x->zeros + g * SUBS, 0, sum);
-        for (int v = 0; v < VECTORS; v++) {
-            vfloat scale = float_set(x->scales[g]);
-            if (m->scales) scale = mul(scale, load_half(m->scales + at * BLOCK + v * LANES));
-            total[v] = fma_(sum[v], scale, total[v]);
+/* Below, `a`, `zeros` and `sums` are what one group of `tokens` tokens was rounded to, and `total` is its product with
+ * `width` vectors of rows. */
+
+/* Without `factors` every sub-group has the same one, `whole`. */
+INLINE void group_i4(const int tokens, const int width, const uint8_t *w, const uint8_t *factors, const int whole,
+                     const int8_t *a, const int32_t *zeros, vint (*total)[VECTORS]) {
+    vint pair[VECTORS];
+    UNROLL for (int s = 0; s < SUBS; s++) {
+        vsub part[FEW_TOKENS][VECTORS];
+        UNROLL for (int t = 0; t < tokens; t++) {
+            UNROLL for (int v = 0; v < width; v++) part[t][v] = sub_start(zeros[t * SUBS + s]);
+        }
+        UNROLL for (int c = s * (SUB / 8); c < (s + 1) * (SUB / 8); c++) {
+            UNROLL for (int v = 0; v < width; v++) {
+                vbytes packed = load_bytes(w + c * CHUNK + v * LANES * 4);
+                vbytes low = low_nibbles(packed), high = high_nibbles(packed);
+                UNROLL for (int t = 0; t < tokens; t++)
+                    part[t][v] = sub_dot(part[t][v], low, four_bytes(a + t * GROUP + c * 8));
+                UNROLL for (int t = 0; t < tokens; t++)
+                    part[t][v] = sub_dot(part[t][v], high, four_bytes(a + t * GROUP + c * 8 + 4));
+            }
+        }
+        UNROLL for (int v = 0; v < width; v++) {
+            if (factors && s % 2 == 0) pair[v] = load_factors(factors + (s / 2) * BLOCK + v * LANES);
+            vint factor = !factors ? factor_set(whole) : s % 2 ? high_factors(pair[v]) : low_factors(pair[v]);
+            UNROLL for (int t = 0; t < tokens; t++) total[t][v] = sub_end(total[t][v], part[t][v], factor);
         }
     }
-    for (int v = 0; v < VECTORS; v++) {
-        if (m->row_scales) total[v] = mul(total[v], load_float(m->row_scales + block * BLOCK + v * LANES));
-        store_float(out + v * LANES, total[v]);
+}
+
+INLINE void group_i8(const int tokens, const int width, const uint8_t *w, const int8_t *a, vint (*total)[VECTORS]) {
+    const int alone = tokens == 1; /* else the sums of other tokens fill the time that a sum takes */
+    vint odd[VECTORS];
+    UNROLL for (int v = 0; v < width; v++) odd[v] = int_set(0);
+    UNROLL_8 for (int step = 0; step < STEPS; step += 2) {
+        UNROLL for (int v = 0; v < width; v++) {
+            const uint8_t *p = w + step * CHUNK + v * LANES * 4;
+            vbytes first = bytes_xor(load_bytes(p), bytes_set(TILE_BIAS));
+            vbytes second = bytes_xor(load_bytes(p + CHUNK), bytes_set(TILE_BIAS));
+            UNROLL for (int t = 0; t < tokens; t++)
+                total[t][v] = dot_i8(total[t][v], first, four_bytes(a + t * GROUP + step * 4));
+            UNROLL for (int t = 0; t < tokens; t++) {
+                vint *sum = alone ? &odd[v] : &total[t][v];
+                *sum = dot_i8(*sum, second, four_bytes(a + t * GROUP + step * 4 + 4));
+            }
+        }
     }
+    UNROLL for (int v = 0; v < width && alone; v++) total[0][v] = int_add(total[0][v], odd[v]);
+}
+
+/* One block of rows times `tokens` tokens from `first` on: out[tokens][BLOCK]. A weight in two planes is
+ * 16 (high - 8) + low. Its high plane alone takes 8 for all of low; what the low one adds to that has the zero point 8,
+ * like INT4. */
+INLINE void multiply_block(const Matrix *m, const Kind kind, const int tokens, int64_t block, const Rounded *x,
+                           int64_t first, float (*out)[BLOCK]) {
+    const int group_bytes = kind == INT8 ? BLOCK * GROUP : BLOCK * GROUP / 2;
+    const int width = tokens == 1 ? VECTORS : 1; /* at a time: many tokens' sums leave no more registers */
+    const uint8_t *values = kind == INT8_LOW ? m->low : m->values;
+    int64_t groups = ceil_div(m->columns, GROUP);
+    vfloat total[FEW_TOKENS][VECTORS];
+    UNROLL for (int t = 0; t < tokens; t++) {
+        UNROLL for (int v = 0; v < VECTORS; v++) total[t][v] = float_set(0);
+    }
+    for (int64_t g = 0; g < groups; g++) {
+        int64_t at = block * groups + g, place = g * x->tokens + first;
+        const uint8_t *w = values + at * group_bytes;
+        const uint8_t *factors = kind == INT4_FACTORS ? m->factors + at * (SUBS / 2 * BLOCK) : NULL;
+        const int8_t *a = x->values + place * GROUP;
+        const int32_t *zeros = x->zeros + place * SUBS, *sums = x->sums + place;
+        const float *scales = x->scales + place;
+        /* The processor's own fetching ahead stops at every page. */
+        for (int i = 0; i < group_bytes; i += 64) PREFETCH(w + 4 * group_bytes + i);
+        if (m->scales) PREFETCH(m->scales + (at + 1) * BLOCK);
+        if (factors) PREFETCH(factors + SUBS / 2 * BLOCK);
+        for (int v = 0; v < VECTORS; v += width) {
+            const uint8_t *rows = w + v * LANES * 4;
+            FORGET(a);
+            vint sum[FEW_TOKENS][VECTORS];
+            UNROLL for (int t = 0; t < tokens; t++) {
+                int32_t start = kind == INT8 ? -TILE_BIAS * sums[t] : kind == INT8_HIGH ? 8 * sums[t] : 0;
+                UNROLL for (int i = 0; i < width; i++) sum[t][i] = int_set(start);
+            }
+            if (kind == INT8) group_i8(tokens, width, rows, a, sum);
+            else group_i4(tokens, width, rows, factors ? factors + v * LANES : NULL, kind == INT8_HIGH ? 16 : 1, a, zeros, sum);
+            UNROLL for (int i = 0; i < width; i++) {
+                vfloat own = m->scales ? load_half(m->scales + at * BLOCK + (v + i) * LANES) : float_set(1);
+                UNROLL for (int t = 0; t < tokens; t++)
+                    total[t][v + i] = fma_(to_float(sum[t][i]), mul(own, float_set(scales[t])), total[t][v + i]);
+            }
+        }
+    }
+    UNROLL for (int v = 0; v < VECTORS; v++) {
+        vfloat own = m->row_scales ? load_float(m->row_scales + block * BLOCK + v * LANES) : float_set(1);
+        UNROLL for (int t = 0; t < tokens; t++) store_float(out[t] + v * LANES, mul(total[t][v], own));
+    }
+}
+
+/* Each number of tokens has code of its own, whose sums stay in registers. */
+#define TIMES(n) \
+    case n: \
+        if (n <= FEW_TOKENS) multiply_block(m, kind, n, block, x, first, out); \
+        return;
+
+INLINE void multiply_kind(const Matrix *m, const Kind kind, int tokens, int64_t block, const Rounded *x, int64_t first,
+                          float (*out)[BLOCK]) {
+    switch (tokens) { TIMES(1) TIMES(2) TIMES(3) TIMES(4) TIMES(5) TIMES(6) TIMES(7) TIMES(8) }
+}
+
+static void multiply_some(const Matrix *m, int tokens, int64_t block, const Rounded *x, int64_t first,
+                          float (*out)[BLOCK]) {
+    if (m->low) multiply_kind(m, INT8_HIGH, tokens, block, x, first, out);
+    else if (m->bits == 8) multiply_kind(m, INT8, tokens, block, x, first, out);
+    else if (m->factors) multiply_kind(m, INT4_FACTORS, tokens, block, x, first, out);
+    else multiply_kind(m, INT4, tokens, block, x, first, out);
 }
 
 void multiply_rounded(const Matrix *m, const Rounded *x, const float *residual, float weight, float *out, int threads) {
@@ -96,31 +136,33 @@ void multiply_rounded(const Matrix *m, const Rounded *x, const float *residual, 
     for (int64_t p = 0; p < pieces; p++) {
         int64_t end = (p + 1) * piece < blocks ? (p + 1) * piece : blocks;
         for (int64_t block = p * piece; block < end; block++) {
-            float result[BLOCK];
-            if (m->low)
-                multiply_block(m, INT8_HIGH, block, x, result);
-            else if (m->bits == 8)
-                multiply_block(m, INT8, block, x, result);
-            else if (m->factors)
-                multiply_block(m, INT4_FACTORS, block, x, result);
-            else
-                multiply_block(m, INT4, block, x, result);
             int64_t row = block * BLOCK, count = m->rows - row < BLOCK ? m->rows - row : BLOCK;
-            for (int64_t r = row; r < row + count; r++)
-                out[r] = result[r - row] + (m->bias ? m->bias[r] : 0.0f) + (residual ? weight * residual[r] : 0.0f);
+            for (int64_t first = 0; first < x->tokens; first += FEW_TOKENS) {
+                float result[FEW_TOKENS][BLOCK];
+                int tokens = x->tokens - first < FEW_TOKENS ? (int)(x->tokens - first) : FEW_TOKENS;
+                multiply_some(m, tokens, block, x, first, result);
+                for (int t = 0; t < tokens; t++) {
+                    int64_t at = (first + t) * m->rows + row;
+                    for (int64_t r = 0; r < count; r++)
+                        out[at + r] = result[t][r] + (m->bias ? m->bias[row + r] : 0.0f) +
+                                      (residual ? weight * residual[at + r] : 0.0f);
+                }
+            }
         }
     }
 }
 
-int gemv(const Matrix *m, const float *x, float *out, int threads) {
-    void *memory = malloc(rounded_bytes(m->columns));
+int gemv(const Matrix *m, const float *x, int64_t tokens, float *out, int threads) {
+    int64_t groups = ceil_div(m->columns, GROUP);
+    void *memory = malloc(rounded_bytes(m->columns, tokens));
     if (!memory) return -1;
-    Rounded rounded = rounded_at(memory, m->columns);
-    if (m->rows * m->columns * m->bits / 8 < (64 << 10)) threads = 1;
+    Rounded rounded = rounded_at(memory, m->columns, tokens);
+    if (m->rows * m->columns * m->bits / 8 * tokens < (64 << 10)) threads = 1;
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
 #pragma omp for schedule(static)
-        for (int64_t g = 0; g < ceil_div(m->columns, GROUP); g++) round_group(x, m->columns, g, &rounded);
+        for (int64_t i = 0; i < tokens * groups; i++)
+            round_group(x + i / groups * m->columns, m->columns, i / groups, i % groups, &rounded);
         multiply_rounded(m, &rounded, NULL, 0, out, threads);
     }
     free(memory);
@@ -128,16 +170,16 @@ int gemv(const Matrix *m, const float *x, float *out, int threads) {
 }
 
 int gemv_refine(const Matrix *m, const float *x, const int64_t *blocks, int64_t count, float *out, int threads) {
-    void *memory = malloc(rounded_bytes(m->columns));
+    void *memory = malloc(rounded_bytes(m->columns, 1));
     if (!memory) return -1;
-    Rounded rounded = rounded_at(memory, m->columns);
-    for (int64_t g = 0; g < ceil_div(m->columns, GROUP); g++) round_group(x, m->columns, g, &rounded);
+    Rounded rounded = rounded_at(memory, m->columns, 1);
+    for (int64_t g = 0; g < ceil_div(m->columns, GROUP); g++) round_group(x, m->columns, 0, g, &rounded);
 #pragma omp parallel for schedule(dynamic, 8) num_threads(threads) if (count > 8)
     for (int64_t i = 0; i < count; i++) {
-        float result[BLOCK];
+        float result[1][BLOCK];
         int64_t row = blocks[i] * BLOCK, left = m->rows - row;
-        multiply_block(m, INT8_LOW, blocks[i], &rounded, result);
-        for (int64_t r = 0; r < BLOCK && r < left; r++) out[row + r] += result[r];
+        multiply_block(m, INT8_LOW, 1, blocks[i], &rounded, 0, result);
+        for (int64_t r = 0; r < BLOCK && r < left; r++) out[row + r] += result[0][r];
     }
     free(memory);
     return 0;

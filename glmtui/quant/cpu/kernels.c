@@ -6,19 +6,26 @@
  *
  *   layout.h       these sizes            simd.h         vector operations, once per instruction set
  *   product.h      the matrix, and how activations are rounded
- *   gemv.c         its product with one token, gemm.c with many
+ *   gemv.c         its product with one token or a few, gemm.c with many
+ *   halves.c       the same product of bfloat16 and float16 weights, with few tokens
  *   elementwise.c  activation functions, rotation, attention of few tokens
  *   attention.c    attention of many
  *   cached.c       keys and values with one byte a number, and attention to them
- *   layers.c       one token through all layers, made of these
+ *   layers.c       few tokens through all layers, made of these
+ *   gradient.c     the product of a gradient with the weights, and them as floating point
  *   checksum.c     CRC-32 of files that are read
  */
 #include "product.h"
 
+enum { FEW = 16 };
+
+/* How many tokens are few: what they get is that of each alone, and is bound by memory. */
+EXPORT int glmtui_few(void) { return FEW; }
+
 /* out[tokens][rows] = x[tokens][columns] times the matrix, plus its bias. Returns -1 when memory is short.
- * One token's product with a matrix in two planes is that with the high one. */
+ * Few tokens' product with a matrix in two planes is that with the high one. */
 EXPORT int glmtui_multiply(const Matrix *m, const float *x, int64_t tokens, float *out, int threads) {
-    return tokens == 1 ? gemv(m, x, out, threads) : gemm(m, x, tokens, out, threads);
+    return tokens <= FEW ? gemv(m, x, tokens, out, threads) : gemm(m, x, tokens, out, threads);
 }
 
 /* Adds to out[rows], a product of one token with a matrix in two planes, what the low one of some blocks makes of it. */

@@ -1,4 +1,4 @@
-/* What the products with one token (gemv.c) and with many (gemm.c) share: the matrix, and how float
+/* What the products with few tokens (gemv.c) and with many (gemm.c) share: the matrix, and how float
  * activations are rounded to signed bytes with one scale per token and 128 columns.
  */
 #ifndef GLMTUI_PRODUCT_H
@@ -21,23 +21,26 @@ typedef struct {
     int32_t bits;
 } Matrix;
 
-/* What one token's activations are rounded to, with room for all groups of some columns. */
+/* What the activations of some tokens are rounded to, with room for all groups of some columns. */
 typedef struct {
-    int8_t *values; /* [groups][GROUP] */
-    float *scales;  /* [groups] */
-    int32_t *zeros; /* [groups][SUBS]: sub_zero of every sub-group */
-    int32_t *sums;  /* [groups]: of the values */
+    int64_t tokens;
+    int8_t *values; /* [groups][tokens][GROUP] */
+    float *scales;  /* [groups][tokens] */
+    int32_t *zeros; /* [groups][tokens][SUBS]: sub_zero of every sub-group */
+    int32_t *sums;  /* [groups][tokens]: of the values */
 } Rounded;
 
-/* out[rows] = the matrix times what x[columns] was rounded to, plus its bias, plus `weight` x residual[rows] (which
- * may be `out`, or NULL). For all `threads` of a team: each calls it, and leaves when all of it is there. */
+/* out[tokens][rows] = the matrix times what x[tokens][columns] was rounded to, plus its bias, plus `weight` x
+ * residual[tokens][rows] (which may be `out`, or NULL). For all `threads` of a team: each calls it, and leaves when all
+ * of it is there. */
 void multiply_rounded(const Matrix *m, const Rounded *x, const float *residual, float weight, float *out, int threads);
 
-/* out[rows] = the matrix times x[columns], plus its bias. Returns -1 when memory is short. Of a matrix in two planes
- * only the high one is read; gemv_refine adds to it. */
-int gemv(const Matrix *m, const float *x, float *out, int threads);
+/* out[tokens][rows] = the matrix times x[tokens][columns], plus its bias; for few tokens. Returns -1 when memory is
+ * short. Of a matrix in two planes only the high one is read; gemv_refine adds to it. */
+int gemv(const Matrix *m, const float *x, int64_t tokens, float *out, int threads);
 
-/* Adds to `out`, of a matrix in two planes, what the low one of `count` blocks of rows makes of x. */
+/* Adds to out[rows], one token's product with a matrix in two planes, what the low one of `count` blocks of rows makes
+ * of its x[columns]. */
 int gemv_refine(const Matrix *m, const float *x, const int64_t *blocks, int64_t count, float *out, int threads);
 
 /* out[tokens][rows] = the matrix, both of its planes, times x[tokens][columns], plus its bias. */
@@ -76,27 +79,27 @@ INLINE int32_t byte_sum(const int8_t *q, int count) {
     return sum;
 }
 
-INLINE size_t rounded_bytes(int64_t columns) {
-    return (size_t)ceil_div(columns, GROUP) * (GROUP + sizeof(float) + (SUBS + 1) * sizeof(int32_t));
+INLINE size_t rounded_bytes(int64_t columns, int64_t tokens) {
+    return (size_t)(ceil_div(columns, GROUP) * tokens) * (GROUP + sizeof(float) + (SUBS + 1) * sizeof(int32_t));
 }
 
-/* `memory`: of rounded_bytes(columns), fit for any number. */
-INLINE Rounded rounded_at(void *memory, int64_t columns) {
-    int64_t groups = ceil_div(columns, GROUP);
-    Rounded r = {.zeros = memory};
-    r.sums = r.zeros + groups * SUBS;
-    r.scales = (float *)(r.sums + groups);
-    r.values = (int8_t *)(r.scales + groups);
+/* `memory`: of rounded_bytes(columns, tokens), fit for any number. */
+INLINE Rounded rounded_at(void *memory, int64_t columns, int64_t tokens) {
+    int64_t count = ceil_div(columns, GROUP) * tokens;
+    Rounded r = {.tokens = tokens, .zeros = memory};
+    r.sums = r.zeros + count * SUBS;
+    r.scales = (float *)(r.sums + count);
+    r.values = (int8_t *)(r.scales + count);
     return r;
 }
 
-/* Rounds group `g` of x[columns]. */
-INLINE void round_group(const float *x, int64_t columns, int64_t g, const Rounded *r) {
-    int64_t left = columns - g * GROUP;
-    int8_t *q = r->values + g * GROUP;
-    r->scales[g] = quantize_group(x + g * GROUP, left < GROUP ? left : GROUP, q);
-    for (int s = 0; s < SUBS; s++) r->zeros[g * SUBS + s] = sub_zero(q + s * SUB);
-    r->sums[g] = byte_sum(q, GROUP);
+/* Rounds group `g` of x[columns], the activations of `token`. */
+INLINE void round_group(const float *x, int64_t columns, int64_t token, int64_t g, const Rounded *r) {
+    int64_t left = columns - g * GROUP, at = g * r->tokens + token;
+    int8_t *q = r->values + at * GROUP;
+    r->scales[at] = quantize_group(x + g * GROUP, left < GROUP ? left : GROUP, q);
+    for (int s = 0; s < SUBS; s++) r->zeros[at * SUBS + s] = sub_zero(q + s * SUB);
+    r->sums[at] = byte_sum(q, GROUP);
 }
 
 #endif

@@ -36,8 +36,12 @@
 
 #if defined(__GNUC__)
 #define PREFETCH(p) __builtin_prefetch(p)
+/* What is loaded by pointer `p` from here on is loaded anew: else compilers keep so much of what they have loaded before
+ * that there are no registers left for it. */
+#define FORGET(p) __asm__("" : "+r"(p))
 #else
 #define PREFETCH(p) ((void)(p))
+#define FORGET(p) ((void)(p))
 #endif
 
 #if defined(__clang__)
@@ -70,7 +74,7 @@
 #include <immintrin.h>
 #define ISA_NAME "avx512"
 #define TILE_NIBBLES 0
-enum { LANES = 16, TILE_BIAS = 128, TILE_STEP = 4, TILE_VECTORS = 2, TILE_TOKENS = 12, PANEL_GROUPS = 32 };
+enum { LANES = 16, TILE_BIAS = 128, TILE_STEP = 4, TILE_VECTORS = 2, TILE_TOKENS = 12, FEW_TOKENS = 8, PANEL_GROUPS = 32 };
 typedef __m512i vint;
 typedef __m512 vfloat;
 typedef __m512i vbytes;
@@ -100,6 +104,9 @@ INLINE void store_float(float *p, vfloat v) { _mm512_storeu_ps(p, v); }
 INLINE vfloat mul(vfloat a, vfloat b) { return _mm512_mul_ps(a, b); }
 INLINE vfloat fma_(vfloat a, vfloat b, vfloat c) { return _mm512_fmadd_ps(a, b, c); }
 INLINE vfloat load_half(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+INLINE vfloat load_bfloat(const uint16_t *p) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16));
+}
 INLINE void store_half(uint16_t *p, vfloat v) {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
@@ -141,6 +148,9 @@ INLINE void store_float(float *p, vfloat v) { _mm256_storeu_ps(p, v); }
 INLINE vfloat mul(vfloat a, vfloat b) { return _mm256_mul_ps(a, b); }
 INLINE vfloat fma_(vfloat a, vfloat b, vfloat c) { return _mm256_fmadd_ps(a, b, c); }
 INLINE vfloat load_half(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
+INLINE vfloat load_bfloat(const uint16_t *p) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16));
+}
 INLINE void store_half(uint16_t *p, vfloat v) {
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
@@ -154,7 +164,7 @@ INLINE vint high_factors(vint v) { return _mm256_srli_epi16(v, 4); }
 
 #define ISA_NAME "avxvnni"
 #define TILE_NIBBLES 0
-enum { LANES = 8, TILE_BIAS = 128, TILE_STEP = 4, TILE_VECTORS = 2, TILE_TOKENS = 6, PANEL_GROUPS = 32 };
+enum { LANES = 8, TILE_BIAS = 128, TILE_STEP = 4, TILE_VECTORS = 2, TILE_TOKENS = 6, FEW_TOKENS = 8, PANEL_GROUPS = 32 };
 
 INLINE vint dot_i8(vint sum, vbytes w, int32_t a) {
 #if defined(__GNUC__) && !defined(__clang__) && defined(__AVXVNNI__)
@@ -177,7 +187,7 @@ INLINE vbytes bytes_scale(vbytes w, vint factor) {
 
 #define ISA_NAME "avx2"
 #define TILE_NIBBLES 1
-enum { LANES = 8, TILE_BIAS = 0, TILE_STEP = 2, TILE_VECTORS = 2, TILE_TOKENS = 6, PANEL_GROUPS = 16 };
+enum { LANES = 8, TILE_BIAS = 0, TILE_STEP = 2, TILE_VECTORS = 2, TILE_TOKENS = 6, FEW_TOKENS = 8, PANEL_GROUPS = 16 };
 typedef __m256i vsub; /* two sums of 16 bits to a row */
 
 /* |w| x (a with the sign of w): unsigned times signed as maddubs wants, and at most 2 x 128 x 127 < 2^15. */
@@ -244,7 +254,7 @@ INLINE void pack_pair(int8_t *out, ptrdiff_t stride, const int8_t *even, const i
 #include <arm_neon.h>
 #define ISA_NAME "neon"
 #define TILE_NIBBLES 0
-enum { LANES = 4, TILE_BIAS = 0, TILE_STEP = 4, TILE_VECTORS = 4, TILE_TOKENS = 4, PANEL_GROUPS = 32 };
+enum { LANES = 4, TILE_BIAS = 0, TILE_STEP = 4, TILE_VECTORS = 4, TILE_TOKENS = 4, FEW_TOKENS = 8, PANEL_GROUPS = 32 };
 typedef int32x4_t vint;
 typedef float32x4_t vfloat;
 typedef uint8x16_t vbytes;
@@ -276,6 +286,7 @@ INLINE void store_float(float *p, vfloat v) { vst1q_f32(p, v); }
 INLINE vfloat mul(vfloat a, vfloat b) { return vmulq_f32(a, b); }
 INLINE vfloat fma_(vfloat a, vfloat b, vfloat c) { return vfmaq_f32(c, a, b); }
 INLINE vfloat load_half(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+INLINE vfloat load_bfloat(const uint16_t *p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
 INLINE void store_half(uint16_t *p, vfloat v) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
 INLINE vint load_factors(const uint8_t *p) {
     uint32_t four;
@@ -294,7 +305,7 @@ INLINE vbytes bytes_scale(vbytes w, vint factor) {
 
 #define ISA_NAME "plain"
 #define TILE_NIBBLES 0
-enum { LANES = 16, TILE_BIAS = 0, TILE_STEP = 4, TILE_VECTORS = 1, TILE_TOKENS = 4, PANEL_GROUPS = 32 };
+enum { LANES = 16, TILE_BIAS = 0, TILE_STEP = 4, TILE_VECTORS = 1, TILE_TOKENS = 4, FEW_TOKENS = 2, PANEL_GROUPS = 32 };
 typedef struct { int32_t at[16]; } vint;
 typedef struct { float at[16]; } vfloat;
 typedef struct { uint8_t at[64]; } vbytes;
@@ -334,6 +345,13 @@ INLINE float half_to_float(uint16_t h) {
     return f;
 }
 INLINE vfloat load_half(const uint16_t *p) { vfloat r; EACH(16, r.at[i] = half_to_float(p[i])) return r; }
+INLINE vfloat load_bfloat(const uint16_t *p) {
+    vfloat r;
+    uint32_t bits[16];
+    EACH(16, bits[i] = (uint32_t)p[i] << 16)
+    memcpy(r.at, bits, 64);
+    return r;
+}
 INLINE uint16_t float_to_half(float f) {
     uint32_t bits, sign;
     memcpy(&bits, &f, 4);

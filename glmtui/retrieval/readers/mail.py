@@ -11,6 +11,8 @@ from glmtui.retrieval.documents import Block, Reading
 from glmtui.retrieval.readers import html, text
 from glmtui.text.clean import one_line
 
+MOST_NAMED = 10
+"""Attachments that a note names."""
 _HEADERS = ("Subject", "From", "To", "Cc", "Date")
 
 
@@ -33,7 +35,10 @@ def read_mail(reading: Reading) -> Iterator[Block]:
     names = [one_line(part.get_filename() or part.get_content_type()) for part in message.iter_attachments()]
     if names:
         yield Block("text", "Attachments: " + ", ".join(names))
-        reading.notes.append(_("What is attached is not read: {names}").format(names=", ".join(names)))
+        different = list(dict.fromkeys(names))
+        more = ["…"] if len(different) > MOST_NAMED else []
+        shown = ", ".join([*different[:MOST_NAMED], *more])
+        reading.notes.append(_("What is attached is not read: {names}").format(names=shown))
 
 
 def _header(message: EmailMessage, name: str) -> str:

@@ -11,11 +11,12 @@ import ipaddress
 import re
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.request import getproxies, proxy_bypass
 
+from glmtui.connections import why_not
 from glmtui.errors import BadFileError, BadValueError, UnavailableError, UserError
 from glmtui.protocol.phrases import _
 from glmtui.retrieval.readers.html import decode_page
@@ -64,10 +65,37 @@ async def fetch(url: str, allowed: Allowed = is_public) -> Fetched:
     Raises:
         UserError: it is not allowed, not there, too slow, too big, or of a type that is not read.
     """
+    data, kind, charset = await _within_bounds(url, allowed, _TYPES, MOST_BYTES, cut=True)
+    name = f"page.{_TYPES[kind]}"
+    if kind == "application/pdf":
+        return Fetched(data, name)
+    return Fetched(decode_page(data, charset).encode("utf-8-sig", "replace"), name)
+
+
+async def fetch_picture(url: str, allowed: Allowed = is_public) -> bytes:
+    """Return the file of a picture at `url`, whatever its server calls it. Raises as `fetch`."""
+    from glmtui import images
+
+    kinds = dict.fromkeys((*images.FORMATS.values(), "application/octet-stream", "binary/octet-stream"), "")
+    return (await _within_bounds(url, allowed, kinds, images.MOST_BYTES))[0]
+
+
+async def _within_bounds(
+    url: str, allowed: Allowed, kinds: Mapping[str, str], most: int, *, cut: bool = False
+) -> tuple[bytes, str, str]:
+    """Return the bytes at `url`, their type, which is one of `kinds`, and the encoding of a text.
+
+    Args:
+        url: an address of the web.
+        allowed: says which machines may be asked.
+        kinds: the types that are read.
+        most: bytes that are read.
+        cut: of a longer text the beginning is enough.
+    """
     import httpx2
 
     try:
-        return await asyncio.wait_for(_fetch(url, allowed), SECONDS)
+        return await asyncio.wait_for(_fetch(url, allowed, kinds, most, cut), SECONDS)
     except (TimeoutError, asyncio.TimeoutError, httpx2.TimeoutException) as error:
         raise UnavailableError(
             _("{url} did not answer within {seconds} seconds.").format(url=url, seconds=int(SECONDS))
@@ -77,15 +105,19 @@ async def fetch(url: str, allowed: Allowed = is_public) -> Fetched:
     except httpx2.InvalidURL as error:
         raise BadValueError(_("{url} is no address.").format(url=url)) from error
     except (httpx2.HTTPError, OSError, ssl.SSLError) as error:
-        raise UnavailableError(_("{url} cannot be reached: {error}").format(url=url, error=error)) from error
+        raise UnavailableError(
+            _("{url} cannot be reached: {error}").format(url=url, error=why_not(error))
+        ) from error
 
 
-async def _fetch(url: str, allowed: Allowed) -> Fetched:
+async def _fetch(
+    url: str, allowed: Allowed, kinds: Mapping[str, str], most: int, cut: bool
+) -> tuple[bytes, str, str]:
     import httpx2
 
     headers = {
         "User-Agent": USER_AGENT,
-        "Accept": ", ".join(_TYPES),
+        "Accept": ", ".join(kinds),
         "Accept-Language": "zh-CN,zh;q=0.9,en;q=0.8",
     }
     client = httpx2.AsyncClient(
@@ -97,27 +129,21 @@ async def _fetch(url: str, allowed: Allowed) -> Fetched:
             raise UnavailableError(
                 _("{url} answered with status {status}.").format(url=url, status=response.status_code)
             )
-        kind = response.headers.get("content-type", "text/html").partition(";")[0].strip().lower()
-        if kind not in _TYPES:
+        kind = response.headers.get("content-type", next(iter(kinds))).partition(";")[0].strip().lower()
+        if kind not in kinds:
             raise BadFileError(
                 _("{url} is of the type {kind}, which is not read.").format(url=url, kind=kind)
             )
         data = bytearray()
         async for piece in response.aiter_bytes():
             data += piece
-            if len(data) > MOST_BYTES:
+            if len(data) > most:
                 break
-        if len(data) > MOST_BYTES and kind == "application/pdf":  # a part of one cannot be read
+        if len(data) > most and not (cut and kind != "application/pdf"):  # a part of it cannot be read
             raise BadFileError(
-                _("{url} has more than {most} MB, which is too much.").format(
-                    url=url, most=MOST_BYTES // 10**6
-                )
+                _("{url} has more than {most} MB, which is too much.").format(url=url, most=most // 10**6)
             )
-        charset = response.charset_encoding or ""
-    name = f"page.{_TYPES[kind]}"
-    if kind == "application/pdf":
-        return Fetched(bytes(data), name)
-    return Fetched(decode_page(bytes(data[:MOST_BYTES]), charset).encode("utf-8-sig", "replace"), name)
+        return bytes(data[:most]), kind, response.charset_encoding or ""
 
 
 def _guarded(allowed: Allowed) -> httpx2.AsyncBaseTransport:
@@ -190,4 +216,4 @@ async def resolve(host: str, port: int) -> Sequence[str]:
     return [re.sub(r"%.*", "", str(info[4][0])) for info in found]
 
 
-__all__ = ["Fetched", "UserError", "fetch", "fetch_document", "is_public"]
+__all__ = ["Fetched", "UserError", "fetch", "fetch_document", "fetch_picture", "is_public"]

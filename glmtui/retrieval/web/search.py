@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from glmtui.connections import why_not
 from glmtui.errors import BadValueError, UnavailableError
 from glmtui.protocol.phrases import Phrase, _
 from glmtui.retrieval import terms
@@ -117,7 +118,7 @@ class Engine:
             ) from error
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             raise UnavailableError(
-                _("{url} cannot be reached: {error}").format(url=host, error=error)
+                _("{url} cannot be reached: {error}").format(url=host, error=why_not(error))
             ) from error
         if response.status_code == 403 and refused:
             raise UnavailableError(refused)

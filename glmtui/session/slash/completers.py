@@ -95,6 +95,15 @@ def files(_session: ChatSession, typed: str) -> Sequence[Offer]:
     return list(_entries(typed, folders_only=False))
 
 
+def pictures(_session: ChatSession, typed: str) -> Sequence[Offer]:
+    """Complete with pictures, and with the folders they may be in."""
+    from glmtui.images import SUFFIXES
+
+    none = [Offer("none", _("no picture"))] if typed and "none".startswith(typed) else []
+    found = _entries(typed, folders_only=False)
+    return [*none, *(offer for offer in found if offer.text.lower().endswith(("/", *SUFFIXES)))]
+
+
 def models(session: ChatSession, typed: str) -> Sequence[Offer]:
     """Complete with the built-in model, the models on this machine, and folders."""
     offers = [Offer("nano", _("the small built-in model"))]
@@ -108,10 +117,9 @@ def models(session: ChatSession, typed: str) -> Sequence[Offer]:
     return [*fitting, *_entries(typed, folders_only=True)]
 
 
-def prefixes(_session: ChatSession, typed: str) -> Sequence[Offer]:
-    """Complete with the folders of P-tuning checkpoints, and with ``none``."""
-    none = [Offer("none", _("no prefix"))] if "none".startswith(typed) else []
-    return [*none, *_entries(typed, folders_only=True)]
+def folders(_session: ChatSession, typed: str) -> Sequence[Offer]:
+    """Complete with folders."""
+    return list(_entries(typed, folders_only=True))
 
 
 def _entries(typed: str, *, folders_only: bool) -> Iterable[Offer]:

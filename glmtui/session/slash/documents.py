@@ -1,4 +1,4 @@
-"""The commands ``/docs`` and ``/web``; their help in `registry` says what they do."""
+"""The commands ``/docs``, ``/web`` and ``/tools``; their help in `registry` says what they do."""
 
 from __future__ import annotations
 
@@ -109,6 +109,23 @@ async def web(session: ChatSession, argument: str) -> None:
                 "address: /set web.url)"
             )
         )
-    query = await session.ui.ask(_("This is sent to the search"), argument)
+    query = await session.ui.ask(_("This is sent to the search"), session.query or argument)
     if query and query.strip():
         await session.send(argument, web=query.strip())
+
+
+async def tools(session: ChatSession, argument: str) -> None:
+    """The servers are started, as for an answer."""
+    found = [*session.context.tools(session.conversation, ""), *await session.tool_servers.tools()]
+    for each in found:
+        about = each.tool.description.partition("\n")[0]
+        session.ui.say(f"{each.tool.name}: {about}" if about else each.tool.name)
+    if not found:
+        session.ui.say(
+            _(
+                "There are no tools. /docs use NAME lets models search documents, web.provider the web, and "
+                "[mcp.NAME] in {path} names MCP servers."
+            ).format(path=session.settings.path)
+        )
+    elif session.state.info is not None and not session.calls_tools:
+        session.ui.say(_("This model calls no tools: it gets sources before the question."))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from glmtui import i18n, paths
 from glmtui.errors import UserError
 from glmtui.protocol.phrases import _, listing
+from glmtui.session import pictures
 from glmtui.session.options import BUILT_IN
 from glmtui.session.stats import model_title
 from glmtui.session.themes import titles
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from glmtui.session.chat_session import ChatSession
     from glmtui.session.slash.command import Handler
     from glmtui.session.ui import View
+
+
+NO_PICTURE = ("none", "无")
 
 
 def show(view: View) -> Handler:
@@ -70,7 +74,8 @@ async def stop(session: ChatSession, _argument: str) -> None:
 async def edit(session: ChatSession, _argument: str) -> None:
     users = [message for message in session.conversation.branch() if message.role == "user"]
     if not users:
-        raise UserError(_("There is no message of yours to change yet."))
+        session.ui.say(_("There is no message of yours to change yet."))
+        return
     session.edit(users[-1].id)
 
 
@@ -78,7 +83,8 @@ async def queue(session: ChatSession, argument: str) -> None:
     """Messages are numbered from 1."""
     verb, _space, typed = argument.partition(" ")
     if not session.queued:
-        raise UserError(_("No message waits in this conversation."))
+        session.ui.say(_("No message waits in this conversation."))
+        return
     if not argument:
         await session.ui.show("queue")
     elif verb == "send" and not typed.strip():
@@ -98,16 +104,34 @@ async def queue(session: ChatSession, argument: str) -> None:
 async def copy(session: ChatSession, argument: str) -> None:
     answers = [m for m in session.conversation.branch() if m.role == "assistant" and m.text]
     if not answers:
-        raise UserError(_("There is no answer to copy yet."))
+        session.ui.say(_("There is no answer to copy yet."))
+        return
     text = answers[-1].text
     if argument:
         from glmtui.text.markdown import code_blocks
 
         blocks = code_blocks(text)
         if not blocks:
-            raise UserError(_("The last answer has no block of code."))
+            session.ui.say(_("The last answer has no block of code."))
+            return
         text = blocks[-1]
     session.ui.copy(text)
+
+
+async def image(session: ChatSession, argument: str) -> None:
+    """Its name stands in the text where one is being written; elsewhere it goes with the next message."""
+    if argument.lower() in NO_PICTURE and not pictures.is_picture(argument):
+        taken_out = session.detach()
+        if not taken_out:
+            raise UserError(_("No picture goes with your next message."))
+        session.ui.put_draft(pictures.without_mentions(session.ui.draft(), taken_out))
+        session.ui.say(_("Taken out: {names}").format(names=listing(taken_out)))
+        return
+    found = await session.attach(argument, named=session.ui.has_keys)
+    if session.ui.has_keys:
+        session.ui.put_draft(f"@{found.name} {session.ui.draft().lstrip()}")
+    else:
+        session.ui.say(pictures.goes_along([found.name]))
 
 
 # --- the model ---
@@ -127,10 +151,6 @@ async def model(session: ChatSession, argument: str) -> None:
 
 async def quant(session: ChatSession, argument: str) -> None:
     session.preferences.set("model.quant", argument.lower().removeprefix("int") or None)
-
-
-async def ptuning(session: ChatSession, argument: str) -> None:
-    session.preferences.set("model.ptuning", _name_or_none(argument, "none"))
 
 
 def _name_or_none(argument: str, *none: str) -> str | None:
@@ -239,7 +259,8 @@ async def pin(session: ChatSession, _argument: str) -> None:
 
 async def delete(session: ChatSession, _argument: str) -> None:
     if session.conversation.path is None:
-        raise UserError(_("This conversation is empty: there is nothing to delete."))
+        session.ui.say(_("This conversation is empty: there is nothing to delete."))
+        return
     await session.trash(session.conversation.id)
 
 
@@ -276,7 +297,8 @@ async def export(session: ChatSession, argument: str) -> None:
     kind, _space, name = argument.partition(" ")
     conversation = session.conversation
     if not conversation.messages:
-        raise UserError(_("This conversation is empty: there is nothing to export."))
+        session.ui.say(_("This conversation is empty: there is nothing to export."))
+        return
     text = formats.export(conversation, kind)
     path = paths.typed(name.strip()) if name.strip() else formats.free_path(conversation, kind)
     await write_new_file(path, text)

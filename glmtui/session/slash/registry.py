@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from glmtui.i18n import N_
 from glmtui.session.slash import completers as complete
-from glmtui.session.slash import documents
+from glmtui.session.slash import documents, training
 from glmtui.session.slash import handlers as do
 from glmtui.session.slash.command import Command, CommandTable
 
@@ -26,6 +26,8 @@ COMMANDS = CommandTable((
     Command("undo", lambda session, _: session.undo(), N_("Bring back what was deleted last")),
     Command("copy", do.copy, N_("Copy the last answer, or its last block of code"), N_("[code]"),
             completer=complete.choices("code")),
+    Command("image", do.image, N_("Let a picture go with your next message, or take it out again"),
+            N_("PATH|URL|none"), ("img", "picture"), completer=complete.pictures),
     Command("model", do.model, N_("Change the model: a folder, a name on Hugging Face, or nano (built in)"),
             N_("[MODEL]"), completer=complete.models),
     Command("models", do.show("models"), N_("The models there are, here and to download, and what fits")),
@@ -35,8 +37,18 @@ COMMANDS = CommandTable((
             N_("NUMBER|FILE|auto"), completer=complete.choices("auto", "2", "3", "4", "8")),
     Command("quant", do.quant, N_("Change the bits per weight: fewer need less memory"), "4|8|none",
             completer=complete.choices("4", "8", "none")),
-    Command("ptuning", do.ptuning, N_("Put a P-tuning v2 checkpoint on top of the model, or take it away"),
-            N_("FOLDER|none"), completer=complete.prefixes),
+    Command("ptuning", training.put_on("model.ptuning"),
+            N_("Put a P-tuning v2 checkpoint on top of the model; off: not in this conversation"),
+            N_("FOLDER|none|on|off"), completer=training.adapters),
+    Command("lora", training.put_on("model.lora"),
+            N_("Put a LoRA on top of the model; off: not in this conversation"),
+            N_("FOLDER|none|on|off"), completer=training.adapters),
+    Command("compare", training.compare,
+            N_("Answer with and without prefix or LoRA, side by side: the last question, or another"),
+            N_("[QUESTION]")),
+    Command("tune", training.tune,
+            N_("Teach the model: choose data and method, check, start, watch"),
+            N_("[check|start|stop|NAME VALUE]"), completer=training.tune_offers),
     Command("threads", do.put("model.threads"), N_("Change how many CPU threads the model uses"),
             N_("NUMBER|auto"), completer=complete.choices("auto")),
     Command("docs", documents.docs,
@@ -45,6 +57,7 @@ COMMANDS = CommandTable((
             completer=documents.offers),
     Command("web", documents.web,
             N_("Search the web and answer from what is found; the query is shown first"), N_("QUESTION")),
+    Command("tools", documents.tools, N_("What a model that calls tools may do to answer")),
     Command("serve", do.serve, N_("Let other programs and a browser on this machine use the model"),
             N_("[PORT|stop]"), completer=complete.choices("stop")),
     Command("system", do.system,

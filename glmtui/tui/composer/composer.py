@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Thread
 from typing import ClassVar
 
@@ -15,8 +16,10 @@ from textual.message import Message
 from textual.reactive import var
 from textual.widgets import TextArea
 
+from glmtui import paths
 from glmtui.errors import UserError
 from glmtui.i18n import _, tell
+from glmtui.session import pictures
 from glmtui.session.attached_file import AttachedFile
 from glmtui.text.clean import clean, one_line
 from glmtui.tui.bindings import bindings
@@ -33,6 +36,8 @@ It is called in a thread of its own: a folder may be large, or far away.
 """
 Take = Callable[[str], tuple[str, AttachedFile]]
 """Given a path: a label and the file. Raises `UserError` where the file is not fit to be sent."""
+NamePicture = Callable[[Path], str]
+"""Given a picture's file: the name by which it goes with the message. Raises `UserError`."""
 FOUND = 50
 """The most earlier prompts that a search offers."""
 
@@ -79,6 +84,8 @@ class Composer(Vertical):
         completions: Completions | None = None,
         files: Files | None = None,
         take_file: Take | None = None,
+        holds_secret: Callable[[str], bool] = lambda _text: False,
+        name_picture: NamePicture | None = None,
         history: Sequence[str] = (),
         enter_sends: bool = True,
         id: str | None = None,  # noqa: A002
@@ -87,7 +94,11 @@ class Composer(Vertical):
         self.completions = completions
         self.files = files
         self.take_file = take_file
+        self.holds_secret = holds_secret
+        """Whether what was sent is not to be shown again."""
+        self.name_picture = name_picture
         self.prompt = Prompt(self, history)
+        self.prompt.pasted = self._pasted
         self.popup = CompletionList()
         self._searching = False
         self._named: str | None = None
@@ -127,6 +138,10 @@ class Composer(Vertical):
     def text(self, value: str) -> None:
         self.prompt.set_text(value)
 
+    def written(self) -> tuple[str, tuple[AttachedFile, ...]]:
+        """Return what is written as it is sent, with folded pastes in full, and the files that it names."""
+        return self.prompt.folds.sent(self.prompt.text)
+
     def focus(self, scroll_visible: bool = True) -> Composer:
         self.prompt.focus(scroll_visible)
         return self
@@ -155,9 +170,10 @@ class Composer(Vertical):
             self.send()
 
     def send(self) -> None:
-        text, attached = self.prompt.folds.sent(self.prompt.text)
+        text, attached = self.written()
         if text.strip():
-            self.prompt.remember(self.text)
+            if not self.holds_secret(text):
+                self.prompt.remember(self.text)
             self.text = ""
             self.post_message(self.Submitted(text, attached))
 
@@ -252,6 +268,11 @@ class Composer(Vertical):
             self.prompt.replace(f"@{path}", start, (row, column), maintain_selection_offset=False)
             return
         try:
+            if self.name_picture is not None and pictures.is_picture(path):
+                row, column = self.prompt.cursor_location
+                start = (row, column - len(typed))
+                self.prompt.replace(self._named_picture(paths.typed(path)), start, (row, column))
+                return
             assert self.take_file is not None
             label, file = self.take_file(path)
         except UserError as error:
@@ -262,10 +283,28 @@ class Composer(Vertical):
     def _take_named(self) -> bool:
         """Take the file whose complete name is written before those that may be meant were found."""
         name = self._named
-        if not name or not mentions.is_file(name):
+        if not name or not mentions.is_file(name) or pictures.is_picture(name):  # they go by their names
             return False
         self._take_file(name, name)
         return True
+
+    def _named_picture(self, path: Path) -> str:
+        """Return what stands for a picture that goes with the message."""
+        assert self.name_picture is not None
+        name = self.name_picture(path)
+        return self.prompt.folds.keep(name, f"@{name}") + " "
+
+    def _pasted(self, text: str) -> str:
+        """Return what to write for a paste; the paths of pictures, as terminals write them, are pictures."""
+        before = self.prompt.text_before_cursor
+        is_command = before.startswith("/") and "\n" not in before
+        found = pictures.dropped(text) if self.name_picture is not None and not is_command else []
+        try:
+            if found:
+                return "".join(map(self._named_picture, found))
+        except UserError as error:
+            self.notify(tell(error), severity="warning", markup=False)
+        return self.prompt.folds.fold(text)
 
     def catch_up(self) -> bool:
         """Offer what fits what is written by now, also before word of the change is here."""

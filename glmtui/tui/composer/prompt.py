@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Protocol
 
 from textual import events
 from textual.actions import SkipAction
 from textual.binding import Binding, BindingType
 from textual.geometry import Offset
+from textual.strip import Strip
 from textual.widgets import TextArea
 from textual.widgets.text_area import Location, Selection
 
@@ -53,6 +54,8 @@ class Prompt(TextArea):
         text_keys.install()
         super().__init__(soft_wrap=True, tab_behavior="focus", highlight_cursor_line=False)
         self._popup = popup
+        self.pasted: Callable[[str], str] = self.folds.fold
+        """Returns what to write for a paste."""
         self.sent = list(history)
         """Sent prompts, oldest first; the app keeps them in a file."""
         self._place: int | None = None
@@ -85,7 +88,7 @@ class Prompt(TextArea):
         event.stop()
         text = clean(event.text)
         if text:
-            self.insert_text(self.folds.fold(text))
+            self.insert_text(self.pasted(text))
 
     def put_file(self, typed: str, label: str, file: AttachedFile) -> None:
         """Put a file, folded to `label`, in the place of what was typed before the cursor."""
@@ -191,6 +194,10 @@ class Prompt(TextArea):
         if self.cursor_location[0] >= self.document.line_count:
             return Offset()
         return super().scroll_cursor_visible(center, animate)
+
+    def render_line(self, y: int) -> Strip:
+        """Draw a line; in a terminal that leaves no column for text, Textual 8.2.8 would fail."""
+        return super().render_line(y) if self.content_size.width > 0 else Strip([])
 
     # --- the caret, for input methods ---
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import events, on
@@ -14,7 +15,7 @@ from textual.content import Content
 from textual.timer import Timer
 
 from glmtui.i18n import _, tell
-from glmtui.protocol.messages import Source
+from glmtui.protocol.messages import Image, Source
 from glmtui.session import events as told
 from glmtui.session import keys
 from glmtui.session.events import SessionState
@@ -24,6 +25,8 @@ from glmtui.tui.composer.completion import Completion
 from glmtui.tui.composer.composer import Composer
 from glmtui.tui.composer.queue import QueueStrip
 from glmtui.tui.history.history import HistoryPane
+from glmtui.tui.pictures.gallery import Gallery
+from glmtui.tui.pictures.painter import Painter
 from glmtui.tui.screens.panes import PaneScreen
 from glmtui.tui.settings_pane.pane import SettingsPane
 from glmtui.tui.settings_pane.rows import Row
@@ -64,8 +67,9 @@ class ChatScreen(PaneScreen):
     AUTO_FOCUS = "Prompt"
     app: SessionApp
 
-    def __init__(self, settings: Settings, library: Library) -> None:
+    def __init__(self, settings: Settings, library: Library, painter: Painter) -> None:
         super().__init__()
+        self.painter = painter
         compositor.install(self)
         self._count_timer: Timer | None = None
         self._finder = mentions.FileFinder()
@@ -79,12 +83,14 @@ class ChatScreen(PaneScreen):
         self.settings_pane = SettingsPane(settings, own=lambda: self.app.session.preferences.own())
         self.title_bar = TitleBar()
         self.welcome = Welcome()
+        self.gallery = Gallery(lambda image: self.app.session.picture(image), self.painter)
         self.transcript = Transcript(
-            lambda part: self.app.session.conversation.attachments.text(part), id="transcript"
+            lambda part: self.app.session.conversation.attachments.text(part), self.gallery, id="transcript"
         )
         self.queue_strip = QueueStrip()
         self.composer = Composer(
             completions=self._completions, files=self._files, take_file=self._take_file,
+            name_picture=self._name_picture, holds_secret=lambda text: self.app.session.holds_secret(text),
             enter_sends=settings["ui.send_key"] == "enter", id="composer",
         )  # fmt: skip
         self.hints = KeyHints()
@@ -113,8 +119,21 @@ class ChatScreen(PaneScreen):
         rows = min(self.size.height - top.region.y, self.size.height // 2)
         columns = self.settings_pane.region.width if self.has_class("-settings") else 0
         for rack in self.query("ToastRack"):
-            if rack.styles.margin != (0, columns, rows, 0):
-                rack.styles.margin = (0, columns, rows, 0)
+            if (rack.styles.margin.bottom, rack.styles.padding.right) != (rows, columns):
+                rack.styles.margin = (0, 0, rows, 0)
+                rack.styles.padding = (
+                    0,
+                    columns,
+                    0,
+                    0,
+                )  # a margin at its side has no effect
+
+    @on(events.DescendantFocus)
+    @on(events.DescendantBlur)
+    def _focus_moved(self) -> None:
+        """Mark the title of the pane with the focus: Textual 8.2 draws the pane anew, not what is in it."""
+        for title in self.query(".pane-title"):
+            title.update_node_styles()
 
     async def rebuild(self) -> None:
         history, self._answer = self.composer.prompt.sent, None
@@ -175,7 +194,7 @@ class ChatScreen(PaneScreen):
         self._count_timer = self.set_timer(DRAFT_DELAY, self._count)
 
     def _count(self) -> None:
-        self.app.session.draft_changed(self.composer.text)
+        self.app.session.draft_changed(*self.composer.written())
 
     def _completions(self, before: str) -> Sequence[Completion]:
         session = self.app.session
@@ -190,6 +209,9 @@ class ChatScreen(PaneScreen):
 
     def _take_file(self, path: str) -> tuple[str, AttachedFile]:
         return mentions.take(path, self._state.limit)
+
+    def _name_picture(self, path: Path) -> str:
+        return self.app.session.name_picture(path)
 
     # --- what the session publishes ---
 
@@ -225,6 +247,8 @@ class ChatScreen(PaneScreen):
                 self._answer = self.transcript.begin_answer(event.message, branches=event.versions)
             case told.AnswerGrew() if self._answer is not None:
                 self._answer.append(event.text, thought=event.thought)
+            case told.AnswerCalled() if self._answer is not None:
+                self._answer.show_parts(event.message)
             case told.AnswerEnded():
                 if event.shown and self._answer is not None:
                     self._answer.finish(event.message)
@@ -366,6 +390,15 @@ class ChatScreen(PaneScreen):
             self.app.push_screen(SourcesScreen(sources, question))
         else:
             self.app.say(_("This message rests on no sources."))
+
+    @on(Transcript.PictureRequested)
+    def _picture_requested(self, event: Transcript.PictureRequested) -> None:
+        from glmtui.tui.screens.picture import PictureScreen
+
+        message = self.app.session.conversation.messages[event.message_id]
+        images = [part for part in message.parts if isinstance(part, Image)]
+        first = sum(isinstance(part, Image) for part in message.parts[: event.number])
+        self.app.push_screen(PictureScreen(images, first))
 
     def action_copy_text(self) -> None:
         """Copy what is selected with the mouse, by all the ways there are."""

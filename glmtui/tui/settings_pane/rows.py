@@ -29,6 +29,7 @@ UNSET = {
     "model.quant": N_("as in the files"),
     "model.threads": N_("all cores"),
     "model.ptuning": N_("none"),
+    "model.lora": N_("none"),
     "generation.max_new_tokens": N_("no limit"),
     "generation.seed": N_("new each time"),
     "docs.collection": N_("none"),

@@ -129,6 +129,10 @@ class StatusLine(Widget):
             name, fraction = status.importing
             what = _("Importing {name}").format(name=one_line(name))
             parts.append((0, Content.assemble((what, "$text-primary"), f" {fraction:.0%}")))
+        if status.tuning is not None:
+            name, fraction = status.tuning
+            what = _("teaching {name}").format(name=one_line(name))
+            parts.append((0, Content.assemble((what, "$text-primary"), f" {fraction:.0%}")))
         if status.indexing is not None:
             name, done, total = status.indexing
             what = _("reading {name}").format(name=one_line(name))

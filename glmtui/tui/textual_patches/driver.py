@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import fcntl
 import os
+import re
 import select
+import struct
 import sys
 import termios
 import threading
@@ -43,8 +46,19 @@ RESTORED = (
 """Ends the modes that Textual has set: paste, wrapping, resize, mouse, keys, screen, cursor, focus."""
 
 
+_ATTRIBUTES = re.compile(r"\x1b\[\?([\d;]{1,100})c")
+
+
 class TerminalGone(Message):
     """Nobody sees any more what is written."""
+
+
+class TerminalAttributes(Message):
+    """What the terminal says it is."""
+
+    def __init__(self, codes: Sequence[int]) -> None:
+        super().__init__()
+        self.codes = codes
 
 
 class TerminalDriver(LinuxDriver):
@@ -69,7 +83,8 @@ class TerminalDriver(LinuxDriver):
         if not textual_is((8, 2)):
             return
         assert sys.__stderr__ is not None
-        self._outlet = _Outlet(sys.__stderr__.fileno(), self._gone)
+        self._outlet = _Outlet(os.dup(sys.__stderr__.fileno()), self._gone)
+        self._standard = _StandardStreams()
         self._file = self._outlet  # type: ignore[assignment]
 
     def _gone(self) -> None:
@@ -117,19 +132,32 @@ class TerminalDriver(LinuxDriver):
         self._gone()
         return None
 
+    def cell(self) -> tuple[int, int]:
+        """Return width and height of a cell in pixels; zeros where the terminal does not tell."""
+        try:
+            size = fcntl.ioctl(self.fileno, termios.TIOCGWINSZ, bytes(8))
+        except OSError:
+            return 0, 0
+        rows, columns, width, height = struct.unpack("HHHH", size)
+        return (width // columns, height // rows) if rows and columns else (0, 0)
+
     # --- the end ---
 
     def start_application_mode(self) -> None:
         self._active = True
         self._writing.set()
+        if textual_is((8, 2)):
+            self._standard.hide()
         super().start_application_mode()  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
         super().close()
         with self._flushing:
             self._writing.clear()
-        if textual_is((8, 2)) and self._outlet.dropped:
-            self.restore()
+        if textual_is((8, 2)):
+            self._standard.show()
+            if self._outlet.dropped:
+                self.restore()
         self._active = False
 
     def give_up_output(self) -> None:
@@ -155,6 +183,7 @@ class TerminalDriver(LinuxDriver):
                 termios.tcsetattr(self.fileno, termios.TCSANOW, self.attrs_before)
             termios.tcflush(self._outlet.fileno(), termios.TCOFLUSH)
             os.write(self._outlet.fileno(), RESTORED.encode())
+            self._standard.show()
 
 
 class _Reader:
@@ -170,6 +199,8 @@ class _Reader:
             return [events.Paste(clean(piece.text))]
         if piece == ESC:
             return [events.Key("escape", ESC)]
+        if attributes := _ATTRIBUTES.fullmatch(piece):
+            return [TerminalAttributes([int(code) for code in attributes[1].split(";") if code])]
         try:
             if not piece.startswith(ESC) or _is_known(piece):
                 return list(self._parser.feed(piece))
@@ -204,6 +235,37 @@ def _is_known(sequence: str) -> bool:
         or sequence in xterm.SPECIAL_SEQUENCES
         or any(pattern.fullmatch(sequence) for pattern in patterns)
     )
+
+
+class _StandardStreams:
+    """Standard output and error of the process, which libraries in C and Rust write to behind Python's back.
+
+    What they say over a full screen, such as of a panic that becomes an exception, would tear it.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[int, int] = {}
+        """Where the streams that are hidden lead, by their number."""
+
+    def hide(self) -> None:
+        """Let what is written there vanish."""
+        if self._kept:
+            return
+        null = os.open(os.devnull, os.O_WRONLY)
+        try:
+            for number in (1, 2):
+                with suppress(OSError):  # closed
+                    self._kept[number] = os.dup(number)
+                    os.dup2(null, number)
+        finally:
+            os.close(null)
+
+    def show(self) -> None:
+        """Let them lead where they did before."""
+        while self._kept:
+            number, kept = self._kept.popitem()
+            os.dup2(kept, number)
+            os.close(kept)
 
 
 class _Outlet:

@@ -7,6 +7,10 @@ from rich.segment import Segment
 from textual.strip import Strip
 
 from glmtui.text.clean import inert
+from glmtui.tui.pictures.sixel import SIXEL
+
+_KEY = SIXEL.encode()
+"""As it stands in the meta data of a style, which Rich keeps as bytes."""
 
 
 def install() -> None:
@@ -23,9 +27,22 @@ def install() -> None:
         text = strip.text
         if inert(text) != text or any(style and style.link for _text, style, _control in strip):
             strip = Strip(map(_cleaned, strip), strip.cell_length)
+        if any(_sixels(segment) for segment in strip):
+            return "".join(textuals(Strip([segment]), console) + _sixels(segment) for segment in strip)
         return textuals(strip, console)
 
     Strip.render = render  # type: ignore[method-assign, assignment]
+
+
+def _sixels(segment: Segment) -> str:
+    """Return what draws the pixels over blanks that were written, if they have some and none is cut off."""
+    text, style, _control = segment
+    if style is None or not style._meta or _KEY not in style._meta:
+        return ""
+    pixels = style.meta.get(SIXEL)
+    if not isinstance(pixels, tuple) or len(text) != pixels[0]:
+        return ""
+    return f"\x1b7\x1b[{pixels[0]}D{pixels[1]}\x1b8"
 
 
 def _cleaned(segment: Segment) -> Segment:

@@ -16,6 +16,19 @@ def driver(app: App[Any]) -> TerminalDriver | None:
     return found if hasattr(found, "give_up_output") else None
 
 
+WHAT_ARE_YOU = "\x1b[c"
+"""Asks the terminal for its attributes."""
+SIXELS = 4
+"""The attribute of one that draws them."""
+
+
+def cell(app: App[Any]) -> tuple[int, int]:
+    """Return width and height of a cell in pixels; zeros where the terminal does not tell."""
+    if (found := driver(app)) is None:
+        return 0, 0
+    return found.cell()
+
+
 def send(app: App[Any], sequence: str) -> None:
     """Write `sequence` to the terminal of `app` (Textual 8.2; not reported upstream)."""
     if (driver := getattr(app, "_driver", None)) is not None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from time import monotonic, thread_time
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from textual.content import Content
 from textual.style import Style
@@ -14,7 +15,7 @@ from textual.timer import Timer
 
 from glmtui.errors import UserError
 from glmtui.i18n import N_, _, ngettext, tell
-from glmtui.protocol.messages import Attachment, Image, Source, ToolCall, ToolResult
+from glmtui.protocol.messages import Attachment, Image, Source, Text, ToolCall, ToolResult
 from glmtui.session.stats import passages, unsupported
 from glmtui.text.clean import clean, one_line
 from glmtui.text.units import size
@@ -29,6 +30,24 @@ if TYPE_CHECKING:
 
 Contents = Callable[[Attachment], str]
 """Returns the text of an attachment; raises `UserError` where it cannot be read."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A picture as an entry shows it."""
+
+    about: str = ""
+    """What is known of it: its size, or what is wrong."""
+    rows: Sequence[Content] = ()
+
+
+class Pictures(Protocol):
+    """What shows the pictures of messages."""
+
+    def look(self, entry: MessageEntry, image: Image, width: int) -> Seen:
+        """Return what there is of a picture, for `width` cells; the entry is changed when there is more."""
+
+
 Action = Literal[
     "copy", "copy_code", "edit", "regenerate", "continue", "delete", "quote", "unfold",
     "previous_branch", "next_branch",
@@ -80,6 +99,8 @@ ACTION = "act"
 """Key of the meta data under a word that can be clicked."""
 FOLD = "fold"
 """Key of the meta data under a line that opens something: the number of the fold in its message."""
+PICTURE = "picture"
+"""Key of the meta data under a picture: the number of its part."""
 THOUGHT = -1
 """The number of the thought; the other folds have the numbers of their parts."""
 
@@ -110,13 +131,18 @@ class MessageEntry(Entry):
     _blocks: list[Block] | None = None
 
     def __init__(
-        self, message: Message, branch: tuple[int, int] = (1, 1), contents: Contents | None = None
+        self,
+        message: Message,
+        branch: tuple[int, int] = (1, 1),
+        contents: Contents | None = None,
+        pictures: Pictures | None = None,
     ) -> None:
         super().__init__(message.text)
         self.message = message
         self.branch = branch
         """Which of how many versions it is."""
         self._contents = contents
+        self._pictures = pictures
 
     @property
     def bar(self) -> tuple[str, str, str]:  # type: ignore[override]
@@ -164,7 +190,20 @@ class MessageEntry(Entry):
         lines: list[Line] = []
         for number, label, text in self._folds():
             lines += self._fold(number, label, text, width)
+        for number, part in enumerate(self.message.parts):
+            if isinstance(part, Image):
+                lines += self._picture(number, part, width)
         return lines
+
+    def _picture(self, number: int, image: Image, width: int) -> list[Line]:
+        """A line with the name of a picture, and as soon as it is decoded a thumbnail."""
+        name = one_line(image.name) or image.media_type
+        seen = self._pictures.look(self, image, max(width - 2, 1)) if self._pictures else Seen()
+        label = " · ".join(filter(None, (f"[{_('image')}] {name}", seen.about)))
+        style = Style.from_meta({PICTURE: number})
+        rows = [line.content for line in wrap(Content.styled(label, "$text-muted"), max(width - 2, 1))]
+        lines = [(Content("  ") + row).stylize(style) for row in (*rows, *seen.rows)]
+        return [Line(line, start=len(line)) for line in lines]
 
     def _folds(self) -> Iterator[tuple[int, str, Callable[[], str] | None]]:
         """Yield number, label and content of what belongs to the message."""
@@ -173,13 +212,15 @@ class MessageEntry(Entry):
                 case Attachment():
                     read = partial(self._contents, part) if self._contents else None
                     yield number, f"{one_line(part.name)} · {size(part.size)}", read
-                case Image():
-                    yield number, f"[{_('image')}] {one_line(part.name) or part.media_type}", None
                 case Source():
                     about = " · ".join(filter(None, map(one_line, (part.title, part.place, part.origin))))
                     yield number, f"[{part.number}] {about}", partial(str, part.text)
                 case ToolCall():
-                    yield number, f"{one_line(part.name)}(…)", partial(str, part.arguments)
+                    yield (
+                        number,
+                        f"{one_line(part.name)} {one_line(part.arguments)}",
+                        partial(str, part.arguments),
+                    )
                 case ToolResult():
                     label = f"{one_line(part.name or part.call_id)} → {_line_count(part.text)}"
                     yield number, label, partial(str, part.text)
@@ -266,8 +307,9 @@ class AnswerEntry(MessageEntry):
         owner: TextScroll,
         branch: tuple[int, int] = (1, 1),
         contents: Contents | None = None,
+        pictures: Pictures | None = None,
     ) -> None:
-        super().__init__(message, branch, contents)
+        super().__init__(message, branch, contents, pictures)
         self._owner = owner
         self._thought = message.thought
         self._growing = GrowingMarkdown()
@@ -307,6 +349,11 @@ class AnswerEntry(MessageEntry):
         if text:
             self._pending.append((text, thought))
             self.schedule()
+
+    def show_parts(self, message: Message) -> None:
+        """Show what belongs to the answer besides its text: what the model called, and what came of it."""
+        self.message = replace(message, parts=tuple(p for p in message.parts if not isinstance(p, Text)))
+        self._owner.entry_changed(self, news=True)
 
     def schedule(self) -> None:
         if self._timer is None and self._pending and self._owner.is_running:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -12,18 +13,22 @@ from textual.binding import BindingType
 from textual.message import Message as TextualMessage
 from textual.reactive import var
 
-from glmtui.i18n import _
+from glmtui.i18n import _, tell
+from glmtui.protocol.messages import Image
 from glmtui.session.events import Versions
 from glmtui.tui.bindings import bindings
+from glmtui.tui.pictures.gallery import Gallery, Small
 from glmtui.tui.transcript.column import Entry
 from glmtui.tui.transcript.message import (
     ACTION,
     FOLD,
+    PICTURE,
     Action,
     AnswerEntry,
     Contents,
     MessageEntry,
     NoticeEntry,
+    Seen,
 )
 from glmtui.tui.transcript.text_scroll import TextScroll
 
@@ -66,11 +71,25 @@ class Transcript(TextScroll):
 
         links: Sequence[str]
 
-    def __init__(self, contents: Contents | None = None, *, id: str | None = None) -> None:  # noqa: A002
+    @dataclass
+    class PictureRequested(TextualMessage):
+        """A picture of a message is to be shown in full: the part with this number."""
+
+        message_id: str
+        number: int
+
+    def __init__(
+        self,
+        contents: Contents | None = None,
+        gallery: Gallery | None = None,
+        *,
+        id: str | None = None,  # noqa: A002
+    ) -> None:
         """Begin with an empty transcript; `contents` reads the attachments that are opened."""
         super().__init__(id=id)
         self.following = True
         self._contents = contents
+        self._gallery = gallery
         self._by_id: dict[str, MessageEntry] = {}
         self._last: MessageEntry | None = None
         self._code_at: tuple[str, int] = ("", 0)
@@ -79,6 +98,8 @@ class Transcript(TextScroll):
 
     def show(self, messages: Sequence[Message], *, branches: Versions = NO_VERSIONS) -> None:
         self.selected = None
+        if self._gallery is not None:
+            self._gallery.forget_failures()
         self._by_id = {message.id: self._entry(message, branches) for message in messages}
         self.clear_entries()
         self._mark_last(messages)
@@ -105,7 +126,7 @@ class Transcript(TextScroll):
 
     def begin_answer(self, message: Message, *, branches: Versions = NO_VERSIONS) -> AnswerEntry:
         self.remove_message(message.id)
-        entry = AnswerEntry(message, self, branches.get(message.id, (1, 1)), self._contents)
+        entry = AnswerEntry(message, self, branches.get(message.id, (1, 1)), self._contents, self)
         self._append(entry, follow=self.following)
         return entry
 
@@ -124,7 +145,23 @@ class Transcript(TextScroll):
         self.append_entries([NoticeEntry(text, kind)], follow=True)
 
     def _entry(self, message: Message, branches: Versions) -> MessageEntry:
-        return MessageEntry(message, branches.get(message.id, (1, 1)), self._contents)
+        return MessageEntry(message, branches.get(message.id, (1, 1)), self._contents, self)
+
+    def look(self, entry: MessageEntry, image: Image, width: int) -> Seen:
+        """Return what there is of a picture; the entry is changed when there is more."""
+        if self._gallery is None:
+            return Seen()
+        ready = partial(self.entry_changed, entry)
+        found = self._gallery.look(image, ready)
+        if isinstance(found, Small):
+            return Seen("{} × {}".format(*found.size), self._gallery.thumbnail(image, found, width, ready))
+        return Seen(tell(found) if found is not None else "…")
+
+    def pictures_changed(self) -> None:
+        """Draw pictures anew: they are drawn in another way now."""
+        for entry in self._by_id.values():
+            if any(isinstance(part, Image) for part in entry.message.parts):
+                self.entry_changed(entry)
 
     def _append(self, entry: MessageEntry, *, follow: bool) -> None:
         self._by_id[entry.message.id] = entry
@@ -268,6 +305,18 @@ class Transcript(TextScroll):
         if message_id := self._acted_on():
             self.post_message(self.SourcesRequested(message_id))
 
+    def action_pictures(self) -> None:
+        """Ask for the pictures of the message; of one without, for those that it may be about."""
+        ids = list(self._by_id)
+        acted_on = self._acted_on()
+        for message_id in reversed(ids[: ids.index(acted_on) + 1] if acted_on else []):
+            parts = self._by_id[message_id].message.parts
+            for number, part in enumerate(parts):
+                if isinstance(part, Image):
+                    self.post_message(self.PictureRequested(message_id, number))
+                    return
+        self.notify(_("There is no picture in this message, nor before it."), markup=False)
+
     def action_links(self) -> None:
         from glmtui.text.markdown import links
 
@@ -283,6 +332,9 @@ class Transcript(TextScroll):
             meta = event.style.meta
             if action := meta.get(ACTION):
                 self.action_act(action)
+                return
+            if (number := meta.get(PICTURE)) is not None:
+                self.post_message(self.PictureRequested(entry.message.id, number))
                 return
             if (number := meta.get(FOLD)) is not None:
                 entry.unfold(number)

@@ -233,6 +233,14 @@ def test_a_damaged_file_is_told_by_size_and_hash(small_pieces: bytes, tmp_path: 
         ChatGLMTokenizer(file)
 
 
+def test_damage_that_sentencepiece_cannot_quote_is_told_too(small_pieces: bytes, tmp_path: Path):
+    """Two pieces alike, of bytes that are no text: its error is not UTF-8."""
+    file = tmp_path / "ice_text.model"
+    file.write_bytes(re.sub(rb"\x0a\x03[a-z\xe2-\xef].{2}", b"\x0a\x03\xb0ab", small_pieces, count=2))
+    with pytest.raises(UserError, match="is damaged"):
+        ChatGLMTokenizer(file)
+
+
 def test_a_tokenizer_of_another_model(small_pieces: bytes, small_bpe: bytes, tmp_path: Path):
     file = tmp_path / "ice_text.model"
     file.write_bytes(small_pieces)

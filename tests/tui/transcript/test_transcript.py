@@ -560,8 +560,8 @@ async def test_sources_tools_and_images_are_lines_of_which_each_opens_by_a_click
     result = rich("tool", ToolResult("1", "sunny\nand warm", "weather"), id_="t")
     async with running([answer, result]) as (pilot, transcript):
         lines = text_lines(pilot)
-        for line in ("▸ Thought · 1 line", "▸ [1] Handbook · p. 3 · https://a.b/c", "▸ weather(…)",
-                     "[image] cat.png", "▸ weather → 2 lines"):  # fmt: skip
+        for line in ("▸ Thought · 1 line", "▸ [1] Handbook · p. 3 · https://a.b/c",
+                     '▸ weather {"city": "北京"}', "[image] cat.png", "▸ weather → 2 lines"):  # fmt: skip
             assert any(line in shown for shown in lines), line
         assert "sunny" not in screen_text(pilot.app)
         row = next(number for number, line in enumerate(lines) if "Handbook" in line)

@@ -1,0 +1,26 @@
+"""Why there is no connection to a machine, in words instead of numbers."""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+
+from glmtui.protocol.phrases import Phrase, _, verbatim
+from glmtui.text.quoting import reason_of
+
+
+def why_not(error: BaseException) -> Phrase:
+    """Say for people why there is no connection, by the first of the errors behind `error` that tells."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, socket.gaierror):
+            return _("its name is not known here; is there a network?")
+        if isinstance(cause, ConnectionRefusedError):
+            return _("it refuses to talk")
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return _("its certificate is not trusted here")
+        if isinstance(cause, TimeoutError) or type(cause).__name__.endswith("Timeout"):
+            return _("no answer came in time")
+        cause = cause.__cause__ or cause.__context__
+    return verbatim(re.sub(r"^\[Errno -?\d+\] ", "", reason_of(error)))

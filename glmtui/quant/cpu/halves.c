@@ -1,0 +1,80 @@
+/* The product of bfloat16 or float16 weights, as they are stored, with few tokens: bound by memory.
+ *
+ * Weights are read once, row by row and from front to back, and summed in float32. A token gets the same numbers beside
+ * others as alone, to the bit: each has sums of its own, in the same order.
+ */
+#include <stdlib.h>
+
+#include "layout.h"
+
+enum {
+    PARTS = 4,            /* sums of a row and token side by side, so that none waits for the one before */
+    TOGETHER = 4,         /* tokens whose sums are in registers at once */
+    AHEAD = 4096,         /* bytes that are fetched ahead: the processor's own fetching stops at every page */
+    STRIDE = PARTS * LANES,
+};
+
+typedef enum { FLOAT16, BFLOAT16 } Kind;
+
+INLINE vfloat load_weights(const uint16_t *p, const Kind kind) { return kind == FLOAT16 ? load_half(p) : load_bfloat(p); }
+
+/* out[tokens] = one row w[columns] times x[tokens][width], whose columns past `columns` are zero. */
+INLINE void multiply_row(const int tokens, const Kind kind, const uint16_t *w, int64_t columns, const float *x,
+                         int64_t width, float *out) {
+    vfloat sum[TOGETHER][PARTS];
+    uint16_t rest[STRIDE] = {0};
+    UNROLL for (int t = 0; t < tokens; t++) {
+        UNROLL for (int p = 0; p < PARTS; p++) sum[t][p] = float_set(0);
+    }
+    for (int64_t c = 0; c < columns; c += STRIDE) {
+        const uint16_t *from = w + c;
+        if (columns - c < STRIDE) from = memcpy(rest, from, (size_t)(columns - c) * sizeof(uint16_t));
+        for (int i = 0; i < STRIDE; i += 32) PREFETCH(w + c + AHEAD / 2 + i);
+        UNROLL for (int p = 0; p < PARTS; p++) {
+            vfloat weights = load_weights(from + p * LANES, kind);
+            UNROLL for (int t = 0; t < tokens; t++)
+                sum[t][p] = fma_(weights, load_float(x + t * width + c + p * LANES), sum[t][p]);
+        }
+    }
+    for (int t = 0; t < tokens; t++) {
+        float lanes[PARTS][LANES];
+        out[t] = 0;
+        for (int p = 0; p < PARTS; p++) store_float(lanes[p], sum[t][p]);
+        for (int i = 0; i < LANES; i++) out[t] += (lanes[0][i] + lanes[1][i]) + (lanes[2][i] + lanes[3][i]);
+    }
+}
+
+INLINE void multiply_kind(const Kind kind, int64_t tokens, const uint16_t *w, int64_t columns, const float *x,
+                          int64_t width, float *out) {
+    switch (tokens) {
+    case 1: multiply_row(1, kind, w, columns, x, width, out); return;
+    case 2: multiply_row(2, kind, w, columns, x, width, out); return;
+    case 3: multiply_row(3, kind, w, columns, x, width, out); return;
+    default: multiply_row(4, kind, w, columns, x, width, out);
+    }
+}
+
+/* out[tokens][rows] = w[rows][columns], of `kind`, times x[tokens][columns]. Returns -1 when memory is short. */
+EXPORT int glmtui_multiply_halves(const uint16_t *w, int kind, int64_t rows, int64_t columns, const float *x,
+                                  int64_t tokens, float *out, int threads) {
+    int64_t width = ceil_div(columns, STRIDE) * STRIDE;
+    float *padded = calloc((size_t)(tokens * width), sizeof(float));
+    if (!padded) return -1;
+    for (int64_t t = 0; t < tokens; t++) memcpy(padded + t * width, x + t * columns, (size_t)columns * sizeof(float));
+    int64_t bytes = rows * columns * 2 / (16 * threads);
+    bytes = bytes < (64 << 10) ? 64 << 10 : bytes > (512 << 10) ? 512 << 10 : bytes;
+    int64_t piece = 1 + bytes / (columns * 2), pieces = ceil_div(rows, piece);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (pieces > 1)
+    for (int64_t i = 0; i < pieces; i++)
+        for (int64_t r = i * piece; r < rows && r < (i + 1) * piece; r++)
+            for (int64_t first = 0; first < tokens; first += TOGETHER) {
+                int64_t count = tokens - first < TOGETHER ? tokens - first : TOGETHER;
+                float found[TOGETHER];
+                const float *some = padded + first * width;
+                if (kind == FLOAT16) multiply_kind(FLOAT16, count, w + r * columns, columns, some, width, found);
+                else multiply_kind(BFLOAT16, count, w + r * columns, columns, some, width, found);
+                for (int64_t t = 0; t < count; t++) out[(first + t) * rows + r] = found[t];
+            }
+    free(padded);
+    return 0;
+}

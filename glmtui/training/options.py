@@ -1,0 +1,165 @@
+"""What a person may choose of a run. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from glmtui.errors import BadValueError
+from glmtui.protocol.models import LocalModel
+from glmtui.protocol.phrases import _, listing
+
+Method = Literal["ptuning", "lora"]
+Optimizer = Literal["published", "adamw"]
+"""``published`` is the AdamW of transformers 4.27, whose epsilon is not divided by the bias correction."""
+Schedule = Literal["linear", "cosine", "constant"]
+
+LEARNING_RATES: Mapping[Method, float] = {"ptuning": 2e-2, "lora": 3e-4}
+"""Of ``train.sh`` as published; of LoRA what is usual for this rank."""
+PUBLISHED_WIDTH = 4096
+"""Of the models they are for; a narrower one takes more, by the root of how much narrower it is."""
+ROWS_OF_A_STEP = 16
+"""As published."""
+LEAST_STEPS = 200
+"""A small file is gone through more often than a large one: fewer steps teach nothing."""
+SMALL = 200_000_000
+"""Weights below which a batch's rows are computed together."""
+SMALLEST_BETWEEN_SAVES = 10.0
+"""Seconds: saving more often than that would be most of the work."""
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """One run. The defaults are those of the published ``train.sh`` where it has them."""
+
+    data: tuple[str, ...]
+    """Files, or folders of files."""
+    out: str
+    """The folder of the result; the run's checkpoints and its log are below it."""
+    model: LocalModel = field(default_factory=LocalModel)
+    """Which model learns, and how it is loaded; its `ptuning` and `lora` are not used."""
+    method: Method = "ptuning"
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """What the columns ``prompt``, ``response`` and ``history`` are called in the data, where not that."""
+    max_source_length: int = 512
+    """Tokens of a question with its earlier rounds; what is longer loses its oldest rounds."""
+    max_target_length: int = 256
+    """Tokens of an answer."""
+    validation: float = 0.05
+    """The share of the rows that is kept apart."""
+    max_rows: int | None = None
+    """Only so many of the first rows are used."""
+
+    # P-tuning
+    pre_seq_len: int = 128
+    prefix_projection: bool = False
+    prefix_dropout: float = 0.1
+    prefix_spread: float = 1.0
+    """Standard deviation of the prefix's first values; a small one disturbs less of what the model knows."""
+
+    # LoRA
+    lora_rank: int = 8
+    lora_alpha: float = 32.0
+    lora_dropout: float = 0.05
+    lora_targets: tuple[str, ...] = ()
+    """Names of linear layers; none are the attention's first product."""
+
+    # the loop
+    learning_rate: float | None = None
+    """None: that of `LEARNING_RATES`, and more for narrower models."""
+    steps: int | None = None
+    """None: as many as `epochs` make, and at least `LEAST_STEPS`."""
+    epochs: float = 3.0
+    batch: int | None = None
+    """Rows that are computed together; None: all of a step where the model is small, else one."""
+    accumulate: int | None = None
+    """Such micro-batches that make one step; None: as many as make `ROWS_OF_A_STEP`."""
+    optimizer: Optimizer = "published"
+    schedule: Schedule = "linear"
+    warmup_steps: int = 0
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    checkpointing: bool = True
+    """Layers are computed again for the gradient, so that memory holds the activations of one."""
+    seed: int = 42
+
+    # what is kept
+    log_steps: int = 10
+    save_steps: int = 500
+    save_seconds: float = 600.0
+    """Time after which a checkpoint is written, whatever the step."""
+    keep: int = 2
+    """Checkpoints that stay; the older ones go."""
+    validate_steps: int | None = None
+    """Steps between two looks at the validation rows; None: ten in a run."""
+    patience: int | None = None
+    """So many validations in a row without a better loss end the run; None: none do."""
+    resume: bool = False
+    """Go on from the last checkpoint in `out`, exactly as if nothing had ended it."""
+    start_from: str | None = None
+    """A folder with a prefix or a LoRA to begin with, under a new schedule."""
+    samples: int = 3
+    """Validation questions that are answered before and after."""
+    tensorboard: bool = True
+    """Events for TensorBoard, where it is installed."""
+
+    def rate_for(self, width: int) -> float:
+        """Return the rate that the schedule begins with, for a model of that width."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return LEARNING_RATES[self.method] * math.sqrt(max(PUBLISHED_WIDTH / width, 1))
+
+    def rows_of_a_step(self, parameters: int) -> tuple[int, int]:
+        """Return the rows of a micro-batch and how many make a step, for a model of so many weights."""
+        batch = self.batch or (ROWS_OF_A_STEP if parameters < SMALL and self.accumulate is None else 1)
+        return batch, self.accumulate or max(ROWS_OF_A_STEP // batch, 1)
+
+    def steps_for(self, rows: int, rows_of_a_step: int) -> int:
+        """Return the steps of the run."""
+        return self.steps or max(round(self.epochs * rows / rows_of_a_step), LEAST_STEPS)
+
+    def check(self) -> None:
+        """Raise BadValueError where a value is out of its range."""
+        choices: tuple[tuple[str, object, tuple[object, ...]], ...] = (
+            ("method", self.method, get_args(Method)),
+            ("optimizer", self.optimizer, get_args(Optimizer)),
+            ("schedule", self.schedule, get_args(Schedule)),
+        )
+        for name, value, allowed in choices:
+            if value not in allowed:
+                message = _("{name} cannot be {value}. Choose one of: {choices}")
+                raise BadValueError(message.format(name=name, value=value, choices=listing(allowed)))
+        ranges = {
+            "max_source_length": (4, 1 << 20),
+            "max_target_length": (3, 1 << 20),
+            "validation": (0, 0.9),
+            "pre_seq_len": (1, 1 << 16),
+            "prefix_dropout": (0, 0.99),
+            "prefix_spread": (0, 100),
+            "lora_rank": (1, 1 << 12),
+            "lora_alpha": (1e-6, 1e6),
+            "lora_dropout": (0, 0.99),
+            "learning_rate": (1e-12, 10),
+            "epochs": (1e-6, 1e6),
+            "batch": (1, 1 << 16),
+            "accumulate": (1, 1 << 16),
+            "warmup_steps": (0, 1 << 30),
+            "weight_decay": (0, 1),
+            "max_grad_norm": (1e-9, 1e9),
+            "log_steps": (1, 1 << 30),
+            "save_steps": (1, 1 << 30),
+            "save_seconds": (SMALLEST_BETWEEN_SAVES, float("inf")),
+            "keep": (1, 1 << 16),
+            "samples": (0, 100),
+            **dict.fromkeys(("steps", "validate_steps", "patience", "max_rows"), (1, 1 << 30)),
+        }
+        for name, (least, most) in ranges.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise BadValueError(
+                    _("{name} cannot be {value}: it is from {least} to {most}.").format(
+                        name=name, value=value, least=f"{least:g}", most=f"{most:g}"
+                    )
+                )

@@ -1,0 +1,188 @@
+"""A model that calls tools finds its sources by itself; every call is seen, bounded, and asked about."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from web_server import serving
+
+from glmtui.protocol.messages import Source, ToolCall, ToolResult
+from glmtui.retrieval import collections, tools
+from glmtui.retrieval.update import update
+from glmtui.session import events as told
+from glmtui.session.toolbox import MOST_CALLS
+
+from .conftest import Chat, ready
+
+Make = Callable[..., Chat]
+
+
+def call(name: str, **arguments: object) -> str:
+    """An answer that is a call, as GLM-4 writes it."""
+    return f"{name}\n{json.dumps(arguments, ensure_ascii=False)}"
+
+
+async def with_documents(chat: Chat, folder: Path) -> Chat:
+    (folder / "手册.md").write_text("# 休假\n\n员工每年有十五天年假，须提前三天申请。\n", "utf-8")
+    (folder / "车.md").write_text("# 用车\n\n公务车须在系统中预约。\n", "utf-8")
+    update(collections.add("handbook", folder))
+    chat.engine.calls_tools = True
+    await ready(chat)
+    await chat.run("docs", "use handbook")
+    return chat
+
+
+def results(messages: Sequence[object]) -> list[str]:
+    return [part.text for m in messages for part in m.parts if isinstance(part, ToolResult)]  # type: ignore[attr-defined]
+
+
+async def test_the_model_searches_and_cites(make: Make, tmp_path: Path) -> None:
+    chat = await with_documents(make(call("search_documents", query="年假"), "每年十五天年假[1]。"), tmp_path)
+    await chat.enter("我能休息几天？")
+    await chat.idle()
+    first, second = chat.engine.generated
+    assert [tool.name for tool in first.tools] == ["search_documents"]
+    assert "十五天" not in first.messages[-1].text  # nothing was looked for before
+    assert [message.role for message in second.messages] == ["user", "assistant", "tool"]
+    assert "[1] " in results(second.messages)[0]
+    assert "十五天年假" in results(second.messages)[0]
+    answer = chat.saved().branch()[-1]
+    assert answer.text == "每年十五天年假[1]。"
+    assert [type(part) for part in answer.parts[1:4]] == [ToolCall, ToolResult, Source]
+    assert answer.state == "done"
+    shown = [event for event in chat.told if isinstance(event, told.AnswerCalled)]
+    assert len(shown) == 2  # the call, and what came of it
+
+
+async def test_later_questions_are_asked_without_what_was_found(make: Make, tmp_path: Path) -> None:
+    answers = (call("search_documents", query="年假"), "十五天[1]。", "是的。")
+    chat = await with_documents(make(*answers), tmp_path)
+    await chat.enter("年假几天？")
+    await chat.idle()
+    await chat.enter("真的吗？")
+    await chat.idle()
+    last = chat.engine.generated[-1].messages
+    assert [(message.role, message.text) for message in last] == [
+        ("user", "年假几天？"), ("assistant", "十五天。"), ("user", "真的吗？"),
+    ]  # fmt: skip
+
+
+async def test_sources_of_several_calls_are_numbered_through_and_each_once(
+    make: Make, tmp_path: Path
+) -> None:
+    chat = await with_documents(
+        make(
+            call("search_documents", query="年假"),
+            call("search_documents", query="公务车 预约"),
+            call("search_documents", query="年假"),
+            "年假十五天[1]，公务车要预约[2]。",
+        ),
+        tmp_path,
+    )
+    await chat.enter("年假和公务车？")
+    await chat.idle()
+    answer = chat.saved().branch()[-1]
+    assert [part.number for part in answer.parts if isinstance(part, Source)] == [1, 2]
+    assert results(chat.engine.generated[-1].messages)[2].startswith("[1] ")
+    assert answer.text == "年假十五天[1]，公务车要预约[2]。"
+
+
+async def test_calls_are_bounded(make: Make, tmp_path: Path) -> None:
+    endless = [call("search_documents", query=f"年假 {n}") for n in range(MOST_CALLS)]
+    chat = await with_documents(make(*endless, "好了。"), tmp_path)
+    await chat.enter("年假？")
+    await chat.idle()
+    assert [len(request.tools) for request in chat.engine.generated] == [1] * MOST_CALLS + [0]
+    assert chat.saved().branch()[-1].text == "好了。"
+
+
+@pytest.mark.parametrize("wrong", [{}, {"query": 7}, {"query": " "}, {"query": "x" * 2000}])
+async def test_a_wrong_call_is_told_to_the_model(
+    make: Make, tmp_path: Path, wrong: dict[str, object]
+) -> None:
+    chat = await with_documents(make(call("search_documents", **wrong), "不知道。"), tmp_path)
+    await chat.enter("年假？")
+    await chat.idle()
+    assert "query" in results(chat.engine.generated[-1].messages)[0]
+    assert chat.saved().branch()[-1].state == "done"
+
+
+async def test_nothing_found_is_told_to_the_model(make: Make, tmp_path: Path) -> None:
+    chat = await with_documents(make(call("search_documents", query="zebra"), "No idea."), tmp_path)
+    await chat.enter("zebra?")
+    await chat.idle()
+    assert results(chat.engine.generated[-1].messages) == ["Nothing was found."]
+
+
+async def test_a_server_that_takes_no_tools_gets_the_sources_before_the_question(
+    make: Make, tmp_path: Path
+) -> None:
+    chat = await with_documents(make("十五天[1]。"), tmp_path)
+    chat.engine.takes_tools = False
+    await chat.enter("年假几天？")
+    await chat.idle()
+    _first, second = chat.engine.generated
+    assert not second.tools
+    assert "十五天年假" in second.messages[-1].text
+    assert chat.saved().branch()[-1].state == "done"
+    assert chat.notices("error") == []
+
+
+async def test_tools_can_be_switched_off(make: Make, tmp_path: Path) -> None:
+    chat = await with_documents(make("十五天[1]。"), tmp_path)
+    await chat.enter("/set docs.tools off")
+    await chat.enter("年假几天？")
+    await chat.idle()
+    (request,) = chat.engine.generated
+    assert not request.tools
+    assert "十五天年假" in request.messages[-1].text
+
+
+async def test_a_stop_while_a_tool_is_at_work_leaves_a_stopped_answer(make: Make, tmp_path: Path) -> None:
+    chat = await with_documents(make("我找找。", "再见"), tmp_path)
+    chat.engine.hold = True
+    await chat.enter("年假？")
+    await chat.until(lambda: chat.engine.answering)
+    chat.engine.answers = [call("search_documents", query="年假")]
+    assert chat.answer is not None
+    chat.answer.calls.append(ToolCall("1", "search_documents", '{"query": "年假"}'))
+    chat.engine.finish()
+    await chat.until(lambda: chat.answer is not None and chat.answer.gathering is not None)
+    assert chat.stop()
+    await chat.idle()
+    answer = chat.saved().branch()[-1]
+    assert answer.state == "stopped"
+    assert not any(isinstance(part, ToolCall) for part in answer.parts)
+
+
+async def test_the_web_is_searched_only_when_the_person_lets_it(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in (tools.SearchWeb, tools.OpenPage):
+        monkeypatch.setattr(kind.__init__, "__defaults__", (lambda _address: True,))
+    with serving() as server:
+        found = f"{server.address}/utf-8"
+        elsewhere = f"{server.address}/secret?text=what-was-said"
+        chat = await ready(
+            make(
+                call("search_web", query="大熊猫 竹子"),
+                call("search_web", query="大熊猫 竹子"),
+                call("open_page", url=found),
+                call("open_page", url=elsewhere),
+                "三十八公斤[1]。",
+            )
+        )
+        chat.engine.calls_tools = True
+        chat.settings.override({"web.provider": "searxng", "web.url": server.address})
+        chat.fake_ui.choices = [1, 0, None]  # the page that was found is opened unasked
+        await chat.enter("大熊猫每天吃多少竹子？")
+        await chat.idle(20)
+        refused, searched, opened, kept_back = results(chat.engine.generated[-1].messages)
+        assert refused == kept_back == "The user did not allow this."
+        assert "[1] " in searched
+        assert opened.startswith("[")
+        assert not any("secret" in str(request) for request in server.requests)
+        assert chat.fake_ui.choices == []
