@@ -94,10 +94,12 @@ def test_each_answer_is_the_one_it_is_alone(name: str, sampling: Sampling) -> No
     assert answers.ends == ["length"] * 4
 
 
+@pytest.mark.parametrize("cache", ["float", "int8"])
 @pytest.mark.parametrize("quant", ["4", "8"])
 @pytest.mark.parametrize("name", ["chatglm-fp16-sharded", "chatglm2-fp16-sharded"])
-def test_quantised_answers_are_the_ones_they_are_alone(name: str, quant: str) -> None:
-    network = glmtui.load(str(GOLDEN / name), device="cpu", quant=quant, threads=1).network
+def test_quantised_answers_are_the_ones_they_are_alone(name: str, quant: str, cache: str) -> None:
+    model = glmtui.load(str(GOLDEN / name), device="cpu", quant=quant, threads=1, cache=cache)
+    network = model.network
     answers = Answers(network)
     for prompt in prompts(name):
         answers.begin(prompt, GREEDY, 24)

@@ -9,7 +9,7 @@ import pytest
 from tiny_model import write_tiny_model, write_tiny_model2
 
 import glmtui
-from glmtui.engine import chat_model
+from glmtui.engine import batching, chat_model
 from glmtui.engine.chat_model import ChatModel
 from glmtui.engine.local import LocalEngine
 from glmtui.engine.prefix_cache import PrefixCache
@@ -192,6 +192,28 @@ def test_the_same_prompt_waits_for_it(engine: LocalEngine, monkeypatch: pytest.M
     assert isinstance(events[-1], Done)
     assert any(isinstance(event, Tokens) for event in events)
     assert not any(isinstance(event, PromptProgress) and event.fraction > 0 for event in events)
+
+
+def test_answers_go_on_beside_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "LONGEST_GAP", 0.0)
+    engine = LocalEngine(slots=3)
+    try:
+        assert isinstance(end_of(engine.submit(Load(LocalModel(str(folder), device="cpu")))), Loaded)
+        sampling = Sampling(temperature=0, max_new_tokens=400)
+        answers = [engine.submit(Generate(asked(text), sampling)) for text in ("再说一遍吧", "另一个问题")]
+        for answer in answers:
+            assert any(isinstance(event, Tokens) for event in answer)  # it has begun
+        held = Held(monkeypatch)
+        ahead = engine.submit(Prefill(asked("你好"), GREEDY))
+        assert held.begun.wait(60)
+        ended = [end_of(answer) for answer in answers]
+        assert all(isinstance(end, Done) for end in ended)
+        assert not ahead.ended
+        held.goes_on.set()
+        assert isinstance(end_of(ahead), Prefilled)
+    finally:
+        engine.close()
+        assert engine.join(60)
 
 
 def test_one_that_waits_for_its_turn_gives_way_too(

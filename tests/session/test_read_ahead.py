@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from picture_files import png
 from session.conftest import Chat, ready
 
 from glmtui.protocol.engine import Stream
 from glmtui.protocol.events import PromptProgress
 from glmtui.protocol.requests import Generate, Prefill
+from glmtui.session.attached_file import AttachedFile
 
 Make = Callable[..., Chat]
 
@@ -82,13 +84,51 @@ async def test_how_far_it_is_shows_while_the_answer_waits_for_it(chat: Chat) -> 
 
 @pytest.mark.parametrize(
     ("why", "draft"),
-    [("switched off", "a question"), ("a page", "see @http://example.org"), ("a command", "/quant 4")],
+    [
+        ("switched off", "a question"),
+        ("a page", "see @http://example.org"),
+        ("a picture", "what is in @cat.png?"),
+        ("a command", "/quant 4"),
+        ("tools", "a question"),
+    ],
 )
 async def test_what_will_not_be_the_prompt_is_not_read(chat: Chat, why: str, draft: str) -> None:
     if why == "switched off":
         await chat.enter("/set ui.read_ahead off")
+    if why == "tools":
+        chat.engine.calls_tools = True
+        chat.settings.override({"web.provider": "searxng", "web.url": "http://127.0.0.1:1"})
     chat.draft_changed(draft)
     assert ahead(chat) == []
+
+
+async def test_neither_files_nor_pictures_are_read_ahead(make: Make) -> None:
+    chat = make("A cat.", "A dog.")
+    chat.engine.info = replace(chat.engine.info, sees_images=True)
+    await ready(chat)
+    chat.draft_changed("a question")
+    stream = ahead(chat)[0][1]
+    chat.draft_changed("a question", [AttachedFile("a.txt", "/a.txt", "notes")])
+    assert len(ahead(chat)) == 1
+    chat.draft_changed("another question")
+    assert len(ahead(chat)) == 2
+    image = chat.conversation.attachments.image(png(), "image/png", "cat.png")
+    chat._kept_parts = (image,)
+    chat.draft_changed("what is that?")
+    assert len(ahead(chat)) == 2
+    await chat.enter("what is that?")
+    await chat.idle()
+    chat.draft_changed("and then?")  # behind a picture
+    assert len(ahead(chat)) == 2
+    assert stream.token.cancelled or stream.ended
+
+
+async def test_without_what_was_trained_it_is_another_prompt(chat: Chat) -> None:
+    chat.draft_changed("a question")
+    request = ahead(chat)[0][0]
+    assert request.adapters
+    assert not replace(request, adapters=False).serves(Generate(request.messages, request.sampling))
+    assert not request.serves(Generate(request.messages, request.sampling, images={"0": b""}))
 
 
 async def test_a_changed_message_is_not_read(chat: Chat) -> None:
