@@ -21,6 +21,8 @@ from glmtui.protocol.cancellation import CancelToken
 
 LONGEST_GAP = 0.9
 """Seconds between two tokens of an answer while the prompt of another is read."""
+DECAY = 0.9
+"""How much of the longest piece of a prompt is still reckoned with at the next."""
 SHARE = 0.5
 """How much of the memory that a model leaves free the keys and values of more answers than one may take."""
 
@@ -43,6 +45,7 @@ class Batch:
         self._reading: Member | None = None  # whose prompt is being read
         self._ended_last = self._looked = 0.0  # when the last pass ended, and `keep_up` was called
         self._seconds = 0.0  # that a pass takes
+        self._piece = 0.0  # and a piece of a prompt at most, lately
 
     def __len__(self) -> int:
         return len(self._members)
@@ -79,8 +82,10 @@ class Batch:
         """Between two pieces of a prompt: go on with the others, if they would wait too long otherwise."""
         self._end_cancelled()
         now = perf_counter()
-        piece, self._looked = now - self._looked, now
-        if self._others() and now - self._ended_last + piece + self._seconds > LONGEST_GAP:
+        # Pieces are not alike, and what is left of a layer may be the longest of it.
+        self._piece = max(now - self._looked, DECAY * self._piece)
+        self._looked = now
+        if self._others() and now - self._ended_last + self._piece + self._seconds > LONGEST_GAP:
             self.step()
             self._looked = perf_counter()
 

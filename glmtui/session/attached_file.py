@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,6 +48,16 @@ def parts_of(
         return match.start() if match else -1
 
     return (Text(text), *new, *sorted(filter(stays, kept), key=place))
+
+
+def named_parts(kept: Sequence[Part]) -> Iterator[Part]:
+    """Yield the text of a message, its files, and those of its pictures that the text names."""
+    text = text_of(kept)
+    for part in kept:
+        if isinstance(part, Text | Attachment) or (
+            isinstance(part, Image) and mention_of(part.name).search(text)
+        ):
+            yield part
 
 
 def in_full(text: str, attached: Iterable[AttachedFile]) -> str:

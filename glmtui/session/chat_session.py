@@ -26,7 +26,6 @@ from glmtui.failures import Faults, describe
 from glmtui.protocol import events as engine
 from glmtui.protocol.cancellation import CancelToken, OperationCancelled
 from glmtui.protocol.messages import (
-    Attachment,
     ChatMessage,
     Image,
     Part,
@@ -41,7 +40,7 @@ from glmtui.protocol.requests import Generate, Prefill
 from glmtui.session import events as told
 from glmtui.session import keys, pictures
 from glmtui.session.answer_task import AnswerTask
-from glmtui.session.attached_file import in_full, parts_of
+from glmtui.session.attached_file import in_full, named_parts, parts_of
 from glmtui.session.comparison import Comparison
 from glmtui.session.context import COLLECTION, WEB, Context, ContextProvider, fewer, fit, gather, names
 from glmtui.session.documents import DocumentJobs
@@ -130,7 +129,7 @@ class ChatSession:
         self._loader = ModelLoader(make_engine)
         self._counter = TokenCounter(lambda: self._loader.engine)
         self._ahead = ReadAhead(lambda: self._loader.engine)
-        self.models = ModelJobs(lambda: self._loader.engine, self.ui.say, settings)
+        self.models = ModelJobs(lambda: self._loader.engine, self.notice, self.ui.say, settings)
         self.imports = ImportJob(library, lambda how_far: self._update(importing=how_far))
         self.serving = Serving(
             lambda: self._loader.engine, lambda: self.state.info, settings.sampling, lambda: self.busy
@@ -601,9 +600,8 @@ class ChatSession:
 
     def edit_no_more(self) -> None:
         """Let what is sent next be a message of its own; files that it names go with it all the same."""
-        self._edit(
-            None, None, tuple(part for part in self._kept_parts if isinstance(part, Attachment | Image))
-        )
+        self._place, self._kept_parts = None, tuple(named_parts(self._kept_parts))
+        self._update(editing=None)  # pictures that are being read belong to what stays written
 
     def draft_changes(self, text: str) -> None:
         """Leave the machine to the person who types: what was read ahead was another draft. Call it at once.

@@ -65,14 +65,20 @@ class ModelJobs:
     Args:
         engine: does it.
         notice: says to the person what they should know also when no list is open to show it.
+        say: the same for a moment; the list has it afterwards.
         settings: say where models are loaded, and which servers there are.
     """
 
     def __init__(
-        self, engine: Callable[[], Engine], notice: Callable[[Phrase, Kind], None], settings: Settings
+        self,
+        engine: Callable[[], Engine],
+        notice: Callable[[Phrase, Kind], None],
+        say: Callable[[Phrase, Kind], None],
+        settings: Settings,
     ) -> None:
         self._engine = engine
         self._notice = notice
+        self._tell = say
         self._settings = settings
         self._asked: list[Stream] = []
         self.models: ModelList | None = None
@@ -151,7 +157,7 @@ class ModelJobs:
             )
         elif isinstance(event, Failed):
             self._say(event.phrase, "error")
-            self._notice(event.phrase, "error")
+            self._tell(event.phrase, "error")
         self.refresh()
 
     @property

@@ -187,7 +187,6 @@ class TuneJob:
                 rows=options.pre_seq_len,
                 projection=options.prefix_projection,
                 dropout=options.prefix_dropout,
-                spread=options.prefix_spread,
                 seed=options.seed,
             )
         return LoraTuning(

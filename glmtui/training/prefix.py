@@ -35,8 +35,7 @@ class PrefixTuning:
         rows: length of the prefix.
         projection: whether two trained layers make it of a smaller table.
         dropout: share of the keys and values that each sample goes without.
-        spread: standard deviation of the table's first values.
-        seed: of all first values, which are drawn as torch does by default.
+        seed: of its first values, which are drawn as torch does by default.
     """
 
     def __init__(
@@ -47,7 +46,6 @@ class PrefixTuning:
         rows: int,
         projection: bool = False,
         dropout: float = 0.0,
-        spread: float = 1.0,
         seed: int = 42,
     ) -> None:
         if not isinstance(network, ChatGLM | ChatGLM2):
@@ -60,7 +58,6 @@ class PrefixTuning:
         with torch.random.fork_rng([]):
             torch.manual_seed(seed)
             encoder = network.new_prefix(rows, projection=projection)
-        encoder.embedding.weight.data *= spread
         self._encoder: PrefixEncoder = encoder.to(next(network.parameters()).device)
         network.transformer.prefix_encoder = self._encoder
 

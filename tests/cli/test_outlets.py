@@ -73,7 +73,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 def test_arguments(arguments: list[str], run: Run) -> None:
     written = run(*arguments, "--no-stdin") if arguments[0] == "ask" else run(*arguments)
     assert written
-    told_first = arguments[0] == "bench" or "--conversation" in arguments
+    told_first = 2 if arguments[0] == "bench" else int("--conversation" in arguments)
     if "usage:" not in written:
         assert 1 <= written.count("\n") <= 1 + told_first
 

@@ -67,6 +67,18 @@ def tool(folder: Path, name: str, script: str) -> None:
     (folder / name).chmod(0o755)
 
 
+def test_it_fills_the_terminal_whatever_its_size_is(tmp_path: Path) -> None:
+    """The status line is the last row, from one end to the other."""
+    env = {"GLMTUI_HOME": str(tmp_path / "home"), "LC_ALL": "C.UTF-8"}
+    terminal = Terminal([sys.executable, "-m", "glmtui"], env=env, cwd=str(tmp_path), columns=101, rows=29)
+    try:
+        terminal.wait(lambda _text: "● nano" in terminal.screen.display[28], within=150)
+        assert terminal.screen.display[28].rstrip()[90:], "it ends at the right"
+    finally:
+        terminal.close()
+    no_faults(tmp_path / "home")
+
+
 @pytest.mark.parametrize("works", [True, False, None])
 def test_copying_goes_to_the_terminal_and_to_the_tool_and_says_what_is_known(
     works: bool | None, start: Start, tmp_path: Path

@@ -93,12 +93,12 @@ def test_keys_and_values_of_another_picture_are_not_taken(model: ChatModel) -> N
         kept = model.stream([asked("x", data)], GREEDY, images=both)
         for _piece in kept:
             pass
-        fresh = list(model.generate(kept._generation.prompt, max_new_tokens=4, image=data, image_at=at(kept)))
+        fresh = list(model.generate(kept.generation.prompt, max_new_tokens=4, image=data, image_at=at(kept)))
         assert kept._ids == fresh
 
 
 def at(answer: Any) -> int:
-    return int(answer._generation.images[0].at)
+    return int(answer.generation.images[0].at)
 
 
 def test_a_question_asked_again_needs_no_look_even_when_the_rows_are_gone(

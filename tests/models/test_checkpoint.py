@@ -303,7 +303,7 @@ def test_names_of_nobody_are_shown_next_to_those_wanted(folder: Path):
 
 def test_adapters_among_the_weights_are_told(folder: Path):
     single_file(folder, {"base_model.model.transformer.layers.0.lora_A.weight": torch.zeros(2)})
-    fails(folder, "LoRA", "Merge")
+    fails(folder, "LoRA", "--lora")
 
 
 def test_a_sparse_tensor_is_refused(folder: Path):

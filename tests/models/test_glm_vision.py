@@ -70,7 +70,7 @@ def inputs(theirs: Any, folder: Path, ids: list[int], *datas: bytes) -> dict[str
 
 
 def prompt_of(model: ChatModel, *messages: ChatMessage, images: dict[str, bytes]) -> Any:
-    return model.stream(messages, GREEDY, images=images)._generation
+    return model.stream(messages, GREEDY, images=images).generation
 
 
 @torch.inference_mode()
@@ -138,8 +138,8 @@ def test_the_next_question_is_read_behind_what_is_cached(folder: Path) -> None:
     again = asked("What?", WIDE), said, asked("And this?", TALL)
     second = prompt_of(model, *again, images=files(WIDE, TALL))
     assert second.cache is not None
-    assert second.cache.length > first._generation.images[0].at + 15
-    placed = [(first._generation.images[0].at, digest(WIDE)), (second.images[1].at, digest(TALL))]
+    assert second.cache.length > first.generation.images[0].at + 15
+    placed = [(first.generation.images[0].at, digest(WIDE)), (second.images[1].at, digest(TALL))]
     seen = model._pictures.in_prompt(placed, files(WIDE, TALL))
     fresh = Generation(model.network, second.prompt, GREEDY, images=seen)
     assert list(second) == list(fresh)

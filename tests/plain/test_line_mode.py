@@ -314,7 +314,7 @@ def test_colour_is_shown_where_it_is_wanted(
 @pytest.mark.parametrize("command", ["/load", "/save", "/import", "/export md"])
 def test_a_path_that_cannot_be_is_an_error_and_the_chat_goes_on(command: str, path: str) -> None:
     code, output, errors = chat(f"question\n{command} {path}\nmore\n", "answer")
-    assert path in errors
+    assert path[:80] in errors  # what is longer is cut
     assert output.endswith("You: more\nnano: answer\n")
     assert code == 1
     assert not Path(path).parts[0].startswith("~") or not Path(path).parent.exists()

@@ -259,6 +259,30 @@ async def test_other_versions_of_question_and_answer_keep_it(seeing: Chat) -> No
     assert seeing.engine.generated[3].images == {}
 
 
+async def test_what_is_no_longer_edited_leaves_no_picture_behind(seeing: Chat) -> None:
+    seeing.fake_ui.has_keys = False
+    await seeing.enter("/image cat.png")
+    await seeing.enter("without its name")
+    await seeing.idle()
+    await seeing.enter("@cat.png with its name")
+    await seeing.idle()
+    for number, name in ((0, ""), (2, ""), (2, "@cat.png ")):
+        seeing.edit(seeing.conversation.branch()[number].id)
+        seeing.edit_no_more()
+        await seeing.enter(f"{name}new")
+        await seeing.idle()
+        parts = seeing.engine.generated[-1].messages[-1].parts
+        assert [part for part in parts if isinstance(part, Image)] == ([CAT] if name else [])
+
+
+async def test_one_that_is_being_read_stays_when_nothing_is_edited_any_more(seeing: Chat, here: Path) -> None:
+    name = seeing.name_picture(here / "cat.png")
+    seeing.edit_no_more()
+    await seeing.enter(f"@{name} what?")
+    await seeing.idle()
+    assert seeing.engine.generated[0].images == {CAT.sha256: png()}
+
+
 async def test_two_conversations_have_one_file(seeing: Chat) -> None:
     for _number in range(2):
         await seeing.new()

@@ -310,8 +310,12 @@ def test_defaults_fit_the_size_of_model_and_data() -> None:
     options = TuneOptions(data=("x",), out="y")
     assert options.rate_for(4096) == 0.02
     assert options.rate_for(256) == pytest.approx(0.08)
+    assert replace(options, method="lora").rate_for(256) == pytest.approx(0.0048)
+    assert replace(options, learning_rate=0.3).rate_for(256) == 0.3
     assert options.rows_of_a_step(6_000_000_000) == (1, 16)
-    assert options.rows_of_a_step(7_000_000) == (16, 1)
-    assert replace(options, batch=4).rows_of_a_step(1) == (4, 4)
+    assert options.rows_of_a_step(7_000_000) == (4, 1)
+    assert replace(options, method="lora").rows_of_a_step(7_000_000) == (16, 1)
+    assert replace(options, batch=4).rows_of_a_step(6_000_000_000) == (4, 4)
     assert options.steps_for(200, 16) == 200
+    assert options.steps_for(200, 4) == 500
     assert options.steps_for(114_599, 16) == round(3 * 114_599 / 16)

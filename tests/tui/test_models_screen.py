@@ -148,6 +148,10 @@ async def test_a_download_that_fails_says_what_to_do() -> None:
         await wait_until(pilot, lambda: "No connection to the hub." in text(pilot))
         assert app.session.models.download is None
         assert app.session.state.activity == "ready"
+        assert "No connection" not in visible_text(app.chat.transcript), (
+            "a conversation has nothing to do with it"
+        )
+        assert [note.message for note in app._notifications] == ["No connection to the hub."]
 
 
 async def test_a_name_that_is_not_here_is_offered_and_nothing_else_changes() -> None:

@@ -10,7 +10,7 @@
 enum {
     PARTS = 4,            /* sums of a row and token side by side, so that none waits for the one before */
     TOGETHER = 4,         /* tokens whose sums are in registers at once */
-    AHEAD = 4096,         /* bytes that are fetched ahead: the processor's own fetching stops at every page */
+    AHEAD = 8192,         /* bytes that are fetched ahead: the processor's own fetching stops at every page */
     STRIDE = PARTS * LANES,
 };
 

@@ -12,19 +12,19 @@ from threading import Thread
 
 def _end_with_standard_input() -> None:
     while os.read(0, 1 << 12):
-        pass
+        continue
     os.killpg(0, signal.SIGKILL)
 
 
-def main() -> None:
-    """Run the program that the arguments are; end with its exit code."""
+def main(command: list[str]) -> None:
+    """Run `command` and end as it does."""
     Thread(target=_end_with_standard_input, daemon=True).start()
     try:
-        code = subprocess.call(sys.argv[1:], stdin=subprocess.DEVNULL)
+        code = subprocess.call(command, stdin=subprocess.DEVNULL)
     except OSError as error:
-        sys.exit(f"{sys.argv[1]}: {error.strerror}")
+        sys.exit(f"{command[0]}: {error.strerror}")
     os._exit(code if code >= 0 else 128 - code)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

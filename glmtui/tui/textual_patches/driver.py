@@ -132,6 +132,12 @@ class TerminalDriver(LinuxDriver):
         self._gone()
         return None
 
+    def _get_terminal_size(self) -> tuple[int, int]:
+        """Ask the terminal itself: standard output leads nowhere meanwhile."""
+        with suppress(OSError, AttributeError):  # no terminal; another version of Textual
+            return tuple(os.get_terminal_size(self._outlet.fileno()))  # type: ignore[return-value]
+        return super()._get_terminal_size()
+
     def cell(self) -> tuple[int, int]:
         """Return width and height of a cell in pixels; zeros where the terminal does not tell."""
         try:
