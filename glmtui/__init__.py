@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from glmtui.engine.loader import Progress
     from glmtui.integrations.transformers import register
     from glmtui.models.chat_tokenizer import load_tokenizer
-    from glmtui.protocol.models import Quant
+    from glmtui.protocol.models import Cache, Quant
 
 __all__ = ["__version__", "load", "load_tokenizer", "register"]
 
@@ -42,6 +42,7 @@ def load(
     lora: str | Path | None = None,
     gpus: int | str | Path | None = None,
     threads: int | None = None,
+    cache: Cache = "auto",
     progress: Progress | None = None,
 ) -> ChatModel:
     """Load a model.
@@ -57,6 +58,7 @@ def load(
         lora: the folder of a LoRA, in PEFT's files, to put on top.
         gpus: over how many GPUs to spread the model, or a JSON file that says what goes where; None is one.
         threads: for products on the CPU; None takes the physical cores, or one for a tiny model.
+        cache: how keys and values lie in memory: ``float``, ``int8`` (on the CPU), or ``auto``.
         progress: called after every tensor with the stage, the bytes done and those in all; it may raise.
 
     Raises:
@@ -80,6 +82,7 @@ def load(
         quant=cast("Quant | None", text(quant)),
         dtype=None if dtype is None else str(dtype).removeprefix("torch."),
         threads=threads,
+        cache=cache,
         ptuning=text(ptuning),
         lora=text(lora),
     )

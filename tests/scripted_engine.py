@@ -17,6 +17,7 @@ from glmtui.protocol.events import (
     Loaded,
     LoadProgress,
     ModelList,
+    Prefilled,
     Started,
     Stats,
     TokenCount,
@@ -33,6 +34,7 @@ from glmtui.protocol.requests import (
     Generate,
     Load,
     ModelRequest,
+    Prefill,
     Request,
     Unload,
 )
@@ -89,6 +91,10 @@ class ScriptedEngine:
         self.answers = list(answers) or ["Hello!"]
         self.hold = hold
         self.hold_load = hold_load
+        self.hold_prefill = False
+        """A prompt that is read ahead stays half read until something else is asked for, ..."""
+        self.hold_prefill_for_good = False
+        """... or even then, if that is the answer to it."""
         self.slow_to_cancel = False
         """An answer that is cancelled is still held: what is queued behind it does not begin."""
         self.dropped_rounds = 0
@@ -130,6 +136,12 @@ class ScriptedEngine:
         if self.closed:
             stream.put(Cancelled())
         elif isinstance(request, ModelRequest):
+            for ahead, other in list(self._queue):
+                if isinstance(ahead, Prefill):
+                    if not ahead.serves(request):
+                        other.cancel()
+                    elif not self.hold_prefill_for_good:
+                        self._end(Prefilled(0))
             self._queue.append((request, stream))
             if len(self._queue) == 1:
                 self._begin(request, stream)
@@ -227,6 +239,9 @@ class ScriptedEngine:
         elif isinstance(request, CountTokens):
             text = "".join(m.text for m in request.messages) if request.text is None else request.text
             self._end(TokenCount(len(text), tuple(map(ord, text))))
+        elif isinstance(request, Prefill):
+            if not self.hold_prefill:
+                self._end(Prefilled(sum(len(message.text) for message in request.messages)))
         elif isinstance(request, Generate) and request.tools and not self.takes_tools:
             self._end(Failed("refused", verbatim("No tools here.")))
         elif isinstance(request, Generate | Complete):

@@ -129,7 +129,7 @@ def run(args: Namespace) -> int:
         place = device.probe("cpu")
         dtype = torch.float32 if quant != "none" else device.default_dtype(place, 6 << 30)
         status.step(_("Making {name} with random weights …").format(name=name))
-        network = random_network(name, quant, dtype)
+        network = random_network(name, quant, dtype, spec.cache)
         about: dict[str, Any] = {"quant": quant, "model": _("{name}, random weights").format(name=name)}
         about |= {"device": "cpu"}
     else:

@@ -124,5 +124,7 @@ def slots_that_fit(model: ChatModel, asked: int) -> int:
     device = next(model.network.parameters()).device
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     context = min(model.network.config.max_length, ESTIMATED_CONTEXT)
-    each = model.folder.sizes.kv_per_token * context * (4 if model.info.dtype == "float32" else 2)
+    stored = model.network.cache_storage.dtype
+    item = stored.itemsize if stored is not None else 4 if model.info.dtype == "float32" else 2
+    each = model.folder.sizes.kv_per_token * context * item
     return min(asked, 1 + int(free * SHARE / max(each, 1)))

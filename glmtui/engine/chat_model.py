@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import takewhile
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -42,6 +43,9 @@ ANSWER_ROOM = 512
 """Tokens kept free for the answer when old rounds must be left out, or a quarter of a shorter context. A
 model that thinks first always has the quarter."""
 
+SLICE = 64
+"""Tokens that are read ahead at once, where they can be cut: what is lost when that is given up."""
+
 History = list[tuple[str, str]]
 """Rounds of (question, answer), as in the published `chat`."""
 
@@ -67,6 +71,7 @@ class ChatModel:
         self._tokenizer = tokenizer
         device = next(network.parameters()).device
         self._prefixes: PrefixCache[formats.CachedConversation] = PrefixCache(default_limit(device))
+        self._ahead: _Ahead | None = None
         self._pictures = Pictures(network)
 
     def __repr__(self) -> str:
@@ -403,6 +408,46 @@ class ChatModel:
         itemsize = 4 if info.dtype == "float32" else 2
         return sentences(message, context_advice(self.folder.sizes, info.quant, itemsize, tokens))
 
+    def prefill(self, messages: Sequence[ChatMessage], sampling: Sampling, check: Check) -> int:
+        """Read the prompt of `messages`, all but its last token, for the answer that may be asked for.
+
+        Of a causal network's prompt what is read stays also when `check` raises. When the next prompt is
+        another one, it is as if nothing had been read.
+
+        Args:
+            messages: without pictures.
+            sampling: its lengths say how much of the conversation fits.
+            check: as in `stream`.
+
+        Returns:
+            The tokens that need not be read again.
+        """
+        cached = self._cached(messages)
+        images = self._pictures.row_counts(messages, {})
+        prompt = self._fit(messages, sampling, self.limit(sampling), images)
+        ids = torch.tensor(prompt.ids[:-1], device=next(self.network.parameters()).device)
+        before = self._ahead
+        cache = self._take(prompt.ids) or self.network.new_cache(len(ids) + KVCache.STEP)
+        source = cached or formats.CachedConversation((), [])
+        if before is None or before.cache is not cache:
+            pairs = zip(source.ids, prompt.ids[: cache.length], strict=False)
+            same = sum(1 for _pair in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            before = _Ahead(cache, source, same)
+        cache.begin(ids)
+        step = max(SLICE, cache.indivisible)
+        try:
+            while cache.length < len(ids):
+                start, piece = cache.length, ids[cache.length :][:step]
+
+                def within(fraction: float, start: int = start, count: int = len(piece)) -> None:
+                    check((start + fraction * count) / len(ids))
+
+                read(self.network, piece, cache, last_only=True, check=within)
+        finally:
+            self._prefixes.put(cache, prompt.ids, source)
+            self._ahead = before
+        return cache.length
+
     def keep(
         self, conversation: formats.CachedConversation, cache: KVCache | None, digests: Digests = ()
     ) -> None:
@@ -432,7 +477,7 @@ class ChatModel:
             limit=limit,
             stop_ids=self._stop_ids,
             guard_id=self.tokenizer.raw.guard_id,
-            cache=self._prefixes.take(ids, [(each.at, each.digest) for each in images]),
+            cache=self._take(ids, [(each.at, each.digest) for each in images]),
             images=images,
             check=check,
             grammar=grammar,
@@ -476,14 +521,36 @@ class ChatModel:
         """
         usual = limit if self.format.thinks else ANSWER_ROOM
         room = min(sampling.max_new_tokens or usual, limit // 4)
-        cached = None
-        if self.format.keeps_cache:
-            fitting = (each for each in self._prefixes.sources() if each.continued_by(messages))
-            cached = max(fitting, key=lambda each: len(each.messages), default=None)
+        cached = self._cached(messages)
         try:
             return self.format.fit(messages, limit - room, cached, image_rows)
         except TooLongError:
             return self.format.fit(messages, limit - 1, cached, image_rows)
+
+    def _cached(self, messages: Sequence[ChatMessage]) -> formats.CachedConversation | None:
+        """Return the longest conversation that is cached and that `messages` continue."""
+        if not self.format.keeps_cache:
+            return None
+        fitting = (each for each in self._prefixes.sources() if each.continued_by(messages))
+        return max(fitting, key=lambda each: len(each.messages), default=None)
+
+    def _take(self, ids: Sequence[int], digests: Digests = ()) -> KVCache | None:
+        """Take the cache of a prompt that begins with `ids`; what was read ahead for another one goes."""
+        cache, ahead, self._ahead = self._prefixes.take(ids, digests), self._ahead, None
+        if ahead is not None and ahead.cache is not cache and self._prefixes.remove(ahead.cache):
+            ahead.cache.truncate(ahead.length)
+            self._prefixes.put(ahead.cache, ahead.source.ids, ahead.source)
+        return cache
+
+
+@dataclass(frozen=True)
+class _Ahead:
+    """A cache with a prompt that nobody has asked for yet."""
+
+    cache: KVCache
+    source: formats.CachedConversation
+    length: int
+    """What it held before that, of `source`."""
 
 
 class Answer:

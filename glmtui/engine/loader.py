@@ -27,9 +27,10 @@ from glmtui.models import sat
 from glmtui.models.checkpoint import Checkpoint, Network, assign, dtype_of, expected_shapes, new_network
 from glmtui.models.glm_hf import GLM
 from glmtui.models.prefix import KEYS as PREFIX
-from glmtui.protocol.models import LocalModel, ModelInfo, Quant, short_name
+from glmtui.protocol.models import Cache, LocalModel, ModelInfo, Quant, short_name
 from glmtui.protocol.phrases import NOTHING, Option, Phrase, _, listing, sentences
 from glmtui.quant import cache as quant_cache
+from glmtui.quant import int8_cache
 from glmtui.quant.formats import Bits
 from glmtui.quant.load import Scheme, is_own, read_into
 from glmtui.quant.tiled import tile
@@ -61,6 +62,8 @@ class Plan:
     """Which part goes to which device of that kind."""
     exact: bool = False
     """Activations are not rounded in the products with quantised weights."""
+    cache: Cache = "auto"
+    """Where it is auto, `caches_int8` says what comes of it."""
 
     @property
     def vision_dtype(self) -> torch.dtype:
@@ -75,10 +78,19 @@ class Plan:
 
     def needed_at(self, quant: Quant) -> int:
         """`needed`, were the weights quantised otherwise."""
-        sizes, weight, cached = self.folder.sizes, self.dtype.itemsize, self.dtype.itemsize
+        sizes, weight, cached = self.folder.sizes, self.dtype.itemsize, float(self.dtype.itemsize)
         if quant != "none" and not self.exact:
-            weight, cached = 1, 2  # embeddings have 8 bits then, keys and values 16
+            weight, cached = 1, 2  # embeddings have 8 bits then, keys and values 16 or 8
+        if self.caches_int8(quant):
+            cached = memory_estimate.INT8_CACHED
         return memory_estimate.needed(sizes, quant, weight, cached)
+
+    def caches_int8(self, quant: Quant) -> bool:
+        """Whether keys and values have 8 bits next to weights quantised like that, if kernels are there."""
+        if self.cache != "auto":
+            return self.cache == "int8"
+        ours = self.place.kind == "cpu" and self.folder.family not in TRANSFORMERS
+        return ours and quant != "none" and not self.exact
 
     @property
     def free(self) -> int:
@@ -177,6 +189,7 @@ def _plan(spec: LocalModel, prepared: Prepared) -> Plan:
         threads,
         _place(folder, place, spec.gpus),
         exact,
+        _parse_cache(spec.cache),
     )
 
 
@@ -223,6 +236,8 @@ def read(plan: Plan, progress: Progress | None = None) -> Network:
         network.transformer.prefix_encoder.fold()
     tile(network)
     plan.placement.connect(network, plan.folder)
+    if plan.caches_int8(plan.quant):
+        int8_cache.use(network, asked_for=plan.cache == "int8")
     return network.eval()
 
 
@@ -356,6 +371,13 @@ def _parse_quant(quant: Quant | None, folder: ModelFolder) -> Quant:
         option = Option("quant", folder.quant)
         raise BadValueError(message.format(path=folder.path, stored=folder.quant, option=option))
     return quant
+
+
+def _parse_cache(name: Cache) -> Cache:
+    if name not in get_args(Cache):
+        message = _("There is no cache {cache!r}. Choose one of: {choices}")
+        raise BadValueError(message.format(cache=name, choices=listing(get_args(Cache))))
+    return name
 
 
 def _parse_dtype(name: str | None) -> torch.dtype | None:

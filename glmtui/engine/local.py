@@ -29,6 +29,7 @@ from glmtui.protocol.events import (
     Failed,
     Loaded,
     LoadProgress,
+    Prefilled,
     PromptProgress,
     Started,
     Tokens,
@@ -37,7 +38,16 @@ from glmtui.protocol.events import (
 )
 from glmtui.protocol.models import Capabilities, LocalModel, ModelSpec, RemoteModel
 from glmtui.protocol.phrases import Option, _
-from glmtui.protocol.requests import Complete, CountTokens, Generate, Load, ModelRequest, Request, Unload
+from glmtui.protocol.requests import (
+    Complete,
+    CountTokens,
+    Generate,
+    Load,
+    ModelRequest,
+    Prefill,
+    Request,
+    Unload,
+)
 
 if TYPE_CHECKING:
     from glmtui.engine.batching import Batch, Member
@@ -86,6 +96,7 @@ class LocalEngine:
         self._changed = threading.Condition(self._lock)  # there is more to do
         self._queue: deque[tuple[ModelRequest, Stream]] = deque()
         self._open: set[Stream] = set()  # those that have not ended
+        self._ahead: dict[Stream, Prefill] = {}  # those of them that give way to others
         self._threads: set[threading.Thread] = set()  # those that run
         self._has_model_thread = self._closed = False
 
@@ -103,6 +114,11 @@ class LocalEngine:
                 return stream
             self._open.add(stream)
             if isinstance(request, ModelRequest):
+                for ahead, prefill in self._ahead.items():
+                    if not prefill.serves(request):
+                        ahead.cancel()
+                if isinstance(request, Prefill):
+                    self._ahead[stream] = request
                 self._queue.append((request, stream))
                 self._changed.notify()
                 if not self._has_model_thread:
@@ -164,8 +180,8 @@ class LocalEngine:
 
     def _may_begin(self, request: ModelRequest, stream: Stream) -> bool:
         running = len(self._batch) if self._batch is not None else 0
-        next_to_others = isinstance(request, Generate | Complete | CountTokens)
-        if isinstance(request, Generate | Complete) and _uses_adapters(request) != self._adapted:
+        next_to_others = isinstance(request, Generate | Complete | CountTokens | Prefill)
+        if isinstance(request, Generate | Complete | Prefill) and _uses_adapters(request) != self._adapted:
             next_to_others = False  # all answers in the making are the same model's
         most = self._capabilities.slots if next_to_others else 1
         return running < most or stream.token.cancelled  # what is cancelled has no more to do than to say so
@@ -211,6 +227,7 @@ class LocalEngine:
                 free_memory()
         with self._lock:
             self._open.discard(stream)
+            self._ahead.pop(stream, None)
         stream.put(end)
 
     def _keeps_model(self, request: Request) -> bool:
@@ -226,6 +243,8 @@ class LocalEngine:
             return Unloaded()
         if isinstance(request, CountTokens):
             return self._loaded.count(request)
+        if isinstance(request, Prefill):
+            return self._prefill(request, stream)
         from glmtui.engine import model_jobs
 
         return model_jobs.handle(request, stream, self._model.siblings if self._model is not None else ())
@@ -254,6 +273,10 @@ class LocalEngine:
             self._capabilities = replace(self._capabilities, slots=slots)
         return Loaded(model.info, perf_counter() - started)
 
+    def _prefill(self, request: Prefill, stream: Stream) -> Prefilled:
+        self._adapt(request)
+        return Prefilled(self._loaded.prefill(request.messages, request.sampling, self._reading(stream)))
+
     def _switched(self, spec: ModelSpec) -> ChatModel | None:
         """Return the model in memory with another prefix or LoRA, where `spec` asks for no more than that."""
         before = self._spec
@@ -270,7 +293,7 @@ class LocalEngine:
         self._spec = spec
         return model
 
-    def _adapt(self, request: Generate | Complete) -> None:
+    def _adapt(self, request: Generate | Complete | Prefill) -> None:
         """Put on the model what it was loaded with, or take it off where the request is not to use it."""
         spec, model = self._spec, self._loaded
         used = self._adapted = _uses_adapters(request)
@@ -285,16 +308,7 @@ class LocalEngine:
         self, request: Generate | Complete, stream: Stream, member: Member
     ) -> Generator[None, None, Done | Cancelled]:
         self._adapt(request)
-        pace = _Pace()
-
-        def check(fraction: float) -> None:
-            stream.token.check()
-            if fraction < 1:
-                if pace.due():
-                    stream.put(PromptProgress(fraction))
-                if self._batch is not None:
-                    self._batch.keep_up()
-
+        check = self._reading(stream)
         model = self._loaded
         if isinstance(request, Complete):
             answer = model.complete(request.text, request.sampling, stop=request.stop, check=check)
@@ -325,6 +339,23 @@ class LocalEngine:
             stream.put(ToolCalled(answer.call))
         return Done(answer.stats, answer.reason, answer.note)
 
+    def _reading(self, stream: Stream) -> Callable[[float], None]:
+        """Return what is told how much of a prompt is read, and raises when `stream` is cancelled.
+
+        Meanwhile the answers in the making go on.
+        """
+        pace = _Pace()
+
+        def check(fraction: float) -> None:
+            stream.token.check()
+            if fraction < 1:
+                if pace.due():
+                    stream.put(PromptProgress(fraction))
+                if self._batch is not None:
+                    self._batch.keep_up()
+
+        return check
+
     @property
     def _loaded(self) -> ChatModel | RemoteChatModel:
         if self._model is None:
@@ -345,8 +376,8 @@ def _failed(error: BaseException, *, model_kept: bool = False) -> Failed:
     return Failed(code, phrase, absent, model_kept=model_kept)
 
 
-def _uses_adapters(request: Generate | Complete) -> bool:
-    return not isinstance(request, Generate) or request.adapters
+def _uses_adapters(request: Generate | Complete | Prefill) -> bool:
+    return isinstance(request, Complete) or request.adapters
 
 
 class _Pace:

@@ -257,7 +257,7 @@ class Reading(State):
         for chunk in self._chunks:
             self._progress.step()
             residual, q, k, v = block.project(x[:, chunk.rows], rotary.rows(chunk.rows))
-            keys, values = self._cache.append(layer, k, v, self._start + chunk.rows.start)
+            columns = self._cache.put(layer, k, v, self._start + chunk.rows.start)
             projected.append((chunk, residual, q))
         if layer == self._last_layer and self._needed is not None:
             if not self._needed:
@@ -268,7 +268,7 @@ class Reading(State):
         for chunk, residual, q in projected:
             if len(self._chunks) > 1:
                 self._progress.step()
-            seen = slice(chunk.columns)
-            attended = block.core_attention(q, keys[:, :, seen], values[:, :, seen], chunk.mask(mask))
+            seen = chunk.columns or columns
+            attended = self._cache.look(layer, block.core_attention, q, seen, chunk.mask(mask))
             outputs.append(block.finish(residual, attended))
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)

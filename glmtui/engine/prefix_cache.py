@@ -112,6 +112,12 @@ class PrefixCache(Generic[T]):
         cache.truncate(most)
         return cache
 
+    def remove(self, cache: KVCache) -> bool:
+        """Forget `cache`; return whether it was here."""
+        before = len(self)
+        self._entries = [each for each in self._entries if each.cache is not cache]
+        return len(self) < before
+
     def clear(self) -> None:
         """Forget all."""
         self._entries.clear()

@@ -15,8 +15,9 @@ from glmtui.models.chatglm import ChatGLM, ChatGLMConfig
 from glmtui.models.chatglm2 import ChatGLM2, ChatGLM2Config
 from glmtui.models.checkpoint import assign, dtype_of, shapes_only
 from glmtui.models.visualglm import VisualGLM, VisualGLMConfig
-from glmtui.protocol.models import Quant
+from glmtui.protocol.models import Cache, Quant
 from glmtui.protocol.phrases import _
+from glmtui.quant import int8_cache
 from glmtui.quant.formats import Bits
 from glmtui.quant.fused import fuse
 from glmtui.quant.policy import bits_of, in_planes, install, random_packed
@@ -27,8 +28,10 @@ _FIRST = {"num_attention_heads": 32, "bos_token_id": 130004, "eos_token_id": 130
 _FIRST |= {"mask_token_id": 130000, "gmask_token_id": 130001}
 
 
-def random_network(name: str, quant: Quant, dtype: torch.dtype) -> LanguageModel:
+def random_network(name: str, quant: Quant, dtype: torch.dtype, cache: Cache = "auto") -> LanguageModel:
     """Build the known model `name` with random weights, quantised as if from floating point.
+
+    The `cache` is as in loading for the CPU.
 
     Raises:
         UserError: there is no such model.
@@ -66,4 +69,6 @@ def random_network(name: str, quant: Quant, dtype: torch.dtype) -> LanguageModel
     if bits is not None:
         fuse(network)
     tile(network)
+    if cache == "int8" or (cache == "auto" and bits is not None):
+        int8_cache.use(network, asked_for=cache == "int8")
     return network.eval()

@@ -187,6 +187,10 @@ class RemoteChatModel:
         deltas = self._asked("completions", self._body({"prompt": text}, sampling, stop), check or _go_on)
         return RemoteAnswer(self, deltas, len(text.encode()), self.limit(sampling), 0, (Text(""),), check)
 
+    def prefill(self, _messages: Sequence[ChatMessage], _sampling: Sampling, _check: Check) -> int:
+        """Read nothing ahead: that is the server's business."""
+        return 0
+
     def count(self, request: CountTokens) -> TokenCount:
         """Estimate the tokens of a prompt or of a bare text."""
         nbytes = size(request.messages) if request.text is None else len(request.text.encode())

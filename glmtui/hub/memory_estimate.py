@@ -17,7 +17,11 @@ ESTIMATED_CONTEXT = 2048
 """Tokens of keys and values that a model must have room for, next to its weights, to be loaded."""
 
 
-def needed(sizes: Sizes, quant: Quant, item_bytes: int, cached_bytes: int) -> int:
+INT8_CACHED = 1 + 4 / 128
+"""Bytes that a number in the cache of keys and values takes with 8 bits: a head's 128 share a scale."""
+
+
+def needed(sizes: Sizes, quant: Quant, item_bytes: int, cached_bytes: float) -> int:
     """Return the bytes of the weights, of the keys and values of a conversation, and some to compute with.
 
     Args:
@@ -26,7 +30,7 @@ def needed(sizes: Sizes, quant: Quant, item_bytes: int, cached_bytes: int) -> in
     """
     return (
         sizes.memory_bytes(quant, item_bytes)
-        + sizes.kv_per_token * ESTIMATED_CONTEXT * cached_bytes
+        + int(sizes.kv_per_token * ESTIMATED_CONTEXT * cached_bytes)
         + RESERVE
     )
 
@@ -34,13 +38,13 @@ def needed(sizes: Sizes, quant: Quant, item_bytes: int, cached_bytes: int) -> in
 def usual(sizes: Sizes, quant: Quant, device: str) -> int:
     """Return `needed` with the number formats that a model is loaded in unless told otherwise.
 
-    On the CPU embeddings have 8 bits next to quantised weights, and keys and values 16; a large model that is
-    not quantised has 16-bit weights there where 32-bit ones would have no room.
+    On the CPU embeddings, keys and values have 8 bits next to quantised weights; a large model that is not
+    quantised has 16-bit weights there where 32-bit ones would have no room.
     """
     if device != "cpu":
         return needed(sizes, quant, 2, 2)
     if quant != "none":
-        return needed(sizes, quant, 1, 2)
+        return needed(sizes, quant, 1, INT8_CACHED)
     item_bytes = 4 if 4 * sizes.parameters <= SMALL else 2
     return needed(sizes, quant, item_bytes, item_bytes)
 

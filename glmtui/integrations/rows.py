@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from glmtui.engine.prefill import read_batch
-from glmtui.models.base import Block, KVCache, LanguageModel, PrefixState, Rotary, State
+from glmtui.models.base import Attend, Block, KVCache, LanguageModel, PrefixState, Rotary, State
 
 
 @dataclass
@@ -93,6 +93,11 @@ class _Recorder(State):
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         return self._state.append(layer, keys, values)
+
+    def attend(
+        self, layer: int, attend: Attend, q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        return self._state.attend(layer, attend, q, keys, values, mask)
 
     def run(self, layer: int, block: Block, x: Tensor, rotary: Rotary, mask: Tensor | None) -> Tensor:
         self.inputs.append(x[0])

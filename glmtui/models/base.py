@@ -82,12 +82,16 @@ class LanguageModel(nn.Module, ABC):
     """Names of the modules that may share a weight."""
     TIED: Mapping[str, str] = {}
     """Weights that are another one's: the output layer's, where the config says so."""
-    cache_dtype: torch.dtype | None = None
-    """Of keys and values in the cache; None: that of the products."""
+    cache_storage: Storage
+    """How keys and values lie in the cache; a class's is `Storage()`, in the dtype of the products."""
     exact_rows: int = 1
     """Tokens that a pass may take together, behind what their caches hold, so that each gets the very logits
     that it would get alone, to the bit."""
     config: ModelConfig
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cache_storage = Storage()
 
     def tie_weights(self) -> None:
         """Make the output layer share the embedding's weight, where the config says so."""
@@ -142,7 +146,7 @@ class LanguageModel(nn.Module, ABC):
         """Return an empty cache with room for `capacity` tokens, and the P-tuning prefix if there is one."""
         prefix = self.prefix()
         prefix = None if prefix is None else prefix.detach()
-        return KVCache(self.config.num_layers, capacity, prefix, self.cache_dtype)
+        return KVCache(self.config.num_layers, capacity, prefix, self.cache_storage)
 
 
 class Rotary(NamedTuple):
@@ -209,10 +213,16 @@ class State:
         """Take in `keys` and `values` ``[batch, groups, n, head_dim]`` of one layer; return all of its."""
         raise NotImplementedError
 
+    def attend(
+        self, layer: int, attend: Attend, q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        """Take in `keys` and `values` as `append` does; return what `q` attends to, in its shape."""
+        return attend(q, *self.append(layer, keys, values), mask)
+
     def run(self, layer: int, block: Block, x: Tensor, rotary: Rotary, mask: Tensor | None) -> Tensor:
         """Run `x` ``[batch, n, hidden]`` through `block`."""
         residual, q, k, v = block.project(x, rotary)
-        return block.finish(residual, block.core_attention(q, *self.append(layer, k, v), mask))
+        return block.finish(residual, self.attend(layer, block.core_attention, q, k, v, mask))
 
 
 class PrefixState(State):
@@ -234,8 +244,39 @@ class PrefixState(State):
         return torch.cat((prefix[0], keys), dim=2), torch.cat((prefix[1], values), dim=2)
 
 
+class Storage:
+    """How keys and values lie in a `KVCache`: as they are, ``[2, 1, groups, capacity, head_dim]`` per layer.
+
+    Args:
+        dtype: of the buffers; None takes that of the first keys.
+    """
+
+    unit = 1
+    """How many tokens share a place in the fourth dimension of a buffer."""
+
+    def __init__(self, dtype: torch.dtype | None = None) -> None:
+        self.dtype = dtype
+
+    def new(self, keys: Tensor, capacity: int) -> Tensor:
+        """Return a buffer for `capacity` tokens, a multiple of `unit`, with keys such as these
+        ``[1, groups, n, head_dim]``, on their device."""
+        _batch, groups, _n, head_dim = keys.shape
+        return keys.new_empty(2, 1, groups, capacity, head_dim, dtype=self.dtype)
+
+    def put(self, buffer: Tensor, start: int, keys: Tensor, values: Tensor) -> None:
+        """Write `keys` and `values` ``[1, groups, n, head_dim]`` behind `start` tokens."""
+        stop = start + keys.shape[2]
+        buffer[0, :, :, start:stop] = keys
+        buffer[1, :, :, start:stop] = values
+
+    def attend(self, attend: Attend, q: Tensor, buffer: Tensor, columns: int, mask: Tensor | None) -> Tensor:
+        """Return what `q` ``[1, heads, n, head_dim]`` attends to among the first `columns` tokens."""
+        both = buffer[:, :, :, :columns]
+        return attend(q, both[0], both[1], mask)
+
+
 class KVCache(State):
-    """Keys and values of one sequence: a tensor ``[1, groups, capacity, head_dim]`` each per layer.
+    """Keys and values of one sequence, in a buffer per layer as `Storage` has it.
 
     The buffers grow by whole steps, so a token costs no copy of what is there. A forward pass `append`s in
     every layer and its owner then says `advance`; when it is cancelled in between, the cache is as it was.
@@ -245,7 +286,7 @@ class KVCache(State):
         capacity: tokens to make room for at once; more come as they are needed.
         prefix: P-tuning keys and values ``[num_layers, 2, groups, rows, head_dim]`` that lie before the first
             token. They count in no length.
-        dtype: of the buffers; None takes that of the first keys.
+        storage: how the buffers are laid out.
 
     Every layer's buffer is where its keys come from: layers may lie on several devices.
     """
@@ -257,14 +298,14 @@ class KVCache(State):
         num_layers: int,
         capacity: int = 0,
         prefix: Tensor | None = None,
-        dtype: torch.dtype | None = None,
+        storage: Storage | None = None,
     ) -> None:
-        self.dtype = dtype
+        self.storage = storage or Storage()
         self.length = 0
         self.prefix_length = 0 if prefix is None else prefix.shape[3]
         self._prefix = prefix
         self._reserve = capacity
-        self._buffers: list[Tensor | None] = [None] * num_layers  # each [2, 1, groups, capacity, head_dim]
+        self._buffers: list[Tensor | None] = [None] * num_layers
 
     # --- what the architecture says of its tokens ---
 
@@ -307,19 +348,37 @@ class KVCache(State):
         first = self.prefix_length + self.length + offset
         return [Place(self, column) for column in range(first, first + count)]
 
-    def append(self, layer: int, keys: Tensor, values: Tensor, offset: int = 0) -> tuple[Tensor, Tensor]:
+    def put(self, layer: int, keys: Tensor, values: Tensor, offset: int = 0) -> int:
         """Write `keys` and `values` ``[1, groups, n, head_dim]`` of one layer after those it has.
 
-        `offset` is how many tokens of the same forward pass the layer has already been given. Returns views
-        of all keys and all values, prefix first.
+        `offset` is how many tokens of the same forward pass the layer has already been given. Returns how
+        many it then has, the prefix with them.
         """
         start = self.prefix_length + self.length + offset
         stop = start + keys.shape[2]
         buffer = self._buffers[layer]
-        if buffer is None or buffer.shape[3] < stop:
-            buffer = self._grow(layer, start, stop, keys)
-        buffer[0, :, :, start:stop] = keys
-        buffer[1, :, :, start:stop] = values
+        if buffer is None or self._capacity(buffer) < stop:
+            buffer = self._grow(layer, start, stop, buffer, keys)
+        self.storage.put(buffer, start, keys, values)
+        return stop
+
+    def look(self, layer: int, attend: Attend, q: Tensor, columns: int, mask: Tensor | None) -> Tensor:
+        """Return what `q` ``[1, heads, n, head_dim]`` attends to among a layer's first `columns` tokens."""
+        buffer = self._buffers[layer]
+        assert buffer is not None
+        return self.storage.attend(attend, q, buffer, columns, mask)
+
+    def attend(
+        self, layer: int, attend: Attend, q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        return self.look(layer, attend, q, self.put(layer, keys, values), mask)
+
+    def append(self, layer: int, keys: Tensor, values: Tensor, offset: int = 0) -> tuple[Tensor, Tensor]:
+        """Do as `put`; return views of all keys and all values, prefix first. Only for those that lie as they
+        are."""
+        stop = self.put(layer, keys, values, offset)
+        buffer = self._buffers[layer]
+        assert buffer is not None
         both = buffer[:, :, :, :stop]
         return both[0], both[1]
 
@@ -337,8 +396,8 @@ class KVCache(State):
         """Make room for `count` more tokens in every layer, behind `offset` tokens of the same pass."""
         start = self.prefix_length + self.length + offset
         for layer, buffer in enumerate(self._buffers):
-            if buffer is not None and buffer.shape[3] < start + count:
-                self._grow(layer, start, start + count, buffer[0])
+            if buffer is not None and self._capacity(buffer) < start + count:
+                self._grow(layer, start, start + count, buffer)
 
     def copy(self, length: int | None = None) -> Self:
         """Return another cache with the first `length` tokens (by default all), independent of this one."""
@@ -349,39 +408,48 @@ class KVCache(State):
         other._buffers = [None] * len(self._buffers)
         for layer, buffer in enumerate(self._buffers):
             if buffer is not None:
-                other._grow(layer, 0, used, buffer[0], buffer.dtype)[:, :, :, :used] = buffer[:, :, :, :used]
+                other._grow(layer, used, used, buffer)
         return other
 
     def buffers(self, count: int, offset: int = 0) -> list[Tensor]:
-        """Return each layer's ``[2, 1, groups, capacity, head_dim]``, with room as `reserve` makes it.
+        """Return each layer's buffer (see `Storage`), with room as `reserve` makes it.
 
-        There are none before the first `append`.
+        There are none before the first `put`.
         """
         self.reserve(count, offset)
         return [buffer for buffer in self._buffers if buffer is not None]
 
     @property
     def capacity(self) -> int:
-        """Columns that the buffers have, those of the prefix included; 0 before the first `append`."""
-        return max((buffer.shape[3] for buffer in self._buffers if buffer is not None), default=0)
+        """Columns that the buffers have, those of the prefix included; 0 before the first `put`."""
+        return max((self._capacity(buffer) for buffer in self._buffers if buffer is not None), default=0)
 
     @property
     def nbytes(self) -> int:
         """Bytes that the buffers take."""
         return sum(buffer.nbytes for buffer in self._buffers if buffer is not None)
 
+    def _capacity(self, buffer: Tensor) -> int:
+        return buffer.shape[3] * self.storage.unit
+
     def _grow(
-        self, layer: int, start: int, stop: int, like: Tensor, dtype: torch.dtype | None = None
+        self, layer: int, start: int, stop: int, old: Tensor | None, keys: Tensor | None = None
     ) -> Tensor:
+        """Give a layer room for `stop` tokens, of which the first `start` lie in `old`; the first `keys` say
+        what they are like."""
         needed = max(stop, self._reserve + self.prefix_length)
         capacity = -(-needed // self.STEP) * self.STEP
-        _batch, groups, _n, head_dim = like.shape
-        grown = like.new_empty(2, 1, groups, capacity, head_dim, dtype=dtype or self.dtype)
-        old = self._buffers[layer]
         if old is not None:
-            grown[:, :, :, :start] = old[:, :, :, :start]
-        elif self._prefix is not None:
-            grown[:, 0, :, : self.prefix_length] = self._prefix[layer]
+            used = -(-start // self.storage.unit)
+            places = capacity // self.storage.unit
+            grown = old.new_empty(*old.shape[:3], places, *old.shape[4:])
+            grown[:, :, :, :used] = old[:, :, :, :used]
+        else:
+            assert keys is not None
+            grown = self.storage.new(keys, capacity)
+            if self._prefix is not None:
+                prefix = self._prefix[layer][:, None]  # [2, 1, groups, rows, head_dim]
+                self.storage.put(grown, 0, prefix[0], prefix[1])
         self._buffers[layer] = grown
         return grown
 
@@ -473,7 +541,7 @@ class CacheBatch(State):
         residual, *projected = block.project(x, rotary)
         parts = zip(*(torch.split(each, list(self.counts), dim=2) for each in projected), strict=True)
         attended = [
-            block.core_attention(q, *cache.append(layer, k, v), seen)  # [1, heads, count, head_dim]
+            cache.attend(layer, block.core_attention, q, k, v, seen)  # [1, heads, count, head_dim]
             for cache, seen, (q, k, v) in zip(self.caches, self._masks, parts, strict=True)
         ]
         return block.finish(residual, torch.cat(attended, dim=2))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from glmtui.errors import BadFileError
 from glmtui.models import layers
-from glmtui.models.base import KVCache, LanguageModel, Projection, Rotary, State, causal_mask
+from glmtui.models.base import KVCache, LanguageModel, Projection, Rotary, State, Storage, causal_mask
 from glmtui.models.prefix import PrefixEncoder
 from glmtui.protocol.phrases import _
 
@@ -196,9 +196,9 @@ class ChatGLMCache(KVCache):
         config: ChatGLMConfig,
         capacity: int = 0,
         prefix: Tensor | None = None,
-        dtype: torch.dtype | None = None,
+        storage: Storage | None = None,
     ) -> None:
-        super().__init__(config.num_layers, capacity, prefix, dtype)
+        super().__init__(config.num_layers, capacity, prefix, storage)
         self._config = config
 
     def begin(self, ids: Tensor) -> None:
@@ -302,7 +302,7 @@ class ChatGLM(LanguageModel):
     def new_cache(self, capacity: int = 0) -> ChatGLMCache:
         prefix = self.prefix()
         prefix = None if prefix is None else prefix.detach()
-        return ChatGLMCache(self.config, capacity, prefix, self.cache_dtype)
+        return ChatGLMCache(self.config, capacity, prefix, self.cache_storage)
 
 
 def _index(ids: Sequence[int], token: int, default: int) -> int:

@@ -82,6 +82,11 @@ class ChatGLM2Config:
         return result
 
     @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.kv_channels
+
+    @property
     def groups(self) -> int:
         return self.multi_query_group_num if self.multi_query_attention else self.num_attention_heads
 

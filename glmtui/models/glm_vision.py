@@ -133,4 +133,4 @@ class SeeingGLM(GLM):
         return super().hidden(x, positions.transpose(0, 1), mask, state)
 
     def new_cache(self, capacity: int = 0) -> SeeingCache:
-        return SeeingCache(self.config.num_layers, capacity, None, self.cache_dtype)
+        return SeeingCache(self.config.num_layers, capacity, None, self.cache_storage)

@@ -124,6 +124,14 @@ class TokenCount:
 
 
 @dataclass(frozen=True, slots=True)
+class Prefilled:
+    """The prompt is read, as far as that can be done ahead."""
+
+    tokens: int
+    """Of the prompt that need not be read again."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelList:
     """The models there are: the built-in one, those on this machine, then those that can be downloaded."""
 
@@ -171,7 +179,9 @@ class Failed:
 
 
 Progress: TypeAlias = LoadProgress | Started | PromptProgress | Tokens | ToolCalled | DownloadProgress
-End: TypeAlias = Loaded | Unloaded | Done | TokenCount | ModelList | Downloaded | Cancelled | Failed
+End: TypeAlias = (
+    Loaded | Unloaded | Done | TokenCount | Prefilled | ModelList | Downloaded | Cancelled | Failed
+)
 Event: TypeAlias = Progress | End
-ENDS = (Loaded, Unloaded, Done, TokenCount, ModelList, Downloaded, Cancelled, Failed)
+ENDS = (Loaded, Unloaded, Done, TokenCount, Prefilled, ModelList, Downloaded, Cancelled, Failed)
 """For `isinstance`."""

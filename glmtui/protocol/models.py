@@ -10,6 +10,8 @@ from glmtui.protocol.phrases import NOTHING, Phrase
 from glmtui.protocol.sampling import DEFAULT_SAMPLING, Sampling
 
 Quant = Literal["none", "8", "4"]
+Cache = Literal["auto", "float", "int8"]
+"""How keys and values lie in memory: in floating point, or with a byte a number."""
 Place = Literal["builtin", "hub", "folder", "absent", "server"]
 """Where a model is: part of glmtui, in the hub cache, in a folder, nowhere on this machine yet, or behind a
 server."""
@@ -33,6 +35,8 @@ class LocalModel:
     dtype: str | None = None
     """Of the weights that are not quantised; None takes the device's best."""
     threads: int | None = None
+    cache: Cache = "auto"
+    """Auto takes int8 next to quantised weights on the CPU."""
     ptuning: str | None = None
     """The folder of a P-tuning v2 checkpoint to put on top."""
     lora: str | None = None

@@ -84,6 +84,31 @@ class CountTokens:
 
 
 @dataclass(frozen=True, slots=True)
+class Prefill:
+    """Read the prompt of `messages` ahead of the `Generate` that may come; not of pictures. Ends with
+    `Prefilled`.
+
+    Whatever else is asked of the model comes first, and ends it as a cancel does, but for what it `serves`:
+    that waits for it, as it would have to read the same.
+    """
+
+    messages: tuple[ChatMessage, ...]
+    sampling: Sampling = DEFAULT_SAMPLING
+    """Its lengths say how much of the conversation fits."""
+    adapters: bool = True
+    """As in `Generate`."""
+
+    def serves(self, request: object) -> bool:
+        """Whether `request` wants the same prompt."""
+        mine = (self.messages, self.sampling, self.adapters)
+        return (
+            isinstance(request, Generate)
+            and (request.messages, request.sampling, request.adapters) == mine
+            and not (request.continue_answer or request.tools or request.images)
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class ListModels:
     """Ask which models there are. Ends with `ModelList`."""
 
@@ -112,7 +137,7 @@ class Download:
     """A short name or a hub id, with ``@revision`` to pin one."""
 
 
-ModelRequest: TypeAlias = Load | Unload | Generate | Complete | CountTokens
+ModelRequest: TypeAlias = Load | Unload | Generate | Complete | CountTokens | Prefill
 """To the model in memory: they are begun in the order of their coming. Answers are made next to each other,
 as many as `Capabilities.slots` says; a load, or letting the model go, waits for all that came before."""
 InventoryRequest: TypeAlias = ListModels | RemoveModel | Download

@@ -13,10 +13,13 @@ import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor, nn
 
 from glmtui.models import chatglm, chatglm2
-from glmtui.models.base import KVCache, LanguageModel, Rotary, State
+from glmtui.models.base import KVCache, LanguageModel, Rotary, State, Storage
 from glmtui.models.layers import CoreAttention, Layers, RotaryEmbedding, SwiGLU
 from glmtui.quant import cpu
 from glmtui.quant.linear import QuantizedLinear, QuantizedWeight
+
+FEW = 16
+"""Tokens that attend as one does, and get the same numbers as alone: drafts, and more is prompts."""
 
 
 class FusedAttention(CoreAttention):
@@ -29,11 +32,10 @@ class FusedAttention(CoreAttention):
         usable = len(q) == 1 and same and keys.dtype == torch.float16 and size % 16 == 0 and q.stride(3) == 1
         usable = usable and not trained
         kernels = _kernels(q) if usable else None
-        if kernels is not None and tokens == 1 and mask is None:
-            return kernels.attend(q[0, :, 0], keys[0], values[0])[None, :, None]
         if kernels is not None:
             mask = None if mask is None else mask.contiguous()
-            return kernels.attend_prompt(q[0], keys[0], values[0], mask).transpose(0, 1)[None]
+            attend = kernels.attend if tokens <= FEW else kernels.attend_prompt
+            return attend(q[0], keys[0], values[0], mask).transpose(0, 1)[None]
         return super().forward(q, keys.to(q.dtype), values.to(q.dtype), mask)
 
 
@@ -101,7 +103,7 @@ class FusedLayers(Layers):
             if cache not in buffers:  # its first token
                 own = sum(place.cache is cache for place in places)
                 buffers[cache] = cache.buffers(own, column - cache.prefix_length - cache.length)
-                if cache.dtype != torch.float16:
+                if buffers[cache][0].dtype not in cpu.CACHED:
                     return None
         if not places:
             return None
@@ -224,7 +226,7 @@ def fuse(network: nn.Module) -> None:
             elif type(child) is Layers:
                 setattr(module, name, FusedLayers(child))
     if isinstance(network, LanguageModel):
-        network.cache_dtype = torch.float16
+        network.cache_storage = Storage(torch.float16)
         network.exact_rows = _exact_rows(network)
 
 

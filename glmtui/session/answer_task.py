@@ -75,6 +75,8 @@ class AnswerTask:
     message: Message
     stream: Stream | None = None
     """None until the engine has been asked."""
+    ahead: Stream | None = None
+    """What was read of the prompt before it was sent, and goes on: the answer waits for it."""
     gathering: asyncio.Task[None] | None = None
     """While what the answer may rest on is looked for, or a tool that the model called is at work."""
     toolbox: Toolbox | None = None
@@ -150,7 +152,7 @@ class AnswerTask:
     def cancel(self) -> None:
         """Ask for its end, also while its sources are looked for."""
         self.cancelled = True
-        for running in (self.gathering, self.stream):
+        for running in (self.gathering, self.ahead, self.stream):
             if running is not None:
                 running.cancel()
 

@@ -36,7 +36,7 @@ from glmtui.protocol.messages import (
 )
 from glmtui.protocol.models import LocalModel, short_name
 from glmtui.protocol.phrases import NOTHING, Phrase, Sayable, _, listing, ngettext, sentences
-from glmtui.protocol.requests import Generate
+from glmtui.protocol.requests import Generate, Prefill
 from glmtui.session import events as told
 from glmtui.session import keys, pictures
 from glmtui.session.answer_task import AnswerTask
@@ -51,6 +51,7 @@ from glmtui.session.model_jobs import ModelJobs
 from glmtui.session.model_loader import ModelLoader
 from glmtui.session.preferences import Preferences
 from glmtui.session.prompt_builder import PromptBuilder, written
+from glmtui.session.read_ahead import ReadAhead
 from glmtui.session.serving import Serving
 from glmtui.session.slash.command import CommandTable
 from glmtui.session.token_counter import TokenCounter
@@ -64,7 +65,7 @@ if TYPE_CHECKING:
     from glmtui.chat.library import Library
     from glmtui.chat.tree import Message, State
     from glmtui.protocol.engine import Engine
-    from glmtui.protocol.models import ModelSpec
+    from glmtui.protocol.models import ModelInfo, ModelSpec
     from glmtui.session.attached_file import AttachedFile
     from glmtui.session.ui import Ui
     from glmtui.settings.settings import Settings
@@ -127,6 +128,7 @@ class ChatSession:
         self._listeners: list[Listener] = []
         self._loader = ModelLoader(make_engine)
         self._counter = TokenCounter(lambda: self._loader.engine)
+        self._ahead = ReadAhead(lambda: self._loader.engine)
         self.models = ModelJobs(lambda: self._loader.engine, self.notice, self.ui.say, settings)
         self.imports = ImportJob(library, lambda how_far: self._update(importing=how_far))
         self.serving = Serving(
@@ -148,6 +150,7 @@ class ChatSession:
         self._undo: list[tuple[Phrase, Callable[[], object]]] = []
         """What to say when something was taken back, and how to."""
         self._draft = ""
+        self._draft_names_files = False
         self._place: int | None = None
         """Where in the queue the message that is being written was taken from."""
         self._kept_parts: tuple[Part, ...] = ()
@@ -277,6 +280,10 @@ class ChatSession:
             if self.answer is answer:  # else its end came
                 with self.guarding():
                     await self._on_answer(answer, event)
+        for event in answer.ahead.drain() if answer.ahead is not None else ():
+            if isinstance(event, engine.PromptProgress) and self.answer is answer:
+                with self.guarding():
+                    await self._on_answer(answer, event)
         if answer.ended and self.answer is answer:
             with self.guarding():
                 await self._on_end(answer, "failed", None)
@@ -321,6 +328,7 @@ class ChatSession:
         if self.answer is not None:
             self.answer.cancel()
         self._counter.cancel()
+        self._ahead.cancel()
         self._loader.load(chosen)
         self._begin_state(activity="loading", loading=chosen.name, since=time.monotonic())
 
@@ -335,8 +343,23 @@ class ChatSession:
         if self.state.activity != "ready":
             return
         messages = self._prompt.build(self.conversation, (), info)
-        self._counter.ask(messages, self._draft, self._prompt.images(self.conversation, messages))
+        images = self._prompt.images(self.conversation, messages)
+        self._counter.ask(messages, self._draft, images)
         self._update(used=self._counter.used, draft=self._counter.draft)
+        if self._draft.strip() and not images and self._may_read_ahead(info):
+            sampling = self.settings.sampling(self.conversation.settings)
+            prompt = (*messages, ChatMessage.of("user", self._draft))
+            self._ahead.ask(Prefill(prompt, sampling, self._uses_adapters(self.conversation)))
+
+    def _may_read_ahead(self, info: ModelInfo) -> bool:
+        """Whether what is being written will be, as it stands, the end of a prompt that is read here."""
+        if not self.settings["ui.read_ahead"] or info.server:
+            return False
+        if self._kept_parts or self._draft_names_files or "@" in self._draft:
+            return False  # what it names is looked for when it is sent
+        if self.state.editing is not None or self.query or self.context.collection(self.conversation):
+            return False
+        return not (self.calls_tools and (self.tool_servers or self.context.offers_tools(self.conversation)))
 
     # --- what was trained ---
 
@@ -580,13 +603,23 @@ class ChatSession:
         self._place, self._kept_parts = None, tuple(named_parts(self._kept_parts))
         self._update(editing=None)  # pictures that are being read belong to what stays written
 
+    def draft_changes(self, text: str) -> None:
+        """Leave the machine to the person who types: what was read ahead was another draft. Call it at once.
+
+        Nothing is what a draft is when it is sent, for which it is read.
+        """
+        if text.strip() and text != self._draft:
+            self._ahead.cancel()
+
     def draft_changed(self, text: str, attached: Sequence[AttachedFile] = ()) -> None:
-        """Remember what is being written, and count it. Call it when the person pauses.
+        """Remember what is being written, count it and read it ahead. Call it when the person pauses.
 
         Args:
             text: what is written.
             attached: the files it names.
         """
+        if attached or text != self._draft:
+            self._ahead.cancel()
         self._keep_draft(text, attached)
         self.measure()
 
@@ -1038,6 +1071,7 @@ class ChatSession:
             images=images,
             adapters=self._uses_adapters(conversation),
         )
+        answer.ahead = self._ahead.take(generate)
         answer.stream = self._loader.engine.submit(generate)
 
     # --- what the answer may rest on ---
@@ -1239,7 +1273,7 @@ class ChatSession:
     def _keep_draft(self, text: str, attached: Sequence[AttachedFile] = ()) -> bool:
         """Remember what is being written; return False where what was acknowledged before is not on disk."""
         full = in_full(text, attached)
-        self._draft = "" if self.commands.parse(text) else full
+        self._draft, self._draft_names_files = "" if self.commands.parse(text) else full, bool(attached)
         parts = self._kept_parts
         if attached:
             try:

@@ -62,6 +62,11 @@ class Context:
         """Return the name (or path) of the collection in use; empty: none is."""
         return str(self._settings.effective(COLLECTION, conversation.settings) or "")
 
+    def offers_tools(self, conversation: Conversation) -> bool:
+        """Whether `tools` would return any."""
+        searches = bool(self.collection(conversation)) or self._settings["web.provider"] != "none"
+        return bool(self._settings["docs.tools"]) and searches
+
     def tools(self, conversation: Conversation, question: str) -> list[AnswerTool]:
         """Return what a model that calls tools may do to answer `question`.
 

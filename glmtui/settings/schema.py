@@ -188,6 +188,10 @@ SCHEMA: tuple[Setting, ...] = (
         N_("Conversations of `glmtui ask` are saved with the others, so that --continue can continue them."),
     ),
     Setting(
+        "ui.read_ahead", "bool", True, N_("Read while typing"),
+        N_("Let the model read what you write whenever you pause, so that its answer begins sooner."),
+    ),
+    Setting(
         "model.source", "text", None, N_("Model"),
         N_("A folder or a name on Hugging Face; empty is the small built-in model."), nullable=True,
     ),
@@ -210,6 +214,11 @@ SCHEMA: tuple[Setting, ...] = (
         "model.threads", "int", None, N_("Threads"),
         N_("CPU threads for the model; by default the number of cores."),
         minimum=1, maximum=1024, nullable=True,
+    ),
+    Setting(
+        "model.cache", "choice", "auto", N_("Keys and values"),
+        N_("How a conversation lies in memory: int8 takes half of float; auto is int8 on the CPU."),
+        choices=("auto", "float", "int8"),
     ),
     Setting(
         "model.ptuning", "text", None, N_("P-tuning"),

@@ -37,9 +37,8 @@ def extra_memory(
         learned: of them with a label: only these have logits.
     """
     dtype = next(network.parameters()).dtype
-    item = (
-        4 if network.cache_dtype is not None else dtype.itemsize
-    )  # the kernels of the CPU compute in float32
+    fused = network.cache_storage.dtype is not None
+    item = 4 if fused else dtype.itemsize  # the kernels of the CPU compute in float32
     layers, vocabulary = network.config.num_layers, network.config.vocab_size
     # A layer's weights are read once for each of its columns, so their number tells its width.
     width = max(int((sizes.linear / layers / 12) ** 0.5), 1)

@@ -20,6 +20,7 @@ from glmtui.protocol.events import (
     Loaded,
     LoadProgress,
     ModelList,
+    Prefilled,
     PromptProgress,
     Started,
     TokenCount,
@@ -28,7 +29,16 @@ from glmtui.protocol.events import (
 )
 from glmtui.protocol.messages import ChatMessage
 from glmtui.protocol.models import Capabilities, LocalModel, ModelSpec
-from glmtui.protocol.requests import Complete, CountTokens, Generate, ListModels, Load, Request, Unload
+from glmtui.protocol.requests import (
+    Complete,
+    CountTokens,
+    Generate,
+    ListModels,
+    Load,
+    Prefill,
+    Request,
+    Unload,
+)
 from glmtui.protocol.sampling import Sampling
 
 QUESTION = (ChatMessage.of("user", "你好"),)
@@ -111,10 +121,11 @@ class EngineContract(ABC):
             (ASK, Started | PromptProgress | Tokens, Done),
             (Complete("你好", GREEDY), Started | PromptProgress | Tokens, Done),
             (COUNT, (), TokenCount),
+            (Prefill(QUESTION, GREEDY), PromptProgress, Prefilled),
             (Unload(), (), Unloaded),
             (ListModels(device="cpu"), (), ModelList),
         ],
-        ids=["load", "generate", "complete", "count", "unload", "list"],
+        ids=["load", "generate", "complete", "count", "prefill", "unload", "list"],
     )
     def test_one_end_of_the_right_kind_and_nothing_after_it(
         self, ready: Engine, request_: Request | None, progress: type, end: type

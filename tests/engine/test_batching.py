@@ -95,13 +95,17 @@ def test_each_answer_is_the_one_it_is_alone(name: str, sampling: Sampling) -> No
     assert answers.ends == ["length"] * 4
 
 
+@pytest.mark.parametrize("cache", ["float", "int8"])
 @pytest.mark.parametrize("quant", ["4", "8"])
 @pytest.mark.parametrize("on_top", ["", "lora"])
 @pytest.mark.parametrize(
     "name", ["chatglm-fp16-sharded", "chatglm2-fp16-sharded", "chatglm-ptuning", "chatglm2-ptuning"]
 )
-def test_quantised_answers_are_the_ones_they_are_alone(name: str, on_top: str, quant: str) -> None:
-    network = glmtui.load(str(GOLDEN / name), device="cpu", quant=quant, threads=1).network
+def test_quantised_answers_are_the_ones_they_are_alone(
+    name: str, on_top: str, quant: str, cache: str
+) -> None:
+    model = glmtui.load(str(GOLDEN / name), device="cpu", quant=quant, threads=1, cache=cache)
+    network = model.network
     if on_top:
         lora = new_lora(network, Shape(4, 8.0))
         for _name, product in lora.named():

@@ -180,6 +180,14 @@ def test_greedy_answers_are_the_goldens(name: str, eager: None) -> None:
     assert again.lookup is not None
 
 
+@pytest.mark.parametrize("name", ["chatglm-fp16-sharded", "chatglm2-fp16-sharded"])
+def test_wrong_guesses_leave_nothing_in_pages_of_bytes(name: str, eager: None) -> None:
+    network = glmtui.load(str(GOLDEN / name), device="cpu", quant="4", threads=1, cache="int8").network
+    prompt = np.load(GOLDEN / name / "expected.npz")["input_ids"].tolist()
+    sampling = replace(GREEDY, max_new_tokens=60)
+    assert ids_of(network, prompt, sampling) == ids_of(network, prompt, sampling, lookup=False)
+
+
 @pytest.mark.parametrize("name", ["chatglm-fp16-sharded", "chatglm-mask-token", "chatglm2-fp16-sharded"])
 @pytest.mark.parametrize(
     "sampling",

@@ -33,13 +33,24 @@ typedef struct {
 } Shape;
 
 typedef struct {
-    uint16_t *halves;
+    void *numbers;
     int64_t capacity;
+    int32_t bits;
 } Cache;
 
 typedef struct {
     int64_t sequence, place;
 } Token;
+
+typedef struct {
+    const float *q;
+    int64_t tokens, token_stride, heads, head_stride;
+    const uint8_t *keys, *values;
+    int64_t groups, stride, length, size;
+    const uint8_t *mask;
+    float *out;
+    int32_t causal;
+} Attention;
 
 int glmtui_quantize(const uint8_t *, int, int64_t, int64_t, int, uint8_t *, uint8_t *, uint16_t *, uint8_t *, int);
 void glmtui_reorder(const uint8_t *, int64_t, int64_t, int, uint8_t *, int);
@@ -50,8 +61,11 @@ int glmtui_layers(const Layer *, int64_t, const Shape *, const Cache *, const To
                   const float *, float *, int);
 void glmtui_rotate(const float *, const float *, const float *, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t,
                  int64_t, float *, int);
-int glmtui_attend(const float *, const uint16_t *, const uint16_t *, int64_t, int64_t, int64_t, int64_t, int64_t,
-                  float *, int);
+int glmtui_attend(const float *, const uint16_t *, const uint16_t *, const uint8_t *, int64_t, int64_t, int64_t, int64_t,
+                  int64_t, int64_t, int64_t, int64_t, float *, int);
+int glmtui_attend_cached(const Attention *, int);
+void glmtui_put_cached(const float *, int64_t, int64_t, const float *, int64_t, int64_t, int64_t, int64_t, int64_t,
+                       int64_t, uint8_t *, uint8_t *, int64_t, int);
 int glmtui_attend_prompt(const float *, const uint16_t *, const uint16_t *, const uint8_t *, int64_t, int64_t, int64_t,
                          int64_t, int64_t, int64_t, int64_t, int64_t, float *, int);
 int glmtui_multiply_halves(const uint16_t *, int, int64_t, int64_t, const float *, int64_t, float *, int);
@@ -295,24 +309,97 @@ static void attention(void) {
     }
     for (int64_t i = 0; i < tokens * length; i++) mask[i] = (uint8_t)within(0, 1);
     for (int64_t t = 0; t < tokens; t++) mask[t * length + within(0, length - 1)] = 1;
-    expect(!glmtui_attend(q, keys, values, heads, groups, length, size, stride, out, threads), "memory", 0, 0, 0);
-    for (int64_t h = 0; h < heads; h++) {
-        int64_t at = h / (heads / groups) * stride;
-        check_attention(q + h * size, keys + at, values + at, NULL, length, size, out + h * size);
+    for (int few = 0; few < 2; few++) {
+        expect(!(few ? glmtui_attend : glmtui_attend_prompt)(q, keys, values, given, tokens, heads * size, heads, size,
+                                                             groups, length, size, stride, out, threads), "memory", 0, 0, 0);
+        for (int64_t t = 0; t < tokens; t++)
+            for (int64_t h = 0; h < heads; h++) {
+                int64_t at = h / (heads / groups) * stride, here = (t * heads + h) * size;
+                check_attention(q + here, keys + at, values + at, given ? given + t * length : NULL, length, size,
+                                out + here);
+            }
     }
-    expect(!glmtui_attend_prompt(q, keys, values, given, tokens, heads * size, heads, size, groups, length, size, stride,
-                                 out, threads), "memory", 0, 0, 0);
-    for (int64_t t = 0; t < tokens; t++)
-        for (int64_t h = 0; h < heads; h++) {
-            int64_t at = h / (heads / groups) * stride, here = (t * heads + h) * size;
-            check_attention(q + here, keys + at, values + at, given ? given + t * length : NULL, length, size,
-                            out + here);
-        }
     free(q);
     free(out);
     free(keys);
     free(values);
     free(mask);
+}
+
+enum { PAGE = 16 };
+
+/* The number of column `c` of token `t` in the pages of a group, of keys or values. */
+static double in_page(const uint8_t *pages, int64_t size, int64_t t, int64_t c, int keys) {
+    const uint8_t *page = pages + t / PAGE * PAGE * (size + 4);
+    int64_t i = t % PAGE, at = keys ? c / 4 * 4 * PAGE + i * 4 + c % 4 : i / 4 * size * 4 + c * 4 + i % 4;
+    float scale;
+    memcpy(&scale, page + PAGE * size + i * 4, 4);
+    return (int8_t)page[at] * (double)scale;
+}
+
+/* The numbers of a token against what they were put as. */
+static void check_page(const uint8_t *pages, int64_t size, int64_t t, int keys, const float *x) {
+    double largest = 0;
+    for (int64_t c = 0; c < size; c++) largest = fmax(largest, fabsf(x[c]));
+    for (int64_t c = 0; c < size; c++) near(in_page(pages, size, t, c, keys), x[c], largest / 253, "page", t, c, keys);
+}
+
+/* One query's attention to the pages of a group, as far as `mask` lets see (NULL: all), against out[size]. */
+static void check_cached(const float *q, const uint8_t *keys, const uint8_t *values, const uint8_t *mask, int64_t length,
+                         int64_t size, const float *out) {
+    double scores[300], sum = 0, most = -INFINITY;
+    for (int64_t t = 0; t < length; t++) {
+        scores[t] = mask && !mask[t] ? -INFINITY : 0;
+        for (int64_t c = 0; c < size; c++) scores[t] += q[c] * in_page(keys, size, t, c, 1) / sqrt((double)size);
+        most = fmax(most, scores[t]);
+    }
+    for (int64_t t = 0; t < length; t++) sum += scores[t] = exp(scores[t] - most);
+    for (int64_t c = 0; c < size; c += 7) {
+        double expected = 0;
+        for (int64_t t = 0; t < length; t++) expected += scores[t] / sum * in_page(values, size, t, c, 0);
+        near(out[c], expected, 2e-3, "cached", c, length, size);
+    }
+}
+
+static void cached(void) {
+    int64_t groups = within(1, 3), heads = groups * within(1, 9), size = 16 * within(1, 9), length = within(1, 300);
+    int64_t most = length < 40 ? length : 40, tokens = within(1, most), pages = (length + PAGE - 1) / PAGE + within(0, 2);
+    int64_t width = heads * size, stride = pages * PAGE * (size + 4), before = within(0, length - 1);
+    int threads = (int)within(1, 3), holes = (int)within(0, 1), given = tokens > 1 || holes;
+    int causal = !holes && within(0, 1); /* which says the same as the mask then */
+    float *k = numbers(length * groups * size), *v = numbers(length * groups * size), *q = numbers(tokens * width);
+    float *out = need(tokens * width * 4), *alone = need(width * 4);
+    uint8_t *keys = need(groups * stride), *values = need(groups * stride), *mask = need(tokens * length);
+    memset(keys, 0xFF, (size_t)(groups * stride)); /* what was there before: scales too that are no numbers */
+    memset(values, 0xFF, (size_t)(groups * stride));
+    for (int64_t i = 0; i < groups * size; i++) k[i] = v[i] = 0;
+    for (int part = 0; part < 2; part++) {
+        int64_t from = part ? before : 0, count = part ? length - before : before, at = from * groups * size;
+        glmtui_put_cached(k + at, groups * size, size, v + at, groups * size, size, count, groups, size, from, keys, values,
+                          stride, threads);
+    }
+    for (int64_t i = 0; i < length * groups; i++) {
+        check_page(keys + i % groups * stride, size, i / groups, 1, k + i * size);
+        check_page(values + i % groups * stride, size, i / groups, 0, v + i * size);
+    }
+    for (int64_t i = 0; i < tokens * length; i++)
+        mask[i] = i % length <= length - tokens + i / length && (!holes || i % length == 0 || within(0, 1));
+    Attention a = {q, tokens, width, heads, size, keys, values, groups, stride, length, size,
+                   given && !causal ? mask : NULL, out, causal};
+    expect(!glmtui_attend_cached(&a, threads), "memory", 0, 0, 0);
+    for (int64_t t = 0; t < tokens; t++) {
+        Attention one = a;
+        one.q = q + t * width, one.tokens = 1, one.out = alone, one.mask = holes ? mask + t * length : NULL;
+        one.length = holes ? length : length - tokens + t + 1;
+        expect(!glmtui_attend_cached(&one, (int)within(1, 3)), "memory", 0, 0, 0);
+        expect(!memcmp(alone, out + t * width, (size_t)width * 4), "alone", t, tokens, length);
+        for (int64_t h = 0; h < heads; h++)
+            check_cached(q + t * width + h * size, keys + h / (heads / groups) * stride,
+                         values + h / (heads / groups) * stride, given ? mask + t * length : NULL, length, size,
+                         out + t * width + h * size);
+    }
+    void *all[] = {k, v, q, out, alone, keys, values, mask};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 
 static Matrix random_matrix(int64_t rows, int64_t columns) {
@@ -367,14 +454,17 @@ static void add_residual(const Shape *s, float *product, const float *normed, co
 /* Tokens of two sequences through a layer together, against each of them alone. x[hidden] is the first of them. */
 static void check_together(const Layer *layer, const Shape *s, const Cache *cache, int64_t place, const float *x,
                            int threads) {
-    int64_t tokens = within(2, 17), firsts = within(1, tokens), capacity = place + tokens, size = s->size;
-    int64_t halves = 2 * s->groups * capacity * size, hidden = s->hidden, stride = cache->capacity * size;
-    Cache caches[4] = {{need(halves * 2), capacity}, {need(halves * 2), capacity},
-                       {need(halves * 2), capacity}, {need(halves * 2), capacity}};
+    int64_t tokens = within(2, 17), firsts = within(1, tokens), size = s->size, hidden = s->hidden;
+    int64_t unit = cache->bits == 8 ? PAGE : 1, item = cache->bits == 8 ? size + 4 : 2 * size; /* bytes of a token */
+    int64_t capacity = (place + tokens + unit - 1) / unit * unit, held = (place + unit - 1) / unit * unit;
+    int64_t bytes = 2 * s->groups * capacity * item;
+    Cache caches[4];
     for (int64_t c = 0; c < 4; c++) { /* two for together, two for alone; all begin with the same keys */
-        memset(caches[c].halves, 0, (size_t)halves * 2);
+        caches[c] = (Cache){need(bytes), capacity, cache->bits};
+        memset(caches[c].numbers, 0xFF, (size_t)bytes); /* what is no number behind them */
         for (int64_t g = 0; g < 2 * s->groups; g++)
-            memcpy(caches[c].halves + g * capacity * size, cache->halves + g * stride, (size_t)(place * size) * 2);
+            memcpy((uint8_t *)caches[c].numbers + g * capacity * item,
+                   (uint8_t *)cache->numbers + g * cache->capacity * item, (size_t)(held * item));
     }
     float *all = numbers(tokens * hidden), *one = need(hidden * 4), *cosines = numbers(tokens * size);
     float *sines = numbers(tokens * size), *together = need(tokens * hidden * 4);
@@ -392,8 +482,8 @@ static void check_together(const Layer *layer, const Shape *s, const Cache *cach
         expect(!memcmp(one, together + t * hidden, (size_t)hidden * 4), "layer beside others", t, tokens, hidden);
     }
     for (int64_t c = 0; c < 2; c++)
-        expect(!memcmp(caches[c].halves, caches[2 + c].halves, (size_t)halves * 2), "keys beside others", c, tokens, size);
-    for (int64_t c = 0; c < 4; c++) free(caches[c].halves);
+        expect(!memcmp(caches[c].numbers, caches[2 + c].numbers, (size_t)bytes), "keys beside others", c, tokens, size);
+    for (int64_t c = 0; c < 4; c++) free(caches[c].numbers);
     float *made[] = {all, one, cosines, sines, together};
     for (size_t i = 0; i < sizeof made / sizeof *made; i++) free(made[i]);
 }
@@ -409,9 +499,17 @@ static void layers(void) {
     Layer layer = {random_matrix(width, hidden), random_matrix(hidden, heads * size),
                    random_matrix(v1 ? inner : 2 * inner, hidden), random_matrix(hidden, inner), numbers(hidden),
                    v1 ? numbers(hidden) : NULL, numbers(hidden), v1 ? numbers(hidden) : NULL};
-    int64_t capacity = place + within(1, 3), stride = capacity * size, halves = 2 * groups * stride;
-    Cache cache = {need(halves * 2), capacity};
-    for (int64_t i = 0; i < halves; i++) cache.halves[i] = (uint16_t)(next() & 0xB7FF);
+    int pages = (int)within(0, 1);
+    int64_t capacity = pages ? (place / PAGE + 1 + within(0, 1)) * PAGE : place + within(1, 3);
+    int64_t stride = pages ? capacity * (size + 4) : capacity * size * 2;
+    uint8_t *keys = need(2 * groups * stride), *values = keys + groups * stride;
+    Cache cache = {keys, capacity, pages ? 8 : 16};
+    float *past = numbers((place + 1) * groups * size);
+    for (int64_t i = 0; !pages && i < groups * stride; i++) ((uint16_t *)keys)[i] = (uint16_t)(next() & 0xB7FF);
+    if (pages)
+        glmtui_put_cached(past, groups * size, size, past, groups * size, size, place, groups, size, 0, keys, values,
+                          stride, 1);
+    free(past);
     float *x = numbers(hidden), *found = need(hidden * (int64_t)sizeof(float)), *cosine = numbers(size), *sine = numbers(size);
     memcpy(found, x, (size_t)hidden * sizeof(float));
     Token token = {0, place};
@@ -427,15 +525,25 @@ static void layers(void) {
         double slack = 0; /* of any row of this head's keys; a rotated one is of two, times cosine and sine up to 2 */
         for (int64_t c = 0; g >= 0 && c < size; c++) slack = fmax(slack, undecided(&layer.query_key_value, a, from + c));
         for (int64_t c = 0; g >= 0 && c < size; c++) {
-            int64_t row = s.value + g * s.group_stride + c;
+            int64_t row = s.value + g * s.group_stride + c, at = g * stride + (place * size + c) * 2;
             float key = rotated[i * size + c], value = projected[row];
-            const uint16_t *at = cache.halves + g * stride + place * size + c;
-            near(of_half(at[0]), key, 1e-3 * fabsf(key) + 1e-3 + 4 * slack, "key", g, c, place);
-            near(of_half(at[groups * stride]), value,
-                 1e-3 * fabsf(value) + 1e-3 + undecided(&layer.query_key_value, a, row), "value", g, c, place);
+            double found_key = pages ? in_page(keys + g * stride, size, place, c, 1) : of_half(*(uint16_t *)(keys + at));
+            double found_value = pages ? in_page(values + g * stride, size, place, c, 0) : of_half(*(uint16_t *)(values + at));
+            double key_step = 1e-3 * fabsf(key), value_step = 1e-3 * fabsf(value);
+            for (int64_t d = 0; pages && d < size; d++) { /* the largest of a head makes the step */
+                key_step = fmax(key_step, fabsf(rotated[i * size + d]) / 200);
+                value_step = fmax(value_step, fabsf(projected[row - c + d]) / 200);
+            }
+            near(found_key, key, key_step + 1e-3 + 4 * slack, "key", g, c, place);
+            near(found_value, value, value_step + 1e-3 + undecided(&layer.query_key_value, a, row), "value", g, c, place);
         }
     }
-    glmtui_attend(rotated, cache.halves, cache.halves + groups * stride, heads, groups, place + 1, size, stride, attended, 1);
+    Attention attention = {rotated, 1, 0, heads, size, keys, values, groups, stride, place + 1, size, NULL, attended, 1};
+    if (pages)
+        glmtui_attend_cached(&attention, 1);
+    else
+        glmtui_attend(rotated, (uint16_t *)keys, (uint16_t *)values, NULL, 1, 0, heads, size, groups, place + 1, size,
+                      stride / 2, attended, 1);
     glmtui_multiply(&layer.dense, attended, 1, h, 1);
     add_residual(&s, h, a, x);
     float *m = normed(&s, h, layer.mlp_norm, layer.mlp_norm_bias), *up = need(layer.up.rows * 4), *out = need(hidden * 4);
@@ -457,7 +565,7 @@ static void layers(void) {
                     (float *)layer.attention_norm, (float *)layer.attention_norm_bias, (float *)layer.mlp_norm,
                     (float *)layer.mlp_norm_bias};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
-    free(cache.halves);
+    free(keys);
 }
 
 static void elementwise(void) {
@@ -504,6 +612,7 @@ int main(int argc, char **argv) {
         matrices();
         halves();
         attention();
+        cached();
         layers();
         if (runs % 8 == 0) elementwise();
         if (runs % 8 == 1) bytes();

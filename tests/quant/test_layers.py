@@ -8,51 +8,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from quant_support import NETWORKS, chatglm, chatglm2, quantized
 
 from glmtui.engine.prefill import read, read_batch
 from glmtui.models.base import KVCache
-from glmtui.models.chatglm import ChatGLM, ChatGLMConfig, rotary
-from glmtui.models.chatglm2 import ChatGLM2, ChatGLM2Config
+from glmtui.models.chatglm import ChatGLM, rotary
+from glmtui.models.chatglm2 import ChatGLM2
 from glmtui.models.layers import Layers
-from glmtui.quant import cpu, formats, linear
+from glmtui.quant import cpu, linear
 from glmtui.quant.fused import FusedLayers, fuse
-from glmtui.quant.policy import bits_of, in_planes, install
-
-SPECIAL = {"bos_token_id": 290, "eos_token_id": 291, "mask_token_id": 292, "gmask_token_id": 293}
-
-
-def chatglm(**sizes: int) -> ChatGLM:
-    """Widths that fill no group of 128 columns, unless others are asked for."""
-    shape = {"hidden_size": 192, "num_attention_heads": 4, "inner_hidden_size": 700} | sizes
-    return ChatGLM(ChatGLMConfig.from_dict({"vocab_size": 300, "num_layers": 3, **shape, **SPECIAL}))
-
-
-def chatglm2(**sizes: int) -> ChatGLM2:
-    shape = {"hidden_size": 256, "num_attention_heads": 8, "ffn_hidden_size": 300, "kv_channels": 32} | sizes
-    return ChatGLM2(ChatGLM2Config.from_dict({"padded_vocab_size": 300, "num_layers": 3, **shape}))
-
-
-NETWORKS = {
-    "ChatGLM": chatglm,
-    "ChatGLM with a prefix": lambda: chatglm(hidden_size=256, pre_seq_len=5),
-    "ChatGLM with 1-D positions": lambda: chatglm(position_encoding_2d=False),
-    "ChatGLM2": chatglm2,
-    "ChatGLM2 with a prefix": lambda: chatglm2(kv_channels=64, pre_seq_len=3),
-}
-
-
-def quantized(network: ChatGLM | ChatGLM2, bits: formats.Bits) -> ChatGLM | ChatGLM2:
-    """As loading does it; norms and biases are drawn too, which a new network leaves at one and zero."""
-    for name, parameter in list(network.named_parameters()):
-        parameter.requires_grad_(False)
-        if parameter.dim() == 1:
-            parameter.add_(torch.randn_like(parameter) / 4)
-        chosen = bits_of(network, name, bits)
-        if chosen is not None:
-            packed = formats.quantize(parameter, chosen, planes=in_planes(network, name, bits))
-            install(network, name, packed)
-    fuse(network)
-    return network.eval()
+from glmtui.quant.int8_cache import Int8Storage
 
 
 def answer(network: ChatGLM | ChatGLM2, tokens: int = 12) -> tuple[torch.Tensor, KVCache]:
@@ -84,8 +49,10 @@ def alone_and_together(kernels, monkeypatch, request):
     """A network, a cache behind a prompt, and the logits of 16 more tokens one at a time; their ids."""
     monkeypatch.setattr(cpu, "load", lambda: kernels)
     monkeypatch.setattr(linear, "REFINED", 3)
-    name, bits = request.param
+    name, bits, pages = request.param
     network = quantized(NETWORKS[name](), bits)
+    if pages:
+        network.cache_storage = Int8Storage()
     torch.set_num_threads(2)
     cache = network.new_cache()
     read(network, torch.tensor([5, 6, 7, 8, 293, 290]), cache)
@@ -95,11 +62,18 @@ def alone_and_together(kernels, monkeypatch, request):
     return network, cache, ids, logits, alone
 
 
+def assert_same_keys(cache: KVCache, other: KVCache) -> None:
+    """As far as `cache` goes; of pages as far as it fills them."""
+    whole = (cache.prefix_length + cache.length) // cache.storage.unit
+    for ours, theirs in zip(cache.buffers(0), other.buffers(0), strict=True):
+        assert torch.equal(ours[:, :, :, :whole], theirs[:, :, :, :whole])
+
+
 EACH_NETWORK = pytest.mark.parametrize(
     "alone_and_together",
-    [(name, bits) for name in NETWORKS for bits in (4, 8)],
+    [(name, bits, pages) for name in NETWORKS for bits in (4, 8) for pages in (False, True)],
     indirect=True,
-    ids=lambda each: f"{each[0]}-{each[1]}",
+    ids=lambda each: f"{each[0]}-{each[1]}" + ("-int8 cache" if each[2] else ""),
 )
 
 
@@ -110,9 +84,7 @@ def test_tokens_of_a_sequence_get_together_what_they_get_alone(alone_and_togethe
     for count in (2, 3, 5, 8, 11, 16):
         drafted = cache.copy()
         assert torch.equal(read(network, ids[:count], drafted), logits[:count])
-        used = slice(drafted.prefix_length + drafted.length)
-        for ours, theirs in zip(drafted.buffers(0), alone.buffers(0), strict=True):
-            assert torch.equal(ours[..., used, :], theirs[..., used, :])
+        assert_same_keys(drafted, alone)
         drafted.truncate(cache.length + 1)  # all but the first were wrong
         assert torch.equal(read(network, ids[1:4], drafted), logits[1:4])
     found = read(network, ids[:9], cache.copy(), last_only=True)

@@ -20,14 +20,18 @@ from glmtui.protocol.phrases import NOTHING, Phrase, _, verbatim
 from glmtui.quant.cpu.build import BuildError, build_kernels, install_advice
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
     from glmtui.quant.formats import Packed
 
 VARIABLE = "GLMTUI_KERNELS"
+PAGE = 16
+"""Tokens that lie together in a cache of bytes (cached.h)."""
 CHOICES = ("avx512", "avxvnni", "avx2", "neon", "plain", "torch")
+CACHED = (torch.float16, torch.uint8)
+"""What keys and values may be in a cache that the kernels use: numbers, or pages of bytes."""
 _KINDS = (torch.float32, torch.float16, torch.bfloat16)
 """What packing.c reads, in the order of its `Kind`."""
 
@@ -85,7 +89,20 @@ class Shape(ctypes.Structure):
 class Cache(ctypes.Structure):
     """``Cache`` of layers.c: one block's keys and values."""
 
-    _fields_ = (("halves", ctypes.c_void_p), ("capacity", ctypes.c_int64))
+    _fields_ = (("numbers", ctypes.c_void_p), ("capacity", ctypes.c_int64), ("bits", ctypes.c_int32))
+
+
+class Attention(ctypes.Structure):
+    """``Attention`` of cached.h: the heads of some tokens, and the pages they attend to."""
+
+    _fields_ = (
+        ("q", ctypes.c_void_p),
+        *((name, ctypes.c_int64) for name in ("tokens", "token_stride", "heads", "head_stride")),
+        *((name, ctypes.c_void_p) for name in ("keys", "values")),
+        *((name, ctypes.c_int64) for name in ("groups", "stride", "length", "size")),
+        *((name, ctypes.c_void_p) for name in ("mask", "out")),
+        ("causal", ctypes.c_int32),
+    )
 
 
 class Token(ctypes.Structure):
@@ -107,7 +124,9 @@ class Kernels:
             ("gelu", pointer, number, threads),
             ("swiglu", pointer, number, number, pointer, threads),
             ("rotate", *(pointer,) * 3, *(number,) * 7, pointer, threads),
-            ("attend", *(pointer,) * 3, *(number,) * 5, pointer, threads),
+            ("attend", *(pointer,) * 4, *(number,) * 8, pointer, threads),
+            ("attend_cached", ctypes.POINTER(Attention), threads),
+            ("put_cached", *(pointer, number, number) * 2, *(number,) * 4, *(pointer,) * 2, number, threads),
             ("layers", pointer, number, *(pointer,) * 3, number, *(pointer,) * 3, threads),
             ("attend_prompt", *(pointer,) * 4, *(number,) * 8, pointer, threads),
             ("quantize", pointer, threads, number, number, threads, *(pointer,) * 4, threads),
@@ -250,24 +269,69 @@ class Kernels:
         self._c.glmtui_rotate(*pointers, *x.shape, *strides, distance, out.data_ptr(), threads)
         return out
 
-    def attend(self, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Return one token's attention, float32 ``[heads, size]``.
+    def attend(self, q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the attention of few tokens, to each what it gets alone: float32 ``[tokens, heads, size]``.
 
         Args:
-            q: float32 ``[heads, size]``; the size is a multiple of 16.
+            q: float32 ``[heads, tokens, size]``, of any strides but the last; the size is a multiple of 16.
             keys: float16 ``[groups, length, size]``, each group contiguous; strides as `values`.
             values: the same.
+            mask: as in `attend_prompt`.
 
         Raises:
             MemoryError: there is no memory for the scores.
         """
-        q = q.contiguous()
-        out = torch.empty_like(q)
-        sizes = (len(q), len(keys), keys.shape[1], q.shape[1], keys.stride(0))
-        threads = torch.get_num_threads()
-        if self._c.glmtui_attend(
-            q.data_ptr(), keys.data_ptr(), values.data_ptr(), *sizes, out.data_ptr(), threads
-        ):
+        return self._attend(self._c.glmtui_attend, q, keys, values, mask)
+
+    def put_cached(self, keys: Tensor, values: Tensor, place: int, pages: Tensor) -> None:
+        """Put keys and values behind those of `place` tokens.
+
+        Args:
+            keys: float32 ``[groups, tokens, size]``, of any strides but the last; the size is a multiple of
+                16.
+            values: the same.
+            place: how many tokens lie there already.
+            pages: uint8 ``[2, groups, capacity / PAGE, PAGE (size + 4)]``, contiguous; see cached.h.
+        """
+        groups, tokens, size = keys.shape
+        self._c.glmtui_put_cached(
+            *(keys.data_ptr(), keys.stride(1), keys.stride(0)),
+            *(values.data_ptr(), values.stride(1), values.stride(0)),
+            *(tokens, groups, size, place),
+            *(pages[0].data_ptr(), pages[1].data_ptr(), pages.stride(1)),
+            torch.get_num_threads(),
+        )
+
+    def attend_cached(self, q: Tensor, pages: Tensor, length: int, mask: Tensor | None) -> Tensor:
+        """Return the attention of tokens, to each what it gets alone: float32 ``[tokens, heads, size]``.
+
+        Args:
+            q: float32 ``[heads, tokens, size]``, of any strides but the last.
+            pages: as in `put_cached`.
+            length: tokens in them.
+            mask: as in `attend_prompt`.
+
+        Raises:
+            MemoryError: there is no memory for the scores.
+        """
+        heads, tokens, size = q.shape
+        out = torch.empty(tokens, heads, size)
+        attention = Attention(
+            q=q.data_ptr(),
+            tokens=tokens,
+            token_stride=q.stride(1),
+            heads=heads,
+            head_stride=q.stride(0),
+            keys=pages[0].data_ptr(),
+            values=pages[1].data_ptr(),
+            groups=pages.shape[1],
+            stride=pages.stride(1),
+            length=length,
+            size=size,
+            mask=None if mask is None else mask.data_ptr(),
+            out=out.data_ptr(),
+        )
+        if self._c.glmtui_attend_cached(attention, torch.get_num_threads()):
             raise MemoryError
         return out
 
@@ -286,9 +350,10 @@ class Kernels:
         Args:
             layers: of a network.
             shape: theirs.
-            caches: of each sequence every layer's keys and values, contiguous float16
-                ``[2, 1, groups, capacity, head_dim]``, where the tokens' are put.
-            tokens: of each token its sequence, and how many tokens lie there before it.
+            caches: of each sequence every layer's keys and values, where the tokens' are put, contiguous:
+                float16 ``[2, 1, groups, capacity, head_dim]``, or pages ``[2, 1, …]`` as in `put_cached`.
+            tokens: of each token its sequence, and how many tokens lie there before it. Those of a sequence
+                come side by side, one place behind another.
             cos: of the tokens' positions, contiguous float32 of ``tokens * head_dim`` elements; ``head_dim``
                 is a multiple of 16.
             sin: the same; it carries the rotation's sign.
@@ -298,7 +363,7 @@ class Kernels:
             MemoryError: there is no memory for what lies between the products.
         """
         out = x.clone()
-        buffers = [Cache(each.data_ptr(), each.shape[3]) for cache in caches for each in cache]
+        buffers = [_cache(each) for cache in caches for each in cache]
         places = (Token * len(tokens))(*(Token(*token) for token in tokens))
         pointers = (cos.data_ptr(), sin.data_ptr(), out.data_ptr())
         arguments = (ctypes.byref(shape), (Cache * len(buffers))(*buffers), places, len(tokens))
@@ -319,16 +384,17 @@ class Kernels:
         Raises:
             MemoryError: there is no memory for the scores.
         """
+        return self._attend(self._c.glmtui_attend_prompt, q, keys, values, mask)
+
+    def _attend(
+        self, function: Callable[..., int], q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None
+    ) -> Tensor:
         heads, tokens, size = q.shape
         out = torch.empty(tokens, heads, size)
-        pointers = (
-            q.data_ptr(),
-            keys.data_ptr(),
-            values.data_ptr(),
-            None if mask is None else mask.data_ptr(),
-        )
+        seen = None if mask is None else mask.data_ptr()
+        pointers = (q.data_ptr(), keys.data_ptr(), values.data_ptr(), seen)
         sizes = (tokens, q.stride(1), heads, q.stride(0), len(keys), keys.shape[1], size, keys.stride(0))
-        if self._c.glmtui_attend_prompt(*pointers, *sizes, out.data_ptr(), torch.get_num_threads()):
+        if function(*pointers, *sizes, out.data_ptr(), torch.get_num_threads()):
             raise MemoryError
         return out
 
@@ -341,6 +407,11 @@ class Kernels:
     def read(self, memory: Tensor) -> None:
         """Read all bytes of contiguous `memory` once, with all threads: to measure the bandwidth."""
         self._c.glmtui_read(memory.data_ptr(), memory.nbytes, torch.get_num_threads())
+
+
+def _cache(numbers: Tensor) -> Cache:
+    pages = numbers.dtype == torch.uint8
+    return Cache(numbers.data_ptr(), numbers.shape[3] * (PAGE if pages else 1), 8 if pages else 16)
 
 
 @cache

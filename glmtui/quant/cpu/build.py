@@ -34,11 +34,11 @@ SOURCES = (
     *(
         FOLDER / f"{name}.c"
         for name in [
-            *("kernels", "gemv", "gemm", "halves", "elementwise", "layers", "attention"),
+            *("kernels", "gemv", "gemm", "halves", "elementwise", "layers", "attention", "cached"),
             *("packing", "gradient", "checksum"),
         ]
     ),
-    *(FOLDER / f"{name}.h" for name in ["product", "elementwise", "exponential", "layout", "simd"]),
+    *(FOLDER / f"{name}.h" for name in ["product", "elementwise", "cached", "exponential", "layout", "simd"]),
 )
 COMPILERS = ("cc", "gcc", "clang", "cl")
 TIMEOUT = 300

@@ -1,4 +1,4 @@
-/* What stands between the products: activation functions, rotation, and the attention of one token. */
+/* What stands between the products: activation functions, rotation, and the attention of few tokens. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -71,12 +71,14 @@ INLINE void score_keys(const int count, const float *q, const uint16_t *keys, in
     }
 }
 
-void attend_head(const float *q, const uint16_t *keys, const uint16_t *values, int64_t length, int64_t size,
-                 float *RESTRICT scores, float *out) {
+void attend_head(const float *q, const uint16_t *keys, const uint16_t *values, const uint8_t *mask, int64_t length,
+                 int64_t size, float *RESTRICT scores, float *out) {
     float scale = 1.0f / sqrtf((float)size), largest = -INFINITY, sum = 0;
     int64_t fours = length / 4 * 4; /* keys are taken by four, so that no sum waits for the one before */
     for (int64_t t = 0; t < fours; t += 4) score_keys(4, q, keys + t * size, size, scale, scores + t);
     for (int64_t t = fours; t < length; t++) score_keys(1, q, keys + t * size, size, scale, scores + t);
+    for (int64_t t = 0; mask && t < length; t++)
+        if (!mask[t]) scores[t] = -1e30f;
 #pragma omp simd reduction(max : largest)
     for (int64_t t = 0; t < length; t++) largest = scores[t] > largest ? scores[t] : largest;
 #pragma omp simd reduction(+ : sum)
@@ -98,16 +100,21 @@ void attend_head(const float *q, const uint16_t *keys, const uint16_t *values, i
     }
 }
 
-/* One token's attention: q and out [heads][size]; keys and values fp16 [groups] of `stride` halfs, each
- * [length][size]. Heads of a group lie side by side; `size` is a multiple of 16. */
-EXPORT int glmtui_attend(const float *q, const uint16_t *keys, const uint16_t *values, int64_t heads, int64_t groups,
+/* The attention of few tokens, to each what it gets alone: out[tokens][heads][size] of queries whose tokens and heads lie
+ * `token_stride` and `head_stride` floats apart. keys and values fp16 [groups] of `stride` halfs, each [length][size];
+ * heads of a group lie side by side; `size` is a multiple of 16. mask[tokens][length]: 1 where a token may see a key
+ * (one at least); NULL: it sees all. Returns -1 when memory is short. */
+EXPORT int glmtui_attend(const float *q, const uint16_t *keys, const uint16_t *values, const uint8_t *mask,
+                         int64_t tokens, int64_t token_stride, int64_t heads, int64_t head_stride, int64_t groups,
                          int64_t length, int64_t size, int64_t stride, float *out, int threads) {
-    float *scores = malloc((size_t)(heads * length) * sizeof(float));
+    float *scores = malloc((size_t)(tokens * heads * length) * sizeof(float));
     if (!scores) return -1;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (length > 16)
-    for (int64_t h = 0; h < heads; h++) {
-        int64_t at = h / (heads / groups) * stride;
-        attend_head(q + h * size, keys + at, values + at, length, size, scores + h * length, out + h * size);
+    for (int64_t i = 0; i < heads * tokens; i++) { /* tokens one after another: keys and values are read once */
+        int64_t h = i / tokens, t = i % tokens, at = h / (heads / groups) * stride;
+        const uint8_t *seen = mask ? mask + t * length : NULL;
+        attend_head(q + t * token_stride + h * head_stride, keys + at, values + at, seen, seen_keys(seen, length), size,
+                    scores + i * length, out + (t * heads + h) * size);
     }
     free(scores);
     return 0;

@@ -8,8 +8,9 @@
  *   product.h      the matrix, and how activations are rounded
  *   gemv.c         its product with one token or a few, gemm.c with many
  *   halves.c       the same product of bfloat16 and float16 weights, with few tokens
- *   elementwise.c  activation functions, rotation, attention of one token
+ *   elementwise.c  activation functions, rotation, attention of few tokens
  *   attention.c    attention of many
+ *   cached.c       keys and values with one byte a number, and attention to them
  *   layers.c       few tokens through all layers, made of these
  *   gradient.c     the product of a gradient with the weights, and them as floating point
  *   checksum.c     CRC-32 of files that are read

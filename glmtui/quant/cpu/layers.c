@@ -7,6 +7,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "cached.h"
 #include "elementwise.h"
 #include "product.h"
 
@@ -32,10 +33,11 @@ typedef struct {
     float residual;        /* its weight */
 } Shape;
 
-/* Keys and values of a layer: fp16 [2][groups][capacity][size]. */
+/* Keys and values of a layer, with room for `capacity` tokens. */
 typedef struct {
-    uint16_t *halves;
+    void *numbers;
     int64_t capacity;
+    int32_t bits; /* 16: halves [2][groups][capacity][size]; 8: pages [2][groups][capacity / PAGE], see cached.h */
 } Cache;
 
 /* Where a token's keys and values go: behind all that it sees. */
@@ -49,7 +51,6 @@ typedef struct {
     int64_t count;
     const Cache *caches; /* [sequences][layers] */
     int64_t layers;
-    int64_t longest;     /* keys that any of them sees */
     const float *cosines, *sines; /* [tokens][size] */
 } Pass;
 
@@ -60,7 +61,7 @@ typedef struct {
     float *rotated;   /* [tokens][heads + groups][size] */
     float *attended;  /* [tokens][heads][size] */
     float *inner;     /* [tokens][rows of up] */
-    float *scores;    /* [tokens][heads][longest] */
+    char *scores;     /* of every run, scored_bytes */
     Rounded rounded;
 } Room;
 
@@ -101,8 +102,79 @@ static void normalize(const Shape *s, const float *x, const float *weight, const
     }
 }
 
+/* Puts a key and a value of group `g` into the cache. */
+static void put(const Shape *s, const Cache *cache, int64_t place, int64_t g, const float *key, const float *value) {
+    if (cache->bits == 8) {
+        int64_t stride = cache->capacity / PAGE * page_bytes(s->size);
+        uint8_t *pages = (uint8_t *)cache->numbers + g * stride;
+        put_cached(key, value, s->size, place, pages, pages + s->groups * stride);
+        return;
+    }
+    uint16_t *halves = (uint16_t *)cache->numbers + (g * cache->capacity + place) * s->size;
+    for (int64_t c = 0; c < s->size; c += LANES) {
+        store_half(halves + c, load_float(key + c));
+        store_half(halves + s->groups * cache->capacity * s->size + c, load_float(value + c));
+    }
+}
+
+/* Tokens of one sequence, side by side in the pass. */
+typedef struct {
+    int64_t first, count;
+    int64_t length; /* keys that the last one sees; each one before it sees one less */
+    const Cache *cache;
+} Run;
+
+static Run run_from(const Pass *pass, int64_t first, int64_t layer) {
+    const Token *tokens = pass->tokens;
+    int64_t end = first + 1;
+    while (end < pass->count && tokens[end].sequence == tokens[first].sequence) end++;
+    return (Run){first, end - first, tokens[end - 1].place + 1, pass->caches + tokens[first].sequence * pass->layers + layer};
+}
+
+/* The attention of a run to a cache of bytes. */
+static Attention attention_of(const Shape *s, const Run *run, const Room *room) {
+    int64_t stride = run->cache->capacity / PAGE * page_bytes(s->size), width = (s->heads + s->groups) * s->size;
+    const uint8_t *keys = run->cache->numbers;
+    return (Attention){
+        .q = room->rotated + run->first * width, .tokens = run->count, .token_stride = width,
+        .heads = s->heads, .head_stride = s->size,
+        .keys = keys, .values = keys + s->groups * stride, .groups = s->groups, .stride = stride,
+        .length = run->length, .size = s->size, .causal = 1, .out = room->attended + run->first * s->heads * s->size,
+    };
+}
+
+/* What the attention of a run takes to compute in. */
+static size_t scored_bytes(const Shape *s, const Run *run, const Room *room, int threads) {
+    if (run->cache->bits != 8) return (size_t)(run->count * s->heads * run->length) * sizeof(float);
+    Attention attention = attention_of(s, run, room);
+    return attention_bytes(&attention, threads) * (size_t)attention_parts(&attention, threads);
+}
+
+/* Lets the tokens of a run attend to its cache. No thread waits for the others here. */
+static void attend_run(const Shape *s, const Run *run, const Room *room, char *scores, int threads) {
+    if (run->cache->bits == 8) {
+        Attention attention = attention_of(s, run, room);
+        size_t bytes = attention_bytes(&attention, threads);
+        int64_t parts = attention_parts(&attention, threads);
+#pragma omp for schedule(dynamic, 1) nowait
+        for (int64_t part = 0; part < parts; part++)
+            attend_part(&attention, threads, part, scores + (size_t)part * bytes);
+        return;
+    }
+    int64_t size = s->size, stride = run->cache->capacity * size, parts = s->heads + s->groups;
+    const uint16_t *keys = run->cache->numbers, *values = keys + s->groups * stride;
+    /* A head's tokens one after another: they share its keys in the caches. */
+#pragma omp for schedule(dynamic, 1) nowait
+    for (int64_t i = 0; i < run->count * s->heads; i++) {
+        int64_t h = i / run->count, t = run->first + i % run->count, at = h / (s->heads / s->groups) * stride;
+        attend_head(room->rotated + (t * parts + h) * size, keys + at, values + at, NULL,
+                    run->length - run->count + 1 + i % run->count, size, (float *)scores + i * run->length,
+                    room->attended + (t * s->heads + h) * size);
+    }
+}
+
 /* Puts the keys and values of `room->projected` into the caches, and lets every token attend to all up to its own. */
-static void attend(const Shape *s, const Pass *pass, int64_t layer, const Room *room) {
+static void attend(const Shape *s, const Pass *pass, int64_t layer, const Room *room, int threads) {
     int64_t size = s->size, parts = s->heads + s->groups, width = s->heads * size + 2 * s->groups * size;
 #pragma omp for schedule(static)
     for (int64_t i = 0; i < pass->count * parts; i++) {
@@ -111,26 +183,17 @@ static void attend(const Shape *s, const Pass *pass, int64_t layer, const Room *
         const float *from = projected + (g < 0 ? part * s->query_stride : s->key + g * s->group_stride);
         float *rotated = room->rotated + i * size;
         rotate(from, pass->cosines + t * size, pass->sines + t * size, size, s->distance, rotated);
-        if (g < 0) continue;
         const Cache *cache = pass->caches + pass->tokens[t].sequence * pass->layers + layer;
-        const float *value = projected + s->value + g * s->group_stride;
-        uint16_t *keys = cache->halves + (g * cache->capacity + place) * size;
-        uint16_t *values = keys + s->groups * cache->capacity * size;
-        for (int64_t c = 0; c < size; c += LANES) {
-            store_half(keys + c, load_float(rotated + c));
-            store_half(values + c, load_float(value + c));
-        }
+        if (g >= 0) put(s, cache, place, g, rotated, projected + s->value + g * s->group_stride);
     }
-    /* A head's tokens one after another: where they are of one sequence, they share its keys in the caches. */
-#pragma omp for schedule(dynamic, 1)
-    for (int64_t i = 0; i < pass->count * s->heads; i++) {
-        int64_t h = i / pass->count, t = i % pass->count, at = t * s->heads + h;
-        const Cache *cache = pass->caches + pass->tokens[t].sequence * pass->layers + layer;
-        int64_t stride = cache->capacity * size;
-        const uint16_t *keys = cache->halves + h / (s->heads / s->groups) * stride, *values = keys + s->groups * stride;
-        attend_head(room->rotated + (t * parts + h) * size, keys, values, pass->tokens[t].place + 1, size,
-                    room->scores + at * pass->longest, room->attended + at * size);
+    char *scores = room->scores;
+    for (int64_t first = 0; first < pass->count;) {
+        Run run = run_from(pass, first, layer);
+        attend_run(s, &run, room, scores, threads);
+        scores += scored_bytes(s, &run, room, threads);
+        first += run.count;
     }
+#pragma omp barrier
 }
 
 /* Rounds what the attention made. */
@@ -163,7 +226,7 @@ static void run_layer(const Layer *layer, const Shape *s, const Pass *pass, int6
     const float *residual = s->from_norm ? room->normed : x;
     normalize(s, x, layer->attention_norm, layer->attention_norm_bias, room->normed, &room->rounded);
     multiply_rounded(&layer->query_key_value, &room->rounded, NULL, 0, room->projected, threads);
-    attend(s, pass, number, room);
+    attend(s, pass, number, room, threads);
     round_attended(s, room);
     multiply_rounded(&layer->dense, &room->rounded, residual, s->residual, x, threads);
     normalize(s, x, layer->mlp_norm, layer->mlp_norm_bias, room->normed, &room->rounded);
@@ -173,26 +236,29 @@ static void run_layer(const Layer *layer, const Shape *s, const Pass *pass, int6
 }
 
 /* x[tokens][hidden] through `layers` layers and into their caches[sequences][layers], each token rotated by its
- * cosine[size] and sine[size]. Those of a sequence have places one behind another. `size` is a multiple of 16. Returns
+ * cosine[size] and sine[size]. Those of a sequence come side by side and have places one behind another. `size` is a multiple of 16. Returns
  * -1 when memory is short. */
 EXPORT int glmtui_layers(const Layer *layers, int64_t count, const Shape *s, const Cache *caches, const Token *tokens,
                          int64_t token_count, const float *cosines, const float *sines, float *x, int threads) {
-    Pass pass = {tokens, token_count, caches, count, 0, cosines, sines};
-    for (int64_t t = 0; t < token_count; t++)
-        pass.longest = tokens[t].place >= pass.longest ? tokens[t].place + 1 : pass.longest;
+    Pass pass = {tokens, token_count, caches, count, cosines, sines};
     int64_t attended = s->heads * s->size, keys = s->groups * s->size, up = s->gated ? 2 * s->inner : s->inner;
     int64_t widest = up > attended ? up : attended;
     widest = s->hidden > widest ? s->hidden : widest;
-    int64_t floats = s->hidden + (attended + 2 * keys) + (attended + keys) + attended + up + s->heads * pass.longest;
+    int64_t floats = s->hidden + (attended + 2 * keys) + (attended + keys) + attended + up;
     floats *= token_count;
-    char *memory = malloc((size_t)floats * sizeof(float) + rounded_bytes(widest, token_count));
+    size_t others = (size_t)floats * sizeof(float) + rounded_bytes(widest, token_count), scored = 0;
+    for (int64_t first = 0; count && first < token_count;) {
+        Run run = run_from(&pass, first, 0);
+        scored += scored_bytes(s, &run, &(Room){0}, threads);
+        first += run.count;
+    }
+    char *memory = malloc(others + scored);
     if (!memory) return -1;
-    Room room = {.normed = (float *)memory};
+    Room room = {.normed = (float *)memory, .scores = memory + others};
     room.projected = room.normed + token_count * s->hidden;
     room.rotated = room.projected + token_count * (attended + 2 * keys);
     room.attended = room.rotated + token_count * (attended + keys);
     room.inner = room.attended + token_count * attended;
-    room.scores = room.inner + token_count * up;
     room.rounded = rounded_at(memory + floats * (int64_t)sizeof(float), widest, token_count);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     for (int64_t i = 0; i < count; i++) run_layer(layers + i, s, &pass, i, x, &room, threads);

@@ -188,6 +188,7 @@ class ChatScreen(PaneScreen):
 
     @on(Composer.Changed)
     def _count_later(self) -> None:
+        self.app.session.draft_changes(self.composer.text)
         if self._count_timer:
             self._count_timer.stop()
         self._count_timer = self.set_timer(DRAFT_DELAY, self._count)

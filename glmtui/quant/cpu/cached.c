@@ -1,0 +1,339 @@
+/* Attention to keys and values with one byte a number: see cached.h. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "cached.h"
+#include "elementwise.h"
+#include "exponential.h"
+#include "product.h"
+
+#if defined(ISA_AVX2) || defined(ISA_AVXVNNI)
+enum { SUMS = 8 }; /* that the registers hold */
+#else
+enum { SUMS = 16 };
+#endif
+
+static const float HIDDEN = -1e30f;
+
+/* A query's scores for the tokens of a span, and then what these weigh. */
+typedef union {
+    float scores[SPAN];
+    struct {
+        int8_t high[SPAN], low[SPAN];
+        float scale;
+        int32_t high_start, low_start; /* of sums: -TILE_BIAS x all of `high`, `low` */
+    } weights;
+} Span;
+
+enum {
+    MOST_QUERIES = 32, /* in a part: reading the pages costs little next to them */
+    AT_ONCE = 2,       /* pages that all queries of a part are multiplied with while they lie in the nearest cache */
+};
+
+/* One head of a token: what it asks for in two bytes a number, and where its scores are. */
+typedef struct {
+    int8_t *high, *low; /* [size] */
+    float scale;        /* of a score */
+    int32_t high_start, low_start;
+    const uint8_t *mask; /* [length], or NULL */
+    int64_t seen;        /* tokens, counted from the first, of which it sees the last one */
+    Span *spans;
+    float *out; /* [size] */
+} Query;
+
+INLINE float largest_of(const float *x, int64_t count) {
+    float largest = 0;
+#pragma omp simd reduction(max : largest)
+    for (int64_t i = 0; i < count; i++) {
+        float magnitude = fabsf(x[i]);
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    return largest;
+}
+
+/* What makes `steps` of `widest`; next to nothing becomes nothing. */
+INLINE float inverse_of(float widest, int steps) { return widest > 1e-30f ? (float)steps / widest : 0; }
+
+/* x[count] in two planes of bytes; `inverse` makes of the largest one WIDEST. What sums with each begin with is
+ * -TILE_BIAS x all of its bytes. */
+INLINE void split(const float *RESTRICT x, int64_t count, float inverse, int8_t *RESTRICT high, int8_t *RESTRICT low,
+                  int32_t *high_start, int32_t *low_start) {
+    int32_t all = 0, all_upper = 0;
+#pragma omp simd reduction(+ : all, all_upper)
+    for (int64_t i = 0; i < count; i++) {
+        int32_t whole = (int32_t)rintf(x[i] * inverse), upper = (whole + 64) >> 7;
+        high[i] = (int8_t)upper;
+        low[i] = (int8_t)(whole - 128 * upper);
+        all += whole;
+        all_upper += upper;
+    }
+    *high_start = -TILE_BIAS * all_upper;
+    *low_start = -TILE_BIAS * (all - 128 * all_upper);
+}
+
+/* What two sums are together. */
+INLINE vfloat joined(vint high, vint low) { return fma_(to_float(high), float_set(128), to_float(low)); }
+
+void put_cached(const float *key, const float *value, int64_t size, int64_t t, uint8_t *keys, uint8_t *values) {
+    int64_t in_page = t % PAGE, at = t / PAGE * page_bytes(size);
+    int8_t *k = (int8_t *)keys + at + in_page * 4, *v = (int8_t *)values + at + in_page / 4 * size * 4 + in_page % 4;
+    float widest[2] = {largest_of(key, size), largest_of(value, size)};
+    float inverse[2] = {inverse_of(widest[0], 127), inverse_of(widest[1], 127)};
+    float scales[2] = {widest[0] / 127.0f, widest[1] / 127.0f};
+    for (int64_t c = 0; c < size; c++) {
+        k[c / 4 * (4 * PAGE) + c % 4] = (int8_t)(int32_t)rintf(key[c] * inverse[0]);
+        v[c * 4] = (int8_t)(int32_t)rintf(value[c] * inverse[1]);
+    }
+    at += PAGE * size + in_page * (int64_t)sizeof(float);
+    memcpy(keys + at, scales, sizeof(float));
+    memcpy(values + at, scales + 1, sizeof(float));
+}
+
+/* The scores of `units` vectors of tokens for `count` queries, from vector `unit` of all on. */
+INLINE void score_units(const int count, const int units, const Query *queries, const uint8_t *keys, int64_t unit,
+                        int64_t size) {
+    vint high[SUMS / 2], low[SUMS / 2]; /* [count][units] */
+    const uint8_t *pages[SUMS / 2];     /* where each vector begins */
+    UNROLL for (int u = 0; u < units; u++)
+        pages[u] = keys + (unit + u) / VECTORS * page_bytes(size) + (unit + u) % VECTORS * LANES * 4;
+    UNROLL for (int i = 0; i < count; i++)
+        UNROLL for (int u = 0; u < units; u++) {
+            high[i * units + u] = int_set(queries[i].high_start);
+            low[i * units + u] = int_set(queries[i].low_start);
+        }
+    for (int64_t c = 0; c < size; c += 4) {
+        vbytes tokens[SUMS / 2];
+        UNROLL for (int u = 0; u < units; u++)
+            tokens[u] = bytes_xor(load_bytes(pages[u] + c * PAGE), bytes_set(TILE_BIAS));
+        UNROLL for (int i = 0; i < count; i++) {
+            int32_t upper = four_bytes(queries[i].high + c), lower = four_bytes(queries[i].low + c);
+            UNROLL for (int u = 0; u < units; u++) {
+                high[i * units + u] = dot_i8(high[i * units + u], tokens[u], upper);
+                low[i * units + u] = dot_i8(low[i * units + u], tokens[u], lower);
+            }
+        }
+    }
+    UNROLL for (int u = 0; u < units; u++) {
+        int64_t at = (unit + u) * LANES;
+        float scales[LANES];
+        memcpy(scales, keys + at / PAGE * page_bytes(size) + PAGE * size + at % PAGE * 4, sizeof scales);
+        UNROLL for (int i = 0; i < count; i++) {
+            vfloat score = mul(mul(joined(high[i * units + u], low[i * units + u]), load_float(scales)),
+                               float_set(queries[i].scale));
+            store_float(queries[i].spans[at / SPAN].scores + at % SPAN, score);
+        }
+    }
+}
+
+/* Those of the tokens of pages first..end. */
+INLINE void score_pages(const int count, const Query *queries, const uint8_t *keys, int64_t first, int64_t end,
+                        int64_t size) {
+    const int units = SUMS / 2 / count;
+    int64_t unit = first * VECTORS;
+    for (; unit + units <= end * VECTORS; unit += units) score_units(count, units, queries, keys, unit, size);
+    for (; unit < end * VECTORS; unit++) score_units(count, 1, queries, keys, unit, size);
+}
+
+/* Adds to `vectors` vectors of the outputs of `count` queries what they take of some pages of a span. */
+INLINE void weigh_span(const int count, const int vectors, const Query *queries, const uint8_t *page, int64_t number,
+                       int64_t pages, int64_t size, int64_t column) {
+    vint high[SUMS / 2], low[SUMS / 2]; /* [count][vectors] */
+    UNROLL for (int i = 0; i < count; i++)
+        UNROLL for (int v = 0; v < vectors; v++) {
+            high[i * vectors + v] = int_set(queries[i].spans[number].weights.high_start);
+            low[i * vectors + v] = int_set(queries[i].spans[number].weights.low_start);
+        }
+    for (int64_t fours = 0; fours < pages * (PAGE / 4); fours++) {
+        const uint8_t *tokens = page + fours / (PAGE / 4) * page_bytes(size) + fours % (PAGE / 4) * size * 4;
+        vbytes values[SUMS / 2];
+        UNROLL for (int v = 0; v < vectors; v++)
+            values[v] = bytes_xor(load_bytes(tokens + (column + v * LANES) * 4), bytes_set(TILE_BIAS));
+        UNROLL for (int i = 0; i < count; i++) {
+            const Span *span = queries[i].spans + number;
+            int32_t upper = four_bytes(span->weights.high + fours * 4), lower = four_bytes(span->weights.low + fours * 4);
+            UNROLL for (int v = 0; v < vectors; v++) {
+                high[i * vectors + v] = dot_i8(high[i * vectors + v], values[v], upper);
+                low[i * vectors + v] = dot_i8(low[i * vectors + v], values[v], lower);
+            }
+        }
+    }
+    UNROLL for (int i = 0; i < count; i++)
+        UNROLL for (int v = 0; v < vectors; v++) {
+            float *out = queries[i].out + column + v * LANES;
+            vfloat scale = float_set(queries[i].spans[number].weights.scale);
+            store_float(out, fma_(joined(high[i * vectors + v], low[i * vectors + v]), scale, load_float(out)));
+        }
+}
+
+INLINE void weigh_some(const int count, const Query *queries, const uint8_t *page, int64_t number, int64_t pages,
+                       int64_t size) {
+    const int vectors = SUMS / 2 / count;
+    int64_t column = 0;
+    for (; column + vectors * LANES <= size; column += vectors * LANES)
+        weigh_span(count, vectors, queries, page, number, pages, size, column);
+    for (; column < size; column += LANES) weigh_span(count, 1, queries, page, number, pages, size, column);
+}
+
+/* Does `step` for queries[first..end], several at once: more spread one number over a vector for each product. */
+#define IN_STEPS(step)                \
+    for (int64_t i = first; i < end;) \
+        if (end - i >= 4) step(4);    \
+        else if (end - i >= 2) step(2); \
+        else step(1);
+
+/* Which queries, from `first` on and side by side, see more than `tokens`; `first` is moved to the first of them. */
+static int64_t run_of(const Query *queries, int64_t count, int64_t tokens, int64_t *first) {
+    while (*first < count && queries[*first].seen <= tokens) ++*first;
+    int64_t end = *first;
+    while (end < count && queries[end].seen > tokens) end++;
+    return end;
+}
+
+static void score(const Query *queries, int64_t count, const uint8_t *keys, int64_t seen, int64_t size) {
+    int64_t bytes = page_bytes(size), pages = ceil_div(seen, PAGE);
+    for (int64_t number = 0; number < pages; number += AT_ONCE) {
+        int64_t behind = number + AT_ONCE < pages ? number + AT_ONCE : pages;
+        for (int64_t at = behind * bytes; at < (behind + AT_ONCE) * bytes; at += 64) PREFETCH(keys + at);
+        for (int64_t first = 0, end; (end = run_of(queries, count, number * PAGE, &first)) > first; first = end) {
+#define SCORE(n) (score_pages(n, queries + i, keys, number, behind, size), i += n)
+            IN_STEPS(SCORE)
+        }
+    }
+}
+
+static void weigh(const Query *queries, int64_t count, const uint8_t *values, int64_t seen, int64_t size) {
+    int64_t bytes = page_bytes(size), in_span = SPAN / PAGE, pages = ceil_div(seen, PAGE);
+    for (int64_t number = 0; number * SPAN < seen; number++) {
+        const uint8_t *page = values + number * in_span * bytes;
+        int64_t rest = pages - number * in_span, here = rest < in_span ? rest : in_span;
+        for (int64_t at = 0; at < in_span * bytes; at += 64) PREFETCH(page + in_span * bytes + at);
+        for (int64_t first = 0, end; (end = run_of(queries, count, number * SPAN, &first)) > first; first = end) {
+#define WEIGH(n) (weigh_some(n, queries + i, page, number, here, size), i += n)
+            IN_STEPS(WEIGH)
+        }
+    }
+}
+
+/* The scales of a span's values, of which `count` are there: behind the last token is whatever was there before. */
+INLINE void span_scales(const uint8_t *page, int64_t count, int64_t size, float *scales) {
+    memset(scales, 0, SPAN * sizeof(float));
+    for (int64_t t = 0; t < count && t < SPAN; t += PAGE, page += page_bytes(size)) {
+        int64_t here = count - t < PAGE ? count - t : PAGE;
+        memcpy(scales + t, page + PAGE * size, (size_t)here * sizeof(float));
+    }
+}
+
+/* Turns a query's scores into weights, those times the scales of the values; returns the sum of the weights alone. */
+static float soften(const Query *query, const uint8_t *values, int64_t size) {
+    int64_t seen = query->seen, spans = ceil_div(seen, SPAN);
+    float largest[PAGE], sums[PAGE] = {0}, most = HIDDEN, sum = 0;
+    for (int64_t t = seen; t < spans * SPAN; t++) query->spans[t / SPAN].scores[t % SPAN] = HIDDEN;
+    for (int64_t t = 0; query->mask && t < seen; t++)
+        if (!query->mask[t]) query->spans[t / SPAN].scores[t % SPAN] = HIDDEN;
+    for (int i = 0; i < PAGE; i++) largest[i] = HIDDEN;
+    for (int64_t t = 0; t < spans * SPAN; t += PAGE) {
+        const float *scores = query->spans[t / SPAN].scores + t % SPAN;
+#pragma omp simd
+        for (int i = 0; i < PAGE; i++) largest[i] = scores[i] > largest[i] ? scores[i] : largest[i];
+    }
+    for (int i = 0; i < PAGE; i++) most = largest[i] > most ? largest[i] : most;
+    for (int64_t s = 0; s < spans; s++) {
+        Span *span = query->spans + s;
+        float weights[SPAN], scales[SPAN];
+        span_scales(values + s * (SPAN / PAGE) * page_bytes(size), seen - s * SPAN, size, scales);
+        for (int64_t t = 0; t < SPAN; t += PAGE) {
+#pragma omp simd
+            for (int i = 0; i < PAGE; i++) {
+                float score = span->scores[t + i], weight = exponential(score - most);
+                weight = score > HIDDEN ? weight : 0;
+                sums[i] += weight;
+                weights[t + i] = weight * scales[t + i];
+            }
+        }
+        float widest = largest_of(weights, SPAN);
+        split(weights, SPAN, inverse_of(widest, WIDEST), span->weights.high, span->weights.low,
+              &span->weights.high_start, &span->weights.low_start);
+        span->weights.scale = widest / (float)WIDEST;
+    }
+    for (int i = 0; i < PAGE; i++) sum += sums[i];
+    return sum;
+}
+
+static int64_t queries_of_group(const Attention *a) { return a->tokens * (a->heads / a->groups); }
+
+static int64_t queries_of_part(const Attention *a, int threads) {
+    int64_t each = queries_of_group(a), fair = ceil_div(each * a->groups, 2 * threads);
+    fair = fair < each ? fair : each;
+    return fair < MOST_QUERIES ? fair : MOST_QUERIES;
+}
+
+static size_t query_bytes(const Attention *a) {
+    return (size_t)ceil_div(a->length, SPAN) * sizeof(Span) + (size_t)ceil_div(2 * a->size, 64) * 64;
+}
+
+int64_t attention_parts(const Attention *a, int threads) {
+    return a->groups * ceil_div(queries_of_group(a), queries_of_part(a, threads));
+}
+
+size_t attention_bytes(const Attention *a, int threads) { return (size_t)queries_of_part(a, threads) * query_bytes(a); }
+
+void attend_part(const Attention *a, int threads, int64_t part, void *memory) {
+    Query queries[MOST_QUERIES] = {{0}};
+    float sums[MOST_QUERIES], root = 1.0f / sqrtf((float)a->size);
+    int64_t size = a->size, share = a->heads / a->groups, each = queries_of_group(a), most = queries_of_part(a, threads);
+    int64_t parts = ceil_div(each, most), group = part / parts, start = part % parts * most, longest = 0;
+    int64_t count = each - start < most ? each - start : most;
+    const uint8_t *keys = a->keys + group * a->stride, *values = a->values + group * a->stride;
+    for (int64_t i = 0; i < count; i++) {
+        Query *query = queries + i;
+        int64_t token = (start + i) / share, head = group * share + (start + i) % share;
+        const float *q = a->q + token * a->token_stride + head * a->head_stride;
+        float widest = largest_of(q, size);
+        query->mask = a->mask ? a->mask + token * a->length : NULL;
+        query->seen = a->causal ? a->length - a->tokens + token + 1 : seen_keys(query->mask, a->length);
+        query->spans = (Span *)((char *)memory + (size_t)i * query_bytes(a));
+        query->high = (int8_t *)(query->spans + ceil_div(a->length, SPAN));
+        query->low = query->high + size;
+        query->out = a->out + (token * a->heads + head) * size;
+        query->scale = widest / (float)WIDEST * root;
+        split(q, size, inverse_of(widest, WIDEST), query->high, query->low, &query->high_start, &query->low_start);
+        memset(query->out, 0, (size_t)size * sizeof(float));
+        longest = query->seen > longest ? query->seen : longest;
+    }
+    score(queries, count, keys, longest, size);
+    for (int64_t i = 0; i < count; i++) sums[i] = soften(queries + i, values, size);
+    weigh(queries, count, values, longest, size);
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t c = 0; c < size; c++) queries[i].out[c] /= sums[i];
+}
+
+/* Puts keys and values of `tokens` tokens, whose floats lie `token_stride` and `group_stride` apart, behind `place`
+ * others into pages [groups] of `stride` bytes. */
+EXPORT void glmtui_put_cached(const float *k, int64_t k_token_stride, int64_t k_group_stride, const float *v,
+                              int64_t v_token_stride, int64_t v_group_stride, int64_t tokens, int64_t groups,
+                              int64_t size, int64_t place, uint8_t *keys, uint8_t *values, int64_t stride, int threads) {
+#pragma omp parallel for schedule(static) num_threads(threads) if (tokens > 1)
+    for (int64_t g = 0; g < groups; g++)
+        for (int64_t t = 0; t < tokens; t++)
+            put_cached(k + t * k_token_stride + g * k_group_stride, v + t * v_token_stride + g * v_group_stride, size,
+                       place + t, keys + g * stride, values + g * stride);
+}
+
+/* See Attention. Returns -1 when memory is short. */
+EXPORT int glmtui_attend_cached(const Attention *a, int threads) {
+    int failed = 0;
+    int64_t parts = attention_parts(a, threads);
+#pragma omp parallel num_threads(threads) if (threads > 1 && parts > 1)
+    {
+        void *memory = malloc(attention_bytes(a, threads));
+        if (!memory) {
+#pragma omp atomic
+            failed |= 1;
+        }
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t part = 0; part < parts; part++)
+            if (memory) attend_part(a, threads, part, memory);
+        free(memory);
+    }
+    return failed ? -1 : 0;
+}
