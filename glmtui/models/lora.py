@@ -121,7 +121,8 @@ class Lora(nn.Module):
         for layers in self._layers:
             layers.adapted = False
         if self._exact is not None:
-            network, network.exact_rows = self._exact
+            network, rows = self._exact
+            network.exact_rows = rows
         self._handles, self._layers, self._exact = [], [], None
 
 

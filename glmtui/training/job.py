@@ -188,7 +188,6 @@ class TuneJob:
                 rows=options.pre_seq_len,
                 projection=options.prefix_projection,
                 dropout=options.dropout_for(model.folder.sizes.parameters),
-                spread=options.prefix_spread,
                 seed=options.seed,
             )
         return LoraTuning(

@@ -61,8 +61,6 @@ class TuneOptions:
     prefix_projection: bool = False
     prefix_dropout: float | None = None
     """None: `PREFIX_DROPOUT`, and none for a small model."""
-    prefix_spread: float = 1.0
-    """Standard deviation of the prefix's first values; a small one disturbs less of what the model knows."""
 
     # LoRA
     lora_rank: int = 8

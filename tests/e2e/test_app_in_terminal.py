@@ -159,8 +159,8 @@ def test_chat_in_a_small_terminal(start: Start) -> None:
     terminal.type("Hello\r")
     terminal.wait(lambda text: "Hello" in text and text.lower().count("glm") >= 1)
     terminal.type("/help\r")
-    terminal.wait("/regenerate")
+    terminal.wait("/clear")
     terminal.type("\x1b")
-    terminal.wait(lambda text: "/regenerate" not in text)
+    terminal.wait(lambda text: "/clear" not in text)
     terminal.type("/quit\r")
     assert terminal.exit_code() == 0
