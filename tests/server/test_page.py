@@ -351,12 +351,12 @@ def test_conversations_lie_beside_the_apps_where_that_is_allowed(
     page.send("From the page")
     assert page.done(2) == "One"
     assert [m.text for m in engine.generated[-1].messages] == ["From the app", "Hello", "From the page"]
-    wait_for(lambda: app.refresh() or [m.text for m in app.branch()][-1] == "One")
+    wait_for(lambda: (app.refresh(), app.branch()[-1].text)[1] == "One")
     assert [m.text for m in app.branch()] == ["From the app", "Hello", "From the page", "One"]
 
     page.click("Answer again")
     page.tab.locator(".assistant", has_text="Two").wait_for()
-    wait_for(lambda: app.refresh() or app.branch()[-1].text == "Two")
+    wait_for(lambda: (app.refresh(), app.branch()[-1].text)[1] == "Two")
     assert [m.text for m in app.siblings(app.branch()[-1].id)] == ["One", "Two"], "nothing is lost"
 
     app.append("user", "Once more from the app")
