@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import threading
 from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from itertools import pairwise
@@ -65,12 +66,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def leave(code: int) -> None:
-    """End the process now if torch is in it, whatever its threads are doing.
+    """End the process now if torch is in it or on its way, whatever its threads are doing.
 
     The interpreter's own way out takes most of a second then, and may crash or hang where a background thread
     is in the middle of a computation or an import. All that matters is on disk by now.
     """
-    if "torch" in sys.modules:
+    if "torch" in sys.modules or threading.active_count() > 1:
         atexit._run_exitfuncs()
         os._exit(code)
 

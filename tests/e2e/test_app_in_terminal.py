@@ -87,8 +87,9 @@ def test_quitting_leaves_the_terminal_sane(start: Start, moment: str) -> None:
     if moment == "while loading":
         terminal.wait("nano")
     elif moment == "while answering":
+        terminal.wait("● nano")
         terminal.type("How do I load ChatGLM-6B?\r")
-        terminal.wait("load")
+        terminal.wait("▌ How do I load")
     asked = time.monotonic()
     terminal.type("\x11")
     assert terminal.exit_code() == 0
