@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from glmtui import failures
 from glmtui.errors import UserError
 from glmtui.protocol.phrases import Phrase
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background; children inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin take the processors from other tests
 os.environ.pop("PYTHONUNBUFFERED", None)  # a user has none, and it hides what is lost in buffers
 
