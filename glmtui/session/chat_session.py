@@ -29,10 +29,7 @@ from glmtui.protocol.messages import (
     ChatMessage,
     Image,
     Part,
-    Source,
     Text,
-    ToolCall,
-    ToolResult,
 )
 from glmtui.protocol.models import LocalModel, short_name
 from glmtui.protocol.phrases import NOTHING, Phrase, Sayable, _, listing, ngettext, sentences
@@ -41,8 +38,8 @@ from glmtui.session import events as told
 from glmtui.session import keys, pictures
 from glmtui.session.answer_task import AnswerTask
 from glmtui.session.attached_file import in_full, named_parts, parts_of
-from glmtui.session.comparison import Comparison
-from glmtui.session.context import COLLECTION, WEB, Context, ContextProvider, fewer, fit, gather, names
+from glmtui.session.comparison import Comparison, to_compare
+from glmtui.session.context import COLLECTION, WEB, Context, fewer
 from glmtui.session.documents import DocumentJobs
 from glmtui.session.events import Kind, Listener, SessionEvent, SessionState
 from glmtui.session.import_job import ImportJob
@@ -50,13 +47,13 @@ from glmtui.session.message_queue import CancelScopes, MessageQueue, QueuedMessa
 from glmtui.session.model_jobs import ModelJobs
 from glmtui.session.model_loader import ModelLoader
 from glmtui.session.preferences import Preferences
-from glmtui.session.prompt_builder import PromptBuilder, written
+from glmtui.session.prompt_builder import PromptBuilder
 from glmtui.session.read_ahead import ReadAhead
+from glmtui.session.research import Research
 from glmtui.session.serving import Serving
 from glmtui.session.slash.command import CommandTable
 from glmtui.session.token_counter import TokenCounter
 from glmtui.session.tool_servers import ToolServers
-from glmtui.session.toolbox import NO_ROOM, Outcome, Toolbox
 from glmtui.session.tuning import Tuning
 from glmtui.session.workspace import Workspace
 from glmtui.settings.schema import ADAPTERS, SCHEMA
@@ -142,6 +139,16 @@ class ChatSession:
         """The last one."""
         self.tool_servers = ToolServers(
             lambda: settings.tool_servers, lambda why: self.notice(why, "warning")
+        )
+        self._research = Research(
+            settings,
+            self.context,
+            self.tool_servers,
+            self._prompt,
+            self._counter,
+            self.faults,
+            lambda: self.state.info,
+            ui,
         )
         self._queue = MessageQueue(self._keep_queued)
         self._scopes = CancelScopes()
@@ -338,8 +345,7 @@ class ChatSession:
         self._update(documents=self.context.collection(self.conversation))
         if (info := self.state.info) is None:
             return
-        longest = self.settings.sampling(self.conversation.settings).max_length
-        self._update(limit=min(longest, info.max_length))
+        self._update(limit=self._research.limit(self.conversation, info))
         if self.state.activity != "ready":
             return
         messages = self._prompt.build(self.conversation, (), info)
@@ -384,25 +390,12 @@ class ChatSession:
         info, conversation = self.state.info, self.conversation
         if info is None:
             raise NoModelError(self._no_model())
-        branch, known = list(conversation.branch()), None
-        messages = list(self._prompt.build(conversation, (), info))
-        if question:
-            messages.append(ChatMessage.of("user", question))
-        else:
-            if branch and branch[-1].role == "assistant":
-                answer = branch[-1]
-                if answer.state == "done":
-                    known = (answer.text, bool(answer.meta.get("adapters")))
-                while messages and messages[-1].role != "user":
-                    messages.pop()
-            asked = [message for message in branch if message.role == "user"]
-            if not asked or not messages:
-                raise NotFoundError(_("There is no question to compare answers to yet."))
-            question = asked[-1].text
+        messages = self._prompt.build(conversation, (), info)
+        asked = to_compare(conversation.branch(), messages, question)
         if self.comparison is not None:
             self.comparison.cancel()
         sampling = self.settings.sampling(conversation.settings)
-        self.comparison = Comparison(lambda: self._loader.engine, question, messages, sampling, known)
+        self.comparison = Comparison(lambda: self._loader.engine, asked, sampling)
 
     # --- sending ---
 
@@ -920,10 +913,14 @@ class ChatSession:
             case engine.Failed() if answer.toolbox and not (answer.begun or answer.cancelled):
                 self._prepare(answer, with_tools=False)  # a server may not know tools
             case engine.Failed():
-                self.notice(event.phrase, "error")
-                if event.code == TooLongError.code:
-                    self.notice(_("What you write next is sent without this message."))
-                await self._on_end(answer, "failed", None, failed=event)
+                await self._on_failed(answer, event)
+
+    async def _on_failed(self, answer: AnswerTask, event: engine.Failed) -> None:
+        """Let an answer that cannot be made end."""
+        self.notice(event.phrase, "error")
+        if event.code == TooLongError.code:
+            self.notice(_("What you write next is sent without this message."))
+        await self._on_end(answer, "failed", None, failed=event)
 
     async def _on_end(
         self,
@@ -1038,7 +1035,7 @@ class ChatSession:
         try:
             self._prepare(answer, with_tools=self.calls_tools)
         except UserError as error:
-            await self._fail(answer, error)
+            await self._on_failed(answer, engine.Failed(*describe(error)))
 
     def _prepare(self, answer: AnswerTask, *, with_tools: bool) -> None:
         """Look for what the answer may rest on, or let the model do that with tools, then ask it.
@@ -1046,15 +1043,8 @@ class ChatSession:
         Raises:
             UserError: what is in use is not there, or not set up.
         """
-        conversation = answer.conversation
-        question = conversation.messages[answer.message.parent or ""]
-        tools = self.context.tools(conversation, question.text) if with_tools else []
-        servers = self.tool_servers if with_tools and self.tool_servers else None
-        answer.toolbox = Toolbox(tools, self.ui.choose) if tools or servers else None
-        providers = self.context.providers(conversation, question, by_tools=bool(tools))
-        if providers or servers:
+        if self._research.begin(answer, with_tools=with_tools):
             self._show_answer(activity="searching")
-            answer.gathering = asyncio.create_task(self._gather(answer, providers, question.text, servers))
         else:
             self._ask_engine(answer)
 
@@ -1076,54 +1066,6 @@ class ChatSession:
 
     # --- what the answer may rest on ---
 
-    async def _gather(
-        self,
-        answer: AnswerTask,
-        providers: Sequence[ContextProvider],
-        question: str,
-        servers: ToolServers | None,
-    ) -> None:
-        """Find the sources that are given to the model, and tools; it is cancelled like any task.
-
-        Raises:
-            UserError: they cannot be had, or there are none and nobody wants an answer without.
-        """
-        conversation, info = answer.conversation, self.state.info
-        assert info is not None
-        if servers is not None and answer.toolbox is not None:
-            answer.toolbox.add(await servers.tools())
-        if not providers:
-            return
-        found = await gather(providers, conversation, question)
-        if not found:
-            nothing = _("Nothing in {names} has to do with this question.").format(names=names(providers))
-            choices = (_("Answer without sources"), _("Do not answer"))
-            chosen = await self.ui.choose(nothing, choices)
-            if chosen is None:
-                raise NotFoundError(nothing)
-            if chosen:
-                raise asyncio.CancelledError
-            return
-
-        def build(sources: Sequence[Source]) -> Sequence[ChatMessage]:
-            return _alone(self._prompt.build(conversation, sources, info))
-
-        count = self._counting(conversation)
-        answer.rest_on(await fit(found, build, count, self._limit(answer)), len(found))
-
-    def _counting(self, conversation: Conversation) -> Callable[[Sequence[ChatMessage]], Awaitable[int]]:
-        """Return what counts the tokens of messages of a conversation, pictures included."""
-
-        async def count(messages: Sequence[ChatMessage]) -> int:
-            return await self._counter.count(messages, self._prompt.images(conversation, messages))
-
-        return count
-
-    def _limit(self, answer: AnswerTask) -> int:
-        """Return how many tokens the prompt and the answer may have together."""
-        longest = self.settings.sampling(answer.conversation.settings).max_length
-        return min(longest, self.state.info.max_length) if self.state.info else longest
-
     def _begin_calls(self, answer: AnswerTask, stats: engine.Stats) -> None:
         """Do what the model called, then ask it again with what came of it."""
         text = answer.begin_calls(stats)
@@ -1132,30 +1074,8 @@ class ChatSession:
             self._publish(told.AnswerGrew(text))
         self._show_calls(answer)
         answer.stream = None
-        answer.gathering = asyncio.create_task(self._call_tools(answer))
-
-    async def _call_tools(self, answer: AnswerTask) -> None:
-        """Run the tools; what goes wrong with one is told to the model, which may know another way."""
-        conversation = answer.conversation
-        assert answer.toolbox is not None
-        for call in tuple(answer.calls):
-            try:
-                outcome = await answer.toolbox.call(conversation, call)
-            except Exception as error:  # noqa: BLE001 (what a tool does wrong ends no answer)
-                outcome = Outcome(i18n.tell(self.faults.describe(error)[0]))
-            found = answer.number(outcome.sources) or (Source(0, "", outcome.text),)
-
-            def said(sources: Sequence[Source]) -> str:
-                return "\n\n".join(written(each) if each.number else each.text for each in sources)
-
-            def build(sources: Sequence[Source], call: ToolCall = call) -> Sequence[ChatMessage]:
-                steps = (*answer.steps, call, ToolResult(call.id, said(sources), call.name))
-                return _alone(self._prompt.build(conversation, answer.given, self.state.info, steps))
-
-            fitting = await fit(found, build, self._counting(conversation), self._limit(answer))
-            sources = [each for each in fitting if each.number]
-            answer.take_step(call, said(fitting) or NO_ROOM, sources, len(outcome.sources))
-            self._show_calls(answer)
+        called = self._research.call_tools(answer, lambda: self._show_calls(answer))
+        answer.gathering = asyncio.create_task(called)
 
     def _show_calls(self, answer: AnswerTask) -> None:
         if answer.conversation is self.conversation:
@@ -1166,13 +1086,9 @@ class ChatSession:
         if task.cancelled() or answer.cancelled:  # it may have been over when the cancel came
             await self._on_end(answer, "stopped", None)
         elif (error := task.exception()) is not None:
-            await self._fail(answer, error)
+            await self._on_failed(answer, engine.Failed(*describe(error)))
         else:
             self._ask_with_sources(answer)
-
-    async def _fail(self, answer: AnswerTask, error: BaseException) -> None:
-        """Let an answer that cannot be made end."""
-        await self._on_answer(answer, engine.Failed(*describe(error)))
 
     def _ask_with_sources(self, answer: AnswerTask) -> None:
         """Give the model the question with the sources for which there is room."""
@@ -1393,12 +1309,6 @@ def _only_read() -> Phrase:
         "A newer glmtui wrote to this conversation: some of it may not be shown here, and it can only be "
         "read. Update glmtui, or write in a new conversation."
     )
-
-
-def _alone(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
-    """Return the last question, with what the system is told before and what was called for it since."""
-    asked = max(number for number, message in enumerate(messages) if message.role == "user")
-    return [*(message for message in messages[:asked] if message.role == "system"), *messages[asked:]]
 
 
 def _outgrown(dropped: int) -> Phrase:
