@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from web_server import serving
 
+from glmtui.errors import UnavailableError
 from glmtui.protocol.messages import Source, ToolCall, ToolResult
 from glmtui.retrieval import collections, tools
 from glmtui.retrieval.update import update
@@ -139,6 +140,28 @@ async def test_a_server_that_takes_no_tools_gets_the_sources_before_the_question
     assert "十五天年假" in second.messages[-1].text
     assert chat.saved().branch()[-1].state == "done"
     assert chat.notices("error") == []
+
+
+async def test_a_search_that_fails_beside_tools_is_made_once(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = await with_documents(make(), tmp_path)
+    asked = []
+
+    class Away:
+        name = "the web"
+
+        async def gather(self, _conversation: object, question: str) -> Sequence[Source]:
+            asked.append(question)
+            raise UnavailableError("The engine is away.")
+
+    monkeypatch.setattr(chat.context, "providers", lambda *_given, **_how: [Away()])
+    await chat.enter("年假几天？")
+    await chat.idle()
+    assert len(asked) == 1
+    assert chat.notices("error") == ["The engine is away."]
+    assert chat.engine.generated == []
+    assert chat.saved().branch()[-1].state == "failed"
 
 
 async def test_tools_can_be_switched_off(make: Make, tmp_path: Path) -> None:
