@@ -1,5 +1,6 @@
 """What tests of several rooms need."""
 
+import gc
 import io
 import os
 import signal
@@ -22,6 +23,13 @@ os.environ.pop("PYTHONUNBUFFERED", None)  # a user has none, and it hides what i
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are processors: the tests in pseudo-terminals wait for most of their time."""
     return (os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """What was imported stays: every look for garbage, as after each model, would go through all of it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from glmtui import host
 from glmtui.quant import cpu
@@ -19,8 +21,11 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def kernel_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where all tests keep the kernels they compile, so that each is compiled once."""
-    return tmp_path_factory.mktemp("home")
+    """Where all tests, of all processes, keep the kernels they compile, so that each is compiled once."""
+    base = tmp_path_factory.getbasetemp()
+    home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kernel-home"
+    home.mkdir(exist_ok=True)
+    return home
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +53,7 @@ def kernels(request: pytest.FixtureRequest, kernel_home: Path) -> cpu.Kernels:
         pytest.skip("there is no C compiler here")
     if not is_supported(request.param):
         pytest.skip(f"this processor has no {request.param}")
-    found = cpu.Kernels(str(build_kernels(request.param).path))
+    with FileLock(kernel_home / "compiling"):
+        found = cpu.Kernels(str(build_kernels(request.param).path))
     assert found.isa == request.param
     return found
