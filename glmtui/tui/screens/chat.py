@@ -128,6 +128,13 @@ class ChatScreen(PaneScreen):
                     0,
                 )  # a margin at its side has no effect
 
+    def on_screen_suspend(self) -> None:
+        """Let the composer's border not show at the sides of a dialog that ends near it."""
+        self.composer.prompt.add_class("-behind")
+
+    def on_screen_resume(self) -> None:
+        self.composer.prompt.remove_class("-behind")
+
     @on(events.DescendantFocus)
     @on(events.DescendantBlur)
     def _focus_moved(self) -> None:

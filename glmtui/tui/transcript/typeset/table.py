@@ -20,7 +20,10 @@ BETWEEN = " │ "
 @dataclass(eq=False)
 class Table(Block):
     """A table that fits: where it is too wide, its widest columns are wrapped; with no room even for that,
-    each row becomes a list of its cells."""
+    each row becomes a list of its cells.
+
+    Where a row begins is told by its first cell, or by rules between all rows where one of these is wrapped.
+    """
 
     header: list[Content]
     rows: list[list[Content]]
@@ -37,14 +40,12 @@ class Table(Block):
         lines = self._row([cell.stylize_before(".text--table-head") for cell in self.header], widths)
         rule = "─" + "─┼─".join("─" * size for size in widths) + "─"
         lines.append(Line(Content.styled(rule, ".text--rule"), start=len(rule)))
-        broken = False
+        ruled = any(_width_of(row[0]) > widths[0] for row in self.rows if row)
         for number, row in enumerate(self.rows):
-            made = self._row(row, widths)
-            if number and (broken or len(made) > 1):
+            if number and ruled:
                 thin = "╌" + "╌┼╌".join("╌" * size for size in widths) + "╌"
                 lines.append(Line(Content.styled(thin, ".text--rule"), start=len(thin)))
-            broken = len(made) > 1
-            lines += made
+            lines += self._row(row, widths)
         return lines
 
     def _row(self, row: list[Content], widths: list[int]) -> list[Line]:
