@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -117,7 +118,7 @@ def existing(path: str | Path) -> Path:
     Raises:
         NotFoundError: there is nothing.
     """
-    found = paths.typed(path).absolute().resolve()
+    found = Path(os.path.realpath(paths.typed(path)))
     if not found.exists():
         raise NotFoundError(_("There is no file or folder {path}.").format(path=path))
     return found
@@ -135,7 +136,7 @@ def take_out(name: str, root: str) -> Collection:
         NotFoundError: it was not added.
     """
     known = get(name)
-    given = root if root in known.roots else str(paths.typed(root).absolute().resolve())
+    given = root if root in known.roots else os.path.realpath(paths.typed(root))
     if given not in known.roots:
         raise NotFoundError(
             _("{path} was not added to {name}. It has: {roots}.").format(

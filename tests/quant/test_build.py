@@ -243,6 +243,14 @@ def test_a_compiler_that_fails_is_quoted(home, monkeypatch, tmp_path):
 
 
 @posix
+def test_a_compiler_that_fails_without_a_word_is_told_in_a_line(home, monkeypatch, tmp_path):
+    monkeypatch.setenv("CC", compiler(tmp_path, "exit 3"))
+    reason = str(cpu.status().reason)
+    assert "code 3" in reason
+    assert len(reason) < 300
+
+
+@posix
 def test_a_compiler_that_makes_nonsense_is_not_trusted(home, monkeypatch, tmp_path):
     script = 'while [ "$1" != "-o" ]; do shift; done; echo nonsense > "$2"'
     monkeypatch.setenv("CC", compiler(tmp_path, script))

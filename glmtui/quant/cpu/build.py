@@ -92,7 +92,7 @@ def build_kernels(isa: str | None = None) -> Build:
     compilers = find_compilers()
     if not compilers:
         raise BuildError(_("no C compiler was found. {advice}").format(advice=install_advice()))
-    problem = ""
+    problem: Phrase | str = ""
     for compiler in compilers:
         for flags in _flag_sets(compiler, isa):
             try:
@@ -373,7 +373,9 @@ def _suffix() -> str:
     return {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: Exception) -> Phrase | str:
     output = getattr(error, "stderr", None)
     lines = output.strip().splitlines() if isinstance(output, str) else []
+    if isinstance(error, subprocess.CalledProcessError) and not lines:
+        return _("it ended with code {code} without a word").format(code=error.returncode)
     return next((line for line in lines if "error" in line.lower()), lines[-1] if lines else str(error))

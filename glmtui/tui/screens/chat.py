@@ -130,7 +130,10 @@ class ChatScreen(PaneScreen):
 
     def on_screen_suspend(self) -> None:
         """Let the composer's border not show at the sides of a dialog that ends near it."""
-        self.composer.prompt.add_class("-behind")
+        from glmtui.tui.screens.themes import ThemeScreen
+
+        if not isinstance(self.app.screen, ThemeScreen):  # which shows how all looks
+            self.composer.prompt.add_class("-behind")
 
     def on_screen_resume(self) -> None:
         self.composer.prompt.remove_class("-behind")
