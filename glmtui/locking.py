@@ -49,6 +49,18 @@ def locked_folder(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether somebody holds the lock of a folder; where folders have none, nobody does."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return try_lock(descriptor) is False
+    finally:
+        os.close(descriptor)  # which also lets go of the lock
+
+
 @contextlib.contextmanager
 def open_locked(path: Path) -> Iterator[BinaryIO]:
     """Open the file `path` to append to it (made for its owner only where there is none) and hold its lock.

@@ -23,12 +23,15 @@ from glmtui.chat.files import LARGEST, SUFFIX, TRASH, encode
 from glmtui.chat.search_index import Entry, Index, fold, make_entry
 from glmtui.chat.state_log import DRAFTS, QUEUED
 from glmtui.chat.titles import title_of_name
+from glmtui.chat.tree import EARLIEST
 from glmtui.errors import BadValueError, NotFoundError, StorageError, UserError
 from glmtui.protocol.phrases import _
 from glmtui.regular_files import read_regular
 
 LIST_BUDGET = 0.1
 """Seconds `Library.list` may spend on reading files that changed; the others follow in `Library.refresh`."""
+TOLERANCE = 86_400.0
+"""Seconds by which a message may be from the future, as clocks and time zones differ."""
 SAVE_ABOVE = 8 << 20
 """Bytes of new text that are kept in memory before they are written to the cache."""
 SHORT_SCAN = 0.01
@@ -361,16 +364,20 @@ class Library:
                 yield summary
         for name, status in self._stale.items():
             title = title_of_name(name)
-            entry = Entry(name, 0, status.st_size, "", title, status.st_mtime, 0, "", False)
+            mtime = status.st_mtime_ns
+            entry = Entry(name, mtime, status.st_size, "", title, mtime / 1e9, 0, "", False)
             yield self._summary(entry)
 
     def _summary(self, entry: Entry, folder: Path | None = None) -> Summary:
+        updated, now = entry.updated, time.time()
+        if updated > now + TOLERANCE:  # the clock was wrong: when the file was written to tells more
+            updated = min(entry.mtime / 1e9, now)
         return Summary(
             id=entry.id or entry.name.removesuffix(SUFFIX),
             folder=folder or self.folder,
             name=entry.name,
             title=entry.title,
-            updated=datetime.fromtimestamp(entry.updated, timezone.utc).astimezone(),
+            updated=datetime.fromtimestamp(max(updated, EARLIEST.timestamp()), timezone.utc).astimezone(),
             messages=entry.messages,
             model=entry.model,
             pinned=entry.pinned,

@@ -20,6 +20,7 @@ import math
 import mmap
 import os
 import shutil
+import sys
 import time
 import unicodedata
 import zlib
@@ -32,9 +33,12 @@ from glmtui.chat.titles import make_title, title_of_name
 from glmtui.chat.tree import EARLIEST, LATEST, Tree
 from glmtui.locking import locked
 from glmtui.paths import make_private
+from glmtui.regular_files import open_regular, read_regular
 
 FORMAT = 2
 """Begins the generations' names: another layout or another way to make entries does not find the old ones."""
+_LARGEST = 1 << 30
+"""Bytes of the entries; some hundred for each conversation."""
 _BEFORE_ID, _BEFORE_TEXT = b"\x01", b"\x02"
 _GARBAGE = 32 << 20
 """Bytes of outdated text that are tolerated before the index is written anew."""
@@ -209,7 +213,7 @@ class Index:
         generations = _generations(self._folder)
         for generation in reversed(generations):
             try:
-                lines = (generation / "entries.jsonl").read_bytes().split(b"\n")
+                lines = read_regular(generation / "entries.jsonl", _LARGEST).split(b"\n")
                 text = _map(generation / "text.bin")
             except OSError:
                 continue
@@ -267,7 +271,7 @@ def _generations(folder: Path) -> list[Path]:
 
 
 def _map(path: Path) -> mmap.mmap | bytes:
-    with path.open("rb") as file:
+    with open_regular(path, sys.maxsize) as file:
         if file.seek(0, os.SEEK_END) == 0:
             return b""  # an empty file cannot be mapped
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

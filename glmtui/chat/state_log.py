@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -250,9 +251,19 @@ class _ByConversation:
 
 def _process() -> list[float]:
     """Return what tells this process from all others, also from later ones of its number."""
+    return [os.getpid(), _began(os.getpid())]
+
+
+def _began(number: int) -> float:
+    """Return when a process began, by a clock that nobody sets: Linux knows it since the machine's start.
+
+    Raises:
+        psutil.Error: there is no such process.
+    """
     import psutil
 
-    return [os.getpid(), psutil.Process().create_time()]
+    started = psutil.boot_time() if sys.platform == "linux" else 0.0
+    return float(round(psutil.Process(number).create_time() - started, 2))
 
 
 def _runs(process: object) -> bool:
@@ -262,7 +273,7 @@ def _runs(process: object) -> bool:
     if not (isinstance(process, list) and len(process) == 2) or process == _process():
         return False
     try:
-        return bool(psutil.Process(int(process[0])).create_time() == process[1])
+        return bool(_began(int(process[0])) == process[1])
     except (TypeError, ValueError, OverflowError, psutil.Error):
         return False
 

@@ -125,6 +125,7 @@ def _list(*, as_json: bool) -> None:
                 "name": each.collection.name,
                 "roots": each.collection.roots,
                 "follows": each.collection.follows,
+                "error": tell(each.error) or None,
                 "files": [
                     {
                         "file": file.origin,

@@ -9,6 +9,7 @@ from glmtui import paths, streams
 from glmtui.cli.options import named_model
 from glmtui.errors import UserError
 from glmtui.i18n import _
+from glmtui.signals import ends_in_order
 from glmtui.text.units import size
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def run(args: Namespace) -> int:
         progress.show(f"{min(100 * written // folder.file_bytes, 100)} %")
 
     try:
-        merge(folder, paths.typed(args.lora), target, done)
+        with ends_in_order():  # what is half written is removed
+            merge(folder, paths.typed(args.lora), target, done)
     except OSError as error:
         raise UserError(
             _("{path} cannot be written: {error}").format(path=target, error=error.strerror or error)

@@ -9,6 +9,7 @@ from glmtui import paths, streams
 from glmtui.cli.options import named_model
 from glmtui.errors import UsageError, UserError
 from glmtui.i18n import _
+from glmtui.signals import ends_in_order
 from glmtui.text.units import size
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ def run(args: Namespace) -> int:
         progress.show(f"{100 * written // total} %")
 
     try:
-        cache.write_folder(folder, bits, target, done)
+        with ends_in_order():  # what is half written is removed
+            cache.write_folder(folder, bits, target, done)
     except OSError as error:
         raise UserError(
             _("{path} cannot be written: {error}").format(path=target, error=error.strerror or error)

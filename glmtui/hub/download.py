@@ -325,11 +325,11 @@ def check(hub_id: str, report: Report | None = None) -> tuple[str, ...]:
     report = report or (lambda _files: None)
     blobs = [blob for blob in hub_cache.blobs(hub_id) if len(blob.name) in (40, 64)]
     sizes = {blob: blob.stat().st_size for blob in blobs}
-    names = {link.resolve(): link.name for link in hub_cache.repository(hub_id).glob("snapshots/*/*")}
+    names = {os.path.realpath(link): link.name for link in hub_cache.repository(hub_id).glob("snapshots/*/*")}
     damaged = []
     done: list[FileProgress] = []
     for blob in blobs:
-        name = names.get(blob.resolve(), blob.name)
+        name = names.get(os.path.realpath(blob), blob.name)
         digest, read = _new_digest(HubFile(name, sizes[blob], blob.name)), 0
         with blob.open("rb") as stream:
             while chunk := stream.read(_CHUNK):

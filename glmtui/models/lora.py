@@ -27,7 +27,7 @@ from glmtui.hub.fields import Flag, Kind, Number, Text, Whole, check_fields
 from glmtui.hub.files import read_json_object
 from glmtui.models.base import LanguageModel
 from glmtui.models.layers import Layers
-from glmtui.models.weight_files import read_file
+from glmtui.models.weight_files import read_file, write_tensors
 from glmtui.protocol.phrases import _, listing
 from glmtui.text.quoting import quoted
 
@@ -303,13 +303,11 @@ def save_lora(lora: Lora, folder: Path, shape: Shape, dropout: float, base: str)
     Raises:
         OSError: it cannot be written.
     """
-    from safetensors.torch import save_file
-
     tensors = {}
     for name, product in lora.named():
         tensors[f"base_model.model.{name}.lora_A.weight"] = product.a.detach().float().cpu().contiguous()
         tensors[f"base_model.model.{name}.lora_B.weight"] = product.b.detach().float().cpu().contiguous()
-    save_file(tensors, folder / WEIGHTS[0], metadata={"format": "pt"})
+    write_tensors(tensors, folder / WEIGHTS[0])
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",

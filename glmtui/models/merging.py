@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from glmtui.atomic import sync_directory
@@ -17,6 +16,7 @@ from glmtui.errors import BadValueError
 from glmtui.hub.model_dir import ModelFolder
 from glmtui.models.checkpoint import Checkpoint, expected_shapes, new_network
 from glmtui.models.lora import read_products
+from glmtui.models.weight_files import write_tensors
 from glmtui.protocol.phrases import _
 from glmtui.quant.partial import partial_folder, remove_leftovers, sync_file
 
@@ -73,7 +73,7 @@ def _write_shards(tensors: Iterator[tuple[str, Tensor]], folder: Path, done: Cal
         nonlocal count, shard
         count += 1
         file = f"model-{count:05}.safetensors"
-        save_file(shard, folder / file, metadata={"format": "pt"})
+        write_tensors(shard, folder / file)
         places.update(dict.fromkeys(shard, file))
         done(sum(tensor.nbytes for tensor in shard.values()))
         shard = {}

@@ -5,6 +5,8 @@ Nothing a file holds is ever executed: pickles are read with ``weights_only=True
 
 from __future__ import annotations
 
+import errno
+import io
 import math
 import os
 import pickle
@@ -13,7 +15,7 @@ import struct
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from io import FileIO
 from pathlib import Path
@@ -22,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from glmtui.errors import BadFileError
@@ -32,6 +35,8 @@ from glmtui.protocol.phrases import Phrase, _
 from glmtui.quant import cpu
 from glmtui.text.quoting import quoted, reason_of
 
+_SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
+"""How safetensors names the system's number."""
 _ZIP = b"PK\x03\x04"
 _NAME_LENGTHS = 26
 """Bytes of a part's header in a zip file before the lengths of its name and its other fields."""
@@ -246,3 +251,30 @@ def _damaged(file: Path, error: BaseException) -> Phrase:
         size=file.stat().st_size,
         reason=_("it is not what torch.save writes") if foreign else reason_of(error),
     )
+
+
+# --- writing ---
+
+
+def write_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
+    """Write a safetensors file.
+
+    Raises:
+        OSError: it cannot be written; safetensors has an error of its own for that.
+    """
+    try:
+        save_file(dict(tensors), file, metadata={"format": "pt"})
+    except SafetensorError as error:
+        number = int(found[1]) if (found := _SYSTEM_ERROR.search(str(error))) else errno.EIO
+        raise OSError(number, os.strerror(number), str(file)) from error
+
+
+def write_pickle(content: Mapping[str, Any], file: Path) -> None:
+    """Write a file as `torch.save` does, by way of the memory: for what was trained, which is small.
+
+    Raises:
+        OSError: it cannot be written; of a full disk torch's own writer says nothing but that it failed.
+    """
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    file.write_bytes(buffer.getbuffer())

@@ -176,6 +176,8 @@ class Asking(Ui):
                 self._error = self._error or text  # the first says what went wrong
             case told.Noticed(text, "warning"):
                 self._status.note(tell(text))
+            case told.ModelChanged(info) if info.note:  # why it is slow, what it was taken for
+                self._status.note(tell(info.note))
             case told.AnswerGrew() if self._streaming:
                 self._status.clear()
                 self._writer.append(event.text, thought=event.thought)

@@ -5,7 +5,7 @@ one ``model.safetensors``, whose tensors are mapped and multiplied as they lie. 
 another name and renamed when all of it is written, so that none that exists is ever half.
 
 A model in the cache is used before the disk has all of it; until then a file ``unsynced`` in its folder tells
-since when the machine has been running. When it was started anew meanwhile, the model is made again.
+with which start of the machine. When it was started anew meanwhile, the model is made again.
 """
 
 from __future__ import annotations
@@ -50,6 +50,9 @@ _SEAL = "seal"
 """A file next to the weights, with what `_seal` says of them."""
 _SAMPLES, _SAMPLE = 64, 4096
 """Places all over the weights, and bytes looked at in each."""
+_LONGEST_NAME = 200
+"""Bytes of a model's name in that of its folder: no name has more than 255."""
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _BOOT_TIME_DRIFT = 60
 """Seconds by which the time at which the machine was started may seem to move, as clocks are set."""
 _NAMES = {torch.uint8: "U8", torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32"}
@@ -203,7 +206,8 @@ def cached(source: ModelFolder, bits: Bits) -> Path:
     for file in source.weight_files:
         info = file.stat()
         digest.update(os.fsencode(file.resolve()) + f"\0{info.st_size}\0{info.st_mtime_ns}\0".encode())
-    return cache_folder() / f"{source.path.name}-int{bits}-{digest.hexdigest()[:16]}"
+    name = os.fsdecode(os.fsencode(source.path.name)[:_LONGEST_NAME])
+    return cache_folder() / f"{name}-int{bits}-{digest.hexdigest()[:16]}"
 
 
 def open_cached(source: ModelFolder, bits: Bits) -> ModelFolder | None:
@@ -214,14 +218,35 @@ def open_cached(source: ModelFolder, bits: Bits) -> ModelFolder | None:
         check_complete(found)
         _check_seal(folder)
         with contextlib.suppress(FileNotFoundError):  # the disk has everything, as of now perhaps
-            since = float((folder / _UNSYNCED).read_text(encoding="ascii"))
-            if abs(since - psutil.boot_time()) > _BOOT_TIME_DRIFT:
+            if not _runs_since((folder / _UNSYNCED).read_text(encoding="ascii")):
                 raise OSError("the machine stopped before the disk had everything")
             _finish(folder)
     except (UserError, OSError, ValueError):
         shutil.rmtree(folder, ignore_errors=True)
         return None
     return found
+
+
+def _start_of_machine() -> str:
+    """Return what tells this start of the machine from all others.
+
+    That is the time of it only where the system has nothing better: clocks are set, and on a machine whose
+    clock stops with it they may say the same at every start.
+    """
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return str(psutil.boot_time())
+
+
+def _runs_since(start: str) -> bool:
+    """Whether the machine has not been started anew since `_start_of_machine` said so."""
+    if start == _start_of_machine():
+        return True
+    try:
+        return abs(float(start) - psutil.boot_time()) <= _BOOT_TIME_DRIFT
+    except ValueError:
+        return False
 
 
 def _check_seal(folder: Path) -> None:
@@ -275,7 +300,7 @@ def fill_cache(
     with partial_folder(target) as partial:
         write_weights(source, bits, partial, done, names=names, loaded=loaded)
         (partial / _SEAL).write_text(_seal(partial), encoding="ascii")
-        (partial / _UNSYNCED).write_text(str(psutil.boot_time()), encoding="ascii")
+        (partial / _UNSYNCED).write_text(_start_of_machine(), encoding="ascii")
         try:
             partial.rename(target)
         except OSError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from glmtui.text import json_values
 ADDRESS = re.compile(r"https?://\S+", re.IGNORECASE)
 MOST_BYTES = 8 << 20
 """Of what was added to a collection; a larger file is none of ours."""
+MOST_ROOTS = 10_000
 _NAME = re.compile(r"[^\W_][\w .+-]{0,63}")
 
 
@@ -80,15 +82,22 @@ def get(name: str) -> Collection:
         )
     path = folder() / f"{name}.json"
     try:
-        stored = json_values.loads(read_regular(path, MOST_BYTES).decode("utf-8"))
-        roots, follows = stored["roots"], stored.get("follows", False)
-        if not (isinstance(roots, list) and all(isinstance(root, str) for root in roots)):
-            raise ValueError("roots")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        stored = json_values.loads(read_regular(path, MOST_BYTES).decode("utf-8-sig"))
+    except (OSError, ValueError) as error:
         raise BadFileError(
             _("{path} cannot be read: {error}").format(path=path, error=reason(error))
         ) from error
-    return Collection(name, tuple(roots), follows is True, folder() / f"{name}.sqlite")
+    roots = stored.get("roots") if isinstance(stored, dict) else None
+    if not isinstance(roots, list) or not all(isinstance(root, str) for root in roots):
+        raise BadFileError(_("{path} does not say what was added to the collection.").format(path=path))
+    return replace(
+        unread(name), roots=tuple(dict.fromkeys(roots))[:MOST_ROOTS], follows=stored.get("follows") is True
+    )
+
+
+def unread(name: str) -> Collection:
+    """Return a collection without what was added to it, whatever is stored of that."""
+    return Collection(name, (), False, folder() / f"{name}.sqlite")
 
 
 def add(name: str, root: str | Path, *, follows: bool | None = None) -> Collection:
@@ -106,7 +115,7 @@ def add(name: str, root: str | Path, *, follows: bool | None = None) -> Collecti
     given = root if isinstance(root, str) and ADDRESS.fullmatch(root) else str(existing(root))
     if not paths.is_utf8(given):
         raise BadValueError(_("The name of {path} is not UTF-8. Rename it first.").format(path=given))
-    known = get(name) if name in names() else Collection(name, (), False, folder() / f"{name}.sqlite")
+    known = get(name) if name in names() else unread(name)
     roots = known.roots if given in known.roots else (*known.roots, given)
     return _store(replace(known, roots=roots, follows=known.follows if follows is None else follows))
 
@@ -117,7 +126,7 @@ def existing(path: str | Path) -> Path:
     Raises:
         NotFoundError: there is nothing.
     """
-    found = paths.typed(path).absolute().resolve()
+    found = Path(os.path.realpath(paths.typed(path)))
     if not found.exists():
         raise NotFoundError(_("There is no file or folder {path}.").format(path=path))
     return found
@@ -135,7 +144,7 @@ def take_out(name: str, root: str) -> Collection:
         NotFoundError: it was not added.
     """
     known = get(name)
-    given = root if root in known.roots else str(paths.typed(root).absolute().resolve())
+    given = root if root in known.roots else os.path.realpath(paths.typed(root))
     if given not in known.roots:
         raise NotFoundError(
             _("{path} was not added to {name}. It has: {roots}.").format(
@@ -147,7 +156,7 @@ def take_out(name: str, root: str) -> Collection:
 
 def remove(name: str) -> None:
     """Forget a collection and its index; the documents stay where they are."""
-    known = get(name)
+    known = unread(name) if name in names() else get(name)  # which says what there is
     try:
         (folder() / f"{name}.json").unlink()
         for path in (known.index_path, *companions(known.index_path)):

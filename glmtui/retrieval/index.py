@@ -48,6 +48,11 @@ FEW = 100
 NO_WORD = 0.5
 """What a pair of Chinese characters that stands nowhere counts: it may be the end of one word and the start
 of another."""
+LATEST = 2.0**37
+"""Seconds since 1970 that every calendar can show: the year 6325."""
+_FILE = (str, str, int, int, str, int, int, float, str, str)
+_FOUND = (str, str, str, str, int, int, int)
+"""Types of what is read of documents, and of passages."""
 PATIENCE = 10.0
 """Seconds to wait for another process that writes."""
 
@@ -168,10 +173,11 @@ class Index:
     def files(self) -> list[FileRecord]:
         """Return the documents, by their origins."""
         with self._errors():
-            rows = self._db.execute(
+            rows = self._rows(
+                _FILE,
                 "SELECT origin, title, size, mtime, sha256, pages, passages, read_at, error, notes FROM files"
-                " ORDER BY origin"
-            ).fetchall()
+                " ORDER BY origin",
+            )
         return list(map(_file_record, rows))
 
     def count(self) -> tuple[int, int]:
@@ -231,8 +237,9 @@ class Index:
         found = self._db.execute("SELECT id FROM files WHERE origin = ?", (origin,)).fetchone()
         if found is None:
             return
-        rows = self._db.execute("SELECT id, text, heading FROM passages WHERE file = ?", found)
-        for id_, text, heading in rows.fetchall():
+        for id_, text, heading in self._rows(
+            (int, str, str), "SELECT id, text, heading FROM passages WHERE file = ?", found
+        ):
             self._db.execute(
                 "INSERT INTO words (words, rowid, text, heading) VALUES ('delete', ?, ?, ?)",
                 (id_, *_indexed(text, heading)),
@@ -261,11 +268,12 @@ class Index:
                 candidates.update(dict.fromkeys(self._with_all(present), sum(weights.values())))
             chosen = nlargest(max(CANDIDATES, top), candidates, key=lambda id_: candidates[id_])
             marks = ", ".join("?" * len(chosen))
-            rows = self._db.execute(
+            rows = self._rows(
+                _FOUND,
                 "SELECT f.origin, f.title, p.text, p.heading, p.page, p.first, p.last FROM passages p"
                 f" JOIN files f ON f.id = p.file WHERE p.id IN ({marks}) ORDER BY p.id",
                 chosen,
-            ).fetchall()
+            )
         names = [whole for whole, _ids in wholes]
         hits = [
             Hit(origin, title, Passage(text, heading, page, first, last),
@@ -289,6 +297,16 @@ class Index:
         return [row[0] for row in rows]
 
     # --- inside ---
+
+    def _rows(
+        self, types: Sequence[type], query: str, values: Sequence[object] = ()
+    ) -> list[tuple[Any, ...]]:
+        """Return what is found; SQLite keeps anything in any column. Raises DatabaseError of other types."""
+        rows: list[tuple[Any, ...]] = self._db.execute(query, values).fetchall()
+        for row in rows:
+            if tuple(map(type, row)) != tuple(types):
+                raise sqlite3.DatabaseError("a value has the wrong type")
+        return rows
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -319,6 +337,7 @@ class Index:
 def _file_record(row: tuple[Any, ...]) -> FileRecord:
     origin, title, size, mtime, sha256, pages, passages, read_at, error, notes = row
     why = next(iter(_unpacked(error)), NOTHING)
+    read_at = read_at if 0 <= read_at <= LATEST else 0.0
     return FileRecord(
         origin, title, size, mtime, sha256, pages, passages, read_at, why, notes=_unpacked(notes)
     )

@@ -69,6 +69,10 @@ def is_loopback(host: str) -> bool:
         return False  # a name may come to stand for anything
 
 
+MOST_BYTES = 1 << 20
+"""Of a file of keys that are read."""
+
+
 def read_keys(path: Path) -> tuple[str, ...]:
     """Read the keys in a file, one a line; blank lines and those with ``#`` in front are none.
 
@@ -76,7 +80,8 @@ def read_keys(path: Path) -> tuple[str, ...]:
         UserError: it cannot be read, or has no key that a header can carry.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        with path.open("rb") as file:  # also what a shell gives for ``<(command)``
+            lines = file.read(MOST_BYTES).decode("utf-8-sig").splitlines()
     except OSError as error:
         raise BadFileError(
             _("{path} cannot be read: {error}").format(path=path, error=error.strerror or error)

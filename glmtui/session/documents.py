@@ -9,8 +9,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from glmtui import i18n
+from glmtui.errors import UserError
 from glmtui.protocol.cancellation import CancelToken, OperationCancelled
-from glmtui.protocol.phrases import Phrase, _, ngettext, sentences
+from glmtui.protocol.phrases import NOTHING, Phrase, _, ngettext, sentences
 from glmtui.text.clean import one_line
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ class Listed:
 
     collection: Collection
     files: Sequence[FileRecord]
+    error: Phrase = NOTHING
+    """Why that cannot be read."""
 
     @property
     def passages(self) -> int:
@@ -113,18 +116,18 @@ def problems(outcome: Outcome) -> Sequence[Phrase]:
 
 
 def listed() -> list[Listed]:
-    """Return all collections with their documents. It reads their indexes.
-
-    Raises:
-        UserError: one of them cannot be read.
-    """
+    """Return all collections with their documents. It reads their indexes; what one is damaged in costs it."""
     from glmtui.retrieval import collections
 
     found = []
     for name in collections.names():
-        collection = collections.get(name)
-        with collection.index() as index:
-            found.append(Listed(collection, index.files()))
+        collection = collections.unread(name)
+        try:
+            collection = collections.get(name)
+            with collection.index() as index:
+                found.append(Listed(collection, index.files()))
+        except UserError as error:
+            found.append(Listed(collection, [], error.phrase))
     return found
 
 
@@ -133,13 +136,16 @@ def collection_lines(found: Sequence[Listed], used: str = "") -> list[str]:
     lines = []
     for each in found:
         name, count = each.collection.name, len(each.files)
+        said = i18n._("{path}: {error}")
+        if each.error:
+            lines.append(said.format(path=name, error=i18n.tell(each.error)))
+            continue
         facts = [
             i18n.ngettext("{n} document", "{n} documents", count).format(n=count),
             i18n.ngettext("{n} passage", "{n} passages", each.passages).format(n=each.passages),
             *([i18n._("in use")] if name == used else []),
             *([i18n._("follows its folders")] if each.collection.follows else []),
         ]
-        said = i18n._("{path}: {error}")
         lines.append(said.format(path=name, error=i18n.listing(facts)))
         lines += (
             "  " + said.format(path=one_line(file.origin), error=file_line(file)) for file in each.files

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,9 +21,9 @@ from glmtui.errors import BadValueError, NotFoundError, StorageError, UserError
 from glmtui.locking import locked_folder
 from glmtui.protocol.phrases import Phrase, _, listing, verbatim
 from glmtui.protocol.sampling import Sampling
-from glmtui.regular_files import read_regular, reason
+from glmtui.regular_files import read_regular, reason, too_large
 from glmtui.settings.schema import ADAPTERS, BY_KEY, MODELS_OWN, SCHEMA, SHIPPED_PRESETS, Setting, Value
-from glmtui.settings.toml_files import read_toml
+from glmtui.settings.toml_files import MOST_BYTES, Change, change_toml, read_toml
 from glmtui.text.json_values import DEEPEST
 
 if TYPE_CHECKING:
@@ -42,8 +43,6 @@ _SAMPLING_KEYS = tuple(
     if setting.section == "generation" and setting.key not in ("generation.system_prompt", ADAPTERS)
 )
 """Named like the fields of `Sampling`; also what a preset may hold, besides the system prompt."""
-MOST_CHANGED = 256 << 10
-"""Bytes of a file that keys are changed in: to keep all else as it is takes a while for each of them."""
 MOST_STRANGE = 100
 """Unknown keys of a file that are compared with all settings, as that takes a while."""
 MOST_PROBLEMS = 20
@@ -163,7 +162,7 @@ class Settings:
         checked = {key: _setting(key).check(value) for key, value in values.items()}
         self._forget_overrides(checked)
         self._values |= checked
-        self._save(lambda document: _store(document, checked))
+        self._save(_by_section(checked))
 
     def override(self, values: Mapping[str, object]) -> None:
         """Use `values`, by full key, in this run without saving them, as a command line option does."""
@@ -229,7 +228,7 @@ class Settings:
             if keys is not None:
                 _table(document, ["keys"])[binding] = keys
 
-        self._save(change)
+        self._save({"keys": change})
 
     # --- presets ---
 
@@ -275,7 +274,7 @@ class Settings:
             _remove(document, ["presets", name])
             _table(document, ["presets", name]).update(plain)
 
-        self._save(change)
+        self._save({"presets": change})
 
     def apply_preset(self, name: str) -> None:
         """Use and save the values kept under `name`; what it does not hold stays as it is.
@@ -298,7 +297,7 @@ class Settings:
         if self.is_shipped(self._known_preset(name)):
             raise BadValueError(_("The preset {name} comes with glmtui and stays.").format(name=name))
         self._presets.pop(name, None)
-        self._save(lambda document: _remove(document, ["presets", name]))
+        self._save({"presets": lambda document: _remove(document, ["presets", name])})
 
     def _known_preset(self, name: str) -> str:
         if name not in self.presets:
@@ -358,11 +357,7 @@ class Settings:
         for key in keys:
             self._values.pop(key, None)
 
-        def change(document: TOMLDocument) -> None:
-            for key in keys:
-                _remove(document, key.split(".", 1))
-
-        self._save(change)
+        self._save(_by_section(dict.fromkeys(keys)))
 
     def _forget_overrides(self, keys: Iterable[str]) -> None:
         for key in keys:
@@ -381,10 +376,9 @@ class Settings:
         elif len(self.problems) == MOST_PROBLEMS:
             self.problems.append(_("There is more that is wrong in {path}.").format(path=self.path))
 
-    def _save(self, change: Callable[[TOMLDocument], object]) -> None:
-        """Apply `change` to the file as it is on disk now, so that hand edits since `load` survive."""
-        import tomlkit  # slow to import, and most runs never save
-        from tomlkit.exceptions import TOMLKitError
+    def _save(self, changes: Mapping[str, Change]) -> None:
+        """Make `changes`, by table, to the file as it is on disk now, so that hand edits since `load` survive."""
+        from tomlkit.exceptions import TOMLKitError  # slow to import, and most runs never save
 
         try:
             with contextlib.suppress(OSError):
@@ -392,12 +386,14 @@ class Settings:
             with locked_folder(self.path.parent):  # another program may change another key
                 alone = not self.edited()
                 try:
-                    text = read_regular(self.path, MOST_CHANGED).decode("utf-8-sig")
+                    text = read_regular(self.path, MOST_BYTES).decode("utf-8-sig")
                 except FileNotFoundError:
                     text = ""
-                document = tomlkit.parse(text)
-                change(document)
-                write_atomically(self.path, tomlkit.dumps(document).encode())
+                for table, change in changes.items():
+                    text = change_toml(text, table, change)
+                if len(data := text.encode()) > MOST_BYTES:  # nothing would be read of it
+                    raise too_large(len(data), MOST_BYTES)
+                write_atomically(self.path, data)
                 if alone:  # else the other's changes are still to be read
                     self._seen = self._stamp()
         except (TOMLKitError, OSError, ValueError, TypeError, RecursionError) as error:
@@ -444,6 +440,14 @@ def _flatten(
             yield from _flatten(value, f"{prefix}{name}.", depth - 1)
         else:
             yield prefix + name, value
+
+
+def _by_section(values: Mapping[str, Value]) -> dict[str, Change]:
+    """Return how `values`, by full key, are stored in the tables of their sections; None takes a key out."""
+    sections: dict[str, dict[str, Value]] = {}
+    for key, value in values.items():
+        sections.setdefault(key.partition(".")[0], {})[key] = value
+    return {section: partial(_store, values=of_section) for section, of_section in sections.items()}
 
 
 def _store(document: TOMLDocument, values: Mapping[str, Value]) -> None:

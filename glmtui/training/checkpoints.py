@@ -22,7 +22,7 @@ from torch import Tensor
 from glmtui.atomic import make_directory, sync_directory
 from glmtui.errors import BadFileError, StorageError
 from glmtui.hub.files import read_json_object
-from glmtui.models.weight_files import read_file
+from glmtui.models.weight_files import read_file, write_pickle
 from glmtui.protocol.phrases import _
 from glmtui.quant.partial import partial_folder, remove_leftovers, sync_file
 from glmtui.text.quoting import reason_of
@@ -79,7 +79,7 @@ def save_checkpoint(
         remove_leftovers(out)
         with partial_folder(target) as made:
             write(made)
-            torch.save(dict(optimizer), made / OPTIMIZER)
+            write_pickle(optimizer, made / OPTIMIZER)
             text = json.dumps({"global_step": step, **state}, ensure_ascii=False, indent=1)
             (made / STATE).write_text(text, encoding="utf-8")
             for file in made.iterdir():

@@ -35,7 +35,9 @@ class RunLog:
             self._file = self._path.open("a", encoding="utf-8")
         except OSError as error:
             raise self._unwritable(error) from error
-        self._board = _board(folder / BOARD) if tensorboard else None
+        self._board: _Board | None = None
+        with suppress(OSError):  # what it cannot write for TensorBoard costs that alone
+            self._board = _board(folder / BOARD) if tensorboard else None
 
     def take(self, event: Event) -> None:
         """Write an event; it is a `Listener`.
@@ -50,15 +52,19 @@ class RunLog:
         except OSError as error:
             raise self._unwritable(error) from error
         if self._board is not None:
-            for name, value, step in _scalars(event):
-                self._board(name, value, step)
+            try:
+                for name, value, step in _scalars(event):
+                    self._board(name, value, step)
+            except OSError:
+                self._board = None
 
     def close(self) -> None:
         """Write no more."""
         with suppress(OSError):
             self._file.close()
         if self._board is not None:
-            self._board.close()
+            with suppress(OSError):
+                self._board.close()
 
     def _unwritable(self, error: OSError) -> StorageError:
         return StorageError(

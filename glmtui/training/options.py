@@ -166,6 +166,7 @@ class TuneOptions:
             "save_steps": (1, 1 << 30),
             "save_seconds": (SMALLEST_BETWEEN_SAVES, float("inf")),
             "keep": (1, 1 << 16),
+            "seed": (-(1 << 62), 1 << 62),
             "samples": (0, 100),
             **dict.fromkeys(("steps", "validate_steps", "patience", "max_rows"), (1, 1 << 30)),
         }

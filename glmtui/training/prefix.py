@@ -16,6 +16,7 @@ from glmtui.errors import BadFileError, BadValueError
 from glmtui.models.chatglm import ChatGLM
 from glmtui.models.chatglm2 import ChatGLM2
 from glmtui.models.prefix import KEYS, PrefixEncoder
+from glmtui.models.weight_files import write_pickle
 from glmtui.protocol.phrases import _
 
 _QUANTIZATION = (
@@ -98,7 +99,7 @@ class PrefixTuning:
     def save(self, folder: Path) -> None:
         """Write ``pytorch_model.bin`` and ``config.json`` as the published trainers do."""
         state = {name: parameter.detach().cpu() for name, parameter in self.parameters().items()}
-        torch.save(state, folder / "pytorch_model.bin")
+        write_pickle(state, folder / "pytorch_model.bin")
         config = {name: value for name, value in self._config.items() if name not in _QUANTIZATION}
         config |= {"pre_seq_len": self.rows, "prefix_projection": self._projection}
         text = json.dumps(config, ensure_ascii=False, indent=2) + "\n"

@@ -28,6 +28,9 @@ from glmtui.text.encodings import decode
 
 MOST_BYTES = 1 << 30
 """Of one file: all rows are kept in memory."""
+LONGEST_HISTORY = 1000
+MOST_PAIRS = 20_000_000
+"""Of one history, and of all together: each answer of a conversation has all that was said before it."""
 SUFFIXES = (".json", ".jsonl", ".csv")
 _SEPARATORS = ",\t;"
 _ROLES = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant", "system": "system"}
@@ -78,6 +81,8 @@ class Rows:
 
     rows: list[Row] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+    pairs: int = 0
+    """Of all histories."""
 
 
 class _SkipError(Exception):
@@ -266,6 +271,10 @@ class _Reader:
             raise _SkipError(_("the question is empty"))
         if not response.strip():
             raise _SkipError(_("the answer is empty"))
+        before = len(history or ())
+        if before > LONGEST_HISTORY or self._found.pairs + before > MOST_PAIRS:
+            raise _SkipError(_("too much was said before it: split long conversations"))
+        self._found.pairs += before
         self._found.rows.append(Row(prompt, response, history, system, self._origin(place)))
 
     def _skip(self, place: str, why: Phrase) -> None:

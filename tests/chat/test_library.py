@@ -582,3 +582,27 @@ def test_files_are_moved_where_there_are_no_links(library: Library, monkeypatch:
     assert [summary.id for summary in library.trashed()] == [conversation.id]
     library.restore(conversation.id)
     assert [summary.id for summary in library.list()] == [conversation.id]
+
+
+def test_a_clock_that_was_wrong_once_does_not_keep_a_conversation_on_top(library: Library) -> None:
+    wrong = talk(library, "from the future", day=365 * 40)
+    assert wrong.path is not None
+    talk(library, "from today")
+    os.utime(wrong.path, 2 * ((START - timedelta(days=1)).timestamp(),))
+    assert titles(library) == ["from today", "from the future"]
+    assert max(library.list(), key=lambda each: each.updated).title == "from today"
+    wrong.append("user", "the clock is right again")
+    assert titles(library)[0] == "from the future"
+
+
+@pytest.mark.parametrize("seconds", [-(1 << 40), 0, 1 << 40, 1 << 62])
+def test_a_file_from_a_time_that_no_calendar_has_is_listed(
+    library: Library, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    talk(library, "one"), talk(library, "two", day=1)
+    real = list(library_module._conversation_files(library.folder))
+    stat = Mock(st_mtime_ns=seconds * 10**9, st_mtime=float(seconds), st_size=5)
+    monkeypatch.setattr(library_module, "_conversation_files", lambda _: [(name, stat) for name, _s in real])
+    monkeypatch.setattr(library_module, "LIST_BUDGET", 0)
+    assert len(library.list()) == 2
+    assert not library.complete

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 import document_files as make
@@ -11,6 +13,10 @@ import pytest
 
 from glmtui import i18n
 from glmtui.cli import main as cli
+from glmtui.errors import UserError
+from glmtui.retrieval import collections
+from glmtui.retrieval.update import update
+from glmtui.session.documents import collection_lines, listed
 from glmtui.settings.settings import Settings
 
 
@@ -150,3 +156,60 @@ def test_an_answer_for_people_ends_with_the_list_of_its_sources(
     assert lines[-2] == ""
     assert lines[-1].startswith("[1] 年假.md")
     assert lines[-1].endswith(str(folder / "年假.md"))
+
+
+STORED = {
+    "no JSON": b"garbage",
+    "wrong types": b'{"roots": [NaN, 1, null], "follows": "x"}',
+    "a list": b"[1]",
+    "nested too deep": b'{"roots":' + b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("damage", [*STORED, "folder for an index"])
+def test_a_damaged_collection_costs_itself_alone(
+    folder: Path, home: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    for name in ("one", "two"):
+        assert cli.main(["docs", "add", str(folder / "年假.md"), "--name", name]) == 0
+    kept = home / "data" / "documents"
+    if damage in STORED:
+        (kept / "one.json").write_bytes(STORED[damage])
+    else:
+        (kept / "one.sqlite").unlink()
+        (kept / "one.sqlite").mkdir()
+    capsys.readouterr()
+    assert cli.main(["docs", "list", "--json"]) == 0
+    one, two = json.loads(capsys.readouterr().out)["collections"]
+    assert str(kept / "one") in one["error"]
+    assert (two["error"], len(two["files"])) == (None, 1)
+    assert cli.main(["docs", "list"]) == 0
+    assert str(kept / "one") in capsys.readouterr().out
+    if damage in STORED:
+        assert cli.main(["docs", "remove", "one"]) == 0
+        assert [each.stem for each in kept.glob("*.json")] == ["two"]
+
+
+COLUMNS = {
+    "files": ["origin", "title", "size", "mtime", "sha256", "pages", "passages", "read_at", "error", "notes"],
+    "passages": ["file", "page", "first", "last", "heading", "text"],
+}
+
+
+@pytest.mark.slow
+def test_whatever_is_in_an_index_is_read_or_named(folder: Path, home: Path) -> None:
+    """SQLite keeps any value in any column."""
+    kept = update(collections.add("one", folder / "年假.md")) and home / "data" / "documents" / "one.sqlite"
+    whole = kept.read_bytes()
+    for table, column in ((table, column) for table in COLUMNS for column in COLUMNS[table]):
+        for value in ("x'ff00'", "'x'", "1e400"):
+            for left in kept.parent.glob("one.sqlite*"):
+                left.unlink()
+            kept.write_bytes(whole)
+            with closing(sqlite3.connect(kept)) as index, index:
+                index.execute(f"UPDATE {table} SET {column} = {value}")
+            assert len(collection_lines(listed())) >= 1
+            with suppress(UserError), collections.get("one").index() as opened:
+                opened.search("年假")
+            with suppress(UserError):
+                update(collections.get("one"))

@@ -16,6 +16,7 @@ from glmtui.chat.library import Library
 from glmtui.cli import main
 from glmtui.plain import ask
 from glmtui.protocol.messages import Image, Text
+from glmtui.protocol.phrases import verbatim
 
 
 @pytest.fixture(autouse=True)
@@ -88,3 +89,13 @@ def test_a_model_that_does_not_see(engine: ScriptedEngine, capsys: pytest.Captur
     assert "nano does not see pictures" in capsys.readouterr().err
     assert engine.generated == []
     assert Library().list() == []
+
+
+def test_what_is_to_know_of_the_model_is_said_on_standard_error(
+    engine: ScriptedEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine.info = replace(NANO, note=verbatim("It is slow without a compiler."))
+    assert main.main(["ask", "--no-stdin", "hi"]) == 0
+    said = capsys.readouterr()
+    assert said.out == "A gradient.\n"
+    assert said.err.count("It is slow without a compiler.") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ import sys
 import threading
 from pathlib import Path
 from time import sleep, time
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -21,6 +23,7 @@ from glmtui.protocol.cancellation import CancelToken, OperationCancelled
 from glmtui.quant import cpu, formats
 from glmtui.quant.cpu import build as building
 from glmtui.quant.linear import QuantizedLinear
+from glmtui.quant.partial import partial_folder
 
 pytestmark = pytest.mark.slow
 
@@ -174,10 +177,10 @@ def test_what_a_killed_program_left_is_removed(compiled):
     for path in folder.iterdir():
         path.unlink()
     (folder / f"partial-{ended.pid}-kernels-0").mkdir()
-    (folder / f"partial-{os.getpid()}-kernels-1").mkdir()
-    building.build_kernels()
-    names = {path.name for path in folder.iterdir() if path.is_dir()}
-    assert names == {f"partial-{os.getpid()}-kernels-1"}
+    (folder / f"partial-{os.getpid()}-kernels-1").mkdir()  # in a container all have the same number
+    with partial_folder(folder / "kernels-2") as mine:
+        building.build_kernels()
+        assert [path for path in folder.iterdir() if path.is_dir()] == [mine]
 
 
 @posix
@@ -240,6 +243,14 @@ def test_a_compiler_that_fails_is_quoted(home, monkeypatch, tmp_path):
 
 
 @posix
+def test_a_compiler_that_fails_without_a_word_is_told_in_a_line(home, monkeypatch, tmp_path):
+    monkeypatch.setenv("CC", compiler(tmp_path, "exit 3"))
+    reason = str(cpu.status().reason)
+    assert "code 3" in reason
+    assert len(reason) < 300
+
+
+@posix
 def test_a_compiler_that_makes_nonsense_is_not_trusted(home, monkeypatch, tmp_path):
     script = 'while [ "$1" != "-o" ]; do shift; done; echo nonsense > "$2"'
     monkeypatch.setenv("CC", compiler(tmp_path, script))
@@ -260,6 +271,43 @@ def test_a_cache_that_cannot_be_made(home, compiled):
     (home / "cache").write_text("a file in the way")
     assert cpu.status().implementation != "torch"
     assert product().isfinite().all()
+
+
+@needs_compiler
+@posix
+@pytest.mark.parametrize("full", ["the cache", "all"])
+def test_a_disk_that_is_full_while_kernels_are_compiled(full, library, home, monkeypatch, tmp_path):
+    (tmp_path / "library").write_bytes(library)
+    tried = tmp_path / "tried"
+    script = f"""
+        echo "$TMPDIR" >>'{tried}'
+        while [ "$1" != "-o" ]; do shift; done
+        case "$2" in {"*" if full == "all" else "*/cache/*"})
+            head -c 5000 '{tmp_path}/library' >"$2"
+            echo "/tmp/ccX.s: fatal error: error writing to $2: No space left on device" >&2; exit 1;;
+        esac
+        cp '{tmp_path}/library' "$2"
+    """
+    monkeypatch.setenv("CC", compiler(tmp_path, script))
+    status = cpu.status()
+    places = tried.read_text().splitlines()
+    assert len(places) == 2, "no other way of compiling needs less room"
+    assert len(set(places)) == 2, "what the compiler keeps meanwhile is where the library will be"
+    assert (status.implementation == "torch") == (full == "all")
+    if full == "all":
+        assert str(tmp_path / "cache") in str(status.reason)
+        assert "No space left" in str(status.reason)
+    assert product().isfinite().all()
+    assert not list((home / "cache" / "kernels").iterdir())
+
+
+@needs_compiler
+@posix
+def test_kernels_without_any_place_for_temporary_files(library, home, monkeypatch, tmp_path):
+    (home / "cache").write_text("a file in the way")
+    monkeypatch.setattr(building.tempfile, "mkdtemp", Mock(side_effect=FileNotFoundError(errno.ENOENT, "none")))
+    assert cpu.status().implementation == "torch"
+    assert str(home / "cache") in str(cpu.status().reason)
 
 
 def test_the_variable_chooses(home, monkeypatch):

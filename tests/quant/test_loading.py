@@ -9,6 +9,7 @@ import os
 import pickle
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from safetensors.torch import save_file
 from tiny_model import write_tiny_model
 
 import glmtui
+from glmtui import signals
 from glmtui.cli import main as cli
 from glmtui.engine.prefill import read
 from glmtui.errors import UserError
@@ -143,16 +145,22 @@ def test_a_model_that_is_let_go_of_is_not_kept(home):
     assert not list(cache.cache_folder().iterdir())
 
 
-@pytest.mark.parametrize(("age", "kept"), [(0, True), (3600, False)])
-def test_what_the_disk_had_not_got_when_the_machine_stopped_is_made_anew(folder, home, age, kept):
+@pytest.mark.parametrize("start", ["this", "before", "of an older version", "long before of an older version"])
+def test_what_the_disk_had_not_got_when_the_machine_stopped_is_made_anew(folder, home, start):
     source = ModelFolder.open(folder)
     found = cache.fill_cache(source, 4)
     for thread in threading.enumerate():
         if thread.name == "sync":
             thread.join()
     assert {path.name for path in found.path.iterdir()} == {"config.json", "model.safetensors", "seal"}
-    (found.path / "unsynced").write_text(str(psutil.boot_time() - age))
-    assert (cache.open_cached(source, 4) is not None) == kept
+    starts = {
+        "this": cache._start_of_machine(),
+        "before": "5b2ad0b4-0000-4000-8000-1f2c3d4e5f60",
+        "of an older version": str(psutil.boot_time()),
+        "long before of an older version": str(psutil.boot_time() - 3600),
+    }
+    (found.path / "unsynced").write_text(starts[start])
+    assert (cache.open_cached(source, 4) is None) == ("before" in start)
 
 
 def test_no_room_for_the_cache(folder, home, monkeypatch):
@@ -367,6 +375,18 @@ def test_quantize_on_a_full_disk_leaves_nothing(folder, tmp_path, capsys, monkey
     (tmp_path / "place").mkdir()
     assert cli.main(["quantize", str(folder), str(tmp_path / "place" / "smaller")]) == 1
     assert "No space left" in capsys.readouterr().err
+    assert not list((tmp_path / "place").iterdir())
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_quantize_that_is_ended_leaves_nothing(folder, tmp_path, monkeypatch, name):
+    number = getattr(signal, name, None)
+    if number is None:
+        pytest.skip("no such signal here")
+    monkeypatch.setattr(signals, "end_soon", lambda _code: None)
+    monkeypatch.setattr(cache.TensorFile, "write", lambda *_: signal.raise_signal(number))
+    (tmp_path / "place").mkdir()
+    assert cli.main(["quantize", str(folder), str(tmp_path / "place" / "smaller")]) == 128 + number
     assert not list((tmp_path / "place").iterdir())
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from scripted_engine import NANO
 from served import MakeServer, Served, wait_for
 
 from glmtui.chat.library import Library
@@ -283,6 +285,90 @@ def test_what_goes_wrong_is_said_and_what_came_is_kept(served: Served, open_page
     engine.finish()
     page.tab.locator(".note.error", has_text="The device is gone.").wait_for()
     assert page.tab.locator(".markdown").inner_text() == "Hello"
+
+
+@browsers
+@pytest.mark.parametrize("text", [">" * 3000 + " a", "> " * 3000 + "a"])
+def test_text_nested_too_deep_for_markdown_is_shown_as_it_is(
+    served: Served, open_page: Open, text: str
+) -> None:
+    served.ready(text, "**Short**")
+    page = open_page().ready()
+    page.send("x")
+    assert page.done().startswith(text[:100])
+    page.send("y")
+    assert page.done(2) == "Short"
+    page.tab.reload()
+    page.ready()
+    assert page.done(2) == "Short", "it opens again"
+    assert page.complaints == []
+
+
+@browsers
+def test_what_is_wrong_in_the_browsers_store_costs_only_itself(served: Served, open_page: Open) -> None:
+    page = open_page().ready()
+    page.tab.evaluate(
+        """() => {
+            const values = { language: "toString", theme: "?", options: "{" };
+            const good = { role: "user", content: "good", error: 5, thought: {}, state: [] };
+            const chats = {
+                a: { messages: [null, 1, { role: "user" }, { role: "__proto__", content: "x" }, good] },
+                b: { id: "a", updated: "never", messages: [{ ...good, content: "second" }] },
+                c: { messages: {} }, d: null, e: [1], f: "f",
+            };
+            for (const [name, value] of Object.entries(values)) localStorage.setItem(`glmtui.${name}`, value);
+            for (const [id, chat] of Object.entries(chats)) {
+                localStorage.setItem(`glmtui.chat.${id}`, JSON.stringify(chat));
+            }
+            localStorage.setItem("glmtui.chat.g", "{");
+            sessionStorage.setItem("glmtui.open", "g");
+        }"""
+    )
+    page.tab.goto(f"{served.url}/#key=100%")
+    page.tab.reload()
+    page.ready()
+    assert sorted(page.tab.locator(".choose").all_inner_texts()) == ["good", "second"]
+    page.tab.evaluate("""localStorage.setItem("glmtui.options", '{"temperature": "hot", "system": 5, "top_p": 0.5}')""")
+    page.tab.locator(".choose", has_text="good").click()
+    page.send("hi")
+    page.done()
+    [generated] = served.scripted.generated
+    assert [message.text for message in generated.messages] == ["good", "hi"]
+    assert generated.sampling.top_p == 0.5
+    page.tab.locator(".item", has_text="second").locator('[aria-label="Delete"]').click()
+    page.tab.locator(".choose", has_text="second").wait_for(state="detached")
+    assert page.complaints == []
+
+
+HOSTILE = "\x1b]52;c;AA==\x07\u202egnp.exe\u2066\x9b31m\0 <b onclick=x>&lt;"
+
+
+@browsers
+def test_names_and_titles_are_text_and_nothing_hidden_is_in_them(
+    serve: MakeServer, open_page: Open, tmp_path: Path
+) -> None:
+    library = Library(tmp_path / "conversations", cache=tmp_path / "cache")
+    kept = library.create()
+    kept.append("user", HOSTILE)
+    kept.append("assistant", f"<think>\n{HOSTILE}\n</think>\n\n{HOSTILE}\n\n```{HOSTILE}\n{HOSTILE}\n```")
+    kept.rename(HOSTILE)
+    served = serve(library=PageLibrary(library), keys=("k",))
+    served.ready("", hold=True).fail = HOSTILE
+    served.info = replace(NANO, name=HOSTILE)
+    page = open_page(f"{served.url}/#key=k").ready()
+    page.tab.locator(".choose").click()
+    page.tab.locator(".thought-text").wait_for(state="attached")
+    page.send("x")
+    page.tab.wait_for_selector("body[data-state=answering]")
+    served.scripted.finish()
+    page.tab.locator(".note.error").wait_for()
+    page.tab.evaluate("navigator.clipboard.writeText = (text) => { globalThis.copied = text; }")
+    page.tab.locator('.assistant [aria-label="Copy"]').first.click()
+    shown = [page.tab.evaluate("document.body.textContent"), page.tab.evaluate("copied")]
+    shown += [element.get_attribute("title") for element in page.tab.locator("[title]").all()]
+    assert not re.findall(r"[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", "".join(shown))
+    assert page.tab.locator("#messages b, [onclick]").count() == 0
+    assert page.complaints == []
 
 
 # --- without a browser ---

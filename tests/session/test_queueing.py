@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import psutil
 import pytest
 from scripted_engine import ScriptedEngine
 from session.conftest import Chat, ready
 
 from glmtui.chat.conversation import Conversation, Message, Role
-from glmtui.chat.state_log import Draft, Drafts, QueuedMessage, QueuedMessages
+from glmtui.chat.state_log import Draft, Drafts, QueuedMessage, QueuedMessages, _began
 from glmtui.protocol.messages import Attachment, Part
 from glmtui.session.attached_file import AttachedFile
 from glmtui.session.events import ConversationShown
@@ -217,7 +219,7 @@ async def test_a_conversation_in_which_messages_are_queued_is_not_deleted(answer
 
 def test_only_one_of_two_running_programs_has_what_is_queued(home: Path) -> None:
     mine, other = QueuedMessages(), QueuedMessages()
-    other._owner = [os.getppid(), _since(os.getppid())]
+    other._owner = [os.getppid(), _began(os.getppid())]
     other.set("c", [QueuedMessage.of("theirs")])
     assert mine.get("c") == []
     other._owner = [os.getppid(), 1.0]  # a process that is gone; its number is another's now
@@ -225,10 +227,18 @@ def test_only_one_of_two_running_programs_has_what_is_queued(home: Path) -> None
     assert mine.get("c") == [QueuedMessage.of("theirs", "m1"), QueuedMessage.of("more")]
 
 
-def _since(pid: int) -> float:
-    import psutil
-
-    return psutil.Process(pid).create_time()
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system remembers when a process began")
+def test_what_is_queued_belongs_to_a_program_that_runs_also_after_the_clock_was_set(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, other = QueuedMessages(), QueuedMessages()
+    other._owner = [os.getppid(), _began(os.getppid())]
+    other.set("c", [QueuedMessage.of("theirs")])
+    started = psutil.boot_time()
+    for seconds in (-3600, 1, 10**8):  # what the system says of its own start moves with the clock
+        monkeypatch.setattr(psutil._psplatform, "boot_time", lambda at=started + seconds: at)
+        assert psutil.boot_time() == started + seconds
+        assert mine.get("c") == []
 
 
 @pytest.mark.parametrize("record", ["x", [1], {"process": 3, "items": "no"}, {"items": [1, {"text": 2}]}])

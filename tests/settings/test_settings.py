@@ -7,11 +7,13 @@ from pathlib import Path
 from time import process_time
 
 import pytest
+import tomlkit
 
 from glmtui.errors import UserError
 from glmtui.protocol.models import LocalModel, ModelInfo
 from glmtui.protocol.sampling import Sampling
 from glmtui.settings import settings as module
+from glmtui.settings import toml_files
 from glmtui.settings.settings import BY_KEY, SCHEMA, SHIPPED_PRESETS, Setting, Settings, named
 
 HAND_WRITTEN = """\
@@ -432,6 +434,80 @@ def test_what_is_no_file_to_read_is_named_and_nothing_waits(path: Path, kind: st
     with pytest.raises(UserError, match="could not be saved"):
         settings.set("generation.top_p", 0.5)
     assert settings["generation.top_p"] == 0.5
+
+
+MISLEADING = '''
+title = """
+[generation]
+top_k = 9
+"""  # [generation]
+lists = [
+  [1], ["]"],
+  [[4, 5]],
+]
+table = { generation = { x = [
+  [6]] } }
+'''
+
+
+@pytest.mark.parametrize("written", ["hand", "misleading", "scattered", "without the table", "without an end"])
+def test_a_large_file_is_changed_as_a_small_one(
+    path: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    text = {
+        "hand": HAND_WRITTEN,
+        "misleading": MISLEADING + HAND_WRITTEN,
+        "scattered": MISLEADING + "[presets.a]\ntop_k = 1\n[ui]\nx = nan\n[ 'presets' . b]\ntop_k = 2\n",
+        "without the table": "[ui]\nx = 1\n",
+        "without an end": "[ui]\nx = 1",
+    }[written]
+    written_twice = []
+    for most in (1 << 20, 0):
+        monkeypatch.setattr(toml_files, "MOST_AT_ONCE", most)
+        write(path, text)
+        settings = Settings.load(path)
+        settings.update({"generation.top_k": 4, "generation.top_p": 0.25, "ui.theme": "ink"})
+        settings.save_preset("b")
+        settings.save_preset("c")
+        settings.reset("generation.top_p")
+        settings.delete_preset("c")
+        settings.set_key("quit", "f10")
+        again = Settings.load(path)
+        assert (again["generation.top_k"], again["ui.theme"], again.keys) == (4, "ink", {"quit": "f10"})
+        assert again.is_default("generation.top_p")
+        assert again.presets["b"]["generation.top_p"] == 0.25
+        written_twice.append(tomlkit.parse(path.read_text(encoding="utf-8")).unwrap())
+    assert repr(written_twice[0]) == repr(written_twice[1])
+    comments = [line for line in text.splitlines() if line.startswith("#")]
+    assert [line for line in path.read_text(encoding="utf-8").splitlines() if line in comments] == comments
+
+
+def test_a_file_of_half_a_megabyte_is_changed_too(path: Path) -> None:
+    strange = "".join(f"key{number} = {number}\n" for number in range(25_000))
+    text = f"[ui]\ntheme = 'paper'\n[strange]\n{strange}# the end\n"
+    write(path, text)
+    settings = Settings.load(path)
+    settings.set("ui.theme", "ink")
+    assert path.read_text(encoding="utf-8") == text.replace("'paper'", '"ink"')
+
+
+def test_a_spelling_that_a_large_file_cannot_be_changed_in_is_said(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toml_files, "MOST_AT_ONCE", 0)
+    write(path, text := 'ui.theme = "a"\n')
+    settings = Settings.load(path)
+    with pytest.raises(UserError, match="too large"):
+        settings.set("ui.theme", "b")
+    assert path.read_text(encoding="utf-8") == text
+
+
+def test_what_could_not_be_read_again_is_not_written(path: Path) -> None:
+    settings = Settings.load(path)
+    settings.set("ui.theme", "ink")
+    with pytest.raises(UserError, match="MB"):
+        settings.set("generation.system_prompt", "x" * (toml_files.MOST_BYTES + 1))
+    assert Settings.load(path)["ui.theme"] == "ink"
 
 
 def test_secrets_are_not_shown() -> None:

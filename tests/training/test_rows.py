@@ -279,3 +279,11 @@ def test_what_is_not_there(tmp_path: Path) -> None:
         read_rows([tmp_path / "absent.json"])
     with pytest.raises(NotFoundError, match="no file that ends in"):
         read_rows([tmp_path])
+
+
+def test_a_conversation_without_end_does_not_fill_the_memory(tmp_path: Path) -> None:
+    turn = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    found = rows_of(tmp_path / "long.jsonl", [{"messages": turn * 20_000}, {"messages": turn}])
+    assert 0 < len(found.rows) < 2000
+    assert found.rows[-1].origin == "long.jsonl:2"
+    assert [each.origin for each in found.skipped] == ["long.jsonl:1"]

@@ -256,6 +256,20 @@ async def test_the_title_of_a_pane_shows_that_the_focus_is_in_it() -> None:
         await wait_until(pilot, lambda: history.styles.color != plain)
 
 
+@pytest.mark.parametrize("size", [(80, 24), (100, 30)])
+async def test_no_border_shows_beside_a_dialog(size: tuple[int, int]) -> None:
+    async with running(size=size) as (pilot, app, _engine):
+        await settled(pilot)
+        border = app.chat.composer.prompt.styles.border
+        for key, corners in (("f1", 1), ("ctrl+p", 0)):
+            await pilot.press(key)
+            await wait_until(pilot, lambda: app.screen is not app.chat)
+            await settled(pilot)
+            await wait_until(pilot, lambda n=corners: "".join(screen_lines(app)).count("╰") == n)
+            await pilot.press("escape")
+            await wait_until(pilot, lambda: app.chat.composer.prompt.styles.border == border)
+
+
 async def test_the_hints_say_what_the_keys_do() -> None:
     engine = ScriptedEngine(hold=True)
     async with running(engine) as (pilot, app, _engine):

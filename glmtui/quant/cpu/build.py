@@ -45,6 +45,8 @@ TIMEOUT = 300
 """Seconds that a compiler may take."""
 WATCHED = FOLDER / "watched.py"
 TRIAL = FOLDER / "trial.py"
+FULL = (errno.ENOSPC, errno.EDQUOT) if hasattr(errno, "EDQUOT") else (errno.ENOSPC,)
+"""How the system says that a disk has no room."""
 TRIAL_TIMEOUT = 60
 """Seconds that the first run may take, on a machine that has everything else to do."""
 
@@ -85,12 +87,12 @@ def build_kernels(isa: str | None = None) -> Build:
             machine has.
 
     Raises:
-        BuildError: there is no compiler, or none of them could do it.
+        BuildError: there is no compiler, none of them could do it, or no disk has room for it.
     """
     compilers = find_compilers()
     if not compilers:
         raise BuildError(_("no C compiler was found. {advice}").format(advice=install_advice()))
-    problem = ""
+    problem: Phrase | str = ""
     for compiler in compilers:
         for flags in _flag_sets(compiler, isa):
             try:
@@ -125,12 +127,28 @@ def _build_with(compiler: str, flags: list[str]) -> Build:
     except OSError as error:
         if error.errno is None and type(error) is OSError:
             raise
-    scratch = Path(tempfile.mkdtemp(prefix="glmtui-"))
+        problem = error
+    try:
+        scratch = Path(tempfile.mkdtemp(prefix="glmtui-"))
+    except OSError as error:  # it names no reason
+        raise _no_place(problem) from error
     try:
         return Build(_make(compiler, flags, scratch, name), compiler, temporary=True)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(scratch, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise _no_place(problem) from error
         raise
+
+
+def _no_place(problem: OSError) -> BuildError:
+    """Say why the cache cannot keep the kernels; temporary files have no place either."""
+    return BuildError(
+        _(
+            "the compiled kernels have no place: {folder}: {reason}, and there is none for temporary files. "
+            "Make room there"
+        ).format(folder=cache_dir(), reason=problem.strerror or problem)
+    )
 
 
 def _make(compiler: str, flags: list[str], scratch: Path, name: str) -> Path:
@@ -186,11 +204,17 @@ def _try(library: Path) -> None:
 def _compile(compiler: str, flags: list[str], target: Path) -> None:
     command = [compiler, *flags, *(str(source) for source in SOURCES if source.suffix == ".c")]
     command += [f"/Fe:{target}"] if _is_msvc(compiler) else ["-o", str(target), "-lm"]
-    _run(command, target.parent)
+    try:
+        _run(command, target.parent)
+    except subprocess.CalledProcessError as error:
+        for number in FULL:
+            if os.strerror(number) in error.stderr:
+                raise OSError(number, os.strerror(number), str(target.parent)) from error
+        raise
 
 
 def _run(command: list[str], folder: Path) -> None:
-    """Run a compiler in `folder`.
+    """Run a compiler in `folder`, where it also keeps what it needs meanwhile; it speaks English.
 
     It is killed, with what it started, if what this thread does is given up, and where this process ends,
     however it does.
@@ -211,6 +235,7 @@ def _run(command: list[str], folder: Path) -> None:
             text=True,
             errors="replace",
             cwd=folder,
+            env={**os.environ, "TMPDIR": str(folder), "LC_ALL": "C"},
             start_new_session=True,
         ) as process,
     ):
@@ -348,7 +373,9 @@ def _suffix() -> str:
     return {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: Exception) -> Phrase | str:
     output = getattr(error, "stderr", None)
     lines = output.strip().splitlines() if isinstance(output, str) else []
+    if isinstance(error, subprocess.CalledProcessError) and not lines:
+        return _("it ended with code {code} without a word").format(code=error.returncode)
     return next((line for line in lines if "error" in line.lower()), lines[-1] if lines else str(error))

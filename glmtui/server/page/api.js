@@ -14,7 +14,11 @@ export class ServerError extends Error {
 export function takeKey() {
   const given = /(?:^#|&)key=([^&]*)/.exec(location.hash)?.[1];
   if (given === undefined) return;
-  setKey(decodeURIComponent(given));
+  try {
+    setKey(decodeURIComponent(given));
+  } catch {
+    setKey(given); // it has a per cent sign of its own
+  }
   history.replaceState(null, "", location.pathname);
 }
 

@@ -1,7 +1,7 @@
 // The page: one open conversation, the answer that comes, the list, and the options.
 
 import * as api from "./api.js";
-import { $, button, h, icon } from "./dom.js";
+import { $, button, clean, h, icon } from "./dom.js";
 import * as store from "./store.js";
 import { MessageView, composes, emptyView } from "./view.js";
 import { switchLanguage, t, translatePage } from "./words.js";
@@ -199,7 +199,7 @@ function showState() {
 }
 
 function say(text) {
-  $("status").textContent = text;
+  $("status").textContent = clean(text);
 }
 
 let follows = true;
@@ -227,7 +227,7 @@ async function findModel(before) {
     say(error.message || t("unreachable"));
   }
   if (!model) return setTimeout(findModel, RETRY, before);
-  $("model").textContent = model.id;
+  $("model").textContent = clean(model.id);
   $("model").hidden = false;
   $("system-row").hidden = !model.supports_system;
   $("max_length").max = String(Math.max(model.max_model_len, 64));
@@ -279,8 +279,17 @@ function askKey() {
 
 // --- options: only what differs from the model's own is kept and sent ---
 
+/** Return what was chosen; what is none of it, in a browser's store that anybody may write to, is left out. */
 function kept() {
-  return JSON.parse(localStorage.getItem("glmtui.options") ?? "{}");
+  let found;
+  try {
+    found = JSON.parse(localStorage.getItem("glmtui.options")) ?? {};
+  } catch {
+    return {};
+  }
+  const chosen = SLIDERS.filter((name) => Number.isFinite(found[name])).map((name) => [name, found[name]]);
+  if (typeof found.system === "string") chosen.push(["system", found.system]);
+  return Object.fromEntries(chosen);
 }
 
 function options() {
@@ -305,9 +314,13 @@ function choose(name, value) {
 // --- the look ---
 
 function showTheme() {
-  const theme = localStorage.getItem("glmtui.theme") ?? "auto";
-  document.documentElement.dataset.theme = theme;
-  $("theme").replaceChildren(icon(theme));
+  document.documentElement.dataset.theme = theme();
+  $("theme").replaceChildren(icon(theme()));
+}
+
+function theme() {
+  const chosen = localStorage.getItem("glmtui.theme");
+  return THEMES.includes(chosen) ? chosen : "auto";
 }
 
 function showWords() {
@@ -380,8 +393,7 @@ function wire() {
     showOptions();
   };
   $("theme").onclick = () => {
-    const theme = localStorage.getItem("glmtui.theme") ?? "auto";
-    localStorage.setItem("glmtui.theme", THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length]);
+    localStorage.setItem("glmtui.theme", THEMES[(THEMES.indexOf(theme()) + 1) % THEMES.length]);
     showTheme();
   };
   $("language").onclick = () => {

@@ -50,8 +50,16 @@ export function button(name, label, onclick) {
   return h("button", { type: "button", className: "icon", title: label, ariaLabel: label, onclick }, icon(name));
 }
 
+const UNSEEN = /[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb]/g;
+
+/** Return text without what nobody sees: it would reorder what is shown, or steer a terminal it is pasted into. */
+export function clean(text) {
+  return text.replace(/\r\n?/g, "\n").replace(UNSEEN, "");
+}
+
 /** Copy text, also where the browser has no clipboard for pages without TLS. */
-export async function copyText(text) {
+export async function copyText(given) {
+  const text = clean(given);
   if (navigator.clipboard) return navigator.clipboard.writeText(text);
   const area = h("textarea", { value: text, className: "offscreen" });
   document.body.append(area);

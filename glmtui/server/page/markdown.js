@@ -72,7 +72,18 @@ export class MarkdownView {
 
   /** Show `source`. */
   update(source) {
+    try {
+      this.#update(source);
+    } catch {
+      // nested too deep to be taken apart: then it is text
+      this.#blocks = [];
+      this.#element.replaceChildren(h("pre", {}, source));
+    }
+  }
+
+  #update(source) {
     const tokens = marked.lexer(source);
+    if (!this.#blocks.length) this.#element.replaceChildren();
     const shown = tokens.filter((token) => token.type !== "space" && token.type !== "def");
     let same = 0;
     while (same < shown.length && this.#blocks[same]?.raw === shown[same].raw) same += 1;

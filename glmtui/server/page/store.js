@@ -2,6 +2,7 @@
 // tabs do not overwrite each other's. What the browser has kept stays there.
 
 import * as api from "./api.js";
+import { clean } from "./dom.js";
 
 const PREFIX = "glmtui.chat.";
 const STATES = { stopped: "stopped", length: "cut", partial: "stopped" }; // of the library, as the page shows them
@@ -24,7 +25,7 @@ export function create() {
 /** Look what the library has by now; return whether there is one. */
 export async function connect() {
   const found = await api.conversations();
-  library = found && new Map(found.map((each) => [each.id, each]));
+  library = found && new Map(found.map((each) => [each.id, { ...each, title: clean(each.title) }]));
   return library !== null;
 }
 
@@ -55,11 +56,20 @@ export async function load(id) {
 
 function local(id) {
   try {
-    const chat = JSON.parse(localStorage.getItem(PREFIX + id));
-    return Array.isArray(chat?.messages) ? chat : null;
+    const { updated, messages } = JSON.parse(localStorage.getItem(PREFIX + id));
+    return { id, updated: Number(updated) || 0, messages: messages.filter(isMessage).map(words) };
   } catch {
     return null;
   }
+}
+
+function isMessage(value) {
+  return ["user", "assistant"].includes(value?.role) && typeof value.content === "string";
+}
+
+/** Return a message with what is text in it: all that one has. */
+function words(message) {
+  return Object.fromEntries(Object.entries(message).filter(([, value]) => typeof value === "string"));
 }
 
 /**
@@ -130,5 +140,5 @@ export function titleOf(chat) {
   const first = chat.messages.find((message) => message.role === "user")?.content ?? "";
   const line = first.trim().split("\n", 1)[0];
   const letters = Array.from(line);
-  return letters.length > 40 ? `${letters.slice(0, 40).join("")}…` : line;
+  return clean(letters.length > 40 ? `${letters.slice(0, 40).join("")}…` : line);
 }

@@ -1,6 +1,6 @@
 // How messages look.
 
-import { button, copyText, h } from "./dom.js";
+import { button, clean, copyText, h } from "./dom.js";
 import { MarkdownView } from "./markdown.js";
 import { t } from "./words.js";
 
@@ -20,7 +20,7 @@ export class MessageView {
     this.#note = h("span", { className: "note" });
     this.#tools = h("div", { className: "tools" });
     this.element = h("article", { className: `message ${message.role}` }, this.#body, this.#tools);
-    if (message.role === "user") this.#body.append(message.content);
+    if (message.role === "user") this.#body.append(clean(message.content));
     this.update();
   }
 
@@ -36,10 +36,10 @@ export class MessageView {
         this.#body.append(element);
         this.#markdown = new MarkdownView(element);
       }
-      this.#markdown?.update(message.content);
+      this.#markdown?.update(clean(message.content));
     }
     const note = message.error ?? (message.state ? t(message.state) : "");
-    this.#note.textContent = running ? "" : note || message.figures || "";
+    this.#note.textContent = running ? "" : clean(note || message.figures || "");
     this.#note.classList.toggle("error", Boolean(message.error));
     this.#tools.replaceChildren(...(running ? [] : this.#buttons()), this.#note);
   }
@@ -56,7 +56,7 @@ export class MessageView {
     }
     const thinks = running && !content;
     this.#thought.summary.textContent = t(thinks ? "thinking" : "thought");
-    this.#thought.text.textContent = thought;
+    this.#thought.text.textContent = clean(thought);
     if (!thinks && !this.#thought.folded) {
       this.#thought.folded = true;
       this.#thought.details.open = false;

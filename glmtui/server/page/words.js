@@ -103,7 +103,8 @@ const WORDS = {
   },
 };
 
-let language = localStorage.getItem("glmtui.language") ?? (navigator.language.startsWith("zh") ? "zh" : "en");
+const chosen = localStorage.getItem("glmtui.language");
+let language = ["en", "zh"].find((each) => each === chosen) ?? (navigator.language.startsWith("zh") ? "zh" : "en");
 
 /** Return what stands for `name` in the language in use. */
 export function t(name) {

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from glmtui.errors import UserError
 from glmtui.i18n import _
-from glmtui.text.encodings import decode
+from glmtui.regular_files import read_regular
+from glmtui.text.encodings import MOST_BYTES, decode
 
 _FALLBACKS = ("sensible-editor", "nano", "vi")
 
@@ -67,9 +68,11 @@ def edit(text: str, editor: list[str]) -> tuple[str, str]:
             editor=editor[0], error=error.strerror or error
         )
     try:
-        written = decode(file.read_bytes())
-    except OSError:  # the editor removed it
+        written = decode(read_regular(file, MOST_BYTES))
+    except FileNotFoundError:  # the editor removed it
         written = text
+    except OSError:
+        written = None
     if written is None:
         return text, _("What the editor saved is not text. It is kept in {path}").format(path=file)
     shutil.rmtree(folder, ignore_errors=True)

@@ -128,6 +128,16 @@ class ChatScreen(PaneScreen):
                     0,
                 )  # a margin at its side has no effect
 
+    def on_screen_suspend(self) -> None:
+        """Let the composer's border not show at the sides of a dialog that ends near it."""
+        from glmtui.tui.screens.themes import ThemeScreen
+
+        if not isinstance(self.app.screen, ThemeScreen):  # which shows how all looks
+            self.composer.prompt.add_class("-behind")
+
+    def on_screen_resume(self) -> None:
+        self.composer.prompt.remove_class("-behind")
+
     @on(events.DescendantFocus)
     @on(events.DescendantBlur)
     def _focus_moved(self) -> None:

@@ -15,12 +15,18 @@ Align = Literal["left", "right", "center"]
 NARROWEST = 8
 """No column is made narrower than this, in cells, to fit the view: four hanzi, most words."""
 BETWEEN = " │ "
+INDENT = 2
+"""Cells before the second line of a row's first cell, and those that follow."""
 
 
 @dataclass(eq=False)
 class Table(Block):
     """A table that fits: where it is too wide, its widest columns are wrapped; with no room even for that,
-    each row becomes a list of its cells."""
+    each row becomes a list of its cells.
+
+    Where a row of several lines begins is told by its first cell, whose other lines are indented; where one
+    of these is empty, by rules between all rows.
+    """
 
     header: list[Content]
     rows: list[list[Content]]
@@ -37,18 +43,20 @@ class Table(Block):
         lines = self._row([cell.stylize_before(".text--table-head") for cell in self.header], widths)
         rule = "─" + "─┼─".join("─" * size for size in widths) + "─"
         lines.append(Line(Content.styled(rule, ".text--rule"), start=len(rule)))
-        broken = False
-        for number, row in enumerate(self.rows):
-            made = self._row(row, widths)
-            if number and (broken or len(made) > 1):
-                thin = "╌" + "╌┼╌".join("╌" * size for size in widths) + "╌"
+        made = [self._row(row, widths) for row in self.rows]
+        ruled = any(len(each) > 1 for each in made) and not all(row and row[0] for row in self.rows)
+        thin = "╌" + "╌┼╌".join("╌" * size for size in widths) + "╌"
+        for number, each in enumerate(made):
+            if number and ruled:
                 lines.append(Line(Content.styled(thin, ".text--rule"), start=len(thin)))
-            broken = len(made) > 1
-            lines += made
+            lines += each
         return lines
 
     def _row(self, row: list[Content], widths: list[int]) -> list[Line]:
         cells = [wrap(row[at], size) if at < len(row) else [] for at, size in enumerate(widths)]
+        if cells and len(cells[0]) > 1:
+            first, *others = wrap(row[0], widths[0] - INDENT)
+            cells[0] = [first, *(line.behind(Content(" " * INDENT)) for line in others)]
         between = Content.styled(BETWEEN, ".text--rule")
         lines = []
         for parts in zip_longest(*cells):

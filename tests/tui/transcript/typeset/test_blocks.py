@@ -68,12 +68,20 @@ def test_tables_line_up_by_cells() -> None:
     ]
 
 
-def test_a_wide_table_wraps_its_widest_column_and_parts_its_rows() -> None:
-    text = "| 名称 | n |\n|---|--:|\n| 甲乙丙 | 1 |\n| " + "很长的文字" * 12 + " | 22 |"
+def test_a_wide_table_wraps_its_widest_column_and_indents_what_goes_on() -> None:
+    text = "| 名称 | n |\n|---|--:|\n| 甲乙丙 | 1 |\n| " + "很长的文字" * 12 + " | 22 |\n| 丁 | 3 |"
     lines = drawn(text, 40)
     assert all(cell_len(line) <= 40 for line in lines)
-    assert "".join(line.split("│")[0].strip() for line in lines[4:]) == "很长的文字" * 12
-    assert lines[3].startswith("╌")
+    first = [line.split("│")[0] for line in lines[2:]]
+    assert "".join(first[1:-1]).replace(" ", "") == "很长的文字" * 12
+    assert [cell[:3] != "   " for cell in first] == [True, True, *[False] * (len(first) - 3), True]
+
+
+def test_rows_of_several_lines_that_do_not_begin_with_text_are_parted_by_rules() -> None:
+    wrapped = "| a | " + "long " * 20 + "|\n| %s | c |\n| d | e |"
+    head = "| n | m |\n|---|---|\n"
+    rules = [[line[0] for line in drawn(head + wrapped % name, 40)].count("╌") for name in ("b", "")]
+    assert rules == [0, 2]
 
 
 @pytest.mark.parametrize("width", [12, 20, 30, 41, 80])

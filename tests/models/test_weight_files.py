@@ -1,0 +1,41 @@
+"""What is written on a disk without room: an error of the system that says so, whoever writes."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from glmtui.models.weight_files import read_file, write_pickle, write_tensors
+
+resource = pytest.importorskip("resource", reason="limits are POSIX's")
+TENSORS = {"a": torch.arange(5000.0), "b": torch.ones(3, dtype=torch.float16)}
+
+
+@pytest.fixture
+def room() -> Iterator[None]:
+    """At most some kilobytes a file."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("write", [write_tensors, write_pickle])
+def test_a_disk_without_room_is_an_error_of_the_system(write, room, tmp_path: Path) -> None:
+    with pytest.raises(OSError) as caught:
+        write(TENSORS, tmp_path / "model.bin")
+    assert caught.value.errno == errno.EFBIG
+
+
+@pytest.mark.parametrize(
+    ("write", "name"), [(write_tensors, "model.safetensors"), (write_pickle, "model.bin")]
+)
+def test_what_is_written_is_read(write, name: str, tmp_path: Path) -> None:
+    write(TENSORS, tmp_path / name)
+    found = dict(read_file(tmp_path / name))
+    assert found.keys() == TENSORS.keys()
+    assert all(torch.equal(found[key], tensor) for key, tensor in TENSORS.items())
