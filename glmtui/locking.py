@@ -62,6 +62,27 @@ def is_locked(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
+def only_one(folder: Path) -> Iterator[bool]:
+    """Hold the lock of a folder while something goes on in it for long; give False where somebody else does.
+
+    Where there are no locks, or a folder cannot be opened, go on without, as `locked` does.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        yield True
+        return
+    acquired = None
+    try:
+        acquired = try_lock(descriptor)
+        yield acquired is not False
+    finally:
+        if acquired:
+            _unlock(descriptor)
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
 def open_locked(path: Path) -> Iterator[BinaryIO]:
     """Open the file `path` to append to it (made for its owner only where there is none) and hold its lock.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import platformdirs
 
 from glmtui.atomic import make_directory
-from glmtui.errors import NotFoundError
+from glmtui.errors import BadValueError, NotFoundError
 from glmtui.protocol.phrases import _
 
 APP = "glmtui"
@@ -84,9 +84,14 @@ def typed(text: str | Path) -> Path:
     unless something is really called so.
 
     Raises:
-        UserError: no file can have this name, or there is no such home and nothing that is really called so.
+        UserError: it is empty, no file can have this name, or there is no such home and nothing that is
+            really called so.
     """
-    return expanded(text if isinstance(text, Path) else unquoted(text))
+    if isinstance(text, Path):
+        return expanded(text)
+    if not (path := unquoted(text)):  # Path("") is the folder one is in
+        raise BadValueError(_("Give the name of a file or folder: this one is empty."))
+    return expanded(path)
 
 
 def unquoted(text: str) -> str:

@@ -53,7 +53,7 @@ _VISION: dict[str, Any] = {
     "spatial_merge_size": 2,
     "temporal_patch_size": 2,
 }
-KINDS = ("glm4v", "glm4v_moe", "glm46v", "glm_ocr")
+KINDS = ("glm4v", "glm4v_moe", "glm46v", "glmga", "glm_ocr")
 
 
 def make_seeing_model(kind: str, folder: Path) -> Any:

@@ -124,6 +124,13 @@ def test_a_working_folder_that_was_removed_is_left(tmp_path: Path, monkeypatch: 
     assert Path.cwd().is_dir()
 
 
+@pytest.mark.parametrize("name", ["", "  ", "''", '""'])
+def test_nothing_is_no_name(name: str) -> None:
+    """It would be the folder one is in."""
+    with pytest.raises(UserError, match="empty"):
+        paths.typed(name)
+
+
 @pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 5000, "~/" + "x" * 300])
 def test_what_no_file_can_be_called_is_refused(name: str) -> None:
     with pytest.raises(UserError, match="No file can be called"):

@@ -7,11 +7,12 @@ from argparse import SUPPRESS, Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from glmtui import paths, streams
+from glmtui import images, paths, streams
 from glmtui.cli.options import add_model_options, add_setting, load_settings
 from glmtui.errors import UsageError
 from glmtui.i18n import _
 from glmtui.protocol.models import LocalModel
+from glmtui.session import pictures
 from glmtui.text.encodings import read_text
 
 if TYPE_CHECKING:
@@ -90,6 +91,9 @@ def run(args: Namespace) -> int:
         from glmtui.cli import models
 
         models.resolve(spec.source)  # fails before anything is saved or torch imported
+    for image in args.image:
+        if not pictures.is_address(image):
+            images.read_picture(paths.typed(image))  # the same
     if name := settings["docs.collection"]:
         from glmtui.cli import docs
 

@@ -6,7 +6,7 @@ import signal
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace, _ArgumentGroup
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, get_args
 
 from glmtui import streams
@@ -18,9 +18,10 @@ from glmtui.interrupts import INTERRUPTED
 from glmtui.signals import end_signals
 from glmtui.training.options import (
     LEARNING_RATES,
-    LEAST_OF_A_SMALL_PREFIX,
+    LEAST_OF_A_SMALL_MODEL,
     LEAST_STEPS,
-    OF_A_SMALL_PREFIX,
+    LORA_DROPOUT,
+    OF_A_SMALL_MODEL,
     PREFIX_DROPOUT,
     ROWS_OF_A_STEP,
     Method,
@@ -57,7 +58,9 @@ def add_parser(subparsers: Subparsers) -> None:
         "--check", action="store_true", help=_("only read the data, and say what there is to learn from")
     )
     parser.add_argument(
-        "--json", action="store_true", help=_("print a JSON object for every step that is logged")
+        "--json",
+        action="store_true",
+        help=_("print a JSON object for every step that is logged, or for what --check finds"),
     )
     rates = {name: f"{rate:g}" for name, rate in LEARNING_RATES.items()}
     _add_options(
@@ -75,13 +78,19 @@ def add_parser(subparsers: Subparsers) -> None:
         ),
         ("lora_rank", positive, _("LoRA: inner width of the products (default: {default})")),
         ("lora_alpha", float, _("LoRA: their scale is this by the rank (default: {default})")),
-        ("lora_dropout", float, _("LoRA: share of their input that is dropped (default: {default})")),
+        (
+            "lora_dropout",
+            float,
+            _("LoRA: share of their input that is dropped (default: {default}, small models 0)").format(
+                default=LORA_DROPOUT
+            ),
+        ),
         (
             "lora_targets",
             _names,
             _(
-                "LoRA: names of the layers that get them, with commas between (default: the attention's "
-                "first)"
+                "LoRA: names of the layers that get them, with commas between, or all (default: the "
+                "attention's first, of small models all)"
             ),
         ),
         ("start_from", str, _("begin with a prefix or LoRA that was saved, under a new schedule")),
@@ -101,7 +110,7 @@ def add_parser(subparsers: Subparsers) -> None:
             _(
                 "steps of the optimizer (default: as many as --epochs make, and at least {least}, of a small "
                 "model {small})"
-            ).format(least=LEAST_STEPS, small=LEAST_OF_A_SMALL_PREFIX),
+            ).format(least=LEAST_STEPS, small=LEAST_OF_A_SMALL_MODEL),
         ),
         ("epochs", float, _("how often every row is seen (default: {default})")),
         (
@@ -115,7 +124,7 @@ def add_parser(subparsers: Subparsers) -> None:
             _(
                 "such batches that make one step (default: as many as make {rows} rows, of a small model "
                 "{small})"
-            ).format(rows=ROWS_OF_A_STEP, small=OF_A_SMALL_PREFIX),
+            ).format(rows=ROWS_OF_A_STEP, small=OF_A_SMALL_MODEL),
         ),
         ("optimizer", get_args(Optimizer), _("AdamW as published (default), or torch's")),
         ("schedule", get_args(Schedule), _("how the learning rate falls (default: linear, to 0)")),
@@ -177,7 +186,7 @@ def run(args: Namespace) -> int:
     options = TuneOptions(**given)
     options.check()
     if args.check:
-        return _check(options)
+        return _check(options, as_json=args.json)
     from glmtui.cli.models import resolve
     from glmtui.protocol.cancellation import CancelToken, OperationCancelled
     from glmtui.training.job import TuneJob
@@ -194,13 +203,17 @@ def run(args: Namespace) -> int:
     return INTERRUPTED if ended.reason == "cancelled" else 0
 
 
-def _check(options: TuneOptions) -> int:
+def _check(options: TuneOptions, *, as_json: bool) -> int:
     from glmtui.cli.models import resolve
     from glmtui.models.chat_tokenizer import load_tokenizer
     from glmtui.training.data import prepare_for, report_lines
 
-    data = prepare_for(options, load_tokenizer(resolve(options.model.source).path))
-    for line in report_lines(data.report):
+    report = prepare_for(options, load_tokenizer(resolve(options.model.source).path)).report
+    if as_json:
+        skipped = [{"origin": each.origin, "reason": tell(each.reason)} for each in report.skipped]
+        streams.output().json({**asdict(report), "tokens": report.tokens, "skipped": skipped})
+        return 0
+    for line in report_lines(report):
         streams.output().line(tell(line))
     return 0
 

@@ -43,12 +43,13 @@ Family = Literal[
     "glm4v",
     "glm4v_moe",
     "glm46v",
+    "glmga",
     "glm_ocr",
 ]
 """``chatglm4`` is GLM-4-9B in its first layout; those after it are what transformers calls newer ones."""
 
-SEEING: tuple[Family, ...] = ("glm4v", "glm4v_moe", "glm46v", "glm_ocr")
-"""Those of them that see pictures: GLM-4.1V, GLM-4.5V, GLM-4.6V, GLM-OCR."""
+SEEING: tuple[Family, ...] = ("glm4v", "glm4v_moe", "glm46v", "glmga", "glm_ocr")
+"""Those of them that see pictures: GLM-4.1V, GLM-4.5V, GLM-4.6V and what has its network, GLM-OCR."""
 TRANSFORMERS: tuple[Family, ...] = ("glm", "glm4", "glm4_moe", "glm4_moe_lite", *SEEING)
 """The families that run through transformers' own classes, by its ``model_type``."""
 
@@ -178,6 +179,19 @@ def recognise(folder: Path, config: Mapping[str, Any]) -> Family:
         UserError: the architecture is not known.
     """
     model_type = config.get("model_type")
+    if config.get("vision_config") and model_type in ("chatglm", *(set(TRANSFORMERS) - set(SEEING))):
+        message = _(
+            "{path}: this model sees by code of its own, as GLM-4V-9B, CogAgent-9B and GLM-Edge-V were "
+            "published, which glmtui does not run. Take {models}, or let a server run this one and give its "
+            "address: {option}"
+        )
+        raise BadFileError(
+            message.format(
+                path=folder / "config.json",
+                models=listing(("GLM-4.1V-9B-Thinking", "VisualGLM-6B")),
+                option=Option("model", "http://localhost:8000/v1"),
+            )
+        )
     for newer in TRANSFORMERS:
         if model_type == newer:
             return newer
@@ -362,7 +376,7 @@ def _sizes_of_glm(config: Mapping[str, Any]) -> Sizes:
     dense = "n_routed_experts" not in config
     norms = 4 if dense and config["model_type"] in ("glm4", *SEEING) else 2
     other = tables * config["vocab_size"] * hidden + layers * norms * hidden + hidden + routers
-    if config.get("attention_bias", dense and config["model_type"] in ("glm4v", "glm46v")):
+    if config.get("attention_bias", dense and config["model_type"] in ("glm4v", "glm46v", "glmga")):
         other += layers * sum(out for out, _in in products[:-1])
     return Sizes(linear, rows, other, kv_per_token=2 * layers * kv_width)
 

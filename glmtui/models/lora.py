@@ -45,6 +45,8 @@ _PATTERN = re.compile(r"\^?(?:[\w.-]|\\[.d]|\.\*|\\d\+)+\$?")
 ever."""
 MOST_WILD = 3
 """Of ``*`` and ``+`` in a pattern."""
+ALL = "all"
+"""Among targets: every linear layer."""
 _ATTENTION = ("query_key_value", "q_proj", "k_proj", "v_proj", "q_b_proj", "kv_b_proj")
 """The attention's first products, in all architectures."""
 
@@ -142,22 +144,26 @@ def new_lora(
     Args:
         network: whose linear layers get products.
         shape: of all of them.
-        targets: last parts of the layers' names, such as ``query_key_value``; none are the attention's
-            first products.
+        targets: last parts of the layers' names, such as ``query_key_value``, or `ALL`; none are the
+            attention's first products.
         dropout: share of each product's input that is dropped in training.
         seed: of A.
 
     Raises:
         BadValueError: no layer has such a name; those there are are named.
     """
-    wanted = targets or _ATTENTION
     found = linear_layers(network)
     leaves = sorted({name.rpartition(".")[2] for name in found})
-    unknown = [target for target in targets if target not in leaves]
+    if unknown := [target for target in targets if target not in (*leaves, ALL)]:
+        others = {name.rpartition(".")[2] for name, _module in network.named_modules()}
+        message = (
+            _("{name} is none of the linear layers that are repeated, which alone get a LoRA: {names}")
+            if others.issuperset(unknown)
+            else _("The model has no linear layer called {name}. It has: {names}")
+        )
+        raise BadValueError(message.format(name=listing(map(quoted, unknown)), names=listing(leaves)))
+    wanted = leaves if ALL in targets else targets or _ATTENTION
     chosen = {name: sizes for name, sizes in found.items() if name.rpartition(".")[2] in wanted}
-    if unknown or not chosen:
-        message = _("The model has no linear layer called {name}. It has: {names}")
-        raise BadValueError(message.format(name=listing(unknown or wanted), names=listing(leaves)))
     products = {}
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
@@ -169,11 +175,14 @@ def new_lora(
 
 
 def linear_layers(network: nn.Module) -> dict[str, tuple[int, int]]:
-    """Return the sizes ``(out, in)`` of the layers' linear modules, quantised or not, by name."""
+    """Return the sizes ``(out, in)`` of the linear modules in the layers that read text, quantised or not, by
+    name. What looks at pictures is looked through once and kept, whatever LoRA is on."""
+    looks = getattr(network, "VISION", None)
     return {
         name: (module.out_features, module.in_features)
         for name, module in network.named_modules()
         if ".layers." in f".{name}"
+        and not (looks and looks.match(name))
         and isinstance(getattr(module, "in_features", None), int)
         and isinstance(getattr(module, "out_features", None), int)
     }
@@ -202,10 +211,13 @@ def read_products(folder: Path, network: nn.Module) -> Lora:
     """
     config = read_config(folder)
     tensors = _read_tensors(folder)
-    sizes = linear_layers(network)
+    sizes, modules = linear_layers(network), {name for name, _module in network.named_modules()}
     products = {}
     for name, (a, b) in tensors.items():
         expected = sizes.get(name)
+        if expected is None and name in modules:
+            message = _("{path} adds to {name}, and glmtui applies a LoRA to the layers that read text alone")
+            raise BadFileError(message.format(path=folder, name=quoted(name)))
         if expected is None or (b.shape[0], a.shape[1]) != expected or a.shape[0] != b.shape[1]:
             message = _(
                 "{path} was trained on another model: {name} has the shape {found}, this model's {expected}"

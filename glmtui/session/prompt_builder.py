@@ -184,7 +184,7 @@ def with_sources(message: ChatMessage, sources: Sequence[Source]) -> ChatMessage
     """Ask a question with sources, in Chinese or English as it is."""
     template = WITH_SOURCES_ZH if is_chinese(message.text) else WITH_SOURCES
     text = template.format(sources="\n\n".join(map(written, sources)), question=message.text)
-    return ChatMessage(message.role, (Text(text), *(p for p in message.parts if not isinstance(p, Text))))
+    return ChatMessage(message.role, (*(p for p in message.parts if not isinstance(p, Text)), Text(text)))
 
 
 def without_sources(message: ChatMessage) -> ChatMessage:

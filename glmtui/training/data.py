@@ -44,6 +44,8 @@ class DataReport:
     """Rows that lose the beginning of the question too."""
     cut_responses: int
     """Rows that lose the end of the answer."""
+    repeated: int = 0
+    """Rows that another one before them equals."""
 
     @property
     def tokens(self) -> int:
@@ -98,7 +100,10 @@ def prepare(
             rows.append(row)
     if not rows:
         raise BadFileError(_("The data has no rows that can be learned."))
-    apart = split(rows, validation, seed)
+    kept_apart = set(split(rows, validation, seed))
+    texts = [tuple(each.ids) for each in encoded]
+    learned = {text for at, text in enumerate(texts) if at not in kept_apart}
+    apart = [at for at in sorted(kept_apart) if texts[at] not in learned]  # what is learned tells nothing
     kept_apart = set(apart)
     report = DataReport(
         len(rows),
@@ -110,6 +115,7 @@ def prepare(
         sum(each.cut.rounds > 0 for each in encoded),
         sum(each.cut.prompt for each in encoded),
         sum(each.cut.response for each in encoded),
+        len(texts) - len(set(texts)),
     )
     return Data(
         [each for at, each in enumerate(encoded) if at not in kept_apart],
@@ -183,6 +189,10 @@ def report_lines(report: DataReport) -> Iterator[Phrase]:
         apart = _("{n} of them kept apart for validation").format(n=f"{report.validation:,}")
         rows = _("{rows}, {apart}").format(rows=rows, apart=apart)
     yield _("{rows}; {tokens} tokens").format(rows=rows, tokens=f"{report.tokens:,}")
+    if report.repeated:
+        yield ngettext(
+            "{n} row is the same as another", "{n} rows are the same as others", report.repeated
+        ).format(n=f"{report.repeated:,}")
     yield from _cuts(report)
     yield from histogram(report.lengths)
     if report.skipped:

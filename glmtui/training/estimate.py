@@ -25,7 +25,13 @@ RESERVE = 256 << 20
 
 
 def extra_memory(
-    network: LanguageModel, sizes: Sizes, trained: Iterable[nn.Parameter], tokens: int, learned: int
+    network: LanguageModel,
+    sizes: Sizes,
+    trained: Iterable[nn.Parameter],
+    tokens: int,
+    learned: int,
+    *,
+    checkpointing: bool = True,
 ) -> int:
     """Return the bytes that a step takes next to the weights.
 
@@ -35,6 +41,7 @@ def extra_memory(
         trained: parameters with gradient and optimizer.
         tokens: of the largest micro-batch, padding and all.
         learned: of them with a label: only these have logits.
+        checkpointing: whether layers are computed again, so that one of them is in memory at a time.
     """
     dtype = next(network.parameters()).dtype
     fused = network.cache_storage.dtype is not None
@@ -43,17 +50,12 @@ def extra_memory(
     # A layer's weights are read once for each of its columns, so their number tells its width.
     width = max(int((sizes.linear / layers / 12) ** 0.5), 1)
     kept = tokens * width * item * layers
-    one_layer = 24 * tokens * width * item
+    inside = 24 * tokens * width * item * (1 if checkpointing else layers)
     logits = 3 * learned * vocabulary * 4
     parameters = list(trained)
     made = 2 * sum(each.numel() for each in parameters) * item  # the prefix as it is used, and its gradient
     return (
-        OPTIMIZER_BYTES * sum(each.numel() for each in parameters)
-        + made
-        + kept
-        + one_layer
-        + logits
-        + RESERVE
+        OPTIMIZER_BYTES * sum(each.numel() for each in parameters) + made + kept + inside + logits + RESERVE
     )
 
 

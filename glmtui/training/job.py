@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from time import perf_counter
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from glmtui.engine import loader, preflight
 from glmtui.engine.chat_model import ChatModel
 from glmtui.engine.preflight import Prepared
 from glmtui.errors import BadFileError, BadValueError, NotFoundError
+from glmtui.locking import only_one
 from glmtui.models.lora import Shape
 from glmtui.models.prefix import without_prefix
 from glmtui.protocol.cancellation import CancelToken, OperationCancelled
@@ -125,14 +126,14 @@ class TuneJob:
         if not options.resume and last_checkpoint(self._out) is not None:
             message = _("{path} holds a run already. Go on with it (--resume), or give another folder.")
             raise BadValueError(message.format(path=self._out))
-        with token.current():
+        with token.current(), self._folder():
             model, data = self._read(token)
             adapter = self._new_adapter(model)
             weights = model.folder.sizes.parameters
             self._rows = options.rows_of_a_step(weights)
             steps = options.steps_for(len(data.train), math.prod(self._rows), weights)
             trainer = self._new_trainer(model, adapter, steps, token)
-            self._begin_from_saved(adapter, trainer, data, steps)
+            self._begin_from_saved(adapter, trainer, data, steps, model.info.quant)
             pad = pad_id(model.tokenizer)
             validation = [_batch([row], pad) for row in data.validation[:MOST_VALIDATED]]
             began = self._began(model, adapter, trainer, data, steps, pad)
@@ -152,10 +153,28 @@ class TuneJob:
         if not self._ranks.leads:
             yield
             return
-        put_files(self._out, lambda _folder: None)
         with closing(RunLog(self._out, tensorboard=self._options.tensorboard)) as log:
             self._listeners.append(log.take)
             yield
+
+    @contextmanager
+    def _folder(self) -> Iterator[None]:
+        """Make the folder of the result, where there is none, and keep other runs out of it."""
+        if not self._ranks.leads:
+            yield
+            return
+        is_new = not self._out.exists()
+        put_files(self._out, lambda _folder: None)
+        try:
+            with only_one(self._out) as alone:
+                if not alone:
+                    message = _("Another run writes into {path} now. Give another folder.")
+                    raise BadValueError(message.format(path=self._out))
+                yield
+        finally:
+            if is_new:
+                with suppress(OSError):
+                    self._out.rmdir()  # if nothing came of it
 
     def _tell(self, event: Event) -> None:
         for listener in self._listeners:
@@ -180,22 +199,22 @@ class TuneJob:
         return loader.load(spec, progress, prepared=prepared), data
 
     def _new_adapter(self, model: ChatModel) -> Adapter:
-        options = self._options
+        options, weights = self._options, model.folder.sizes.parameters
         if options.method == "ptuning":
             return PrefixTuning(
                 model.network,
                 model.folder.config,
                 rows=options.pre_seq_len,
                 projection=options.prefix_projection,
-                dropout=options.dropout_for(model.folder.sizes.parameters),
+                dropout=options.dropout_for(weights),
                 seed=options.seed,
             )
         return LoraTuning(
             model.network,
             options.model.source or model.info.name,
             shape=Shape(options.lora_rank, options.lora_alpha),
-            dropout=options.lora_dropout,
-            targets=options.lora_targets,
+            dropout=options.dropout_for(weights),
+            targets=options.targets_for(weights),
             seed=options.seed,
         )
 
@@ -211,15 +230,17 @@ class TuneJob:
             warmup_steps=options.warmup_steps,
             weight_decay=options.weight_decay,
             max_grad_norm=options.max_grad_norm,
-            checkpointing=options.checkpointing,
+            checkpointing=options.checkpoints(model.folder.sizes.parameters),
             seed=options.seed,
             check=token.check if self._ranks.count == 1 else None,  # together they end between steps
             ranks=self._ranks,
         )
 
-    def _begin_from_saved(self, adapter: Adapter, trainer: Trainer, data: Data, steps: int) -> None:
+    def _begin_from_saved(
+        self, adapter: Adapter, trainer: Trainer, data: Data, steps: int, quant: str
+    ) -> None:
         """Take over a checkpoint or a saved prefix or LoRA, where that was asked for."""
-        self._marks = _marks(self._options, data, steps)
+        self._marks = _marks(self._options, data, steps) | {"quant": quant}
         if not self._options.resume:
             if self._options.start_from is not None:
                 adapter.load(read_weights(paths.typed(self._options.start_from)))
@@ -231,13 +252,13 @@ class TuneJob:
         own = found.state.get("glmtui")
         own = own if isinstance(own, dict) else {}
         for name, value in self._marks.items():
-            if own and own.get(name) != value:
+            if name in own and own[name] != value:
                 message = _(
                     "{path} was trained with another {name} ({before}, now {now}), so it cannot go on "
                     "exactly. Give "
                     "the same, or begin anew from its weights with --start-from."
                 )
-                raise BadValueError(message.format(path=folder, name=name, before=own.get(name), now=value))
+                raise BadValueError(message.format(path=folder, name=name, before=own[name], now=value))
         adapter.load(found.weights)
         try:
             trainer.restore({"step": found.step, "optimizer": found.optimizer})
@@ -258,7 +279,14 @@ class TuneJob:
         parameters = list(adapter.parameters().values())
         learned = int((labels >= 0).sum())
         sizes = model.folder.sizes
-        extra = estimate.extra_memory(model.network, sizes, parameters, ids.numel(), learned)
+        extra = estimate.extra_memory(
+            model.network,
+            sizes,
+            parameters,
+            ids.numel(),
+            learned,
+            checkpointing=self._options.checkpoints(sizes.parameters),
+        )
         free = estimate.free_memory(device)
         estimate.check_memory(extra, free)
         self._tell(Preparing("measure", 0.0))

@@ -21,13 +21,13 @@ LEARNING_RATES: Mapping[Method, float] = {"ptuning": 2e-2, "lora": 3e-4}
 PUBLISHED_WIDTH = 4096
 """Of the models they are for. A narrower one takes more: a LoRA's matrices by how much narrower it is, a
 prefix by the root of that."""
-ROWS_OF_A_STEP, OF_A_SMALL_PREFIX = 16, 8
-"""As published; and of a small model's prefix, which learns more from as many rows in smaller steps."""
-LEAST_STEPS, LEAST_OF_A_SMALL_PREFIX = 200, 600
+ROWS_OF_A_STEP, OF_A_SMALL_MODEL = 16, 8
+"""As published; and of a small model, which learns more from as many rows in smaller steps."""
+LEAST_STEPS, LEAST_OF_A_SMALL_MODEL = 200, 600
 """A small file is gone through more often than a large one: fewer steps teach nothing. Those of a small model
 take moments."""
-PREFIX_DROPOUT = 0.1
-"""As published. A small model learns less with it: nano 17 of 20 facts, without it all."""
+PREFIX_DROPOUT, LORA_DROPOUT = 0.1, 0.05
+"""As published, and as is usual. A small model learns less with it: nano 17 of 20 facts, without it all."""
 SMALL = 200_000_000
 """Weights below which a model is small: a batch's rows are computed together."""
 SMALLEST_BETWEEN_SAVES = 10.0
@@ -60,32 +60,35 @@ class TuneOptions:
     pre_seq_len: int = 128
     prefix_projection: bool = False
     prefix_dropout: float | None = None
-    """None: `PREFIX_DROPOUT`, and none for a small model."""
+    """None: `PREFIX_DROPOUT`, and 0 for a small model."""
 
     # LoRA
     lora_rank: int = 8
     lora_alpha: float = 32.0
-    lora_dropout: float = 0.05
+    lora_dropout: float | None = None
+    """None: `LORA_DROPOUT`, and 0 for a small model."""
     lora_targets: tuple[str, ...] = ()
-    """Names of linear layers; none are the attention's first product."""
+    """Names of linear layers, or ``all``; none are the attention's first product, all of a small model."""
 
     # the loop
     learning_rate: float | None = None
     """None: that of `LEARNING_RATES`, and more for narrower models."""
     steps: int | None = None
-    """None: as many as `epochs` make, and at least `LEAST_STEPS`, or `LEAST_SMALL_STEPS`."""
+    """None: as many as `epochs` make, and at least `LEAST_STEPS`, or `LEAST_OF_A_SMALL_MODEL`."""
     epochs: float = 3.0
     batch: int | None = None
     """Rows that are computed together; None: all of a step where the model is small, else one."""
     accumulate: int | None = None
-    """Such micro-batches that make one step; None: as many as make `ROWS_OF_A_STEP`, or `OF_A_SMALL_ONE`."""
+    """Such micro-batches that make one step; None: as many as make `ROWS_OF_A_STEP`, or
+    `OF_A_SMALL_MODEL`."""
     optimizer: Optimizer = "published"
     schedule: Schedule = "linear"
     warmup_steps: int = 0
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
-    checkpointing: bool = True
-    """Layers are computed again for the gradient, so that memory holds the activations of one."""
+    checkpointing: bool | None = None
+    """Layers are computed again for the gradient, so that memory holds the activations of one; None: where
+    the model is not small."""
     seed: int = 42
 
     # what is kept
@@ -116,23 +119,32 @@ class TuneOptions:
         return LEARNING_RATES[self.method] * (narrower if self.method == "lora" else math.sqrt(narrower))
 
     def dropout_for(self, parameters: int) -> float:
-        """Return the share of the prefix that is dropped, for a model of so many weights."""
-        if self.prefix_dropout is not None:
-            return self.prefix_dropout
-        return 0.0 if parameters < SMALL else PREFIX_DROPOUT
+        """Return the share of the prefix, or of a LoRA's input, that is dropped, for a model of so many
+        weights."""
+        own, usual = (
+            (self.prefix_dropout, PREFIX_DROPOUT)
+            if self.method == "ptuning"
+            else (self.lora_dropout, LORA_DROPOUT)
+        )
+        return own if own is not None else 0.0 if parameters < SMALL else usual
 
-    def _is_small_prefix(self, parameters: int) -> bool:
-        return parameters < SMALL and self.method == "ptuning"
+    def targets_for(self, parameters: int) -> tuple[str, ...]:
+        """Return which layers get a LoRA; see `glmtui.models.lora.new_lora`."""
+        return self.lora_targets or (("all",) if parameters < SMALL else ())
+
+    def checkpoints(self, parameters: int) -> bool:
+        """Return whether layers are computed again for the gradient."""
+        return parameters >= SMALL if self.checkpointing is None else self.checkpointing
 
     def rows_of_a_step(self, parameters: int) -> tuple[int, int]:
         """Return the rows of a micro-batch and how many make a step, for a model of so many weights."""
-        rows = OF_A_SMALL_PREFIX if self._is_small_prefix(parameters) else ROWS_OF_A_STEP
+        rows = OF_A_SMALL_MODEL if parameters < SMALL else ROWS_OF_A_STEP
         batch = self.batch or (rows if parameters < SMALL and self.accumulate is None else 1)
         return batch, self.accumulate or max(rows // batch, 1)
 
     def steps_for(self, rows: int, rows_of_a_step: int, parameters: int) -> int:
         """Return the steps of the run, for a model of so many weights."""
-        least = LEAST_OF_A_SMALL_PREFIX if self._is_small_prefix(parameters) else LEAST_STEPS
+        least = LEAST_OF_A_SMALL_MODEL if parameters < SMALL else LEAST_STEPS
         return self.steps or max(round(self.epochs * rows / rows_of_a_step), least)
 
     def check(self) -> None:

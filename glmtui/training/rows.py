@@ -12,7 +12,7 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -21,10 +21,11 @@ from glmtui.chat.import_ import FORMAT_NAME, conversation_of_export
 from glmtui.chat.json_stream import JsonStream
 from glmtui.errors import BadFileError, NotFoundError, UserError
 from glmtui.protocol.messages import Attachment, Image
-from glmtui.protocol.phrases import Phrase, _, listing, verbatim
+from glmtui.protocol.phrases import Listing, Phrase, _, listing, sentences, verbatim
 from glmtui.regular_files import read_regular, reason
 from glmtui.text import json_values
 from glmtui.text.encodings import decode
+from glmtui.text.quoting import quoted
 
 MOST_BYTES = 1 << 30
 """Of one file: all rows are kept in memory."""
@@ -34,6 +35,12 @@ MOST_PAIRS = 20_000_000
 SUFFIXES = (".json", ".jsonl", ".csv")
 _SEPARATORS = ",\t;"
 _ROLES = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant", "system": "system"}
+WHICH_COLUMNS = _(
+    "Say which columns have the question and the answer: --prompt-column and --response-column (in /tune: "
+    "prompt column and response column)."
+)
+_NAMED = 8
+"""Columns of a row that are named."""
 _FIRST = 20
 """Lines that show whether each is a value, of which some may be wrong."""
 
@@ -81,14 +88,23 @@ class Rows:
 
     rows: list[Row] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+<<<<<<< HEAD
     pairs: int = 0
     """Of all histories."""
+=======
+    unknown_columns: bool = False
+    """Whether some were skipped that have columns of other names."""
+>>>>>>> w-see
 
 
 class _SkipError(Exception):
     def __init__(self, phrase: Phrase) -> None:
         super().__init__(str(phrase))
         self.phrase = phrase
+
+
+class _UnknownColumnsError(_SkipError):
+    """A person can say which columns they are."""
 
 
 def read_rows(paths: Iterable[Path], columns: Columns | None = None) -> Rows:
@@ -105,7 +121,7 @@ def read_rows(paths: Iterable[Path], columns: Columns | None = None) -> Rows:
     for path in chain.from_iterable(map(_files, paths)):
         _Reader(path, columns, found).read()
     if not found.rows:
-        raise BadFileError(_nothing(found.skipped))
+        raise BadFileError(_nothing(found))
     return found
 
 
@@ -121,12 +137,18 @@ def _files(path: Path) -> Sequence[Path]:
     return files
 
 
-def _nothing(skipped: Sequence[Skipped]) -> Phrase:
-    if not skipped:
+def _nothing(found: Rows) -> Phrase:
+    if not found.skipped:
         return _("The data has no rows.")
-    first = skipped[0]
+    first = found.skipped[0]
     said = _("The data has no rows that can be learned. The first that was skipped is {place}: {reason}.")
-    return said.format(place=first.origin, reason=first.reason)
+    said = said.format(place=first.origin, reason=first.reason)
+    return sentences(said, WHICH_COLUMNS) if found.unknown_columns else said
+
+
+def _names(value: Mapping[str, Any]) -> Listing:
+    """Return what a row has, as far as a person wants to read it."""
+    return listing(map(quoted, list(value)[:_NAMED]))
 
 
 class _Reader:
@@ -184,7 +206,7 @@ class _Reader:
             if names is None:
                 names = [name.strip() for name in cells]
             elif any(cells):
-                self._take(str(lines.line_num), dict(zip(names, cells, strict=False)))
+                self._take(str(lines.line_num), dict(zip_longest(names, cells[: len(names)], fillvalue="")))
 
     def _read_conversation(self) -> None:
         try:
@@ -202,6 +224,7 @@ class _Reader:
         try:
             work()
         except _SkipError as error:
+            self._found.unknown_columns |= isinstance(error, _UnknownColumnsError)
             self._skip(place, error.phrase)
         except UserError as error:
             self._skip(place, error.phrase)
@@ -221,7 +244,8 @@ class _Reader:
             )
         elif self._columns is not None:
             missing = [name for name in self._columns[:2] if name not in value]
-            raise _SkipError(_("it has no column {names}").format(names=listing(missing)))
+            said = _("it has no column {names}, but {found}")
+            raise _UnknownColumnsError(said.format(names=listing(map(quoted, missing)), found=_names(value)))
         elif "instruction" in value and "output" in value:
             asked = (_text(value, "instruction"), _text(value, "input", needed=False))
             self._add(
@@ -238,8 +262,8 @@ class _Reader:
         elif isinstance(turns := value.get("messages"), list):
             self._spoken(place, _said(turns, "role", "content"))
         else:
-            names = ", ".join(list(map(str, value))[:8])
-            raise _SkipError(_("it is in no known format; it has: {names}").format(names=verbatim(names)))
+            said = _("it is in no known format; it has: {names}")
+            raise _UnknownColumnsError(said.format(names=_names(value)))
 
     def _columns_of(self, value: Mapping[str, Any]) -> Columns | None:
         known = COMMON if self._columns is None else (self._columns,)

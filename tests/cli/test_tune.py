@@ -89,6 +89,15 @@ def test_only_looking_trains_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.json"]
 
 
+def test_what_is_found_can_be_had_as_json(
+    model: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(model, data, "--check", "--json")) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["rows"], len(found["lengths"]), found["tokens"]) == (12, 12, sum(found["lengths"]))
+    assert [each["origin"] for each in found["skipped"]] == ["rows.json:13"]
+
+
 @pytest.mark.parametrize(
     ("more", "code", "said"),
     [
@@ -98,6 +107,7 @@ def test_only_looking_trains_nothing(
         (("--out", "x", "--method", "full"), 2, "full"),
         (("--out", "x", "--method", "lora", "--lora-targets", "lm_head"), 1, "query_key_value"),
         (("--out", "x", "--resume"), 1, "no checkpoint"),
+        (("--out", "", "--steps", "1"), 1, "empty"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(

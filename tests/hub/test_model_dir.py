@@ -41,6 +41,21 @@ def test_a_config_without_sizes_is_named():
         sizes_of({"num_layers": 1, "hidden_size": 8})
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {**V2, "padded_vocab_size": 151552, "vision_config": {"hidden_size": 1792}, "boi_token_id": 151339},
+        {"model_type": "glm", "num_hidden_layers": 28, "vision_config": {"hidden_size": 1152}},
+    ],
+    ids=["glm-4v-9b", "glm-edge-v"],
+)
+def test_models_that_see_by_code_of_their_own_are_told_from_those_without_eyes(
+    tmp_path: Path, config: dict[str, object]
+) -> None:
+    with pytest.raises(UserError, match=r"sees by code of its own.*GLM-4\.1V"):
+        recognise(tmp_path, config)
+
+
 def test_an_unknown_quantisation_is_named():
     with pytest.raises(UserError, match="quantization_bit is 3"):
         quant_of({"quantization_bit": 3})

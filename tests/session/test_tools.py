@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from picture_files import write
+from scripted_engine import NANO
 from web_server import serving
 
 from glmtui.errors import UnavailableError
-from glmtui.protocol.messages import Source, ToolCall, ToolResult
+from glmtui.protocol.messages import Image, Source, Text, ToolCall, ToolResult
 from glmtui.retrieval import collections, tools
 from glmtui.retrieval.update import update
 from glmtui.session import events as told
@@ -219,3 +222,47 @@ async def test_the_web_is_searched_only_when_the_person_lets_it(
         assert opened.startswith("[")
         assert not any("secret" in str(request) for request in server.requests)
         assert chat.fake_ui.choices == []
+
+
+# --- a model that sees and calls ---
+
+
+async def test_a_picture_stands_in_every_request_of_an_answer_with_calls(make: Make, tmp_path: Path) -> None:
+    """What is sent, stored and sent again: picture before words, words before the call, the call once."""
+    chat = make(call("search_documents", query="年假"), "图中是年假表[1]。", "是的。")
+    chat.engine.info = replace(NANO, sees_images=True)
+    chat = await with_documents(chat, tmp_path)
+    picture = write(tmp_path / "cat.png")
+    await chat.enter(f"这张表说什么？ @{picture}")
+    await chat.idle()
+    first, second = chat.engine.generated
+    for request in (first, second):
+        image, text = request.messages[0].parts
+        assert isinstance(image, Image)
+        assert text == Text("这张表说什么？")
+        assert request.images[image.sha256] == picture.read_bytes()
+    assert [message.role for message in second.messages] == ["user", "assistant", "tool"]
+    question, answer = chat.saved().branch()[-2:]
+    assert [type(part) for part in question.parts] == [Text, Image]
+    assert [type(part) for part in answer.parts[1:4]] == [ToolCall, ToolResult, Source]
+    await chat.enter("真的吗？")
+    await chat.idle()
+    third = chat.engine.generated[-1]
+    assert [message.role for message in third.messages] == ["user", "assistant", "user"]
+    assert isinstance(third.messages[0].parts[0], Image)
+    assert third.images
+
+
+async def test_sources_that_are_looked_up_first_leave_the_picture_in_front(
+    make: Make, tmp_path: Path
+) -> None:
+    chat = make("图中是年假表[1]。")
+    chat.engine.info = replace(NANO, sees_images=True)
+    chat = await with_documents(chat, tmp_path)
+    chat.engine.calls_tools = False
+    await chat.enter(f"年假几天？ @{write(tmp_path / 'cat.png')}")
+    await chat.idle()
+    image, text = chat.engine.generated[-1].messages[-1].parts
+    assert isinstance(image, Image)
+    assert isinstance(text, Text)
+    assert "[1]" in text.text

@@ -74,6 +74,17 @@ def test_only_the_first_rows(tmp_path: Path, nano: ChatTokenizer) -> None:
     assert prepared(tmp_path, nano, [row(number) for number in range(9)], max_rows=4).report.rows == 4
 
 
+def test_what_is_learned_is_not_what_is_validated(tmp_path: Path, nano: ChatTokenizer) -> None:
+    rows = [row(number % 10) for number in range(40)] + [row(number) for number in range(40, 60)]
+    found = prepared(tmp_path, nano, rows, validation=0.5)
+    assert found.report.repeated == 30
+    assert found.validation
+    learned = {tuple(each.ids) for each in found.train}
+    assert not learned.intersection(tuple(each.ids) for each in found.validation)
+    assert len(found.train) + len(found.validation) == 60
+    assert "30 rows are the same as others" in "\n".join(map(str, report_lines(found.report)))
+
+
 def test_conversations_are_not_split() -> None:
     rows = [Row(str(at), "答", origin=f"a:{at // 3}") for at in range(30)]
     apart = split(rows, 0.1, 42)

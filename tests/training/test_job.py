@@ -17,6 +17,7 @@ from tiny_model import write_tiny_model
 
 import glmtui
 from glmtui.errors import BadFileError, BadValueError, NotFoundError, StorageError
+from glmtui.locking import only_one
 from glmtui.models.weight_files import read_file
 from glmtui.protocol.cancellation import CancelToken, OperationCancelled
 from glmtui.protocol.models import LocalModel
@@ -136,10 +137,29 @@ def test_a_run_goes_on_only_with_what_it_began_with(options: TuneOptions) -> Non
         run(options)
     with pytest.raises(BadValueError, match="learning_rate"):
         run(replace(options, resume=True, learning_rate=0.02))
+    with pytest.raises(BadValueError, match="another quant"):
+        run(replace(options, resume=True, model=replace(options.model, quant="8")))
     data = Path(options.data[0])
     data.write_text(data.read_text() + '{"prompt": "new", "response": "row"}\n')
     with pytest.raises(BadValueError, match="another data"):
         run(replace(options, resume=True))
+
+
+def test_two_runs_do_not_share_a_folder(options: TuneOptions) -> None:
+    out = Path(options.out)
+    out.mkdir()
+    with only_one(out) as alone:
+        assert alone
+        with pytest.raises(BadValueError, match="Another run"):
+            run(options)
+        assert not list(out.iterdir())
+    assert of(run(options), Ended)
+
+
+def test_a_run_that_does_not_begin_leaves_no_folder(options: TuneOptions) -> None:
+    with pytest.raises(NotFoundError):
+        run(replace(options, data=("nothing.json",)))
+    assert not Path(options.out).exists()
 
 
 def test_a_checkpoint_of_the_published_trainer_is_gone_on_from(options: TuneOptions) -> None:
@@ -314,11 +334,12 @@ def test_defaults_fit_the_size_of_model_and_data() -> None:
     assert replace(options, learning_rate=0.3).rate_for(256) == 0.3
     assert options.rows_of_a_step(6_000_000_000) == (1, 16)
     assert options.rows_of_a_step(7_000_000) == (8, 1)
-    assert replace(options, method="lora").rows_of_a_step(7_000_000) == (16, 1)
+    assert replace(options, method="lora").targets_for(7_000_000) == ("all",)
     assert replace(options, batch=4).rows_of_a_step(6_000_000_000) == (4, 4)
     assert replace(options, batch=4).rows_of_a_step(1) == (4, 2)
     assert (options.dropout_for(6_000_000_000), options.dropout_for(7_000_000)) == (0.1, 0.0)
     assert options.steps_for(200, 16, 6_000_000_000) == 200
     assert options.steps_for(200, 8, 7_000_000) == 600
-    assert replace(options, method="lora").steps_for(200, 16, 7_000_000) == 200
+    assert replace(options, method="lora").targets_for(6_000_000_000) == ()
+    assert (options.checkpoints(6_000_000_000), options.checkpoints(7_000_000)) == (True, False)
     assert options.steps_for(114_599, 16, 6_000_000_000) == round(3 * 114_599 / 16)

@@ -319,10 +319,31 @@ def test_the_gradient_is_the_slope_of_the_loss(folder: Path, quant: Any) -> None
 
 
 def test_targets_that_are_not_there_are_named() -> None:
-    with pytest.raises(BadValueError, match=r"lm_head.*query_key_value"):
-        new_lora(read_network(V1), Shape(4, 8.0), ("lm_head",))
+    for name, said in (("lm_head", "repeated"), ("word_embeddings", "repeated"), ("q_proj", "no linear")):
+        with pytest.raises(BadValueError, match=rf"{name}.*{said}|{said}.*{name}") as caught:
+            new_lora(read_network(V1), Shape(4, 8.0), ("dense", name))
+        assert "query_key_value" in str(caught.value)
     names = new_lora(read_network(V1), Shape(4, 8.0), ("dense", "dense_h_to_4h")).names
     assert {name.rpartition(".")[2] for name in names} == {"dense", "dense_h_to_4h"}
+    assert len(new_lora(read_network(V1), Shape(4, 8.0), ("all",)).names) == 2 * len(names)
+
+
+def test_what_it_adds_outside_the_layers_is_named(adapter: Path) -> None:
+    network = read_network(V1)
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    a, b = torch.zeros(4, 64), torch.zeros(network.config.vocab_size, 4)
+    tensors |= {f"base_model.model.lm_head.lora_{x}.weight": y for x, y in (("A", a), ("B", b))}
+    save_file(tensors, adapter / "adapter_model.safetensors")
+    with pytest.raises(BadFileError, match="adds to lm_head"):
+        read_lora(adapter, network)
+
+
+def test_what_looks_at_pictures_is_left_alone() -> None:
+    """Its rows are kept by the picture alone, whatever LoRA is on."""
+    network = read_network(GOLDEN / "visualglm-tiny")
+    names = new_lora(network, Shape(4, 8.0), ("all",)).names
+    assert names
+    assert all(name.startswith("transformer.layers.") for name in names)
 
 
 @pytest.mark.parametrize("folder", [V1, V2], ids=["v1", "v2"])

@@ -95,7 +95,7 @@ def test_columns_of_other_names(tmp_path: Path, columns: Columns | None, names: 
 def test_named_columns_are_the_only_ones(tmp_path: Path) -> None:
     found = rows_of(tmp_path / "data.jsonl", [{"q": "1", "a": "2"}, GOOD], Columns("q", "a"))
     assert [row.prompt for row in found.rows] == ["1"]
-    assert reasons(found) == [("data.jsonl:2", "it has no column q, a")]
+    assert reasons(found) == [("data.jsonl:2", "it has no column q, a, but prompt, response")]
 
 
 def test_alpaca(tmp_path: Path) -> None:
@@ -201,6 +201,22 @@ def test_a_folder_is_its_files(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     write(tmp_path / "below" / "c.jsonl", [GOOD])
     assert [row.origin for row in read_rows([tmp_path]).rows] == ["a.json:1", "b.jsonl:1"]
+
+
+def test_where_all_columns_have_other_names_it_is_said_how_to_name_them(tmp_path: Path) -> None:
+    with pytest.raises(BadFileError, match=r"it has: ask, reply\..*--prompt-column"):
+        rows_of(tmp_path / "data.jsonl", [{"ask": "1", "reply": "2"}])
+    with pytest.raises(BadFileError, match=r"no column q, but ask, a\..*--prompt-column"):
+        rows_of(tmp_path / "named.jsonl", [{"ask": "1", "a": "2"}], Columns("q", "a"))
+    with pytest.raises(BadFileError) as caught:
+        rows_of(tmp_path / "empty.jsonl", [{"prompt": "", "response": "2"}])
+    assert "--prompt-column" not in str(caught.value)
+
+
+def test_a_short_line_of_a_table_has_an_empty_end(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("prompt,response\n1,2\n3\n")
+    found = read_rows([tmp_path / "data.csv"])
+    assert reasons(found) == [("data.csv:3", "the answer is empty")]
 
 
 # --- bad ---
