@@ -7,8 +7,8 @@ import re
 
 _ESCAPE = re.compile(
     r"""
-      (?: \x1b\] | \x9d ) [^\x07\x1b\x9c\n]* (?: \x07 | \x1b\\ | \x9c ) # OSC: title, clipboard
-    | (?: \x1b[PX^_] | [\x90\x98\x9e\x9f] ) [^\x07\x1b\x9c\n]* (?: \x1b\\ | \x9c )  # DCS, SOS, PM, APC
+      (?: \x1b\] | \x9d ) [^\x07\x1b\x90\x98\x9c-\x9f\n]* (?: \x07 | \x1b\\ | \x9c ) # OSC: title, clipboard
+    | (?: \x1b[PX^_] | [\x90\x98\x9e\x9f] ) [^\x07\x1b\x90\x98\x9c-\x9f\n]* (?: \x1b\\ | \x9c )  # DCS, SOS, PM, APC
     | (?: \x1b\[ | \x9b ) [0-?]* [ -/]* [@-~] # CSI: colours, cursor
     | \x1b [ -/]* [0-Z\\^-~] # the short ones
     """,

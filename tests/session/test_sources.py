@@ -436,6 +436,21 @@ async def test_reading_documents_is_stopped(
     assert chat.documents.progress is None
 
 
+async def test_a_model_for_vectors_that_is_not_there_is_told_once_and_words_are_found(
+    make: Make, documents: Path
+) -> None:
+    chat = await ready(make("十五天[1]。"))
+    await chat.enter(f"/docs use {documents}")
+    await chat.enter("/set docs.embedding /nowhere/bge-small-zh")
+    for _ in range(2):
+        await chat.enter("年假有几天？")
+        await chat.idle()
+        assert sources(chat.saved().branch()[-1])
+    assert len([said for said in chat.notices("warning") if "/nowhere/bge-small-zh" in said]) == 1
+    await chat.enter("/set here docs.embedding /tmp")
+    assert "all conversations" in chat.notices("error")[-1]
+
+
 async def test_the_web_is_off_until_it_is_chosen(make: Make) -> None:
     chat = await ready(make())
     await chat.enter("/web 大熊猫吃什么？")

@@ -141,6 +141,14 @@ async def test_a_server_that_takes_no_tools_gets_the_sources_before_the_question
     assert chat.notices("error") == []
 
 
+async def test_tools_are_on_or_off_per_conversation(make: Make, tmp_path: Path) -> None:
+    chat = await with_documents(make("十五天[1]。"), tmp_path)
+    await chat.enter("/set here docs.tools off")
+    await chat.enter("年假几天？")
+    await chat.idle()
+    assert not chat.engine.generated[0].tools
+
+
 async def test_tools_can_be_switched_off(make: Make, tmp_path: Path) -> None:
     chat = await with_documents(make("十五天[1]。"), tmp_path)
     await chat.enter("/set docs.tools off")

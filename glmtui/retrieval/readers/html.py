@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from html.parser import HTMLParser
 
 from glmtui.retrieval.documents import Block, Reading
 from glmtui.retrieval.readers.tables import table
-from glmtui.retrieval.readers.text import bytes_of
+from glmtui.retrieval.readers.text import bytes_of, lines_of, markdown
 from glmtui.text.clean import clean, one_line
 from glmtui.text.encodings import decode
 
@@ -27,6 +28,9 @@ _VOID = frozenset(_VOID_TAGS.split())
 _CHARSET = re.compile(
     rb"""<meta[^>]+charset\s*=\s*["']?\s*([\w-]+)|<\?xml[^>]+encoding\s*=\s*["']([\w-]+)""", re.I
 )
+_WIDER = {"gbk": "gb18030", "gb2312": "gb18030"}
+_NO_CHARSETS = frozenset("idna punycode undefined unicode_escape raw_unicode_escape utf-7 mbcs oem".split())
+"""What Python decodes, too, some of it in a time that grows with the square of the length."""
 _PIECE = 1 << 20
 """Characters that are parsed at once."""
 _LINKS = 0.7
@@ -40,12 +44,12 @@ def decode_page(data: bytes, charset: str = "") -> str:
     named = _CHARSET.search(data[:4096])
     own = (named[1] or named[2]).decode("ascii", "replace") if named else ""
     for name in (charset, own):
-        wide = "gb18030" if name.lower() in ("gbk", "gb2312", "x-gbk") else name
-        if wide:
-            try:
-                return data.decode(wide)
-            except (LookupError, UnicodeDecodeError):
-                continue
+        try:
+            found = codecs.lookup(name).name if name else ""
+            if found and found not in _NO_CHARSETS:
+                return data.decode(_WIDER.get(found, found))
+        except (LookupError, ValueError):
+            continue
     return decode(data) or data.decode("utf-8", "replace")
 
 
@@ -62,6 +66,28 @@ def read_html(reading: Reading) -> Iterator[Block]:
     page.finish()
     reading.title = page.title
     yield from page.blocks
+
+
+def read_page(reading: Reading) -> Iterator[Block]:
+    """Read a page of the web: its main text by trafilatura where that is installed, else as `read_html` does."""
+    text = decode_page(bytes_of(reading))
+    reading.file.seek(0)
+    if found := _main_text(text):
+        reading.title = parse(text).title
+        yield from markdown(lines_of(found))
+    else:
+        yield from read_html(reading)
+
+
+def _main_text(text: str) -> str:
+    try:
+        from trafilatura import extract  # ``glmtui[web]``; takes a second
+    except ImportError:
+        return ""
+    try:
+        return extract(text, output_format="markdown", include_tables=True, include_comments=False) or ""
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OSError):
+        return ""  # a page that it cannot read
 
 
 class Page(HTMLParser):
@@ -167,7 +193,7 @@ class Page(HTMLParser):
 
     def _end_block(self) -> None:
         text = clean("".join(self._text))
-        text = text.strip("\n") if self._pre else re.sub(r" *\n *", "\n", text).strip()
+        text = text.strip("\n") if self._pre else "\n".join(line.strip(" ") for line in text.split("\n")).strip()
         heading, linked, pre = self._heading, self._linked, self._pre
         self._text.clear()
         self._heading = self._linked = self._pre = 0
