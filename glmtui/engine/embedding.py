@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,9 @@ class EmbeddingModel:
         """What clients call it."""
         given: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(folder, **given)
-            self._model = AutoModel.from_pretrained(folder, **given).eval()
+            with _quiet():
+                self._tokenizer = AutoTokenizer.from_pretrained(folder, **given)
+                self._model = AutoModel.from_pretrained(folder, **given).eval()
             self._takes_first = _takes_first(folder / POOLING)
         except Exception as error:  # files of somebody else's, read by programs of somebody else's
             phrase = _("{path} cannot be loaded: {error}")
@@ -85,6 +87,22 @@ class EmbeddingModel:
         pooled = hidden[:, 0] if self._takes_first else (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
         vectors: list[list[float]] = torch.nn.functional.normalize(pooled, dim=-1).tolist()
         return vectors, int(mask.sum())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from drawing bars and reports on the terminal."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _first_line(error: Exception) -> str:

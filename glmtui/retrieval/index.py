@@ -34,7 +34,7 @@ CANDIDATES = 40
 MOST_TERMS = 24
 """Of a question; the rarest are looked for..."""
 MOST_ASKED = 400
-"""...of so many: of a longer one, which somebody pasted, half of them from its beginning and half from its end."""
+"""...of so many: of a longer one, as people paste them, half are of its beginning and half of its end."""
 COMMON = 2000
 """Passages: a term that stands in more of them is not looked for further."""
 K1, B = 1.2, 0.6
@@ -288,7 +288,8 @@ class Index:
             places = {term: self._places(_quoted(term)) for term in _some(terms.asked(question))}
             weights = _weights({term: len(ids) for term, ids in places.items()}, total)
             wholes = [
-                (whole, self._places(f'"{" ".join(whole)}"')) for whole in _some(list(terms.phrases(question)))
+                (whole, self._places(f'"{" ".join(whole)}"'))
+                for whole in _some(list(terms.phrases(question)))
             ]
             candidates: defaultdict[int, float] = defaultdict(float)
             for term, weight in weights.items():

@@ -1,4 +1,4 @@
-"""The process that `glmtui.retrieval.reading_process` starts: reads one document after another, within limits.
+"""The process that `glmtui.retrieval.reading_process` starts: reads document after document, within limits.
 
 It is asked by lines of JSON on its standard input, and answers by such lines, one for each block.
 """
@@ -13,13 +13,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from glmtui.errors import BadFileError, UserError
 from glmtui.protocol.phrases import Phrase, _
 from glmtui.regular_files import open_regular, reason
 from glmtui.retrieval import readers, stored_phrases
 from glmtui.retrieval.documents import LARGEST, Block, Reading
+from glmtui.retrieval.readers import html
 
 MOST_MEMORY = 1 << 30
 """Bytes of addresses, the program itself included; where the system can limit them."""
@@ -39,6 +40,9 @@ def main() -> None:
     requests = sys.stdin.buffer
     while line := requests.readline():
         request = json.loads(line)
+        if request.get("prepare"):
+            html.prepare()
+            continue
         data = requests.read(request["size"]) if "size" in request else None
         _set_limits()
         try:

@@ -1,7 +1,7 @@
 """Documents are read in a process of their own where they could harm the one that reads them.
 
-PDFium and other parsers in C may crash, hang or fill the memory with a file that was made for it, or is merely
-damaged. Then it costs this document. Plain text is read in this process as long as it is short.
+PDFium and other parsers in C may crash, hang or fill the memory with a file that was made for it, or that is
+merely damaged. Then it costs this document. Plain text is read in this process as long as it is short.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, BinaryIO, cast
 
 from glmtui.errors import BadFileError, UnavailableError, UserError
@@ -21,7 +22,6 @@ from glmtui.protocol.phrases import Phrase, _
 from glmtui.retrieval import stored_phrases
 from glmtui.retrieval.documents import Block, Kind, Reading
 from glmtui.retrieval.reading_child import MOST_MEMORY, OUT_OF_MEMORY
-from glmtui.text import json_values
 
 SILENT_SECONDS = 60.0
 """Without anything read, after which it is given up..."""
@@ -83,6 +83,13 @@ class ReadingProcess:
                 _("The program that reads documents cannot be started: {error}").format(error=error.strerror)
             ) from error
 
+    def prepare(self) -> None:
+        """Let it get ready for pages of the web. It may fail: what is read then says so."""
+        with suppress(UnavailableError):
+            self.start()
+            assert self._process is not None
+            _write(self._process, {"prepare": True})
+
     def read(self, reading: Reading, path: str = "") -> Iterator[Block]:
         """Yield the blocks of a document, as `glmtui.retrieval.readers.read` does, and fill `reading`.
 
@@ -92,7 +99,7 @@ class ReadingProcess:
 
         Raises:
             OperationCancelled: it was given up.
-            UserError: it cannot be read; also where it takes too much time or memory, or makes its reader crash.
+            UserError: it cannot be read; also where its reader crashes, or takes too much time or memory.
         """
         complete = False
         self.start()
@@ -115,7 +122,7 @@ class ReadingProcess:
         watch = _Watch(process, self._token)
         with watch:
             with watch.waiting():
-                _ask(cast("BinaryIO", process.stdin), reading, path)
+                _ask(process, reading, path)
             while True:
                 with watch.waiting():
                     line = pipe.readline(MOST_BYTES)
@@ -172,20 +179,20 @@ class _Watch:
                 return
 
 
-def _ask(pipe: BinaryIO, reading: Reading, path: str) -> None:
-    request: dict[str, object] = {"name": reading.name}
-    data = b""
+def _ask(process: subprocess.Popen[bytes], reading: Reading, path: str) -> None:
     if path:
-        request["path"] = path
+        _write(process, {"name": reading.name, "path": path})
     else:
         data = reading.file.read()
-        request["size"] = len(data)
-    try:
+        _write(process, {"name": reading.name, "size": len(data)}, data)
+
+
+def _write(process: subprocess.Popen[bytes], request: dict[str, object], data: bytes = b"") -> None:
+    pipe = cast("BinaryIO", process.stdin)
+    with suppress(OSError):  # it is no more: there is no answer, which says so
         pipe.write(json.dumps(request).encode() + b"\n")
         pipe.write(data)
         pipe.flush()
-    except OSError:  # it is no more: there is no answer, which says so
-        return
 
 
 def _why(process: subprocess.Popen[bytes], watch: _Watch) -> UserError:

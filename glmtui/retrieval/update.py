@@ -104,7 +104,9 @@ def update(
             progress(number, len(origins), origin)
             known = index.file(origin)  # as it is now: another process may have read it meanwhile
             _Document(index, origin, known, outcome, token, fetch, process, retry=retry).update()
-        gone = {record.origin for record in index.files()} - set(origins)  # but not what stood on a disk that is away
+        gone = {record.origin for record in index.files()} - set(
+            origins
+        )  # but not what stood on a disk that is away
         gone = {origin for origin in gone if not any(_is_below(origin, root) for root in missing)}
         if gone:
             index.remove(gone, token.check)

@@ -34,7 +34,7 @@ NEAREST = 20
 CLOSE = 0.3
 """How close a passage must be (see `nearest`) to be one of them."""
 RANK = 60
-"""Of reciprocal rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009): how little the first ranks differ."""
+"""Of reciprocal rank fusion (Cormack, Clarke, Buettcher, SIGIR 2009): how little the first ranks differ."""
 
 
 class Embedder(Protocol):
@@ -61,7 +61,7 @@ class Embedder(Protocol):
 
 
 Load: TypeAlias = Callable[[], "Embedder | None"]
-"""Returns the model that the person chose; None: they chose none. Raises `UserError` where it cannot be had."""
+"""Returns the model that the person chose; None: they chose none. Raises `UserError` where it cannot be."""
 Progress: TypeAlias = Callable[[int, int, str], None]
 Transaction: TypeAlias = Callable[[Callable[[], object]], AbstractContextManager[None]]
 
@@ -102,7 +102,9 @@ def complete(
         rows = db.execute(f"SELECT id, heading, text FROM passages WHERE id IN ({marks})", ids).fetchall()
         if not rows:
             continue
-        made, _tokens = model.embed([f"{model.before_passage}{heading}\n{text}" for _id, heading, text in rows])
+        made, _tokens = model.embed(
+            [f"{model.before_passage}{heading}\n{text}" for _id, heading, text in rows]
+        )
         with transaction(token.check):
             if not _is_of(db, model):  # another process has another one
                 return

@@ -156,12 +156,15 @@ async def gather(
     Raises:
         UserError: one of them could not be asked.
     """
-    known = {} if known is None else known
+    before = dict(known or {})
 
     async def ask(provider: ContextProvider) -> Sequence[Source]:
-        if provider.name not in known:
-            known[provider.name] = await provider.gather(conversation, question)
-        return known[provider.name]
+        if provider.name in before:
+            return before[provider.name]
+        found = await provider.gather(conversation, question)
+        if known is not None:
+            known[provider.name] = found
+        return found
 
     tasks = [asyncio.ensure_future(ask(provider)) for provider in providers]
     try:

@@ -72,8 +72,7 @@ def test_without_the_model_for_vectors_words_are_found_and_it_is_told(
     assert cli.main(["docs", "search", str(folder), "年假", "--json"]) == 0
     said = capsys.readouterr()
     assert json.loads(said.out)["passages"]
-    (line,) = said.err.strip().splitlines()
-    assert "/nowhere/bge" in line
+    assert len([line for line in said.err.splitlines() if "/nowhere/bge" in line]) == 1
 
 
 def test_the_best_come_first_and_no_more_than_asked_for(

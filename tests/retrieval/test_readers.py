@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import json
+import time
 import zipfile
 
 import document_files as make
@@ -13,6 +14,7 @@ from retrieval_support import texts
 
 from glmtui.errors import BadFileError, UserError
 from glmtui.retrieval import readers
+from glmtui.retrieval.passages import cut
 from glmtui.retrieval.readers import html, mail, packages, pdf
 from glmtui.retrieval.readers.html import decode_page
 from glmtui.text import json_values
@@ -319,3 +321,40 @@ def test_of_a_document_without_end_the_beginning_is_read(read: Read, monkeypatch
     blocks, reading = read("a.txt", b"a line that goes on and on")
     assert [block.text for block in blocks] == ["a line tha"]
     assert reading.notes
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.md", "# a" + " " * 19_000 + "b"),
+        ("a.md", "# " + "[" * 19_000),
+        ("a.md", "# " + "[](" * 6000),
+        ("a.md", "# a" + "_" * 19_000 + "a"),
+        ("a.md", "|a|b|\n" + " " * 19_000 + "|-x\n|c|d|"),
+        ("a.txt", "x\n" + " " * 19_000 + "x"),
+        ("a.txt", "x\n" + "*" * 19_000 + "x"),
+        ("a.txt", "\x9d" * 19_000),
+        ("a.html", "<p>" + "<b> </b>" * 19_000 + "x</p>"),
+    ],
+)
+def test_no_line_takes_long(read: Read, name: str, text: str) -> None:
+    """Patterns that look at a run of characters again from each of them took seconds and more."""
+    began = time.process_time()
+    list(cut(read(name, text.encode())[0]))
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize(
+    "name", ["punycode", "idna", "undefined", "unicode_escape", "base64", "no such", "a\0b"]
+)
+def test_encodings_that_are_none_of_the_web_are_passed_over(name: str) -> None:
+    assert html.decode_page("长颈鹿\\x41".encode(), name) == "长颈鹿\\x41"
+
+
+@pytest.mark.parametrize(
+    ("line", "title"),
+    [("# C#", "C#"), ("## D ##", "D"), ("# # #", "#"), ("#\tE", "E"), ("# **F** [g](h)", "F g")],
+)
+def test_headings_of_markdown(read: Read, line: str, title: str) -> None:
+    (block,) = read("a.md", line.encode())[0]
+    assert (block.kind, block.text) == ("heading", title)

@@ -22,6 +22,7 @@ from glmtui.retrieval.web.provider import PageProvider, WebProvider, named
 from glmtui.retrieval.web.search import Engine, Result
 
 HERE = ipaddress.ip_address("127.0.0.1")
+pytestmark = pytest.mark.usefixtures("plain_pages")
 
 
 @pytest.fixture
@@ -43,6 +44,7 @@ def here(address: fetching.Address) -> bool:
     [
         *("127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.9.9", "169.254.169.254", "100.64.0.1", "0.0.0.0"),
         *("224.0.0.1", "::1", "fe80::1", "fc00::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::"),
+        "::7f00:1",
     ],
 )
 def test_what_is_inside_the_network(address: str) -> None:

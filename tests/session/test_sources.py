@@ -458,6 +458,7 @@ async def test_the_web_is_off_until_it_is_chosen(make: Make) -> None:
     assert not chat.busy
 
 
+@pytest.mark.usefixtures("plain_pages")
 async def test_the_query_is_shown_and_can_be_changed_or_kept_back(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -517,6 +518,7 @@ async def test_what_is_taken_out_of_the_queue_asks_the_web_the_same(make: Make, 
     assert asked == ["query", "third"]
 
 
+@pytest.mark.usefixtures("plain_pages")
 async def test_a_page_that_a_message_names_is_read(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web.PageProvider.__init__, "__defaults__", (lambda _address: True,))
     with serving() as server:

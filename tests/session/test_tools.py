@@ -176,6 +176,7 @@ async def test_a_stop_while_a_tool_is_at_work_leaves_a_stopped_answer(make: Make
     assert not any(isinstance(part, ToolCall) for part in answer.parts)
 
 
+@pytest.mark.usefixtures("plain_pages")
 async def test_the_web_is_searched_only_when_the_person_lets_it(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

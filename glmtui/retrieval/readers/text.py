@@ -115,8 +115,8 @@ def markdown(lines: Lines, page: int = 0) -> Iterator[Block]:
             fence = opened[1]
         elif heading := _HEADING.match(line):
             yield from paragraph.take()
-            title = plain_words(_without_end(line[heading.end() :].strip()))
-            yield Block("heading", title, len(heading[1]), page, number, number)
+            words = plain_words(_without_end(line[heading.end() :].strip()))
+            yield Block("heading", words, len(heading[1]), page, number, number)
         elif _UNDERLINE.fullmatch(line) and paragraph.height == 1:
             (title,) = paragraph.take()
             level = 1 if "=" in line else 2
@@ -147,7 +147,9 @@ def _table(rows: list[tuple[int, str]], page: int) -> Iterator[Block]:
     if not rows:
         return
     first, last = rows[0][0], rows[-1][0]
-    if len(rows) > 2 and all(_RULE.fullmatch(cell.strip()) for cell in rows[1][1].strip().strip("|").split("|")):
+    if len(rows) > 2 and all(
+        _RULE.fullmatch(cell.strip()) for cell in rows[1][1].strip().strip("|").split("|")
+    ):
         header, *cells = (_cells(line) for number, line in rows if number != rows[1][0])
         yield Block("table", "\n".join(cells), 0, page, first + 2, last, header)
     else:

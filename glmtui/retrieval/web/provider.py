@@ -56,9 +56,9 @@ class WebProvider:
         Raises:
             UserError: the engine cannot be asked.
         """
-        results = await self._engine.search(self._query)
-        first = results[:MOST_PAGES]
         async with _Reader() as reader:
+            results = await self._engine.search(self._query)
+            first = results[:MOST_PAGES]
             read = await asyncio.gather(*(self._read(result, reader) for result in first))
         found = [*zip(first, read, strict=True), *((result, ()) for result in results[MOST_PAGES:])]
         return await asyncio.to_thread(_best, found, f"{question} {self._query}")
@@ -126,6 +126,7 @@ class _Reader:
         self._reading = Lock()
 
     async def __aenter__(self) -> _Reader:
+        self._process.prepare()
         return self
 
     async def __aexit__(self, *_error: object) -> None:
