@@ -335,6 +335,7 @@ def test_of_a_document_without_end_the_beginning_is_read(read: Read, monkeypatch
         ("a.txt", "x\n" + "*" * 19_000 + "x"),
         ("a.txt", "\x9d" * 19_000),
         ("a.html", "<p>" + "<b> </b>" * 19_000 + "x</p>"),
+        ("a.eml", "To: " + '"a" <a@b.c>, ' * 20_000 + "\n\nhello"),
     ],
 )
 def test_no_line_takes_long(read: Read, name: str, text: str) -> None:
@@ -358,3 +359,24 @@ def test_encodings_that_are_none_of_the_web_are_passed_over(name: str) -> None:
 def test_headings_of_markdown(read: Read, line: str, title: str) -> None:
     (block,) = read("a.md", line.encode())[0]
     assert (block.kind, block.text) == ("heading", title)
+
+
+def test_what_is_named_often_is_read_once(read: Read) -> None:
+    container = '<container><rootfile full-path="o.opf"/></container>'
+    book = '<p><item id="a" href="a.html"/>' + '<itemref idref="a"/>' * 1000 + "</p>"
+    members = {"META-INF/container.xml": container, "o.opf": book, "a.html": "<p>x</p>"}
+    assert texts(read("a.epub", make.package(members))) == ["x"]
+    names = 'xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"'
+    relation = '<R><Relationship Id="r1" Target="s.xml"/></R>'
+    members = {
+        "ppt/presentation.xml": f"<p {names}>" + '<sldId r:id="r1"/>' * 1000 + "</p>",
+        "ppt/_rels/presentation.xml.rels": relation,
+        "ppt/s.xml": "<s><sp><p><t>x</t></p></sp></s>",
+    }
+    assert texts(read("a.pptx", make.package(members))) == ["x"]
+    members = {
+        "xl/workbook.xml": f"<w {names}>" + '<sheet name="a" r:id="r1"/>' * 1000 + "</w>",
+        "xl/_rels/workbook.xml.rels": relation,
+        "xl/s.xml": '<d><row r="1"><c><v>1</v></c></row></d>',
+    }
+    assert texts(read("a.xlsx", make.package(members))) == ["a", "1"]
