@@ -119,3 +119,11 @@ def small_bpe() -> bytes:
         minloglevel=2,
     )
     return model.getvalue()
+
+
+@pytest.fixture
+def plain_pages(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let pages of the web be read without trafilatura, by other processes too: it takes a second."""
+    folder = tmp_path_factory.mktemp("without")
+    (folder / "trafilatura.py").write_text("raise ImportError")
+    monkeypatch.syspath_prepend(folder)

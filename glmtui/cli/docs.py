@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from glmtui import streams
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from glmtui.cli.subcommands import Subparsers
     from glmtui.retrieval.collections import Collection
     from glmtui.retrieval.index import Hit
+    from glmtui.session.embedding import EmbeddingLoader
 
 NAME = "docs"
 
@@ -98,20 +101,36 @@ def _update(collection: Collection, *, quiet: bool = False) -> int:
     from glmtui.retrieval.web.fetch import fetch_document
     from glmtui.session.documents import problems, summary
 
-    status = streams.StatusLine(streams.errors())
-
-    def progress(done: int, total: int, name: str) -> None:
-        status.show(f"{done} / {total}  {one_line(name)[-60:]}")
-
-    try:
-        outcome = update(collection, progress, fetch=fetch_document)
-    finally:
-        status.clear()
-    for problem in problems(outcome):
-        status.note(tell(problem))
+    with _status() as (status, progress):
+        embedding = None if quiet else _embedding()
+        outcome = update(collection, progress, fetch=fetch_document, embedding=embedding)
+        for problem in problems(outcome):
+            status.note(tell(problem))
     if not quiet:
         _say(tell(summary(collection.name, outcome)))
     return 1 if outcome.errors and not outcome.read and not outcome.unchanged and not quiet else 0
+
+
+@contextmanager
+def _status() -> Iterator[tuple[streams.StatusLine, Callable[[int, int, str], None]]]:
+    """Around work that takes long: yield the line that shows how far it is, and what is told."""
+    line = streams.StatusLine(streams.errors())
+
+    def progress(done: int, total: int, name: str) -> None:
+        line.show(f"{done} / {total}  {one_line(name)[-60:]}")
+
+    try:
+        yield line, progress
+    finally:
+        line.clear()
+
+
+def _embedding() -> EmbeddingLoader:
+    """Return what loads the model of the settings, if they name one."""
+    from glmtui.session.embedding import EMBEDDING, EmbeddingLoader
+    from glmtui.settings.settings import Settings
+
+    return EmbeddingLoader(lambda: str(Settings.load()[EMBEDDING] or ""))
 
 
 def _list(*, as_json: bool) -> None:
@@ -165,18 +184,18 @@ def _use(name: str) -> None:
 
 
 def _search(name_or_path: str, question: str, top: int, *, as_json: bool) -> None:
-    from glmtui.retrieval import collections
+    from glmtui.retrieval import collections, provider
 
     prepare(name_or_path)
-    with collections.find(name_or_path).index() as index:
-        hits = index.search(question, top)
+    with _status() as (status, progress), collections.find(name_or_path).index() as index:
+        hits, problem = provider.search(index, question, top, _embedding(), progress=progress)
+        if problem:
+            status.note(tell(problem))
     if as_json:
         streams.output().json({"passages": list(map(_described, hits))})
         return
-    from glmtui.retrieval.provider import place
-
     for number, hit in enumerate(hits, 1):
-        about = ", ".join(filter(None, (hit.origin, place(hit.passage))))
+        about = ", ".join(filter(None, (hit.origin, provider.place(hit.passage))))
         _say(f"[{number}] {about} ({hit.score:.2f})")
         streams.output().write(f"{hit.passage.text}\n\n")
     if not hits:

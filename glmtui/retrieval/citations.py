@@ -7,7 +7,7 @@ Chinese pairs of characters are compared.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from glmtui.protocol.messages import Source
@@ -31,10 +31,12 @@ _MARK = re.compile(
 )
 _OPEN_MARK = re.compile(r"(?:[\[［【][^\]］】\n]{0,24}|`+)\Z")
 _PIECE = re.compile(rf"`+|\n|{_MARK.pattern}", re.IGNORECASE)
-_CODE_OR_MARK = re.compile(r"(`+)[^`]+\1|\s?\[(\d{1,3}|\?)\]")
-"""Brackets in code in a line are none of ours."""
+_CODE = r"(`+)[^`\n]+\1"
+"""In a line, at the end of which it ends: brackets in it are none of ours."""
+_CODE_OR_MARK = re.compile(rf"{_CODE}|\s?\[(\d{{1,3}}|\?)\]")
 _STATEMENT = re.compile(
-    r".+?(?:(?:[。！？!；;]|(?<!\[)\?)+[”’\"）)]*|(?<=[\d?]\])\s*[，,、]|\.(?=\s|\[|$)|$)"
+    rf"(?:{_CODE}|.)+?"
+    r"(?:(?:[。！？!；;]|(?<!\[)\?)+[”’\"）)]*|(?<=[\d?]\])\s*[，,、]|\.(?=\s|\[|$)|$)"
     r"(?:\s*\[(?:\d{1,3}|\?)\])*\s*",
     re.DOTALL,
 )
@@ -111,6 +113,35 @@ def check(text: str, sources: Sequence[Source]) -> str:
     them is cited, or if none has enough, the statement is marked with `UNSUPPORTED`.
     """
     checker = _Checker(sources)
+
+    def checked(line: str) -> str:
+        if line.lstrip().startswith(("#", "|", ">")):
+            return line
+        found = "".join(map(checker.checked, _statements(line)))
+        return line if _FENCE.match(found) else found  # a number that is taken away may leave one
+
+    return _in_prose(text, checked)
+
+
+def marked_statements(text: str) -> list[str]:
+    """Return the statements of an answer that `check` marked as not supported."""
+    found: list[str] = []
+
+    def look(line: str) -> str:
+        found.extend(_plain(each).strip() for each in _statements(line) if UNSUPPORTED in each)
+        return line
+
+    _in_prose(text, look)
+    return found
+
+
+def without_marks(text: str) -> str:
+    """Return an answer without its numbers: those of another answer mean other sources."""
+    return _in_prose(text, _plain)
+
+
+def _in_prose(text: str, change: Callable[[str], str]) -> str:
+    """Return an answer with each line changed that is not code."""
     lines, fence = [], ""
     for line in text.split("\n"):
         opened = _FENCE.match(line)
@@ -118,21 +149,15 @@ def check(text: str, sources: Sequence[Source]) -> str:
             fence = "" if opened and line.strip().startswith(fence) else fence
         elif opened:
             fence = opened[1]
-        elif not line.lstrip().startswith(("#", "|", ">")):
-            line = "".join(map(checker.checked, _statements(line)))
+        else:
+            line = change(line)
         lines.append(line)
     return "\n".join(lines)
 
 
-def marked_statements(text: str) -> list[str]:
-    """Return the statements of an answer that `check` marked as not supported."""
-    found = (statement for line in text.split("\n") for statement in _statements(line))
-    return [without_marks(statement).strip() for statement in found if UNSUPPORTED in statement]
-
-
-def without_marks(text: str) -> str:
-    """Return an answer without its numbers: those of another answer mean other sources."""
-    return _CODE_OR_MARK.sub(lambda found: found[0] if found[1] else "", text)
+def _plain(line: str) -> str:
+    """Return a line, or a part of it, without its numbers."""
+    return _CODE_OR_MARK.sub(lambda found: found[0] if found[1] else "", line)
 
 
 def _statements(line: str) -> Iterator[str]:
@@ -157,7 +182,7 @@ class _Checker:
 
     def checked(self, statement: str) -> str:
         """Return a statement with the numbers that are right for it."""
-        plain = without_marks(statement)
+        plain = _plain(statement)
         said = [term for term in terms.asked(plain) if len(term) > 1 or term.isdecimal()]
         cited = [int(number) for _code, number in _CODE_OR_MARK.findall(statement) if number.isdecimal()]
         if len(said) < SHORTEST or _ABOUT_SOURCES.search(plain):

@@ -9,6 +9,8 @@ from glmtui.protocol.phrases import Phrase
 
 Kind = Literal["heading", "text", "table", "code"]
 
+LARGEST = 512 << 20
+"""Bytes of a file that is looked into at all."""
 MOST_TEXT = 48 << 20
 """Bytes of a file that is text as a whole; of a compressed one, of what is unpacked of it.
 

@@ -7,30 +7,34 @@ process that is killed leaves the document as it was or as it is now. Several pr
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import sqlite3
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from heapq import nlargest
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from glmtui import paths
 from glmtui.errors import BadFileError, StorageError
+from glmtui.protocol.cancellation import CancelToken
 from glmtui.protocol.phrases import NOTHING, Phrase, _
-from glmtui.retrieval import terms
+from glmtui.retrieval import terms, vectors
 from glmtui.retrieval.passages import Passage
-from glmtui.text import json_values
+from glmtui.retrieval.stored_phrases import packed, unpacked
+from glmtui.retrieval.vectors import Embedder
 
 FORMAT = f"1.{terms.VERSION}"
 """Of the tables and of what is in them; a file of another one is made anew."""
 CANDIDATES = 40
 """Passages with most of the terms, which are then compared closely."""
 MOST_TERMS = 24
-"""Of a question; the rarest are looked for."""
+"""Of a question; the rarest are looked for..."""
+MOST_ASKED = 400
+"""...of so many: of a longer one, as people paste them, half are of its beginning and half of its end."""
 COMMON = 2000
 """Passages: a term that stands in more of them is not looked for further."""
 K1, B = 1.2, 0.6
@@ -50,11 +54,15 @@ NO_WORD = 0.5
 of another."""
 LATEST = 2.0**37
 """Seconds since 1970 that every calendar can show: the year 6325."""
-_FILE = (str, str, int, int, str, int, int, float, str, str)
-_FOUND = (str, str, str, str, int, int, int)
+_FILE_TYPES = (str, str, int, int, str, int, int, float, str, str)
+_FOUND_TYPES = (int, str, str, str, str, int, int, int)
 """Types of what is read of documents, and of passages."""
 PATIENCE = 10.0
-"""Seconds to wait for another process that writes."""
+"""Seconds to wait for another process that opens the file..."""
+LONG_PATIENCE = 600.0
+"""...and for one that writes: it may be replacing a large document."""
+LOOK = 0.3
+"""Seconds between two looks whether that is to be given up."""
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -68,6 +76,10 @@ CREATE TABLE passages (
 CREATE INDEX passages_of_file ON passages (file);
 CREATE VIRTUAL TABLE words USING fts5(text, heading, content='', tokenize="unicode61 remove_diacritics 0");
 """
+
+
+_FILE = "origin, title, size, mtime, sha256, pages, passages, read_at, error, notes"
+_Term = TypeVar("_Term")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +112,8 @@ class Hit:
     title: str
     passage: Passage
     score: float
-    """0 to 1: how much of what the question asks for stands there, rare terms counting more."""
+    """0 to 1: how much of what the question asks for stands there, rare terms counting more; with vectors,
+    how close the meaning is where that is more."""
 
 
 class Index:
@@ -173,12 +186,14 @@ class Index:
     def files(self) -> list[FileRecord]:
         """Return the documents, by their origins."""
         with self._errors():
-            rows = self._rows(
-                _FILE,
-                "SELECT origin, title, size, mtime, sha256, pages, passages, read_at, error, notes FROM files"
-                " ORDER BY origin",
-            )
+            rows = self._rows(_FILE_TYPES, f"SELECT {_FILE} FROM files ORDER BY origin")
         return list(map(_file_record, rows))
+
+    def file(self, origin: str) -> FileRecord | None:
+        """Return one document, if it is in the index."""
+        with self._errors():
+            rows = self._rows(_FILE_TYPES, f"SELECT {_FILE} FROM files WHERE origin = ?", (origin,))
+        return _file_record(rows[0]) if rows else None
 
     def count(self) -> tuple[int, int]:
         """Return how many documents and passages there are."""
@@ -189,20 +204,25 @@ class Index:
     # --- changing it ---
 
     def put(
-        self, origin: str, passages: Iterable[Passage], describe: Callable[[int], FileRecord]
+        self,
+        origin: str,
+        passages: Iterable[Passage],
+        describe: Callable[[int], FileRecord],
+        check: Callable[[], object] = lambda: None,
     ) -> FileRecord:
         """Replace a document: all of it, or where that fails or is given up nothing.
 
-        `passages` may raise; its error goes on. `describe` is asked afterwards, with their number, what is
-        to be known of the document, which it returns.
+        `passages` may raise, and `check`, which is called now and then; their errors go on. `describe` is
+        asked afterwards, with their number, what is to be known of the document, which it returns.
         """
-        with self._transaction():
-            self._remove(origin)
+        with self._transaction(check):
+            self._remove(origin, check)
             file = self._db.execute(
                 "INSERT INTO files VALUES (NULL, ?, '', 0, 0, '', 0, 0, 0, '', '')", (origin,)
             ).lastrowid
             count = 0
             for passage in passages:
+                check()
                 count += 1
                 id_ = self._db.execute(
                     "INSERT INTO passages (file, page, first, last, heading, text) VALUES (?, ?, ?, ?, ?, ?)",
@@ -223,23 +243,23 @@ class Index:
 
     def _describe(self, record: FileRecord) -> None:
         values = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
-        values |= {"error": _packed([record.error] if record.error else []), "notes": _packed(record.notes)}
+        values |= {"error": packed([record.error] if record.error else []), "notes": packed(record.notes)}
         names = ", ".join(f"{name} = :{name}" for name in values if name != "origin")
         self._db.execute(f"UPDATE files SET {names} WHERE origin = :origin", values)
 
-    def remove(self, origins: Iterable[str]) -> None:
-        """Forget documents."""
-        with self._transaction():
-            for origin in origins:
-                self._remove(origin)
+    def remove(self, origins: Iterable[str], check: Callable[[], object] = lambda: None) -> None:
+        """Forget documents; `check` may raise, and then those that are left stay."""
+        for origin in origins:
+            with self._transaction(check):
+                self._remove(origin, check)
 
-    def _remove(self, origin: str) -> None:
+    def _remove(self, origin: str, check: Callable[[], object]) -> None:
         found = self._db.execute("SELECT id FROM files WHERE origin = ?", (origin,)).fetchone()
         if found is None:
             return
-        for id_, text, heading in self._rows(
-            (int, str, str), "SELECT id, text, heading FROM passages WHERE file = ?", found
-        ):
+        query = "SELECT id, text, heading FROM passages WHERE file = ?"
+        for id_, text, heading in self._rows((int, str, str), query, found):
+            check()
             self._db.execute(
                 "INSERT INTO words (words, rowid, text, heading) VALUES ('delete', ?, ?, ?)",
                 (id_, *_indexed(text, heading)),
@@ -247,15 +267,35 @@ class Index:
         self._db.execute("DELETE FROM passages WHERE file = ?", found)
         self._db.execute("DELETE FROM files WHERE id = ?", found)
 
+    def embed(
+        self,
+        model: Embedder,
+        token: CancelToken | None = None,
+        progress: vectors.Progress = lambda _done, _total, _name: None,
+    ) -> None:
+        """Make the vectors that are lacking, as `glmtui.retrieval.vectors.complete` says."""
+        with self._errors():
+            vectors.complete(self._db, self._transaction, model, token or CancelToken(), progress)
+
     # --- searching ---
 
-    def search(self, question: str, top: int = 5) -> list[Hit]:
-        """Return the passages that say most of what `question` asks about, best first."""
+    def search(self, question: str, top: int = 5, model: Embedder | None = None) -> list[Hit]:
+        """Return the passages that say most of what `question` asks about, best first.
+
+        With a model, also those that say it in other words, as far as they have vectors.
+
+        Raises:
+            UserError: the index or the model cannot be used.
+        """
         with self._errors():
+            near = vectors.nearest(self._db, model, question) if model is not None else {}
             total = self._db.execute("SELECT count(*) FROM passages").fetchone()[0]
-            places = {term: self._places(_quoted(term)) for term in terms.asked(question)}
+            places = {term: self._places(_quoted(term)) for term in _some(terms.asked(question))}
             weights = _weights({term: len(ids) for term, ids in places.items()}, total)
-            wholes = [(whole, self._places(f'"{" ".join(whole)}"')) for whole in terms.phrases(question)]
+            wholes = [
+                (whole, self._places(f'"{" ".join(whole)}"'))
+                for whole in _some(list(terms.phrases(question)))
+            ]
             candidates: defaultdict[int, float] = defaultdict(float)
             for term, weight in weights.items():
                 for id_ in places[term]:
@@ -267,21 +307,29 @@ class Index:
             if present and all(len(places[term]) == COMMON for term in present):
                 candidates.update(dict.fromkeys(self._with_all(present), sum(weights.values())))
             chosen = nlargest(max(CANDIDATES, top), candidates, key=lambda id_: candidates[id_])
+            chosen = list(dict.fromkeys([*chosen, *near]))
             marks = ", ".join("?" * len(chosen))
             rows = self._rows(
-                _FOUND,
-                "SELECT f.origin, f.title, p.text, p.heading, p.page, p.first, p.last FROM passages p"
+                _FOUND_TYPES,
+                "SELECT p.id, f.origin, f.title, p.text, p.heading, p.page, p.first, p.last FROM passages p"
                 f" JOIN files f ON f.id = p.file WHERE p.id IN ({marks}) ORDER BY p.id",
                 chosen,
             )
         names = [whole for whole, _ids in wholes]
-        hits = [
-            Hit(origin, title, Passage(text, heading, page, first, last),
-                _score(weights, names, text, f"{title} {heading}"))
-            for origin, title, text, heading, page, first, last in rows
-        ]  # fmt: skip
-        hits.sort(key=lambda hit: -hit.score)
-        return _distinct(hits, top)
+        hits = {
+            id_: Hit(origin, title, Passage(text, heading, page, first, last),
+                     _score(weights, names, text, f"{title} {heading}"))
+            for id_, origin, title, text, heading, page, first, last in rows
+        }  # fmt: skip
+        ranked = sorted(hits, key=lambda id_: -hits[id_].score)
+        if near:
+            by_words = [id_ for id_ in ranked if hits[id_].score > 0]
+            ranked = vectors.merged(by_words, [id_ for id_ in near if id_ in hits])
+            least = 0.0
+            for id_ in reversed(ranked):  # what stands before another is no worse
+                least = max(least, hits[id_].score, near.get(id_, 0.0))
+                hits[id_] = dataclasses.replace(hits[id_], score=round(min(least, 1.0), 4))
+        return _distinct([hits[id_] for id_ in ranked], top)
 
     def _places(self, query: str) -> list[int]:
         """Return the passages that have a term; of one that is common, the first `COMMON`."""
@@ -309,9 +357,9 @@ class Index:
         return rows
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self, check: Callable[[], object] = lambda: None) -> Iterator[None]:
         with self._errors():
-            self._db.execute("BEGIN IMMEDIATE")
+            self._begin(check)
             try:
                 yield
                 self._db.execute("COMMIT")
@@ -319,6 +367,21 @@ class Index:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+
+    def _begin(self, check: Callable[[], object]) -> None:
+        self._db.execute(f"PRAGMA busy_timeout = {int(LOOK * 1000)}")
+        deadline = time.monotonic() + LONG_PATIENCE
+        try:
+            while True:
+                try:
+                    self._db.execute("BEGIN IMMEDIATE")
+                    return
+                except sqlite3.OperationalError as error:
+                    if "locked" not in str(error) or time.monotonic() > deadline:
+                        raise
+                check()
+        finally:
+            self._db.execute(f"PRAGMA busy_timeout = {int(PATIENCE * 1000)}")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -336,33 +399,16 @@ class Index:
 
 def _file_record(row: tuple[Any, ...]) -> FileRecord:
     origin, title, size, mtime, sha256, pages, passages, read_at, error, notes = row
-    why = next(iter(_unpacked(error)), NOTHING)
+    why = next(iter(unpacked(error)), NOTHING)
     read_at = read_at if 0 <= read_at <= LATEST else 0.0
     return FileRecord(
-        origin, title, size, mtime, sha256, pages, passages, read_at, why, notes=_unpacked(notes)
+        origin, title, size, mtime, sha256, pages, passages, read_at, why, notes=unpacked(notes)
     )
 
 
-def _packed(phrases: Iterable[Phrase]) -> str:
-    """Write phrases without their language, to be said in the reader's."""
-    values = [
-        {"say": phrase.template, **{name: str(value) for name, value in phrase.fields.items()}}
-        for phrase in phrases
-    ]
-    return json.dumps(values, ensure_ascii=False) if values else ""
-
-
-def _unpacked(text: str) -> tuple[Phrase, ...]:
-    """Read what `_packed` wrote; what is none of it is left out."""
-    try:
-        values = json_values.loads(text or "[]")
-    except ValueError:
-        return ()
-    return tuple(
-        Phrase(value["say"], {name: each for name, each in value.items() if name != "say"})
-        for value in (values if isinstance(values, list) else ())
-        if isinstance(value, dict) and isinstance(value.get("say"), str)
-    )
+def _some(found: list[_Term]) -> list[_Term]:
+    half = MOST_ASKED // 2
+    return found if len(found) <= MOST_ASKED else [*found[:half], *found[-half:]]
 
 
 def _indexed(text: str, heading: str) -> tuple[str, str]:

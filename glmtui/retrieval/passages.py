@@ -85,11 +85,15 @@ def _questions(block: Block) -> Iterator[Block]:
         yield block
         return
     lines = block.text.split("\n")
-    starts = [0, *(at for at, line in enumerate(lines) if at and _QUESTION.match(line)), len(lines)]
+    starts = [0, *(at for at, line in enumerate(lines) if at and _asks(line)), len(lines)]
     for start, end in pairwise(starts):
         first = block.first + start if block.first else 0
         last = min(first + end - start - 1, block.last) if block.first else 0
         yield Block("text", "\n".join(lines[start:end]), 0, block.page, first, last)
+
+
+def _asks(line: str) -> bool:
+    return _QUESTION.match(line.lstrip()[:LONGEST_HEADING]) is not None
 
 
 def _passages(group: list[Block], path: list[tuple[int, str]]) -> Iterator[Passage]:
@@ -131,8 +135,8 @@ def _units(group: list[Block]) -> Iterator[list[Block]]:
     while at < len(group):
         end = at + 1
         used = extent(group[at].text)
-        if _QUESTION.match(group[at].text):
-            while end < len(group) and end - at < MOST_OF_AN_ANSWER and not _QUESTION.match(group[end].text):
+        if _asks(group[at].text):
+            while end < len(group) and end - at < MOST_OF_AN_ANSWER and not _asks(group[end].text):
                 used += extent(group[end].text)
                 if used > ROOM:
                     break

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from glmtui.errors import UserError
 from glmtui.i18n import _
 from glmtui.protocol.cancellation import CancelToken, OperationCancelled
 from glmtui.protocol.messages import Source
-from glmtui.protocol.phrases import Phrase, verbatim
+from glmtui.protocol.phrases import NOTHING, Phrase, verbatim
 from glmtui.retrieval import terms
 from glmtui.retrieval.collections import Collection
-from glmtui.retrieval.index import Hit
+from glmtui.retrieval.index import Hit, Index
 from glmtui.retrieval.passages import PATH, Passage
 from glmtui.retrieval.update import update
+from glmtui.retrieval.vectors import Embedder, Load, Progress
 
 if TYPE_CHECKING:
     from glmtui.chat.conversation import Conversation
@@ -30,10 +32,23 @@ FEW = 3
 
 
 class DocumentProvider:
-    """Finds passages of one collection; a `glmtui.session.context.ContextProvider`."""
+    """Finds passages of one collection; a `glmtui.session.context.ContextProvider`.
 
-    def __init__(self, collection: Collection) -> None:
+    Args:
+        collection: where it looks.
+        embedding: returns the model whose vectors find more, if there is one.
+        warn: told why that cannot be used; words are found all the same.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        embedding: Load = lambda: None,
+        warn: Callable[[Phrase], object] = lambda _why: None,
+    ) -> None:
         self._collection = collection
+        self._embedding = embedding
+        self._warn = warn
 
     @property
     def name(self) -> Phrase:
@@ -56,20 +71,47 @@ class DocumentProvider:
         """
         token = CancelToken()
         try:
-            return await asyncio.to_thread(self._find, query, token)
+            found, problem = await asyncio.to_thread(self._find, query, token)
         except asyncio.CancelledError:
             token.cancel()
             raise
+        if problem:
+            self._warn(problem)
+        return found
 
-    def _find(self, question: str, token: CancelToken) -> Sequence[Source]:
+    def _find(self, question: str, token: CancelToken) -> tuple[Sequence[Source], Phrase]:
         try:
             if self._collection.follows:
                 update(self._collection, token=token, retry=False)
+            with self._collection.index() as index:
+                hits, problem = search(index, question, TOP, self._embedding, token)
         except OperationCancelled:
-            return ()
-        with self._collection.index() as index:
-            hits = index.search(question, TOP)
-        return sources(hits)
+            return (), NOTHING
+        return sources(hits), problem
+
+
+def search(
+    index: Index,
+    question: str,
+    top: int,
+    embedding: Load,
+    token: CancelToken | None = None,
+    progress: Progress = lambda _done, _total, _name: None,
+) -> tuple[Sequence[Hit], Phrase]:
+    """Return the best passages, and why a model that was chosen did not help to find them.
+
+    Raises:
+        OperationCancelled: it was given up while vectors were made.
+        UserError: the index cannot be used.
+    """
+    model: Embedder | None
+    try:
+        if (model := embedding()) is not None:
+            index.embed(model, token, progress)
+            return index.search(question, top, model), NOTHING
+    except UserError as error:
+        return index.search(question, top), error.phrase
+    return index.search(question, top), NOTHING
 
 
 def in_context(conversation: Conversation, question: str) -> str:

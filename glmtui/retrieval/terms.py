@@ -20,7 +20,7 @@ _HAN = (
 )
 _RUN = re.compile(rf"[{_HAN}]+|[^\W_{_HAN}]+")
 _IS_HAN = re.compile(rf"[{_HAN}]")
-_CODE = re.compile(r"[A-Za-z0-9]+(?:[-_./:@][A-Za-z0-9]+)+")
+_CODE = re.compile(r"(?<![A-Za-z0-9])[A-Za-z0-9]+(?:[-_./:@][A-Za-z0-9]+)+")
 _STOP = """
 a an the and or of in on at to for from by with without about as is are was were be been do does did how what
 which who whom whose when where why this that these those it its they their there i you he she we my your his

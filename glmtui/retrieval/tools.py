@@ -19,7 +19,6 @@ from glmtui.retrieval.web.provider import PageProvider, Pages, WebProvider
 
 if TYPE_CHECKING:
     from glmtui.chat.conversation import Conversation
-    from glmtui.retrieval.collections import Collection
     from glmtui.retrieval.web.search import Engine
 
 LONGEST = 1000
@@ -43,7 +42,11 @@ def _given(arguments: Mapping[str, Any], name: str) -> str:
 
 
 class SearchDocuments:
-    """Finds passages of the collection in use."""
+    """Finds passages of the collection in use.
+
+    Args:
+        provider: looks there.
+    """
 
     tool: ClassVar[Tool] = Tool(
         "search_documents",
@@ -51,8 +54,8 @@ class SearchDocuments:
         _text("query", "What to look for: names, numbers and words as the documents would have them."),
     )
 
-    def __init__(self, collection: Collection) -> None:
-        self._provider = DocumentProvider(collection)
+    def __init__(self, provider: DocumentProvider) -> None:
+        self._provider = provider
 
     def leave(self, arguments: Mapping[str, Any]) -> Phrase:
         """Nobody is asked: it stays on this machine."""

@@ -16,18 +16,21 @@ from glmtui import paths
 from glmtui.errors import BadFileError, UserError
 from glmtui.protocol.cancellation import CancelToken
 from glmtui.protocol.phrases import Phrase, _
-from glmtui.regular_files import open_regular, reason
+from glmtui.regular_files import open_regular
 from glmtui.retrieval import readers
 from glmtui.retrieval.collections import ADDRESS, Collection
-from glmtui.retrieval.documents import Reading
+from glmtui.retrieval.documents import LARGEST, Block, Reading
 from glmtui.retrieval.index import FileRecord, Index
-from glmtui.retrieval.passages import Passage, cut
+from glmtui.retrieval.passages import cut
+from glmtui.retrieval.reading_child import describe
+from glmtui.retrieval.reading_process import ReadingProcess
+from glmtui.retrieval.vectors import Load
 
 MOST_FILES = 100_000
-LARGEST = 512 << 20
-"""Bytes of a file that is looked into at all."""
 LARGEST_UNKNOWN = 2 << 20
 """Of a file of which only its content can say whether it is text."""
+SHORT = 256 << 10
+"""Bytes of a plain text that is read in this process."""
 _PIECE = 1 << 20
 
 Progress: TypeAlias = Callable[[int, int, str], None]
@@ -65,15 +68,17 @@ def update(
     fetch: Fetch | None = None,
     *,
     retry: bool = True,
+    embedding: Load | None = None,
 ) -> Outcome:
     """Read what is new or changed in a collection.
 
     Args:
         collection: what to bring up to date.
         progress: told before each document.
-        token: ends it between two passages; what was read until then stays.
+        token: ends it, also within a document; those that were read until then stay.
         fetch: reads addresses that are new. Without it, and those that are known, they stay as they are.
         retry: whether to try again what could not be read and has not changed: a package may be there now.
+        embedding: returns the model that makes vectors of the passages, if any does.
 
     Raises:
         OperationCancelled: it was given up.
@@ -81,8 +86,7 @@ def update(
     """
     token = token or CancelToken()
     outcome = Outcome()
-    with collection.index() as index:
-        known = {record.origin: record for record in index.files()}
+    with collection.index() as index, ReadingProcess(token) as process:
         missing = [
             root for root in collection.roots if not ADDRESS.fullmatch(root) and not os.path.lexists(root)
         ]
@@ -98,12 +102,21 @@ def update(
                 )
                 continue
             progress(number, len(origins), origin)
-            _Document(index, origin, known.get(origin), outcome, token, fetch, retry=retry).update()
-        gone = known.keys() - set(origins)  # but not what stood on a disk that is away
+            known = index.file(origin)  # as it is now: another process may have read it meanwhile
+            _Document(index, origin, known, outcome, token, fetch, process, retry=retry).update()
+        gone = {record.origin for record in index.files()} - set(
+            origins
+        )  # but not what stood on a disk that is away
         gone = {origin for origin in gone if not any(_is_below(origin, root) for root in missing)}
         if gone:
-            index.remove(gone)
-            outcome.removed = len(gone)
+            index.remove(gone, token.check)
+            outcome.removed += len(gone)
+        if embedding is not None:
+            try:
+                if (model := embedding()) is not None:
+                    index.embed(model, token, progress)
+            except UserError as error:  # words are found without
+                outcome.notes.append((collection.name, error.phrase))
         progress(len(origins), len(origins), "")
     return outcome
 
@@ -142,9 +155,11 @@ class _Document:
         outcome: Outcome,
         token: CancelToken,
         fetch: Fetch | None,
+        process: ReadingProcess,
         *,
         retry: bool,
     ) -> None:
+        self._process = process
         self._retry = retry
         self._index = index
         self._origin = origin
@@ -162,11 +177,10 @@ class _Document:
                 self._update_file()
         except UserError as error:
             self._failed(error.phrase)
-        except OSError as error:
-            self._failed(_("It cannot be read: {error}").format(error=reason(error)))
-        except (LookupError, ValueError, ArithmeticError, AssertionError, RecursionError, EOFError) as error:
-            # What a reader did not foresee in a file somebody else's program made.
-            self._failed(_("It is damaged: {error}").format(error=error))
+        except (
+            OSError, LookupError, ValueError, ArithmeticError, AssertionError, RecursionError, EOFError
+        ) as error:  # fmt: skip
+            self._failed(describe(error).phrase)
 
     def _update_page(self) -> None:
         if self._fetch is None or (self._known is not None and not (self._known.error and self._retry)):
@@ -178,7 +192,15 @@ class _Document:
 
     def _update_file(self) -> None:
         known, name = self._known, os.path.basename(self._origin)
-        status = os.stat(self._origin)
+        try:
+            status = os.stat(self._origin)
+        except FileNotFoundError:
+            if os.path.lexists(self._origin):
+                raise
+            if known is not None:  # it vanished a moment ago
+                self._index.remove([self._origin])
+                self._outcome.removed += 1
+            return
         if not stat.S_ISREG(status.st_mode):
             return
         same = known is not None and (known.size, known.mtime) == (status.st_size, status.st_mtime_ns)
@@ -209,7 +231,7 @@ class _Document:
             )  # fmt: skip
 
         try:
-            self._index.put(self._origin, self._checked(cut(readers.read(reading))), record)
+            self._index.put(self._origin, cut(self._blocks(reading, size)), record, self._token.check)
         except BadFileError:
             if readers.is_known(name):
                 raise
@@ -217,10 +239,10 @@ class _Document:
         self._outcome.read += 1
         self._outcome.notes += ((self._origin, note) for note in reading.notes)
 
-    def _checked(self, passages: Iterator[Passage]) -> Iterator[Passage]:
-        for passage in passages:
-            self._token.check()
-            yield passage
+    def _blocks(self, reading: Reading, size: int) -> Iterator[Block]:
+        if readers.is_plain(reading.name) and size <= SHORT:
+            return readers.read(reading)
+        return self._process.read(reading, "" if ADDRESS.fullmatch(self._origin) else self._origin)
 
     def _failed(self, why: Phrase) -> None:
         """Keep why it could not be read in place of what was known of it."""
@@ -235,6 +257,7 @@ class _Document:
             self._origin,
             (),
             lambda _count: FileRecord(self._origin, title, size, mtime, "", 0, 0, time.time(), error=why),
+            self._token.check,
         )
 
 

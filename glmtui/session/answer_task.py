@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from glmtui.chat.conversation import Conversation, Message, State
     from glmtui.protocol.engine import Stream
     from glmtui.protocol.events import Failed, Stats, Tokens
+    from glmtui.protocol.phrases import Phrase
     from glmtui.session.toolbox import Toolbox
 
 Saving = Callable[[], AbstractContextManager[None]]
@@ -91,6 +92,8 @@ class AnswerTask:
         self._text, self._thought = _Growing(self.message.text), _Growing(self.message.thought)
         self._saved_at = self.since
         self.cancelled = False
+        self.searched: dict[Phrase, Sequence[Source]] = {}
+        """Who was asked for sources, by their names, and what they found."""
         self.found = 0
         """Sources there were, of which the answer has those there was room for."""
         self.new_sources: tuple[Source, ...] = ()

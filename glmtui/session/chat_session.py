@@ -132,8 +132,10 @@ class ChatSession:
             lambda: self._loader.engine, lambda: self.state.info, settings.sampling, lambda: self.busy
         )
         self._prompt = PromptBuilder(settings)
-        self.context = Context(settings)
-        self.documents = DocumentJobs(self.notice, lambda said: self.notice(said, "warning"))
+        self.context = Context(settings, lambda why: self.notice(why, "warning"))
+        self.documents = DocumentJobs(
+            self.notice, lambda said: self.notice(said, "warning"), self.context.embedding
+        )
         self.tuning = Tuning(settings.model_spec, self.notice)
         self.comparison: Comparison | None = None
         """The last one."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Protocol
 
 from glmtui.protocol.messages import ChatMessage, Source
 from glmtui.protocol.phrases import Phrase, listing
+from glmtui.session.embedding import EMBEDDING, EmbeddingLoader
 
 if TYPE_CHECKING:
     from glmtui.chat.conversation import Conversation, Message
+    from glmtui.retrieval.provider import DocumentProvider
     from glmtui.retrieval.update import Fetched
     from glmtui.retrieval.web.search import Engine
     from glmtui.session.toolbox import AnswerTool
@@ -52,11 +54,16 @@ class Context:
 
     Args:
         settings: read already; they and the conversation say what is in use.
+        warn: told what cannot be used, though there is an answer without it.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, warn: Callable[[Phrase], object] = lambda _why: None) -> None:
         self._settings = settings
+        self._warn = warn
+        self._warned = ""
         self._pages: dict[str, Fetched] = {}
+        self.embedding = EmbeddingLoader(lambda: str(settings[EMBEDDING] or ""))
+        """The model that makes vectors of documents."""
 
     def collection(self, conversation: Conversation) -> str:
         """Return the name (or path) of the collection in use; empty: none is."""
@@ -65,7 +72,7 @@ class Context:
     def offers_tools(self, conversation: Conversation) -> bool:
         """Whether `tools` would return any."""
         searches = bool(self.collection(conversation)) or self._settings["web.provider"] != "none"
-        return bool(self._settings["docs.tools"]) and searches
+        return bool(self._settings.effective("docs.tools", conversation.settings)) and searches
 
     def tools(self, conversation: Conversation, question: str) -> list[AnswerTool]:
         """Return what a model that calls tools may do to answer `question`.
@@ -74,13 +81,12 @@ class Context:
             UserError: the collection in use is not there.
         """
         found: list[AnswerTool] = []
-        if not self._settings["docs.tools"]:
+        if not self._settings.effective("docs.tools", conversation.settings):
             return found
         if name := self.collection(conversation):
-            from glmtui.retrieval import collections
             from glmtui.retrieval.tools import SearchDocuments
 
-            found.append(SearchDocuments(collections.find(name)))
+            found.append(SearchDocuments(self._documents(name)))
         if self._settings["web.provider"] != "none":
             from glmtui.retrieval.tools import OpenPage, SearchWeb
 
@@ -101,10 +107,7 @@ class Context:
         """
         found: list[ContextProvider] = []
         if not by_tools and (name := self.collection(conversation)):
-            from glmtui.retrieval import collections
-            from glmtui.retrieval.provider import DocumentProvider
-
-            found.append(DocumentProvider(collections.find(name)))
+            found.append(self._documents(name))
         query, text = question.meta.get(WEB), question.text
         if isinstance(query, str) and query:
             from glmtui.retrieval.web.provider import WebProvider
@@ -117,6 +120,18 @@ class Context:
                 found.append(PageProvider(urls, self._pages))
         return found
 
+    def _documents(self, name: str) -> DocumentProvider:
+        from glmtui.retrieval import collections
+        from glmtui.retrieval.provider import DocumentProvider
+
+        return DocumentProvider(collections.find(name), self.embedding, self._warn_once)
+
+    def _warn_once(self, why: Phrase) -> None:
+        """Say it with the first question it meets, and no more as long as it is the same."""
+        if str(why) != self._warned:
+            self._warned = str(why)
+            self._warn(why)
+
     def _search_engine(self) -> Engine:
         from glmtui.retrieval.web.search import Engine
 
@@ -124,14 +139,34 @@ class Context:
 
 
 async def gather(
-    providers: Sequence[ContextProvider], conversation: Conversation, question: str
+    providers: Sequence[ContextProvider],
+    conversation: Conversation,
+    question: str,
+    known: MutableMapping[Phrase, Sequence[Source]] | None = None,
 ) -> Sequence[Source]:
     """Ask all providers at once; return what they found, the best of each first, numbered from 1.
+
+    Args:
+        providers: who is asked.
+        conversation: the question's.
+        question: what they are asked.
+        known: what providers, by their names, found for this question: they are not asked again. What the
+            others find goes there.
 
     Raises:
         UserError: one of them could not be asked.
     """
-    tasks = [asyncio.ensure_future(provider.gather(conversation, question)) for provider in providers]
+    before = dict(known or {})
+
+    async def ask(provider: ContextProvider) -> Sequence[Source]:
+        if provider.name in before:
+            return before[provider.name]
+        found = await provider.gather(conversation, question)
+        if known is not None:
+            known[provider.name] = found
+        return found
+
+    tasks = [asyncio.ensure_future(ask(provider)) for provider in providers]
     try:
         lists = await asyncio.gather(*tasks)
     except BaseException:

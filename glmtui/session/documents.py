@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from glmtui.retrieval.collections import Collection
     from glmtui.retrieval.index import FileRecord
     from glmtui.retrieval.update import Outcome
+    from glmtui.retrieval.vectors import Load
 
 NAMED = 5
 """Documents whose errors are said one by one."""
@@ -43,11 +44,19 @@ class DocumentJobs:
 
     Args:
         notice: says what came of it.
+        warn: says what went wrong.
+        embedding: returns the model that makes vectors of passages, if any does.
     """
 
-    def __init__(self, notice: Callable[[Phrase], None], warn: Callable[[Phrase], None]) -> None:
+    def __init__(
+        self,
+        notice: Callable[[Phrase], None],
+        warn: Callable[[Phrase], None],
+        embedding: Load | None = None,
+    ) -> None:
         self._notice = notice
         self._warn = warn
+        self._embedding = embedding
         self._lock = asyncio.Lock()
         self._token: CancelToken | None = None
         self.progress: tuple[str, int, int] | None = None
@@ -77,7 +86,9 @@ class DocumentJobs:
 
             self.progress = (collection.name, 0, 0)
             try:
-                outcome = await asyncio.to_thread(update, collection, progress, token, fetch_document)
+                outcome = await asyncio.to_thread(
+                    update, collection, progress, token, fetch_document, embedding=self._embedding
+                )
             except OperationCancelled:
                 said = _("Reading {name} was stopped; what was read until then stays.")
                 self._notice(said.format(name=collection.name))

@@ -53,7 +53,7 @@ class Setting:
     @property
     def per_conversation(self) -> bool:
         """Whether a conversation may have a value of its own."""
-        return self.section in ("generation", "docs")
+        return self.section in ("generation", "docs") and self.key != "docs.embedding"
 
     def shown(self, text: str) -> str:
         """Return a value as it may be seen: of a secret one only that there is one."""
@@ -284,6 +284,11 @@ SCHEMA: tuple[Setting, ...] = (
     Setting(
         "docs.tools", "bool", True, N_("Models search themselves"),
         N_("A model that calls tools searches the documents in use, and the web if chosen, by itself."),
+    ),
+    Setting(
+        "docs.embedding", "text", None, N_("Embedding model"),
+        N_("The folder of a model such as bge-small-zh: finds in documents what is said in other words."),
+        nullable=True, metavar="DIR",
     ),
     Setting(
         "web.provider", "choice", "none", N_("Web search"),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 
+_STRING = r"[^\x07\x1b\x90\x98\x9c-\x9f\n]*"
+"""Up to what ends one, or begins another one: a run of beginnings is looked at once."""
 _ESCAPE = re.compile(
-    r"""
-      (?: \x1b\] | \x9d ) [^\x07\x1b\x9c\n]* (?: \x07 | \x1b\\ | \x9c ) # OSC: title, clipboard
-    | (?: \x1b[PX^_] | [\x90\x98\x9e\x9f] ) [^\x07\x1b\x9c\n]* (?: \x1b\\ | \x9c )  # DCS, SOS, PM, APC
+    rf"""
+      (?: \x1b\] | \x9d ) {_STRING} (?: \x07 | \x1b\\ | \x9c ) # OSC: title, clipboard
+    | (?: \x1b[PX^_] | [\x90\x98\x9e\x9f] ) {_STRING} (?: \x1b\\ | \x9c )  # DCS, SOS, PM, APC
     | (?: \x1b\[ | \x9b ) [0-?]* [ -/]* [@-~] # CSI: colours, cursor
     | \x1b [ -/]* [0-Z\\^-~] # the short ones
     """,

@@ -465,7 +465,10 @@ def memory(folder: Path, megabytes: int) -> None:
     with Stopwatch() as watch:
         update.update(collections.find(str(folder)))
     more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    print(f"{megabytes} MB of text: {watch} s, {more:.0f} MB of memory more")
+    other = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    print(
+        f"{megabytes} MB of text: {watch} s, {more:.0f} MB of memory more and {other:.0f} MB of the process that reads"
+    )
 
 
 def main() -> None:

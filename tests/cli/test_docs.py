@@ -69,6 +69,18 @@ def test_a_path_is_searched_and_its_index_kept_in_the_cache(
     assert (slide["page"], slide["heading"], slide["lines"]) == (2, "班车", None)
 
 
+def test_without_the_model_for_vectors_words_are_found_and_it_is_told(
+    folder: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert passages(capsys, str(folder), "年假")
+    (home / "config").mkdir(parents=True)
+    (home / "config" / "config.toml").write_text('[docs]\nembedding = "/nowhere/bge"\n')
+    assert cli.main(["docs", "search", str(folder), "年假", "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["passages"]
+    assert len([line for line in said.err.splitlines() if "/nowhere/bge" in line]) == 1
+
+
 def test_the_best_come_first_and_no_more_than_asked_for(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from glmtui.protocol.messages import Source
@@ -80,6 +80,10 @@ def test_statements_that_nothing_supports_are_listed() -> None:
 
 
 @given(st.text(alphabet="年假每十五天。.[]1239? \n`#-", max_size=80))
+@example("11`1五五2\n`")  # a code span ends with its line
+@example("```\n年假[1]\n```\n年假每年十五天，须提前三天申请[2]。")
+@example("[1]```年假每年十五天，须提前申请\n年假每年十五天，须提前三天申请。")
+@example("`年假每年十五。天须提前三天申请[2]`年假每年十五天，须提前三天申请[2]。")
 def test_only_marks_change(answer: str) -> None:
     def bare(text: str) -> str:
         return without_marks(text).replace(" ", "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import json
+import time
 import zipfile
 
 import document_files as make
@@ -13,6 +14,7 @@ from retrieval_support import texts
 
 from glmtui.errors import BadFileError, UserError
 from glmtui.retrieval import readers
+from glmtui.retrieval.passages import cut
 from glmtui.retrieval.readers import html, mail, packages, pdf
 from glmtui.retrieval.readers.html import decode_page
 from glmtui.text import json_values
@@ -319,3 +321,62 @@ def test_of_a_document_without_end_the_beginning_is_read(read: Read, monkeypatch
     blocks, reading = read("a.txt", b"a line that goes on and on")
     assert [block.text for block in blocks] == ["a line tha"]
     assert reading.notes
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.md", "# a" + " " * 19_000 + "b"),
+        ("a.md", "# " + "[" * 19_000),
+        ("a.md", "# " + "[](" * 6000),
+        ("a.md", "# a" + "_" * 19_000 + "a"),
+        ("a.md", "|a|b|\n" + " " * 19_000 + "|-x\n|c|d|"),
+        ("a.txt", "x\n" + " " * 19_000 + "x"),
+        ("a.txt", "x\n" + "*" * 19_000 + "x"),
+        ("a.txt", "\x9d" * 19_000),
+        ("a.html", "<p>" + "<b> </b>" * 19_000 + "x</p>"),
+        ("a.eml", "To: " + '"a" <a@b.c>, ' * 20_000 + "\n\nhello"),
+    ],
+)
+def test_no_line_takes_long(read: Read, name: str, text: str) -> None:
+    """Patterns that look at a run of characters again from each of them took seconds and more."""
+    began = time.process_time()
+    list(cut(read(name, text.encode())[0]))
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize(
+    "name", ["punycode", "idna", "undefined", "unicode_escape", "base64", "no such", "a\0b"]
+)
+def test_encodings_that_are_none_of_the_web_are_passed_over(name: str) -> None:
+    assert html.decode_page("长颈鹿\\x41".encode(), name) == "长颈鹿\\x41"
+
+
+@pytest.mark.parametrize(
+    ("line", "title"),
+    [("# C#", "C#"), ("## D ##", "D"), ("# # #", "#"), ("#\tE", "E"), ("# **F** [g](h)", "F g")],
+)
+def test_headings_of_markdown(read: Read, line: str, title: str) -> None:
+    (block,) = read("a.md", line.encode())[0]
+    assert (block.kind, block.text) == ("heading", title)
+
+
+def test_what_is_named_often_is_read_once(read: Read) -> None:
+    container = '<container><rootfile full-path="o.opf"/></container>'
+    book = '<p><item id="a" href="a.html"/>' + '<itemref idref="a"/>' * 1000 + "</p>"
+    members = {"META-INF/container.xml": container, "o.opf": book, "a.html": "<p>x</p>"}
+    assert texts(read("a.epub", make.package(members))) == ["x"]
+    names = 'xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"'
+    relation = '<R><Relationship Id="r1" Target="s.xml"/></R>'
+    members = {
+        "ppt/presentation.xml": f"<p {names}>" + '<sldId r:id="r1"/>' * 1000 + "</p>",
+        "ppt/_rels/presentation.xml.rels": relation,
+        "ppt/s.xml": "<s><sp><p><t>x</t></p></sp></s>",
+    }
+    assert texts(read("a.pptx", make.package(members))) == ["x"]
+    members = {
+        "xl/workbook.xml": f"<w {names}>" + '<sheet name="a" r:id="r1"/>' * 1000 + "</w>",
+        "xl/_rels/workbook.xml.rels": relation,
+        "xl/s.xml": '<d><row r="1"><c><v>1</v></c></row></d>',
+    }
+    assert texts(read("a.xlsx", make.package(members))) == ["a", "1"]

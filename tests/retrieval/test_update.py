@@ -84,13 +84,15 @@ def test_a_file_that_turns_bad_is_no_longer_found(folder: Path, collection: Coll
 
 
 def test_what_could_not_be_read_is_tried_again_when_asked_to(
-    folder: Path, collection: Collection, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, folder: Path, collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("pypdfium2")
     (folder / "a.pdf").write_bytes(make.pdf("words"))
+    (tmp_path / "pypdfium2.py").write_text("raise ImportError")
     with monkeypatch.context() as without:
-        without.setitem(sys.modules, "pypdfium2", None)
-        assert len(update(collection).errors) == 1
+        without.syspath_prepend(tmp_path)
+        ((_path, why),) = update(collection).errors
+        assert "pip install" in str(why)
     assert update(collection, retry=False).unchanged == 1
     assert update(collection).read == 1
 
@@ -114,6 +116,54 @@ def test_what_is_neither_file_nor_folder_is_passed_over(folder: Path, collection
     outcome = update(collection)
     assert outcome.read == 0
     assert [Path(path).name for path, _why in outcome.errors] == ["nowhere.txt"]
+
+
+def test_what_vanishes_while_it_is_looked_at_is_gone(folder: Path, collection: Collection) -> None:
+    for name in ("a.txt", "b.txt"):
+        (folder / name).write_text(f"words of {name}")
+    assert update(collection).read == 2
+    (folder / "c.txt").write_text("words of c.txt")
+
+    def progress(_done: int, _total: int, name: str) -> None:
+        if name.endswith(("b.txt", "c.txt")):
+            os.unlink(name)
+
+    outcome = update(collection, progress)
+    assert (outcome.read, outcome.removed, outcome.errors) == (0, 1, [])
+    with collection.index() as index:
+        assert [Path(record.origin).name for record in index.files()] == ["a.txt"]
+
+
+def test_a_document_that_another_process_has_read_meanwhile_is_not_read_again(
+    folder: Path, collection: Collection
+) -> None:
+    (folder / "a.txt").write_text("words")
+    (folder / "b.txt").write_text("other words")
+
+    def progress(_done: int, _total: int, name: str) -> None:
+        if name.endswith("a.txt"):
+            assert update(collection).read == 2
+
+    outcome = update(collection, progress)
+    assert (outcome.read, outcome.unchanged) == (0, 2)
+
+
+def test_it_waits_for_another_process_that_writes_unless_it_is_cancelled(
+    folder: Path, collection: Collection
+) -> None:
+    (folder / "a.txt").write_text("words")
+    update(collection)
+    token = CancelToken()
+    token.cancel()
+    other = sqlite3.connect(collection.index_path, isolation_level=None)
+    with collection.index() as index:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(OperationCancelled):
+            index.remove([str(folder / "a.txt")], token.check)
+        assert index.count() == (1, 1)
+        index.remove([str(folder / "a.txt")], lambda: other.in_transaction and other.execute("ROLLBACK"))
+        assert index.count() == (0, 0)
+    other.close()
 
 
 def test_progress_and_cancel(folder: Path, collection: Collection) -> None:

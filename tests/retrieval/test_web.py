@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 import sys
 from collections.abc import Iterator
-from types import SimpleNamespace
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 from picture_files import png
@@ -18,9 +19,10 @@ from glmtui.retrieval.web import fetch as fetching
 from glmtui.retrieval.web import search as searching
 from glmtui.retrieval.web.fetch import fetch, fetch_picture, is_public
 from glmtui.retrieval.web.provider import PageProvider, WebProvider, named
-from glmtui.retrieval.web.search import Engine
+from glmtui.retrieval.web.search import Engine, Result
 
 HERE = ipaddress.ip_address("127.0.0.1")
+pytestmark = pytest.mark.usefixtures("plain_pages")
 
 
 @pytest.fixture
@@ -42,6 +44,7 @@ def here(address: fetching.Address) -> bool:
     [
         *("127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.9.9", "169.254.169.254", "100.64.0.1", "0.0.0.0"),
         *("224.0.0.1", "::1", "fe80::1", "fc00::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::"),
+        "::7f00:1",
     ],
 )
 def test_what_is_inside_the_network(address: str) -> None:
@@ -200,6 +203,51 @@ async def test_an_engine_that_is_not_there() -> None:
         await Engine("searxng", "http://127.0.0.1:1").search("x")
 
 
+class DDGSException(Exception):  # noqa: N818 (as ddgs has it)
+    """What ddgs raises."""
+
+
+def with_ddgs(monkeypatch: pytest.MonkeyPatch, found: object) -> list[dict[str, object]]:
+    """Play the package ddgs, which finds or raises `found`; return how it is asked."""
+    asked: list[dict[str, object]] = []
+
+    class DDGS:
+        def __init__(self, timeout: int) -> None:
+            pass
+
+        def text(self, query: str, **how: object) -> object:
+            asked.append({"query": query, **how})
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+    exceptions = ModuleType("ddgs.exceptions")
+    package = ModuleType("ddgs")
+    package.DDGS, exceptions.DDGSException = DDGS, DDGSException  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ddgs", package)
+    monkeypatch.setitem(sys.modules, "ddgs.exceptions", exceptions)
+    return asked
+
+
+async def test_ddgs(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = [{"title": "大熊猫", "href": "https://a.example/", "body": "竹子"}, {"title": "no address"}, 3]
+    asked = with_ddgs(monkeypatch, pages)
+    assert await Engine("ddgs").search("大熊猫吃什么") == [Result("https://a.example/", "大熊猫", "竹子")]
+    assert asked == [{"query": "大熊猫吃什么", "region": "cn-zh", "max_results": searching.MOST_RESULTS}]
+
+
+async def test_what_goes_wrong_with_ddgs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_ddgs(monkeypatch, DDGSException("No results found."))
+    assert await Engine("ddgs").search("x") == []
+    for error in (DDGSException("202 Ratelimit"), AttributeError("no such element")):
+        with_ddgs(monkeypatch, error)
+        with pytest.raises(UnavailableError, match=str(error)):
+            await Engine("ddgs").search("x")
+    monkeypatch.setitem(sys.modules, "ddgs", None)
+    with pytest.raises(UnavailableError, match="pip install ddgs"):
+        await Engine("ddgs").search("x")
+
+
 # --- providers ---
 
 
@@ -235,13 +283,19 @@ async def test_what_a_page_orders_is_text_and_no_address_of_it_is_followed(serve
     assert len(server.requests) == 1
 
 
-async def test_the_main_text_is_trafilaturas_where_it_is_installed(
-    server: WebServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def extract(text: str, **_how: object) -> str:
-        return f"# 大熊猫\n\n大熊猫正文 {len(text) > 100}。" if "大熊猫" in text else ""
+EXTRACT = """
+def extract(text, **how):
+    if "长颈鹿" in text:
+        raise ValueError
+    return f"# 大熊猫\\n\\n大熊猫正文 {len(text) > 100}。" if "大熊猫" in text else ""
+"""
 
-    monkeypatch.setitem(sys.modules, "trafilatura", SimpleNamespace(extract=extract))
+
+async def test_the_main_text_is_trafilaturas_where_it_is_installed(
+    server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "trafilatura.py").write_text(EXTRACT, "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
     provider = PageProvider([f"{server.address}/utf-8", f"{server.address}/gbk"], {}, here)
     sources = await provider.gather(Conversation(), "大熊猫、金丝猴")
     assert {(source.title, source.text) for source in sources} == {

@@ -13,6 +13,7 @@ import httpx2
 import pytest
 import torch
 import transformers
+from embedding_model import tiny_bert
 from served import Served, end, make
 
 from glmtui.engine.embedding import EmbeddingModel
@@ -23,16 +24,7 @@ TEXTS = ["你 好", "a", "a b a b a b"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("models") / "tiny-bert"
-    path.mkdir()
-    (path / "vocab.txt").write_text(
-        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"你好ab"]), "utf-8"
-    )
-    transformers.BertTokenizer(str(path / "vocab.txt"), model_max_length=16).save_pretrained(path)
-    torch.manual_seed(1)
-    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
-    transformers.BertModel(transformers.BertConfig(vocab_size=9, **sizes)).save_pretrained(path)
-    return path
+    return tiny_bert(tmp_path_factory.mktemp("models") / "tiny-bert")
 
 
 @pytest.fixture(scope="module")

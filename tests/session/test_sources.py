@@ -436,6 +436,21 @@ async def test_reading_documents_is_stopped(
     assert chat.documents.progress is None
 
 
+async def test_a_model_for_vectors_that_is_not_there_is_told_once_and_words_are_found(
+    make: Make, documents: Path
+) -> None:
+    chat = await ready(make("十五天[1]。"))
+    await chat.enter(f"/docs use {documents}")
+    await chat.enter("/set docs.embedding /nowhere/bge-small-zh")
+    for _ in range(2):
+        await chat.enter("年假有几天？")
+        await chat.idle()
+        assert sources(chat.saved().branch()[-1])
+    assert len([said for said in chat.notices("warning") if "/nowhere/bge-small-zh" in said]) == 1
+    await chat.enter("/set here docs.embedding /tmp")
+    assert "all conversations" in chat.notices("error")[-1]
+
+
 async def test_the_web_is_off_until_it_is_chosen(make: Make) -> None:
     chat = await ready(make())
     await chat.enter("/web 大熊猫吃什么？")
@@ -443,6 +458,7 @@ async def test_the_web_is_off_until_it_is_chosen(make: Make) -> None:
     assert not chat.busy
 
 
+@pytest.mark.usefixtures("plain_pages")
 async def test_the_query_is_shown_and_can_be_changed_or_kept_back(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -502,6 +518,7 @@ async def test_what_is_taken_out_of_the_queue_asks_the_web_the_same(make: Make, 
     assert asked == ["query", "third"]
 
 
+@pytest.mark.usefixtures("plain_pages")
 async def test_a_page_that_a_message_names_is_read(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web.PageProvider.__init__, "__defaults__", (lambda _address: True,))
     with serving() as server:

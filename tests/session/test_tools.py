@@ -167,6 +167,14 @@ async def test_a_search_that_fails_beside_tools_is_made_once(
     assert chat.saved().branch()[-1].state == "failed"
 
 
+async def test_tools_are_on_or_off_per_conversation(make: Make, tmp_path: Path) -> None:
+    chat = await with_documents(make("十五天[1]。"), tmp_path)
+    await chat.enter("/set here docs.tools off")
+    await chat.enter("年假几天？")
+    await chat.idle()
+    assert not chat.engine.generated[0].tools
+
+
 async def test_tools_can_be_switched_off(make: Make, tmp_path: Path) -> None:
     chat = await with_documents(make("十五天[1]。"), tmp_path)
     await chat.enter("/set docs.tools off")
@@ -194,6 +202,7 @@ async def test_a_stop_while_a_tool_is_at_work_leaves_a_stopped_answer(make: Make
     assert not any(isinstance(part, ToolCall) for part in answer.parts)
 
 
+@pytest.mark.usefixtures("plain_pages")
 async def test_the_web_is_searched_only_when_the_person_lets_it(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,29 +19,38 @@ _CODE = (
     "py pyi js mjs jsx ts tsx java kt c h cc cpp cxx hpp cs go rs rb php swift scala lua r jl pl sh bash zsh "
     "fish ps1 bat sql css scss less vue svelte dart ex exs erl hs clj ml f90 m mm proto graphql cmake cu cuh"
 )
-READERS: dict[str, Reader] = {
+PLAIN: dict[str, Reader] = {
     **dict.fromkeys(_MARKDOWN.split(), text.read_markdown),
     **dict.fromkeys(_PLAIN.split(), text.read_plain),
     **dict.fromkeys(_CODE.split(), text.read_code),
     **dict.fromkeys(("csv", "tsv"), tables.read_csv),
     "json": tables.read_json,
     **dict.fromkeys(("jsonl", "ndjson"), tables.read_json_lines),
+    "ipynb": notebook.read_notebook,
+}
+"""By the suffix of a file's name, in lower case: what is text, and read by what takes no harm from it."""
+READERS: dict[str, Reader] = {
+    **PLAIN,
     **dict.fromkeys(("html", "htm", "xhtml"), html.read_html),
     **dict.fromkeys(("docx", "docm"), office.read_docx),
     **dict.fromkeys(("pptx", "pptm"), office.read_pptx),
     **dict.fromkeys(("xlsx", "xlsm"), office.read_xlsx),
     **dict.fromkeys(("odt", "ods", "odp"), opendocument.read_odf),
     "epub": epub.read_epub,
-    "ipynb": notebook.read_notebook,
     "eml": mail.read_mail,
     "pdf": pdf.read_pdf,
 }
-"""By the suffix of a file's name, in lower case."""
+"""All of them."""
 
 
 def is_known(name: str) -> bool:
     """Whether files with such a name are read."""
     return _suffix(name) in READERS
+
+
+def is_plain(name: str) -> bool:
+    """Whether files with such a name are plain text, if they are read at all."""
+    return _suffix(name) in PLAIN or not is_known(name)
 
 
 def is_binary(file: BinaryIO) -> bool:
@@ -51,15 +60,22 @@ def is_binary(file: BinaryIO) -> bool:
     return b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff"))
 
 
-def read(reading: Reading) -> Iterator[Block]:
+def read(reading: Reading, *, of_web: bool = False) -> Iterator[Block]:
     """Read a file by its suffix; what has none that is known, as text if it is such.
+
+    Args:
+        reading: what is read.
+        of_web: of a page, take the main text alone.
 
     Raises:
         UserError: it cannot be read; while the blocks are taken.
     """
     _check_magic(reading.file)
     characters = 0
-    for block in READERS.get(_suffix(reading.name), text.read_plain)(reading):
+    reader = READERS.get(_suffix(reading.name), text.read_plain)
+    if of_web and reader is html.read_html:
+        reader = html.read_page
+    for block in reader(reading):
         left = MOST_CHARACTERS - characters
         characters += len(block.text)
         if characters > MOST_CHARACTERS:

@@ -43,5 +43,5 @@ def read_epub(reading: Reading) -> Iterator[Block]:
         reading.title = one_line(reading.title)[:300]
         if not spine:
             raise BadFileError(_("It is no book: nothing says in which order its pages are read."))
-        for item in spine:
-            yield from html.parse(html.decode_page(package.read(pages.get(item, "")))).blocks
+        for page in dict.fromkeys(pages.get(item, "") for item in spine):  # each once, however often named
+            yield from html.parse(html.decode_page(package.read(page))).blocks

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator
+from contextlib import suppress
 from html.parser import HTMLParser
 
 from glmtui.retrieval.documents import Block, Reading
 from glmtui.retrieval.readers.tables import table
-from glmtui.retrieval.readers.text import bytes_of
+from glmtui.retrieval.readers.text import bytes_of, lines_of, markdown
 from glmtui.text.clean import clean, one_line
 from glmtui.text.encodings import decode
 
@@ -27,6 +29,11 @@ _VOID = frozenset(_VOID_TAGS.split())
 _CHARSET = re.compile(
     rb"""<meta[^>]+charset\s*=\s*["']?\s*([\w-]+)|<\?xml[^>]+encoding\s*=\s*["']([\w-]+)""", re.I
 )
+_WIDER = {"gbk": "gb18030", "gb2312": "gb18030"}
+_NO_CHARSETS = frozenset(
+    ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape", "utf-7", "mbcs", "oem")
+)
+"""What Python decodes, too, some of it in a time that grows with the square of the length."""
 _PIECE = 1 << 20
 """Characters that are parsed at once."""
 _LINKS = 0.7
@@ -39,14 +46,19 @@ def decode_page(data: bytes, charset: str = "") -> str:
         return data.decode("utf-8-sig", "replace")
     named = _CHARSET.search(data[:4096])
     own = (named[1] or named[2]).decode("ascii", "replace") if named else ""
-    for name in (charset, own):
-        wide = "gb18030" if name.lower() in ("gbk", "gb2312", "x-gbk") else name
-        if wide:
-            try:
-                return data.decode(wide)
-            except (LookupError, UnicodeDecodeError):
-                continue
+    for name in filter(None, (charset, own)):
+        if (text := _decoded(data, name)) is not None:
+            return text
     return decode(data) or data.decode("utf-8", "replace")
+
+
+def _decoded(data: bytes, charset: str) -> str | None:
+    """Return a text in the encoding that is named so; None: there is none, or it is in another."""
+    try:
+        name = codecs.lookup(charset).name.replace("_", "-")
+        return None if name in _NO_CHARSETS else data.decode(_WIDER.get(name, name))
+    except (LookupError, ValueError):
+        return None
 
 
 def read_html(reading: Reading) -> Iterator[Block]:
@@ -62,6 +74,34 @@ def read_html(reading: Reading) -> Iterator[Block]:
     page.finish()
     reading.title = page.title
     yield from page.blocks
+
+
+def prepare() -> None:
+    """Load what `read_page` needs, which takes a second."""
+    with suppress(ImportError):
+        import trafilatura  # noqa: F401 (``glmtui[web]``)
+
+
+def read_page(reading: Reading) -> Iterator[Block]:
+    """Read a page of the web: its main text by trafilatura where that is there, else as `read_html` does."""
+    text = decode_page(bytes_of(reading))
+    reading.file.seek(0)
+    if found := _main_text(text):
+        reading.title = parse(text).title
+        yield from markdown(lines_of(found))
+    else:
+        yield from read_html(reading)
+
+
+def _main_text(text: str) -> str:
+    try:
+        from trafilatura import extract
+    except ImportError:
+        return ""
+    try:
+        return extract(text, output_format="markdown", include_tables=True, include_comments=False) or ""
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OSError):
+        return ""  # a page that it cannot read
 
 
 class Page(HTMLParser):
@@ -167,7 +207,9 @@ class Page(HTMLParser):
 
     def _end_block(self) -> None:
         text = clean("".join(self._text))
-        text = text.strip("\n") if self._pre else re.sub(r" *\n *", "\n", text).strip()
+        text = (
+            text.strip("\n") if self._pre else "\n".join(line.strip(" ") for line in text.split("\n")).strip()
+        )
         heading, linked, pre = self._heading, self._linked, self._pre
         self._text.clear()
         self._heading = self._linked = self._pre = 0

@@ -13,6 +13,8 @@ from glmtui.text.clean import one_line
 
 MOST_NAMED = 10
 """Attachments that a note names."""
+LONGEST_HEADER = 10_000
+"""Characters of a header that is taken apart."""
 _HEADERS = ("Subject", "From", "To", "Cc", "Date")
 
 
@@ -46,6 +48,9 @@ def read_mail(reading: Reading) -> Iterator[Block]:
 
 
 def _header(message: EmailMessage, name: str) -> str:
+    raw = next((str(value) for key, value in message.raw_items() if key.lower() == name.lower()), "")
+    if len(raw) > LONGEST_HEADER:  # the parser takes a time that grows with the square of the length
+        return one_line(raw[:LONGEST_HEADER])
     try:
         return one_line(str(message.get(name) or ""))
     except (ValueError, IndexError, AttributeError, TypeError):  # one that the parser itself cannot read

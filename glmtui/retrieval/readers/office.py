@@ -12,6 +12,8 @@ from glmtui.retrieval.readers.tables import table
 from glmtui.text.clean import clean, one_line
 
 _LEVEL = re.compile(r"(?:heading|标题|überschrift|titre)\s*(\d)", re.IGNORECASE)
+LONGEST_FORMAT = 255
+"""Characters of a format for numbers, as Excel allows."""
 _DATES = frozenset((14, 15, 16, 17, 18, 19, 20, 21, 22, 45, 46, 47))
 """Numbers of the formats for dates and times that every workbook has."""
 
@@ -109,7 +111,7 @@ def read_pptx(reading: Reading) -> Iterator[Block]:
             for event in package.xml("ppt/presentation.xml")
             if event.kind == "start" and event.name == "sldId"
         ]
-        slides = [slide for slide in slides if slide in package]
+        slides = [slide for slide in dict.fromkeys(slides) if slide in package]  # each once
         if not slides:
             slides = sorted(
                 (name for name in package.names if re.fullmatch(r"ppt/slides/slide\d+\.xml", name)),
@@ -177,7 +179,7 @@ def read_xlsx(reading: Reading) -> Iterator[Block]:
             for event in package.xml("xl/workbook.xml")
             if event.kind == "start" and event.name == "sheet"
         ]
-        for title, name in sheets:
+        for title, name in {name: (title, name) for title, name in sheets}.values():  # each once
             yield Block("heading", one_line(title), 1)
             yield from table(_rows(package.xml(name), strings, dates))
 
@@ -205,7 +207,9 @@ def _date_styles(package: Package) -> frozenset[int]:
         if event.name == "cellXfs":
             inside = event.kind == "start"
         elif event.kind == "start" and event.name == "numFmt":
-            code = re.sub(r'"[^"]*"|\\.|\[[^\]]*\]', "", event.attributes.get("formatCode", ""))
+            code = re.sub(
+                r'"[^"]*"|\\.|\[[^\]]*\]', "", event.attributes.get("formatCode", "")[:LONGEST_FORMAT]
+            )
             if re.search(r"[yd]|年|月|日", code, re.IGNORECASE):
                 own.add(event.attributes.get("numFmtId", ""))
         elif event.kind == "start" and event.name == "xf" and inside:

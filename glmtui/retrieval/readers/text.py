@@ -18,11 +18,10 @@ _CHAPTER = re.compile(
     r"\s*(第[一二三四五六七八九十百零〇\d]+[章节編编部篇回][^。！？]{0,40}|(chapter|part|section)\s+[\divxlc]+\b[^.!?]{0,60})",
     re.IGNORECASE,
 )
-_HEADING = re.compile(r" {0,3}(#{1,6})\s+(.*?)\s*#*\s*")
+_HEADING = re.compile(r" {0,3}(#{1,6})\s")
 _UNDERLINE = re.compile(r" {0,3}(=+|-{3,})\s*")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
-_RULE_OF_TABLE = re.compile(r"\s*\|?(\s*:?-+:?\s*\|)+\s*(:?-+:?\s*)?")
-_ITEM = re.compile(r"\s*([-*+]|\d+[.)、])\s+")
+_RULE = re.compile(r":?-+:?")
 _DEFINITION = re.compile(
     r"\s*(?:@?(?:export|public|private|protected|static|async|pub|default|abstract|final|virtual|inline)\s+)*"
     r"(?:def|class|fn|func|function|interface|struct|enum|trait|impl|type|module|namespace|sub|procedure)\s+\w[^{]*"
@@ -114,9 +113,10 @@ def markdown(lines: Lines, page: int = 0) -> Iterator[Block]:
         if opened := _FENCE.match(line):
             yield from paragraph.take()
             fence = opened[1]
-        elif heading := _HEADING.fullmatch(line):
+        elif heading := _HEADING.match(line):
             yield from paragraph.take()
-            yield Block("heading", plain_words(heading[2]), len(heading[1]), page, number, number)
+            words = plain_words(_without_end(line[heading.end() :].strip()))
+            yield Block("heading", words, len(heading[1]), page, number, number)
         elif _UNDERLINE.fullmatch(line) and paragraph.height == 1:
             (title,) = paragraph.take()
             level = 1 if "=" in line else 2
@@ -132,8 +132,14 @@ def markdown(lines: Lines, page: int = 0) -> Iterator[Block]:
 
 def plain_words(text: str) -> str:
     """Return a line of Markdown without the marks of emphasis and links."""
-    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
-    return re.sub(r"[*`]+|(?<!\w)_+|_+(?!\w)", "", text).strip()
+    text = re.sub(r"!?\[([^\[\]]*)\]\([^()]*\)", r"\1", text)
+    return re.sub(r"[*`]+|(?<!\w)_+|(?<!_)_+(?!\w)", "", text).strip()
+
+
+def _without_end(heading: str) -> str:
+    """Return a heading without the ``#`` that may stand behind it, too."""
+    bare = heading.rstrip("#")
+    return bare.rstrip() if not bare or bare[-1].isspace() else heading
 
 
 def _table(rows: list[tuple[int, str]], page: int) -> Iterator[Block]:
@@ -141,7 +147,9 @@ def _table(rows: list[tuple[int, str]], page: int) -> Iterator[Block]:
     if not rows:
         return
     first, last = rows[0][0], rows[-1][0]
-    if len(rows) > 2 and _RULE_OF_TABLE.fullmatch(rows[1][1]):
+    if len(rows) > 2 and all(
+        _RULE.fullmatch(cell.strip()) for cell in rows[1][1].strip().strip("|").split("|")
+    ):
         header, *cells = (_cells(line) for number, line in rows if number != rows[1][0])
         yield Block("table", "\n".join(cells), 0, page, first + 2, last, header)
     else:

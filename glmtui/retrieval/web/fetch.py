@@ -48,6 +48,8 @@ _MORE_PICTURES = (
 )
 """What servers call pictures, too."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_COMPATIBLE = ipaddress.ip_network("::/96")
+"""IPv4 as it stood in IPv6 once (RFC 4291, 2.5.5.1)."""
 Address: TypeAlias = "ipaddress.IPv4Address | ipaddress.IPv6Address"
 Allowed: TypeAlias = Callable[[Address], bool]
 
@@ -56,7 +58,7 @@ def is_public(address: Address) -> bool:
     """Whether an address belongs to the internet and not to this machine or its network."""
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
-        if inner is None and address in _NAT64:
+        if inner is None and (address in _NAT64 or address in _COMPATIBLE):
             inner = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
         if inner is not None:
             return is_public(inner)

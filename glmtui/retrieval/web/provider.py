@@ -7,20 +7,20 @@ import io
 import re
 from collections.abc import MutableMapping, Sequence
 from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from glmtui.errors import UserError
 from glmtui.i18n import _
 from glmtui.protocol import phrases
+from glmtui.protocol.cancellation import CancelToken, OperationCancelled
 from glmtui.protocol.messages import Source
 from glmtui.protocol.phrases import Phrase
-from glmtui.retrieval import readers
-from glmtui.retrieval.documents import Block, Reading
+from glmtui.retrieval.documents import Reading
 from glmtui.retrieval.index import FileRecord, Hit, Index
 from glmtui.retrieval.passages import Passage, cut
 from glmtui.retrieval.provider import TOP, sources
-from glmtui.retrieval.readers.html import decode_page
-from glmtui.retrieval.readers.text import lines_of, markdown
+from glmtui.retrieval.reading_process import ReadingProcess
 from glmtui.retrieval.update import Fetched
 from glmtui.retrieval.web.fetch import Allowed, fetch, is_public
 from glmtui.retrieval.web.search import Engine, Result
@@ -56,16 +56,16 @@ class WebProvider:
         Raises:
             UserError: the engine cannot be asked.
         """
-        results = await self._engine.search(self._query)
-        first = results[:MOST_PAGES]
-        read = await asyncio.gather(*(self._read(result) for result in first))
+        async with _Reader() as reader:
+            results = await self._engine.search(self._query)
+            first = results[:MOST_PAGES]
+            read = await asyncio.gather(*(self._read(result, reader) for result in first))
         found = [*zip(first, read, strict=True), *((result, ()) for result in results[MOST_PAGES:])]
         return await asyncio.to_thread(_best, found, f"{question} {self._query}")
 
-    async def _read(self, result: Result) -> Sequence[Passage]:
+    async def _read(self, result: Result, reader: _Reader) -> Sequence[Passage]:
         try:
-            page = await page_at(result.url, self._pages, self._allowed)
-            return (await asyncio.to_thread(passages_of, page))[1]
+            return (await reader.passages(await page_at(result.url, self._pages, self._allowed)))[1]
         except UserError:  # the others may do
             return ()
 
@@ -90,10 +90,11 @@ class PageProvider:
             UserError: a page cannot be read.
         """
         found = []
-        for url in self._urls:
-            page = await page_at(url, self._pages, self._allowed)
-            title, passages = await asyncio.to_thread(passages_of, page)
-            found.append((Result(url, title or url, ""), passages))
+        async with _Reader() as reader:
+            for url in self._urls:
+                page = await page_at(url, self._pages, self._allowed)
+                title, passages = await reader.passages(page)
+                found.append((Result(url, title or url, ""), passages))
         best = await asyncio.to_thread(_best, found, NAMED.sub(" ", question))
         return best or [
             Source(number, result.title, passage.text, result.url)
@@ -115,29 +116,45 @@ async def page_at(url: str, pages: Pages, allowed: Allowed) -> Fetched:
     return pages[url]
 
 
-def passages_of(page: Fetched) -> tuple[str, Sequence[Passage]]:
-    """Return the title and the passages of a page."""
-    reading = Reading(io.BytesIO(page.data), page.name)
-    blocks = _main_text(page) or list(readers.read(reading))
-    if page.name.endswith(".html") and not reading.title:
-        from glmtui.retrieval.readers.html import parse
+class _Reader:
+    """Reads pages, one after another, in a process of their own: nobody knows who made them."""
 
-        reading.title = parse(decode_page(page.data)).title
-    return reading.title, tuple(cut(blocks))
+    def __init__(self) -> None:
+        self._token = CancelToken()
+        self._process = ReadingProcess(self._token)
+        self._turn = asyncio.Lock()
+        self._reading = Lock()
 
+    async def __aenter__(self) -> _Reader:
+        self._process.prepare()
+        return self
 
-def _main_text(page: Fetched) -> list[Block]:
-    """Return what trafilatura takes for a page's text, where it is installed (`glmtui[web]`)."""
-    if not page.name.endswith(".html"):
-        return []
-    try:
-        from trafilatura import extract  # takes a second
-    except ImportError:
-        return []
-    text = extract(
-        decode_page(page.data), output_format="markdown", include_tables=True, include_comments=False
-    )
-    return list(markdown(lines_of(text))) if text else []
+    async def __aexit__(self, *_error: object) -> None:
+        self._token.cancel()  # a thread may still be reading
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        with self._reading:
+            self._process.close()
+
+    async def passages(self, page: Fetched) -> tuple[str, Sequence[Passage]]:
+        """Return the title and the passages of a page.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        async with self._turn:
+            return await asyncio.to_thread(self._read, page)
+
+    def _read(self, page: Fetched) -> tuple[str, Sequence[Passage]]:
+        reading = Reading(io.BytesIO(page.data), page.name)
+        try:
+            with self._reading:
+                self._token.check()
+                passages = tuple(cut(self._process.read(reading)))
+        except OperationCancelled:
+            return "", ()
+        return reading.title, passages
 
 
 def _best(found: Sequence[tuple[Result, Sequence[Passage]]], question: str) -> Sequence[Source]:

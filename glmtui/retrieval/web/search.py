@@ -91,12 +91,22 @@ class Engine:
             from ddgs.exceptions import DDGSException
         except ImportError as error:
             raise UnavailableError(_("This needs: {command}").format(command="pip install ddgs")) from error
-        try:
-            engine = DDGS(timeout=int(SECONDS))
-            found = await asyncio.to_thread(engine.text, query, max_results=MOST_RESULTS)
-        except DDGSException as error:
-            raise UnavailableError(_("The search did not work: {error}").format(error=error)) from error
-        return _results([{**each, "url": each.get("href")} for each in found], "body")
+
+        def ask() -> object:
+            region = "cn-zh" if terms.is_chinese(query) else "us-en"
+            return DDGS(timeout=int(SECONDS)).text(query, region=region, max_results=MOST_RESULTS)
+
+        try:  # it asks several engines, one after another
+            found = await asyncio.wait_for(asyncio.to_thread(ask), 2 * SECONDS)
+        except (TimeoutError, asyncio.TimeoutError) as error:
+            phrase = _("{url} did not answer within {seconds} seconds.")
+            raise UnavailableError(phrase.format(url=self.provider, seconds=int(2 * SECONDS))) from error
+        except Exception as error:  # it reads pages that change without notice
+            if isinstance(error, DDGSException) and "no results" in str(error).lower():
+                return []
+            why = one_line(str(error)) or type(error).__name__
+            raise UnavailableError(_("The search did not work: {error}").format(error=why)) from error
+        return _results(found, "body", "href")
 
     def _need_key(self) -> None:
         if not self.key:
@@ -148,11 +158,11 @@ class Engine:
         return answer if isinstance(answer, dict) else {}
 
 
-def _results(found: object, snippet: str) -> list[Result]:
+def _results(found: object, snippet: str, address: str = "url") -> list[Result]:
     """Read what engines have in common; what lacks an address is left out, the same twice too."""
     results: dict[str, Result] = {}
     for each in found if isinstance(found, list) else ():
-        url = each.get("url") if isinstance(each, dict) else None
+        url = each.get(address) if isinstance(each, dict) else None
         if isinstance(url, str) and urlsplit(url).scheme in ("http", "https") and url not in results:
             title, text = each.get("title"), each.get(snippet)
             results[url] = Result(

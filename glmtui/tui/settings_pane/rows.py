@@ -33,6 +33,7 @@ UNSET = {
     "generation.max_new_tokens": N_("no limit"),
     "generation.seed": N_("new each time"),
     "docs.collection": N_("none"),
+    "docs.embedding": N_("none"),
 }
 """What is shown for no value."""
 NAMES = {
