@@ -30,6 +30,8 @@ ALWAYS = {
 }
 KEYLESS = ("/health",)
 """Paths that need no key; so do those of the web page."""
+TYPED = "/terminal/"
+"""Begins the paths of what is typed in a tab: there are many a minute, and each is nothing to speak of."""
 CLIENT = "glmtui.client"
 """Where a request's scope says whose it is."""
 TOKENS = "glmtui.tokens"
@@ -89,7 +91,7 @@ class Guard:
         try:
             await app(scope, receive, answer)
         finally:
-            if self._log:
+            if self._log and not (status == 204 and scope["path"].startswith(TYPED)):
                 self._log(_line(scope, status, time.monotonic() - began))
 
     def _check(self, scope: Scope, headers: Headers, origin: str) -> None:
@@ -115,7 +117,7 @@ class Guard:
                 code="invalid_api_key",
             )
         scope[CLIENT] = _address(scope) if number is None or len(self._keys) == 1 else f"key {number}"
-        if not page and path not in KEYLESS:
+        if not page and path not in KEYLESS and not path.startswith(TYPED):
             self._rates.take(scope[CLIENT])
         if scope["method"] == "POST" and _from_browser(headers) and not _is_json(headers):
             raise ApiError(415, "Content-Type must be application/json.", code="unsupported_media_type")

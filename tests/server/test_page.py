@@ -82,8 +82,9 @@ Open = Callable[..., Page]
 def open_page(browser: Any, served: Served) -> Iterator[Open]:
     contexts: list[Any] = []
 
-    def open_one(url: str = "", **options: Any) -> Page:
+    def open_one(url: str = "", script: str = "", **options: Any) -> Page:
         contexts.append(browser.new_context(**{"locale": "en-US", **options}))
+        contexts[-1].add_init_script(script)
         contexts[-1].set_default_timeout(15_000)
         return Page(contexts[-1].new_page(), url or served.url)
 
@@ -285,6 +286,65 @@ def test_what_goes_wrong_is_said_and_what_came_is_kept(served: Served, open_page
     assert page.tab.locator(".markdown").inner_text() == "Hello"
 
 
+DAMAGED = """
+const chats = {
+  none: "{", one: "null", two: '{"messages": [null, 3, {"role": "user", "content": 5}]}',
+  three: JSON.stringify({ updated: "x", messages: [
+    { id: "<b>", role: "user", content: "kept" },
+    { role: "assistant", content: "<img src=x onerror=alert(1)>", state: "toString", error: 3, thought: {} },
+    { role: "assistant", content: "> ".repeat(20000) + "deep" },
+  ] }),
+};
+for (const [name, text] of Object.entries(chats)) localStorage.setItem(`glmtui.chat.${name}`, text);
+localStorage.setItem("glmtui.options", '{"temperature": "hot", "top_p": 0.25, "max_length": null, "system": 7}');
+localStorage.setItem("glmtui.theme", "toString");
+localStorage.setItem("glmtui.language", "constructor");
+sessionStorage.setItem("glmtui.open", "three");
+"""
+FORBIDDEN = """
+for (const name of ["localStorage", "sessionStorage"]) {
+  Object.defineProperty(globalThis, name, { get() { throw new DOMException("no", "SecurityError"); } });
+}
+"""
+FULL = "Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError'); };"
+
+
+@browsers
+def test_what_the_browser_kept_may_be_damaged(served: Served, open_page: Open) -> None:
+    engine = served.ready("Fine")
+    page = open_page().ready()
+    page.tab.evaluate(f"() => {{ {DAMAGED} }}")
+    page.tab.goto(f"{served.url}/#key=%")
+    page.tab.reload()
+    page.ready()
+    assert page.tab.locator(".choose").all_inner_texts() == ["New chat", "kept"]
+    assert page.tab.locator(".assistant .body").all_inner_texts()[0] == "<img src=x onerror=alert(1)>"
+    assert page.tab.locator(".assistant .body").last.inner_text().endswith("deep")
+    page.send("x")
+    assert page.done(3) == "Fine"
+    assert engine.generated[-1].sampling.top_p == 0.25
+    assert page.complaints == []
+
+
+@browsers
+@pytest.mark.parametrize("script", [FORBIDDEN, FULL])
+def test_a_browser_that_keeps_nothing_can_be_used(served: Served, open_page: Open, script: str) -> None:
+    served.ready("One", "Two")
+    page = open_page(script=script).ready()
+    page.tab.click("#theme")
+    page.tab.click("#options")
+    page.tab.fill("#temperature", "0.2")
+    page.send("first")
+    assert page.done() == "One"
+    page.tab.click("#new")
+    page.send("second")
+    assert page.done() == "Two"
+    page.tab.locator(".choose", has_text="first").click()
+    assert page.done() == "One"
+    assert served.scripted.generated[-1].sampling.temperature == 0.2
+    assert page.complaints == []
+
+
 # --- without a browser ---
 
 
@@ -327,9 +387,9 @@ def test_both_languages_say_the_same_things() -> None:
 def test_libraries_of_others_are_there_with_their_licences() -> None:
     vendor = web.FOLDER / "vendor"
     told = (vendor / "README.txt").read_text("utf-8")
-    for name, sign in (("marked", "MIT"), ("dompurify", "Apache")):
+    for name, sign in (("marked", "MIT"), ("dompurify", "Apache"), ("xterm", "Permission is hereby granted")):
         assert sign in (vendor / f"LICENSE.{name}.txt").read_text("utf-8")
-    versions = re.findall(r"^(\w+) (\d+\.\d+\.\d+)", told, re.M)
+    versions = re.findall(r"^(marked|DOMPurify) (\d+\.\d+\.\d+)", told, re.M)
     sources = [path.read_text("utf-8")[:400] for path in vendor.glob("*.js")]
     assert all(any(f"{version}" in source for source in sources) for _name, version in versions)
 

@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { $, button, h, icon } from "./dom.js";
+import { lasting, ofTab } from "./storage.js";
 import * as store from "./store.js";
 import { MessageView, composes, emptyView } from "./view.js";
 import { switchLanguage, t, translatePage } from "./words.js";
@@ -24,7 +25,7 @@ async function open(id) {
   } catch (error) {
     return say(error.message || t("unreachable"));
   }
-  sessionStorage.setItem("glmtui.open", chat.id);
+  ofTab.set("glmtui.open", chat.id);
   closeSidebar();
   show();
   $("composer").focus();
@@ -280,7 +281,9 @@ function askKey() {
 // --- options: only what differs from the model's own is kept and sent ---
 
 function kept() {
-  return JSON.parse(localStorage.getItem("glmtui.options") ?? "{}");
+  const found = lasting.json("glmtui.options") ?? {};
+  const chosen = SLIDERS.filter((name) => Number.isFinite(found[name])).map((name) => [name, found[name]]);
+  return { ...Object.fromEntries(chosen), ...(typeof found.system === "string" ? { system: found.system } : {}) };
 }
 
 function options() {
@@ -299,15 +302,19 @@ function showOptions() {
 }
 
 function choose(name, value) {
-  localStorage.setItem("glmtui.options", JSON.stringify({ ...kept(), [name]: value }));
+  lasting.set("glmtui.options", JSON.stringify({ ...kept(), [name]: value }));
 }
 
 // --- the look ---
 
+function theme() {
+  const found = lasting.get("glmtui.theme");
+  return THEMES.includes(found) ? found : "auto";
+}
+
 function showTheme() {
-  const theme = localStorage.getItem("glmtui.theme") ?? "auto";
-  document.documentElement.dataset.theme = theme;
-  $("theme").replaceChildren(icon(theme));
+  document.documentElement.dataset.theme = theme();
+  $("theme").replaceChildren(icon(theme()));
 }
 
 function showWords() {
@@ -376,12 +383,11 @@ function wire() {
   }
   $("system").onchange = () => choose("system", $("system").value);
   $("defaults").onclick = () => {
-    localStorage.removeItem("glmtui.options");
+    lasting.remove("glmtui.options");
     showOptions();
   };
   $("theme").onclick = () => {
-    const theme = localStorage.getItem("glmtui.theme") ?? "auto";
-    localStorage.setItem("glmtui.theme", THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length]);
+    lasting.set("glmtui.theme", THEMES[(THEMES.indexOf(theme()) + 1) % THEMES.length]);
     showTheme();
   };
   $("language").onclick = () => {
@@ -407,5 +413,5 @@ api.takeKey();
 showTheme();
 showWords();
 wire();
-const before = sessionStorage.getItem("glmtui.open") ?? "";
+const before = ofTab.get("glmtui.open") ?? "";
 open(before).then(() => findModel(before));

@@ -2,6 +2,7 @@
 // tabs do not overwrite each other's. What the browser has kept stays there.
 
 import * as api from "./api.js";
+import { lasting } from "./storage.js";
 
 const PREFIX = "glmtui.chat.";
 const STATES = { stopped: "stopped", length: "cut", partial: "stopped" }; // of the library, as the page shows them
@@ -31,8 +32,7 @@ export async function connect() {
 /** Return all conversations that can be read, the newest first, by id, title and time. */
 export function all() {
   const found = library ? [...library.values()] : [];
-  for (let i = 0; i < localStorage.length; i += 1) {
-    const name = localStorage.key(i);
+  for (const name of lasting.names()) {
     const chat = name.startsWith(PREFIX) ? local(name.slice(PREFIX.length)) : null;
     if (chat) found.push({ id: chat.id, title: titleOf(chat), updated: chat.updated });
   }
@@ -54,12 +54,24 @@ export async function load(id) {
 }
 
 function local(id) {
-  try {
-    const chat = JSON.parse(localStorage.getItem(PREFIX + id));
-    return Array.isArray(chat?.messages) ? chat : null;
-  } catch {
-    return null;
-  }
+  const chat = lasting.json(PREFIX + id);
+  if (!Array.isArray(chat?.messages)) return null;
+  const updated = Number.isFinite(chat.updated) ? chat.updated : 0;
+  return { id, updated, messages: chat.messages.filter(sound).map(plainly) };
+}
+
+/** Whether it is a message: the browser's copy may have been damaged, or edited by hand. */
+function sound(message) {
+  return ["user", "assistant"].includes(message?.role) && typeof message.content === "string";
+}
+
+/** Return a message without what is none of its fields. */
+function plainly(message) {
+  const kept = ["role", "content", "thought", "error", "figures"].filter((name) => typeof message[name] === "string");
+  const found = { id: /^\w{1,100}$/.test(message.id) ? message.id : newId() };
+  for (const name of kept) found[name] = message[name];
+  if (Object.values(STATES).includes(message.state)) found.state = message.state;
+  return found;
 }
 
 /**
@@ -68,14 +80,7 @@ function local(id) {
  */
 export async function save(chat, growing = null) {
   if (!chat.messages.length) return true;
-  if (!library || localStorage.getItem(PREFIX + chat.id)) {
-    try {
-      localStorage.setItem(PREFIX + chat.id, JSON.stringify(chat));
-      return true;
-    } catch {
-      return false;
-    }
-  }
+  if (!library || lasting.get(PREFIX + chat.id)) return lasting.set(PREFIX + chat.id, JSON.stringify(chat));
   library.set(chat.id, { id: chat.id, title: titleOf(chat), updated: chat.updated });
   unsent.set(chat.id, chat.messages.map((message) => written(message, message === growing)));
   sending ??= send().finally(() => {
@@ -111,7 +116,7 @@ export function settled() {
 
 /** Delete a conversation; the library keeps it in its trash. Throws a ServerError. */
 export async function remove(id) {
-  localStorage.removeItem(PREFIX + id);
+  lasting.remove(PREFIX + id);
   unsent.delete(id);
   if (!library?.delete(id)) return;
   await sending?.catch(() => undefined);
