@@ -167,8 +167,7 @@ def _open_app(args: Namespace) -> int:
         from glmtui import plain
 
         return plain.run(options)
-    streams_of_terminal = (sys.stdin, sys.stdout, sys.stderr)  # Textual draws on the last one
-    if not os.environ.get("TEXTUAL_DRIVER") and not all(stream.isatty() for stream in streams_of_terminal):
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):  # Textual draws on stderr
         raise UserError(
             _('The app needs a terminal. Without one: glmtui ask "…" for an answer, --plain for a whole chat')
         )

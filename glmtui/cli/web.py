@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from glmtui import streams
 from glmtui.cli import serve
+from glmtui.errors import UnavailableError
 from glmtui.i18n import _
 
 if TYPE_CHECKING:
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
     from glmtui.server.service import Program
 
 NAME = "web"
-DRIVER = "glmtui.tui.tab_driver:TabDriver"
-TERMINALS = ("TERM_PROGRAM", "KITTY_WINDOW_ID", "TMUX", "STY", "DISPLAY", "WAYLAND_DISPLAY")
+TERMINALS = ("TERM_PROGRAM", "KITTY_WINDOW_ID", "TMUX", "STY", "COLUMNS", "LINES")
 """What tells of the terminal that this was started in: a tab is another one."""
 
 
@@ -48,6 +48,8 @@ def run(args: Namespace) -> int:
         args.port = _usual_or_free(args.host)
     if not args.tui:
         return serve.serve(args, on_ready=_open)
+    if sys.platform == "win32":
+        raise UnavailableError(_("The app in the browser needs a terminal as Unix has it; use glmtui itself."))
     options = serve.read_options(args)
     if not options.keys:  # other users of this machine must not type into the app
         options = replace(options, keys=(secrets.token_urlsafe(24),))
@@ -65,9 +67,8 @@ def _app(args: Namespace, key: str) -> ProgramFor:
         options = ("--language", language) if language else ()
         environment = {name: value for name, value in os.environ.items() if name not in TERMINALS}
         environment |= {
-            "TEXTUAL_DRIVER": DRIVER,
-            "TEXTUAL_COLOR_SYSTEM": "truecolor",
             "TERM": "xterm-256color",
+            "COLORTERM": "truecolor",
             KEY_VARIABLE: key,
         }
         return Program(

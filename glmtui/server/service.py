@@ -25,7 +25,7 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What is started for a tab: it draws as Textual's web driver does."""
+    """What is started for a tab, in a terminal of its own."""
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str]

@@ -1,19 +1,22 @@
 """``/terminal``: the app itself in a tab of a browser, a process for each tab that ends with it.
 
-A tab asks for its screen and gets it in lines of JSON as long as it is open; what is typed and pointed at comes
-in requests of its own. So all of it passes the guard as everything else does, and there is no socket that a page
-from elsewhere could open.
+The app has a terminal of the system's (a pty), whose screen the tab draws. A tab asks for it and gets what is
+written there in lines of JSON as long as it is open; what is typed and pointed at comes in requests of its own. So
+all of it passes the guard as everything else does, and there is no socket that a page from elsewhere could open.
 """
 
 from __future__ import annotations
 
 import asyncio
+import codecs
 import json
 import os
 import secrets
 import signal
+import struct
 import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.streams import FlowControlMixin
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -25,9 +28,14 @@ from starlette.types import Receive, Scope, Send
 
 from glmtui.server import schema, web
 from glmtui.server.answering import client_left
-from glmtui.server.errors import SHUTTING_DOWN, ApiError
+from glmtui.server.errors import SHUTTING_DOWN, ApiError, bad_request
 from glmtui.server.options import Limits
 from glmtui.server.service import Program, Service
+
+if sys.platform != "win32":  # which has no ptys
+    import fcntl
+    import pty
+    import termios
 
 MOST = 4
 """Tabs at once: each is a process."""
@@ -35,11 +43,8 @@ END_SECONDS = 3.0
 """For an app to end when its tab is closed."""
 TYPE_SECONDS = 10.0
 """For an app to take what was typed."""
-START = b"__GANGLION__\n"
-"""What Textual's driver writes before its first packet."""
-MOST_PACKET = 16 << 20
-MOST_SAID = 2000
-"""Characters of what an app complained of that are shown."""
+PIECE = 1 << 16
+"""Bytes that are sent at once."""
 COLUMNS, ROWS = (20, 1000), (5, 500)
 
 
@@ -84,7 +89,7 @@ class Terminals:
             raise ApiError(429, f"{MOST} tabs are open already: close one.", code="tabs_full", retry_after=5)
         self._opening += 1
         try:
-            tab = Tab(await _started(self._service.program(model), size))
+            tab = await Tab.opened(self._service.program(model), size)
         finally:
             self._opening -= 1
         if self._closing:
@@ -97,81 +102,114 @@ class Terminals:
         if tab is None:
             raise ApiError(404, "The app in this tab has ended.", code="not_found")
         body = await schema.read_body(request, self._limits)
-        if body.get("text") is not None:
-            await tab.send(b"D", schema.text(body["text"], "text").encode())
         if body.get("columns") is not None:
-            columns, rows = _size(body)
-            await tab.send(b"M", {"type": "resize", "width": columns, "height": rows})
-        if body.get("focus") is not None:
-            await tab.send(b"M", {"type": "focus" if schema.flag(body, "focus") else "blur"})
+            tab.resize(_size(body))
+        if body.get("text") is not None:
+            await tab.type(schema.text(body["text"], "text"))
         return Response(status_code=204)
 
 
 class Tab:
-    """An app and the tab that shows it.
+    """An app and the tab that shows it. Made by `opened`.
 
     Args:
         process: the app.
+        master: the other end of its terminal.
     """
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, master: int) -> None:
         self.id = secrets.token_urlsafe(16)
-        self._process = process
-        self._said = asyncio.create_task(_last(process.stderr))
+        self._process, self._master = process, master
+        self._reader = asyncio.StreamReader()
+
+    @classmethod
+    async def opened(cls, program: Program, size: tuple[int, int]) -> Tab:
+        """Start the app in a terminal of its own.
+
+        Raises:
+            ApiError: it cannot be started.
+        """
+        master, slave = pty.openpty()
+        try:
+            _set_size(master, size)
+            process = await asyncio.create_subprocess_exec(
+                *program.arguments,
+                stdin=slave,
+                stdout=slave,
+                stderr=slave,
+                env=program.environment,
+                start_new_session=True,  # Ctrl+C in the server's terminal is the server's
+            )
+        except OSError as error:
+            os.close(master)
+            reason = error.strerror or type(error).__name__
+            raise ApiError(500, f"The app cannot be started: {reason}.", code="unexpected") from error
+        finally:
+            os.close(slave)
+        tab = cls(process, master)
+        loop = asyncio.get_running_loop()
+        tab._output, _protocol = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(tab._reader), os.fdopen(master, "rb", 0)
+        )
+        transport, protocol = await loop.connect_write_pipe(FlowControlMixin, os.fdopen(os.dup(master), "wb", 0))
+        tab._writer = asyncio.StreamWriter(transport, protocol, None, loop)
+        return tab
 
     async def lines(self) -> AsyncIterator[Mapping[str, Any]]:
         """Yield what the tab is to show, at last that the app has ended."""
         yield {"id": self.id}
-        async for kind, payload in _packets(self._process):
-            if kind == b"D":
-                yield {"text": payload.decode("utf-8", "replace")}
-            elif kind == b"M":
-                told = json.loads(payload)
-                if told.get("type") == "open_url" and str(told.get("url")).startswith(("http://", "https://")):
-                    yield {"open": told["url"]}
-        code = await self._process.wait()
-        yield {"ended": code, "said": (await self._said if code else "").strip()}
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        with suppress(OSError):  # so Linux tells of a terminal that nobody writes to any more
+            while data := await self._reader.read(PIECE):
+                if text := decoder.decode(data):
+                    yield {"text": text}
+        yield {"ended": await self._process.wait()}
 
-    async def send(self, kind: bytes, payload: bytes | Mapping[str, Any]) -> None:
-        """Let the app have what was typed, or how large its screen is.
+    async def type(self, text: str) -> None:
+        """Let the app have what was typed.
 
         Raises:
             ApiError: it has ended, or takes nothing.
         """
-        data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-        stream = self._process.stdin
-        assert stream is not None
         try:
-            stream.write(kind + len(data).to_bytes(4, "big") + data)
-            await asyncio.wait_for(stream.drain(), TYPE_SECONDS)
+            self._writer.write(text.encode())
+            await asyncio.wait_for(self._writer.drain(), TYPE_SECONDS)
         except asyncio.TimeoutError:
             raise ApiError(503, "The app takes nothing at the moment.", code="busy", retry_after=1) from None
-        except (OSError, RuntimeError):
+        except OSError:
             raise ApiError(404, "The app in this tab has ended.", code="not_found") from None
 
-    def end(self) -> None:
-        """Close its input, which it takes as a terminal that is closed. Never waits."""
-        with suppress(OSError, RuntimeError):
-            assert self._process.stdin is not None
-            self._process.stdin.close()
+    def resize(self, size: tuple[int, int]) -> None:
+        """Tell the app how large its screen is."""
+        if self._process.returncode is None:
+            _set_size(self._master, size)
+            self._tell(signal.SIGWINCH)
 
-    async def ended(self) -> None:
-        """End it, and wait for that."""
+    def end(self) -> None:
+        """Let the app end as with a terminal that is closed. Never waits."""
+        self._tell(signal.SIGHUP)
+
+    async def close(self) -> None:
+        """End the app, and wait for that."""
         self.end()
         try:
-            await asyncio.wait_for(self._process.wait(), END_SECONDS)
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._process.wait(), END_SECONDS)
         finally:
             self.kill()
-            self._said.cancel()
+            self._output.close()
+            self._writer.transport.abort()
 
     def kill(self) -> None:
         """End it and what it has started, whatever they do. Never waits."""
         if self._process.returncode is None:
             with suppress(OSError):
-                if sys.platform == "win32":
-                    self._process.kill()
-                else:
-                    os.killpg(self._process.pid, signal.SIGKILL)
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _tell(self, number: signal.Signals) -> None:
+        if self._process.returncode is None:
+            with suppress(OSError):
+                self._process.send_signal(number)
 
 
 class _Screen(Response):
@@ -194,8 +232,7 @@ class _Screen(Response):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             try:
-                with suppress(asyncio.TimeoutError):
-                    await self._tab.ended()
+                await self._tab.close()
             finally:
                 del self._tabs[self._tab.id]
 
@@ -208,47 +245,14 @@ class _Screen(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _started(program: Program, size: tuple[int, int]) -> Process:
+def _set_size(terminal: int, size: tuple[int, int]) -> None:
     columns, rows = size
-    environment = {**program.environment, "COLUMNS": str(columns), "ROWS": str(rows)}
-    try:
-        return await asyncio.create_subprocess_exec(
-            *program.arguments,
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=PIPE,
-            env=environment,
-            start_new_session=True,  # Ctrl+C in the server's terminal is the server's
-        )
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ApiError(500, f"The app cannot be started: {reason}.", code="unexpected") from error
-
-
-async def _packets(process: Process) -> AsyncIterator[tuple[bytes, bytes]]:
-    """Yield kind and payload of what an app writes, until it ends or writes something else."""
-    stream = process.stdout
-    assert stream is not None
-    with suppress(asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
-        await stream.readuntil(START)
-        while True:
-            head = await stream.readexactly(5)
-            size = int.from_bytes(head[1:], "big")
-            if size > MOST_PACKET:
-                return
-            yield head[:1], await stream.readexactly(size)
-
-
-async def _last(stream: asyncio.StreamReader | None) -> str:
-    """Read all of it; return the end."""
-    said = b""
-    while stream is not None and (more := await stream.read(4096)):
-        said = (said + more)[-MOST_SAID:]
-    return said.decode("utf-8", "replace")
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
 def _size(body: schema.Body) -> tuple[int, int]:
+    """Return columns and rows."""
     columns, rows = schema.integer(body, "columns", *COLUMNS), schema.integer(body, "rows", *ROWS)
     if columns is None or rows is None:
-        raise schema.bad_request("columns and rows must be there.", "columns")
+        raise bad_request("columns and rows must be there.", "columns")
     return columns, rows

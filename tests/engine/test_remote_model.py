@@ -478,7 +478,7 @@ def test_a_model_that_is_listed_twice_is_one(
     engine: LocalEngine, spec: RemoteModel, server: OpenAIServer
 ) -> None:
     server.models *= 2
-    assert loaded(engine, spec).name == "tiny"
+    assert loaded(engine, spec).info.name == "tiny"
 
 
 def test_of_several_calls_the_first_is_made_also_where_all_have_one_index(

@@ -47,12 +47,10 @@ async function run() {
       if (line.id) {
         id = line.id;
         document.body.dataset.state = "open";
-        tell({ focus: document.hasFocus(), columns: terminal.cols, rows: terminal.rows });
+        tell({ columns: terminal.cols, rows: terminal.rows });
       }
       if (line.text) await new Promise((done) => terminal.write(line.text, done));
-      if (line.open) window.open(line.open, "_blank", "noopener");
-      if (line.said) why = line.said;
-      if ("ended" in line) why ||= t("ended");
+      if ("ended" in line) why = t("ended");
     }
   } catch (error) {
     why = error.status === 401 ? t("key_text") : error.message || t("unreachable");
@@ -92,8 +90,6 @@ terminal.parser.registerOscHandler(52, copies);
 terminal.onData((text) => tell({ text }));
 terminal.onTitleChange((title) => { document.title = title || "glmtui"; });
 terminal.onResize(({ cols, rows }) => tell({ columns: cols, rows }));
-addEventListener("focus", () => tell({ focus: true }));
-addEventListener("blur", () => tell({ focus: false }));
 new ResizeObserver(() => fit.fit()).observe($("screen"));
 terminal.focus();
 run();
