@@ -49,7 +49,9 @@ def run(args: Namespace) -> int:
     if not args.tui:
         return serve.serve(args, on_ready=_open)
     if sys.platform == "win32":
-        raise UnavailableError(_("The app in the browser needs a terminal as Unix has it; use glmtui itself."))
+        raise UnavailableError(
+            _("The app in the browser needs a terminal as Unix has it; use glmtui itself.")
+        )
     options = serve.read_options(args)
     if not options.keys:  # other users of this machine must not type into the app
         options = replace(options, keys=(secrets.token_urlsafe(24),))

@@ -141,7 +141,10 @@ class Answering(Response):
         Raises:
             ApiError: there is no answer, and nothing was written yet.
         """
-        tasks = (asyncio.create_task(self.respond(scope, receive, send)), asyncio.create_task(client_left(receive)))
+        tasks = (
+            asyncio.create_task(self.respond(scope, receive, send)),
+            asyncio.create_task(client_left(receive)),
+        )
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if tasks[0].done():

@@ -77,8 +77,10 @@ class Service:
 
 
 def check_name(name: object, *names: str) -> None:
-    """Check which model a request means. One that names none means the one that is there, as with vLLM and
-    llama-server: the published api.py knew no names, and OpenAI's own refusal helps nobody where there is no choice.
+    """Check which model a request means.
+
+    One that names none means the one that is there, as with vLLM and llama-server: the published api.py knew
+    no names, and OpenAI's refusal of such a request helps nobody where there is no choice.
 
     Raises:
         ApiError: it is none of `names`.

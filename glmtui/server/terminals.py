@@ -1,8 +1,9 @@
 """``/terminal``: the app itself in a tab of a browser, a process for each tab that ends with it.
 
 The app has a terminal of the system's (a pty), whose screen the tab draws. A tab asks for it and gets what is
-written there in lines of JSON as long as it is open; what is typed and pointed at comes in requests of its own. So
-all of it passes the guard as everything else does, and there is no socket that a page from elsewhere could open.
+written there in lines of JSON as long as it is open; what is typed and pointed at comes in requests of its
+own. So all of it passes the guard as everything else does, and there is no socket that a page from elsewhere
+could open.
 """
 
 from __future__ import annotations
@@ -151,7 +152,9 @@ class Tab:
         tab._output, _protocol = await loop.connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(tab._reader), os.fdopen(master, "rb", 0)
         )
-        transport, protocol = await loop.connect_write_pipe(FlowControlMixin, os.fdopen(os.dup(master), "wb", 0))
+        transport, protocol = await loop.connect_write_pipe(
+            FlowControlMixin, os.fdopen(os.dup(master), "wb", 0)
+        )
         tab._writer = asyncio.StreamWriter(transport, protocol, None, loop)
         return tab
 

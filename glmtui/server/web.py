@@ -28,7 +28,9 @@ _RULES = (
     "require-trusted-types-for 'script'",
 )  # fmt: skip
 POLICY = "; ".join((*_RULES, "trusted-types dompurify"))
-TERMINAL_POLICY = "; ".join((*_RULES, "trusted-types 'none'")).replace("style-src", "style-src 'unsafe-inline'")
+TERMINAL_POLICY = "; ".join((*_RULES, "trusted-types 'none'")).replace(
+    "style-src", "style-src 'unsafe-inline'"
+)
 """Of the page with a terminal in it, which makes its own rules of style; nobody's markup comes there."""
 
 

@@ -2,10 +2,11 @@
 
     python tests/benchmarks/serving.py [NAME [QUANT [PROMPT]]]
 
-NAME is a known model, built with random weights (chatglm2-6b in INT4 takes about 4 GB); without it the built-in
-one is measured, and PROMPT is 300 tokens then, else 1,400. Printed are ratios inside one run: decoding through the
-server next to the engine itself (what `glmtui ask` does), by turns; the longest wait of a running stream while the
-prompt arrives; and that prompt's time next to the same without a stream. The clients are processes of their own.
+NAME is a known model, built with random weights (chatglm2-6b in INT4 takes about 4 GB); without it the
+built-in one is measured, and PROMPT is 300 tokens then, else 1,400. Printed are ratios inside one run:
+decoding through the server next to the engine itself (what `glmtui ask` does), by turns; the longest wait of a running
+stream while the prompt arrives; and that prompt's time next to the same without a stream. The clients
+are processes of their own.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import random
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import httpx2
@@ -36,7 +39,7 @@ from glmtui.server.options import Limits, ServerOptions
 from glmtui.server.server import Server, ServerThread
 from glmtui.server.service import Service
 
-TOKENS = 48
+TOKENS = 64
 """Of each answer that is timed."""
 REPEAT = 5
 GREEDY = Sampling(max_length=2048, temperature=0.0)
@@ -58,7 +61,7 @@ def client(url: str, prompt: str, tokens: int) -> Iterator[dict[str, Any]]:
     body = {"prompt": prompt, "max_tokens": tokens, "temperature": 0, "stream": True}
     body["stream_options"] = {"include_usage": True}
     program = [sys.executable, "-c", CLIENT, url, json.dumps(body)]
-    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             yield json.loads(line)
@@ -75,7 +78,8 @@ with httpx2.Client(trust_env=False, timeout=900) as client:
                 event = json.loads(line[6:])
                 if "error" in event:
                     sys.exit(event["error"]["message"])
-                print(json.dumps({"began": began, "at": time.monotonic(), "usage": event.get("usage")}), flush=True)
+                told = {"began": began, "at": time.monotonic(), "usage": event.get("usage")}
+                print(json.dumps(told), flush=True)
 """
 
 
@@ -86,10 +90,10 @@ def ask_server(url: str, prompt: str) -> float:
     return float((times[-1] - times[0]) / (found[-1]["usage"]["completion_tokens"] - 1))
 
 
-def first_token(url: str, prompt: str) -> tuple[float, float, float]:
-    """Return when a request began, when its first token came, and the tokens of its prompt."""
+def first_token(url: str, prompt: str) -> tuple[float, float]:
+    """Return when a request began, and when its first token came."""
     found = list(client(url, prompt, 1))
-    return found[0]["began"], found[0]["at"], found[-1]["usage"]["prompt_tokens"]
+    return found[0]["began"], found[0]["at"]
 
 
 def words(count: int) -> str:
@@ -106,28 +110,40 @@ def prompt_of(url: str, tokens: int) -> str:
 
 def measure_gap(url: str, tokens: int) -> tuple[float, float, float]:
     """Return the longest wait of a running stream, and the prompt's seconds next to it and alone."""
-    began, came, _count = first_token(url, prompt_of(url, tokens))
+    began, came = first_token(url, prompt_of(url, tokens))
     alone = came - began
-    running = client(url, words(8), 100_000)
-    waits: list[tuple[float, float]] = []
-    last = next(running)["at"]
-    for _ in range(8):
-        last = next(running)["at"]
-    program = [sys.executable, __file__, "--first-token", url, prompt_of(url, tokens)]
-    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as other:
+    times: list[float] = []
+    prompt = prompt_of(url, tokens)
+    running, ended = client(url, words(8), 100_000), threading.Event()
+
+    def watch() -> None:
         for event in running:
-            waits.append((event["at"], event["at"] - last))
-            last = event["at"]
-            if other.poll() is not None:
+            times.append(event["at"])
+            if ended.is_set():
                 break
-        assert other.stdout is not None
-        began, came = json.loads(other.stdout.read())
-    running.close()  # type: ignore[attr-defined]
-    return max(wait for at, wait in waits if at > began and at - wait < came), came - began, alone
+        running.close()  # type: ignore[attr-defined]
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    while len(times) < 8:
+        time.sleep(0.01)
+    began, came = first_token(url, prompt)
+    ended.set()
+    watcher.join()
+    waits = [now - before for before, now in pairwise(times) if now > began and before < came]
+    return max(waits), came - began, alone
 
 
-class RandomModel:
-    """Makes a model of a known shape with random weights, whose text is the built-in one's."""
+class Endless(ChatModel):
+    """Answers until it may not go on."""
+
+    @property
+    def _stop_ids(self) -> tuple[int, ...]:
+        return ()
+
+
+class Model:
+    """Makes a model of a known shape with random weights whose text is the built-in one's, or that one."""
 
     def __init__(self, name: str, quant: Quant) -> None:
         self._name, self._quant = name, quant
@@ -140,16 +156,18 @@ class RandomModel:
 
         torch.set_num_threads(host.usable_cores())
         nano = loader.load(LocalModel(device="cpu"), progress)
+        if not self._name:
+            return Endless(nano.network, nano.folder, nano.info, nano.tokenizer)
         network = random_network(self._name, self._quant, torch.float32)
         info = replace(nano.info, name=self._name, max_length=network.config.max_length, builtin=False)
-        return ChatModel(network, nano.folder, info, nano.tokenizer)
+        return Endless(network, nano.folder, info, nano.tokenizer)
 
 
 def main() -> None:
     """Print the figures."""
     name, quant, tokens = (*sys.argv[1:], *("", "4", "0")[len(sys.argv) - 1 :])
     count = int(tokens) or (1400 if name else 300)
-    engine = LocalEngine(RandomModel(name, quant) if name else None, slots=4)  # type: ignore[arg-type]
+    engine = LocalEngine(Model(name, quant), slots=4)  # type: ignore[arg-type]
     info: ModelInfo | None = None
     for event in engine.submit(Load(LocalModel(device="cpu"))):
         if isinstance(event, Loaded):
@@ -177,10 +195,8 @@ def main() -> None:
         thread.stop()
         thread.join(10)
         engine.close()
+        engine.join(10)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--first-token"]:
-        print(json.dumps(first_token(*sys.argv[2:])[:2]))
-    else:
-        main()
+    main()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,17 @@ from openai_server import DONE, OpenAIServer, chunk, error, openai_server, spoke
 from glmtui.engine import local, remote_model
 from glmtui.engine.local import LocalEngine
 from glmtui.protocol.engine import Engine
-from glmtui.protocol.events import Cancelled, Done, Event, Failed, Loaded, ModelList, Started, Tokens, ToolCalled
+from glmtui.protocol.events import (
+    Cancelled,
+    Done,
+    Event,
+    Failed,
+    Loaded,
+    ModelList,
+    Started,
+    Tokens,
+    ToolCalled,
+)
 from glmtui.protocol.messages import ChatMessage, Thought, ToolCall
 from glmtui.protocol.models import ModelSpec, RemoteModel
 from glmtui.protocol.requests import Generate, ListModels, Load
@@ -318,7 +330,12 @@ def test_an_answer_is_continued_where_the_server_can(
         ["data: {}", *spoken("Hello, ", "world!")],
         [line for line in spoken("Hello, ", "world!") if line != DONE],
         [chunk({"content": "Hello, "}), chunk({"content": "world!"}, "stop"), DONE],
-        [chunk({"role": "assistant", "content": None}), chunk({"content": "Hello, world!"}), chunk({}, ""), DONE],
+        [
+            chunk({"role": "assistant", "content": None}),
+            chunk({"content": "Hello, world!"}),
+            chunk({}, ""),
+            DONE,
+        ],
         [chunk({"content": "Hello, world!"}, "weird")],
         [chunk({"content": "Hello, world!"}), chunk(None, **usage(7, 3))],
         [chunk({"content": [{"type": "text", "text": "Hello, "}, 3, {"text": "world!"}]}), DONE],
@@ -503,3 +520,22 @@ def test_a_page_instead_of_an_answer_is_no_such_server(
     failed = answered(engine)[-1]
     assert isinstance(failed, Failed)
     assert server.url in str(failed.phrase)
+
+
+def test_an_answer_from_elsewhere_needs_no_torch(server: OpenAIServer) -> None:
+    """Which takes seconds to import, and memory, where all is computed by another machine."""
+    code = f"""
+import sys
+from glmtui.engine.local import LocalEngine
+from glmtui.protocol.messages import ChatMessage
+from glmtui.protocol.models import RemoteModel
+from glmtui.protocol.requests import Generate, Load
+engine = LocalEngine()
+*_, loaded = engine.submit(Load(RemoteModel("x", {server.url!r}, "tiny")))
+*_, done = engine.submit(Generate((ChatMessage.of("user", "x"),)))
+print(type(loaded).__name__, type(done).__name__, *({{"torch", "transformers"}} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == ["Loaded", "Done"]

@@ -257,7 +257,10 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}
         ({"messages": [{"role": nested(400), "content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "content": [{"type": "\ud800"}]}]}, "messages[0].content[0]"),
         ({"tools": [{"function": {"name": "f", "parameters": nested(400)}}]}, "tools[0].function.parameters"),
-        ({"response_format": {"type": "json_schema", "json_schema": {"schema": nested(400)}}}, "response_format"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": nested(400)}}},
+            "response_format",
+        ),
         ({"logprobs": True}, "logprobs"),
         ({"top_logprobs": 3}, "top_logprobs"),
         ({"logit_bias": {"1": 5}}, "logit_bias"),

@@ -1,4 +1,4 @@
-"""The app in a tab of a browser: what it shows and is told, who may open it, and that it ends with the tab."""
+"""The app in a tab of a browser: what it shows and is told, who may open it, that it ends with the tab."""
 
 from __future__ import annotations
 
