@@ -13,7 +13,7 @@ import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -181,7 +181,7 @@ class OpenAIClient:
                         raise self._no_such_server()
                     yield _whole(self._checked(reply))
                     return
-                finished = False
+                finished, text, thought = False, _Whole(), _Whole()
                 try:
                     async for event in events:
                         if event.data == "[DONE]":
@@ -189,7 +189,9 @@ class OpenAIClient:
                         if event.data:
                             delta = _delta(self._checked(_object(event.data.encode())))
                             finished = finished or bool(delta.finish) or delta.answer_tokens is not None
-                            yield delta
+                            yield replace(
+                                delta, text=text.add(delta.text), thought=thought.add(delta.thought)
+                            )
                 except httpx2.SSEError as error:
                     raise self._no_such_server() from error
                 if not finished:  # something on the way closed the connection in good order
@@ -430,6 +432,20 @@ def _object(data: bytes, default: Mapping[str, Any] | None = None) -> Mapping[st
     if default is None:
         raise UnavailableError(_("The server's answer cannot be read."))
     return default
+
+
+class _Whole:
+    """Puts the halves of a surrogate pair together, which may come in two events; one alone is no character."""
+
+    def __init__(self) -> None:
+        self._half = ""
+
+    def add(self, text: str) -> str:
+        """Return `text` as far as it can be written."""
+        text = self._half + text
+        self._half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
+        whole = text.removesuffix(self._half) if self._half else text
+        return whole.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _delta(event: Mapping[str, Any]) -> Delta:

@@ -34,6 +34,7 @@ from glmtui.protocol.models import Capabilities, ModelEntry, ModelInfo, RemoteMo
 from glmtui.protocol.phrases import NOTHING, Phrase, _
 from glmtui.protocol.requests import CountTokens, Tool
 from glmtui.protocol.sampling import Sampling
+from glmtui.text.clean import one_line
 
 BYTES_PER_TOKEN = 4.0
 """Of UTF-8, in English and in Chinese alike, before a server has counted."""
@@ -75,7 +76,7 @@ class RemoteChatModel:
         spec = client.spec
         context = spec.context or served.context
         self.info = ModelInfo(
-            served.name,
+            one_line(served.name),
             spec.source,
             served.owner,
             context or ASSUMED_CONTEXT,
@@ -110,7 +111,7 @@ class RemoteChatModel:
         return tuple(
             ModelEntry(
                 spec.source if each == self._served else f"{spec.base_url}#{each.name}",
-                each.name,
+                one_line(each.name),
                 "server",
                 path=spec.base_url,
                 format=spec.server,

@@ -101,6 +101,10 @@ class Guard:
             raise ApiError(403, "This server is not called by that name (Host).", code="host_not_allowed")
         if headers.get("origin") is not None and not origin and not _is_same(headers["origin"], hosts[0]):
             raise ApiError(403, "Pages from elsewhere may not use this server.", code="origin_not_allowed")
+        if (
+            "content-length" in headers and "transfer-encoding" in headers
+        ):  # what is in front may read it otherwise
+            raise ApiError(400, "The body's length is told in two ways.", code="invalid_http")
         navigates = scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"
         if headers.get("sec-fetch-site") == "cross-site" and not origin and not navigates:
             raise ApiError(403, "Pages from elsewhere may not use this server.", code="origin_not_allowed")
