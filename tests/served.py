@@ -18,7 +18,7 @@ from glmtui.protocol.sampling import Sampling
 from glmtui.server.library import Library
 from glmtui.server.options import Limits, ServerOptions
 from glmtui.server.server import Server, ServerThread
-from glmtui.server.service import Embedder, Service
+from glmtui.server.service import Embedder, Program, Service
 
 SECONDS = 20.0
 QUESTION = [{"role": "user", "content": "你好"}]
@@ -112,12 +112,18 @@ MakeServer = Callable[..., Served]
 
 
 def make(
-    limits: Limits = OPEN, *, library: Library | None = None, embedder: Embedder | None = None, **options: Any
+    limits: Limits = OPEN,
+    *,
+    library: Library | None = None,
+    embedder: Embedder | None = None,
+    program: Program | None = None,
+    **options: Any,
 ) -> Served:
     engine = Swapped()
     client = httpx2.Client(timeout=SECONDS, trust_env=False)
     served = Served(None, engine, client)  # type: ignore[arg-type]  # the next line
     service = Service(engine, lambda: served.info, Sampling, lambda: served.busy, library, embedder)
+    service.program = None if program is None else lambda _info: program
     server = Server(service, ServerOptions(port=0, limits=limits, **options), served.lines.append)
     served.thread = ServerThread(server)
     client.base_url = server.url

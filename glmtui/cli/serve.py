@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from glmtui.engine.embedding import EmbeddingModel
     from glmtui.server.library import Library
     from glmtui.server.options import ServerOptions
-    from glmtui.server.process import OnReady
+    from glmtui.server.process import OnReady, ProgramFor
 
 NAME = "serve"
 PORT = 8000
@@ -114,8 +114,20 @@ def run(args: Namespace) -> int:
     return serve(args, on_ready=lambda _server, _options: None)
 
 
-def serve(args: Namespace, on_ready: OnReady) -> int:
+def serve(
+    args: Namespace,
+    on_ready: OnReady,
+    *,
+    options: ServerOptions | None = None,
+    program: ProgramFor | None = None,
+) -> int:
     """Load the model and answer until a signal ends it; return the exit code.
+
+    Args:
+        args: the options.
+        on_ready: called when the model is there.
+        options: the server's, where they are not just what `args` say.
+        program: see `ServerProcess`.
 
     Raises:
         UserError: an option is wrong, the port is in use, or the model cannot be loaded.
@@ -128,8 +140,8 @@ def serve(args: Namespace, on_ready: OnReady) -> int:
         models.resolve(spec.source)
     from glmtui.server.process import ServerProcess
 
-    options, library, embedder = read_options(args), _library(args), _embedder(args)
-    return ServerProcess(settings, spec, options, library, embedder, on_ready).run()
+    options, library, embedder = options or read_options(args), _library(args), _embedder(args)
+    return ServerProcess(settings, spec, options, library, embedder, on_ready, program).run()
 
 
 def _library(args: Namespace) -> Library | None:

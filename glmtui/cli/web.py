@@ -1,21 +1,32 @@
-"""``glmtui web``: a page to chat on, in this machine's browser."""
+"""``glmtui web``: a page to chat on, or the app itself, in this machine's browser."""
 
 from __future__ import annotations
 
+import os
+import secrets
+import sys
 import threading
 from argparse import Namespace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from glmtui import streams
 from glmtui.cli import serve
+from glmtui.errors import UnavailableError
 from glmtui.i18n import _
 
 if TYPE_CHECKING:
     from glmtui.cli.subcommands import Subparsers
+    from glmtui.protocol.models import ModelInfo
     from glmtui.server.options import ServerOptions
+    from glmtui.server.process import ProgramFor
     from glmtui.server.server import Server
+    from glmtui.server.service import Program
 
 NAME = "web"
+TERMINALS = ("TERM_PROGRAM", "KITTY_WINDOW_ID", "TMUX", "STY", "COLUMNS", "LINES")
+"""What tells of the terminal that this was started in: a tab is another one."""
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -24,13 +35,49 @@ def add_parser(subparsers: Subparsers) -> None:
         help=_("chat on a page in the browser"),
         description=_("Chat on a page in the browser. It is served as by `glmtui serve`, and opened."),
     )
+    parser.add_argument(
+        "--tui",
+        action="store_true",
+        help=_("the app itself in the browser, with this machine's conversations and files"),
+    )
     serve.add_options(parser)
 
 
 def run(args: Namespace) -> int:
     if not hasattr(args, "port"):
         args.port = _usual_or_free(args.host)
-    return serve.serve(args, on_ready=_open)
+    if not args.tui:
+        return serve.serve(args, on_ready=_open)
+    if sys.platform == "win32":
+        raise UnavailableError(
+            _("The app in the browser needs a terminal as Unix has it; use glmtui itself.")
+        )
+    options = serve.read_options(args)
+    if not options.keys:  # other users of this machine must not type into the app
+        options = replace(options, keys=(secrets.token_urlsafe(24),))
+    return serve.serve(args, on_ready=_open_terminal, options=options, program=_app(args, options.keys[0]))
+
+
+def _app(args: Namespace, key: str) -> ProgramFor:
+    """Return how the app is started, whose engine is this server."""
+
+    def program(url: str, model: ModelInfo) -> Program:
+        from glmtui.server.service import Program
+        from glmtui.settings.engines import KEY_VARIABLE
+
+        language = getattr(args, "ui.language", "")
+        options = ("--language", language) if language else ()
+        environment = {name: value for name, value in os.environ.items() if name not in TERMINALS}
+        environment |= {
+            "TERM": "xterm-256color",
+            "COLORTERM": "truecolor",
+            KEY_VARIABLE: key,
+        }
+        return Program(
+            (sys.executable, "-m", "glmtui", "--model", f"{url}/v1#{model.name}", *options), environment
+        )
+
+    return program
 
 
 def _usual_or_free(host: str) -> int:
@@ -45,9 +92,17 @@ def _usual_or_free(host: str) -> int:
     return serve.PORT
 
 
-def _open(server: Server, options: ServerOptions) -> None:
+def _open(server: Server, options: ServerOptions, path: str = "/") -> str:
     """Open the page; a key goes with the address behind ``#``, which no browser sends to a server."""
     import webbrowser
 
-    address = f"{server.url}/#key={quote(options.keys[0], safe='')}" if options.keys else server.url
+    address = f"{server.url}{path}"
+    if options.keys:
+        address += f"#key={quote(options.keys[0], safe='')}"
     threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()  # it may wait
+    return address
+
+
+def _open_terminal(server: Server, options: ServerOptions) -> None:
+    """Open the app, and say where it is: the key may be nowhere else."""
+    streams.errors().line(_open(server, options, "/terminal"))

@@ -1,7 +1,8 @@
 """Several answers at once: one pass over the weights gives each of them its next token.
 
 Answers join and leave between passes. Each is a generator that goes on to its next token and computes what it
-needs by itself, unless it was supplied with what one pass computed for all.
+needs by itself, unless it was supplied with what one pass computed for all. An answer that another machine
+makes is one of them too, for which torch is not imported.
 """
 
 from __future__ import annotations
@@ -9,15 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import TYPE_CHECKING
 
-import psutil
-import torch
-
-from glmtui.engine.chat_model import ChatModel
-from glmtui.engine.generate import Generation
-from glmtui.engine.prefill import read_batch
-from glmtui.hub.memory_estimate import ESTIMATED_CONTEXT
 from glmtui.protocol.cancellation import CancelToken
+
+if TYPE_CHECKING:
+    from glmtui.engine.chat_model import ChatModel
+    from glmtui.engine.generate import Generation
 
 LONGEST_GAP = 0.9
 """Seconds between two tokens of an answer while the prompt of another is read."""
@@ -110,6 +109,10 @@ class Batch:
         awaiting = [each for each in generations if each.awaits is not None]
         if len(awaiting) < 2:
             return
+        import torch
+
+        from glmtui.engine.prefill import read_batch
+
         ids = [torch.tensor([each.awaits], device=each.device) for each in awaiting]
         try:
             logits = read_batch(awaiting[0].model, ids, [each.filled for each in awaiting], last_only=True)
@@ -121,6 +124,11 @@ class Batch:
 
 def slots_that_fit(model: ChatModel, asked: int) -> int:
     """Return how many answers at once, at least one and at most `asked`, there is memory for."""
+    import psutil
+    import torch
+
+    from glmtui.hub.memory_estimate import ESTIMATED_CONTEXT
+
     device = next(model.network.parameters()).device
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     context = min(model.network.config.max_length, ESTIMATED_CONTEXT)

@@ -13,7 +13,7 @@ import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -138,17 +138,18 @@ class OpenAIClient:
                 client.stream("GET", f"{self.spec.base_url}/models") as response,
             ):
                 await self._refuse(response)
-                yield _object(await _read(response))
+                yield _object(await _read(response), {})
 
         (reply,) = self._waiting(ask, lambda: None)
         entries = reply.get("data")
         if not isinstance(entries, list):
             raise self._no_such_server()
-        return [
-            ServedModel(entry["id"], _text(entry.get("owned_by")), _context(entry), _sees(entry))
-            for entry in entries
-            if isinstance(entry, dict) and isinstance(entry.get("id"), str)
-        ]
+        found: dict[str, ServedModel] = {}  # some list a model once for every machine that has it
+        for entry in entries:
+            if isinstance(entry, dict) and isinstance(name := entry.get("id"), str):
+                served = ServedModel(name, _text(entry.get("owned_by")), _context(entry), _sees(entry))
+                found.setdefault(name, served)
+        return [*found.values()]
 
     def ask(self, path: str, body: Mapping[str, object], check: Check) -> Iterator[Delta]:
         """Yield the answer as it comes; the first is empty and says that the prompt was taken.
@@ -175,16 +176,26 @@ class OpenAIClient:
                 await self._refuse(events.response)
                 yield Delta()
                 if "event-stream" not in events.response.headers.get("content-type", ""):
-                    yield _whole(self._checked(_object(await _read(events.response))))
+                    reply = _object(await _read(events.response), {})
+                    if not reply:
+                        raise self._no_such_server()
+                    yield _whole(self._checked(reply))
                     return
+                finished, text, thought = False, _Whole(), _Whole()
                 try:
                     async for event in events:
                         if event.data == "[DONE]":
                             return
                         if event.data:
-                            yield _delta(self._checked(_object(event.data.encode())))
+                            delta = _delta(self._checked(_object(event.data.encode())))
+                            finished = finished or bool(delta.finish) or delta.answer_tokens is not None
+                            yield replace(
+                                delta, text=text.add(delta.text), thought=thought.add(delta.thought)
+                            )
                 except httpx2.SSEError as error:
                     raise self._no_such_server() from error
+                if not finished:  # something on the way closed the connection in good order
+                    raise self._broke_off("")
 
         return self._waiting(ask, check)
 
@@ -293,7 +304,7 @@ class OpenAIClient:
                 _("{server} is busy: {reason}. Try again later.").format(
                     server=server, reason=reason or status
                 ),
-                float(wait) if wait.isdigit() else 1.0,
+                float(wait) if wait.isascii() and wait.isdigit() else 1.0,
             )
         if status == 404 and "model" in reason.lower():
             raise NotFoundError(
@@ -312,11 +323,13 @@ class OpenAIClient:
     def _checked(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return `event`, unless it tells of an error in the middle of an answer."""
         if event.get("error"):
-            reason = _reason(event)
-            raise UnavailableError(
-                _("{server} broke off: {reason}").format(server=self.spec.server, reason=reason or "–")
-            )
+            raise self._broke_off(_reason(event))
         return event
+
+    def _broke_off(self, reason: str) -> UserError:
+        return UnavailableError(
+            _("{server} broke off: {reason}").format(server=self.spec.server, reason=reason or "–")
+        )
 
     def _no_such_server(self) -> UserError:
         return UnavailableError(
@@ -421,6 +434,20 @@ def _object(data: bytes, default: Mapping[str, Any] | None = None) -> Mapping[st
     return default
 
 
+class _Whole:
+    """Puts the halves of a surrogate pair together, which may come in two events; one alone is no character."""
+
+    def __init__(self) -> None:
+        self._half = ""
+
+    def add(self, text: str) -> str:
+        """Return `text` as far as it can be written."""
+        text = self._half + text
+        self._half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
+        whole = text.removesuffix(self._half) if self._half else text
+        return whole.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def _delta(event: Mapping[str, Any]) -> Delta:
     """Read one event; whatever is missing or null adds nothing."""
     choice = _choice(event)
@@ -436,7 +463,7 @@ def _whole(reply: Mapping[str, Any]) -> Delta:
 def _said(event: Mapping[str, Any], choice: Mapping[str, Any], said: Mapping[str, Any]) -> Delta:
     usage = _mapping(event.get("usage"))
     return Delta(
-        _text(said.get("content")) or _text(choice.get("text")),
+        _content(said.get("content")) or _text(choice.get("text")),
         _text(said.get("reasoning")) or _text(said.get("reasoning_content")),
         _text(choice.get("finish_reason")),
         _number(usage.get("prompt_tokens")),
@@ -462,6 +489,13 @@ def _choice(event: Mapping[str, Any]) -> Mapping[str, Any]:
     return _mapping(choices[0]) if isinstance(choices, list) and choices else {}
 
 
+def _content(value: object) -> str:
+    """Return a text, or those of a list of parts."""
+    if isinstance(value, list):
+        return "".join(_text(_mapping(part).get("text")) for part in value)
+    return _text(value)
+
+
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
@@ -471,7 +505,8 @@ def _text(value: object) -> str:
 
 
 def _number(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    """Return a count, where it is one that can be."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST else None
 
 
 def _context(entry: Mapping[str, Any]) -> int | None:

@@ -10,12 +10,14 @@ import base64
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from operator import itemgetter
 from time import monotonic, perf_counter
 from types import MappingProxyType
 from typing import Any, Literal
 
 from glmtui.engine.openai_client import (
     RETRIES,
+    CallDelta,
     Delta,
     OpenAIClient,
     ServedModel,
@@ -32,6 +34,7 @@ from glmtui.protocol.models import Capabilities, ModelEntry, ModelInfo, RemoteMo
 from glmtui.protocol.phrases import NOTHING, Phrase, _
 from glmtui.protocol.requests import CountTokens, Tool
 from glmtui.protocol.sampling import Sampling
+from glmtui.text.clean import one_line
 
 BYTES_PER_TOKEN = 4.0
 """Of UTF-8, in English and in Chinese alike, before a server has counted."""
@@ -39,8 +42,12 @@ ASSUMED_CONTEXT = 4096
 """Tokens, where neither the server nor the settings say: what Ollama takes if nothing is set."""
 CUT_SHARE = 0.7
 """A server that counted less of a prompt than this share of what was expected has cut it."""
+UNSURE_SHARE = 0.5
+"""The same before any prompt has shown how many tokens a text has there."""
 CUT_TOKENS = 1000
 """Prompts shorter than this are not looked at: their estimate is too coarse."""
+LEARN_TOKENS = 200
+"""Prompts shorter than this show nothing of their text: most of them is what is written around it."""
 CONTINUE = ("vllm", "sglang", "llamacpp", "glmtui")
 """Servers that go on with an answer that was cut off."""
 INTERVAL = 0.1
@@ -69,7 +76,7 @@ class RemoteChatModel:
         spec = client.spec
         context = spec.context or served.context
         self.info = ModelInfo(
-            served.name,
+            one_line(served.name),
             spec.source,
             served.owner,
             context or ASSUMED_CONTEXT,
@@ -85,7 +92,7 @@ class RemoteChatModel:
         )
         self._bytes_per_token = BYTES_PER_TOKEN
         self.counted = False
-        """Whether the server has counted a prompt, so that estimates are sound."""
+        """Whether the server has counted a prompt that was long enough to show what a text has there."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -104,7 +111,7 @@ class RemoteChatModel:
         return tuple(
             ModelEntry(
                 spec.source if each == self._served else f"{spec.base_url}#{each.name}",
-                each.name,
+                one_line(each.name),
                 "server",
                 path=spec.base_url,
                 format=spec.server,
@@ -171,7 +178,7 @@ class RemoteChatModel:
                     dropped,
                     begun,
                     check,
-                    learns=not _shows(sent),
+                    learns=not (_shows(sent) or more),
                 )
 
     def complete(
@@ -206,10 +213,9 @@ class RemoteChatModel:
 
     def note_size(self, nbytes: int, tokens: int) -> bool:
         """Take in what the server counted; return whether it must have cut the prompt."""
-        cut = (
-            self.counted and self.estimate(nbytes) > CUT_TOKENS and tokens < CUT_SHARE * self.estimate(nbytes)
-        )
-        if not cut and tokens:
+        expected = self.estimate(nbytes)
+        cut = expected > CUT_TOKENS and tokens < (CUT_SHARE if self.counted else UNSURE_SHARE) * expected
+        if not cut and tokens >= LEARN_TOKENS:
             self._bytes_per_token, self.counted = nbytes / tokens, True
         return cut
 
@@ -286,7 +292,7 @@ class RemoteAnswer:
         self.answer_tokens = 0
         self.call: ToolCall | None = None
         """The function that the model wants to be called."""
-        self._calls: dict[int, ToolCall] = {}
+        self._calls: list[tuple[int, ToolCall]] = []  # with the server's index
         self.note: Phrase = NOTHING
         """What the person should know, such as that the server cut the prompt."""
         self._model = model
@@ -312,16 +318,27 @@ class RemoteAnswer:
                 yield from [*pieces, *self._thoughts.push(delta.text)] or [Piece("", thought=False)]
                 finish = delta.finish or finish
                 for part in delta.calls:
-                    begun = self._calls.get(part.index, ToolCall("", "", ""))
-                    self._calls[part.index] = ToolCall(
-                        begun.id or part.id, begun.name or part.name, begun.arguments + part.arguments
-                    )
+                    self._add_call(part)
                 self._count(delta)
             self.reason = "length" if finish == "length" else "stop"
-            self.call = next((self._calls[index] for index in sorted(self._calls)), None)
+            self.call = min(self._calls, key=itemgetter(0), default=(0, None))[1]
         except OperationCancelled:
             pass
         yield from self._thoughts.finish(complete=self.reason == "stop") or [Piece("", thought=False)]
+
+    def _add_call(self, part: CallDelta) -> None:
+        at, begun = next(
+            ((at, call) for at, (index, call) in reversed([*enumerate(self._calls)]) if index == part.index),
+            (len(self._calls), ToolCall("", "", "")),
+        )
+        if begun.id and part.id not in ("", begun.id):  # some give all calls the same index
+            at, begun = len(self._calls), ToolCall("", "", "")
+        self._calls[at : at + 1] = [
+            (
+                part.index,
+                ToolCall(begun.id or part.id, begun.name or part.name, begun.arguments + part.arguments),
+            )
+        ]
 
     def _count(self, delta: Delta) -> None:
         if delta.answer_tokens is not None:

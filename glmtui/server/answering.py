@@ -141,7 +141,10 @@ class Answering(Response):
         Raises:
             ApiError: there is no answer, and nothing was written yet.
         """
-        tasks = (asyncio.create_task(self.respond(scope, receive, send)), asyncio.create_task(_left(receive)))
+        tasks = (
+            asyncio.create_task(self.respond(scope, receive, send)),
+            asyncio.create_task(client_left(receive)),
+        )
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if tasks[0].done():
@@ -233,7 +236,7 @@ class Streamed(Answering):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _left(receive: Receive) -> None:
+async def client_left(receive: Receive) -> None:
     """Wait until the client has left."""
     while (await receive())["type"] != "http.disconnect":
         continue

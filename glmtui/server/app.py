@@ -18,6 +18,7 @@ from glmtui.server.openai import OpenAI
 from glmtui.server.options import ServerOptions
 from glmtui.server.seed_api import SeedApi
 from glmtui.server.service import Service
+from glmtui.server.terminals import Terminals
 
 
 class App:
@@ -36,12 +37,14 @@ class App:
         seed = SeedApi(service, self.dispatcher, limits)
         openai = OpenAI(service, self.dispatcher, limits)
         conversations = Conversations(service, limits)
+        self._terminals = Terminals(service, limits)
         routes = [
             *seed.routes,
             *openai.routes,
             *Embeddings(service, limits).routes,
             *conversations.routes,
             *self.health.routes,
+            *self._terminals.routes,
             *web.ROUTES,
         ]
         paths = Starlette(
@@ -54,3 +57,8 @@ class App:
         )
         paths.router.redirect_slashes = False
         self.asgi: ASGIApp = Guard(paths, options, web.is_page, log)
+
+    def close(self) -> None:
+        """End everything; who waits is told. Never waits."""
+        self.dispatcher.close()
+        self._terminals.close()

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from glmtui.server import schema
 from glmtui.server.errors import SHUTTING_DOWN, ApiError, bad_request
 from glmtui.server.options import Limits
-from glmtui.server.service import Embedder, Service
+from glmtui.server.service import Embedder, Service, check_name
 
 MOST = 2048
 """Texts of one request, as OpenAI has it."""
@@ -50,9 +50,7 @@ class Embeddings:
         if model is None:
             raise ApiError(501, "No embedding model is loaded.", param="model", code="not_implemented")
         body = await schema.read_body(request, self._limits)
-        if (name := body.get("model")) is not None and name != model.name:
-            message = f"There is no embedding model {str(name)[:100]!r} here; there is {model.name!r}."
-            raise ApiError(404, message, param="model", code="model_not_found")
+        check_name(body.get("model"), model.name)
         texts, form = _texts(body.get("input")), body.get("encoding_format") or "float"
         if form not in ("float", "base64"):
             raise bad_request("encoding_format must be float or base64.", "encoding_format")

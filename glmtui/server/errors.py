@@ -68,7 +68,8 @@ class ApiError(Exception):
         retry_after: int | None = None,
     ) -> None:
         super().__init__(message)
-        self.status, self.message, self.param, self.code = status, message, param, code
+        self.status, self.param, self.code = status, param, code
+        self.message = message.encode("utf-8", "replace").decode()  # it may quote half a surrogate pair
         self.retry_after = retry_after
 
     @classmethod

@@ -30,6 +30,8 @@ ALWAYS = {
 }
 KEYLESS = ("/health",)
 """Paths that need no key; so do those of the web page."""
+TYPED = "/terminal/"
+"""Begins the paths of what is typed in a tab: there are many a minute, and each is nothing to speak of."""
 CLIENT = "glmtui.client"
 """Where a request's scope says whose it is."""
 TOKENS = "glmtui.tokens"
@@ -89,7 +91,7 @@ class Guard:
         try:
             await app(scope, receive, answer)
         finally:
-            if self._log:
+            if self._log and not (status == 204 and scope["path"].startswith(TYPED)):
                 self._log(_line(scope, status, time.monotonic() - began))
 
     def _check(self, scope: Scope, headers: Headers, origin: str) -> None:
@@ -99,6 +101,10 @@ class Guard:
             raise ApiError(403, "This server is not called by that name (Host).", code="host_not_allowed")
         if headers.get("origin") is not None and not origin and not _is_same(headers["origin"], hosts[0]):
             raise ApiError(403, "Pages from elsewhere may not use this server.", code="origin_not_allowed")
+        if (
+            "content-length" in headers and "transfer-encoding" in headers
+        ):  # what is in front may read it otherwise
+            raise ApiError(400, "The body's length is told in two ways.", code="invalid_http")
         navigates = scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"
         if headers.get("sec-fetch-site") == "cross-site" and not origin and not navigates:
             raise ApiError(403, "Pages from elsewhere may not use this server.", code="origin_not_allowed")
@@ -115,7 +121,7 @@ class Guard:
                 code="invalid_api_key",
             )
         scope[CLIENT] = _address(scope) if number is None or len(self._keys) == 1 else f"key {number}"
-        if not page and path not in KEYLESS:
+        if not page and path not in KEYLESS and not path.startswith(TYPED):
             self._rates.take(scope[CLIENT])
         if scope["method"] == "POST" and _from_browser(headers) and not _is_json(headers):
             raise ApiError(415, "Content-Type must be application/json.", code="unsupported_media_type")

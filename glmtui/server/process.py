@@ -25,12 +25,14 @@ from glmtui.settings.settings import Settings
 
 if TYPE_CHECKING:
     from glmtui.server.server import Server
-    from glmtui.server.service import Embedder
+    from glmtui.server.service import Embedder, Program
 
 INTERVAL = 0.05
 """Seconds between two looks at a load."""
 OnReady: TypeAlias = "Callable[[Server, ServerOptions], None]"
 """Called when the model is there."""
+ProgramFor: TypeAlias = "Callable[[str, ModelInfo], Program]"
+"""Returns what shows the app in a tab, by the server's address and its model."""
 
 
 class ServerProcess:
@@ -43,6 +45,7 @@ class ServerProcess:
         library: where the page's conversations are kept; None: in the browser.
         embedder: for ``/v1/embeddings``.
         on_ready: called when the model is there.
+        program: returns what shows the app in a tab; None: nothing does.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class ServerProcess:
         library: Library | None,
         embedder: Embedder | None,
         on_ready: OnReady,
+        program: ProgramFor | None = None,
     ) -> None:
         self._settings, self._spec, self._options, self._on_ready = settings, spec, options, on_ready
         self._info: ModelInfo | None = None
@@ -65,6 +69,7 @@ class ServerProcess:
             library=library,
             embedder=embedder,
             log=_note,
+            program=None if program is None else lambda info: program(self._server.url, info),
         )
         self._signal = 0
         self._status = streams.StatusLine(streams.errors())

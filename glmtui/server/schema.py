@@ -37,6 +37,8 @@ _ROLES: Mapping[str, Role] = {
     "function": "tool",
 }
 MOST_STOPS = 16
+MOST_DEPTH = 64
+"""Of a schema, whose nesting whoever reads it follows step by step."""
 _UNABLE: Mapping[str, tuple[Any, ...]] = {
     "n": (1,),
     "best_of": (1,),
@@ -219,7 +221,7 @@ def _json_schema(body: Body) -> Mapping[str, Any] | None:
         case {"type": "json_object"}:
             return {"type": "object"}
         case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
-            return schema
+            return _not_deep(schema, "response_format")
         case _:
             raise bad_request(
                 "response_format can be text, json_object, or json_schema with a json_schema.schema.",
@@ -231,8 +233,21 @@ def _same(one: object, other: object) -> bool:
     return one == other and isinstance(one, bool) is isinstance(other, bool)
 
 
+def _not_deep(schema: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    level: list[object] = [schema]
+    for _depth in range(MOST_DEPTH):
+        inner = [each.values() if isinstance(each, dict) else each for each in level]
+        level = [value for values in inner for value in values if isinstance(value, dict | list)]  # type: ignore[attr-defined]
+    if level:
+        raise bad_request(f"{name} is nested too deeply.", name)
+    return schema
+
+
 def _shown(value: object) -> str:
-    written = json.dumps(value, ensure_ascii=False)
+    try:
+        written = json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return "so deep"
     return written if len(written) <= 40 else f"{written[:40]}…"
 
 
@@ -289,7 +304,7 @@ def _tool(value: object, name: str) -> Tool:
     return Tool(
         text(function["name"], f"{name}.function.name"),
         text(function.get("description") or "", f"{name}.function.description"),
-        parameters,
+        _not_deep(parameters, f"{name}.function.parameters"),
     )
 
 
@@ -313,7 +328,8 @@ def read_messages(value: object, pictures: Pictures) -> tuple[ChatMessage, ...]:
 def _message(value: object, name: str, pictures: Pictures) -> ChatMessage:
     if not isinstance(value, dict):
         raise bad_request(f"{name} must be an object.", name)
-    role = _ROLES.get(str(value.get("role")))
+    given = value.get("role")
+    role = _ROLES.get(given) if isinstance(given, str) else None
     if role is None:
         raise bad_request(f"{name}.role must be one of: {', '.join(_ROLES)}.", f"{name}.role")
     said = _content(value.get("content"), f"{name}.content", pictures if role == "user" else None)

@@ -80,7 +80,7 @@ class Server:
         assert self._running is not None
         app, server = self._running
         server.should_exit = True
-        app.dispatcher.close()
+        app.close()
 
 
 class _Uvicorn(uvicorn.Server):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from glmtui.protocol.engine import Engine
 from glmtui.protocol.models import ModelInfo
 from glmtui.protocol.sampling import Sampling
-from glmtui.server.errors import ApiError
+from glmtui.server.errors import ApiError, bad_request
 from glmtui.server.library import Library
 
 
@@ -21,6 +21,14 @@ class Embedder(Protocol):
 
     def embed(self, texts: Sequence[str]) -> tuple[list[list[float]], int]:
         """Return a vector of each text, and how many tokens were read. It takes a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What is started for a tab, in a terminal of its own."""
+
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
 
 
 @dataclass
@@ -41,6 +49,8 @@ class Service:
     """Where the page's conversations are kept; None: in the browser."""
     embedder: Embedder | None = None
     """For ``/v1/embeddings``."""
+    program: Callable[[ModelInfo], Program] | None = None
+    """Returns what shows the app in a tab, with this model; None: nothing does."""
     since: int = field(default_factory=lambda: int(time.time()))
 
     @property
@@ -62,11 +72,22 @@ class Service:
             ApiError: there is none, or it is not called `name`.
         """
         info = self.model
-        if name is None or name in (info.name, info.source):
-            return info
-        raise ApiError(
-            404,
-            f"There is no model {str(name)[:100]!r} here; there is {info.name!r}.",
-            param="model",
-            code="model_not_found",
-        )
+        check_name(name, info.name, info.source or info.name)
+        return info
+
+
+def check_name(name: object, *names: str) -> None:
+    """Check which model a request means.
+
+    One that names none means the one that is there, as with vLLM and llama-server: the published api.py knew
+    no names, and OpenAI's refusal of such a request helps nobody where there is no choice.
+
+    Raises:
+        ApiError: it is none of `names`.
+    """
+    if name is None or name in names:
+        return
+    if not isinstance(name, str):
+        raise bad_request("model must be a string.", "model")
+    message = f"There is no model {name[:100]!r} here; there is {names[0]!r}."
+    raise ApiError(404, message, param="model", code="model_not_found")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from glmtui.server.library import Library
     from glmtui.server.options import ServerOptions
     from glmtui.server.server import Server
-    from glmtui.server.service import Embedder
+    from glmtui.server.service import Embedder, Program
 
 LIBRARIES = ("starlette", "uvicorn", "h11", "anyio")
 
@@ -29,6 +29,7 @@ def make_server(
     busy: Callable[[], bool] = lambda: False,
     library: Library | None = None,
     embedder: Embedder | None = None,
+    program: Callable[[ModelInfo], Program] | None = None,
     log: Callable[[str], None] | None = None,
 ) -> Server:
     """Return a server that listens and answers once it runs; see `Service` for the arguments.
@@ -44,4 +45,4 @@ def make_server(
             raise
         phrase = _("A server needs a library that is not installed: `python -m pip install {names}`")
         raise UnavailableError(phrase.format(names="starlette uvicorn")) from error
-    return Server(Service(engine, info, sampling, busy, library, embedder), options, log)
+    return Server(Service(engine, info, sampling, busy, library, embedder, program), options, log)

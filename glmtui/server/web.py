@@ -18,14 +18,20 @@ TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
     ".txt": "text/plain; charset=utf-8",
 }
-POLICY = "; ".join((
+_RULES = (
     "default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'", "img-src 'self'",
     "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'",
-    "require-trusted-types-for 'script'", "trusted-types dompurify",
-))  # fmt: skip
+    "require-trusted-types-for 'script'",
+)  # fmt: skip
+POLICY = "; ".join((*_RULES, "trusted-types dompurify"))
+TERMINAL_POLICY = "; ".join((*_RULES, "trusted-types 'none'")).replace(
+    "style-src", "style-src 'unsafe-inline'"
+)
+"""Of the page with a terminal in it, which makes its own rules of style; nobody's markup comes there."""
 
 
 class PageFile(NamedTuple):
@@ -46,6 +52,7 @@ def files() -> Mapping[str, PageFile]:
             tag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
             found[f"/page/{path.relative_to(FOLDER).as_posix()}"] = PageFile(data, TYPES[path.suffix], tag)
     found["/"] = found.pop("/page/index.html")
+    found["/terminal"] = found.pop("/page/terminal.html")
     return found
 
 
@@ -60,7 +67,8 @@ async def show(request: Request) -> Response:
     file = files().get(path)
     if file is None:
         raise HTTPException(404)
-    headers = {"ETag": file.tag, "Cache-Control": "no-cache", "Content-Security-Policy": POLICY}
+    policy = TERMINAL_POLICY if path == "/terminal" else POLICY
+    headers = {"ETag": file.tag, "Cache-Control": "no-cache", "Content-Security-Policy": policy}
     if request.headers.get("if-none-match") == file.tag:
         return Response(status_code=304, headers=headers)
     return Response(file.data, headers=headers, media_type=file.media_type)

@@ -88,13 +88,10 @@ class Rows:
 
     rows: list[Row] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
-<<<<<<< HEAD
     pairs: int = 0
     """Of all histories."""
-=======
     unknown_columns: bool = False
     """Whether some were skipped that have columns of other names."""
->>>>>>> w-see
 
 
 class _SkipError(Exception):

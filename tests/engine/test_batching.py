@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from golden_data import GOLDEN, read_network
@@ -155,7 +156,7 @@ class Clock:
         self.now = 0.0
         self.steps: list[float] = []
         monkeypatch.setattr(batching, "perf_counter", lambda: self.now)
-        keep_up, together = Batch.keep_up, batching.read_batch
+        keep_up, together = Batch.keep_up, prefill.read_batch
 
         def timed_keep_up(batch: Batch) -> None:
             self.now += piece
@@ -167,7 +168,7 @@ class Clock:
             return together(*arguments, **options)
 
         monkeypatch.setattr(Batch, "keep_up", timed_keep_up)
-        monkeypatch.setattr(batching, "read_batch", timed_pass)
+        monkeypatch.setattr(prefill, "read_batch", timed_pass)
 
 
 @pytest.mark.parametrize(("piece", "step"), [(0.18, 0.12), (0.05, 0.3), (0.35, 0.2)])
@@ -229,7 +230,7 @@ def test_a_pass_that_fails_is_done_by_each_alone(monkeypatch: pytest.MonkeyPatch
     def fail(*_arguments: Any, **_options: Any) -> Any:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(batching, "read_batch", fail)
+    monkeypatch.setattr(prefill, "read_batch", fail)
     answers.finish()
     assert answers.tokens == [alone(network, prompt, GREEDY, 12) for prompt in prompts(name)]
     assert answers.ends == ["length"] * 4
@@ -254,7 +255,7 @@ def test_slots_are_as_many_as_have_room(monkeypatch: pytest.MonkeyPatch) -> None
     each = model.folder.sizes.kv_per_token * min(model.network.config.max_length, 2048) * 4
     available: Callable[[int], Any] = lambda free: type("Memory", (), {"available": free})  # noqa: E731
     for free, expected in [(0, 1), (each, 1), (2 * each, 2), (5 * each, 3), (100 * each, 4)]:
-        monkeypatch.setattr(batching.psutil, "virtual_memory", lambda free=free: available(free))
+        monkeypatch.setattr(psutil, "virtual_memory", lambda free=free: available(free))
         assert slots_that_fit(model, 4) == expected
 
 

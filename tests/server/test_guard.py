@@ -46,6 +46,12 @@ def test_a_name_can_be_allowed(serve: MakeServer) -> None:
     assert served.client.get("/health", headers={"Host": "host.docker.internal:8000"}).status_code == 200
 
 
+def test_a_body_whose_length_is_told_in_two_ways_is_not_read(served: Served) -> None:
+    headers = {"Content-Length": "5", "Transfer-Encoding": "chunked"}
+    response = served.client.post("/", content=iter([b"{}"]), headers=headers)
+    assert (response.status_code, code_of(response)) == (400, "invalid_http")
+
+
 # --- origins: CSRF ---
 
 

@@ -22,6 +22,14 @@ CALL = 'get_weather\n{"city": "北京"}'
 THINKING = "<think>\nwell\n</think>\n\nHello!"
 
 
+def nested(depth: int) -> dict[str, object]:
+    """Return an object in an object, and so on."""
+    found: dict[str, object] = {}
+    for _ in range(depth):
+        found = {"a": found}
+    return found
+
+
 def error_of(response: httpx2.Response) -> dict[str, Any]:
     assert set(response.json()) == {"error"}
     error = response.json()["error"]
@@ -243,6 +251,16 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}
         ({"stream": "yes"}, "stream"),
         ({"stream_options": True}, "stream_options"),
         ({"n": 2}, "n"),
+        ({"n": "\ud800"}, "n"),
+        ({"n": nested(400)}, "n"),
+        ({"model": nested(400)}, "model"),
+        ({"messages": [{"role": nested(400), "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "user", "content": [{"type": "\ud800"}]}]}, "messages[0].content[0]"),
+        ({"tools": [{"function": {"name": "f", "parameters": nested(400)}}]}, "tools[0].function.parameters"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": nested(400)}}},
+            "response_format",
+        ),
         ({"logprobs": True}, "logprobs"),
         ({"top_logprobs": 3}, "top_logprobs"),
         ({"logit_bias": {"1": 5}}, "logit_bias"),
@@ -256,7 +274,8 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}
     ],
 )
 def test_what_cannot_be_done_is_named(served: Served, body: dict[str, object], param: str) -> None:
-    response = served.client.post("/v1/chat/completions", json={"messages": QUESTION, **body})
+    written = json.dumps({"messages": QUESTION, **body})  # httpx cannot write half a surrogate pair
+    response = served.client.post("/v1/chat/completions", content=written)
     assert response.status_code == 400
     error = error_of(response)
     assert (error["type"], error["param"]) == ("invalid_request_error", param)

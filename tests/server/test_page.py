@@ -84,8 +84,9 @@ Open = Callable[..., Page]
 def open_page(browser: Any, served: Served) -> Iterator[Open]:
     contexts: list[Any] = []
 
-    def open_one(url: str = "", **options: Any) -> Page:
+    def open_one(url: str = "", script: str = "", **options: Any) -> Page:
         contexts.append(browser.new_context(**{"locale": "en-US", **options}))
+        contexts[-1].add_init_script(script)
         contexts[-1].set_default_timeout(15_000)
         return Page(contexts[-1].new_page(), url or served.url)
 
@@ -304,42 +305,6 @@ def test_text_nested_too_deep_for_markdown_is_shown_as_it_is(
     assert page.complaints == []
 
 
-@browsers
-def test_what_is_wrong_in_the_browsers_store_costs_only_itself(served: Served, open_page: Open) -> None:
-    page = open_page().ready()
-    page.tab.evaluate(
-        """() => {
-            const values = { language: "toString", theme: "?", options: "{" };
-            const good = { role: "user", content: "good", error: 5, thought: {}, state: [] };
-            const chats = {
-                a: { messages: [null, 1, { role: "user" }, { role: "__proto__", content: "x" }, good] },
-                b: { id: "a", updated: "never", messages: [{ ...good, content: "second" }] },
-                c: { messages: {} }, d: null, e: [1], f: "f",
-            };
-            for (const [name, value] of Object.entries(values)) localStorage.setItem(`glmtui.${name}`, value);
-            for (const [id, chat] of Object.entries(chats)) {
-                localStorage.setItem(`glmtui.chat.${id}`, JSON.stringify(chat));
-            }
-            localStorage.setItem("glmtui.chat.g", "{");
-            sessionStorage.setItem("glmtui.open", "g");
-        }"""
-    )
-    page.tab.goto(f"{served.url}/#key=100%")
-    page.tab.reload()
-    page.ready()
-    assert sorted(page.tab.locator(".choose").all_inner_texts()) == ["good", "second"]
-    page.tab.evaluate("""localStorage.setItem("glmtui.options", '{"temperature": "hot", "system": 5, "top_p": 0.5}')""")
-    page.tab.locator(".choose", has_text="good").click()
-    page.send("hi")
-    page.done()
-    [generated] = served.scripted.generated
-    assert [message.text for message in generated.messages] == ["good", "hi"]
-    assert generated.sampling.top_p == 0.5
-    page.tab.locator(".item", has_text="second").locator('[aria-label="Delete"]').click()
-    page.tab.locator(".choose", has_text="second").wait_for(state="detached")
-    assert page.complaints == []
-
-
 HOSTILE = "\x1b]52;c;AA==\x07\u202egnp.exe\u2066\x9b31m\0 <b onclick=x>&lt;"
 
 
@@ -371,6 +336,65 @@ def test_names_and_titles_are_text_and_nothing_hidden_is_in_them(
     assert page.complaints == []
 
 
+DAMAGED = """
+const chats = {
+  none: "{", one: "null", two: '{"messages": [null, 3, {"role": "user", "content": 5}]}',
+  three: JSON.stringify({ updated: "x", messages: [
+    { id: "<b>", role: "user", content: "kept" },
+    { role: "assistant", content: "<img src=x onerror=alert(1)>", state: "toString", error: 3, thought: {} },
+    { role: "assistant", content: "> ".repeat(20000) + "deep" },
+  ] }),
+};
+for (const [name, text] of Object.entries(chats)) localStorage.setItem(`glmtui.chat.${name}`, text);
+localStorage.setItem("glmtui.options", '{"temperature": "hot", "top_p": 0.25, "max_length": null}');
+localStorage.setItem("glmtui.theme", "toString");
+localStorage.setItem("glmtui.language", "constructor");
+sessionStorage.setItem("glmtui.open", "three");
+"""
+FORBIDDEN = """
+for (const name of ["localStorage", "sessionStorage"]) {
+  Object.defineProperty(globalThis, name, { get() { throw new DOMException("no", "SecurityError"); } });
+}
+"""
+FULL = "Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError'); };"
+
+
+@browsers
+def test_what_the_browser_kept_may_be_damaged(served: Served, open_page: Open) -> None:
+    engine = served.ready("Fine")
+    page = open_page().ready()
+    page.tab.evaluate(f"() => {{ {DAMAGED} }}")
+    page.tab.goto(f"{served.url}/#key=%")
+    page.tab.reload()
+    page.ready()
+    assert page.tab.locator(".choose").all_inner_texts() == ["New chat", "kept"]
+    assert page.tab.locator(".assistant .body").all_inner_texts()[0] == "<img src=x onerror=alert(1)>"
+    assert page.tab.locator(".assistant .body").last.inner_text().endswith("deep")
+    page.send("x")
+    assert page.done(3) == "Fine"
+    assert engine.generated[-1].sampling.top_p == 0.25
+    assert page.complaints == []
+
+
+@browsers
+@pytest.mark.parametrize("script", [FORBIDDEN, FULL])
+def test_a_browser_that_keeps_nothing_can_be_used(served: Served, open_page: Open, script: str) -> None:
+    served.ready("One", "Two")
+    page = open_page(script=script).ready()
+    page.tab.click("#theme")
+    page.tab.click("#options")
+    page.tab.fill("#temperature", "0.2")
+    page.send("first")
+    assert page.done() == "One"
+    page.tab.click("#new")
+    page.send("second")
+    assert page.done() == "Two"
+    page.tab.locator(".choose", has_text="first").click()
+    assert page.done() == "One"
+    assert served.scripted.generated[-1].sampling.temperature == 0.2
+    assert page.complaints == []
+
+
 # --- without a browser ---
 
 
@@ -389,6 +413,8 @@ def test_the_page_asks_nobody_else(served: Served) -> None:
 
 def test_files_are_sent_once(served: Served) -> None:
     for path in web.files():
+        if path == "/terminal":
+            continue  # see test_terminals
         response = served.client.get(path)
         assert response.status_code == 200
         again = served.client.get(path, headers={"If-None-Match": response.headers["etag"]})
@@ -413,9 +439,9 @@ def test_both_languages_say_the_same_things() -> None:
 def test_libraries_of_others_are_there_with_their_licences() -> None:
     vendor = web.FOLDER / "vendor"
     told = (vendor / "README.txt").read_text("utf-8")
-    for name, sign in (("marked", "MIT"), ("dompurify", "Apache")):
+    for name, sign in (("marked", "MIT"), ("dompurify", "Apache"), ("xterm", "Permission is hereby granted")):
         assert sign in (vendor / f"LICENSE.{name}.txt").read_text("utf-8")
-    versions = re.findall(r"^(\w+) (\d+\.\d+\.\d+)", told, re.M)
+    versions = re.findall(r"^(marked|DOMPurify) (\d+\.\d+\.\d+)", told, re.M)
     sources = [path.read_text("utf-8")[:400] for path in vendor.glob("*.js")]
     assert all(any(f"{version}" in source for source in sources) for _name, version in versions)
 

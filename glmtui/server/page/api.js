@@ -1,5 +1,7 @@
 // The server: its model, and answers as they come.
 
+import { ofTab } from "./storage.js";
+
 const KEY = "glmtui.key";
 
 /** What the server said instead of an answer, or that it said nothing. */
@@ -17,18 +19,18 @@ export function takeKey() {
   try {
     setKey(decodeURIComponent(given));
   } catch {
-    setKey(given); // it has a per cent sign of its own
+    // it is none, and will be asked for
   }
   history.replaceState(null, "", location.pathname);
 }
 
 /** Remember a key as long as the tab is open. */
 export function setKey(key) {
-  sessionStorage.setItem(KEY, key);
+  ofTab.set(KEY, key);
 }
 
 async function request(path, options = {}) {
-  const key = sessionStorage.getItem(KEY);
+  const key = ofTab.get(KEY);
   const headers = { "Content-Type": "application/json", ...(key ? { Authorization: `Bearer ${key}` } : {}) };
   let response;
   try {
@@ -94,8 +96,26 @@ export async function answer(body, signal, onPiece) {
   throw new ServerError("");
 }
 
+/** Begin the app in this tab; yield what its screen shows, as long as it runs. */
+export async function* terminal(size) {
+  const response = await request("/terminal", { method: "POST", body: JSON.stringify(size) });
+  for await (const line of parts(response, "\n")) yield JSON.parse(line);
+}
+
+/** Tell the app in this tab what was typed, or how large its screen is. */
+export async function tellTerminal(id, told) {
+  await request(`/terminal/${encodeURIComponent(id)}`, { method: "POST", body: JSON.stringify(told) });
+}
+
 /** Yield the data of server-sent events. */
 async function* events(response) {
+  for await (const event of parts(response, "\n\n")) {
+    if (event.startsWith("data: ")) yield event.slice(6);
+  }
+}
+
+/** Yield what comes, parted by `end`; what is not ended does not count. */
+async function* parts(response, end) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let buffer = "";
   try {
@@ -103,11 +123,9 @@ async function* events(response) {
       const { value, done } = await reader.read();
       if (done) return;
       buffer += value;
-      const found = buffer.split("\n\n");
+      const found = buffer.split(end);
       buffer = found.pop();
-      for (const event of found) {
-        if (event.startsWith("data: ")) yield event.slice(6);
-      }
+      yield* found;
     }
   } catch (error) {
     if (error.name === "AbortError") throw error;

@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { $, button, clean, h, icon } from "./dom.js";
+import { lasting, ofTab } from "./storage.js";
 import * as store from "./store.js";
 import { MessageView, composes, emptyView } from "./view.js";
 import { switchLanguage, t, translatePage } from "./words.js";
@@ -24,7 +25,7 @@ async function open(id) {
   } catch (error) {
     return say(error.message || t("unreachable"));
   }
-  sessionStorage.setItem("glmtui.open", chat.id);
+  ofTab.set("glmtui.open", chat.id);
   closeSidebar();
   show();
   $("composer").focus();
@@ -281,15 +282,9 @@ function askKey() {
 
 /** Return what was chosen; what is none of it, in a browser's store that anybody may write to, is left out. */
 function kept() {
-  let found;
-  try {
-    found = JSON.parse(localStorage.getItem("glmtui.options")) ?? {};
-  } catch {
-    return {};
-  }
+  const found = lasting.json("glmtui.options") ?? {};
   const chosen = SLIDERS.filter((name) => Number.isFinite(found[name])).map((name) => [name, found[name]]);
-  if (typeof found.system === "string") chosen.push(["system", found.system]);
-  return Object.fromEntries(chosen);
+  return { ...Object.fromEntries(chosen), ...(typeof found.system === "string" ? { system: found.system } : {}) };
 }
 
 function options() {
@@ -308,19 +303,19 @@ function showOptions() {
 }
 
 function choose(name, value) {
-  localStorage.setItem("glmtui.options", JSON.stringify({ ...kept(), [name]: value }));
+  lasting.set("glmtui.options", JSON.stringify({ ...kept(), [name]: value }));
 }
 
 // --- the look ---
 
+function theme() {
+  const found = lasting.get("glmtui.theme");
+  return THEMES.includes(found) ? found : "auto";
+}
+
 function showTheme() {
   document.documentElement.dataset.theme = theme();
   $("theme").replaceChildren(icon(theme()));
-}
-
-function theme() {
-  const chosen = localStorage.getItem("glmtui.theme");
-  return THEMES.includes(chosen) ? chosen : "auto";
 }
 
 function showWords() {
@@ -389,11 +384,11 @@ function wire() {
   }
   $("system").onchange = () => choose("system", $("system").value);
   $("defaults").onclick = () => {
-    localStorage.removeItem("glmtui.options");
+    lasting.remove("glmtui.options");
     showOptions();
   };
   $("theme").onclick = () => {
-    localStorage.setItem("glmtui.theme", THEMES[(THEMES.indexOf(theme()) + 1) % THEMES.length]);
+    lasting.set("glmtui.theme", THEMES[(THEMES.indexOf(theme()) + 1) % THEMES.length]);
     showTheme();
   };
   $("language").onclick = () => {
@@ -419,5 +414,5 @@ api.takeKey();
 showTheme();
 showWords();
 wire();
-const before = sessionStorage.getItem("glmtui.open") ?? "";
+const before = ofTab.get("glmtui.open") ?? "";
 open(before).then(() => findModel(before));

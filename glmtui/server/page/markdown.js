@@ -72,28 +72,35 @@ export class MarkdownView {
 
   /** Show `source`. */
   update(source) {
-    try {
-      this.#update(source);
-    } catch {
-      // nested too deep to be taken apart: then it is text
-      this.#blocks = [];
-      this.#element.replaceChildren(h("pre", {}, source));
-    }
-  }
-
-  #update(source) {
-    const tokens = marked.lexer(source);
-    if (!this.#blocks.length) this.#element.replaceChildren();
+    const tokens = read(source);
     const shown = tokens.filter((token) => token.type !== "space" && token.type !== "def");
     let same = 0;
     while (same < shown.length && this.#blocks[same]?.raw === shown[same].raw) same += 1;
     for (const block of this.#blocks.splice(same)) block.node.remove();
     for (const token of shown.slice(same)) {
-      const node = render(marked.parser(Object.assign([token], { links: tokens.links })));
+      const node = made(token, tokens.links);
       this.#blocks.push({ raw: token.raw, node });
       this.#element.append(node);
     }
   }
+}
+
+/** Return the blocks of a text; one alone where quotes and lists lie in each other too deeply to be followed. */
+function read(source) {
+  try {
+    return marked.lexer(source);
+  } catch {
+    return [{ type: "plain", raw: source }];
+  }
+}
+
+function made(token, links) {
+  try {
+    if (token.type !== "plain") return render(marked.parser(Object.assign([token], { links })));
+  } catch {
+    // as it was written, then
+  }
+  return h("div", { className: "block plain" }, token.raw);
 }
 
 /** Make a block's element from HTML that nobody is trusted to have made well. */

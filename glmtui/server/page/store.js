@@ -3,6 +3,7 @@
 
 import * as api from "./api.js";
 import { clean } from "./dom.js";
+import { lasting } from "./storage.js";
 
 const PREFIX = "glmtui.chat.";
 const STATES = { stopped: "stopped", length: "cut", partial: "stopped" }; // of the library, as the page shows them
@@ -32,8 +33,7 @@ export async function connect() {
 /** Return all conversations that can be read, the newest first, by id, title and time. */
 export function all() {
   const found = library ? [...library.values()] : [];
-  for (let i = 0; i < localStorage.length; i += 1) {
-    const name = localStorage.key(i);
+  for (const name of lasting.names()) {
     const chat = name.startsWith(PREFIX) ? local(name.slice(PREFIX.length)) : null;
     if (chat) found.push({ id: chat.id, title: titleOf(chat), updated: chat.updated });
   }
@@ -55,12 +55,24 @@ export async function load(id) {
 }
 
 function local(id) {
-  try {
-    const { updated, messages } = JSON.parse(localStorage.getItem(PREFIX + id));
-    return { id, updated: Number(updated) || 0, messages: messages.filter(isMessage).map(words) };
-  } catch {
-    return null;
-  }
+  const chat = lasting.json(PREFIX + id);
+  if (!Array.isArray(chat?.messages)) return null;
+  const updated = Number.isFinite(chat.updated) ? chat.updated : 0;
+  return { id, updated, messages: chat.messages.filter(sound).map(plainly) };
+}
+
+/** Whether it is a message: the browser's copy may have been damaged, or edited by hand. */
+function sound(message) {
+  return ["user", "assistant"].includes(message?.role) && typeof message.content === "string";
+}
+
+/** Return a message without what is none of its fields. */
+function plainly(message) {
+  const kept = ["role", "content", "thought", "error", "figures"].filter((name) => typeof message[name] === "string");
+  const found = { id: /^\w{1,100}$/.test(message.id) ? message.id : newId() };
+  for (const name of kept) found[name] = message[name];
+  if (Object.values(STATES).includes(message.state)) found.state = message.state;
+  return found;
 }
 
 function isMessage(value) {
@@ -78,14 +90,7 @@ function words(message) {
  */
 export async function save(chat, growing = null) {
   if (!chat.messages.length) return true;
-  if (!library || localStorage.getItem(PREFIX + chat.id)) {
-    try {
-      localStorage.setItem(PREFIX + chat.id, JSON.stringify(chat));
-      return true;
-    } catch {
-      return false;
-    }
-  }
+  if (!library || lasting.get(PREFIX + chat.id)) return lasting.set(PREFIX + chat.id, JSON.stringify(chat));
   library.set(chat.id, { id: chat.id, title: titleOf(chat), updated: chat.updated });
   unsent.set(chat.id, chat.messages.map((message) => written(message, message === growing)));
   sending ??= send().finally(() => {
@@ -121,7 +126,7 @@ export function settled() {
 
 /** Delete a conversation; the library keeps it in its trash. Throws a ServerError. */
 export async function remove(id) {
-  localStorage.removeItem(PREFIX + id);
+  lasting.remove(PREFIX + id);
   unsent.delete(id);
   if (!library?.delete(id)) return;
   await sending?.catch(() => undefined);

@@ -1,5 +1,7 @@
 // What the page says, in both languages.
 
+import { lasting } from "./storage.js";
+
 const WORDS = {
   en: {
     skip: "To the message box",
@@ -49,6 +51,8 @@ const WORDS = {
     ok: "OK",
     hello: "What shall we talk about?",
     hello_small: "This page speaks to the machine it comes from, and to nobody else.",
+    ended: "The app has ended.",
+    open_again: "Open it again",
     examples: ["你好", "How do I quantise a model?", "Write a haiku about rain"],
   },
   zh: {
@@ -99,12 +103,14 @@ const WORDS = {
     ok: "确定",
     hello: "想聊些什么？",
     hello_small: "此页面只与提供它的机器通信。",
+    ended: "应用已退出。",
+    open_again: "重新打开",
     examples: ["你好", "晚上睡不着应该怎么办", "写一首关于雨的短诗"],
   },
 };
 
-const chosen = localStorage.getItem("glmtui.language");
-let language = ["en", "zh"].find((each) => each === chosen) ?? (navigator.language.startsWith("zh") ? "zh" : "en");
+let language = lasting.get("glmtui.language");
+if (!Object.hasOwn(WORDS, language)) language = navigator.language.startsWith("zh") ? "zh" : "en";
 
 /** Return what stands for `name` in the language in use. */
 export function t(name) {
@@ -114,7 +120,7 @@ export function t(name) {
 /** Change to the other language, and remember it. */
 export function switchLanguage() {
   language = language === "zh" ? "en" : "zh";
-  localStorage.setItem("glmtui.language", language);
+  lasting.set("glmtui.language", language);
 }
 
 /** Write the words that index.html asks for by data-t, data-t-label and data-t-placeholder. */
