@@ -93,7 +93,9 @@ def change_toml(text: str, table: str, change: Change) -> str:
     before, part = _loads(text), _loads(text[start:end])
     if repr(part.get(table)) != repr(before.get(table)):
         raise RefusedFileError(
-            _("it is too large for a change of [{table}], which is not written in one way").format(table=table)
+            _("it is too large for a change of [{table}], which is not written in one way").format(
+                table=table
+            )
         )
     document = tomlkit.parse(text[start:end])
     change(document)

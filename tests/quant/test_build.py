@@ -290,9 +290,8 @@ def test_a_disk_that_is_full_while_kernels_are_compiled(full, library, home, mon
     """
     monkeypatch.setenv("CC", compiler(tmp_path, script))
     status = cpu.status()
-    places = tried.read_text().splitlines()
+    places = set(tried.read_text().splitlines())  # what the compiler keeps meanwhile is where the library will be
     assert len(places) == 2, "no other way of compiling needs less room"
-    assert len(set(places)) == 2, "what the compiler keeps meanwhile is where the library will be"
     assert (status.implementation == "torch") == (full == "all")
     if full == "all":
         assert str(tmp_path / "cache") in str(status.reason)
@@ -305,7 +304,9 @@ def test_a_disk_that_is_full_while_kernels_are_compiled(full, library, home, mon
 @posix
 def test_kernels_without_any_place_for_temporary_files(library, home, monkeypatch, tmp_path):
     (home / "cache").write_text("a file in the way")
-    monkeypatch.setattr(building.tempfile, "mkdtemp", Mock(side_effect=FileNotFoundError(errno.ENOENT, "none")))
+    monkeypatch.setattr(
+        building.tempfile, "mkdtemp", Mock(side_effect=FileNotFoundError(errno.ENOENT, "none"))
+    )
     assert cpu.status().implementation == "torch"
     assert str(home / "cache") in str(cpu.status().reason)
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
+from glmtui import host
 from glmtui.atomic import sync_directory
 from glmtui.paths import cache_dir, make_private
 from glmtui.protocol.cancellation import INTERVAL, check_current
@@ -34,8 +35,8 @@ SOURCES = (
     *(
         FOLDER / f"{name}.c"
         for name in [
-            *("kernels", "gemv", "gemm", "halves", "elementwise", "layers", "attention", "cached"),
-            *("packing", "gradient", "checksum"),
+            *("gemv", "cached", "halves"),  # they take longest to compile
+            *("kernels", "gemm", "elementwise", "layers", "attention", "packing", "gradient", "checksum"),
         ]
     ),
     *(FOLDER / f"{name}.h" for name in ["product", "elementwise", "cached", "exponential", "layout", "simd"]),
@@ -202,10 +203,22 @@ def _try(library: Path) -> None:
 
 
 def _compile(compiler: str, flags: list[str], target: Path) -> None:
-    command = [compiler, *flags, *(str(source) for source in SOURCES if source.suffix == ".c")]
-    command += [f"/Fe:{target}"] if _is_msvc(compiler) else ["-o", str(target), "-lm"]
+    """Compile the sources, as many at once as there are processors, and link them."""
+    sources = [source for source in SOURCES if source.suffix == ".c"]
+    if _is_msvc(compiler):
+        steps = [[[compiler, *flags, "/MP", *map(str, sources), f"/Fe:{target}"]]]
+    else:
+        objects = [target.with_name(f"{source.stem}.o") for source in sources]
+        steps = [
+            [
+                [compiler, *flags, "-c", str(source), "-o", str(made)]
+                for source, made in zip(sources, objects, strict=True)
+            ],
+            [[compiler, *flags, *map(str, objects), "-o", str(target), "-lm"]],
+        ]
     try:
-        _run(command, target.parent)
+        for commands in steps:
+            _run(commands, target.parent)
     except subprocess.CalledProcessError as error:
         for number in FULL:
             if os.strerror(number) in error.stderr:
@@ -213,46 +226,53 @@ def _compile(compiler: str, flags: list[str], target: Path) -> None:
         raise
 
 
-def _run(command: list[str], folder: Path) -> None:
-    """Run a compiler in `folder`, where it also keeps what it needs meanwhile; it speaks English.
+def _run(commands: list[list[str]], folder: Path) -> None:
+    """Run compilers in `folder`, where they also keep what they need meanwhile; they speak English.
 
-    It is killed, with what it started, if what this thread does is given up, and where this process ends,
-    however it does.
+    They are killed, with what they started, when one fails, if what this thread does is given up, and where
+    this process ends, however it does.
 
     Raises:
-        subprocess.SubprocessError: it failed, with what it said, or took longer than `TIMEOUT`.
+        subprocess.SubprocessError: one failed, with what it said, or they took longer than `TIMEOUT`.
         OperationCancelled: it was given up.
     """
+    waiting, running = list(enumerate(commands)), dict[subprocess.Popen[bytes], Path]()
+    end = monotonic() + TIMEOUT
+    with _pipe() as (alive, _held):  # the other end is closed when this process ends
+        try:
+            while waiting or running:
+                while waiting and len(running) < host.usable_cores():
+                    number, command = waiting.pop(0)
+                    said = folder / f"compiler-{number}.txt"
+                    running[_start(command, folder, alive, said)] = said
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    next(iter(running)).wait(INTERVAL)
+                for process in [each for each in running if each.poll() is not None]:
+                    output = running.pop(process).read_text(errors="replace")
+                    if process.returncode:
+                        raise subprocess.CalledProcessError(process.returncode, process.args, "", output)
+                check_current()
+                if monotonic() > end:
+                    raise subprocess.TimeoutExpired(commands[0], TIMEOUT)
+        finally:
+            for process in running:
+                _kill(process)
+
+
+def _start(command: list[str], folder: Path, alive: int, said: Path) -> subprocess.Popen[bytes]:
+    """Begin to run a compiler that ends when `alive` does, and writes to the file `said`."""
     if sys.executable and sys.platform != "win32":
         command = [sys.executable, "-I", "-S", str(WATCHED), *command]
-    with (
-        _pipe() as (alive, _held),  # the other end is closed when this process ends
-        subprocess.Popen(
+    with said.open("wb") as output:
+        return subprocess.Popen(
             command,
             stdin=alive,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
+            stdout=output,
+            stderr=subprocess.STDOUT,
             cwd=folder,
             env={**os.environ, "TMPDIR": str(folder), "LC_ALL": "C"},
             start_new_session=True,
-        ) as process,
-    ):
-        try:
-            end = monotonic() + TIMEOUT
-            while True:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    output, errors = process.communicate(timeout=INTERVAL)
-                    break
-                check_current()
-                if monotonic() > end:
-                    raise subprocess.TimeoutExpired(command, TIMEOUT)
-        except BaseException:
-            _kill(process)
-            raise
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command, output, errors)
+        )
 
 
 @contextlib.contextmanager
@@ -265,12 +285,13 @@ def _pipe() -> Iterator[tuple[int, int]]:
             os.close(end)
 
 
-def _kill(process: subprocess.Popen[str]) -> None:
+def _kill(process: subprocess.Popen[bytes]) -> None:
     if sys.platform == "win32":
         process.kill()
     else:  # a compiler is several programs
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _flag_sets(compiler: str, isa: str | None) -> Iterator[list[str]]:
