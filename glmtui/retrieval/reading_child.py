@@ -13,7 +13,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, BinaryIO
 
 from glmtui.errors import BadFileError, UserError
 from glmtui.protocol.phrases import Phrase, _
@@ -25,7 +27,7 @@ from glmtui.retrieval.readers import html
 MOST_MEMORY = 1 << 30
 """Bytes of addresses, the program itself included; where the system can limit them."""
 MOST_SECONDS = 300
-"""Of processor time for one document: what is left over when nobody is there any more to end it."""
+"""Of processor time for one document, where nobody else ends it."""
 OUT_OF_MEMORY = 77
 """Its exit code then."""
 FLUSH_SECONDS = 0.5
@@ -33,17 +35,17 @@ FLUSH_SECONDS = 0.5
 
 
 def main() -> None:
-    """Read what is asked for until standard input ends."""
+    """Read what is asked for until standard input ends, as it does when who asks is no more."""
     answers = os.fdopen(os.dup(1), "wb", buffering=1 << 16)
     with open(os.devnull, "w") as nowhere:  # what a library says there is no answer
         os.dup2(nowhere.fileno(), 1)
-    requests = sys.stdin.buffer
-    while line := requests.readline():
-        request = json.loads(line)
+    requests: SimpleQueue[tuple[dict[str, Any], bytes | None]] = SimpleQueue()
+    Thread(target=_take, args=(sys.stdin.buffer, requests.put), daemon=True).start()
+    while True:
+        request, data = requests.get()
         if request.get("prepare"):
             html.prepare()
             continue
-        data = requests.read(request["size"]) if "size" in request else None
         _set_limits()
         try:
             _answer(request, data, answers.write, answers.flush)
@@ -52,6 +54,14 @@ def main() -> None:
             os._exit(0)
         except MemoryError:
             os._exit(OUT_OF_MEMORY)
+
+
+def _take(pipe: BinaryIO, put: Callable[[tuple[dict[str, Any], bytes | None]], object]) -> None:
+    """Take in requests; at their end end at once, whatever is being read."""
+    while line := pipe.readline():
+        request = json.loads(line)
+        put((request, pipe.read(request["size"]) if "size" in request else None))
+    os._exit(0)
 
 
 def _set_limits() -> None:

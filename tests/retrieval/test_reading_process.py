@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -113,6 +116,35 @@ def test_one_process_reads_all_and_its_output_is_no_answer(
     assert len(update(collection).errors) == 2
     first, second = who.read_text().split()
     assert first == second != str(os.getpid())
+
+
+KILLED = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from glmtui.retrieval import collections, update
+update.update(collections.find(sys.argv[1]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are those of POSIX")
+def test_it_ends_with_who_asks_also_in_the_middle_of_a_document(
+    tmp_path: Path, folder: Path, pdfium: Pdfium
+) -> None:
+    who = tmp_path / "who"
+    pdfium(f"import os\nwith open({str(who)!r} + '~', 'w') as file: file.write(str(os.getpid()))\n"
+           f"os.rename({str(who)!r} + '~', {str(who)!r})\nwhile True: pass")  # fmt: skip
+    (folder / "a.pdf").write_bytes(make.pdf("words"))
+    asking = subprocess.Popen([sys.executable, "-c", KILLED, str(folder), str(tmp_path)])
+    try:
+        while not who.exists():
+            assert asking.poll() is None
+            time.sleep(0.01)
+        reader = psutil.Process(int(who.read_text()))
+    finally:
+        asking.kill()
+        asking.wait()
+    with suppress(psutil.NoSuchProcess):
+        reader.wait(30)
 
 
 def test_short_texts_need_no_process(

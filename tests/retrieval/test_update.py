@@ -231,6 +231,7 @@ def test_an_index_that_is_damaged_or_of_another_format_is_made_anew(
     assert found(collection, "words") == ["words"]
 
 
+@pytest.mark.usefixtures("plain_pages")
 def test_addresses_are_fetched_once(tmp_path: Path) -> None:
     fetched = []
 
