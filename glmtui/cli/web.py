@@ -92,7 +92,11 @@ def _usual_or_free(host: str) -> int:
     return serve.PORT
 
 
-def _open(server: Server, options: ServerOptions, path: str = "/") -> str:
+def _open(server: Server, options: ServerOptions) -> None:
+    _opened(server, options, "/")
+
+
+def _opened(server: Server, options: ServerOptions, path: str) -> str:
     """Open the page; a key goes with the address behind ``#``, which no browser sends to a server."""
     import webbrowser
 
@@ -105,4 +109,4 @@ def _open(server: Server, options: ServerOptions, path: str = "/") -> str:
 
 def _open_terminal(server: Server, options: ServerOptions) -> None:
     """Open the app, and say where it is: the key may be nowhere else."""
-    streams.errors().line(_open(server, options, "/terminal"))
+    streams.errors().line(_opened(server, options, "/terminal"))

@@ -435,7 +435,7 @@ def _object(data: bytes, default: Mapping[str, Any] | None = None) -> Mapping[st
 
 
 class _Whole:
-    """Puts the halves of a surrogate pair together, which may come in two events; one alone is no character."""
+    """Puts the halves of a surrogate pair together, which may come in two events; one alone is none."""
 
     def __init__(self) -> None:
         self._half = ""

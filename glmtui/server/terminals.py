@@ -29,7 +29,7 @@ from starlette.types import Receive, Scope, Send
 
 from glmtui.server import schema, web
 from glmtui.server.answering import client_left
-from glmtui.server.errors import SHUTTING_DOWN, ApiError, bad_request
+from glmtui.server.errors import ApiError, bad_request
 from glmtui.server.options import Limits
 from glmtui.server.service import Program, Service
 
@@ -84,8 +84,6 @@ class Terminals:
         size = _size(await schema.read_body(request, self._limits))
         assert self._service.program is not None
         model = self._service.model  # an app finds nobody who answers before there is one
-        if self._closing:
-            raise ApiError(503, "The server is shutting down.", code=SHUTTING_DOWN, retry_after=5)
         if len(self._tabs) + self._opening >= MOST:
             raise ApiError(429, f"{MOST} tabs are open already: close one.", code="tabs_full", retry_after=5)
         self._opening += 1
@@ -115,13 +113,15 @@ class Tab:
 
     Args:
         process: the app.
-        master: the other end of its terminal.
+        master: the other end of its terminal, and what it writes and reads there.
     """
 
-    def __init__(self, process: Process, master: int) -> None:
+    def __init__(
+        self, process: Process, master: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         self.id = secrets.token_urlsafe(16)
-        self._process, self._master = process, master
-        self._reader = asyncio.StreamReader()
+        self._process, self._master, self._reader, self._writer = process, master, reader, writer
+        self._output: asyncio.ReadTransport | None = None
 
     @classmethod
     async def opened(cls, program: Program, size: tuple[int, int]) -> Tab:
@@ -147,15 +147,12 @@ class Tab:
             raise ApiError(500, f"The app cannot be started: {reason}.", code="unexpected") from error
         finally:
             os.close(slave)
-        tab = cls(process, master)
-        loop = asyncio.get_running_loop()
-        tab._output, _protocol = await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(tab._reader), os.fdopen(master, "rb", 0)
-        )
-        transport, protocol = await loop.connect_write_pipe(
-            FlowControlMixin, os.fdopen(os.dup(master), "wb", 0)
-        )
-        tab._writer = asyncio.StreamWriter(transport, protocol, None, loop)
+        loop, reader = asyncio.get_running_loop(), asyncio.StreamReader()
+        protocol, ends = asyncio.StreamReaderProtocol(reader), (master, os.dup(master))
+        output, _ = await loop.connect_read_pipe(lambda: protocol, os.fdopen(ends[0], "rb", 0))
+        into, flow = await loop.connect_write_pipe(FlowControlMixin, os.fdopen(ends[1], "wb", 0))
+        tab = cls(process, master, reader, asyncio.StreamWriter(into, flow, None, loop))
+        tab._output = output
         return tab
 
     async def lines(self) -> AsyncIterator[Mapping[str, Any]]:
@@ -200,7 +197,8 @@ class Tab:
                 await asyncio.wait_for(self._process.wait(), END_SECONDS)
         finally:
             self.kill()
-            self._output.close()
+            if self._output is not None:
+                self._output.close()
             self._writer.transport.abort()
 
     def kill(self) -> None:
