@@ -10,6 +10,7 @@
 enum {
     PANEL = TILE_VECTORS * LANES,   /* rows that a tile of the matrix-matrix product covers */
     PANEL_ROW = PANEL * 4,          /* bytes: one step of all rows of a panel */
+    STEP_BYTES = 4 / TILE_STEP * PANEL_ROW, /* of four columns */
     PANEL_GROUP = GROUP / TILE_STEP * PANEL_ROW, /* bytes: at most; INT4 always has 4 columns to a step */
     PAIRS = SUBS / 2,               /* of sub-groups of INT4 in a group */
 };
@@ -18,6 +19,7 @@ enum {
 typedef struct {
     uint8_t *weights; /* [groups][steps][PANEL_ROW] */
     vint *factors;    /* [groups][PAIRS][TILE_VECTORS], where tiles are made of nibbles */
+    vint *starts;     /* [groups][TILE_VECTORS], where they are made of something else */
     float *scales;    /* [groups][PANEL] */
     float *sums;      /* [tokens][PANEL]: the products so far */
 } Panel;
@@ -33,9 +35,11 @@ typedef struct {
     int zero_count; /* zeros of a group */
 } Activations;
 
-/* Tokens are cut into tiles of TILE_TOKENS, and the rest into smaller ones. */
-INLINE int64_t tile_tokens(int64_t left) {
-    if (left >= TILE_TOKENS) return TILE_TOKENS;
+INLINE int64_t most_tokens(int nibbles) { return nibbles ? TILE_TOKENS : BYTE_TOKENS; }
+
+/* Tokens are cut into tiles of `most`, and the rest into smaller ones. */
+INLINE int64_t tile_tokens(int64_t left, int64_t most) {
+    if (left >= most) return most;
     if (left >= 8) return 8;
     return left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
@@ -53,7 +57,7 @@ static void quantize_tile(const Matrix *m, const float *x, int64_t first, int64_
             int8_t *out = a->values + at * a->group + t * 4;
             int32_t *zeros = a->zeros + at * a->zero_count + t;
             if (!a->nibbles) {
-                zeros[0] = -TILE_BIAS * byte_sum(q, GROUP);
+                zeros[0] = tile_zero(q, GROUP);
                 for (int step = 0; step < STEPS; step++)
                     pack_step(out + step * (4 / TILE_STEP) * stride, stride, q + step * 4);
                 continue;
@@ -72,23 +76,34 @@ static void quantize_tile(const Matrix *m, const float *x, int64_t first, int64_
 /* ---- weights ---- */
 
 /* One group of a block. */
-INLINE void unpack_i8(const uint8_t *w, uint8_t *out) {
-    for (int step = 0; step < STEPS; step++)
-        for (int i = 0; i < CHUNK; i += LANES * 4)
-            store_step(out + step * (4 / TILE_STEP) * PANEL_ROW + i, PANEL_ROW, load_bytes(w + step * CHUNK + i));
+INLINE void unpack_i8(const uint8_t *w, uint8_t *out, vint *starts) {
+    for (int v = 0; v < VECTORS; v++) {
+        vint start = int_set(0);
+        for (int step = 0; step < STEPS; step++) {
+            vbytes four = load_bytes(w + step * CHUNK + v * LANES * 4);
+            store_step(out + step * STEP_BYTES + v * LANES * 4, PANEL_ROW, four);
+            start = tile_start(start, four);
+        }
+        starts[v] = start;
+    }
 }
 
 /* The same of a matrix in two planes. */
-INLINE void unpack_planes(const uint8_t *high_plane, const uint8_t *low_plane, uint8_t *out) {
-    const ptrdiff_t step = 4 / TILE_STEP * PANEL_ROW; /* four columns */
-    for (int c = 0; c < GROUP / 8; c++)
-        for (int i = 0; i < CHUNK; i += LANES * 4) {
-            vbytes high = bytes_xor(load_bytes(high_plane + c * CHUNK + i), bytes_set(0x88));
-            vbytes low = load_bytes(low_plane + c * CHUNK + i);
-            uint8_t *to = out + 2 * c * step + i;
-            store_step(to, PANEL_ROW, join_nibbles(low_nibbles(high), low_nibbles(low)));
-            store_step(to + step, PANEL_ROW, join_nibbles(high_nibbles(high), high_nibbles(low)));
+INLINE void unpack_planes(const uint8_t *high_plane, const uint8_t *low_plane, uint8_t *out, vint *starts) {
+    for (int v = 0; v < VECTORS; v++) {
+        vint start = int_set(0);
+        for (int c = 0; c < GROUP / 8; c++) {
+            const int at = c * CHUNK + v * LANES * 4;
+            vbytes high = bytes_xor(load_bytes(high_plane + at), bytes_set(0x88)), low = load_bytes(low_plane + at);
+            vbytes first = join_nibbles(low_nibbles(high), low_nibbles(low));
+            vbytes second = join_nibbles(high_nibbles(high), high_nibbles(low));
+            uint8_t *to = out + 2 * c * STEP_BYTES + v * LANES * 4;
+            store_step(to, PANEL_ROW, first);
+            store_step(to + STEP_BYTES, PANEL_ROW, second);
+            start = tile_start(tile_start(start, first), second);
         }
+        starts[v] = start;
+    }
 }
 
 INLINE void unpack_i4(const uint8_t *w, const uint8_t *factor_pairs, uint8_t *out, vint *factors) {
@@ -134,10 +149,11 @@ static void unpack_panel(const Matrix *m, const Activations *a, int64_t row, int
             }
             const uint8_t *w = m->values + at * (BLOCK * GROUP / 8 * (m->low ? 4 : m->bits));
             uint8_t *out = panel->weights + g * steps * PANEL_ROW + b * CHUNK;
+            vint *starts = panel->starts + g * TILE_VECTORS + b * VECTORS;
             if (m->low)
-                unpack_planes(w, m->low + at * (BLOCK * GROUP / 2), out);
+                unpack_planes(w, m->low + at * (BLOCK * GROUP / 2), out, starts);
             else if (m->bits == 8)
-                unpack_i8(w, out);
+                unpack_i8(w, out, starts);
             else
                 unpack_i4(w, m->factors ? m->factors + at * (PAIRS * BLOCK) : NULL, out,
                           panel->factors + g * PAIRS * TILE_VECTORS + b * VECTORS);
@@ -153,34 +169,49 @@ INLINE void tile(const int count, const int nibbles, const Panel *panel, const i
                  const float *RESTRICT a_scales, const int32_t *RESTRICT zeros, int64_t groups,
                  float *RESTRICT sums) {
     const uint8_t *RESTRICT w = panel->weights;
-    const vint *RESTRICT factors = panel->factors;
+    const vint *RESTRICT factors = panel->factors, *RESTRICT starts = panel->starts;
     const float *RESTRICT w_scales = panel->scales;
-    const int parts = nibbles ? PAIRS : 1, steps = nibbles ? 2 * SUB / 4 : GROUP / TILE_STEP;
     for (int64_t g = 0; g < groups; g++) {
         vint sum[TILE_TOKENS][TILE_VECTORS];
-        UNROLL for (int s = 0; s < parts; s++) {
+        UNROLL for (int s = 0; s < PAIRS && nibbles; s++) {
             vsub part[TILE_TOKENS][TILE_VECTORS];
             UNROLL for (int t = 0; t < count; t++) {
                 UNROLL for (int v = 0; v < TILE_VECTORS; v++) part[t][v] = sub_start(zeros[t]);
             }
-            UNROLL_8 for (int step = 0; step < steps; step++) {
+            UNROLL_8 for (int step = 0; step < 2 * SUB / 4; step++) {
                 vbytes weights[TILE_VECTORS];
                 UNROLL for (int v = 0; v < TILE_VECTORS; v++) weights[v] = load_bytes(w + v * LANES * 4);
                 UNROLL for (int t = 0; t < count; t++) {
                     int32_t four = four_bytes(a + t * 4);
-                    UNROLL for (int v = 0; v < TILE_VECTORS; v++)
-                        part[t][v] = nibbles ? sub_dot(part[t][v], weights[v], four)
-                                             : dot_tile(part[t][v], weights[v], four);
+                    UNROLL for (int v = 0; v < TILE_VECTORS; v++) part[t][v] = sub_dot(part[t][v], weights[v], four);
                 }
                 w += PANEL_ROW;
                 a += count * 4;
             }
             UNROLL for (int t = 0; t < count; t++) {
                 UNROLL for (int v = 0; v < TILE_VECTORS; v++)
-                    sum[t][v] = !nibbles ? part[t][v]
-                                         : sub_end(s ? sum[t][v] : int_set(0), part[t][v], factors[v]);
+                    sum[t][v] = sub_end(s ? sum[t][v] : int_set(0), part[t][v], factors[v]);
             }
             factors += TILE_VECTORS;
+            zeros += count;
+        }
+        if (!nibbles) {
+            UNROLL for (int t = 0; t < count; t++) {
+                UNROLL for (int v = 0; v < TILE_VECTORS; v++)
+                    sum[t][v] = TILE_STARTS ? int_add(int_set(zeros[t]), starts[v]) : int_set(zeros[t]);
+            }
+            UNROLL_8 for (int step = 0; step < STEPS; step++) {
+                vtile weights[TILE_VECTORS];
+                UNROLL for (int v = 0; v < TILE_VECTORS; v++) weights[v] = load_tile(w + v * LANES * 4, PANEL_ROW);
+                UNROLL for (int t = 0; t < count; t++) {
+                    int32_t first = four_bytes(a + t * 4), second = TILE_STEP < 4 ? four_bytes(a + (count + t) * 4) : 0;
+                    UNROLL for (int v = 0; v < TILE_VECTORS; v++)
+                        sum[t][v] = dot_tile(sum[t][v], weights[v], first, second);
+                }
+                w += STEP_BYTES;
+                a += count * (4 / TILE_STEP) * 4;
+            }
+            starts += TILE_VECTORS;
             zeros += count;
         }
         UNROLL for (int v = 0; v < TILE_VECTORS; v++) {
@@ -198,11 +229,11 @@ INLINE void tile(const int count, const int nibbles, const Panel *panel, const i
 
 INLINE void any_tile(int64_t count, const int nibbles, const Panel *panel, const int8_t *a, const float *a_scales,
                      const int32_t *zeros, int64_t groups, float *sums) {
-    if (count == TILE_TOKENS) tile(TILE_TOKENS, nibbles, panel, a, a_scales, zeros, groups, sums);
+    if (count == most_tokens(nibbles)) tile(most_tokens(nibbles), nibbles, panel, a, a_scales, zeros, groups, sums);
 #if defined(ISA_AVX512)
     else if (count == 8) tile(8, nibbles, panel, a, a_scales, zeros, groups, sums);
 #endif
-    else if (TILE_TOKENS > 4 && count == 4) tile(4, nibbles, panel, a, a_scales, zeros, groups, sums);
+    else if (count == 4) tile(4, nibbles, panel, a, a_scales, zeros, groups, sums);
     else if (count == 2) tile(2, nibbles, panel, a, a_scales, zeros, groups, sums);
     else tile(1, nibbles, panel, a, a_scales, zeros, groups, sums);
 }
@@ -221,7 +252,7 @@ INLINE void multiply_panel(const Matrix *m, const Activations *a, const int nibb
         int64_t groups = a->groups - first < PANEL_GROUPS ? a->groups - first : PANEL_GROUPS;
         unpack_panel(m, a, row, first, groups, panel);
         for (int64_t t = 0, n; t < tokens; t += n) {
-            n = tile_tokens(tokens - t);
+            n = tile_tokens(tokens - t, most_tokens(nibbles));
             int64_t at = t * a->groups + first * n;
             any_tile(n, nibbles, panel, a->values + at * a->group, a->scales + at, a->zeros + at * a->zero_count,
                      groups, panel->sums + t * PANEL);
@@ -243,26 +274,28 @@ int gemm(const Matrix *m, const float *x, int64_t tokens, float *out, int thread
     a.scales = (float *)memory;
     a.zeros = (int32_t *)(a.scales + cells);
     a.values = (int8_t *)(a.zeros + cells * (size_t)a.zero_count);
-    int64_t whole = tokens / TILE_TOKENS, panels = ceil_div(m->rows, PANEL);
+    const int64_t most = most_tokens(nibbles);
+    int64_t whole = tokens / most, panels = ceil_div(m->rows, PANEL);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         size_t weights = (size_t)PANEL_GROUPS * PANEL_GROUP;
-        size_t factors = PANEL_GROUPS * PAIRS * TILE_VECTORS * sizeof(vint);
+        size_t factors = PANEL_GROUPS * PAIRS * TILE_VECTORS * sizeof(vint), starts = PANEL_GROUPS * TILE_VECTORS * sizeof(vint);
         size_t scales = PANEL_GROUPS * PANEL * sizeof(float), sums = (size_t)tokens * PANEL * sizeof(float);
-        char *room = calloc(1, weights + factors + scales + sums + 64);
+        char *room = calloc(1, weights + factors + starts + scales + sums + 64);
         char *at = (char *)(((uintptr_t)room + 63) & ~(uintptr_t)63);
-        Panel panel = {(uint8_t *)at, (vint *)(at + weights), (float *)(at + weights + factors),
-                       (float *)(at + weights + factors + scales)};
+        Panel panel = {.weights = (uint8_t *)at, .factors = (vint *)(at + weights), .starts = (vint *)(at + weights + factors)};
+        panel.scales = (float *)(at + weights + factors + starts);
+        panel.sums = panel.scales + PANEL_GROUPS * PANEL;
         if (!room) {
 #pragma omp atomic
             failed |= 1;
         }
 #pragma omp for schedule(static)
         for (int64_t i = 0; i <= whole; i++) {
-            if (i < whole) quantize_tile(m, x, i * TILE_TOKENS, TILE_TOKENS, &a);
+            if (i < whole) quantize_tile(m, x, i * most, most, &a);
             else
-                for (int64_t t = whole * TILE_TOKENS, n; t < tokens; t += n) {
-                    n = tile_tokens(tokens - t);
+                for (int64_t t = whole * most, n; t < tokens; t += n) {
+                    n = tile_tokens(tokens - t, most);
                     quantize_tile(m, x, t, n, &a);
                 }
         }

@@ -20,16 +20,15 @@ INLINE void group_i4(const int tokens, const int width, const uint8_t *w, const 
     UNROLL for (int s = 0; s < SUBS; s++) {
         vsub part[FEW_TOKENS][VECTORS];
         UNROLL for (int t = 0; t < tokens; t++) {
-            UNROLL for (int v = 0; v < width; v++) part[t][v] = sub_start(zeros[t * SUBS + s]);
+            UNROLL for (int v = 0; v < width; v++) part[t][v] = sub_start(zeros[s * tokens + t]);
         }
-        UNROLL for (int c = s * (SUB / 8); c < (s + 1) * (SUB / 8); c++) {
+        UNROLL for (int c = 0; c < SUB / 8; c++, w += CHUNK, a += 8 * tokens) {
             UNROLL for (int v = 0; v < width; v++) {
-                vbytes packed = load_bytes(w + c * CHUNK + v * LANES * 4);
+                vbytes packed = load_bytes(w + v * LANES * 4);
                 vbytes low = low_nibbles(packed), high = high_nibbles(packed);
+                UNROLL for (int t = 0; t < tokens; t++) part[t][v] = sub_dot(part[t][v], low, four_bytes(a + t * 4));
                 UNROLL for (int t = 0; t < tokens; t++)
-                    part[t][v] = sub_dot(part[t][v], low, four_bytes(a + t * GROUP + c * 8));
-                UNROLL for (int t = 0; t < tokens; t++)
-                    part[t][v] = sub_dot(part[t][v], high, four_bytes(a + t * GROUP + c * 8 + 4));
+                    part[t][v] = sub_dot(part[t][v], high, four_bytes(a + (tokens + t) * 4));
             }
         }
         UNROLL for (int v = 0; v < width; v++) {
@@ -50,10 +49,10 @@ INLINE void group_i8(const int tokens, const int width, const uint8_t *w, const 
             vbytes first = bytes_xor(load_bytes(p), bytes_set(TILE_BIAS));
             vbytes second = bytes_xor(load_bytes(p + CHUNK), bytes_set(TILE_BIAS));
             UNROLL for (int t = 0; t < tokens; t++)
-                total[t][v] = dot_i8(total[t][v], first, four_bytes(a + t * GROUP + step * 4));
+                total[t][v] = dot_i8(total[t][v], first, four_bytes(a + (step * tokens + t) * 4));
             UNROLL for (int t = 0; t < tokens; t++) {
                 vint *sum = alone ? &odd[v] : &total[t][v];
-                *sum = dot_i8(*sum, second, four_bytes(a + t * GROUP + step * 4 + 4));
+                *sum = dot_i8(*sum, second, four_bytes(a + ((step + 1) * tokens + t) * 4));
             }
         }
     }
@@ -87,6 +86,8 @@ INLINE void multiply_block(const Matrix *m, const Kind kind, const int tokens, i
         for (int v = 0; v < VECTORS; v += width) {
             const uint8_t *rows = w + v * LANES * 4;
             FORGET(a);
+            FORGET(zeros);
+            FORGET(scales);
             vint sum[FEW_TOKENS][VECTORS];
             UNROLL for (int t = 0; t < tokens; t++) {
                 int32_t start = kind == INT8 ? -TILE_BIAS * sums[t] : kind == INT8_HIGH ? 8 * sums[t] : 0;

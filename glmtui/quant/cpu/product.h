@@ -21,12 +21,14 @@ typedef struct {
     int32_t bits;
 } Matrix;
 
-/* What the activations of some tokens are rounded to, with room for all groups of some columns. */
+/* What the activations of some tokens are rounded to, with room for all groups of some columns. FEW_TOKENS of them are
+ * a tile, and the last ones another; what a tile multiplies at once lies side by side in one line of the cache: from lines
+ * that lie apart by a power of two, two numbers are not read at the same time. */
 typedef struct {
     int64_t tokens;
-    int8_t *values; /* [groups][tokens][GROUP] */
+    int8_t *values; /* [groups][tiles][STEPS][tokens of the tile][4] */
     float *scales;  /* [groups][tokens] */
-    int32_t *zeros; /* [groups][tokens][SUBS]: sub_zero of every sub-group */
+    int32_t *zeros; /* [groups][tiles][SUBS][tokens of the tile]: sub_zero of every sub-group */
     int32_t *sums;  /* [groups][tokens]: of the values */
 } Rounded;
 
@@ -95,10 +97,13 @@ INLINE Rounded rounded_at(void *memory, int64_t columns, int64_t tokens) {
 
 /* Rounds group `g` of x[columns], the activations of `token`. */
 INLINE void round_group(const float *x, int64_t columns, int64_t token, int64_t g, const Rounded *r) {
-    int64_t left = columns - g * GROUP, at = g * r->tokens + token;
-    int8_t *q = r->values + at * GROUP;
+    int64_t left = columns - g * GROUP, at = g * r->tokens + token, in_tile = token % FEW_TOKENS;
+    int64_t tile = at - in_tile, behind = r->tokens - (token - in_tile), count = behind < FEW_TOKENS ? behind : FEW_TOKENS;
+    int8_t q[GROUP], *values = r->values + tile * GROUP + in_tile * 4;
+    int32_t *zeros = r->zeros + tile * SUBS + in_tile;
     r->scales[at] = quantize_group(x + g * GROUP, left < GROUP ? left : GROUP, q);
-    for (int s = 0; s < SUBS; s++) r->zeros[at * SUBS + s] = sub_zero(q + s * SUB);
+    for (int step = 0; step < STEPS; step++) memcpy(values + step * count * 4, q + step * 4, 4);
+    for (int s = 0; s < SUBS; s++) zeros[s * count] = sub_zero(q + s * SUB);
     r->sums[at] = byte_sum(q, GROUP);
 }
 

@@ -7,7 +7,8 @@
  *   dot_i8     weights are signed bytes XOR TILE_BIAS: VNNI multiplies unsigned by signed bytes, so there
  *              they carry a bias of 128 that the caller corrects (128 x the sum of the activations)
  *   dot_tile   the same in tiles, on what store_step and pack_step made of weights and activations: bytes as
- *              they are, or 16-bit words (TILE_STEP columns at a time) where those are faster
+ *              they are, or 16-bit words (TILE_STEP columns to a vector) where those are faster. Every sum begins
+ *              with what tile_start made of a group's weights (if TILE_STARTS), plus tile_zero of its activations.
  *   sub_dot    weights are 0..15, and the sum is one over a sub-group of 32 columns: a `vsub`, which may have
  *              no more than 16 bits (32 x 8 x 127 < 2^15 once the zero point 8 is off, and what happens on the
  *              way is modulo 2^16). sub_start begins it with what takes the zero point off, sub_zero's value
@@ -74,7 +75,8 @@
 #include <immintrin.h>
 #define ISA_NAME "avx512"
 #define TILE_NIBBLES 0
-enum { LANES = 16, TILE_BIAS = 128, TILE_STEP = 4, TILE_VECTORS = 2, TILE_TOKENS = 12, FEW_TOKENS = 8, PANEL_GROUPS = 32 };
+#define TILE_STARTS 0
+enum { LANES = 16, TILE_BIAS = 128, TILE_STEP = 4, TILE_VECTORS = 2, TILE_TOKENS = 12, BYTE_TOKENS = 12, FEW_TOKENS = 8, PANEL_GROUPS = 32 };
 typedef __m512i vint;
 typedef __m512 vfloat;
 typedef __m512i vbytes;
@@ -164,7 +166,8 @@ INLINE vint high_factors(vint v) { return _mm256_srli_epi16(v, 4); }
 
 #define ISA_NAME "avxvnni"
 #define TILE_NIBBLES 0
-enum { LANES = 8, TILE_BIAS = 128, TILE_STEP = 4, TILE_VECTORS = 2, TILE_TOKENS = 6, FEW_TOKENS = 8, PANEL_GROUPS = 32 };
+#define TILE_STARTS 0
+enum { LANES = 8, TILE_BIAS = 128, TILE_STEP = 4, TILE_VECTORS = 2, TILE_TOKENS = 6, BYTE_TOKENS = 6, FEW_TOKENS = 8, PANEL_GROUPS = 32 };
 
 INLINE vint dot_i8(vint sum, vbytes w, int32_t a) {
 #if defined(__GNUC__) && !defined(__clang__) && defined(__AVXVNNI__)
@@ -187,7 +190,8 @@ INLINE vbytes bytes_scale(vbytes w, vint factor) {
 
 #define ISA_NAME "avx2"
 #define TILE_NIBBLES 1
-enum { LANES = 8, TILE_BIAS = 0, TILE_STEP = 2, TILE_VECTORS = 2, TILE_TOKENS = 6, FEW_TOKENS = 8, PANEL_GROUPS = 16 };
+#define TILE_STARTS 1
+enum { LANES = 8, TILE_BIAS = 0, TILE_STEP = 2, TILE_VECTORS = 2, TILE_TOKENS = 6, BYTE_TOKENS = 4, FEW_TOKENS = 8, PANEL_GROUPS = 16 };
 typedef __m256i vsub; /* two sums of 16 bits to a row */
 
 /* |w| x (a with the sign of w): unsigned times signed as maddubs wants, and at most 2 x 128 x 127 < 2^15. */
@@ -195,10 +199,26 @@ INLINE vint dot_i8(vint sum, vbytes w, int32_t a) {
     __m256i products = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(int_set(a), w));
     return int_add(sum, _mm256_madd_epi16(products, _mm256_set1_epi16(1)));
 }
-/* Four columns as two steps of words: columns 0 and 2, then 1 and 3. */
+/* Four columns as two vectors of words: columns 0 and 2, then 1 and 3. Winograd's inner product takes half as many
+ * multiplications, whose places among the processor's units are scarcer than those of additions:
+ * w0 a0 + w1 a1 = (a0 + w1) (a1 + w0) - w0 w1 - a0 a1, where no number has more than 9 bits, and no sum more than 24. */
+typedef struct { __m256i even, odd; } vtile;
+INLINE vtile load_tile(const uint8_t *p, ptrdiff_t stride) { return (vtile){load_bytes(p), load_bytes(p + stride)}; }
+INLINE vtile words_of(vbytes w) { return (vtile){_mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8), _mm256_srai_epi16(w, 8)}; }
 INLINE void store_step(uint8_t *out, ptrdiff_t stride, vbytes w) {
-    store_bytes(out, _mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8));
-    store_bytes(out + stride, _mm256_srai_epi16(w, 8));
+    vtile words = words_of(w);
+    store_bytes(out, words.even);
+    store_bytes(out + stride, words.odd);
+}
+INLINE vint tile_start(vint start, vbytes w) {
+    vtile words = words_of(w);
+    return _mm256_sub_epi32(start, _mm256_madd_epi16(words.even, words.odd));
+}
+INLINE int32_t tile_zero(const int8_t *q, int count) {
+    int32_t sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int i = 0; i < count / 2; i++) sum -= q[2 * i] * q[2 * i + 1];
+    return sum;
 }
 INLINE void pack_step(int8_t *out, ptrdiff_t stride, const int8_t *q) {
     int16_t even[2] = {q[0], q[2]}, odd[2] = {q[1], q[3]};
@@ -215,15 +235,23 @@ INLINE int32_t sub_zero(const int8_t *q) {
 INLINE vsub sub_start(int32_t zero) { return int_set(zero); }
 #if defined(__GNUC__) && !defined(__clang__) && defined(__AVX2__)
 /* Else GCC turns the sums of a tile into trees, for which there are not enough registers. */
-#define ADD_PRODUCTS(multiply, add, sum, w, a)                          \
-    __m256i products;                                                   \
-    __asm__(multiply " %3, %2, %1\n\t" add " %1, %0, %0"                 \
-            : "+x"(sum), "=&x"(products) : "x"(w), "x"(int_set(a)));    \
+INLINE vint dot_tile(vint sum, vtile w, int32_t even, int32_t odd) {
+    __m256i first, second;
+    __asm__("vpaddw %4, %5, %1\n\tvpaddw %3, %6, %2\n\tvpmaddwd %1, %2, %1\n\tvpaddd %1, %0, %0"
+            : "+x"(sum), "=&x"(first), "=&x"(second)
+            : "x"(w.even), "x"(w.odd), "x"(int_set(even)), "x"(int_set(odd)));
     return sum;
-INLINE vint dot_tile(vint sum, vbytes w, int32_t a) { ADD_PRODUCTS("vpmaddwd", "vpaddd", sum, w, a) }
-INLINE vsub sub_dot(vsub sum, vbytes w, int32_t a) { ADD_PRODUCTS("vpmaddubsw", "vpaddw", sum, w, a) }
+}
+INLINE vsub sub_dot(vsub sum, vbytes w, int32_t a) {
+    __m256i products;
+    __asm__("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0" : "+x"(sum), "=&x"(products) : "x"(w), "x"(int_set(a)));
+    return sum;
+}
 #else
-INLINE vint dot_tile(vint sum, vbytes w, int32_t a) { return int_add(sum, _mm256_madd_epi16(w, int_set(a))); }
+INLINE vint dot_tile(vint sum, vtile w, int32_t even, int32_t odd) {
+    __m256i first = _mm256_add_epi16(w.odd, int_set(even)), second = _mm256_add_epi16(w.even, int_set(odd));
+    return int_add(sum, _mm256_madd_epi16(first, second));
+}
 INLINE vsub sub_dot(vsub sum, vbytes w, int32_t a) {
     return _mm256_add_epi16(sum, _mm256_maddubs_epi16(w, int_set(a)));
 }
@@ -254,7 +282,8 @@ INLINE void pack_pair(int8_t *out, ptrdiff_t stride, const int8_t *even, const i
 #include <arm_neon.h>
 #define ISA_NAME "neon"
 #define TILE_NIBBLES 0
-enum { LANES = 4, TILE_BIAS = 0, TILE_STEP = 4, TILE_VECTORS = 4, TILE_TOKENS = 4, FEW_TOKENS = 8, PANEL_GROUPS = 32 };
+#define TILE_STARTS 0
+enum { LANES = 4, TILE_BIAS = 0, TILE_STEP = 4, TILE_VECTORS = 4, TILE_TOKENS = 4, BYTE_TOKENS = 4, FEW_TOKENS = 8, PANEL_GROUPS = 32 };
 typedef int32x4_t vint;
 typedef float32x4_t vfloat;
 typedef uint8x16_t vbytes;
@@ -305,7 +334,8 @@ INLINE vbytes bytes_scale(vbytes w, vint factor) {
 
 #define ISA_NAME "plain"
 #define TILE_NIBBLES 0
-enum { LANES = 16, TILE_BIAS = 0, TILE_STEP = 4, TILE_VECTORS = 1, TILE_TOKENS = 4, FEW_TOKENS = 2, PANEL_GROUPS = 32 };
+#define TILE_STARTS 0
+enum { LANES = 16, TILE_BIAS = 0, TILE_STEP = 4, TILE_VECTORS = 1, TILE_TOKENS = 4, BYTE_TOKENS = 4, FEW_TOKENS = 2, PANEL_GROUPS = 32 };
 typedef struct { int32_t at[16]; } vint;
 typedef struct { float at[16]; } vfloat;
 typedef struct { uint8_t at[64]; } vbytes;
@@ -378,6 +408,21 @@ INLINE vbytes bytes_scale(vbytes w, vint f) { EACH(64, w.at[i] = (uint8_t)(w.at[
 #if !defined(ISA_AVX2)
 /* Where a dot product of bytes takes one instruction, or is written out: one kind of sum for everything. */
 typedef vint vsub;
+typedef vbytes vtile;
+INLINE vtile load_tile(const uint8_t *p, ptrdiff_t stride) {
+    (void)stride;
+    return load_bytes(p);
+}
+INLINE vint tile_start(vint start, vbytes w) {
+    (void)w;
+    return start;
+}
+INLINE int32_t tile_zero(const int8_t *q, int count) {
+    int32_t sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int i = 0; i < count; i++) sum += q[i];
+    return -TILE_BIAS * sum;
+}
 INLINE void store_step(uint8_t *out, ptrdiff_t stride, vbytes w) {
     (void)stride;
     store_bytes(out, bytes_xor(w, bytes_set(TILE_BIAS)));
@@ -386,7 +431,10 @@ INLINE void pack_step(int8_t *out, ptrdiff_t stride, const int8_t *q) {
     (void)stride;
     memcpy(out, q, 4);
 }
-INLINE vint dot_tile(vint sum, vbytes w, int32_t a) { return dot_i8(sum, w, a); }
+INLINE vint dot_tile(vint sum, vtile w, int32_t a, int32_t unused) {
+    (void)unused;
+    return dot_i8(sum, w, a);
+}
 INLINE int32_t sub_zero(const int8_t *q) {
     int32_t sum = 0;
     for (int i = 0; i < 32; i++) sum += q[i];
