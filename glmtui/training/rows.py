@@ -254,8 +254,8 @@ class _Reader:
             )
         elif isinstance(turns := value.get("conversations"), list):
             system = _text(value, "system", needed=False)
-            said = _said(turns, "from", "value")
-            self._spoken(place, chain([("system", system)] if system else (), said))
+            spoken = _said(turns, "from", "value")
+            self._spoken(place, chain([("system", system)] if system else (), spoken))
         elif isinstance(turns := value.get("messages"), list):
             self._spoken(place, _said(turns, "role", "content"))
         else:
