@@ -69,7 +69,8 @@ Change: TypeAlias = Callable[["TOMLDocument"], object]
 """Changes one table of a document."""
 _MARKS = re.compile(
     rf"""
-    ^ [ \t]* (?P<header> \[{{1,2}} ) [ \t]* (?P<quote> ["']? ) (?P<name> [\w-]+ ) (?P=quote) [ \t]* (?= [\].] )
+    ^ [ \t]* (?P<header> \[{{1,2}} ) [ \t]*
+    (?P<quote> ["']? ) (?P<name> [\w-]+ ) (?P=quote) [ \t]* (?= [\].] )
     | {_TEXT} | (?P<open> [\[{{] ) | (?P<close> [\]}}] )
     """,
     re.VERBOSE | re.DOTALL | re.MULTILINE,
