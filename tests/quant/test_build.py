@@ -290,9 +290,7 @@ def test_a_disk_that_is_full_while_kernels_are_compiled(full, library, home, mon
     """
     monkeypatch.setenv("CC", compiler(tmp_path, script))
     status = cpu.status()
-    places = set(
-        tried.read_text().splitlines()
-    )  # what the compiler keeps meanwhile is where the library will be
+    places = set(tried.read_text().splitlines())  # what it keeps meanwhile is where the library will be
     assert len(places) == 2, "no other way of compiling needs less room"
     assert (status.implementation == "torch") == (full == "all")
     if full == "all":
