@@ -32,7 +32,7 @@ FORMAT = f"1.{terms.VERSION}"
 CANDIDATES = 40
 """Passages with most of the terms, which are then compared closely."""
 MOST_TERMS = 24
-"""Of a question; the rarest are looked for..."""
+"""Of a question; the rarest that there are are looked for..."""
 MOST_ASKED = 400
 """...of so many: of a longer one, as people paste them, half are of its beginning and half of its end."""
 COMMON = 2000
@@ -421,7 +421,7 @@ def _weights(counts: Mapping[str, int], total: int) -> dict[str, float]:
     for term, count in counts.items():
         weight = math.log(1 + (max(total, FEW) - min(count, total) + 0.5) / (count + 0.5))
         weights[term] = weight if count or not terms.is_han(term) else weight * NO_WORD
-    rarest = sorted(weights, key=lambda term: -weights[term])[:MOST_TERMS]
+    rarest = sorted(weights, key=lambda term: (not counts[term], -weights[term]))[:MOST_TERMS]
     return {term: weights[term] for term in weights if term in rarest}
 
 

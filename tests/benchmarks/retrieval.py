@@ -448,7 +448,7 @@ class Stopwatch:
         return "{:.2f} ({:.2f})".format(*self.seconds)
 
 
-LARGEST = 60
+LARGEST = 48
 """Megabytes of one file: about what is read of a text as a whole."""
 
 

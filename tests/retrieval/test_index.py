@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,6 +90,16 @@ def test_scores_tell_what_has_nothing_to_do_with_the_question(index: Index) -> N
 def test_any_question_is_only_text(index: Index, question: str) -> None:
     put(index, "a b c")
     index.search(question)
+
+
+@pytest.mark.parametrize("at", [0, 20_000])
+def test_of_a_text_that_was_pasted_beginning_and_end_are_looked_for(index: Index, at: int) -> None:
+    put(index, "otters hold hands", "llamas hum")
+    words = [f"word{number}" for number in range(20_000)]
+    began = time.process_time()
+    assert texts(index, " ".join([*words[:at], "otters", *words[at:]])) == ["otters hold hands"]
+    assert list(terms.phrases("a" * 20_000)) == []
+    assert time.process_time() - began < 1
 
 
 def test_what_is_common_is_found_too(index: Index) -> None:
