@@ -93,7 +93,7 @@ class Research:
             answer.toolbox.add(await servers.tools())
         if not providers:
             return
-        found = await gather(providers, conversation, question)
+        found = await gather(providers, conversation, question, answer.searched)
         if not found:
             nothing = _("Nothing in {names} has to do with this question.").format(names=names(providers))
             choices = (_("Answer without sources"), _("Do not answer"))

@@ -12,10 +12,10 @@ from picture_files import write
 from scripted_engine import NANO
 from web_server import serving
 
-from glmtui.errors import UnavailableError
 from glmtui.protocol.messages import Image, Source, Text, ToolCall, ToolResult
 from glmtui.retrieval import collections, tools
 from glmtui.retrieval.update import update
+from glmtui.retrieval.web import provider as web
 from glmtui.session import events as told
 from glmtui.session.toolbox import MOST_CALLS
 
@@ -145,26 +145,23 @@ async def test_a_server_that_takes_no_tools_gets_the_sources_before_the_question
     assert chat.notices("error") == []
 
 
-async def test_a_search_that_fails_beside_tools_is_made_once(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", ["busy", ""])
+@pytest.mark.usefixtures("plain_pages")
+async def test_a_search_is_asked_once_whatever_the_server_does_with_tools(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    chat = await with_documents(make(), tmp_path)
-    asked = []
-
-    class Away:
-        name = "the web"
-
-        async def gather(self, _conversation: object, question: str) -> Sequence[Source]:
-            asked.append(question)
-            raise UnavailableError("The engine is away.")
-
-    monkeypatch.setattr(chat.context, "providers", lambda *_given, **_how: [Away()])
-    await chat.enter("年假几天？")
-    await chat.idle()
-    assert len(asked) == 1
-    assert chat.notices("error") == ["The engine is away."]
-    assert chat.engine.generated == []
-    assert chat.saved().branch()[-1].state == "failed"
+    monkeypatch.setattr(web.WebProvider.__init__, "__defaults__", (lambda _address: True,))
+    with serving() as server:
+        chat = await with_documents(make("三十八公斤[1]。"), tmp_path)
+        chat.engine.takes_tools = False
+        chat.settings.override({"web.provider": "searxng", "web.url": f"{server.address}/{kind}"})
+        chat.fake_ui.answers = ["大熊猫 竹子"]
+        await chat.enter("/web 大熊猫每天吃多少竹子？")
+        await chat.idle(20)
+        assert len([path for path, _headers in server.requests if "search" in path]) == 1
+        answer = chat.saved().branch()[-1]
+        assert answer.state == ("failed" if kind else "done")
+        assert len(chat.notices("error")) == bool(kind)
 
 
 async def test_tools_are_on_or_off_per_conversation(make: Make, tmp_path: Path) -> None:
