@@ -116,7 +116,7 @@ def problems(outcome: Outcome) -> Sequence[Phrase]:
 
 
 def listed() -> list[Listed]:
-    """Return all collections with their documents. It reads their indexes; what one is damaged in costs it."""
+    """Return all collections with their documents. It reads their indexes; a damaged one costs itself alone."""
     from glmtui.retrieval import collections
 
     found = []

@@ -69,7 +69,8 @@ Change: TypeAlias = Callable[["TOMLDocument"], object]
 """Changes one table of a document."""
 _MARKS = re.compile(
     rf"""
-    ^ [ \t]* (?P<header> \[{{1,2}} ) [ \t]* (?P<quote> ["']? ) (?P<name> [\w-]+ ) (?P=quote) [ \t]* (?= [\].] )
+    ^ [ \t]* (?P<header> \[{{1,2}} ) [ \t]*
+        (?P<quote> ["']? ) (?P<name> [\w-]+ ) (?P=quote) [ \t]* (?= [\].] )
     | {_TEXT} | (?P<open> [\[{{] ) | (?P<close> [\]}}] )
     """,
     re.VERBOSE | re.DOTALL | re.MULTILINE,
@@ -93,7 +94,9 @@ def change_toml(text: str, table: str, change: Change) -> str:
     before, part = _loads(text), _loads(text[start:end])
     if repr(part.get(table)) != repr(before.get(table)):
         raise RefusedFileError(
-            _("it is too large for a change of [{table}], which is not written in one way").format(table=table)
+            _("it is too large for a change of [{table}], which is not written in one way").format(
+                table=table
+            )
         )
     document = tomlkit.parse(text[start:end])
     change(document)

@@ -201,7 +201,7 @@ def test_whatever_is_in_an_index_is_read_or_named(folder: Path, home: Path) -> N
     """SQLite keeps any value in any column."""
     kept = update(collections.add("one", folder / "年假.md")) and home / "data" / "documents" / "one.sqlite"
     whole = kept.read_bytes()
-    for table, column in ((table, column) for table in COLUMNS for column in COLUMNS[table]):
+    for table, column in ((name, each) for name, columns in COLUMNS.items() for each in columns):
         for value in ("x'ff00'", "'x'", "1e400"):
             for left in kept.parent.glob("one.sqlite*"):
                 left.unlink()

@@ -305,7 +305,9 @@ def test_a_disk_that_is_full_while_kernels_are_compiled(full, library, home, mon
 @posix
 def test_kernels_without_any_place_for_temporary_files(library, home, monkeypatch, tmp_path):
     (home / "cache").write_text("a file in the way")
-    monkeypatch.setattr(building.tempfile, "mkdtemp", Mock(side_effect=FileNotFoundError(errno.ENOENT, "none")))
+    monkeypatch.setattr(
+        building.tempfile, "mkdtemp", Mock(side_effect=FileNotFoundError(errno.ENOENT, "none"))
+    )
     assert cpu.status().implementation == "torch"
     assert str(home / "cache") in str(cpu.status().reason)
 

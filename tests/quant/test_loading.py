@@ -145,7 +145,9 @@ def test_a_model_that_is_let_go_of_is_not_kept(home):
     assert not list(cache.cache_folder().iterdir())
 
 
-@pytest.mark.parametrize("start", ["this", "before", "of an older version", "long before of an older version"])
+@pytest.mark.parametrize(
+    "start", ["this", "before", "of an older version", "long before of an older version"]
+)
 def test_what_the_disk_had_not_got_when_the_machine_stopped_is_made_anew(folder, home, start):
     source = ModelFolder.open(folder)
     found = cache.fill_cache(source, 4)

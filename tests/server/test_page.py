@@ -328,7 +328,9 @@ def test_what_is_wrong_in_the_browsers_store_costs_only_itself(served: Served, o
     page.tab.reload()
     page.ready()
     assert sorted(page.tab.locator(".choose").all_inner_texts()) == ["good", "second"]
-    page.tab.evaluate("""localStorage.setItem("glmtui.options", '{"temperature": "hot", "system": 5, "top_p": 0.5}')""")
+    page.tab.evaluate(
+        """localStorage.setItem("glmtui.options", '{"temperature": "hot", "system": 5, "top_p": 0.5}')"""
+    )
     page.tab.locator(".choose", has_text="good").click()
     page.send("hi")
     page.done()

@@ -450,7 +450,9 @@ table = { generation = { x = [
 '''
 
 
-@pytest.mark.parametrize("written", ["hand", "misleading", "scattered", "without the table", "without an end"])
+@pytest.mark.parametrize(
+    "written", ["hand", "misleading", "scattered", "without the table", "without an end"]
+)
 def test_a_large_file_is_changed_as_a_small_one(
     path: Path, monkeypatch: pytest.MonkeyPatch, written: str
 ) -> None:

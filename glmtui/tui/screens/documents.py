@@ -134,7 +134,9 @@ class DocumentsScreen(Dialog[None]):
             )
         name = listed_.collection.name
         if listed_.error:
-            return Content.assemble("  ", (name, "bold $text-primary"), "  ", (tell(listed_.error), "$text-error"))
+            return Content.assemble(
+                "  ", (name, "bold $text-primary"), "  ", (tell(listed_.error), "$text-error")
+            )
         count = len(listed_.files)
         facts = [ngettext("{n} document", "{n} documents", count).format(n=count)]
         facts.append(ngettext("{n} passage", "{n} passages", listed_.passages).format(n=listed_.passages))
