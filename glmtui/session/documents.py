@@ -116,7 +116,7 @@ def problems(outcome: Outcome) -> Sequence[Phrase]:
 
 
 def listed() -> list[Listed]:
-    """Return all collections with their documents. It reads their indexes; a damaged one costs itself alone."""
+    """Return all collections with their documents, as their indexes have them; a damaged one costs itself."""
     from glmtui.retrieval import collections
 
     found = []
