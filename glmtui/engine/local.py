@@ -6,7 +6,6 @@ is imported in them, by the first request that needs it, so that the first scree
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import gc
 import sys
@@ -95,7 +94,7 @@ class LocalEngine:
         self._lock = threading.Lock()  # around what follows
         self._changed = threading.Condition(self._lock)  # there is more to do
         self._queue: deque[tuple[ModelRequest, Stream]] = deque()
-        self._open: set[Stream] = set()  # those that have not ended
+        self._open: dict[Stream, Request] = {}  # those that have not ended
         self._ahead: dict[Stream, Prefill] = {}  # those of them that give way to others
         self._threads: set[threading.Thread] = set()  # those that run
         self._has_model_thread = self._closed = False
@@ -112,7 +111,7 @@ class LocalEngine:
             if self._closed:
                 stream.put(Cancelled())
                 return stream
-            self._open.add(stream)
+            self._open[stream] = request
             if isinstance(request, ModelRequest):
                 for ahead, prefill in self._ahead.items():
                     if not prefill.serves(request):
@@ -158,13 +157,30 @@ class LocalEngine:
     # --- in the threads ---
 
     def _run(self) -> None:
-        while (queued := self._next()) is not None:
-            if queued:
-                self._begin(*queued)
-            elif self._batch:
-                self._batch.step()
-            del queued  # its messages, while nothing is asked
-        self._model = None
+        try:
+            while (queued := self._next()) is not None:
+                if queued:
+                    self._begin(*queued)
+                elif self._batch:
+                    self._batch.step()
+                del queued  # its messages, while nothing is asked
+        except BaseException as error:  # noqa: BLE001 (else whoever asked would wait for ever)
+            self._give_up(_failed(error))
+        else:
+            self._model = None
+
+    def _give_up(self, end: Failed) -> None:
+        """End all requests to the model, whose thread is broken: the next one starts another."""
+        with self._lock:
+            ended = [stream for stream, request in self._open.items() if isinstance(request, ModelRequest)]
+            for stream in ended:
+                del self._open[stream]
+            self._queue.clear()
+            self._ahead.clear()
+            self._model, self._spec, self._batch = None, None, None
+            self._has_model_thread = False
+        for stream in ended:
+            stream.put(end)
 
     def _next(self) -> tuple[ModelRequest, Stream] | tuple[()] | None:
         """Wait for a request to begin, or return none where answers go on; None at the end."""
@@ -223,10 +239,12 @@ class LocalEngine:
     def _end(self, stream: Stream, end: End) -> None:
         if isinstance(end, Failed):
             # here, as inside `except` the traceback still holds every frame's tensors
-            with contextlib.suppress(RuntimeError):  # of a device that has failed altogether
+            try:
                 free_memory()
+            except Exception as error:  # noqa: BLE001 (of a device that has failed altogether, for one)
+                failures.write_log(error)
         with self._lock:
-            self._open.discard(stream)
+            self._open.pop(stream, None)
             self._ahead.pop(stream, None)
         stream.put(end)
 
@@ -424,7 +442,7 @@ def free_memory() -> None:
     """Give memory that is no longer used back to the system, as far as Python, C and the devices allow."""
     gc.collect()
     torch = sys.modules.get("torch")
-    if torch is None:
+    if torch is None or getattr(torch.__spec__, "_initializing", False):  # another thread imports it
         return
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc keeps what is freed; musl has none

@@ -377,7 +377,7 @@ class Settings:
             self.problems.append(_("There is more that is wrong in {path}.").format(path=self.path))
 
     def _save(self, changes: Mapping[str, Change]) -> None:
-        """Make `changes`, by table, to the file as it is now, so that hand edits since `load` survive."""
+        """Make `changes`, by table, to the file as it is on disk now: hand edits since `load` survive."""
         from tomlkit.exceptions import TOMLKitError  # slow to import, and most runs never save
 
         try:

@@ -70,7 +70,7 @@ Change: TypeAlias = Callable[["TOMLDocument"], object]
 _MARKS = re.compile(
     rf"""
     ^ [ \t]* (?P<header> \[{{1,2}} ) [ \t]*
-    (?P<quote> ["']? ) (?P<name> [\w-]+ ) (?P=quote) [ \t]* (?= [\].] )
+        (?P<quote> ["']? ) (?P<name> [\w-]+ ) (?P=quote) [ \t]* (?= [\].] )
     | {_TEXT} | (?P<open> [\[{{] ) | (?P<close> [\]}}] )
     """,
     re.VERBOSE | re.DOTALL | re.MULTILINE,
