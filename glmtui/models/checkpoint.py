@@ -84,6 +84,9 @@ class Checkpoint:
                     continue
                 if expected is not None and tuple(tensor.shape) != expected[name]:
                     raise BadFileError(self._wrong_shape(file, name, tuple(tensor.shape), expected[name]))
+                if name.startswith(PREFIX) and not tensor.isfinite().all():  # as trainers in float16 made
+                    message = _("{path}: {name} has values that are no numbers: its training went wrong")
+                    raise BadFileError(message.format(path=file, name=name))
                 seen.add(name)
                 yield name, tensor
         if expected is not None and (missing := [name for name in expected if name not in seen]):

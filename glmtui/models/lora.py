@@ -218,13 +218,16 @@ def read_products(folder: Path, network: nn.Module) -> Lora:
         if expected is None and name in modules:
             message = _("{path} adds to {name}, and glmtui applies a LoRA to the layers that read text alone")
             raise BadFileError(message.format(path=folder, name=quoted(name)))
-        if expected is None or (b.shape[0], a.shape[1]) != expected or a.shape[0] != b.shape[1]:
+        if expected is None:
+            message = _("{path} was trained on another model: this one has no {name}")
+            raise BadFileError(message.format(path=folder, name=quoted(name)))
+        if (b.shape[0], a.shape[1]) != expected or a.shape[0] != b.shape[1]:
             message = _(
                 "{path} was trained on another model: {name} has the shape {found}, this model's {expected}"
             )
             found = [b.shape[0], a.shape[1]]
             raise BadFileError(
-                message.format(path=folder, name=quoted(name), found=found, expected=list(expected or ()))
+                message.format(path=folder, name=quoted(name), found=found, expected=list(expected))
             )
         shape = Shape(
             a.shape[0],
@@ -276,8 +279,11 @@ def _read_tensors(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
     pairs: dict[str, dict[str, Tensor]] = {}
     for stored, tensor in read_file(file):
         found = _NAME.fullmatch(stored)
-        if found is None or tensor.dim() != 2 or not tensor.is_floating_point():
+        if found is None or tensor.dim() != 2 or not tensor.numel() or not tensor.is_floating_point():
             message = _("{path}: {name} is no part of a LoRA on linear layers")
+            raise BadFileError(message.format(path=file, name=quoted(stored)))
+        if not tensor.isfinite().all():
+            message = _("{path}: {name} has values that are no numbers: its training went wrong")
             raise BadFileError(message.format(path=file, name=quoted(stored)))
         pairs.setdefault(found[1], {})[found[2]] = tensor.clone()
     if half := [name for name, pair in pairs.items() if len(pair) != 2]:
@@ -294,7 +300,8 @@ def _alpha(config: Mapping[str, Any], name: str, rank: int) -> float:
     for pattern, value in (config.get("alpha_pattern") or {}).items():
         if re.match(rf"(.*\.)?({pattern})$", name):
             return float(value)
-    return float(config.get("lora_alpha") or rank)
+    alpha = config.get("lora_alpha")
+    return float(rank if alpha is None else alpha)
 
 
 def _are_alphas(table: object) -> bool:

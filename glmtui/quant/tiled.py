@@ -42,8 +42,9 @@ class TiledLinear(nn.Module):
         if len(flat) < FEW or trained or _is_native(weight):
             return F.linear(x, weight, self.bias)
         flat, out = flat.float(), x.new_empty(flat.shape[0], self.out_features)
-        rows = max(TILE // self.in_features, 1)
-        buffer = torch.empty(min(rows, self.out_features), self.in_features)
+        parts = -(-self.out_features * self.in_features // TILE)
+        rows = -(-self.out_features // parts)  # as many in each
+        buffer = torch.empty(rows, self.in_features)
         for start in range(0, self.out_features, rows):
             part = slice(start, start + rows)
             weight = self.weight[part]

@@ -89,7 +89,7 @@ class _Course:
 
     def add_validation(self, loss: float) -> bool:
         """Note a validation loss; return whether it is the lowest."""
-        best = self.best is None or loss < self.best
+        best = math.isfinite(loss) and (self.best is None or loss < self.best)
         self.best, self.worse = (loss, 0) if best else (self.best, self.worse + 1)
         return best
 

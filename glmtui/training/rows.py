@@ -241,8 +241,8 @@ class _Reader:
             )
         elif self._columns is not None:
             missing = [name for name in self._columns[:2] if name not in value]
-            said = _("it has no column {names}, but {found}")
-            raise _UnknownColumnsError(said.format(names=listing(map(quoted, missing)), found=_names(value)))
+            lacks = _("it has no column {names}, but {found}")
+            raise _UnknownColumnsError(lacks.format(names=listing(map(quoted, missing)), found=_names(value)))
         elif "instruction" in value and "output" in value:
             asked = (_text(value, "instruction"), _text(value, "input", needed=False))
             self._add(
@@ -259,8 +259,8 @@ class _Reader:
         elif isinstance(turns := value.get("messages"), list):
             self._spoken(place, _said(turns, "role", "content"))
         else:
-            said = _("it is in no known format; it has: {names}")
-            raise _UnknownColumnsError(said.format(names=_names(value)))
+            lacks = _("it is in no known format; it has: {names}")
+            raise _UnknownColumnsError(lacks.format(names=_names(value)))
 
     def _columns_of(self, value: Mapping[str, Any]) -> Columns | None:
         known = COMMON if self._columns is None else (self._columns,)

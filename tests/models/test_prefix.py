@@ -87,6 +87,17 @@ def test_a_wrong_projection_is_named(tmp_path: Path):
         load_with(GOLDEN / "chatglm-ptuning", prefix)
 
 
+def test_values_that_are_no_numbers_are_named(tmp_path: Path):
+    """As trainers left them whose loss was 0.0 in float16."""
+    base = base_of("chatglm2-ptuning", tmp_path / "base")
+    prefix = prefix_of("chatglm2-ptuning", tmp_path / "prefix")
+    state = torch.load(prefix / "pytorch_model.bin", weights_only=True)
+    state[f"{KEYS}embedding.weight"][0, 3] = float("nan")
+    torch.save(state, prefix / "pytorch_model.bin")
+    with pytest.raises(UserError, match="no numbers"):
+        load_with(base, prefix)
+
+
 def test_another_model_is_named(tmp_path: Path):
     prefix = prefix_of("chatglm-ptuning", tmp_path / "prefix", num_layers=28)
     with pytest.raises(UserError, match="num_layers is 28, this model's 2"):

@@ -186,6 +186,13 @@ def test_another_run_begins_with_saved_weights(options: TuneOptions, tmp_path: P
         run(replace(again, out=str(tmp_path / "third"), pre_seq_len=5))
 
 
+def test_what_is_no_number_is_never_the_best(options: TuneOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([math.nan, 2.0, math.inf, 1.0])
+    monkeypatch.setattr(Trainer, "validate", lambda _self, _batches: next(losses))
+    told = run(replace(options, validate_steps=1, steps=4))
+    assert [each.best for each in of(told, Validated)] == [False, True, False, True]
+
+
 def test_the_best_state_is_left_and_a_run_without_gain_ends(
     options: TuneOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -220,7 +220,7 @@ def test_what_is_no_plain_lora_is_refused(adapter: Path, change: dict[str, Any],
         glmtui.load(V1, device="cpu", lora=adapter)
 
 
-@pytest.mark.parametrize("damage", ["half", "name", "shape", "empty", "cut"])
+@pytest.mark.parametrize("damage", ["half", "name", "shape", "empty", "cut", "rank", "nan"])
 def test_damaged_weights_are_refused(adapter: Path, damage: str) -> None:
     file = adapter / "adapter_model.safetensors"
     stored = load_file(file)
@@ -233,6 +233,10 @@ def test_damaged_weights_are_refused(adapter: Path, damage: str) -> None:
         stored[first] = torch.zeros(4, 63)
     elif damage == "empty":
         stored = {}
+    elif damage == "rank":
+        stored = {name: each[:0] if "lora_A" in name else each[:, :0] for name, each in stored.items()}
+    elif damage == "nan":
+        stored[first][0, 0] = math.nan
     save_file(stored, file)
     if damage == "cut":
         file.write_bytes(file.read_bytes()[:-9])
