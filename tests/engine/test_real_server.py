@@ -5,8 +5,9 @@
 
     GLMTUI_TEST_SERVER=http://127.0.0.1:8000/v1#NAME python -m pytest -m slow tests/engine/test_real_server.py
 
-The second is for one that runs already: `llama-server -m FILE.gguf --port 8000`, `vllm serve DIR`, `ollama serve` (http://127.0.0.1:11434/v1#NAME),
-LM Studio (http://127.0.0.1:1234/v1#NAME). Its model must answer and have a context of at most 40,000 tokens. Its key is read from GLMTUI_API_KEY.
+The second is for one that runs already: `llama-server -m FILE.gguf --port 8000`, `vllm serve DIR`, Ollama
+(http://127.0.0.1:11434/v1#NAME), LM Studio (http://127.0.0.1:1234/v1#NAME). Its model must answer and have a
+context of at most 40,000 tokens. Its key is read from GLMTUI_API_KEY.
 """
 
 from __future__ import annotations
