@@ -19,6 +19,7 @@ from glmtui.cli import main as cli
 from glmtui.cli import serve
 from glmtui.errors import UserError
 from glmtui.server.options import ServerOptions, listen
+from glmtui.server.process import ProgramFor
 
 SECONDS = 60.0
 
@@ -148,6 +149,37 @@ def test_the_page_is_opened_on_the_usual_port_or_a_free_one(monkeypatch: pytest.
     assert cli.main(["web", "--port", "9"]) == 0
     assert ports == [0, serve.PORT, 9]
     assert opened[-1] == "http://127.0.0.1:9/#key=a%2Fb"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no ptys")
+def test_the_app_in_the_browser_always_wants_a_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    keys: list[str] = []
+
+    def run(_args: Namespace, on_ready: serve.OnReady, *, options: ServerOptions, program: ProgramFor) -> int:
+        keys.append(options.keys[0])
+        info = Namespace(name="nano")
+        app = program("http://127.0.0.1:9", info)  # type: ignore[arg-type]
+        assert app.arguments[-2:] == ("--model", "http://127.0.0.1:9/v1#nano")
+        assert app.environment["GLMTUI_API_KEY"] == keys[-1]
+        assert "TMUX" not in app.environment
+        on_ready(Namespace(url="http://127.0.0.1:9"), options)  # type: ignore[arg-type]
+        return 0
+
+    monkeypatch.setattr(serve, "serve", run)
+    monkeypatch.setenv("TMUX", "x")
+    for _ in range(2):
+        assert cli.main(["web", "--tui", "--port", "9"]) == 0
+        assert f"http://127.0.0.1:9/terminal#key={keys[-1]}" in capsys.readouterr().err
+    assert len(keys[0]) > 20
+    assert keys[0] != keys[1], "it is made anew for every run"
+    file = tmp_path / "key"
+    file.write_text("own\n")
+    assert cli.main(["web", "--tui", "--port", "9", "--api-key-file", str(file)]) == 0
+    assert keys[-1] == "own"
 
 
 def test_a_library_needs_a_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -166,6 +167,35 @@ def test_nobody_opens_it_from_elsewhere_or_without_the_key(serve: MakeServer) ->
     assert served.client.get("/terminal").status_code == 200, "the page holds nothing but the program"
     with opened(served, **key) as tab:
         assert tab.tell(text="x").status_code == 401
+
+
+@pytest.mark.slow
+def test_a_browser_draws_it_and_asks_nobody_else(serve: MakeServer) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    served = serve(program=PROGRAM, keys=("secret",))
+    with sync_api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        tab = browser.new_page(locale="en-US")
+        complaints: list[str] = []
+        asked: list[str] = []
+        tab.on("console", lambda message: complaints.append(message.text))
+        tab.on("pageerror", lambda error: complaints.append(str(error)))
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.goto(f"{served.url}/terminal#key=secret")
+        tab.wait_for_selector("body[data-state=open]")
+        tab.keyboard.insert_text("你好")
+        tab.locator(".xterm-rows", has_text="<你好>").wait_for()
+        assert tab.url == f"{served.url}/terminal"
+        tab.keyboard.insert_text("quit")
+        tab.locator("#ended[open]", has_text="ended").wait_for()
+        tab.click("#open")
+        tab.wait_for_selector("body[data-state=open]")
+        assert all(url.startswith(served.url) for url in asked)
+        assert complaints == []
+        browser.close()
 
 
 def test_there_is_no_app_where_none_was_asked_for(served: Served) -> None:
