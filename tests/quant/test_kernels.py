@@ -61,9 +61,10 @@ def test_extreme_integers_do_not_overflow(kernels, kind):
             packed.values.fill_(0x00 if sign < 0 else 0xFF)
             if packed.factors is not None:
                 packed.factors.fill_(0xFF)
-        for tokens in (1, 4, 13):
+        for tokens in (1, 4, 13, 19):
             check(kernels, packed, torch.full((tokens, 512), -1.0))
             check(kernels, packed, torch.ones(tokens, 512))
+            check(kernels, packed, torch.tensor([1.0, -1.0]).repeat(tokens, 256))
             # The same within a sub-group of 32 columns, and the opposite in the next one.
             check(kernels, packed, torch.tensor([1.0, -1.0]).repeat_interleave(32).repeat(tokens, 8))
 

@@ -103,8 +103,10 @@ INLINE void score_units(const int count, const int units, const Query *queries, 
         }
     for (int64_t c = 0; c < size; c += 4) {
         vbytes tokens[SUMS / 2];
-        UNROLL for (int u = 0; u < units; u++)
+        UNROLL for (int u = 0; u < units; u++) {
             tokens[u] = bytes_xor(load_bytes(pages[u] + c * PAGE), bytes_set(TILE_BIAS));
+            if (u % VECTORS == 0) PREFETCH(pages[u] + c * PAGE + AT_ONCE * page_bytes(size));
+        }
         UNROLL for (int i = 0; i < count; i++) {
             int32_t upper = four_bytes(queries[i].high + c), lower = four_bytes(queries[i].low + c);
             UNROLL for (int u = 0; u < units; u++) {
@@ -146,8 +148,10 @@ INLINE void weigh_span(const int count, const int vectors, const Query *queries,
     for (int64_t fours = 0; fours < pages * (PAGE / 4); fours++) {
         const uint8_t *tokens = page + fours / (PAGE / 4) * page_bytes(size) + fours % (PAGE / 4) * size * 4;
         vbytes values[SUMS / 2];
-        UNROLL for (int v = 0; v < vectors; v++)
+        UNROLL for (int v = 0; v < vectors; v++) {
             values[v] = bytes_xor(load_bytes(tokens + (column + v * LANES) * 4), bytes_set(TILE_BIAS));
+            if (v % VECTORS == 0) PREFETCH(tokens + (column + v * LANES) * 4 + SPAN / PAGE * page_bytes(size));
+        }
         UNROLL for (int i = 0; i < count; i++) {
             const Span *span = queries[i].spans + number;
             int32_t upper = four_bytes(span->weights.high + fours * 4), lower = four_bytes(span->weights.low + fours * 4);
@@ -189,11 +193,14 @@ static int64_t run_of(const Query *queries, int64_t count, int64_t tokens, int64
     return end;
 }
 
-static void score(const Query *queries, int64_t count, const uint8_t *keys, int64_t seen, int64_t size) {
+/* What comes next is fetched while this is multiplied, bit by bit: many lines at once would have to wait for each other.
+ * So are the scales of the values, which stand alone. */
+static void score(const Query *queries, int64_t count, const uint8_t *keys, const uint8_t *values, int64_t seen,
+                  int64_t size) {
     int64_t bytes = page_bytes(size), pages = ceil_div(seen, PAGE);
     for (int64_t number = 0; number < pages; number += AT_ONCE) {
         int64_t behind = number + AT_ONCE < pages ? number + AT_ONCE : pages;
-        for (int64_t at = behind * bytes; at < (behind + AT_ONCE) * bytes; at += 64) PREFETCH(keys + at);
+        for (int64_t at = number + 1; at <= behind; at++) PREFETCH(values + at * bytes - PAGE * (int64_t)sizeof(float));
         for (int64_t first = 0, end; (end = run_of(queries, count, number * PAGE, &first)) > first; first = end) {
 #define SCORE(n) (score_pages(n, queries + i, keys, number, behind, size), i += n)
             IN_STEPS(SCORE)
@@ -206,7 +213,6 @@ static void weigh(const Query *queries, int64_t count, const uint8_t *values, in
     for (int64_t number = 0; number * SPAN < seen; number++) {
         const uint8_t *page = values + number * in_span * bytes;
         int64_t rest = pages - number * in_span, here = rest < in_span ? rest : in_span;
-        for (int64_t at = 0; at < in_span * bytes; at += 64) PREFETCH(page + in_span * bytes + at);
         for (int64_t first = 0, end; (end = run_of(queries, count, number * SPAN, &first)) > first; first = end) {
 #define WEIGH(n) (weigh_some(n, queries + i, page, number, here, size), i += n)
             IN_STEPS(WEIGH)
@@ -300,7 +306,7 @@ void attend_part(const Attention *a, int threads, int64_t part, void *memory) {
         memset(query->out, 0, (size_t)size * sizeof(float));
         longest = query->seen > longest ? query->seen : longest;
     }
-    score(queries, count, keys, longest, size);
+    score(queries, count, keys, values, longest, size);
     for (int64_t i = 0; i < count; i++) sums[i] = soften(queries + i, values, size);
     weigh(queries, count, values, longest, size);
     for (int64_t i = 0; i < count; i++)

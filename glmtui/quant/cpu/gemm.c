@@ -181,10 +181,7 @@ INLINE void tile(const int count, const int nibbles, const Panel *panel, const i
             UNROLL_8 for (int step = 0; step < 2 * SUB / 4; step++) {
                 vbytes weights[TILE_VECTORS];
                 UNROLL for (int v = 0; v < TILE_VECTORS; v++) weights[v] = load_bytes(w + v * LANES * 4);
-                UNROLL for (int t = 0; t < count; t++) {
-                    int32_t four = four_bytes(a + t * 4);
-                    UNROLL for (int v = 0; v < TILE_VECTORS; v++) part[t][v] = sub_dot(part[t][v], weights[v], four);
-                }
+                UNROLL for (int t = 0; t < count; t++) sub_dots(part[t], weights, four_bytes(a + t * 4));
                 w += PANEL_ROW;
                 a += count * 4;
             }

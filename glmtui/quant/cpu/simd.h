@@ -13,6 +13,7 @@
  *              no more than 16 bits (32 x 8 x 127 < 2^15 once the zero point 8 is off, and what happens on the
  *              way is modulo 2^16). sub_start begins it with what takes the zero point off, sub_zero's value
  *              of these activations; sub_end adds it, times the factor of every row, to the group's sum.
+ *   sub_dots   sub_dot of all vectors of a tile
  *
  * TILE_NIBBLES tells whether tiles of INT4 weights are made of sub_dot, or of bytes that have been multiplied
  * by their factors. In tiles of nibbles two sub-groups stand side by side (store_pair, pack_pair): one half of a
@@ -247,6 +248,16 @@ INLINE vsub sub_dot(vsub sum, vbytes w, int32_t a) {
     __asm__("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0" : "+x"(sum), "=&x"(products) : "x"(w), "x"(int_set(a)));
     return sum;
 }
+/* Both products before both sums: neither sum waits for its product, nor takes its place among the units. */
+#define SUB_DOTS
+INLINE void sub_dots(vsub *sum, const vbytes *w, int32_t a) {
+    vsub first = sum[0], second = sum[1];
+    __m256i products, others = int_set(a);
+    __asm__("vpmaddubsw %3, %4, %2\n\tvpmaddubsw %3, %5, %3\n\tvpaddw %2, %0, %0\n\tvpaddw %3, %1, %1"
+            : "+x"(first), "+x"(second), "=&x"(products), "+x"(others) : "x"(w[0]), "x"(w[1]));
+    sum[0] = first;
+    sum[1] = second;
+}
 #else
 INLINE vint dot_tile(vint sum, vtile w, int32_t even, int32_t odd) {
     __m256i first = _mm256_add_epi16(w.odd, int_set(even)), second = _mm256_add_epi16(w.even, int_set(odd));
@@ -443,5 +454,10 @@ INLINE int32_t sub_zero(const int8_t *q) {
 INLINE vsub sub_start(int32_t zero) { return int_set(zero); }
 INLINE vsub sub_dot(vsub sum, vbytes w, int32_t a) { return dot_i8(sum, w, a); }
 INLINE vint factor_set(int32_t f) { return int_set(f); }
+#endif
+#if !defined(SUB_DOTS)
+INLINE void sub_dots(vsub *sum, const vbytes *w, int32_t a) {
+    UNROLL for (int v = 0; v < TILE_VECTORS; v++) sum[v] = sub_dot(sum[v], w[v], a);
+}
 #endif
 #endif
