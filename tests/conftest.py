@@ -25,6 +25,14 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) + 1
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let each source of the kernels be compiled once for all tests; the processes of xdist inherit it."""
+    if os.name == "posix" and not hasattr(config, "workerinput") and hasattr(config, "cache"):
+        import compiled_once
+
+        compiled_once.install(config.cache.mkdir("compiled"))
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
     """What was imported stays: every look for garbage, as after each model, would go through all of it."""

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import os
 import platform
 from pathlib import Path
 
 import pytest
 import torch
-from filelock import FileLock
 
 from glmtui import host
 from glmtui.quant import cpu
@@ -21,11 +19,8 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def kernel_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where all tests, of all processes, keep the kernels they compile, so that each is compiled once."""
-    base = tmp_path_factory.getbasetemp()
-    home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kernel-home"
-    home.mkdir(exist_ok=True)
-    return home
+    """Where all tests keep the kernels they compile, so that each is compiled once."""
+    return tmp_path_factory.mktemp("home")
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +48,6 @@ def kernels(request: pytest.FixtureRequest, kernel_home: Path) -> cpu.Kernels:
         pytest.skip("there is no C compiler here")
     if not is_supported(request.param):
         pytest.skip(f"this processor has no {request.param}")
-    with FileLock(kernel_home / "compiling"):
-        found = cpu.Kernels(str(build_kernels(request.param).path))
+    found = cpu.Kernels(str(build_kernels(request.param).path))
     assert found.isa == request.param
     return found

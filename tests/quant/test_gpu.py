@@ -30,17 +30,16 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an 
 needs_mps = pytest.mark.skipif(not torch.backends.mps.is_available(), reason="needs Apple silicon")
 
 
+KINDS = ("int4", "int8", "published int4", "published int8")
+
+
 def packed_kinds(rows: int = 40, columns: int = 320) -> dict[str, Packed]:
     weight = torch.randn(rows, columns)
-    return {
-        "int4": formats.quantize(weight, 4),
-        "int8": formats.quantize(weight, 8),
-        "published int4": formats.pack_published(*formats.quantize_published(weight, 4), columns=columns),
-        "published int8": formats.pack_published(*formats.quantize_published(weight, 8), columns=columns),
-    }
+    own = [formats.quantize(weight, bits) for bits in (4, 8)]
+    quantized = [formats.quantize_published(weight, bits) for bits in (4, 8)]
+    published = [formats.pack_published(*each, columns=columns) for each in quantized]
+    return dict(zip(KINDS, [*own, *published], strict=True))
 
-
-KINDS = tuple(packed_kinds(16, 128))
 
 INTERPRETED = """
 import torch
