@@ -46,17 +46,6 @@
 #define FORGET(p) ((void)(p))
 #endif
 
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#define UNROLL_8 _Pragma("clang loop unroll_count(8)")
-#elif defined(__GNUC__)
-#define UNROLL _Pragma("GCC unroll 32")
-#define UNROLL_8 _Pragma("GCC unroll 8")
-#else
-#define UNROLL
-#define UNROLL_8
-#endif
-
 #if !defined(ISA_AVX512) && !defined(ISA_AVXVNNI) && !defined(ISA_AVX2) && !defined(ISA_NEON) && !defined(ISA_PLAIN)
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)
 #define ISA_AVX512
@@ -69,6 +58,21 @@
 #else
 #define ISA_PLAIN
 #endif
+#endif
+
+/* Loops over vectors in registers are unrolled. Without vectors that would be slower, and take long to compile. */
+#if defined(ISA_PLAIN)
+#define UNROLL
+#define UNROLL_8
+#elif defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#define UNROLL_8 _Pragma("clang loop unroll_count(8)")
+#elif defined(__GNUC__)
+#define UNROLL _Pragma("GCC unroll 32")
+#define UNROLL_8 _Pragma("GCC unroll 8")
+#else
+#define UNROLL
+#define UNROLL_8
 #endif
 
 #if defined(ISA_AVX512)
