@@ -169,7 +169,10 @@ def _stored(db: sqlite3.Connection, size: int) -> Iterator[tuple[list[int], np.n
     """Yield ids and vectors ``[some, size]``, some at a time."""
     import numpy as np
 
-    found = db.execute("SELECT id, vector FROM vectors WHERE length(vector) = ?", (2 * size,))
+    found = db.execute(  # SQLite keeps any value in any column
+        "SELECT id, vector FROM vectors WHERE typeof(vector) = 'blob' AND length(vector) = ?", (2 * size,)
+    )
     while rows := found.fetchmany(ROWS):
-        vectors = np.frombuffer(b"".join(row[1] for row in rows), "<f2")
-        yield [row[0] for row in rows], vectors.reshape(len(rows), size).astype(np.float32)
+        read = np.frombuffer(b"".join(row[1] for row in rows), "<f2").reshape(len(rows), size)
+        sound = np.isfinite(read).all(axis=1)
+        yield [row[0] for row, good in zip(rows, sound, strict=True) if good], read[sound].astype(np.float32)

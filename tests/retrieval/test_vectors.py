@@ -121,6 +121,17 @@ def absent() -> Embedder:
     raise BadFileError("no vectors today")
 
 
+@pytest.mark.parametrize("value", ["x'007c007c007c007c'", "x'007e007e007e007e'", "'abcdefgh'", "7", "x'00'"])
+def test_a_damaged_vector_costs_itself_alone(collection: Collection, value: str) -> None:
+    update(collection)
+    model = Subjects()
+    assert ask(collection, "午餐几时", model)
+    with sqlite3.connect(collection.index_path) as db:
+        db.execute(f"UPDATE vectors SET vector = {value} WHERE id = (SELECT max(id) FROM vectors)")
+    db.close()
+    assert [hit.passage.text for hit in ask(collection, "午餐几时", model)] == ["食堂十一点半开门。"]
+
+
 async def test_words_are_found_without_the_model(collection: Collection, folder: Path) -> None:
     for load in (absent, Broken):
         outcome = update(collection, embedding=load)
