@@ -343,7 +343,7 @@ class KVCache(State):
 
         The first tokens of a cache have no places: they make the buffers.
         """
-        if self.indivisible > offset or None in self._buffers:
+        if self.indivisible > offset or any(buffer is None for buffer in self._buffers):
             return None
         first = self.prefix_length + self.length + offset
         return [Place(self, column) for column in range(first, first + count)]
