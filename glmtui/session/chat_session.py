@@ -37,7 +37,7 @@ from glmtui.protocol.requests import Generate, Prefill
 from glmtui.session import events as told
 from glmtui.session import keys, pictures
 from glmtui.session.answer_task import AnswerTask
-from glmtui.session.attached_file import in_full, named_parts, parts_of
+from glmtui.session.attached_file import in_full, parts_of
 from glmtui.session.comparison import Comparison, to_compare
 from glmtui.session.context import COLLECTION, WEB, Context, fewer
 from glmtui.session.documents import DocumentJobs
@@ -56,6 +56,7 @@ from glmtui.session.token_counter import TokenCounter
 from glmtui.session.tool_servers import ToolServers
 from glmtui.session.tuning import Tuning
 from glmtui.session.workspace import Workspace
+from glmtui.session.written_message import WrittenMessage
 from glmtui.settings.schema import ADAPTERS, SCHEMA
 
 if TYPE_CHECKING:
@@ -158,17 +159,7 @@ class ChatSession:
         self._lock = asyncio.Lock()
         self._undo: list[tuple[Phrase, Callable[[], object]]] = []
         """What to say when something was taken back, and how to."""
-        self._draft = ""
-        self._draft_names_files = False
-        self._place: int | None = None
-        """Where in the queue the message that is being written was taken from."""
-        self._kept_parts: tuple[Part, ...] = ()
-        """What belongs to the message that is written anew, besides its text."""
-        self.query = ""
-        """What the web was going to be asked for the queued message that is being changed."""
-        self._pictures = pictures.NamedPictures()
-        self._message_id = new_message_id()
-        """Of the message that is being written."""
+        self.written = WrittenMessage()
         self._faults: dict[_Saved, Phrase] = {}
         """What cannot be written, which is said once as long as it lasts."""
         self._left: list[Conversation] = []
@@ -352,20 +343,20 @@ class ChatSession:
             return
         messages = self._prompt.build(self.conversation, (), info)
         images = self._prompt.images(self.conversation, messages)
-        self._counter.ask(messages, self._draft, images)
+        self._counter.ask(messages, self.written.text, images)
         self._update(used=self._counter.used, draft=self._counter.draft)
-        if self._draft.strip() and not images and self._may_read_ahead(info):
+        if self.written.text.strip() and not images and self._may_read_ahead(info):
             sampling = self.settings.sampling(self.conversation.settings)
-            prompt = (*messages, ChatMessage.of("user", self._draft))
+            prompt = (*messages, ChatMessage.of("user", self.written.text))
             self._ahead.ask(Prefill(prompt, sampling, self._uses_adapters(self.conversation)))
 
     def _may_read_ahead(self, info: ModelInfo) -> bool:
         """Whether what is being written will be, as it stands, the end of a prompt that is read here."""
         if not self.settings["ui.read_ahead"] or info.server:
             return False
-        if self._kept_parts or self._draft_names_files or "@" in self._draft:
+        if not self.written.is_plain:
             return False  # what it names is looked for when it is sent
-        if self.state.editing is not None or self.query or self.context.collection(self.conversation):
+        if self.state.editing is not None or self.context.collection(self.conversation):
             return False
         return not (self.calls_tools and (self.tool_servers or self.context.offers_tools(self.conversation)))
 
@@ -409,7 +400,7 @@ class ChatSession:
             attached: the files it names.
             web: what the web is asked before the answer; empty: nothing.
         """
-        edits, place, kept = self.state.editing, self._place, self._kept_parts
+        edits, place, kept = self.state.editing, self.written.place, self.written.kept
         conversation = self.conversation
         self._edit(None)
         with self._scopes() as scope:
@@ -424,14 +415,14 @@ class ChatSession:
                     why = self._no_model()
                 why = why or self._blind_to(parts)
                 if why:
-                    self._edit(edits, place, parts)
+                    self._edit(edits, parts, place)
                     self.ui.put_draft(text)
                     self.notice(why, "error" if self.state.activity != "none" else "warning")
                     return
                 item = QueuedMessage(
-                    conversation, parts, edits, self._message_id, on_hold=scope.cancelled, web=web
+                    conversation, parts, edits, self.written.id, on_hold=scope.cancelled, web=web
                 )
-                self._message_id = new_message_id()
+                self.written.id = new_message_id()
                 if self.answer or self._pending:
                     self._queue.add(item, place)
                     self._show_queue()
@@ -457,15 +448,14 @@ class ChatSession:
             UserError: the model that is loaded does not see pictures.
         """
         self._check_sight()
-        wanted, taken = pictures.name_of(str(path)), pictures.names_in(self._kept_parts)
-        if wanted in taken and pictures.is_same(path, self._kept_parts):
-            return wanted
-        name = pictures.free_name(wanted, taken, self._pictures.names)
+        if self.written.has(path):
+            return pictures.name_of(str(path))
+        name = self.written.free_name(str(path))
 
         def failed(error: BaseException) -> None:
             self.notice(self.faults.describe(error)[0], "error")
 
-        self._pictures.begin(name, self.attach(str(path), name), failed)
+        self.written.reading.begin(name, self.attach(str(path), name), failed)
         return name
 
     async def attach(self, source: str, name: str = "", *, named: bool = True) -> Image:
@@ -482,33 +472,25 @@ class ChatSession:
         self._check_sight()
         conversation = self.conversation
         data, kind = await pictures.read(source)
-        name = name or pictures.free_name(pictures.name_of(source), pictures.names_in(self._kept_parts))
-        image = conversation.attachments.image(data, kind, name)
+        image = conversation.attachments.image(data, kind, name or self.written.free_name(source))
         if conversation is self.conversation:
-            self._kept_parts = pictures.with_picture(self._kept_parts, image, named=named)
-            self._keep_draft(self._draft)
+            self.written.add(image, named=named)
+            self._keep_draft(self.written.text)
         return image
-
-    def detach(self) -> list[str]:
-        """Let no picture go with the message that is being written; return what they were called."""
-        names = pictures.names_in(self._kept_parts)
-        self._kept_parts = tuple(part for part in self._kept_parts if not isinstance(part, Image))
-        self._pictures.forget()
-        return names
 
     async def _take_pictures(self, text: str) -> None:
         """Read the pictures that `text` names and that are not here yet; raises as `attach`.
 
         A name that is no file's may be that of a picture in the conversation, as in a prompt sent before.
         """
-        await self._pictures.wait(text)
+        await self.written.reading.wait(text)
         for name in pictures.typed(text):
-            if name not in pictures.names_in(self._kept_parts):
+            if name not in self.written.picture_names:
                 await self.attach(name, name)
         if self.state.info is not None and self.state.info.sees_images:
-            for part in pictures.named_in(text, self.conversation.branch()):
-                if part.name not in pictures.names_in(self._kept_parts):
-                    self._kept_parts = pictures.with_picture(self._kept_parts, part, named=True)
+            for image in pictures.named_in(text, self.conversation.branch()):
+                if image.name not in self.written.picture_names:
+                    self.written.add(image, named=True)
 
     def _check_sight(self) -> None:
         """Raise `UnavailableError` if the model does not see; of one that is still loading it is hoped."""
@@ -590,12 +572,12 @@ class ChatSession:
     def edit(self, message_id: str) -> None:
         """Let the person write another version of a message of theirs, from the present one on."""
         message = self.conversation.messages[message_id]
-        self._edit(message_id, None, message.parts)
+        self._edit(message_id, message.parts)
         self.ui.put_draft(message.text)
 
     def edit_no_more(self) -> None:
         """Let what is sent next be a message of its own; files that it names go with it all the same."""
-        self._place, self._kept_parts = None, tuple(named_parts(self._kept_parts))
+        self.written.stand_alone()
         self._update(editing=None)  # pictures that are being read belong to what stays written
 
     def draft_changes(self, text: str) -> None:
@@ -603,7 +585,7 @@ class ChatSession:
 
         Nothing is what a draft is when it is sent, for which it is read.
         """
-        if text.strip() and text != self._draft:
+        if text.strip() and text != self.written.text:
             self._ahead.cancel()
 
     def draft_changed(self, text: str, attached: Sequence[AttachedFile] = ()) -> None:
@@ -613,7 +595,7 @@ class ChatSession:
             text: what is written.
             attached: the files it names.
         """
-        if attached or text != self._draft:
+        if attached or text != self.written.text:
             self._ahead.cancel()
         self._keep_draft(text, attached)
         self.measure()
@@ -624,8 +606,8 @@ class ChatSession:
         """Let the person change a queued message: by its number, else the last. It keeps its place."""
         if (item := self._queued_at(number)) is None:
             return False
-        self._edit(item.edits, number % len(self.queued), item.parts, item.web)
-        self._message_id = item.id
+        self._edit(item.edits, item.parts, number % len(self.queued), item.web)
+        self.written.id = item.id
         entered = f"/web {item.text}" if item.web else item.text
         text = "\n".join(filter(str.strip, (entered, in_full(self.ui.draft(), self.ui.attached()))))
         if not self._keep_draft(text):  # before it is in the queue no longer
@@ -711,9 +693,10 @@ class ChatSession:
         else:
             self.ui.say(_("Moved to the trash. /undo brings it back."))
         if conversation_id == self.conversation.id:  # what is being written goes along
-            place, kept, query = self._place, self._kept_parts, self.query
+            written = self.written
+            kept = (written.kept, written.place, written.query)
             await self._open(self.library.create())
-            self._edit(None, place, kept, query)
+            self._edit(None, *kept)
             self._keep_written()
             self.workspace.keep_draft(conversation_id, Draft())
         self._tell_conversation()
@@ -1163,18 +1146,18 @@ class ChatSession:
         draft = self.workspace.draft(self.conversation)
         if draft.id in self.conversation.messages:  # sent, and then the program was killed
             draft = Draft()
-        self._message_id = draft.id or new_message_id()
-        self._draft = draft.text
+        self.written.id = draft.id or new_message_id()
+        self.written.text = draft.text
         if draft.text:
             edits = draft.edits if draft.edits in self.conversation.messages else None
-            self._edit(edits, draft.place, (Text(draft.text), *draft.parts), draft.web)
+            self._edit(edits, (Text(draft.text), *draft.parts), draft.place, draft.web)
         self.ui.put_draft(draft.text)
         self._restore_queue()
 
     def _restore_queue(self) -> None:
         """Put back, on hold, what was queued in this conversation when an earlier glmtui ended."""
         if not self._queue.knows(self.conversation):
-            gone = {*self.conversation.messages, self._message_id}  # sent, or taken out to be changed
+            gone = {*self.conversation.messages, self.written.id}  # sent, or taken out to be changed
             for item in self.workspace.queued(self.conversation):
                 if item.id not in gone:
                     id_ = item.id or new_message_id()
@@ -1191,15 +1174,18 @@ class ChatSession:
     def _keep_draft(self, text: str, attached: Sequence[AttachedFile] = ()) -> bool:
         """Remember what is being written; return False where what was acknowledged before is not on disk."""
         full = in_full(text, attached)
-        self._draft, self._draft_names_files = "" if self.commands.parse(text) else full, bool(attached)
-        parts = self._kept_parts
+        self.written.text, self.written.names_files = (
+            "" if self.commands.parse(text) else full,
+            bool(attached),
+        )
+        parts = self.written.kept
         if attached:
             try:
                 parts = parts_of(text, attached, parts, self.conversation.attachments)
             except UserError:  # where a file cannot be stored, its text may be
                 text = full
         text = "" if self.holds_secret(text) else text
-        draft = Draft(text, parts, self.state.editing, self._place, self._message_id, self.query)
+        draft = self.written.draft(text, parts, self.state.editing)
         with self._saving("draft"):
             self.workspace.keep_draft(stored_id(self.conversation), draft)
         self.workspace.keep_open(self.conversation)
@@ -1212,12 +1198,11 @@ class ChatSession:
     def _edit(
         self,
         message_id: str | None,
-        place: int | None = None,
         kept: tuple[Part, ...] = (),
-        web: str = "",
+        place: int | None = None,
+        query: str = "",
     ) -> None:
-        self._place, self._kept_parts, self.query = place, kept, web
-        self._pictures.forget()
+        self.written.become(kept, place, query)
         self._update(editing=message_id)
 
     def _settings_changed(self, keys: frozenset[str]) -> None:

@@ -188,7 +188,7 @@ async def test_pasted_ones_are_read_at_once_and_have_names_of_their_own(seeing: 
     parts = seeing.engine.generated[0].messages[0].parts
     assert [part.sha256 for part in parts if isinstance(part, Image)] == [CAT.sha256, digest(GOOD["grey"])]
     seeing.name_picture(here / "cat.png")
-    await seeing.until(lambda: pictures.names_in(seeing._kept_parts))
+    await seeing.until(lambda: seeing.written.picture_names)
     assert seeing.name_picture(here / "cat.png") == "cat.png", "it is there already"
 
 

@@ -113,7 +113,7 @@ async def test_neither_files_nor_pictures_are_read_ahead(make: Make) -> None:
     chat.draft_changed("another question")
     assert len(ahead(chat)) == 2
     image = chat.conversation.attachments.image(png(), "image/png", "cat.png")
-    chat._kept_parts = (image,)
+    chat.written.add(image, named=False)
     chat.draft_changed("what is that?")
     assert len(ahead(chat)) == 2
     await chat.enter("what is that?")

@@ -109,7 +109,7 @@ async def web(session: ChatSession, argument: str) -> None:
                 "address: /set web.url)"
             )
         )
-    query = await session.ui.ask(_("This is sent to the search"), session.query or argument)
+    query = await session.ui.ask(_("This is sent to the search"), session.written.query or argument)
     if query and query.strip():
         await session.send(argument, web=query.strip())
 

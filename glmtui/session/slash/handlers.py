@@ -121,7 +121,7 @@ async def copy(session: ChatSession, argument: str) -> None:
 async def image(session: ChatSession, argument: str) -> None:
     """Its name stands in the text where one is being written; elsewhere it goes with the next message."""
     if argument.lower() in NO_PICTURE and not pictures.is_picture(argument):
-        taken_out = session.detach()
+        taken_out = session.written.drop_pictures()
         if not taken_out:
             raise UserError(_("No picture goes with your next message."))
         session.ui.put_draft(pictures.without_mentions(session.ui.draft(), taken_out))
