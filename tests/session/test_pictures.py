@@ -16,7 +16,6 @@ from glmtui.chat.conversation import Conversation
 from glmtui.chat.library import Library
 from glmtui.errors import UserError
 from glmtui.protocol.messages import Image, Text
-from glmtui.session import pictures
 from glmtui.session.pictures import dropped, typed, without_mentions
 
 SEEING = replace(NANO, name="visualglm-6b", sees_images=True)
