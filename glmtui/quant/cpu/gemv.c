@@ -8,13 +8,23 @@
 
 #include "product.h"
 
-typedef enum { INT8, INT8_HIGH, INT8_LOW, INT4, INT4_FACTORS } Kind;
+typedef enum { BYTES, NIBBLES, FACTORS } Kind; /* of code: nibbles of which all groups count alike, or with their factors */
+
+/* What of a matrix is multiplied. A weight in two planes is 16 (high - 8) + low: the high one alone takes 8 for all of
+ * low; what the low one adds to that has the zero point 8, like INT4. */
+typedef struct {
+    const uint8_t *values;
+    int32_t whole;   /* what a nibble without factors counts for */
+    int32_t instead; /* of what is left out, for each activation */
+} Plane;
+
+INLINE Plane first_plane(const Matrix *m) { return m->low ? (Plane){m->values, 16, 8} : (Plane){m->values, 1, 0}; }
 
 /* Below, `a`, `zeros` and `sums` are what one group of `tokens` tokens was rounded to, and `total` is its product with
  * `width` vectors of rows. */
 
 /* Without `factors` every sub-group has the same one, `whole`. */
-INLINE void group_i4(const int tokens, const int width, const uint8_t *w, const uint8_t *factors, const int whole,
+INLINE void group_i4(const int tokens, const int width, const uint8_t *w, const uint8_t *factors, int32_t whole,
                      const int8_t *a, const int32_t *zeros, vint (*total)[VECTORS]) {
     vint pair[VECTORS];
     UNROLL for (int s = 0; s < SUBS; s++) {
@@ -59,15 +69,12 @@ INLINE void group_i8(const int tokens, const int width, const uint8_t *w, const 
     UNROLL for (int v = 0; v < width && alone; v++) total[0][v] = int_add(total[0][v], odd[v]);
 }
 
-/* One block of rows times `tokens` tokens from `first` on: out[tokens][BLOCK]. A weight in two planes is
- * 16 (high - 8) + low. Its high plane alone takes 8 for all of low; what the low one adds to that has the zero point 8,
- * like INT4. */
-INLINE void multiply_block(const Matrix *m, const Kind kind, const int tokens, int64_t block, const Rounded *x,
-                           int64_t first, float (*out)[BLOCK]) {
-    const int group_bytes = kind == INT8 ? BLOCK * GROUP : BLOCK * GROUP / 2;
+/* One block of rows times `tokens` tokens from `first` on: out[tokens][BLOCK]. */
+INLINE void multiply_block(const Matrix *m, Plane plane, const Kind kind, const int tokens, int64_t block,
+                           const Rounded *x, int64_t first, float (*out)[BLOCK]) {
+    const int group_bytes = kind == BYTES ? BLOCK * GROUP : BLOCK * GROUP / 2;
     const int width = tokens == 1 ? VECTORS : 1; /* at a time: many tokens' sums leave no more registers */
     const int ahead = tokens == 1 ? 1 : 4;       /* groups, of which one is read while another comes: 5 % each way */
-    const uint8_t *values = kind == INT8_LOW ? m->low : m->values;
     int64_t groups = ceil_div(m->columns, GROUP);
     vfloat total[FEW_TOKENS][VECTORS];
     UNROLL for (int t = 0; t < tokens; t++) {
@@ -75,8 +82,8 @@ INLINE void multiply_block(const Matrix *m, const Kind kind, const int tokens, i
     }
     for (int64_t g = 0; g < groups; g++) {
         int64_t at = block * groups + g, place = g * x->tokens + first;
-        const uint8_t *w = values + at * group_bytes;
-        const uint8_t *factors = kind == INT4_FACTORS ? m->factors + at * (SUBS / 2 * BLOCK) : NULL;
+        const uint8_t *w = plane.values + at * group_bytes;
+        const uint8_t *factors = kind == FACTORS ? m->factors + at * (SUBS / 2 * BLOCK) : NULL;
         const int8_t *a = x->values + place * GROUP;
         const int32_t *zeros = x->zeros + place * SUBS, *sums = x->sums + place;
         const float *scales = x->scales + place;
@@ -91,11 +98,11 @@ INLINE void multiply_block(const Matrix *m, const Kind kind, const int tokens, i
             FORGET(scales);
             vint sum[FEW_TOKENS][VECTORS];
             UNROLL for (int t = 0; t < tokens; t++) {
-                int32_t start = kind == INT8 ? -TILE_BIAS * sums[t] : kind == INT8_HIGH ? 8 * sums[t] : 0;
+                int32_t start = (kind == BYTES ? -TILE_BIAS : plane.instead) * sums[t];
                 UNROLL for (int i = 0; i < width; i++) sum[t][i] = int_set(start);
             }
-            if (kind == INT8) group_i8(tokens, width, rows, a, sum);
-            else group_i4(tokens, width, rows, factors ? factors + v * LANES : NULL, kind == INT8_HIGH ? 16 : 1, a, zeros, sum);
+            if (kind == BYTES) group_i8(tokens, width, rows, a, sum);
+            else group_i4(tokens, width, rows, factors ? factors + v * LANES : NULL, plane.whole, a, zeros, sum);
             UNROLL for (int i = 0; i < width; i++) {
                 vfloat own = m->scales ? load_half(m->scales + at * BLOCK + (v + i) * LANES) : float_set(1);
                 UNROLL for (int t = 0; t < tokens; t++)
@@ -112,7 +119,7 @@ INLINE void multiply_block(const Matrix *m, const Kind kind, const int tokens, i
 /* Each number of tokens has code of its own, whose sums stay in registers. */
 #define TIMES(n) \
     case n: \
-        if (n <= FEW_TOKENS) multiply_block(m, kind, n, block, x, first, out); \
+        if (n <= FEW_TOKENS) multiply_block(m, first_plane(m), kind, n, block, x, first, out); \
         return;
 
 INLINE void multiply_kind(const Matrix *m, const Kind kind, int tokens, int64_t block, const Rounded *x, int64_t first,
@@ -122,10 +129,9 @@ INLINE void multiply_kind(const Matrix *m, const Kind kind, int tokens, int64_t 
 
 static void multiply_some(const Matrix *m, int tokens, int64_t block, const Rounded *x, int64_t first,
                           float (*out)[BLOCK]) {
-    if (m->low) multiply_kind(m, INT8_HIGH, tokens, block, x, first, out);
-    else if (m->bits == 8) multiply_kind(m, INT8, tokens, block, x, first, out);
-    else if (m->factors) multiply_kind(m, INT4_FACTORS, tokens, block, x, first, out);
-    else multiply_kind(m, INT4, tokens, block, x, first, out);
+    if (m->factors) multiply_kind(m, FACTORS, tokens, block, x, first, out);
+    else if (m->low || m->bits == 4) multiply_kind(m, NIBBLES, tokens, block, x, first, out);
+    else multiply_kind(m, BYTES, tokens, block, x, first, out);
 }
 
 void multiply_rounded(const Matrix *m, const Rounded *x, const float *residual, float weight, float *out, int threads) {
@@ -180,7 +186,7 @@ int gemv_refine(const Matrix *m, const float *x, const int64_t *blocks, int64_t 
     for (int64_t i = 0; i < count; i++) {
         float result[1][BLOCK];
         int64_t row = blocks[i] * BLOCK, left = m->rows - row;
-        multiply_block(m, INT8_LOW, 1, blocks[i], &rounded, 0, result);
+        multiply_block(m, (Plane){m->low, 1, 0}, NIBBLES, 1, blocks[i], &rounded, 0, result);
         for (int64_t r = 0; r < BLOCK && r < left; r++) out[row + r] += result[0][r];
     }
     free(memory);
