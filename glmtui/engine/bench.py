@@ -87,20 +87,20 @@ def measure(
 ) -> Report:
     """Run every prompt and the decoding `repeat` times, reading in between. `step` is told what runs."""
     weights = weights_read(network)
-    device = next(iter(network.parameters())).device
+    memory = _memory(weights, next(iter(network.parameters())).device)
     prefill: dict[int, list[float]] = {length: [] for length in sorted(prompts)}
     tokens: list[float] = []
     bandwidths: list[float] = []
     _run(network, prompt_ids(network, min(16, *prompts)), 2)  # pages are mapped, threads started
     for number in range(repeat):
         for length in prefill:
-            bandwidths.append(_read(weights, device))
+            bandwidths.append(_read(memory))
             step(f"{number + 1}/{repeat} · {length}")
             first = length == min(prefill)
             seconds = _run(network, prompt_ids(network, length), 1 + (generate if first else 0))
             prefill[length].append(length / seconds[0])
             tokens += seconds[1:]
-    bandwidths.append(_read(weights, device))
+    bandwidths.append(_read(memory))
     size = sum(tensor.nbytes for tensor in weights)
     return Report(load_s, prefill, tokens, size, bandwidths, peak_rss())
 
@@ -255,24 +255,28 @@ def _run(network: LanguageModel, prompt: list[int], count: int) -> list[float]:
     return seconds
 
 
-def _read(weights: list[Tensor], device: torch.device) -> float:
-    """Return the bytes per second of reading the weights, or as many other bytes where they are few."""
+def _memory(weights: list[Tensor], device: torch.device) -> list[Tensor]:
+    """Return what is read to measure the bandwidth: the weights, or as many other bytes where they are few."""
     memory = [tensor.view(torch.uint8).flatten() for tensor in weights if tensor.nbytes >= 1 << 20]
     if sum(tensor.nbytes for tensor in memory) < READ_AT_LEAST:
         memory = [torch.ones(READ_AT_LEAST, dtype=torch.uint8, device=device)]
-    kernels = cpu.load() if device.type == "cpu" else None
-    for timed in (False, True):  # once to have the pages there when they are new
-        start = time.perf_counter()
-        for tensor in memory if timed or len(memory) == 1 else []:
-            if kernels is not None:
-                kernels.read(tensor)
-            else:
-                tensor[: tensor.nbytes // 8 * 8].view(torch.int64).sum().item()
+    return memory
+
+
+def _read(memory: list[Tensor]) -> float:
+    """Return the bytes per second of reading `memory`, all on one device."""
+    kernels = cpu.load() if memory[0].device.type == "cpu" else None
+    start = time.perf_counter()
+    for tensor in memory:
+        if kernels is not None:
+            kernels.read(tensor)
+        else:
+            tensor[: tensor.nbytes // 8 * 8].view(torch.int64).sum().item()
     return sum(tensor.nbytes for tensor in memory) / (time.perf_counter() - start)
 
 
 def _quartiles(values: list[float]) -> tuple[float, float]:
     if len(values) < 2:
         return values[0], values[0]
-    low, _median, high = statistics.quantiles(values, n=4)
+    low, _median, high = statistics.quantiles(values, n=4, method="inclusive")  # within what was measured
     return low, high

@@ -17,12 +17,17 @@ from openai_server import openai_server, spoken
 
 from glmtui.cli import comparison
 from glmtui.cli import main as cli
-from glmtui.engine import bench_batches, generate
+from glmtui.engine import bench, bench_batches, generate
 from glmtui.engine.bench_texts import TASKS, Task
 
 COMMAND = ["bench", "--device", "cpu", "--prompt", "8", "--generate", "2", "--repeat", "1", "--threads", "1"]
 torch.set_num_threads(1)
 TINY = ["--model", str(GOLDEN / "chatglm2-fp16-sharded")]
+
+
+@pytest.fixture(autouse=True)
+def little_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "READ_AT_LEAST", 1 << 20)
 
 
 def run(capsys: pytest.CaptureFixture[str], *options: str) -> tuple[str, str]:
@@ -53,6 +58,8 @@ def test_contexts_that_do_not_fit_are_told(capsys: pytest.CaptureFixture[str]) -
 def test_what_was_not_asked_for_is_not_measured(capsys: pytest.CaptureFixture[str]) -> None:
     result = json.loads(run(capsys, "--json")[0])
     assert not {"contexts", "parallel", "lookup", "compared"} & result.keys()
+    low, high = result["decode"]["tokens_per_s_quartiles"]
+    assert 0 < low <= result["decode"]["tokens_per_s"] <= high, "of two tokens too"
 
 
 def test_people_are_shown_the_same(capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,8 +41,13 @@ SMALL = ("--pre-seq-len", "4", "--samples", "1", "--accumulate", "2")
 
 
 def test_every_logged_step_is_an_object(
-    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: Path,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("glmtui.engine.bench.READ_AT_LEAST", 1 << 20)
     out = tmp_path / "out"
     options = ("--out", str(out), "--steps", "4", "--log-steps", "2", "--learning-rate", "0.1", "--json")
     assert main(arguments(model, data, *SMALL, *options)) == 0
@@ -124,6 +129,7 @@ def test_what_is_wrong_is_said_in_a_line(
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGINT to send")
 def test_ctrl_c_keeps_what_was_learned_and_the_run_goes_on(model: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"

@@ -259,7 +259,7 @@ class EngineContract(ABC):
         sampling = GREEDY if seed is None else Sampling(seed=seed)
         asked = [
             Generate((ChatMessage.of("user", text),), replace(sampling, max_new_tokens=most))
-            for text, most in (("你好", 40), ("How do I load a model? " * 9, 3), ("再说一遍", 17), ("1", 60))
+            for text, most in (("你好", 12), ("How do I load a model? " * 9, 3), ("再说一遍", 7), ("1", 20))
         ]
         alone = [text_of(until_end(ready.submit(request))) for request in asked]
         streams = [ready.submit(request) for request in [*asked, *reversed(asked)]]

@@ -67,6 +67,7 @@ def test_chinese_chat_from_start_to_file(start: Start, tmp_path: Path) -> None:
     assert said(home) == [user, answer]
 
 
+@pytest.mark.slow
 def test_last_conversation_is_there_after_a_restart(start: Start, tmp_path: Path) -> None:
     terminal = start()
     terminal.wait("nano")
@@ -133,6 +134,7 @@ GlmTui(AppOptions(conversation=path), engine=Endless()).run()
 """The app with a model that never comes to an end."""
 
 
+@pytest.mark.slow
 def test_an_app_killed_in_an_answer_shows_what_had_come_and_offers_to_go_on(
     start: Start, tmp_path: Path
 ) -> None:

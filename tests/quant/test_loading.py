@@ -244,6 +244,7 @@ def _fill_slowly(folder: Path, started: object) -> None:
     cache.fill_cache(ModelFolder.open(folder), 4)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
 def test_a_kill_while_quantising_leaves_nothing_that_is_taken_for_whole(folder, home):
     context = multiprocessing.get_context("spawn")
@@ -268,6 +269,7 @@ def _fill_again_and_again(folder: Path, started: object) -> None:
         started.set()  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
 def test_kills_at_any_moment_leave_a_whole_model_or_none(folder, home):
     source = ModelFolder.open(folder)
@@ -292,6 +294,7 @@ def _fill_once(folder: Path, barrier: object) -> None:
     cache.fill_cache(ModelFolder.open(folder), 4)
 
 
+@pytest.mark.slow
 def test_two_processes_fill_the_cache_at_once(folder, home):
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(2)
