@@ -256,7 +256,7 @@ def _run(network: LanguageModel, prompt: list[int], count: int) -> list[float]:
 
 
 def _memory(weights: list[Tensor], device: torch.device) -> list[Tensor]:
-    """Return what is read to measure the bandwidth: the weights, or as many other bytes where they are few."""
+    """Return what is read to measure the bandwidth: the weights, or other bytes where they are few."""
     memory = [tensor.view(torch.uint8).flatten() for tensor in weights if tensor.nbytes >= 1 << 20]
     if sum(tensor.nbytes for tensor in memory) < READ_AT_LEAST:
         memory = [torch.ones(READ_AT_LEAST, dtype=torch.uint8, device=device)]
