@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from glmtui.i18n import tell
 from glmtui.protocol.messages import Part, Source, Text, Thought, ToolCall, ToolResult, text_of
 from glmtui.retrieval.citations import CitationFilter, check
+from glmtui.session.toolbox import NOTHING_FOUND
 
 if TYPE_CHECKING:
     from glmtui.chat.conversation import Conversation, Message, State
@@ -108,9 +109,9 @@ class AnswerTask:
         """What it called and what came of it, in turn."""
         self._cite(self.message.parts)
 
-    def _cite(self, parts: Iterable[Part]) -> None:
+    def _cite(self, parts: Iterable[Part], *, searched: bool = False) -> None:
         self.sources = tuple(part for part in parts if isinstance(part, Source))
-        self._filter = CitationFilter(len(self.sources)) if self.sources else None
+        self._filter = CitationFilter(len(self.sources)) if self.sources or searched else None
 
     def rest_on(self, sources: Sequence[Source], found: int) -> None:
         """Ask the question with `sources`, which the answer may cite; `found` there were."""
@@ -132,7 +133,7 @@ class AnswerTask:
         self.steps += (call, ToolResult(call.id, result, call.name))
         self.new_sources += tuple(each for each in sources if each not in self.new_sources)
         self.found += found
-        self._cite(self.new_sources)
+        self._cite(self.new_sources, searched=result == NOTHING_FOUND)
 
     def begin_calls(self, stats: Stats) -> str:
         """End the paragraph before the calls; return what is to be shown of that."""

@@ -39,7 +39,7 @@ LONGEST_TOOLS = 30_000
 """Characters of the descriptions and parameters of one server's tools: about ten thousand tokens."""
 LONGEST_RESULT = 200_000
 """Characters that are looked at; how many the model gets, the context decides."""
-SHOWN = 300
+SHOWN = 1000
 """Characters of the arguments that the person is asked about."""
 CONNECTION_CLOSED = -32000
 """The library's number for a server that is gone."""
