@@ -421,6 +421,18 @@ async def test_documents_are_added_used_updated_and_removed(make: Make, document
     assert chat.state.documents == ""
 
 
+async def test_what_cannot_be_read_at_all_leaves_no_collection(make: Make, documents: Path) -> None:
+    chat = await ready(make())
+    await chat.enter(f"/docs use {documents}")
+    (documents / "old.doc").write_bytes(b"\xd0\xcf\x11\xe0")
+    (documents / "picture.png").write_bytes(b"\x89PNG\0")
+    for name in ("old.doc", "picture.png"):
+        await chat.enter(f"/docs add {documents / name}")
+        assert any(name in said for said in chat.notices("warning"))
+    assert collections.names() == []
+    assert chat.context.collection(chat.conversation) == str(documents)
+
+
 async def test_a_conversation_remembers_its_documents(make: Make, documents: Path) -> None:
     chat = await ready(make())
     await chat.enter(f"/docs use {documents}")

@@ -105,6 +105,19 @@ async def test_the_list_of_documents(folder: Path) -> None:
         assert app.screen is app.chat
 
 
+async def test_the_list_opens_at_the_collection_in_use(folder: Path) -> None:
+    collections.add("a first one", folder)
+    async with running() as (pilot, app, _engine):
+        await send(pilot, f"/docs add {folder}")
+        await send(pilot, "/docs")
+        await wait_until(pilot, lambda: isinstance(app.screen, DocumentsScreen))
+        screen = app.screen
+        assert isinstance(screen, DocumentsScreen)
+        await wait_until(pilot, lambda: screen.chosen is not None)
+        assert screen.chosen is not None
+        assert screen.chosen[0].collection.name == "handbook"
+
+
 async def test_where_nothing_is_found_it_asks_and_esc_stops(folder: Path) -> None:
     async with running(ScriptedEngine("From memory.")) as (pilot, app, engine):
         await send(pilot, f"/docs add {folder}")
