@@ -121,7 +121,7 @@ def summary(name: str, outcome: Outcome) -> Phrase:
 
 
 def problems(outcome: Outcome, more: Phrase = MORE) -> Sequence[Phrase]:
-    """Name documents that could not be read, or not as a whole, and say why; `more`: where others are named."""
+    """Name documents that could not be read, or not as a whole, and say why; `more`: where the rest is."""
     found = [*outcome.errors, *outcome.notes]
     said = [_("{path}: {error}").format(path=path, error=why) for path, why in found[:NAMED]]
     if len(found) > NAMED:

@@ -138,7 +138,8 @@ class Research:
 
             fitting = await self._fitting(conversation, found, build)
             sources = [each for each in fitting if each.number]
-            answer.take_step(call, said(fitting) or NO_ROOM, sources, len(outcome.sources))
+            cites = answer.toolbox.cites(call.name)
+            answer.take_step(call, said(fitting) or NO_ROOM, sources, len(outcome.sources), cites=cites)
             called()
 
     async def _fitting(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from glmtui.errors import UnavailableError, UserError
 from glmtui.protocol.phrases import NOTHING, Phrase, _, verbatim
@@ -112,6 +112,7 @@ class _ServerTool:
     own_name: str
     """As the server calls it."""
     tool: Tool
+    cites: ClassVar[bool] = False
 
     def leave(self, arguments: Mapping[str, Any]) -> Phrase:
         server = self.connection.server

@@ -18,7 +18,7 @@ from glmtui.retrieval.documents import Reading
 from glmtui.retrieval.passages import cut
 from glmtui.retrieval.readers import html, mail, packages, pdf
 from glmtui.retrieval.readers.html import decode_page
-from glmtui.text import json_values
+from glmtui.text import encodings, json_values
 
 from .conftest import Read
 
@@ -396,3 +396,18 @@ def test_documents_of_other_programs_are_named_and_text_that_is_only_called_so_i
         list(readers.read(Reading(io.BytesIO(data), "a.doc")))
     (block,) = readers.read(Reading(io.BytesIO(b"float32 speed"), "Speed.msg"))
     assert block.text == "float32 speed"
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("Die Größe der Bäckerei in Köln beträgt 30 m².", "cp1252"),
+        ("L'été à la montagne, où l’on déjeune.", "cp1252"),
+        ("第三条 员工请假须提前三天申请。", "gb18030"),
+        ("The unit is ℃ and the “name” is 陶喆, with 5 μm.", "gb18030"),
+        ("臺灣的首都臺北，繁體中文。", "gb18030"),
+        ("\x1b]0;title\x07$ ls \x1b[31mred", "utf-8"),
+    ],
+)
+def test_encodings_are_told_apart(text: str, encoding: str) -> None:
+    assert encodings.decode(text.encode(encoding)) == text

@@ -118,11 +118,12 @@ async def test_a_model_that_calls_without_end_is_ended(make: Make, tmp_path: Pat
 async def test_a_wrong_call_is_told_to_the_model(
     make: Make, tmp_path: Path, wrong: dict[str, object]
 ) -> None:
-    chat = await with_documents(make(call("search_documents", **wrong), "不知道。"), tmp_path)
+    chat = await with_documents(make(call("search_documents", **wrong), "不知道[1]。"), tmp_path)
     await chat.enter("年假？")
     await chat.idle()
     assert "query" in results(chat.engine.generated[-1].messages)[0]
     assert chat.saved().branch()[-1].state == "done"
+    assert chat.saved().branch()[-1].text == "不知道。", "the number points to nothing"
 
 
 async def test_nothing_found_is_told_to_the_model(make: Make, tmp_path: Path) -> None:
