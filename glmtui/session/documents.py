@@ -123,7 +123,10 @@ def summary(name: str, outcome: Outcome) -> Phrase:
 def problems(outcome: Outcome, more: Phrase = MORE) -> Sequence[Phrase]:
     """Name documents that could not be read, or not as a whole, and say why; `more`: where the rest is."""
     found = [*outcome.errors, *outcome.notes]
-    said = [_("{path}: {error}").format(path=path, error=why) for path, why in found[:NAMED]]
+    said = [
+        why if path in str(why) else _("{path}: {error}").format(path=path, error=why)
+        for path, why in found[:NAMED]
+    ]
     if len(found) > NAMED:
         said.append(more.format(n=len(found) - NAMED))
     return said

@@ -17,12 +17,15 @@ from glmtui.chat.conversation import Conversation, Message
 from glmtui.chat.state_log import QueuedMessages
 from glmtui.engine.local import LocalEngine
 from glmtui.errors import UnavailableError
+from glmtui.protocol import phrases
 from glmtui.protocol.messages import ChatMessage, Source, Text
 from glmtui.protocol.phrases import Phrase, verbatim
 from glmtui.retrieval import collections
+from glmtui.retrieval.update import Outcome
 from glmtui.retrieval.web import provider as web
 from glmtui.session import events as told
 from glmtui.session.context import ContextProvider, fit, gather
+from glmtui.session.documents import problems
 from glmtui.session.prompt_builder import written
 
 from .conftest import Chat, ready
@@ -431,6 +434,12 @@ async def test_what_cannot_be_read_at_all_leaves_no_collection(make: Make, docum
         assert any(name in said for said in chat.notices("warning"))
     assert collections.names() == []
     assert chat.context.collection(chat.conversation) == str(documents)
+
+
+def test_what_is_wrong_names_its_document_once() -> None:
+    gone = phrases._("There is no file or folder {path}.").format(path="/a/b.txt")
+    outcome = Outcome(errors=[("/a/b.txt", gone), ("/a/c.pdf", phrases._("It is encrypted."))])
+    assert [str(said).count("/a/") for said in problems(outcome)] == [1, 1]
 
 
 async def test_a_conversation_remembers_its_documents(make: Make, documents: Path) -> None:
