@@ -63,9 +63,13 @@ def run(args: Namespace) -> int:
     match args.action:
         case "add":
             name = args.name or collections.free_name(args.paths[0])
+            before = collections.names()
             for path in args.paths:
                 collection = collections.add(name, path, follows=True if args.follow else None)
-            return _update(collection)
+            failed = _update(collection)
+            if failed and collection.name not in before:
+                collections.remove(collection.name)
+            return failed
         case "list":
             _list(as_json=args.json)
         case "use":
@@ -91,7 +95,7 @@ def prepare(name_or_path: str) -> None:
     from glmtui.retrieval import collections
 
     collection = collections.find(name_or_path)
-    if collection.follows:
+    if collection.follows or collection.is_unread:
         _update(collection, quiet=True)
 
 
@@ -99,12 +103,13 @@ def _update(collection: Collection, *, quiet: bool = False) -> int:
     """Read what changed, with a line that shows how far it is; 1 where nothing at all could be read."""
     from glmtui.retrieval.update import update
     from glmtui.retrieval.web.fetch import fetch_document
-    from glmtui.session.documents import problems, summary
+    from glmtui.session.documents import MORE_ON_COMMAND_LINE, problems, summary
 
     with _status() as (status, progress):
         embedding = None if quiet else _embedding()
-        outcome = update(collection, progress, fetch=fetch_document, embedding=embedding)
-        for problem in problems(outcome):
+        retry = not (quiet and collection.kept)  # what has no name is updated in no other way
+        outcome = update(collection, progress, fetch=fetch_document, retry=retry, embedding=embedding)
+        for problem in problems(outcome, MORE_ON_COMMAND_LINE):
             status.note(tell(problem))
     if not quiet:
         _say(tell(summary(collection.name, outcome)))

@@ -22,7 +22,9 @@ ADDED = 0.75
 DOUBTFUL = 0.4
 """A statement without a number, of which no source has more than this, is marked."""
 SHORTEST = 4
-"""Terms of a statement that is checked: shorter ones say nothing or are said by everything."""
+"""Terms of a statement that is checked: shorter ones say nothing or are said by everything..."""
+SHORTEST_CITED = 3
+"""...unless they cite something; with a figure, any that do are checked."""
 WRONG_NUMBER = 0.5
 """What is left of the share where a figure of the statement is not in the source."""
 
@@ -43,11 +45,22 @@ _STATEMENT = re.compile(
 """Up to the end of a sentence, or to a comma behind a number: each part of a sentence may rest on another."""
 _FENCE = re.compile(r"\s*(`{3,}|~{3,})")
 _LEAD = re.compile(r"\s*(?:[-*+•]|\d+[.)、])?\s*")
-_ABOUT_SOURCES = re.compile(
-    r"资料|来源|文档|文件中|未提及|没有提到|没有提及|无法回答|不清楚|抱歉"
-    r"|sources?\b|documents?\b|passages?\b|not mention|cannot answer|sorry",
+_MISSING = re.compile(
+    r"未提|没有提|没提|无法回答|不清楚|不知道|抱歉|(?:资料|来源|文档|文件)[^，。；]{0,12}(?:没有?|未|无|不)"
+    r"|not mention|cannot answer|can't answer|don't know|do not know|sorry"
+    r"|\b(?:sources?|documents?|passages?)\b.*(?:\bnot?\b|n't\b)"
+    r"|(?:\bnot?\b|n't\b).*\b(?:sources?|documents?|passages?)\b",
     re.IGNORECASE,
 )
+"""Says that something is not in the sources, which none of them says."""
+_ACCORDING = re.compile(
+    r"(?:根据|依据|按照|据)[^，。；]{0,8}(?:资料|来源|文档|文件)[^，。；]{0,8}[，,]?"
+    r"|(?:资料|来源|文档|文件)中?(?:显示|提到|指出|表明|说|写道)[，,：:]?"
+    r"|according to (?:the )?(?:\w+ )?(?:sources?|documents?|passages?)\b,?"
+    r"|(?:the )?(?:sources?|documents?|passages?) (?:says?|states?|mentions?|shows?)(?: that)?\b,?",
+    re.IGNORECASE,
+)
+"""Says that what follows is in the sources, and nothing of it."""
 _FIGURE = re.compile(r"\d+|[零〇一二三四五六七八九十百千万亿两]{2,}")
 _ENDING = re.compile(r"[。！？!?；;.,，：:]*[”’\"）)]*\s*\Z")
 
@@ -183,11 +196,13 @@ class _Checker:
     def checked(self, statement: str) -> str:
         """Return a statement with the numbers that are right for it."""
         plain = _plain(statement)
-        said = [term for term in terms.asked(plain) if len(term) > 1 or term.isdecimal()]
+        claim = _ACCORDING.sub(" ", _LEAD.sub("", plain, count=1))
+        said = [term for term in terms.asked(claim) if len(term) > 1 or term.isdecimal()]
         cited = [int(number) for _code, number in _CODE_OR_MARK.findall(statement) if number.isdecimal()]
-        if len(said) < SHORTEST or _ABOUT_SOURCES.search(plain):
+        chinese, figures = terms.is_chinese(claim), _figures(claim)
+        shortest = SHORTEST if not cited else 1 if figures else SHORTEST_CITED
+        if len(said) < shortest or _MISSING.search(plain):
             return statement
-        chinese, figures = terms.is_chinese(plain), _figures(plain)
         shares = {number: self._share(said, chinese, figures, number) for number in self._sources}
         known = {number: share for number, share in shares.items() if share is not None}
         best = max(known, key=lambda number: known[number], default=None)

@@ -19,14 +19,17 @@ from glmtui.atomic import write_atomically
 from glmtui.errors import BadFileError, BadValueError, NotFoundError, StorageError
 from glmtui.protocol.phrases import _, listing
 from glmtui.regular_files import read_regular, reason
-from glmtui.retrieval.index import Index, companions
+from glmtui.retrieval.index import Index, throw_away
 from glmtui.text import json_values
 
 ADDRESS = re.compile(r"https?://\S+", re.IGNORECASE)
 MOST_BYTES = 8 << 20
 """Of what was added to a collection; a larger file is none of ours."""
 MOST_ROOTS = 10_000
-_NAME = re.compile(r"[^\W_][\w .+-]{0,63}")
+_NAME = re.compile(
+    r"(?!(?:none|off|无|con|prn|aux|nul|com\d|lpt\d)(?:\.|$))[^\W_](?:[\w .+-]{0,62}[\w+-])?", re.IGNORECASE
+)
+"""Not what says that answers rest on none, nor what is no name of a file on Windows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,12 @@ class Collection:
     def index(self) -> Index:
         """Open its index."""
         return Index(self.index_path)
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether nothing of it was read yet, or what was read had to be thrown away."""
+        with self.index() as index:
+            return bool(self.roots) and not index.count()[0]
 
 
 def folder() -> Path:
@@ -103,10 +112,14 @@ def unread(name: str) -> Collection:
 def add(name: str, root: str | Path, *, follows: bool | None = None) -> Collection:
     """Add a file, a folder or an address to a collection, which is made where there is none.
 
+    Capitals do not matter: some disks take two such names for one file.
+
     Raises:
         UserError: there is no such file, the name cannot be one, or it cannot be stored.
     """
-    if not _NAME.fullmatch(name):
+    there = {each.lower(): each for each in names()}
+    name = name if name in there.values() else there.get(name.lower(), name)
+    if name.lower() not in there and not _NAME.fullmatch(name):
         raise BadValueError(
             _("{name} cannot be the name of a collection: letters, digits, blanks and -_.+ can.").format(
                 name=name
@@ -159,8 +172,7 @@ def remove(name: str) -> None:
     known = unread(name) if name in names() else get(name)  # which says what there is
     try:
         (folder() / f"{name}.json").unlink()
-        for path in (known.index_path, *companions(known.index_path)):
-            path.unlink(missing_ok=True)
+        throw_away(known.index_path)
     except OSError as error:
         raise StorageError(
             _("{path} cannot be removed: {error}").format(path=error.filename, error=error.strerror or error)
@@ -193,7 +205,8 @@ def free_name(root: str | Path) -> str:
     else:
         path = existing(root)
         stem = path.stem if path.is_file() else path.name
-    cleaned = re.sub(r"[^\w .+-]+", "-", stem).strip("-_. ")[:60] or "documents"
+    cleaned = re.sub(r"[^\w .+-]+", "-", stem).strip("-_. ")[:60].strip("-_. ")
+    cleaned = cleaned if _NAME.fullmatch(cleaned) else "documents"
     taken: Sequence[str] = [name.lower() for name in names()]
     number, name = 2, cleaned
     while name.lower() in taken:

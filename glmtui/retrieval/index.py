@@ -116,6 +116,10 @@ class Hit:
     how close the meaning is where that is more."""
 
 
+class DamagedIndexError(BadFileError):
+    """What is in the index makes no sense; an update makes it again from the documents."""
+
+
 class Index:
     """The index in the file `path`. Used by one thread, and closed by `close`."""
 
@@ -135,11 +139,10 @@ class Index:
         except sqlite3.OperationalError as error:  # no permission, no room, another process
             raise _unusable(path, error) from error
         except sqlite3.DatabaseError:
-            for each in (path, *companions(path)):
-                each.unlink(missing_ok=True)
             try:
+                throw_away(path)
                 self._db = self._opened()
-            except sqlite3.Error as error:
+            except (sqlite3.Error, OSError) as error:
                 raise _unusable(path, error) from error
         except OSError as error:
             raise _unusable(path, error) from error
@@ -390,10 +393,10 @@ class Index:
         except sqlite3.OperationalError as error:
             raise _unusable(self.path, error) from error
         except sqlite3.DatabaseError as error:
-            raise BadFileError(
-                _(
-                    "The index {path} is damaged: {error}. Remove it: it is made again from the documents."
-                ).format(path=self.path, error=error)
+            raise DamagedIndexError(
+                _("The index {path} is damaged: {error}. /docs update makes it again.").format(
+                    path=self.path, error=error
+                )
             ) from error
 
 
@@ -468,6 +471,12 @@ def _distinct(hits: Sequence[Hit], top: int) -> list[Hit]:
 def companions(path: Path) -> list[Path]:
     """Return the files that SQLite keeps next to the one at `path`."""
     return [path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", "-journal")]
+
+
+def throw_away(path: Path) -> None:
+    """Remove the index at `path`, if there is one."""
+    for each in (path, *companions(path)):
+        each.unlink(missing_ok=True)
 
 
 def _unusable(path: Path, error: Exception) -> StorageError:

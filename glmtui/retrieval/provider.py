@@ -81,7 +81,7 @@ class DocumentProvider:
 
     def _find(self, question: str, token: CancelToken) -> tuple[Sequence[Source], Phrase]:
         try:
-            if self._collection.follows:
+            if self._collection.follows or self._collection.is_unread:
                 update(self._collection, token=token, retry=False)
             with self._collection.index() as index:
                 hits, problem = search(index, question, TOP, self._embedding, token)

@@ -48,6 +48,7 @@ class SearchDocuments:
         provider: looks there.
     """
 
+    cites: ClassVar[bool] = True
     tool: ClassVar[Tool] = Tool(
         "search_documents",
         "Search the user's own documents. Returns numbered passages to cite, like [1].",
@@ -80,6 +81,7 @@ class SearchWeb:
         allowed: which addresses may be reached.
     """
 
+    cites: ClassVar[bool] = True
     tool: ClassVar[Tool] = Tool(
         "search_web",
         "Search the web. Returns numbered passages of the pages found, to cite like [1].",
@@ -118,6 +120,7 @@ class OpenPage:
         allowed: which addresses may be reached.
     """
 
+    cites: ClassVar[bool] = True
     tool: ClassVar[Tool] = Tool(
         "open_page",
         "Read a web page. Returns numbered passages of it, to cite like [1].",

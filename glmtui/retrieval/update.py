@@ -7,7 +7,7 @@ import io
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
@@ -20,7 +20,7 @@ from glmtui.regular_files import open_regular
 from glmtui.retrieval import readers
 from glmtui.retrieval.collections import ADDRESS, Collection
 from glmtui.retrieval.documents import LARGEST, Block, Reading
-from glmtui.retrieval.index import FileRecord, Index
+from glmtui.retrieval.index import DamagedIndexError, FileRecord, Index, throw_away
 from glmtui.retrieval.passages import cut
 from glmtui.retrieval.reading_child import describe
 from glmtui.retrieval.reading_process import ReadingProcess
@@ -46,6 +46,8 @@ class Fetched:
     data: bytes
     name: str
     """With the suffix that fits its type."""
+    notes: tuple[Phrase, ...] = ()
+    """What a person should know of it."""
 
 
 @dataclass(slots=True)
@@ -85,7 +87,28 @@ def update(
         UserError: the index cannot be used.
     """
     token = token or CancelToken()
+
+    def updated() -> Outcome:
+        return _updated(collection, progress, token, fetch, retry=retry, embedding=embedding)
+
+    try:
+        return updated()
+    except DamagedIndexError:
+        throw_away(collection.index_path)
+        return updated()
+
+
+def _updated(
+    collection: Collection,
+    progress: Progress,
+    token: CancelToken,
+    fetch: Fetch | None,
+    *,
+    retry: bool,
+    embedding: Load | None,
+) -> Outcome:
     outcome = Outcome()
+    named = frozenset(collection.roots)
     with collection.index() as index, ReadingProcess(token) as process:
         missing = [
             root for root in collection.roots if not ADDRESS.fullmatch(root) and not os.path.lexists(root)
@@ -103,7 +126,9 @@ def update(
                 continue
             progress(number, len(origins), origin)
             known = index.file(origin)  # as it is now: another process may have read it meanwhile
-            _Document(index, origin, known, outcome, token, fetch, process, retry=retry).update()
+            _Document(
+                index, origin, known, outcome, token, fetch, process, retry=retry, named=origin in named
+            ).update()
         gone = {record.origin for record in index.files()} - set(
             origins
         )  # but not what stood on a disk that is away
@@ -158,9 +183,11 @@ class _Document:
         process: ReadingProcess,
         *,
         retry: bool,
+        named: bool,
     ) -> None:
         self._process = process
         self._retry = retry
+        self._named = named
         self._index = index
         self._origin = origin
         self._known = known
@@ -175,6 +202,8 @@ class _Document:
                 self._update_page()
             else:
                 self._update_file()
+        except DamagedIndexError:
+            raise
         except UserError as error:
             self._failed(error.phrase)
         except (
@@ -188,7 +217,7 @@ class _Document:
             return
         fetched = self._fetch(self._origin)
         digest = hashlib.sha256(fetched.data).hexdigest()
-        self._read(io.BytesIO(fetched.data), fetched.name, len(fetched.data), 0, digest)
+        self._read(io.BytesIO(fetched.data), fetched.name, len(fetched.data), 0, digest, fetched.notes)
 
     def _update_file(self) -> None:
         known, name = self._known, os.path.basename(self._origin)
@@ -208,10 +237,12 @@ class _Document:
             self._outcome.unchanged += 1
             return
         if not readers.is_known(name) and status.st_size > LARGEST_UNKNOWN:
+            self._pass_over()
             return
         with open_regular(Path(self._origin), LARGEST) as file:
             if not readers.is_known(name) and readers.is_binary(file):
-                return  # a picture, a program: nobody takes it for a document
+                self._pass_over()
+                return
             digest = _digest(file, self._token)
             if known is not None and known.sha256 == digest and not known.error:
                 self._index.describe(replace(known, size=status.st_size, mtime=status.st_mtime_ns))
@@ -219,8 +250,15 @@ class _Document:
                 return
             self._read(file, name, status.st_size, status.st_mtime_ns, digest)
 
-    def _read(self, file: BinaryIO, name: str, size: int, mtime: int, digest: str) -> None:
-        reading = Reading(file, name)
+    def _pass_over(self) -> None:
+        """Leave out a picture, a program: nobody takes it for a document, unless it was added by name."""
+        if self._named:
+            raise BadFileError(_("Files of this kind are not read."))
+
+    def _read(
+        self, file: BinaryIO, name: str, size: int, mtime: int, digest: str, notes: Sequence[Phrase] = ()
+    ) -> None:
+        reading = Reading(file, name, notes=list(notes))
 
         def record(passages: int) -> FileRecord:
             if not passages and size and not reading.notes:
@@ -232,8 +270,10 @@ class _Document:
 
         try:
             self._index.put(self._origin, cut(self._blocks(reading, size)), record, self._token.check)
+        except DamagedIndexError:
+            raise
         except BadFileError:
-            if readers.is_known(name):
+            if readers.is_known(name) or self._named:
                 raise
             return
         self._outcome.read += 1

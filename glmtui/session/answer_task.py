@@ -106,11 +106,13 @@ class AnswerTask:
         """Of the rounds that ended with calls."""
         self.steps: tuple[ToolCall | ToolResult, ...] = ()
         """What it called and what came of it, in turn."""
+        self._cites = False
+        """Whether numbers in it mean sources, also where none were found."""
         self._cite(self.message.parts)
 
     def _cite(self, parts: Iterable[Part]) -> None:
         self.sources = tuple(part for part in parts if isinstance(part, Source))
-        self._filter = CitationFilter(len(self.sources)) if self.sources else None
+        self._filter = CitationFilter(len(self.sources)) if self.sources or self._cites else None
 
     def rest_on(self, sources: Sequence[Source], found: int) -> None:
         """Ask the question with `sources`, which the answer may cite; `found` there were."""
@@ -126,8 +128,14 @@ class AnswerTask:
             for each in sources
         )
 
-    def take_step(self, call: ToolCall, result: str, sources: Sequence[Source], found: int) -> None:
-        """Note what came of a call: the text for the model, and the numbered `sources` in it."""
+    def take_step(
+        self, call: ToolCall, result: str, sources: Sequence[Source], found: int, *, cites: bool
+    ) -> None:
+        """Note what came of a call: the text for the model, and the numbered `sources` in it.
+
+        After a tool that `cites`, numbers mean sources even if it gave none.
+        """
+        self._cites |= cites
         self.calls.remove(call)
         self.steps += (call, ToolResult(call.id, result, call.name))
         self.new_sources += tuple(each for each in sources if each not in self.new_sources)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 NAMED = 5
 """Documents whose errors are said one by one."""
+MORE = _("… and {n} more: /docs lists them.")
+MORE_ON_COMMAND_LINE = _("… and {n} more: `glmtui docs list` shows them.")
+"""Where the others are found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +120,15 @@ def summary(name: str, outcome: Outcome) -> Phrase:
     return said
 
 
-def problems(outcome: Outcome) -> Sequence[Phrase]:
-    """Name documents that could not be read, or not as a whole, and say why."""
+def problems(outcome: Outcome, more: Phrase = MORE) -> Sequence[Phrase]:
+    """Name documents that could not be read, or not as a whole, and say why; `more`: where the rest is."""
     found = [*outcome.errors, *outcome.notes]
-    said = [_("{path}: {error}").format(path=path, error=why) for path, why in found[:NAMED]]
+    said = [
+        why if path in str(why) else _("{path}: {error}").format(path=path, error=why)
+        for path, why in found[:NAMED]
+    ]
     if len(found) > NAMED:
-        said.append(_("… and {n} more: /docs lists them.").format(n=len(found) - NAMED))
+        said.append(more.format(n=len(found) - NAMED))
     return said
 
 

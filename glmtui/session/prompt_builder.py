@@ -24,6 +24,7 @@ from glmtui.retrieval.citations import without_marks
 from glmtui.retrieval.terms import is_chinese
 from glmtui.session.attached_file import quote_file
 from glmtui.session.pictures import without_mentions
+from glmtui.text.clean import one_line
 
 if TYPE_CHECKING:
     from glmtui.chat.attachments import Attachments
@@ -196,7 +197,10 @@ def without_sources(message: ChatMessage) -> ChatMessage:
 
 
 def written(source: Source) -> str:
-    """Write a source with its number, as prompts have it: none of its text is such a number itself."""
-    about = f"{source.title} ({source.place})" if source.place else source.title
+    """Write a source with its number, as prompts have it: none of its text is such a number itself.
+
+    What it is called is one line, whatever the name of its file has in it.
+    """
+    about = one_line(f"{source.title} ({source.place})" if source.place else source.title)
     text = _NUMBER.sub(r"(\1)", f"{about}\n{source.text}")
     return f"[{source.number}] {text}"

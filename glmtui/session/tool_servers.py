@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from glmtui.errors import UnavailableError, UserError
 from glmtui.protocol.phrases import NOTHING, Phrase, _, verbatim
@@ -39,7 +39,7 @@ LONGEST_TOOLS = 30_000
 """Characters of the descriptions and parameters of one server's tools: about ten thousand tokens."""
 LONGEST_RESULT = 200_000
 """Characters that are looked at; how many the model gets, the context decides."""
-SHOWN = 300
+SHOWN = 1000
 """Characters of the arguments that the person is asked about."""
 CONNECTION_CLOSED = -32000
 """The library's number for a server that is gone."""
@@ -112,6 +112,7 @@ class _ServerTool:
     own_name: str
     """As the server calls it."""
     tool: Tool
+    cites: ClassVar[bool] = False
 
     def leave(self, arguments: Mapping[str, Any]) -> Phrase:
         server = self.connection.server

@@ -31,6 +31,10 @@ class AnswerTool(Protocol):
     def tool(self) -> Tool:
         """How it is offered."""
 
+    @property
+    def cites(self) -> bool:
+        """Whether what it gives are sources, which an answer cites by their numbers."""
+
     def leave(self, arguments: Mapping[str, Any]) -> Phrase:
         """Return what the person is asked first; `NOTHING`: they are not.
 
@@ -80,6 +84,11 @@ class Toolbox:
     def offered(self) -> tuple[Tool, ...]:
         """What the model may still call."""
         return tuple(each.tool for each in self._tools.values()) if self._calls < MOST_CALLS else ()
+
+    def cites(self, name: str) -> bool:
+        """Whether the tool of this name gives sources."""
+        tool = self._tools.get(name)
+        return tool is not None and tool.cites
 
     async def call(self, conversation: Conversation, call: ToolCall) -> Outcome:
         """Do what a model asks for, if the person lets it.

@@ -63,6 +63,19 @@ def test_where_a_stream_is_cut_changes_nothing(text: str, at: int) -> None:
         ("年假是每年十五天[1]，食堂晚上六点关门[2]。", "年假是每年十五天[1]，食堂晚上六点关门[2]。"),
         ("年假是每年二十天[1]，食堂晚上六点关门[2]。", "年假是每年二十天[?]，食堂晚上六点关门[2]。"),
         ("好的。", "好的。"),
+        ("月亮是奶酪做的[1]。", "月亮是奶酪做的[?]。"),  # short, but it cites
+        ("The moon is made of cheese [3].", "The moon is made of cheese[?]."),
+        ("It is 9443 [3].", "It is 9443[?]."),
+        ("It is 8443 [3].", "It is 8443 [3]."),
+        ("根据资料，年假为每年二十五天[1]。", "根据资料，年假为每年二十五天[?]。"),
+        ("根据提供的文档，年假是每年十五天[1]。", "根据提供的文档，年假是每年十五天[1]。"),
+        (
+            "According to the documents, port 9443 is open [3].",
+            "According to the documents, port 9443 is open[?].",
+        ),
+        ("According to the sources, the gateway listens on port 8443 [3].",) * 2,
+        ("The documents do not mention the founding year of the company.",) * 2,
+        ("7. 年假为十五天[1]。\n8) 须提前三天申请[1]。",) * 2,  # the numbers of a list are no figures
         ("资料中没有提到公司的成立时间。", "资料中没有提到公司的成立时间。"),
         ("# 关于公司成立时间与总部的说明", "# 关于公司成立时间与总部的说明"),
         ("```\n年假是每年十五天，须提前三天申请。\n```", "```\n年假是每年十五天，须提前三天申请。\n```"),

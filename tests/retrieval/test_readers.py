@@ -14,10 +14,11 @@ from retrieval_support import texts
 
 from glmtui.errors import BadFileError, UserError
 from glmtui.retrieval import readers
+from glmtui.retrieval.documents import Reading
 from glmtui.retrieval.passages import cut
 from glmtui.retrieval.readers import html, mail, packages, pdf
 from glmtui.retrieval.readers.html import decode_page
-from glmtui.text import json_values
+from glmtui.text import encodings, json_values
 
 from .conftest import Read
 
@@ -380,3 +381,33 @@ def test_what_is_named_often_is_read_once(read: Read) -> None:
         "xl/s.xml": '<d><row r="1"><c><v>1</v></c></row></d>',
     }
     assert texts(read("a.xlsx", make.package(members))) == ["a", "1"]
+
+
+def test_a_word_that_a_pdf_breaks_is_one_word() -> None:
+    text = "The pump is main\ufffetained by the HT\ufffe2024\x02team, well\x02known."
+    assert [block.text for block in pdf._paragraphs(text, 1)] == [
+        "The pump is maintained by the HT-2024team, wellknown."
+    ]
+
+
+@pytest.mark.parametrize("data", [b"\xd0\xcf\0", rb"{\rtf1 words}"])
+def test_documents_of_other_programs_are_named_and_text_that_is_only_called_so_is_read(data: bytes) -> None:
+    with pytest.raises(BadFileError):
+        list(readers.read(Reading(io.BytesIO(data), "a.doc")))
+    (block,) = readers.read(Reading(io.BytesIO(b"float32 speed"), "Speed.msg"))
+    assert block.text == "float32 speed"
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("Die Größe der Bäckerei in Köln beträgt 30 m².", "cp1252"),
+        ("L'été à la montagne, où l’on déjeune.", "cp1252"),
+        ("第三条 员工请假须提前三天申请。", "gb18030"),
+        ("The unit is ℃ and the “name” is 陶喆, with 5 μm.", "gb18030"),
+        ("臺灣的首都臺北，繁體中文。", "gb18030"),
+        ("\x1b]0;title\x07$ ls \x1b[31mred", "utf-8"),
+    ],
+)
+def test_encodings_are_told_apart(text: str, encoding: str) -> None:
+    assert encodings.decode(text.encode(encoding)) == text

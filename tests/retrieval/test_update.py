@@ -15,6 +15,8 @@ from glmtui.errors import BadValueError, NotFoundError
 from glmtui.protocol.cancellation import CancelToken, OperationCancelled
 from glmtui.retrieval import collections
 from glmtui.retrieval.collections import Collection
+from glmtui.retrieval.index import DamagedIndexError
+from glmtui.retrieval.provider import DocumentProvider
 from glmtui.retrieval.update import Fetched, update
 
 
@@ -231,6 +233,39 @@ def test_an_index_that_is_damaged_or_of_another_format_is_made_anew(
     assert found(collection, "words") == ["words"]
 
 
+def test_an_index_with_holes_is_made_anew_by_an_update(folder: Path, collection: Collection) -> None:
+    for number in range(40):
+        (folder / f"{number}.txt").write_text(f"words {number} " * 400)
+    update(collection)
+    size = collection.index_path.stat().st_size
+    with open(collection.index_path, "r+b") as file:
+        file.seek(4096 * 5)
+        file.write(b"\xff" * (size - 4096 * 6))
+    with pytest.raises(DamagedIndexError):
+        found(collection, "words")
+    assert update(collection).read == 40
+    assert found(collection, "words")
+
+
+async def test_an_index_that_was_thrown_away_is_made_again_before_an_answer(
+    folder: Path, collection: Collection
+) -> None:
+    (folder / "a.txt").write_text("words")
+    update(collection)
+    collection.index_path.write_bytes(b"no database at all" * 100)
+    assert [source.title for source in await DocumentProvider(collection).search("words")] == ["a.txt"]
+
+
+def test_what_is_added_by_name_and_not_read_is_an_error(folder: Path, collection: Collection) -> None:
+    (folder / "picture.png").write_bytes(b"\x89PNG\0\1")
+    (folder / "old.doc").write_bytes(b"\xd0\xcf\x11\xe0")
+    (folder / "broken").write_bytes(b"\x81\xff\xfe words")
+    assert [Path(path).name for path, _why in update(collection).errors] == ["old.doc"]
+    for name in ("picture.png", "broken"):
+        collections.add("named", folder / name)
+    assert len(update(collections.get("named")).errors) == 2
+
+
 @pytest.mark.usefixtures("plain_pages")
 def test_addresses_are_fetched_once(tmp_path: Path) -> None:
     fetched = []
@@ -273,9 +308,30 @@ def test_names_are_free_and_allowed(folder: Path) -> None:
     collections.add("documents", folder)
     assert collections.free_name(folder) == "documents-2"
     assert collections.free_name("https://example.org/x") == "example.org"
-    for name in ("", "../up", "a/b", ".hidden", "x" * 70):
+    assert collections.add("Documents", folder).name == "documents"
+    for name in (
+        "",
+        "../up",
+        "a/b",
+        ".hidden",
+        "x" * 70,
+        "none",
+        "NONE",
+        "Off",
+        "con",
+        "LPT1.x",
+        "end ",
+        "end.",
+    ):
         with pytest.raises(BadValueError):
             collections.add(name, folder)
+
+
+@pytest.mark.parametrize("name", ["none", "con", "...", "x" * 59 + "- tail"])
+def test_a_folder_of_any_name_can_be_added(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.mkdir()
+    assert collections.add(collections.free_name(path), path).roots == (str(path),)
 
 
 def test_what_is_not_there_is_named(folder: Path) -> None:

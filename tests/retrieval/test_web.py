@@ -103,6 +103,7 @@ async def test_pages(server: WebServer, name: str, suffix: str, text: str) -> No
 async def test_a_large_page_is_read_up_to_the_limit(server: WebServer) -> None:
     page = await fetch(f"{server.address}/large", here)
     assert fetching.MOST_BYTES * 0.9 < len(page.data) <= fetching.MOST_BYTES + 3
+    assert len(page.notes) == 1, "and that is said"
 
 
 async def test_pages_in_chunks(server: WebServer) -> None:

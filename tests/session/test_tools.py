@@ -17,6 +17,7 @@ from glmtui.retrieval import collections, tools
 from glmtui.retrieval.update import update
 from glmtui.retrieval.web import provider as web
 from glmtui.session import events as told
+from glmtui.session.research import QUOTED
 from glmtui.session.toolbox import MOST_CALLS
 
 from .conftest import Chat, ready
@@ -51,7 +52,7 @@ async def test_the_model_searches_and_cites(make: Make, tmp_path: Path) -> None:
     assert [tool.name for tool in first.tools] == ["search_documents"]
     assert "十五天" not in first.messages[-1].text  # nothing was looked for before
     assert [message.role for message in second.messages] == ["user", "assistant", "tool"]
-    assert "[1] " in results(second.messages)[0]
+    assert results(second.messages)[0].startswith(f"{QUOTED}\n\n[1] ")
     assert "十五天年假" in results(second.messages)[0]
     answer = chat.saved().branch()[-1]
     assert answer.text == "每年十五天年假[1]。"
@@ -90,7 +91,7 @@ async def test_sources_of_several_calls_are_numbered_through_and_each_once(
     await chat.idle()
     answer = chat.saved().branch()[-1]
     assert [part.number for part in answer.parts if isinstance(part, Source)] == [1, 2]
-    assert results(chat.engine.generated[-1].messages)[2].startswith("[1] ")
+    assert "\n\n[1] " in results(chat.engine.generated[-1].messages)[2]
     assert answer.text == "年假十五天[1]，公务车要预约[2]。"
 
 
@@ -117,18 +118,21 @@ async def test_a_model_that_calls_without_end_is_ended(make: Make, tmp_path: Pat
 async def test_a_wrong_call_is_told_to_the_model(
     make: Make, tmp_path: Path, wrong: dict[str, object]
 ) -> None:
-    chat = await with_documents(make(call("search_documents", **wrong), "不知道。"), tmp_path)
+    chat = await with_documents(make(call("search_documents", **wrong), "不知道[1]。"), tmp_path)
     await chat.enter("年假？")
     await chat.idle()
     assert "query" in results(chat.engine.generated[-1].messages)[0]
     assert chat.saved().branch()[-1].state == "done"
+    assert chat.saved().branch()[-1].text == "不知道。", "the number points to nothing"
 
 
 async def test_nothing_found_is_told_to_the_model(make: Make, tmp_path: Path) -> None:
-    chat = await with_documents(make(call("search_documents", query="zebra"), "No idea."), tmp_path)
+    answers = (call("search_documents", query="zebra"), "Zebras have stripes [1].")
+    chat = await with_documents(make(*answers), tmp_path)
     await chat.enter("zebra?")
     await chat.idle()
     assert results(chat.engine.generated[-1].messages) == ["Nothing was found."]
+    assert "[1]" not in chat.saved().branch()[-1].text, "a number that points to nothing"
 
 
 async def test_a_server_that_takes_no_tools_gets_the_sources_before_the_question(
@@ -225,7 +229,7 @@ async def test_the_web_is_searched_only_when_the_person_lets_it(
         refused, searched, opened, kept_back = results(chat.engine.generated[-1].messages)
         assert refused == kept_back == "The user did not allow this."
         assert "[1] " in searched
-        assert opened.startswith("[")
+        assert "\n\n[" in opened
         assert not any("secret" in str(request) for request in server.requests)
         assert chat.fake_ui.choices == []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from textual.content import Content
 from tui.app_support import ScriptedEngine, running, send, settled, visible_text
 from tui_helpers import wait_until
 
@@ -70,7 +71,7 @@ async def test_what_a_model_searched_is_folded_under_its_answer(folder: Path) ->
         await wait_until(pilot, lambda: not app.session.busy)
         await pilot.pause()
         shown = visible_text(app.chat)
-        assert "▸ search_documents → 2 lines" in shown
+        assert "▸ search_documents → 4 lines" in shown
         assert "十五天[1]。" in shown
         assert "须提前三天申请" not in shown
         app.chat.transcript.focus()
@@ -104,6 +105,19 @@ async def test_the_list_of_documents(folder: Path) -> None:
         assert app.screen is app.chat
 
 
+async def test_the_list_opens_at_the_collection_in_use(folder: Path) -> None:
+    collections.add("a first one", folder)
+    async with running() as (pilot, app, _engine):
+        await send(pilot, f"/docs add {folder}")
+        await send(pilot, "/docs")
+        await wait_until(pilot, lambda: isinstance(app.screen, DocumentsScreen))
+        screen = app.screen
+        assert isinstance(screen, DocumentsScreen)
+        await wait_until(pilot, lambda: screen.chosen is not None)
+        assert screen.chosen is not None
+        assert screen.chosen[0].collection.name == "handbook"
+
+
 async def test_where_nothing_is_found_it_asks_and_esc_stops(folder: Path) -> None:
     async with running(ScriptedEngine("From memory.")) as (pilot, app, engine):
         await send(pilot, f"/docs add {folder}")
@@ -118,3 +132,16 @@ async def test_where_nothing_is_found_it_asks_and_esc_stops(folder: Path) -> Non
         await wait_until(pilot, lambda: app.screen is app.chat)
         await wait_until(pilot, lambda: not app.session.busy)
         assert len(engine.generated) == 1
+
+
+@pytest.mark.parametrize("size", [(80, 24), (40, 10), (40, 6)], ids=str)
+async def test_all_of_what_is_asked_can_be_read(size: tuple[int, int]) -> None:
+    asked = "The model wants to open this page: https://example.org/" + "a" * 60 + "-secret"
+    async with running(size=size) as (pilot, app, _engine):
+        app.push_screen(ChoiceScreen(asked, [Content("Allow it"), Content("Do not allow it")]))
+        await wait_until(pilot, lambda: isinstance(app.screen, ChoiceScreen))
+        await pilot.pause()
+        shown = visible_text(app.screen)
+        assert "-secret" in shown.replace("\n", "").replace(" ", "") or size[1] < 10
+        assert "The model wants" in shown
+        assert "Allow it" in shown

@@ -19,6 +19,7 @@ _CODE = (
     "py pyi js mjs jsx ts tsx java kt c h cc cpp cxx hpp cs go rs rb php swift scala lua r jl pl sh bash zsh "
     "fish ps1 bat sql css scss less vue svelte dart ex exs erl hs clj ml f90 m mm proto graphql cmake cu cuh"
 )
+_FOREIGN = "doc xls ppt rtf wps et dps pages numbers key mobi azw3 djvu caj msg"
 PLAIN: dict[str, Reader] = {
     **dict.fromkeys(_MARKDOWN.split(), text.read_markdown),
     **dict.fromkeys(_PLAIN.split(), text.read_plain),
@@ -29,6 +30,17 @@ PLAIN: dict[str, Reader] = {
     "ipynb": notebook.read_notebook,
 }
 """By the suffix of a file's name, in lower case: what is text, and read by what takes no harm from it."""
+
+
+def _read_foreign(reading: Reading) -> Iterator[Block]:
+    """Refuse what people take for a document and only its own program reads; read what is but called so."""
+    rich = reading.file.read(5) == b"{\\rtf"
+    reading.file.seek(0)
+    if rich or is_binary(reading.file):
+        raise BadFileError(_("Files of this kind are not read. Save it as docx, pptx, xlsx, odt or pdf."))
+    yield from text.read_plain(reading)
+
+
 READERS: dict[str, Reader] = {
     **PLAIN,
     **dict.fromkeys(("html", "htm", "xhtml"), html.read_html),
@@ -39,6 +51,7 @@ READERS: dict[str, Reader] = {
     "epub": epub.read_epub,
     "eml": mail.read_mail,
     "pdf": pdf.read_pdf,
+    **dict.fromkeys(_FOREIGN.split(), _read_foreign),
 }
 """All of them."""
 

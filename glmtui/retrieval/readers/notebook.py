@@ -17,9 +17,12 @@ _MOST_OUTPUT = 2000
 def read_notebook(reading: Reading) -> Iterator[Block]:
     """Read prose, code and what the code printed."""
     try:
-        cells = json_values.loads_within(text.text_of(reading))["cells"]
-    except (ValueError, KeyError, TypeError) as error:
+        notebook = json_values.loads_within(text.text_of(reading))
+    except ValueError as error:
         raise BadFileError(_("It is no notebook: {error}").format(error=error)) from error
+    if not isinstance(notebook, dict) or "cells" not in notebook:
+        raise BadFileError(_("It is no notebook: {error}").format(error=_("it has no cells")))
+    cells = notebook["cells"]
     cells = [cell for cell in cells if isinstance(cell, dict)] if isinstance(cells, list) else []
     reading.pages = len(cells)
     for number, cell in enumerate(cells, 1):

@@ -21,6 +21,8 @@ _NUMBERED = re.compile(
 )
 _BULLET = re.compile(r"\s*[•·●○▪■◆\-–*]\s")
 _HAN = re.compile("[\u2e80-\u9fff\uac00-\ud7af\uff00-\uffef]")
+_BROKEN = re.compile("[\ufffe\x02](?=[a-z\u00df-\u00ff])")
+"""How PDFium writes a hyphen at the end of a line, where it puts the next line behind it at once."""
 
 
 def read_pdf(reading: Reading) -> Iterator[Block]:
@@ -78,7 +80,7 @@ def _page_text(document: object, index: int, fault: type[Exception]) -> str:
 def _paragraphs(text: str, page: int) -> Iterator[Block]:
     """Put the lines of a page together again: one that ends no sentence goes on in the next."""
     joined = ""
-    text = text.replace("\ufffe", "-").replace("\x02", "-")  # how PDFium writes a hyphen at the end of a line
+    text = _BROKEN.sub("", text).replace("\ufffe", "-").replace("\x02", "-")
     lines = [line.strip() for _number, line in lines_of(text)]
     longest = max(map(len, lines), default=0)
     for line in lines:

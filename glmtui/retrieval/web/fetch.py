@@ -80,7 +80,11 @@ async def fetch(url: str, allowed: Allowed = is_public) -> Fetched:
     name = f"page.{_TYPES[kind]}"
     if kind == "application/pdf":
         return Fetched(data, name)
-    return Fetched(decode_page(data, charset).encode("utf-8-sig", "replace"), name)
+    notes = []
+    if len(data) > MOST_BYTES:
+        notes.append(_("It was read up to {most} MB.").format(most=MOST_BYTES // 10**6))
+    text = decode_page(data[:MOST_BYTES], charset)
+    return Fetched(text.encode("utf-8-sig", "replace"), name, tuple(notes))
 
 
 async def fetch_picture(url: str, allowed: Allowed = is_public) -> bytes:
@@ -95,6 +99,8 @@ async def _within_bounds(
     url: str, allowed: Allowed, kinds: Mapping[str, str], most: int, *, cut: bool = False
 ) -> tuple[bytes, str, str]:
     """Return the bytes at `url`, their type, which is one of `kinds`, and the encoding of a text.
+
+    Of what was cut there is one byte more than `most`.
 
     Args:
         url: an address of the web.
@@ -154,7 +160,7 @@ async def _fetch(
             raise BadFileError(
                 _("{url} has more than {most} MB, which is too much.").format(url=url, most=most // 10**6)
             )
-        return bytes(data[:most]), kind, response.charset_encoding or ""
+        return bytes(data[: most + 1]), kind, response.charset_encoding or ""
 
 
 def _guarded(allowed: Allowed) -> httpx2.AsyncBaseTransport:

@@ -35,7 +35,10 @@ async def docs(session: ChatSession, argument: str) -> None:
         collection = collections.add(name, rest)
         if name != used:
             use(session, name)
-        await session.documents.update(collection)
+        outcome = await session.documents.update(collection)
+        if name != used and outcome is not None and outcome.errors and not outcome.read:
+            collections.remove(name)  # there is nothing in it
+            session.preferences.set_here(BY_KEY[COLLECTION], used or None)
     elif verb == "use" and rest:
         if rest.lower() in NONE:
             session.preferences.set_here(BY_KEY[COLLECTION], None)

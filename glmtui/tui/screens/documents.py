@@ -123,7 +123,10 @@ class DocumentsScreen(Dialog[None]):
         self._rows = [row for each in found for row in ((each, None), *((each, file) for file in each.files))]
         self.list.clear_options()
         self.list.add_options(Option(self._row(*row)) for row in self._rows)
-        self.list.highlighted = min(chosen or 0, len(self._rows) - 1) if self._rows else None
+        if chosen is None:
+            in_use = (at for at, (each, _file) in enumerate(self._rows) if each.collection.name == self.used)
+            chosen = next(in_use, 0)
+        self.list.highlighted = min(chosen, len(self._rows) - 1) if self._rows else None
         self._draw_details()
 
     def _row(self, listed_: Listed, file: FileRecord | None) -> Content:
