@@ -187,6 +187,11 @@ class TuneOptions:
             if value is not None and not least <= value <= most:
                 raise BadValueError(
                     _("{name} cannot be {value}: it is from {least} to {most}.").format(
-                        name=name, value=value, least=f"{least:g}", most=f"{most:g}"
+                        name=name, value=value, least=_written(least), most=_written(most)
                     )
                 )
+
+
+def _written(limit: float) -> str:
+    """Write a limit in full where that is a number that people read."""
+    return f"{limit:,}" if isinstance(limit, int) else f"{limit:g}"

@@ -32,8 +32,8 @@ async def tune(session: ChatSession, argument: str) -> None:
         case "check":
             from glmtui.training.data import report_lines
 
-            for line in report_lines(await asyncio.to_thread(tuning.check)):
-                session.ui.say(line)
+            report = await asyncio.to_thread(tuning.check)
+            session.ui.say("\n".join(i18n.tell(line) for line in report_lines(report)))
         case "start":
             tuning.start()
             session.ui.say(_("The training begins. /tune shows how it goes, /tune stop ends it."))
