@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 NAMED = 10
 """Skipped rows that are named; there may be thousands."""
-BAR = 20
-"""Columns of the histogram's longest bar: in a small window it is read in a corner."""
+BAR = 30
+"""Columns of the histogram's longest bar."""
 _SHORTEST = 16
 
 

@@ -18,7 +18,7 @@ from glmtui import paths
 from glmtui.engine import loader, preflight
 from glmtui.engine.chat_model import ChatModel
 from glmtui.engine.preflight import Prepared
-from glmtui.errors import BadFileError, BadValueError, NotFoundError
+from glmtui.errors import BadFileError, BadValueError, NotFoundError, UserError
 from glmtui.locking import only_one
 from glmtui.models.lora import Shape
 from glmtui.models.prefix import without_prefix
@@ -169,7 +169,11 @@ class TuneJob:
             return
         with closing(RunLog(self._out, tensorboard=self._options.tensorboard)) as log:
             self._listeners.append(log.take)
-            yield
+            try:
+                yield
+            except UserError as error:
+                log.failed(error)
+                raise
 
     @contextmanager
     def _folder(self) -> Iterator[None]:

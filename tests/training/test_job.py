@@ -268,6 +268,8 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_state_before(
     monkeypatch.setattr(Trainer, "_loss", spoiled)
     with pytest.raises(NotFiniteError, match="Step 4"):
         run(options)
+    *_before, last = (Path(options.out) / "log.jsonl").read_text().splitlines()
+    assert json.loads(last)["code"] == NotFiniteError.code
     kept, good = (weights(Path(f"{options.out}{end}") / "checkpoint-3") for end in ("", "-good"))
     assert all(torch.equal(tensor, good[name]) for name, tensor in kept.items())
     monkeypatch.undo()
