@@ -22,7 +22,7 @@ from torch import Tensor
 
 from glmtui.atomic import make_directory, sync_directory
 from glmtui.errors import BadFileError, StorageError
-from glmtui.hub.files import read_json_object
+from glmtui.hub.files import os_errors_for_people, read_json_object
 from glmtui.models.weight_files import read_file, write_pickle
 from glmtui.protocol.phrases import _
 from glmtui.quant.partial import partial_folder, remove_leftovers, sync_file
@@ -108,7 +108,7 @@ def last_checkpoint(out: Path) -> Path | None:
 
 
 def taken_by(out: Path) -> str | None:
-    """Return the name of a file in `out` that a new run would write over or be mixed with; None: it has none."""
+    """Return the name of a file in `out` that a new run would write over or be mixed with, if any."""
     return next((name for name in RESULTS if (out / name).exists()), None)
 
 
@@ -118,20 +118,16 @@ def fingerprint(files: Iterable[Path]) -> str:
     Wherever they lie it is the same. To read gigabytes in full would take longer than a short run.
 
     Raises:
-        BadFileError: they cannot be read.
+        UserError: they cannot be read.
     """
     digest = hashlib.sha256()
     for path in files:
-        try:
-            with path.open("rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                digest.update(f"{size};".encode())
-                for place in range(_BLOCKS):
-                    file.seek(max(size - _BLOCK, 0) * place // (_BLOCKS - 1))
-                    digest.update(file.read(_BLOCK))
-        except OSError as error:
-            said = _("{path} cannot be read: {error}").format(path=path, error=reason_of(error))
-            raise BadFileError(said) from error
+        with os_errors_for_people(path), path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            digest.update(f"{size};".encode())
+            for place in range(_BLOCKS):
+                file.seek(max(size - _BLOCK, 0) * place // (_BLOCKS - 1))
+                digest.update(file.read(_BLOCK))
     return digest.hexdigest()[:16]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from glmtui.locking import only_one
 from glmtui.models.lora import Shape
 from glmtui.models.prefix import without_prefix
 from glmtui.protocol.cancellation import CancelToken, OperationCancelled
-from glmtui.protocol.phrases import Phrase, _, sentences
+from glmtui.protocol.phrases import NOTHING, Phrase, _, listing, sentences
 from glmtui.protocol.sampling import Sampling
 from glmtui.training import estimate
 from glmtui.training.adapter import Adapter
@@ -266,9 +266,8 @@ class TuneJob:
         found = read_checkpoint(folder)
         own = found.state.get("glmtui")
         own = own if isinstance(own, dict) else {}
-        for name, value in self._marks.items():
-            if name in own and own[name] != value:
-                raise BadValueError(_differs(folder, name, own[name], value))
+        if problem := _differences(folder, own, self._marks):
+            raise BadValueError(problem)
         adapter.load(found.weights)
         try:
             trainer.restore({"step": found.step, "optimizer": found.optimizer})
@@ -458,19 +457,25 @@ def _marks(options: TuneOptions, model: ChatModel, data: Data, steps: int) -> di
     return json.loads(json.dumps(digests | chosen))  # type: ignore[no-any-return]
 
 
-def _differs(folder: Path, name: str, before: object, now: object) -> Phrase:
-    """Say that a checkpoint is of a run with another value of a mark."""
-    if name == _MODEL:
-        said = _("{path} was trained on another model, so it cannot go on exactly.")
-    elif name == _DATA:
-        said = _("{path} was trained with other data, so it cannot go on exactly.")
+def _differences(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> Phrase:
+    """Say which marks of a checkpoint are others; false where none is. A mark it lacks is as it should be."""
+    names = [name for name, value in now.items() if name in before and before[name] != value]
+    if not names:
+        return NOTHING
+    if names[0] == _MODEL:
+        said = _("{path} was trained on another model, so it cannot go on exactly.").format(path=folder)
+    elif names[0] == _DATA:
+        said = _("{path} was trained with other data, so it cannot go on exactly.").format(path=folder)
     else:
-        said = _("{path} was trained with another {name} ({before}, now {now}), so it cannot go on exactly.")
-    default = _("the usual")
-    said = said.format(
-        path=folder,
-        name=name,
-        before=default if before is None else before,
-        now=default if now is None else now,
-    )
+        usual = _("the usual")
+        values = [
+            _("{name} {before}, now {now}").format(
+                name=name,
+                before=usual if before[name] is None else before[name],
+                now=usual if now[name] is None else now[name],
+            )
+            for name in names
+        ]
+        said = _("{path} was trained with other values, so it cannot go on exactly ({values}).")
+        said = said.format(path=folder, values=listing(values))
     return sentences(said, _("Give the same, or begin anew from its weights with --start-from."))

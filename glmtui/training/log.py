@@ -84,7 +84,7 @@ class RunLog:
 
 
 def _ends_with_a_line(path: Path) -> bool:
-    """Whether a file is empty or absent, or its last line is complete. Raises OSError where it is unreadable."""
+    """Whether the last line of a file is complete, if it has any. Raises OSError where it cannot be read."""
     if not path.exists() or not path.stat().st_size:
         return True
     with path.open("rb") as file:

@@ -137,9 +137,9 @@ def test_a_run_goes_on_only_with_what_it_began_with(options: TuneOptions) -> Non
     run(options, cancel_at=2)
     with pytest.raises(BadValueError, match="holds a run already"):
         run(options)
-    with pytest.raises(BadValueError, match="learning_rate"):
-        run(replace(options, resume=True, learning_rate=0.02))
-    with pytest.raises(BadValueError, match="another quant"):
+    with pytest.raises(BadValueError, match=r"learning_rate 0\.01, now 0\.02.*batch 2, now the usual"):
+        run(replace(options, resume=True, learning_rate=0.02, batch=None))
+    with pytest.raises(BadValueError, match="quant none, now 8"):
         run(replace(options, resume=True, model=replace(options.model, quant="8")))
     data = Path(options.data[0])
     data.write_text(data.read_text() + '{"prompt": "new", "response": "row"}\n')
