@@ -32,7 +32,7 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 STATE, OPTIMIZER = "trainer_state.json", "optimizer.pt"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin", "pytorch_model.bin", "model.safetensors")
 """Where what was trained lies, whoever saved it."""
-RESULTS = (*WEIGHTS, "config.json", "adapter_config.json")
+RESULTS = ("config.json", "adapter_config.json", *WEIGHTS)
 """What a run leaves, and what a model's folder has: one must not be written over the other."""
 _BLOCK, _BLOCKS = 4096, 32
 """Bytes that are looked at in one place of a file of weights, and the places."""

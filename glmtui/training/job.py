@@ -460,11 +460,12 @@ def _marks(options: TuneOptions, model: ChatModel, data: Data, steps: int) -> di
 def _differences(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> Phrase:
     """Say which marks of a checkpoint are others; false where none is. A mark it lacks is as it should be."""
     names = [name for name, value in now.items() if name in before and before[name] != value]
+    chosen = [name for name in names if name not in (_MODEL, _DATA)]
     if not names:
         return NOTHING
-    if names[0] == _MODEL:
+    if _MODEL in names:
         said = _("{path} was trained on another model, so it cannot go on exactly.").format(path=folder)
-    elif names[0] == _DATA:
+    elif not chosen:
         said = _("{path} was trained with other data, so it cannot go on exactly.").format(path=folder)
     else:
         usual = _("the usual")
@@ -474,7 +475,7 @@ def _differences(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]
                 before=usual if before[name] is None else before[name],
                 now=usual if now[name] is None else now[name],
             )
-            for name in names
+            for name in chosen  # which may be why the rows are others
         ]
         said = _("{path} was trained with other values, so it cannot go on exactly ({values}).")
         said = said.format(path=folder, values=listing(values))

@@ -154,6 +154,9 @@ class TuneOptions:
             ("optimizer", self.optimizer, get_args(Optimizer)),
             ("schedule", self.schedule, get_args(Schedule)),
         )
+        if self.resume and self.start_from is not None:
+            message = _("Either go on with the run (resume), or begin another with its weights (start_from).")
+            raise BadValueError(message)
         for name, value, allowed in choices:
             if value not in allowed:
                 message = _("{name} cannot be {value}. Choose one of: {choices}")

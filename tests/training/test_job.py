@@ -139,6 +139,10 @@ def test_a_run_goes_on_only_with_what_it_began_with(options: TuneOptions) -> Non
         run(options)
     with pytest.raises(BadValueError, match=r"learning_rate 0\.01, now 0\.02.*batch 2, now the usual"):
         run(replace(options, resume=True, learning_rate=0.02, batch=None))
+    with pytest.raises(BadValueError, match="seed 42, now 7"):  # which also keeps other rows apart
+        run(replace(options, resume=True, seed=7))
+    with pytest.raises(BadValueError, match="start_from"):
+        run(replace(options, resume=True, start_from=options.out))
     with pytest.raises(BadValueError, match="quant none, now 8"):
         run(replace(options, resume=True, model=replace(options.model, quant="8")))
     data = Path(options.data[0])
