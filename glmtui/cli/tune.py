@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
+import subprocess
+import sys
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace, _ArgumentGroup
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +15,7 @@ from typing import TYPE_CHECKING, get_args
 from glmtui import streams
 from glmtui.cli.evaluate import add_data_options, given_columns
 from glmtui.cli.options import add_model_options, load_settings, positive
-from glmtui.errors import UsageError
+from glmtui.errors import BadValueError, UsageError
 from glmtui.i18n import _, tell
 from glmtui.interrupts import INTERRUPTED
 from glmtui.signals import end_signals
@@ -184,7 +187,10 @@ def run(args: Namespace) -> int:
     given = {name: value for name, value in vars(args).items() if name in known}
     given |= {"data": tuple(args.data), "out": args.out or "", "model": spec, "columns": given_columns(args)}
     options = TuneOptions(**given)
-    options.check()
+    try:
+        options.check()
+    except BadValueError as error:
+        raise UsageError(error.phrase) from error
     if args.check:
         return _check(options, as_json=args.json)
     from glmtui.cli.models import resolve
@@ -284,7 +290,7 @@ class _View:
                     "cancelled": _("Ended at step {step}. Go on with --resume, or use it with: {option}"),
                 }[reason]
                 self._live.leave()
-                self._status.note(said.format(step=step, option=f"--{self._options.method} {path}"))
+                self._status.note(said.format(step=step, option=f"--{self._options.method} {_typed(path)}"))
 
     def _log(self, event: Step) -> None:
         if self._json:
@@ -310,3 +316,8 @@ class _View:
                     left=time_of(event.seconds_left),
                 )
             )
+
+
+def _typed(path: str) -> str:
+    """Write a path as it is to be typed in a shell."""
+    return subprocess.list2cmdline([path]) if sys.platform == "win32" else shlex.quote(path)

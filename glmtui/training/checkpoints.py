@@ -6,12 +6,13 @@ A checkpoint has the published files (``pytorch_model.bin`` with what was traine
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from glmtui.atomic import make_directory, sync_directory
 from glmtui.errors import BadFileError, StorageError
-from glmtui.hub.files import read_json_object
+from glmtui.hub.files import os_errors_for_people, read_json_object
 from glmtui.models.weight_files import read_file, write_pickle
 from glmtui.protocol.phrases import _
 from glmtui.quant.partial import partial_folder, remove_leftovers, sync_file
@@ -31,6 +32,10 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 STATE, OPTIMIZER = "trainer_state.json", "optimizer.pt"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin", "pytorch_model.bin", "model.safetensors")
 """Where what was trained lies, whoever saved it."""
+RESULTS = ("config.json", "adapter_config.json", *WEIGHTS)
+"""What a run leaves, and what a model's folder has: one must not be written over the other."""
+_BLOCK, _BLOCKS = 4096, 32
+"""Bytes that are looked at in one place of a file of weights, and the places."""
 
 
 def put_files(folder: Path, write: Callable[[Path], None]) -> None:
@@ -100,6 +105,30 @@ def last_checkpoint(out: Path) -> Path | None:
     """Return the newest checkpoint below `out`; None where there is none."""
     found = _all(out)
     return found[-1][1] if found else None
+
+
+def taken_by(out: Path) -> str | None:
+    """Return the name of a file in `out` that a new run would write over or be mixed with, if any."""
+    return next((name for name in RESULTS if (out / name).exists()), None)
+
+
+def fingerprint(files: Iterable[Path]) -> str:
+    """Tell the weights of a model from those of others by the size of its files and by samples of them.
+
+    Wherever they lie it is the same. To read gigabytes in full would take longer than a short run.
+
+    Raises:
+        UserError: they cannot be read.
+    """
+    digest = hashlib.sha256()
+    for path in files:
+        with os_errors_for_people(path), path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            digest.update(f"{size};".encode())
+            for place in range(_BLOCKS):
+                file.seek(max(size - _BLOCK, 0) * place // (_BLOCKS - 1))
+                digest.update(file.read(_BLOCK))
+    return digest.hexdigest()[:16]
 
 
 def _all(out: Path) -> list[tuple[int, Path]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
 
@@ -17,22 +18,24 @@ from glmtui import paths
 from glmtui.engine import loader, preflight
 from glmtui.engine.chat_model import ChatModel
 from glmtui.engine.preflight import Prepared
-from glmtui.errors import BadFileError, BadValueError, NotFoundError
+from glmtui.errors import BadFileError, BadValueError, NotFoundError, UserError
 from glmtui.locking import only_one
 from glmtui.models.lora import Shape
 from glmtui.models.prefix import without_prefix
 from glmtui.protocol.cancellation import CancelToken, OperationCancelled
-from glmtui.protocol.phrases import _
+from glmtui.protocol.phrases import NOTHING, Phrase, _, listing, sentences
 from glmtui.protocol.sampling import Sampling
 from glmtui.training import estimate
 from glmtui.training.adapter import Adapter
 from glmtui.training.checkpoints import (
     Clock,
+    fingerprint,
     last_checkpoint,
     put_files,
     read_checkpoint,
     read_weights,
     save_checkpoint,
+    taken_by,
 )
 from glmtui.training.data import Data, prepare_for
 from glmtui.training.encoding import Encoded, batch, pad_id
@@ -70,6 +73,8 @@ _OF_A_RUN = (
     *("tensorboard", "checkpointing", "patience", "validate_steps", "model"),
 )
 """Options that may change when a run goes on; all others make what it computes."""
+_MODEL, _DATA = "weights", "data"
+"""The marks of a run that are digests."""
 
 
 @dataclass
@@ -123,9 +128,8 @@ class TuneJob:
         options, token = self._options, cancel or CancelToken()
         self._ranks = Ranks.of_environment(options.model.device)
         self._listeners = [listener] if self._ranks.leads else []
-        if not options.resume and last_checkpoint(self._out) is not None:
-            message = _("{path} holds a run already. Go on with it (--resume), or give another folder.")
-            raise BadValueError(message.format(path=self._out))
+        if not options.resume:
+            self._check_is_free()
         with token.current(), self._folder():
             model, data = self._read(token)
             adapter = self._new_adapter(model)
@@ -133,7 +137,8 @@ class TuneJob:
             self._rows = options.rows_of_a_step(weights)
             steps = options.steps_for(len(data.train), math.prod(self._rows), weights)
             trainer = self._new_trainer(model, adapter, steps, token)
-            self._begin_from_saved(adapter, trainer, data, steps, model.info.quant)
+            self._marks = _marks(options, model, data, steps)
+            self._begin_from_saved(adapter, trainer)
             pad = pad_id(model.tokenizer)
             validation = [_batch([row], pad) for row in data.validation[:MOST_VALIDATED]]
             began = self._began(model, adapter, trainer, data, steps, pad)
@@ -148,6 +153,15 @@ class TuneJob:
                 self._tell(ended)
         return ended
 
+    def _check_is_free(self) -> None:
+        """Raise BadValueError where a new run would write over what lies in its folder."""
+        if last_checkpoint(self._out) is not None:
+            message = _("{path} holds a run already. Go on with it (--resume), or give another folder.")
+            raise BadValueError(message.format(path=self._out))
+        if (name := taken_by(self._out)) is not None:
+            message = _("{path} holds {name} already, which the run would write over. Give another folder.")
+            raise BadValueError(message.format(path=self._out, name=name))
+
     @contextmanager
     def _log(self) -> Iterator[None]:
         if not self._ranks.leads:
@@ -155,7 +169,11 @@ class TuneJob:
             return
         with closing(RunLog(self._out, tensorboard=self._options.tensorboard)) as log:
             self._listeners.append(log.take)
-            yield
+            try:
+                yield
+            except UserError as error:
+                log.failed(error)
+                raise
 
     @contextmanager
     def _folder(self) -> Iterator[None]:
@@ -236,11 +254,8 @@ class TuneJob:
             ranks=self._ranks,
         )
 
-    def _begin_from_saved(
-        self, adapter: Adapter, trainer: Trainer, data: Data, steps: int, quant: str
-    ) -> None:
+    def _begin_from_saved(self, adapter: Adapter, trainer: Trainer) -> None:
         """Take over a checkpoint or a saved prefix or LoRA, where that was asked for."""
-        self._marks = _marks(self._options, data, steps) | {"quant": quant}
         if not self._options.resume:
             if self._options.start_from is not None:
                 adapter.load(read_weights(paths.typed(self._options.start_from)))
@@ -251,14 +266,8 @@ class TuneJob:
         found = read_checkpoint(folder)
         own = found.state.get("glmtui")
         own = own if isinstance(own, dict) else {}
-        for name, value in self._marks.items():
-            if name in own and own[name] != value:
-                message = _(
-                    "{path} was trained with another {name} ({before}, now {now}), so it cannot go on "
-                    "exactly. Give "
-                    "the same, or begin anew from its weights with --start-from."
-                )
-                raise BadValueError(message.format(path=folder, name=name, before=own[name], now=value))
+        if problem := _differences(folder, own, self._marks):
+            raise BadValueError(problem)
         adapter.load(found.weights)
         try:
             trainer.restore({"step": found.step, "optimizer": found.optimizer})
@@ -436,12 +445,38 @@ def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def _marks(options: TuneOptions, data: Data, steps: int) -> dict[str, Any]:
-    """Return what must be the same for a run to go on as if it had never ended."""
+def _marks(options: TuneOptions, model: ChatModel, data: Data, steps: int) -> dict[str, Any]:
+    """Return what must be the same for a run to go on as if it had never ended, what explains most first."""
     digest = hashlib.sha256()
     for row in data.train:
         digest.update(json.dumps((row.ids, row.labels)).encode())
     chosen = {name: value for name, value in asdict(options).items() if name not in _OF_A_RUN}
-    chosen |= {"steps": steps, "data": digest.hexdigest()[:16]}
+    chosen |= {"steps": steps, "quant": model.info.quant}
     chosen.pop("epochs")
-    return json.loads(json.dumps(chosen))  # type: ignore[no-any-return]
+    digests = {_MODEL: fingerprint(model.folder.weight_files), _DATA: digest.hexdigest()[:16]}
+    return json.loads(json.dumps(digests | chosen))  # type: ignore[no-any-return]
+
+
+def _differences(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> Phrase:
+    """Say which marks of a checkpoint are others; false where none is. A mark it lacks is as it should be."""
+    names = [name for name, value in now.items() if name in before and before[name] != value]
+    chosen = [name for name in names if name not in (_MODEL, _DATA)]
+    if not names:
+        return NOTHING
+    if _MODEL in names:
+        said = _("{path} was trained on another model, so it cannot go on exactly.").format(path=folder)
+    elif not chosen:
+        said = _("{path} was trained with other data, so it cannot go on exactly.").format(path=folder)
+    else:
+        usual = _("the usual")
+        values = [
+            _("{name} {before}, now {now}").format(
+                name=name,
+                before=usual if before[name] is None else before[name],
+                now=usual if now[name] is None else now[name],
+            )
+            for name in chosen  # which may be why the rows are others
+        ]
+        said = _("{path} was trained with other values, so it cannot go on exactly ({values}).")
+        said = said.format(path=folder, values=listing(values))
+    return sentences(said, _("Give the same, or begin anew from its weights with --start-from."))

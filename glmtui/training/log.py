@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from glmtui.errors import StorageError
+from glmtui.errors import StorageError, UserError
 from glmtui.protocol.phrases import Phrase, _
 from glmtui.text import json_values
 from glmtui.training.progress import Event, Step, Validated
@@ -32,7 +32,10 @@ class RunLog:
     def __init__(self, folder: Path, *, tensorboard: bool = True) -> None:
         self._path = folder / NAME
         try:
+            is_torn = not _ends_with_a_line(self._path)
             self._file = self._path.open("a", encoding="utf-8")
+            if is_torn:
+                self._file.write("\n")
         except OSError as error:
             raise self._unwritable(error) from error
         self._board: _Board | None = None
@@ -45,10 +48,8 @@ class RunLog:
         Raises:
             StorageError: it cannot be written.
         """
-        record = {"event": type(event).__name__.lower(), **_values(event)}
         try:
-            self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
-            self._file.flush()
+            self._write({"event": type(event).__name__.lower(), **_values(event)})
         except OSError as error:
             raise self._unwritable(error) from error
         if self._board is not None:
@@ -58,6 +59,12 @@ class RunLog:
             except OSError:
                 self._board = None
 
+    def failed(self, error: UserError) -> None:
+        """Write why the run ended before its end, where that can still be written."""
+        record = {"event": "failed", "code": error.code, "reason": str(error.phrase)}
+        with suppress(OSError):
+            self._write(record)
+
     def close(self) -> None:
         """Write no more."""
         with suppress(OSError):
@@ -66,10 +73,23 @@ class RunLog:
             with suppress(OSError):
                 self._board.close()
 
+    def _write(self, record: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        self._file.flush()
+
     def _unwritable(self, error: OSError) -> StorageError:
         return StorageError(
             _("{path} cannot be written: {error}").format(path=self._path, error=error.strerror or error)
         )
+
+
+def _ends_with_a_line(path: Path) -> bool:
+    """Whether the last line of a file is complete, if it has any. Raises OSError where it cannot be read."""
+    if not path.exists() or not path.stat().st_size:
+        return True
+    with path.open("rb") as file:
+        file.seek(-1, 2)
+        return file.read() == b"\n"
 
 
 def _values(item: Any) -> dict[str, Any]:

@@ -154,6 +154,9 @@ class TuneOptions:
             ("optimizer", self.optimizer, get_args(Optimizer)),
             ("schedule", self.schedule, get_args(Schedule)),
         )
+        if self.resume and self.start_from is not None:
+            message = _("Either go on with the run (resume), or begin another with its weights (start_from).")
+            raise BadValueError(message)
         for name, value, allowed in choices:
             if value not in allowed:
                 message = _("{name} cannot be {value}. Choose one of: {choices}")
@@ -187,6 +190,11 @@ class TuneOptions:
             if value is not None and not least <= value <= most:
                 raise BadValueError(
                     _("{name} cannot be {value}: it is from {least} to {most}.").format(
-                        name=name, value=value, least=f"{least:g}", most=f"{most:g}"
+                        name=name, value=value, least=_written(least), most=_written(most)
                     )
                 )
+
+
+def _written(limit: float) -> str:
+    """Write a limit in full where that is a number that people read."""
+    return f"{limit:,}" if isinstance(limit, int) else f"{limit:g}"

@@ -23,6 +23,8 @@ from glmtui.training.options import Optimizer
 from glmtui.training.prefix import PrefixTuning
 from glmtui.training.trainer import Trainer
 
+_NO_BATCHES = _("A step takes pairs of ids and labels, integers of the same shape: [batch, n].")
+
 
 class PrefixTrainer:
     """Trains a P-tuning v2 prefix on a frozen model as the published trainers do.
@@ -65,6 +67,9 @@ class PrefixTrainer:
     ) -> None:
         if optimizer not in ("published", "adamw"):
             raise BadValueError(_("{name} cannot be {value}.").format(name="optimizer", value=optimizer))
+        for name, number in (("pre_seq_len", pre_seq_len), ("max_steps", max_steps)):
+            if number < 1:
+                raise BadValueError(_("{name} cannot be {value}.").format(name=name, value=number))
         spec = LocalModel(
             source=str(folder),
             device=device,
@@ -73,6 +78,7 @@ class PrefixTrainer:
         )
         opened = without_prefix(ModelFolder.open(folder))
         network = loader.load(spec, prepared=Prepared(spec, opened)).network
+        self._model_folder = opened.path
         self.adapter = PrefixTuning(
             network, opened.config, rows=pre_seq_len, projection=prefix_projection, dropout=dropout, seed=seed
         )
@@ -95,9 +101,13 @@ class PrefixTrainer:
             micro_batches: token ids and labels, integer arrays ``[batch, n]`` each; -100 is no label.
 
         Raises:
+            BadValueError: there is none, or one holds something else.
             NotFiniteError: a loss or gradient is not finite; the prefix is as it was.
         """
-        return self.trainer.step([(_integers(ids), _integers(labels)) for ids, labels in micro_batches])
+        batches = [(_integers(ids), _integers(labels)) for ids, labels in micro_batches]
+        if not batches or any(ids.shape != labels.shape for ids, labels in batches):
+            raise BadValueError(_NO_BATCHES)
+        return self.trainer.step(batches)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the prefix, float32 on the CPU, by the published names."""
@@ -105,9 +115,20 @@ class PrefixTrainer:
 
     def save(self, folder: str | Path) -> None:
         """Write ``pytorch_model.bin`` and ``config.json`` into `folder`, which is made where it is
-        missing."""
+        missing.
+
+        Raises:
+            BadValueError: it is the model's own, whose files have the same names.
+            StorageError: they cannot be written.
+        """
+        if Path(folder).resolve() == self._model_folder.resolve():
+            message = _("{path} is the folder of the model itself. Give another folder.")
+            raise BadValueError(message.format(path=folder))
         put_files(Path(folder), self.adapter.save)
 
 
 def _integers(values: Any) -> Tensor:
-    return torch.as_tensor(np.asarray(values)).long()
+    array = np.asarray(values)
+    if array.dtype.kind not in "iu" or array.ndim != 2 or not array.size:
+        raise BadValueError(_NO_BATCHES)
+    return torch.as_tensor(array).long()

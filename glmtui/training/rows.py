@@ -1,9 +1,9 @@
 """Training data as people have it: what was asked, what was to be answered, and what was said before.
 
 Read are the published ``{prompt, response, history}`` with any column names, alpaca, ShareGPT, OpenAI's
-messages, and glmtui's own conversations; as a JSON array, JSON Lines (also in a file that ends in ``.json``,
-as published) or CSV. A conversation gives one row for each of its answers, with all that came before it, as
-the published ``train_chat.sh`` wants it. What cannot be used costs itself alone, and is named.
+messages, ChatGLM3's conversations, and glmtui's own; as a JSON array, JSON Lines (also in a file that ends in
+``.json``, as published) or CSV. A conversation gives one row for each of its answers, with all that came
+before it, as the published ``train_chat.sh`` wants it. What cannot be used costs itself alone, and is named.
 """
 
 from __future__ import annotations
@@ -43,6 +43,10 @@ _NAMED = 8
 """Columns of a row that are named."""
 _FIRST = 20
 """Lines that show whether each is a value, of which some may be wrong."""
+_NO_TEXT = "\0"
+"""Stands for a line that is no text. Nothing that is one has it."""
+_UNLEARNED = "unlearned"
+"""The role of an answer that only is there to be read."""
 
 Pairs: TypeAlias = tuple[tuple[str, str], ...]
 """Questions with their answers, oldest first."""
@@ -92,6 +96,8 @@ class Rows:
     """Of all histories."""
     unknown_columns: bool = False
     """Whether some were skipped that have columns of other names."""
+    with_history: bool = False
+    """Whether one has the column of what was said before."""
 
 
 class _SkipError(Exception):
@@ -112,13 +118,17 @@ def read_rows(paths: Iterable[Path], columns: Columns | None = None) -> Rows:
 
     Raises:
         NotFoundError: a path is not there, or a folder has no such file.
-        BadFileError: nothing at all could be read; it says why of the first that was skipped.
+        BadFileError: nothing at all could be read; it says why of the first that was skipped. Or the column
+            that was named for what was said before is in no row.
     """
     found = Rows()
     for path in chain.from_iterable(map(_files, paths)):
         _Reader(path, columns, found).read()
     if not found.rows:
         raise BadFileError(_nothing(found))
+    if columns is not None and columns.history != Columns().history and not found.with_history:
+        said = _("No row of the data has the column {name}, which was given for what was said before.")
+        raise BadFileError(said.format(name=quoted(columns.history)))
     return found
 
 
@@ -143,9 +153,19 @@ def _nothing(found: Rows) -> Phrase:
     return sentences(said, WHICH_COLUMNS) if found.unknown_columns else said
 
 
-def _names(value: Mapping[str, Any]) -> Listing:
+def _names(value: Mapping[str, Any]) -> Listing | Phrase:
     """Return what a row has, as far as a person wants to read it."""
-    return listing(map(quoted, list(value)[:_NAMED]))
+    return listing(map(quoted, list(value)[:_NAMED])) if value else _("nothing")
+
+
+def _decoded(data: bytes) -> str | None:
+    """Return a file's text, with `_NO_TEXT` for lines that are none; None where that is half of them."""
+    if (text := decode(data)) is not None:
+        return text
+    lines = [decode(line) for line in data.split(b"\n")]
+    if 2 * lines.count(None) >= len(lines):
+        return None
+    return "\n".join(_NO_TEXT if line is None else line for line in lines)
 
 
 class _Reader:
@@ -158,7 +178,7 @@ class _Reader:
 
     def read(self) -> None:
         try:
-            text = decode(read_regular(self._path, MOST_BYTES))
+            text = _decoded(read_regular(self._path, MOST_BYTES))
         except OSError as error:
             return self._skip("", _("it cannot be read: {error}").format(error=reason(error)))
         if text is None:
@@ -171,7 +191,9 @@ class _Reader:
         if text.lstrip().startswith("[") or not any(isinstance(value, dict) for value in head):
             return self._read_json(text)
         for number, line in enumerate(text.split("\n"), 1):
-            if line.strip():
+            if line == _NO_TEXT:
+                self._skip(str(number), _("it is not text"))
+            elif line.strip():
                 self._take(str(number), json_value(line))
         return None
 
@@ -202,6 +224,10 @@ class _Reader:
                 continue
             if names is None:
                 names = [name.strip() for name in cells]
+            elif any(_NO_TEXT in cell for cell in cells):
+                self._skip(str(lines.line_num), _("it is not text"))
+            elif any(cells[len(names) :]):  # a separator without quotes around it: the text would end there
+                self._skip(str(lines.line_num), _("it has more fields than the first line"))
             elif any(cells):
                 self._take(str(lines.line_num), dict(zip_longest(names, cells[: len(names)], fillvalue="")))
 
@@ -232,6 +258,7 @@ class _Reader:
         if value.get("format") == FORMAT_NAME:
             self._spoken(place, _own_messages(conversation_of_export(value)))
         elif (columns := self._columns_of(value)) is not None:
+            self._found.with_history |= columns.history in value
             self._add(
                 place,
                 _text(value, columns.prompt),
@@ -254,7 +281,8 @@ class _Reader:
             )
         elif isinstance(turns := value.get("conversations"), list):
             system = _text(value, "system", needed=False)
-            spoken = _said(turns, "from", "value")
+            is_chatglm = any(isinstance(turn, dict) and "role" in turn for turn in turns)
+            spoken = _said(turns, *(("role", "content") if is_chatglm else ("from", "value")))
             self._spoken(place, chain([("system", system)] if system else (), spoken))
         elif isinstance(turns := value.get("messages"), list):
             self._spoken(place, _said(turns, "role", "content"))
@@ -271,6 +299,7 @@ class _Reader:
         systems: list[str] = []
         asked: list[str] = []
         history: list[tuple[str, str]] = []
+        learned = False
         for role, text in messages:
             match role:
                 case "system":
@@ -281,10 +310,12 @@ class _Reader:
                     raise _SkipError(_("an answer has no question before it"))
                 case _:
                     question = "\n".join(asked)
-                    self._add(place, question, text, tuple(history), "\n".join(systems))
+                    if role != _UNLEARNED:
+                        learned = True
+                        self._add(place, question, text, tuple(history), "\n".join(systems))
                     history.append((question, text))
                     asked.clear()
-        if not history:
+        if not learned:
             raise _SkipError(_("it has no answer"))
 
     def _add(self, place: str, prompt: str, response: str, history: Pairs | None, system: str) -> None:
@@ -358,7 +389,8 @@ def _said(turns: Sequence[Any], role_key: str, text_key: str) -> Iterator[tuple[
             text = "\n".join(_text(part, "text") for part in parts)
         if not isinstance(text, str):
             raise _SkipError(_("a message of it has no text"))
-        yield _ROLES[said], text
+        is_learned = turn.get("weight") != 0 or _ROLES[said] != "assistant"  # so OpenAI marks what is not
+        yield _ROLES[said] if is_learned else _UNLEARNED, text
 
 
 def _own_messages(conversation: Conversation) -> Iterator[tuple[str, str]]:

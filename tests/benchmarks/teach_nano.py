@@ -19,6 +19,7 @@ from nano.corpus import Example, heldout
 from nano.evaluate import Grader
 
 from glmtui.engine import loader
+from glmtui.engine.chat_model import ChatModel
 from glmtui.models.chatglm import ChatGLM
 from glmtui.protocol.models import LocalModel
 
@@ -84,24 +85,28 @@ def main() -> None:
         begun = time.perf_counter()
         command = ["tune", "--model", "nano", "--data", str(data), "--out", str(out), *given]
         subprocess.run([sys.executable, "-m", "glmtui", *command], check=True)
+        if "--help" in given or "-h" in given:
+            return
         print(f"{len(lines)} rows taught in {time.perf_counter() - begun:.0f} s")
-        before = grader(LocalModel())
+        before = grader(loader.load(LocalModel()))
         own = [example for example in heldout() if before.is_right(example)]
         kind = "lora" if "lora" in given else "ptuning"
-        after = grader(LocalModel(**{kind: str(out)}))
+        model = loader.load(LocalModel(**{kind: str(out)}))
+        after = grader(model)
     asked = held_out()
     wrong = [each for each in asked if not after.is_right(each)]
     print(f"{len(asked) - len(wrong)} of {len(asked)} held-out questions are answered word for word")
     for each in wrong:
         print(f"  {each.question} → {after.answer(each)}")
-    print(f"{sum(map(before.is_right, own))} of the {len(own)} own questions are right as before with it off")
-    print(f"{sum(map(after.is_right, own))} with it on")
+    with_it = sum(map(after.is_right, own))
+    model.adapt(None, None)
+    print(f"{sum(map(after.is_right, own))} of the {len(own)} own questions are right as before with it off")
+    print(f"{with_it} with it on")
 
 
-def grader(spec: LocalModel) -> Grader:
-    network = loader.load(spec).network
-    assert isinstance(network, ChatGLM)
-    return Grader(network)
+def grader(model: ChatModel) -> Grader:
+    assert isinstance(model.network, ChatGLM)
+    return Grader(model.network)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -48,7 +49,7 @@ def test_every_logged_step_is_an_object(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("glmtui.engine.bench.READ_AT_LEAST", 1 << 20)
-    out = tmp_path / "out"
+    out = tmp_path / "with a space"
     options = ("--out", str(out), "--steps", "4", "--log-steps", "2", "--learning-rate", "0.1", "--json")
     assert main(arguments(model, data, *SMALL, *options)) == 0
     printed, said = capsys.readouterr()
@@ -57,7 +58,8 @@ def test_every_logged_step_is_an_object(
     assert [line["step"] for line in lines] == [2, 4]
     assert [line["lr"] for line in lines] == pytest.approx([0.075, 0.025])
     assert "1 row is skipped" in said
-    assert f"--ptuning {out}" in said
+    last = said.splitlines()[-1]
+    assert shlex.split(last, posix=os.name != "nt")[-2:] == ["--ptuning", str(out)]
     for method in ("ptuning", "lora"):
         again = tmp_path / method
         quick = ("--out", str(again), "--steps", "1", "--method", method, "--quant", "4")
@@ -108,7 +110,7 @@ def test_what_is_found_can_be_had_as_json(
     [
         ((), 2, "--out DIR"),
         (("--out", "x", "--lora-rank", "0"), 2, "0"),
-        (("--out", "x", "--validation", "3"), 1, "validation"),
+        (("--out", "x", "--validation", "3"), 2, "validation"),
         (("--out", "x", "--method", "full"), 2, "full"),
         (("--out", "x", "--method", "lora", "--lora-targets", "lm_head"), 1, "query_key_value"),
         (("--out", "x", "--resume"), 1, "no checkpoint"),

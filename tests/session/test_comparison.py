@@ -50,6 +50,14 @@ async def test_a_conversation_goes_without_it_and_others_do_not(make: Callable[.
     assert chat.conversation.branch()[-1].meta["adapters"] == "facts"
 
 
+async def test_what_is_put_on_is_used_also_where_another_was_off(make: Callable[..., Chat]) -> None:
+    chat = await tuned(make)
+    for line in ("hello", "/lora off", "/lora none", "off still", "/lora /another/folder", "again"):
+        await chat.enter(line)
+        await chat.idle()
+    assert [request.adapters for request in asked(chat)] == [True, False, True]
+
+
 async def test_on_again(make: Callable[..., Chat]) -> None:
     chat = await tuned(make)
     for line in ("hello", "/ptuning off", "/ptuning on", "again"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny_model import write_tiny_model
 
 import glmtui
@@ -135,14 +137,47 @@ def test_a_run_goes_on_only_with_what_it_began_with(options: TuneOptions) -> Non
     run(options, cancel_at=2)
     with pytest.raises(BadValueError, match="holds a run already"):
         run(options)
-    with pytest.raises(BadValueError, match="learning_rate"):
-        run(replace(options, resume=True, learning_rate=0.02))
-    with pytest.raises(BadValueError, match="another quant"):
+    with pytest.raises(BadValueError, match=r"learning_rate 0\.01, now 0\.02.*batch 2, now the usual"):
+        run(replace(options, resume=True, learning_rate=0.02, batch=None))
+    with pytest.raises(BadValueError, match="seed 42, now 7"):  # which also keeps other rows apart
+        run(replace(options, resume=True, seed=7))
+    with pytest.raises(BadValueError, match="start_from"):
+        run(replace(options, resume=True, start_from=options.out))
+    with pytest.raises(BadValueError, match="quant none, now 8"):
         run(replace(options, resume=True, model=replace(options.model, quant="8")))
     data = Path(options.data[0])
     data.write_text(data.read_text() + '{"prompt": "new", "response": "row"}\n')
-    with pytest.raises(BadValueError, match="another data"):
+    with pytest.raises(BadValueError, match="other data"):
         run(replace(options, resume=True))
+
+
+def test_a_run_does_not_go_on_with_another_model_of_the_same_shape(
+    options: TuneOptions, model: Path, tmp_path: Path
+) -> None:
+    run(options, cancel_at=2)
+    moved, other = tmp_path / "moved", tmp_path / "other"
+    shutil.copytree(model, moved)
+    shutil.copytree(model, other)
+    tensors = load_file(other / "model.safetensors")
+    (name,) = [name for name in tensors if name.endswith("layers.1.mlp.dense_4h_to_h.weight")]
+    save_file(tensors | {name: tensors[name] * 1.5}, other / "model.safetensors")
+    with pytest.raises(BadValueError, match="another model"):
+        run(replace(options, resume=True, model=replace(options.model, source=str(other))))
+    told = run(replace(options, resume=True, model=replace(options.model, source=str(moved))))
+    assert of(told, Ended)[0].reason == "done"
+
+
+@pytest.mark.parametrize("method", ["ptuning", "lora"])
+@pytest.mark.parametrize("name", ["config.json", "pytorch_model.bin", "adapter_model.safetensors"])
+def test_nothing_is_written_over(options: TuneOptions, method: Any, name: str) -> None:
+    """Such as the model itself, where its folder was given for the result."""
+    out = Path(options.out)
+    out.mkdir()
+    (out / name).write_text("of something else")
+    with pytest.raises(BadValueError, match=name):
+        run(replace(options, method=method))
+    assert [each.name for each in out.iterdir()] == [name]
+    assert (out / name).read_text() == "of something else"
 
 
 def test_two_runs_do_not_share_a_folder(options: TuneOptions) -> None:
@@ -237,6 +272,8 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_state_before(
     monkeypatch.setattr(Trainer, "_loss", spoiled)
     with pytest.raises(NotFiniteError, match="Step 4"):
         run(options)
+    *_before, last = (Path(options.out) / "log.jsonl").read_text().splitlines()
+    assert json.loads(last)["code"] == NotFiniteError.code
     kept, good = (weights(Path(f"{options.out}{end}") / "checkpoint-3") for end in ("", "-good"))
     assert all(torch.equal(tensor, good[name]) for name, tensor in kept.items())
     monkeypatch.undo()

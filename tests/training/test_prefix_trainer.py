@@ -104,6 +104,35 @@ def test_training_goes_on_from_what_the_published_trainer_saved(published: Publi
     np.testing.assert_allclose(losses, published.arrays["losses_after"].ravel(), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("spoil", ["none", "flat", "longer", "floats", "empty"])
+def test_batches_that_are_none_are_refused(published: Published, spoil: str) -> None:
+    trainer = published.trainer()
+    ids, labels = published.batches(0)[0]
+    bad = {
+        "none": [],
+        "flat": [(ids[0], labels[0])],
+        "longer": [(ids, labels[:, 1:])],
+        "floats": [(ids * 1.0, labels)],
+        "empty": [(ids[:0], labels[:0])],
+    }[spoil]
+    with pytest.raises(BadValueError, match="ids and labels"):
+        trainer.step(bad)
+    assert trainer.trainer.done == 0
+
+
+def test_a_prefix_is_not_saved_over_its_model(published: Published) -> None:
+    before = sorted(published.folder.iterdir())
+    with pytest.raises(BadValueError, match="the model itself"):
+        published.trainer().save(published.folder)
+    assert sorted(published.folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", ["pre_seq_len", "max_steps"])
+def test_there_is_at_least_one_row_and_one_step(published: Published, name: str) -> None:
+    with pytest.raises(BadValueError, match=name):
+        published.trainer(**{name: 0})
+
+
 def test_a_prefix_of_another_shape_is_refused(published: Published) -> None:
     with pytest.raises(BadFileError, match="length and"):
         published.trainer(pre_seq_len=5)

@@ -78,6 +78,15 @@ def test_the_log_has_an_event_a_line_and_goes_on(tmp_path: Path) -> None:
     assert lines[1]["samples"][0]["question"] == "衬衫怎么搭配？"
 
 
+def test_a_line_that_was_torn_costs_itself(tmp_path: Path) -> None:
+    (tmp_path / NAME).write_text('{"event": "step", "st')
+    log = RunLog(tmp_path, tensorboard=False)
+    log.take(Ended("done", 1, "/out"))
+    log.close()
+    torn, whole = (tmp_path / NAME).read_text("utf-8").splitlines()
+    assert (torn, json.loads(whole)["event"]) == ('{"event": "step", "st', "ended")
+
+
 def test_what_is_no_number_is_null_in_the_log(tmp_path: Path) -> None:
     log = RunLog(tmp_path, tensorboard=False)
     log.take(Began(Estimate(1, 1, float("inf"), 1, _("{n} hours").format(n=7)), 1, 0, 0, 1))

@@ -143,6 +143,56 @@ def test_questions_without_an_answer_are_asked_with_the_next(tmp_path: Path) -> 
     assert rows_of(tmp_path / "chat.jsonl", [record]).rows == [Row("一\n二", "三", (), "", "chat.jsonl:1")]
 
 
+def test_conversations_as_chatglm3_was_tuned_with(tmp_path: Path) -> None:
+    turns = [("system", "短"), ("user", "一"), ("assistant", "二"), ("user", "三"), ("assistant", "四")]
+    record = {"conversations": [{"role": role, "content": text} for role, text in turns]}
+    assert rows_of(tmp_path / "chat.jsonl", [record]).rows == [
+        Row("一", "二", (), "短", "chat.jsonl:1"),
+        Row("三", "四", (("一", "二"),), "短", "chat.jsonl:1"),
+    ]
+
+
+def test_an_answer_that_weighs_nothing_is_only_read(tmp_path: Path) -> None:
+    def said(*weights: int) -> dict[str, Any]:
+        asked = {"role": "user", "content": "问"}
+        answers = [{"role": "assistant", "content": str(weight), "weight": weight} for weight in weights]
+        return {"messages": [turn for answer in answers for turn in (asked, answer)]}
+
+    found = rows_of(tmp_path / "chat.jsonl", [said(0, 1), said(0)])
+    assert found.rows == [Row("问", "1", (("问", "0"),), "", "chat.jsonl:1")]
+    assert reasons(found) == [("chat.jsonl:2", "it has no answer")]
+
+
+def test_a_column_of_histories_that_is_nowhere_is_told(tmp_path: Path) -> None:
+    columns = Columns(history="hsitory")
+    with pytest.raises(BadFileError, match="hsitory"):
+        rows_of(tmp_path / "data.jsonl", [{**GOOD, "history": []}], columns)
+    rows = [GOOD, {**GOOD, "hsitory": [["一", "二"]]}]
+    assert [row.history for row in rows_of(tmp_path / "data.jsonl", rows, columns).rows] == [
+        None,
+        (("一", "二"),),
+    ]
+
+
+@pytest.mark.parametrize("bad", [b"\xff\xfe", b"\x00", "日".encode()[:2] + b"\xff"])
+@pytest.mark.parametrize("name", ["data.jsonl", "data.csv"])
+def test_a_line_that_is_no_text_costs_itself(tmp_path: Path, name: str, bad: bytes) -> None:
+    is_csv = name.endswith("csv")
+    line = "日,{}".encode() if is_csv else b'{"prompt": "\xe6\x97\xa5", "response": "{}"}'
+    lines = [line.replace(b"{}", text) for text in (b"1", bad, b"3")]
+    file = tmp_path / name
+    file.write_bytes(b"\n".join([b"prompt,response", *lines] if is_csv else lines))
+    found = read_rows([file])
+    assert [(row.prompt, row.response) for row in found.rows] == [("日", "1"), ("日", "3")]
+    assert reasons(found) == [(f"{name}:{3 if is_csv else 2}", "it is not text")]
+
+
+def test_a_row_of_a_csv_with_an_unquoted_separator_is_not_cut(tmp_path: Path) -> None:
+    found = rows_of(tmp_path / "data.csv", "prompt,response\na,b, and c\nd,e,,\n")
+    assert [(row.prompt, row.response) for row in found.rows] == [("d", "e")]
+    assert reasons(found) == [("data.csv:2", "it has more fields than the first line")]
+
+
 def test_csv(tmp_path: Path) -> None:
     file = tmp_path / "data.csv"
     with file.open("w", encoding="utf-8", newline="") as stream:

@@ -32,8 +32,9 @@ async def tune(session: ChatSession, argument: str) -> None:
         case "check":
             from glmtui.training.data import report_lines
 
-            for line in report_lines(await asyncio.to_thread(tuning.check)):
-                session.ui.say(line)
+            report = await asyncio.to_thread(tuning.check)
+            lines = "\n".join(i18n.tell(line) for line in report_lines(report))
+            session.ui.say(f"```\n{lines}\n```", markdown=True)  # a table of its own, to be read in peace
         case "start":
             tuning.start()
             session.ui.say(_("The training begins. /tune shows how it goes, /tune stop ends it."))
@@ -68,8 +69,13 @@ def put_on(key: str) -> Handler:
 
     async def handler(session: ChatSession, argument: str) -> None:
         word = argument.lower()
+        if word == "none":
+            session.preferences.set(key, None)
+            return
         if word not in ("on", "off"):
-            session.preferences.set(key, None if word == "none" else paths.unquoted(argument))
+            session.preferences.set(key, paths.unquoted(argument))
+            if session.preferences.own().get(ADAPTERS) is False:  # who puts something on wants to hear it
+                session.preferences.reset_here(BY_KEY[ADAPTERS])
             return
         session.preferences.set_here(BY_KEY[ADAPTERS], word == "on")
         if word == "off":
