@@ -46,8 +46,11 @@ FORMATS: Mapping[str, str] = {
     "PPM": "image/x-portable-anymap",
 }
 """What is taken, as Pillow calls it, and its media type."""
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ppm", ".pgm")
-"""Of files that are pictures, by their names."""
+SUFFIXES = (
+    *(".png", ".apng", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
+    *(".avif", ".ppm", ".pgm", ".pnm", ".heic", ".heif", ".jxl", ".jp2"),
+)
+"""Of files that are pictures, by their names: also of photographs that are not taken, so that it is said."""
 _KNOWN_TO_ALL = ("PNG", "JPEG", "WEBP", "GIF")
 _ORIENTATION = 0x0112
 """The tag of EXIF."""

@@ -5,6 +5,7 @@
 
 import errno
 import os
+import platform
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from glmtui.protocol.phrases import _
 APP = "glmtui"
 SHOWN = 100
 """Characters of a name that cannot be one."""
-_URL = re.compile(r"file:(?://(?:localhost)?)?/(?=[^/])", re.IGNORECASE)
+_URL = re.compile(r"file:(?://([^/]*))?/(?=[^/])", re.IGNORECASE)
 _QUOTED = re.compile(r"""'(?:[^']|'\\'')*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 """As a shell reads one word in quotes; ``'\\''`` is how it has a quote within single ones."""
 _ESCAPED = re.compile(r"\\(\W)")
@@ -97,16 +98,18 @@ def typed(text: str | Path) -> Path:
 def unquoted(text: str) -> str:
     """Return a path, or a name that may be one, without what shells and terminals write into it.
 
-    That is quotes around it, backslashes before blanks and marks, or the form ``file://…`` of file managers.
+    That is quotes around it, backslashes before blanks and marks, or the form ``file://…`` of file managers,
+    of which some name this machine.
     What is really called so stays as it is.
     """
     if os.path.lexists(text):
         return text
     text = text.strip()
-    if _URL.match(text):
+    here = ("", "localhost", platform.node().lower())
+    if (url := _URL.match(text)) and (url[1] or "").lower() in here:
         from urllib.parse import unquote
 
-        return unquote(_URL.sub("/", text))
+        return unquote("/" + text[url.end() :])
     if _QUOTED.fullmatch(text):
         inside = text[1:-1]
         return inside.replace(r"'\''", "'") if text[0] == "'" else _ESCAPED_IN_QUOTES.sub(r"\1", inside)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,14 +54,19 @@ def test_homes_and_what_is_really_called_so(tmp_path: Path, monkeypatch: pytest.
         "file://{folder}/My%20Chats%20(1).json",
         "FILE://localhost{folder}/My%20Chats%20%281%29.json",
         "file:{folder}/My%20Chats%20(1).json",
+        "file://{host}{folder}/My%20Chats%20(1).json",
         "  {folder}/My Chats (1).json ",
     ],
 )
 def test_paths_as_terminals_write_them(written: str, tmp_path: Path) -> None:
-    written = written.format(folder=tmp_path)
+    written = written.format(folder=tmp_path, host=platform.node())
     assert paths.typed(written) == tmp_path / "My Chats (1).json"
     (tmp_path / "My Chats (1).json").touch()
     assert paths.typed(written).exists()
+
+
+def test_a_file_of_another_machine_is_not_here() -> None:
+    assert not paths.typed("file://another.example/etc/hostname").exists()
 
 
 @pytest.mark.parametrize("name", ["it's.json", "'quoted'", 'a"b', "a\\ b", "file:x", "two words", " x"])

@@ -22,6 +22,10 @@ ROWS = "query_key_value_rows"
 """A field for ``model_config.json`` that tells the order of rows where the weights do not."""
 PER_HEAD, THIRDS = "per head", "thirds"
 _OWN: Mapping[str, Kind] = {ROWS: Choice((PER_HEAD, THIRDS))}
+_NEEDED = (
+    *("eva_args", "qformer_args", "num_layers", "hidden_size", "num_attention_heads", "vocab_size"),
+    "bos_token_id",
+)
 _LATEST_BYTES = 1024
 
 
@@ -47,7 +51,7 @@ def read_sat_config(folder: Path) -> dict[str, Any]:
             "{path} is of a model {name} of SwissArmyTransformer, of which glmtui reads VisualGLM alone."
         )
         raise BadFileError(message.format(path=file, name=quoted(name)))
-    for part in ("eva_args", "qformer_args"):
+    for part in _NEEDED:
         if not found.get(part):
             raise BadFileError(_("{path} does not say {name}.").format(path=file, name=part))
     config = {key: value for key, value in found.items() if key not in ("eva_args", "qformer_args")}

@@ -1,8 +1,9 @@
 """bfloat16 and float16 weights on the CPU, where PyTorch has no fast product for them.
 
 Few tokens, which memory bounds, take the kernels. More take PyTorch's own product if the processor multiplies
-bfloat16; else, and in float16, it is several times slower than float32, so a few rows of weights at a time
-become float32. The model stays half as large as it would be in float32.
+bfloat16; else, and in float16, it is several times slower than float32, so a few weights at a time become
+float32: in the nearest cache by the kernels where they are as fast, else a few rows for PyTorch's product.
+The model stays half as large as it would be in float32.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ FEW = 16
 """Tokens below which PyTorch's own products are as fast: a weight is used too rarely to pay for its copy."""
 NATIVE_FEW = 4
 """Tokens up to which the kernels are as fast as products by the processor's own instructions for bfloat16."""
+MANY = ("avx2", "avxvnni")
+"""Where the kernels multiply many tokens as fast as PyTorch does in float32."""
 TILE = 1 << 22
 """Weights that are float32 at a time: 16 MB."""
 
@@ -35,10 +38,13 @@ class TiledLinear(nn.Module):
         flat, weight = x.reshape(-1, self.in_features), self.weight
         trained = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
         kernels = cpu.load() if _is_half(weight) and weight.is_contiguous() and not trained else None
-        if kernels is not None and len(flat) <= (NATIVE_FEW if _is_native(weight) else kernels.few):
-            out = kernels.multiply_halves(weight, flat.float().contiguous())
-            out = out if self.bias is None else out.add_(self.bias)
-            return out.to(x.dtype).view(*x.shape[:-1], self.out_features)
+        if kernels is not None:
+            few = len(flat) <= (NATIVE_FEW if _is_native(weight) else kernels.few)
+            if few or (kernels.isa in MANY and not _is_native(weight)):
+                multiply = kernels.multiply_halves if few else kernels.multiply_many_halves
+                out = multiply(weight, flat.float().contiguous())
+                out = out if self.bias is None else out.add_(self.bias)
+                return out.to(x.dtype).view(*x.shape[:-1], self.out_features)
         if len(flat) < FEW or trained or _is_native(weight):
             return F.linear(x, weight, self.bias)
         flat, out = flat.float(), x.new_empty(flat.shape[0], self.out_features)

@@ -342,8 +342,9 @@ class ChatSession:
         if self.state.activity != "ready":
             return
         messages = self._prompt.build(self.conversation, (), info)
-        images = self._prompt.images(self.conversation, messages)
-        self._counter.ask(messages, self.written.text, images)
+        draft = self._prompt.draft(self.conversation, self.written.text, self.written.kept, info)
+        images = self._prompt.images(self.conversation, [*messages, draft] if draft else messages)
+        self._counter.ask(messages, draft, images)
         self._update(used=self._counter.used, draft=self._counter.draft)
         if self.written.text.strip() and not images and self._may_read_ahead(info):
             sampling = self.settings.sampling(self.conversation.settings)
@@ -503,6 +504,17 @@ class ChatSession:
         if info is None or info.sees_images or not pictures.names_in(parts):
             return NOTHING
         return pictures.cannot_see(info.name)
+
+    def _say_what_is_unseen(self, pending: _PendingAnswer, info: ModelInfo) -> None:
+        """Say that the model does not see the pictures of earlier rounds, when it begins to answer."""
+        branch = pending.conversation.branch()
+        upto = branch[: [each.id for each in branch].index(pending.message_id) + 1]
+        before = next((each for each in reversed(upto) if each.role == "assistant"), None)
+        if info.sees_images or before is None or before.meta.get("model") == info.name:
+            return
+        if any(pictures.names_in(each.parts) for each in upto):
+            said = _("{name} does not see the pictures of this conversation: it is told their names alone.")
+            self.notice(said.format(name=info.name), "warning")
 
     # --- answers ---
 
@@ -988,6 +1000,7 @@ class ChatSession:
         ):
             self.notice(blind, "error")  # the model was still on its way when it was written
             return
+        self._say_what_is_unseen(pending, info)
         again = pending.continued or conversation.leaf != pending.message_id
         if not pending.continued:
             meta = {"model": info.name, "quant": info.quant, "device": info.device}

@@ -22,7 +22,7 @@ from glmtui.protocol.messages import (
 )
 from glmtui.retrieval.citations import without_marks
 from glmtui.retrieval.terms import is_chinese
-from glmtui.session.attached_file import quote_file
+from glmtui.session.attached_file import parts_of, quote_file
 from glmtui.session.pictures import without_mentions
 from glmtui.text.clean import one_line
 
@@ -101,6 +101,16 @@ class PromptBuilder:
             messages.insert(0, ChatMessage.of("system", system))
         roles: dict[type, Role] = {ToolCall: "assistant", ToolResult: "tool"}
         return (*messages, *(ChatMessage(roles[type(step)], (step,)) for step in steps))
+
+    def draft(
+        self, conversation: Conversation, text: str, kept: Sequence[Part], info: ModelInfo | None
+    ) -> ChatMessage | None:
+        """Return the message that `text` is when it is sent with what is `kept` for it; None: nothing."""
+        if not text.strip():
+            return None
+        parts = parts_of(text, (), kept, conversation.attachments)
+        sees = info is not None and info.sees_images
+        return self._expanded(conversation.attachments, ChatMessage("user", parts), sees)
 
     def images(self, conversation: Conversation, messages: Sequence[ChatMessage]) -> Mapping[str, bytes]:
         """Return the files of the pictures in `messages`, by their digests."""

@@ -39,16 +39,19 @@ class TokenCounter:
         """Tokens that what is being written would add."""
 
     def ask(
-        self, messages: Sequence[ChatMessage], draft: str, images: Mapping[str, bytes] = NO_IMAGES
+        self,
+        messages: Sequence[ChatMessage],
+        draft: ChatMessage | None,
+        images: Mapping[str, bytes] = NO_IMAGES,
     ) -> None:
-        """Count `messages`, and what `draft` would add as one more of the person's."""
+        """Count `messages`, and what `draft` would add as one more; `images` are those of both."""
         self.cancel()
         if messages:
             self._used = self._count(messages, images)
         else:
             self.used = 0
-        if draft.strip():
-            self._with_draft = self._count([*messages, ChatMessage.of("user", draft)], images)
+        if draft is not None:
+            self._with_draft = self._count([*messages, draft], images)
         else:
             self.draft = 0
 

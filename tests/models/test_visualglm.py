@@ -356,7 +356,8 @@ def without_queries(state: dict[str, Tensor]) -> dict[str, Tensor]:
         (None, {"eva_args": [1]}, "an object with fields"),
         (None, {"qformer_args": None}, "model_config.json does not say qformer_args"),
         (None, {"eva_args": {}}, "model_config.json does not say eva_args"),
-        (None, {"num_layers": None}, "num_layers"),
+        (None, {"num_layers": None}, "model_config.json does not say num_layers"),
+        (None, {"bos_token_id": None}, "model_config.json does not say bos_token_id"),
     ],
 )
 def test_broken_sat_folders(tmp_path: Path, change: Any, config: dict[str, Any], message: str) -> None:

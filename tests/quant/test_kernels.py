@@ -130,6 +130,20 @@ def test_half_precision_weights(kernels, dtype, rows, columns):
         assert torch.equal(kernels.multiply_halves(weight, x[:tokens].contiguous()), alone[:tokens])
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (25, 257), (100, 512)])
+@pytest.mark.parametrize("tokens", [1, 17, 40, 513])
+def test_half_precision_weights_with_many_tokens(kernels, dtype, rows, columns, tokens):
+    """One row and column more than what is done together, and more tokens: none reads what is not its own."""
+    weight, x = torch.randn(rows, columns).to(dtype), torch.randn(tokens, columns)
+    found = kernels.multiply_many_halves(weight, x)
+    torch.testing.assert_close(
+        found.double(), x.double() @ weight.double().T, rtol=1e-5, atol=1e-5 * columns**0.5
+    )
+    alone = kernels.multiply_many_halves(weight, x[-1:].contiguous())
+    assert torch.equal(found[-1:], alone), "to the bit"
+
+
 def test_zeros_and_outliers(kernels):
     weight = torch.randn(40, 384)
     weight[5] = 0

@@ -15,7 +15,11 @@ from glmtui import i18n
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.library import Library
 from glmtui.errors import UserError
-from glmtui.protocol.messages import Image, Text
+from glmtui.protocol.engine import Stream
+from glmtui.protocol.messages import ChatMessage, Image, Text
+from glmtui.protocol.models import LocalModel
+from glmtui.protocol.requests import CountTokens, Request
+from glmtui.session import pictures
 from glmtui.session.pictures import dropped, typed, without_mentions
 
 SEEING = replace(NANO, name="visualglm-6b", sees_images=True)
@@ -73,6 +77,11 @@ def test_a_path_as_terminals_write_it(here: Path, written: str) -> None:
         escaped="".join(f"\\{c}" if c in " '()" else c for c in str(path)),
     )  # fmt: skip
     assert dropped(text) == [path]
+
+
+def test_photographs_that_are_not_taken_are_pictures_too(here: Path) -> None:
+    assert dropped(str(write(here / "IMG_1.HEIC"))) == [here / "IMG_1.HEIC"], "so that it is said"
+    assert dropped(str(write(here / "web.jfif"))) == [here / "web.jfif"]
 
 
 def test_several_at_once(here: Path) -> None:
@@ -347,6 +356,44 @@ async def test_an_earlier_picture_is_named_to_a_model_that_does_not_see(seeing: 
     request = seeing.engine.generated[-1]
     assert request.images == {}
     assert request.messages[0].text == "@cat.png what?\n\n(picture: cat.png)"
+
+
+async def test_a_model_that_comes_later_says_once_that_it_does_not_see(seeing: Chat) -> None:
+    await seeing.enter("@cat.png what?")
+    await seeing.idle()
+    seeing.engine.info = NANO
+    seeing.load(LocalModel("another"))
+    await seeing.until(lambda: seeing.state.activity == "ready")
+    for line in ("/continue", "and?", "and then?"):
+        await seeing.enter(line)
+        await seeing.idle()
+    assert len([said for said in seeing.notices("warning") if "does not see" in said]) == 2, (
+        "of the answer that it continues, and of its first own"
+    )
+    await seeing.new()
+    await seeing.enter("hello")
+    await seeing.idle()
+    assert len([said for said in seeing.notices("warning") if "does not see" in said]) == 2
+
+
+async def test_the_picture_that_goes_along_is_counted(seeing: Chat) -> None:
+    counted: list[CountTokens] = []
+    submit = seeing.engine.submit
+
+    def watched(request: Request) -> Stream:
+        if isinstance(request, CountTokens):
+            counted.append(request)
+        return submit(request)
+
+    seeing.engine.submit = watched  # type: ignore[method-assign]
+    await seeing.enter("/image cat.png")
+    seeing.draft_changed("@cat.png what is it?")
+    seeing.measure()
+    assert counted[-1].messages == (ChatMessage("user", (CAT, Text("what is it?"))),)
+    assert counted[-1].images == {CAT.sha256: png()}
+    seeing.draft_changed("what is it?")
+    seeing.measure()
+    assert counted[-1].images == {}, "its name was taken out"
 
 
 # --- pictures that programs stumble over ---

@@ -121,6 +121,7 @@ class Kernels:
             ("multiply", ctypes.POINTER(Matrix), pointer, number, pointer, threads),
             ("refine", ctypes.POINTER(Matrix), pointer, pointer, number, pointer, threads),
             ("multiply_halves", pointer, threads, *(number,) * 2, pointer, number, pointer, threads),
+            ("multiply_many_halves", pointer, threads, *(number,) * 2, pointer, number, pointer, threads),
             ("gelu", pointer, number, threads),
             ("swiglu", pointer, number, number, pointer, threads),
             ("rotate", *(pointer,) * 3, *(number,) * 7, pointer, threads),
@@ -189,10 +190,18 @@ class Kernels:
         Raises:
             MemoryError: there is no memory for a copy of `x`.
         """
+        return self._halves(self._c.glmtui_multiply_halves, weight, x)
+
+    def multiply_many_halves(self, weight: Tensor, x: Tensor) -> Tensor:
+        """Return what `multiply_halves` does, for many tokens."""
+        return self._halves(self._c.glmtui_multiply_many_halves, weight, x)
+
+    @staticmethod
+    def _halves(multiply: Callable[..., int], weight: Tensor, x: Tensor) -> Tensor:
         out = torch.empty(len(x), len(weight))
         kind = (torch.float16, torch.bfloat16).index(weight.dtype)
         pointers = (x.data_ptr(), len(x), out.data_ptr(), torch.get_num_threads())
-        if len(x) and self._c.glmtui_multiply_halves(weight.data_ptr(), kind, *weight.shape, *pointers):
+        if len(x) and multiply(weight.data_ptr(), kind, *weight.shape, *pointers):
             raise MemoryError
         return out
 

@@ -1,7 +1,8 @@
-/* The product of bfloat16 or float16 weights, as they are stored, with few tokens: bound by memory.
+/* The product of bfloat16 or float16 weights, as they are stored, summed in float32.
  *
- * Weights are read once, row by row and from front to back, and summed in float32. A token gets the same numbers beside
- * others as alone, to the bit: each has sums of its own, in the same order.
+ * With few tokens it is bound by memory: weights are read once, row by row and from front to back. With many it is bound
+ * by arithmetic: some weights become float32 in the nearest cache and stay there while all tokens are multiplied with
+ * them. A token gets the same numbers beside others as alone, to the bit: each has sums of its own, in the same order.
  */
 #include <stdlib.h>
 
@@ -77,4 +78,91 @@ EXPORT int glmtui_multiply_halves(const uint16_t *w, int kind, int64_t rows, int
             }
     free(padded);
     return 0;
+}
+
+/* --- many tokens --- */
+
+enum {
+    ROWS = TILE_TOKENS,              /* of weights and... */
+    SIDE = TILE_VECTORS * LANES,     /* tokens of which all sums are in registers */
+    SLICE = 256,                     /* columns of both that fit into the nearest cache: 22 KB on AVX2 */
+    BAND = 8 * ROWS,                 /* rows that a thread does together: tokens are read once for all of them */
+    MOST = 512,                      /* tokens at once: their sums with a band stay in the second cache */
+};
+
+/* sums[ROWS][stride] += some weights[ROWS][SLICE] times x[columns][SIDE], the tokens side by side. */
+INLINE void multiply_tile(const float *weights, const float *x, int64_t columns, float *sums, int64_t stride) {
+    vfloat sum[ROWS][TILE_VECTORS];
+    UNROLL for (int r = 0; r < ROWS; r++) {
+        UNROLL for (int v = 0; v < TILE_VECTORS; v++) sum[r][v] = load_float(sums + r * stride + v * LANES);
+    }
+    for (int64_t c = 0; c < columns; c++) {
+        vfloat tokens[TILE_VECTORS];
+        UNROLL for (int v = 0; v < TILE_VECTORS; v++) tokens[v] = load_float(x + c * SIDE + v * LANES);
+        UNROLL for (int r = 0; r < ROWS; r++) {
+            vfloat weight = float_set(weights[r * SLICE + c]);
+            UNROLL for (int v = 0; v < TILE_VECTORS; v++) sum[r][v] = fma_(weight, tokens[v], sum[r][v]);
+        }
+    }
+    UNROLL for (int r = 0; r < ROWS; r++) {
+        UNROLL for (int v = 0; v < TILE_VECTORS; v++) store_float(sums + r * stride + v * LANES, sum[r][v]);
+    }
+}
+
+/* to[columns], with room for SLICE, = the weights from[columns]. */
+INLINE void widen(const uint16_t *from, int kind, int64_t columns, float *to) {
+    for (int64_t c = 0; c < columns; c += LANES) {
+        uint16_t rest[LANES] = {0};
+        const uint16_t *p = from + c;
+        if (columns - c < LANES) p = memcpy(rest, p, (size_t)(columns - c) * sizeof(uint16_t));
+        store_float(to + c, kind == FLOAT16 ? load_half(p) : load_bfloat(p));
+    }
+}
+
+/* The rows of a band from w[rows][columns]: sums[BAND][width] = they times x[width / SIDE][columns][SIDE]. */
+static void multiply_band(const uint16_t *w, int kind, int64_t rows, int64_t columns, const float *x, int64_t width,
+                          float *sums) {
+    float weights[BAND * SLICE];
+    memset(weights, 0, sizeof weights);
+    memset(sums, 0, (size_t)(BAND * width) * sizeof(float));
+    for (int64_t first = 0; first < columns; first += SLICE) {
+        int64_t count = columns - first < SLICE ? columns - first : SLICE;
+        for (int64_t r = 0; r < rows; r++) widen(w + r * columns + first, kind, count, weights + r * SLICE);
+        for (int64_t t = 0; t < width; t += SIDE)
+            for (int64_t r = 0; r < rows; r += ROWS)
+                multiply_tile(weights + r * SLICE, x + t * columns + first * SIDE, count, sums + r * width + t, width);
+    }
+}
+
+/* out[tokens][rows] = w[rows][columns], of `kind`, times x[tokens][columns], for many tokens. Returns -1 when memory is
+ * short. */
+EXPORT int glmtui_multiply_many_halves(const uint16_t *w, int kind, int64_t rows, int64_t columns, const float *x,
+                                       int64_t tokens, float *out, int threads) {
+    int64_t most = tokens < MOST ? ceil_div(tokens, SIDE) * SIDE : MOST, bands = ceil_div(rows, BAND);
+    float *side_by_side = malloc((size_t)(most * columns) * sizeof(float));
+    int failed = !side_by_side;
+    for (int64_t from = 0; from < tokens && !failed; from += MOST) {
+        int64_t count = tokens - from < MOST ? tokens - from : MOST, width = ceil_div(count, SIDE) * SIDE;
+#pragma omp parallel num_threads(threads) reduction(| : failed)
+        {
+            float *sums = malloc((size_t)(BAND * width) * sizeof(float));
+            failed |= !sums;
+#pragma omp for schedule(static)
+            for (int64_t t = 0; t < width; t += SIDE)
+                for (int64_t c = 0; c < columns; c++)
+                    for (int64_t i = t; i < t + SIDE; i++)
+                        side_by_side[t * columns + c * SIDE + i - t] = i < count ? x[(from + i) * columns + c] : 0;
+#pragma omp for schedule(dynamic, 1)
+            for (int64_t b = 0; b < bands; b++) {
+                int64_t first = b * BAND, some = rows - first < BAND ? rows - first : BAND;
+                if (!sums) continue;
+                multiply_band(w + first * columns, kind, some, columns, side_by_side, width, sums);
+                for (int64_t t = 0; t < count; t++)
+                    for (int64_t r = 0; r < some; r++) out[(from + t) * rows + first + r] = sums[r * width + t];
+            }
+            free(sums);
+        }
+    }
+    free(side_by_side);
+    return failed ? -1 : 0;
 }

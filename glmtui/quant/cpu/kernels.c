@@ -7,7 +7,7 @@
  *   layout.h       these sizes            simd.h         vector operations, once per instruction set
  *   product.h      the matrix, and how activations are rounded
  *   gemv.c         its product with one token or a few, gemm.c with many
- *   halves.c       the same product of bfloat16 and float16 weights, with few tokens
+ *   halves.c       the same products of bfloat16 and float16 weights
  *   elementwise.c  activation functions, rotation, attention of few tokens
  *   attention.c    attention of many
  *   cached.c       keys and values with one byte a number, and attention to them

@@ -44,6 +44,7 @@ def main(path: str) -> None:
             library.glmtui_multiply(ctypes.byref(matrix), x, ctypes.c_int64(tokens), out, threads)
         few = (x, ctypes.c_int64(TOKENS), out, threads)
         library.glmtui_multiply_halves(weight, 0, rows, columns, *few)
+        library.glmtui_multiply_many_halves(weight, 0, rows, columns, *few)
         library.glmtui_gelu(x, ctypes.c_int64(COLUMNS), threads)
         library.glmtui_swiglu(x, ctypes.c_int64(1), ctypes.c_int64(COLUMNS), out, threads)
     if library.glmtui_has_crc32():

@@ -334,7 +334,7 @@ class Composer(Vertical):
         """Say how many tokens the draft has and how many are left for it and the answer."""
         shown = bool(tokens) and bool(self.prompt.text.strip())
         text = _("uses {n} of {left} tokens")
-        self.prompt.border_subtitle = text.format(n=f"{tokens:,}", left=f"{left:,}") if shown else ""
+        self.prompt.border_subtitle = text.format(n=f"{tokens:,}", left=f"{max(left, 0):,}") if shown else ""
         self.prompt.set_class(shown and tokens > left, "-too-long")
 
     def show_editing(self, editing: bool) -> None:
