@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from glmtui import streams
-from glmtui.cli.options import positive
+from glmtui.cli.options import positive, read_settings
 from glmtui.i18n import _, tell
 from glmtui.text.clean import one_line
 
@@ -140,7 +140,6 @@ def _embedding() -> EmbeddingLoader:
 
 def _list(*, as_json: bool) -> None:
     from glmtui.session.documents import collection_lines, listed
-    from glmtui.settings.settings import Settings
 
     found = listed()
     if as_json:
@@ -167,7 +166,7 @@ def _list(*, as_json: bool) -> None:
         ]
         streams.output().json({"collections": values}, indent=1)
         return
-    for line in collection_lines(found, str(Settings.load()["docs.collection"] or "")):
+    for line in collection_lines(found, str(read_settings()["docs.collection"] or "")):
         _say(line)
     if not found:
         _say(_("There are no collections yet: glmtui docs add FOLDER makes one."))
@@ -177,12 +176,11 @@ def _use(name: str) -> None:
     from glmtui.chat.conversation import Conversation
     from glmtui.retrieval import collections
     from glmtui.session.preferences import Preferences
-    from glmtui.settings.settings import Settings
 
     none = name.lower() == "none"
     if not none:
         name = collections.find(name).found_by
-    preferences = Preferences(Settings.load(), Conversation, lambda _keys: None)
+    preferences = Preferences(read_settings(), Conversation, lambda _keys: None)
     preferences.set("docs.collection", None if none else name)
     said = _("Answers rest on no documents.") if none else _("Answers rest on {name} now.").format(name=name)
     _say(said)

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glmtui import paths, streams
+from glmtui.cli.options import read_settings
 from glmtui.errors import ModelNotHereError, UserError
 from glmtui.i18n import _, tell
 from glmtui.session.model_lines import model_lines
 from glmtui.settings.engines import entries
-from glmtui.settings.settings import Settings
 from glmtui.text.units import duration, size
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def run(args: Namespace) -> int:
     from glmtui.engine import model_jobs
 
     found = model_jobs.list_models(getattr(args, "model.device", "auto"))
-    found = replace(found, entries=(*entries(Settings.load().engines), *found.entries))
+    found = replace(found, entries=(*entries(read_settings().engines), *found.entries))
     if args.json:
         from dataclasses import asdict
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace, _ArgumentGroup
 from typing import Any
 
-from glmtui import paths
+from glmtui import paths, streams
 from glmtui.errors import UsageError, UserError
 from glmtui.i18n import _, tell
 from glmtui.session.options import BUILT_IN
@@ -86,9 +86,17 @@ def given_settings(args: Namespace, source: object = None) -> dict[str, Any]:
     return given
 
 
+def read_settings() -> Settings:
+    """Read the settings; what is wrong in their file, and so a default, is named on standard error."""
+    settings = Settings.load()
+    for problem in settings.problems:
+        streams.errors().line(f"glmtui: {tell(problem)}")
+    return settings
+
+
 def load_settings(args: Namespace) -> Settings:
     """Read the settings; what `args` say comes before them. Raises as `given_settings` does."""
-    settings = Settings.load()
+    settings = read_settings()
     settings.override(given_settings(args, settings[SOURCE]))
     return settings
 

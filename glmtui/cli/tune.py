@@ -17,7 +17,6 @@ from glmtui.cli.evaluate import add_data_options, given_columns
 from glmtui.cli.options import add_model_options, load_settings, positive
 from glmtui.errors import BadValueError, UsageError
 from glmtui.i18n import _, tell
-from glmtui.interrupts import INTERRUPTED
 from glmtui.signals import end_signals
 from glmtui.training.options import (
     LEARNING_RATES,
@@ -199,14 +198,15 @@ def run(args: Namespace) -> int:
 
     resolve(spec.source)
     view, token = _View(options, as_json=args.json), CancelToken()
+    came: list[int] = []
     try:
-        with _ends_by(token):
-            ended = TuneJob(options).run(view.take, token)
+        with _ends_by(token, came):
+            cancelled = TuneJob(options).run(view.take, token).reason == "cancelled"
     except OperationCancelled:
-        return INTERRUPTED
+        cancelled = True
     finally:
         view.close()
-    return INTERRUPTED if ended.reason == "cancelled" else 0
+    return 128 + (came or [signal.SIGINT])[0] if cancelled else 0  # none came where another process got it
 
 
 def _check(options: TuneOptions, *, as_json: bool) -> int:
@@ -225,10 +225,16 @@ def _check(options: TuneOptions, *, as_json: bool) -> int:
 
 
 @contextmanager
-def _ends_by(token: CancelToken) -> Iterator[None]:
-    """Let Ctrl+C, and what else ends a program, give the run up in order; the second time at once."""
+def _ends_by(token: CancelToken, came: list[int]) -> Iterator[None]:
+    """Let Ctrl+C, and what else ends a program, give the run up in order; the second time at once.
+
+    Args:
+        token: is cancelled then.
+        came: the signals' numbers are put here.
+    """
 
     def ended(number: int) -> None:
+        came.append(number)
         if token.cancelled:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)

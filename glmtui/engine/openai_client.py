@@ -328,7 +328,9 @@ class OpenAIClient:
 
     def _broke_off(self, reason: str) -> UserError:
         return UnavailableError(
-            _("{server} broke off: {reason}").format(server=self.spec.server, reason=reason or "–")
+            _("{server} broke off: {reason}").format(server=self.spec.server, reason=reason)
+            if reason
+            else _("{server} ended in the middle of the answer.").format(server=self.spec.server)
         )
 
     def _no_such_server(self) -> UserError:

@@ -23,7 +23,7 @@ from glmtui.models.glm_hf import GLM, GLMConfig, taken_by_transformers
 from glmtui.models.glm_vision import SeeingGLM
 from glmtui.models.prefix import KEYS as PREFIX
 from glmtui.models.visualglm import VisualGLM, VisualGLMConfig
-from glmtui.models.weight_files import read_file
+from glmtui.models.weight_files import is_finite, read_file
 from glmtui.protocol.models import Quant
 from glmtui.protocol.phrases import Option, Phrase, _, ngettext
 from glmtui.text.quoting import quoted
@@ -84,7 +84,7 @@ class Checkpoint:
                     continue
                 if expected is not None and tuple(tensor.shape) != expected[name]:
                     raise BadFileError(self._wrong_shape(file, name, tuple(tensor.shape), expected[name]))
-                if name.startswith(PREFIX) and not tensor.isfinite().all():  # as trainers in float16 made
+                if name.startswith(PREFIX) and not is_finite(tensor):  # as trainers in float16 made
                     message = _("{path}: {name} has values that are no numbers: its training went wrong")
                     raise BadFileError(message.format(path=file, name=name))
                 seen.add(name)

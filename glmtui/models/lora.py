@@ -27,7 +27,7 @@ from glmtui.hub.fields import Flag, Kind, Number, Text, Whole, check_fields
 from glmtui.hub.files import read_json_object
 from glmtui.models.base import LanguageModel
 from glmtui.models.layers import Layers
-from glmtui.models.weight_files import read_file, write_tensors
+from glmtui.models.weight_files import is_finite, read_file, write_tensors
 from glmtui.protocol.phrases import _, listing
 from glmtui.text.quoting import quoted
 
@@ -282,7 +282,7 @@ def _read_tensors(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
         if found is None or tensor.dim() != 2 or not tensor.numel() or not tensor.is_floating_point():
             message = _("{path}: {name} is no part of a LoRA on linear layers")
             raise BadFileError(message.format(path=file, name=quoted(stored)))
-        if not tensor.isfinite().all():
+        if not is_finite(tensor):
             message = _("{path}: {name} has values that are no numbers: its training went wrong")
             raise BadFileError(message.format(path=file, name=quoted(stored)))
         pairs.setdefault(found[1], {})[found[2]] = tensor.clone()

@@ -78,6 +78,11 @@ def read_file(
         yield name, tensor
 
 
+def is_finite(tensor: Tensor) -> bool:
+    """Return whether all values of a tensor are numbers, also in types that PyTorch cannot ask (float8)."""
+    return bool((tensor.float() if tensor.dtype.itemsize == 1 else tensor).isfinite().all())
+
+
 def _read_safetensors(file: Path) -> Iterator[tuple[str, Tensor]]:
     with _open_tensors(file) as tensors:
         for name in tensors.keys():  # noqa: SIM118 (it is no dict)

@@ -49,10 +49,10 @@ class Driver:
     def close(self) -> None:
         """Keep what came of a running answer and let the model go."""
         self._session.close()
-        if left := asyncio.all_tasks(self._loop):  # such as what looks for sources
+        if left := asyncio.all_tasks(self._loop):  # such as what looks for sources, and servers of tools
             for task in left:
                 task.cancel()
-            self._loop.run_until_complete(asyncio.wait(left, timeout=POLL_SECONDS))
+            self._loop.run_until_complete(asyncio.wait(left, timeout=CANCEL_SECONDS))
         self._loop.close()
 
     async def _until_idle(self, work: Awaitable[None]) -> None:

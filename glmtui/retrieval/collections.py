@@ -138,10 +138,13 @@ def existing(path: str | Path) -> Path:
 
     Raises:
         NotFoundError: there is nothing.
+        BadFileError: it is a device, a pipe or the like.
     """
     found = Path(os.path.realpath(paths.typed(path)))
     if not found.exists():
         raise NotFoundError(_("There is no file or folder {path}.").format(path=path))
+    if not (found.is_file() or found.is_dir()):
+        raise BadFileError(_("{path} is neither a regular file nor a folder.").format(path=path))
     return found
 
 

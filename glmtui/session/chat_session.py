@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -156,6 +157,8 @@ class ChatSession:
         self._queue = MessageQueue(self._keep_queued)
         self._scopes = CancelScopes()
         self._pending: _PendingAnswer | None = None
+        self._refused: Phrase = NOTHING
+        """Why the last load failed."""
         self._lock = asyncio.Lock()
         self._undo: list[tuple[Phrase, Callable[[], object]]] = []
         """What to say when something was taken back, and how to."""
@@ -856,6 +859,7 @@ class ChatSession:
         back = self._loader.ended(event)
         self._begin_state(activity="ready" if back.info else "none", info=back.info)
         failed = event if isinstance(event, engine.Failed) else None
+        self._refused = failed.phrase if failed else NOTHING
         if failed is not None:
             self.notice(failed.phrase, "error" if failed.absent is None else "info")
         else:
@@ -1285,12 +1289,16 @@ class ChatSession:
         said = _("No model is loaded. /model nano loads the small built-in one, /model FOLDER another.")
         if not (chosen := self.preferences.of_the_model()):
             return said
-        example = next(iter(chosen))
+        why = str(self._refused)
+        blamed = (key for key, value in chosen.items() if len(value) > 1 and os.path.expanduser(value) in why)
         return sentences(
             said,
             _(
                 "Set for every model: {settings}. If that is what fails, take it back: /set {key} default"
-            ).format(settings=listing(f"{key} = {value}" for key, value in chosen.items()), key=example),
+            ).format(
+                settings=listing(f"{key} = {value}" for key, value in chosen.items()),
+                key=next(blamed, "NAME" if len(chosen) > 1 else next(iter(chosen))),
+            ),
         )
 
     def _refuse_changes(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 from glmtui.errors import UnavailableError, UserError
 from glmtui.protocol.phrases import NOTHING, Phrase, _, verbatim
 from glmtui.protocol.requests import Tool
+from glmtui.session.tool_process import UNREADABLE, ToolProcess
 from glmtui.text.clean import clean, one_line
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ class _Connection:
         self.server = server
         self.left_out = 0
         """How many of its tools are not offered."""
+        self._process: ToolProcess | None = None
         self._calls: asyncio.Queue[_Call] = asyncio.Queue()
         self._tools: asyncio.Future[list[Tool]] = asyncio.get_running_loop().create_future()
         self.task = asyncio.create_task(self._run())
@@ -180,6 +182,8 @@ class _Connection:
         error = None if self.task.cancelled() else self.task.exception()
         if isinstance(error, UserError):
             return error
+        if self._process and self._process.ended:
+            return UnavailableError(self._process.ended)
         while inner := getattr(error, "exceptions", None):  # a group, of the tasks in the library
             error = inner[0]
         return UnavailableError(verbatim(one_line(str(error or "")) or type(error).__name__))
@@ -189,35 +193,38 @@ class _Connection:
             import mcp
         except ImportError as error:
             raise UnavailableError(_("MCP servers need: {command}").format(command=INSTALL)) from error
-        with open(os.devnull, "w", encoding="utf-8") as nowhere:  # what it writes is not for this terminal
-            async with mcp.Client(self._transport(mcp, nowhere), cache=None) as client:
-                listed = await client.list_tools()
-                offered = list(_offered(listed.tools))
-                self.left_out = len(listed.tools) - len(offered)
-                self._tools.set_result(offered)
-                while True:
-                    name, arguments, said = await self._calls.get()
-                    doing = asyncio.ensure_future(client.call_tool(name, dict(arguments)))
-                    said.add_done_callback(partial(_give_up, doing))
-                    await asyncio.wait((doing,))
-                    if said.cancelled():
-                        continue
-                    try:
-                        text = _text(doing.result())
-                    except mcp.MCPError as error:
-                        if error.code == CONNECTION_CLOSED:
-                            raise
-                        text = one_line(str(error))
-                    said.set_result(text)
+        logging.getLogger("mcp").setLevel(
+            logging.CRITICAL + 1
+        )  # it would write what servers say to the terminal
+        async with mcp.Client(self._transport(), cache=None) as client:
+            listed = await client.list_tools()
+            offered = list(_offered(listed.tools))
+            self.left_out = len(listed.tools) - len(offered)
+            self._tools.set_result(offered)
+            while True:
+                name, arguments, said = await self._calls.get()
+                doing = asyncio.ensure_future(client.call_tool(name, dict(arguments)))
+                said.add_done_callback(partial(_give_up, doing))
+                await asyncio.wait((doing,))
+                if said.cancelled():
+                    continue
+                try:
+                    text = _text(doing.result())
+                except mcp.MCPError as error:
+                    if error.code == CONNECTION_CLOSED:
+                        raise
+                    text = one_line(str(error))
+                except ValueError:  # it is not as the protocol has it
+                    text = UNREADABLE
+                said.set_result(text)
 
-    def _transport(self, library: Any, errors: Any) -> Any:
+    def _transport(self) -> Any:
         if self.server.url:
             return self.server.url
-        program, *arguments = self.server.command
-        parameters = library.StdioServerParameters(
-            command=program, args=arguments, env=dict(self.server.env), encoding_error_handler="replace"
-        )
-        return library.stdio_client(parameters, errlog=errors)
+        from mcp.client.stdio import get_default_environment
+
+        self._process = ToolProcess(self.server.command, get_default_environment() | dict(self.server.env))
+        return self._process
 
 
 def _give_up(call: asyncio.Future[Any], _said: asyncio.Future[str]) -> None:

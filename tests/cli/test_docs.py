@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -137,6 +138,15 @@ def test_what_is_not_there_is_one_clear_line(
     assert said.out == ""
     assert "nowhere" in said.err
     assert said.err.count("\n") == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such files")
+def test_what_is_no_file_is_not_added(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert cli.main(["docs", "add", str(pipe)]) == 1
+    assert str(pipe) in capsys.readouterr().err
+    assert collections.names() == []
 
 
 def test_nothing_of_which_anything_could_be_read_is_a_failure(

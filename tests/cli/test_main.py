@@ -124,6 +124,19 @@ def test_unexpected_errors_are_one_line_and_a_log(
     assert "break_down" in log.read_text()
 
 
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("text", "named"), [("[model\n", "config.toml"), ('[generation]\ntemperature = "x"\n', "temperature")]
+)
+def test_what_is_wrong_in_the_settings_is_named(
+    text: str, named: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "config").mkdir(parents=True)
+    (home / "config" / "config.toml").write_text(text)
+    assert cli.main(["docs", "list"]) == 0
+    assert named in capsys.readouterr().err
+
+
 def test_interrupt_and_usage_errors_have_their_codes(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(_args: object) -> int:
         raise KeyboardInterrupt

@@ -17,7 +17,9 @@ from tiny_model import write_tiny_model
 
 from glmtui.cli.main import main
 from glmtui.models.lora import Shape, new_lora, save_lora
+from glmtui.protocol.cancellation import CancelToken
 from glmtui.training.checkpoints import last_checkpoint
+from glmtui.training.job import TuneJob
 
 
 @pytest.fixture(scope="session")
@@ -155,6 +157,21 @@ def test_ctrl_c_keeps_what_was_learned_and_the_run_goes_on(model: Path, data: Pa
     assert found is not None
     assert found.name == f"checkpoint-{last['step']}"
     assert (out / "pytorch_model.bin").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such signals")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_the_exit_code_tells_what_ended_it(
+    name: str, model: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = getattr(signal, name)
+
+    def run(_job: TuneJob, _take: object, token: CancelToken) -> None:
+        signal.raise_signal(number)
+        token.check()
+
+    monkeypatch.setattr(TuneJob, "run", run)
+    assert main(arguments(model, data, "--out", "out")) == 128 + number
 
 
 def test_a_lora_is_merged(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -87,12 +87,14 @@ def test_a_wrong_projection_is_named(tmp_path: Path):
         load_with(GOLDEN / "chatglm-ptuning", prefix)
 
 
-def test_values_that_are_no_numbers_are_named(tmp_path: Path):
+@pytest.mark.parametrize("kind", [torch.float16, torch.float8_e4m3fn, torch.float8_e5m2])
+def test_values_that_are_no_numbers_are_named(tmp_path: Path, kind: torch.dtype):
     """As trainers left them whose loss was 0.0 in float16."""
     base = base_of("chatglm2-ptuning", tmp_path / "base")
     prefix = prefix_of("chatglm2-ptuning", tmp_path / "prefix")
     state = torch.load(prefix / "pytorch_model.bin", weights_only=True)
     state[f"{KEYS}embedding.weight"][0, 3] = float("nan")
+    state = {name: tensor.to(kind) for name, tensor in state.items()}
     torch.save(state, prefix / "pytorch_model.bin")
     with pytest.raises(UserError, match="no numbers"):
         load_with(base, prefix)

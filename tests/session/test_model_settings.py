@@ -49,7 +49,8 @@ class PickyEngine(ScriptedEngine):
         assert isinstance(request, Load)
         assert isinstance(request.spec, LocalModel)
         early = "/nope" in (request.spec.source, request.spec.ptuning)
-        self.fail = "It cannot be loaded." if self.refuses(request.spec) else None
+        blamed = "/nope" if early else request.spec.device
+        self.fail = f"{blamed} cannot be loaded." if self.refuses(request.spec) else None
         self.keeps = early
         loaded = None if self.fail else request.spec
         if not self.fail or not early:
@@ -258,11 +259,11 @@ async def test_what_is_asked_for_after_nothing_worked_stands_on_its_own() -> Non
     chat = started(device="cuda", ptuning="/nope")
     await settle(chat)
     assert chat.state.activity == "none"
-    assert "/set device default" in chat.notices()[-1]
-    await chat.enter("/device auto")
+    assert "/set ptuning default" in chat.notices()[-1], "it is what the failure named"
+    await chat.enter("/set ptuning default")
     await settle(chat)
     assert chat.state.activity == "none"
-    assert "/set ptuning default" in chat.notices()[-1]
-    await chat.enter("/set ptuning default")
+    assert "/set device default" in chat.notices()[-1]
+    await chat.enter("/device auto")
     await settle(chat)
     assert in_use(chat) == LocalModel()
