@@ -19,7 +19,6 @@ from glmtui.protocol.engine import Stream
 from glmtui.protocol.messages import ChatMessage, Image, Text
 from glmtui.protocol.models import LocalModel
 from glmtui.protocol.requests import CountTokens, Request
-from glmtui.session import pictures
 from glmtui.session.pictures import dropped, typed, without_mentions
 
 SEEING = replace(NANO, name="visualglm-6b", sees_images=True)
