@@ -71,6 +71,11 @@ class SwiGLU(nn.Module):
         return F.silu(gate) * up
 
 
+def suited(x: Tensor, linear: nn.Linear) -> Tensor:
+    """Return `x` in the type that `linear` takes: its weight's, unless it says another (`takes`)."""
+    return x.to(getattr(linear, "takes", linear.weight.dtype))
+
+
 class Block(nn.Module, ABC):
     """One layer of a network; see `glmtui.models.base.Block`."""
 

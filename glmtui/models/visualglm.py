@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from glmtui.errors import BadFileError
 from glmtui.hub.model_dir import crosses
+from glmtui.models import layers
 from glmtui.models.base import ImageRows
 from glmtui.models.chatglm import ChatGLM, ChatGLMConfig
 from glmtui.protocol.phrases import _
@@ -174,7 +175,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[batch, n, width]`` to the same, in the type of the weights."""
-        q, k, v = self.query_key_value(x.to(self.query_key_value.weight.dtype)).chunk(3, dim=-1)
+        q, k, v = self.query_key_value(layers.suited(x, self.query_key_value)).chunk(3, dim=-1)
         out: Tensor = self.dense(attend(q, k, v, self.heads))
         return out
 
@@ -191,8 +192,8 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, seen: Tensor) -> Tensor:
         """``[batch, n, width]``, seeing ``[batch, patches, seen width]``, to the first."""
-        k, v = self.key_value(seen.to(self.key_value.weight.dtype)).chunk(2, dim=-1)
-        out: Tensor = self.dense(attend(self.query(x.to(self.query.weight.dtype)), k, v, self.heads))
+        k, v = self.key_value(layers.suited(seen, self.key_value)).chunk(2, dim=-1)
+        out: Tensor = self.dense(attend(self.query(layers.suited(x, self.query)), k, v, self.heads))
         return out
 
 
@@ -205,7 +206,7 @@ class MLP(nn.Module):
         self.dense_4h_to_h = nn.Linear(inner_size, hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.dense_4h_to_h(F.gelu(self.dense_h_to_4h(x.to(self.dense_h_to_4h.weight.dtype))))
+        out: Tensor = self.dense_4h_to_h(F.gelu(self.dense_h_to_4h(layers.suited(x, self.dense_h_to_4h))))
         return out
 
 
@@ -330,7 +331,7 @@ class ImageEncoder(nn.Module):
     def forward(self, pixels: Tensor, step: Step | None = None) -> Tensor:
         """``[batch, 3, height, width]`` to float32 ``[batch, queries, language model's hidden]``."""
         seen = self.qformer(self.vit(pixels, step))
-        out: Tensor = self.glm_proj(seen.to(self.glm_proj.weight.dtype))
+        out: Tensor = self.glm_proj(layers.suited(seen, self.glm_proj))
         return out.float()
 
 

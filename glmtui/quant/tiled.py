@@ -33,6 +33,11 @@ class TiledLinear(nn.Module):
         self.weight, self.bias = linear.weight, linear.bias
         self.in_features, self.out_features = linear.in_features, linear.out_features
 
+    @property
+    def takes(self) -> torch.dtype:
+        """The type of `x` that needs no copy: float32, unless the processor multiplies the weight's."""
+        return self.weight.dtype if _is_native(self.weight) else torch.float32
+
     def forward(self, x: Tensor) -> Tensor:
         """``[..., in]`` to ``[..., out]``, in the type of `x`; sums are float32 if without a gradient."""
         flat, weight = x.reshape(-1, self.in_features), self.weight
