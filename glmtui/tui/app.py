@@ -91,6 +91,8 @@ class GlmTui(SessionApp):
         self.themes.choose(str(self.settings["ui.theme"]))
         self.set_keymap(dict(self.settings.keys))
         self._sixels: bool | None = None
+        self._version: Sequence[int] = ()
+        """Of the terminal, as it says it."""
         """Whether the terminal draws them; None while it was not asked."""
         self.painter = Painter(self._picture_way, partial(terminal.cell, self), partial(terminal.send, self))
         self.chat = ChatScreen(self.settings, self.library, self.painter)
@@ -213,15 +215,21 @@ class GlmTui(SessionApp):
         """Return how pictures are drawn now; ask the terminal what it can when the first one is there."""
         if self._sixels is None:
             self._sixels = False
-            terminal.send(self, terminal.WHAT_ARE_YOU)
+            terminal.send(self, terminal.WHICH_VERSION + terminal.WHAT_ARE_YOU)
         setting, has_sixels = str(self.settings["ui.pictures"]), self._sixels and all(terminal.cell(self))
-        return painter.chosen(setting, os.environ, self.console.color_system, has_sixels=has_sixels)
+        colors = self.console.color_system
+        return painter.chosen(setting, os.environ, colors, has_sixels=has_sixels, version=self._version)
 
     def on_terminal_attributes(self, event: Message) -> None:
         """The terminal says what it is; whether it draws sixels is all that is of interest."""
         if terminal.SIXELS in getattr(event, "codes", ()) and not self._sixels:
             self._sixels = True
             self.chat.transcript.pictures_changed()
+
+    def on_terminal_version(self, event: Message) -> None:
+        """The terminal says which it is: some draw pictures from a certain version on."""
+        self._version = getattr(event, "numbers", ())
+        self.chat.transcript.pictures_changed()
 
     def on_terminal_gone(self) -> None:
         self.quit(128 + signal.SIGHUP)

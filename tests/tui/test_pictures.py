@@ -27,7 +27,7 @@ from glmtui.tui.pictures import kitty, painter, sixel
 from glmtui.tui.pictures.drawing import fit, half_blocks
 from glmtui.tui.screens.picture import PictureScreen
 from glmtui.tui.textual_patches import sink, terminal
-from glmtui.tui.textual_patches.driver import TerminalAttributes, _Reader
+from glmtui.tui.textual_patches.driver import TerminalAttributes, TerminalVersion, _Reader
 
 HALF = "▀"
 
@@ -359,7 +359,7 @@ async def test_sixels_where_the_terminal_says_so(monkeypatch: pytest.MonkeyPatch
     async with running(seeing()) as (pilot, app, _engine):
         await send(pilot, "@cat.png what?")
         await wait_until(pilot, lambda: thumbnail(pilot))
-        assert terminal.WHAT_ARE_YOU in written
+        assert any(terminal.WHAT_ARE_YOU in each for each in written)
         app.post_message(TerminalAttributes([62, 22]))
         await pilot.pause()
         assert thumbnail(pilot)
@@ -377,6 +377,9 @@ def test_the_terminal_is_heard() -> None:
     (event,) = _Reader(False).read("\x1b[?62;4;22c")
     assert isinstance(event, TerminalAttributes)
     assert list(event.codes) == [62, 4, 22]
+    (event,) = _Reader(False).read("\x1b[>1;4000;28c")
+    assert isinstance(event, TerminalVersion)
+    assert list(event.numbers) == [1, 4000, 28]
 
 
 async def test_kitty_is_sent_a_picture_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -384,10 +387,10 @@ async def test_kitty_is_sent_a_picture_once(monkeypatch: pytest.MonkeyPatch) -> 
 
     written: list[str] = []
     monkeypatch.setattr(terminal, "send", lambda _app, text: written.append(text))
-    monkeypatch.setenv("TERM", "xterm-kitty")
-    monkeypatch.delenv("TMUX", raising=False)
     async with running(seeing(), size=(80, 24)) as (pilot, app, _engine):
         await send(pilot, "@cat.png what?")
+        await wait_until(pilot, lambda: any(terminal.WHICH_VERSION in each for each in written))
+        app.post_message(TerminalVersion([1, 4000, 35]))
         await wait_until(pilot, lambda: kitty.PLACE in screen_text(app))
         (sent,) = [text for text in written if text.startswith("\x1b_G")]
         assert re.match(r"\x1b_Ga=T,U=1,f=100,t=d,q=2,i=\d+,c=7,r=3,m=0;iVBOR", sent)
@@ -422,25 +425,34 @@ def test_numbers_are_colours_and_never_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "environment", "colours", "has_sixels", "way"),
+    ("setting", "environment", "colours", "has_sixels", "version", "way"),
     [
-        ("auto", {"TERM": "xterm-256color"}, "truecolor", False, "blocks"),
-        ("auto", {"TERM": "xterm"}, "256", True, "sixel"),
-        ("auto", {"TERM": "xterm-kitty"}, "truecolor", True, "kitty"),
-        ("auto", {"TERM_PROGRAM": "ghostty"}, "truecolor", False, "kitty"),
-        ("auto", {"TERM": "tmux-256color", "KITTY_WINDOW_ID": "1"}, "256", False, "blocks"),
-        ("auto", {"TMUX": "x", "TERM": "xterm-kitty"}, "256", False, "blocks"),
-        ("auto", {"TERM": "linux"}, "standard", False, "text"),
-        ("auto", {"TERM": "dumb"}, None, False, "text"),
-        ("text", {"TERM": "xterm-kitty"}, "truecolor", True, "text"),
-        ("blocks", {"TERM": "xterm-kitty"}, "truecolor", True, "blocks"),
-        ("sixel", {}, None, False, "sixel"),
+        ("auto", {"TERM": "xterm-256color"}, "truecolor", False, [0, 276, 0], "blocks"),
+        ("auto", {"TERM": "xterm"}, "256", True, [41, 379, 0], "sixel"),
+        ("auto", {"TERM": "xterm-kitty"}, "truecolor", True, [1, 4000, 28], "kitty"),
+        ("auto", {"TERM": "xterm-256color"}, "truecolor", False, [1, 4001, 0], "kitty"),
+        ("auto", {"TERM": "xterm-kitty"}, "truecolor", False, [1, 4000, 26], "blocks"),
+        ("auto", {"TERM": "xterm-kitty"}, "truecolor", False, [], "blocks"),
+        ("auto", {"TERM_PROGRAM": "ghostty"}, "truecolor", False, [1, 10, 0], "kitty"),
+        ("auto", {"TERM": "tmux-256color", "TERM_PROGRAM": "ghostty"}, "256", False, [84, 0, 0], "blocks"),
+        ("auto", {"TMUX": "x", "TERM": "xterm-ghostty"}, "256", False, [84, 0, 0], "blocks"),
+        ("auto", {"TERM": "linux"}, "standard", False, [], "text"),
+        ("auto", {"TERM": "dumb"}, None, False, [], "text"),
+        ("text", {"TERM": "xterm-kitty"}, "truecolor", True, [1, 4000, 28], "text"),
+        ("blocks", {"TERM": "xterm-kitty"}, "truecolor", True, [1, 4000, 28], "blocks"),
+        ("sixel", {}, None, False, [], "sixel"),
     ],
 )
 def test_how_pictures_are_drawn(
-    setting: str, environment: dict[str, str], colours: str | None, has_sixels: bool, way: str
+    setting: str,
+    environment: dict[str, str],
+    colours: str | None,
+    has_sixels: bool,
+    version: list[int],
+    way: str,
 ) -> None:
-    assert painter.chosen(setting, environment, colours, has_sixels=has_sixels) == way
+    found = painter.chosen(setting, environment, colours, has_sixels=has_sixels, version=version)
+    assert found == way
 
 
 def test_what_is_not_seen_any_more_is_forgotten() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from textual.color import Color
@@ -35,20 +35,25 @@ MOST = len(MARKS)
 """Columns and rows."""
 PIECE = 4096
 """Characters of base64 that are sent at once."""
+FIRST_KITTY = (4000, 28)
+"""As kitty 0.28 says it when it is asked: the first of its numbers and 4000, and the second."""
 _NUMBERS = 1 << 24
 """As many as there are colours."""
 
 
-def is_known(environment: Mapping[str, str]) -> bool:
-    """Whether the terminal is one that knows placeholders, and no multiplexer is in between."""
+def is_known(environment: Mapping[str, str], version: Sequence[int]) -> bool:
+    """Whether the terminal is one that knows placeholders, and no multiplexer is in between.
+
+    Args:
+        environment: by which Ghostty is told.
+        version: what the terminal says it is: kitty before 0.28 shows placeholders as the character they are.
+    """
+    if version[:1] == [1] and len(version) > 2 and version[1] >= FIRST_KITTY[0]:
+        return tuple(version[1:3]) >= FIRST_KITTY
     term = environment.get("TERM", "")
     if environment.get("TMUX") or term.startswith(("tmux", "screen")):
         return False
-    return (
-        term in ("xterm-kitty", "xterm-ghostty")
-        or "KITTY_WINDOW_ID" in environment
-        or environment.get("TERM_PROGRAM") == "ghostty"
-    )
+    return term == "xterm-ghostty" or environment.get("TERM_PROGRAM") == "ghostty"
 
 
 def first_number() -> int:

@@ -95,7 +95,12 @@ class Painter:
 
 
 def chosen(
-    setting: str, environment: Mapping[str, str], color_system: str | None, *, has_sixels: bool
+    setting: str,
+    environment: Mapping[str, str],
+    color_system: str | None,
+    *,
+    has_sixels: bool,
+    version: Sequence[int],
 ) -> Way:
     """Return how pictures are drawn.
 
@@ -104,11 +109,12 @@ def chosen(
         environment: says which terminal it is.
         color_system: of the app, as Rich calls it.
         has_sixels: the terminal says that it draws them.
+        version: as the terminal says it; empty before it answers.
     """
     match setting:
         case "kitty" | "sixel" | "blocks" | "text":
             return setting
-    if kitty.is_known(environment):
+    if kitty.is_known(environment, version):
         return "kitty"
     if has_sixels:
         return "sixel"

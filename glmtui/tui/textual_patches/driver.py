@@ -46,7 +46,7 @@ RESTORED = (
 """Ends the modes that Textual has set: paste, wrapping, resize, mouse, keys, screen, cursor, focus."""
 
 
-_ATTRIBUTES = re.compile(r"\x1b\[\?([\d;]{1,100})c")
+_ATTRIBUTES = re.compile(r"\x1b\[([?>])([\d;]{1,100})c")
 
 
 class TerminalGone(Message):
@@ -59,6 +59,14 @@ class TerminalAttributes(Message):
     def __init__(self, codes: Sequence[int]) -> None:
         super().__init__()
         self.codes = codes
+
+
+class TerminalVersion(Message):
+    """Which program the terminal is like, and of which version."""
+
+    def __init__(self, numbers: Sequence[int]) -> None:
+        super().__init__()
+        self.numbers = numbers
 
 
 class TerminalDriver(LinuxDriver):
@@ -206,7 +214,8 @@ class _Reader:
         if piece == ESC:
             return [events.Key("escape", ESC)]
         if attributes := _ATTRIBUTES.fullmatch(piece):
-            return [TerminalAttributes([int(code) for code in attributes[1].split(";") if code])]
+            numbers = [int(code) for code in attributes[2].split(";") if code]
+            return [TerminalAttributes(numbers) if attributes[1] == "?" else TerminalVersion(numbers)]
         try:
             if not piece.startswith(ESC) or _is_known(piece):
                 return list(self._parser.feed(piece))

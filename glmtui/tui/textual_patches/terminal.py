@@ -18,6 +18,8 @@ def driver(app: App[Any]) -> TerminalDriver | None:
 
 WHAT_ARE_YOU = "\x1b[c"
 """Asks the terminal for its attributes."""
+WHICH_VERSION = "\x1b[>c"
+"""Asks it which program it is like, and of which version."""
 SIXELS = 4
 """The attribute of one that draws them."""
 
