@@ -261,6 +261,16 @@ async def test_the_web_as_a_source(server: WebServer) -> None:
     assert all(isinstance(source, Source) for source in sources)
 
 
+async def test_pages_that_were_chosen_for_the_question_need_few_of_its_words(server: WebServer) -> None:
+    engine = Engine("searxng", server.address)
+    asked = await WebProvider(engine, "大熊猫", {}, here).gather(
+        Conversation(), "Which vitamins, minerals, proteins, fibres and fats does that bear need every day?"
+    )
+    assert any("三十八公斤竹子" in source.text for source in asked)
+    server.results = ["text"]
+    assert not await WebProvider(engine, "volcanoes", {}, here).gather(Conversation(), "Why do they erupt?")
+
+
 async def test_a_page_is_fetched_once_a_session(server: WebServer) -> None:
     pages: dict[str, fetching.Fetched] = {}
     provider = PageProvider([f"{server.address}/gbk"], pages, here)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from glmtui.chat.conversation import Conversation
 
 MOST_PAGES = 5
+CHOSEN_FLOOR = 0.05
+"""Score below which a passage of a page that was chosen for the question has nothing to do with it."""
 NAMED = re.compile(r"(?<![\w@])@(https?://[^\s<>\"'，。；！？）】」]+)", re.IGNORECASE)
 """An address in a message that is to be read."""
 
@@ -167,7 +169,7 @@ def _best(found: Sequence[tuple[Result, Sequence[Passage]]], question: str) -> S
                 partial(_record, result),
             )
         hits: Sequence[Hit] = index.search(question, TOP)
-    return sources(hits)
+    return sources(hits, CHOSEN_FLOOR)
 
 
 def _record(result: Result, count: int) -> FileRecord:
