@@ -16,6 +16,7 @@ from pathlib import Path
 
 from glmtui import paths
 from glmtui.atomic import write_atomically
+from glmtui.connections import without_login
 from glmtui.errors import BadFileError, BadValueError, NotFoundError, StorageError
 from glmtui.protocol.phrases import _, listing
 from glmtui.regular_files import read_regular, reason
@@ -126,6 +127,12 @@ def add(name: str, root: str | Path, *, follows: bool | None = None) -> Collecti
             )
         )
     given = root if isinstance(root, str) and ADDRESS.fullmatch(root) else str(existing(root))
+    if ADDRESS.fullmatch(given) and given != (bare := without_login(given)):
+        raise BadValueError(
+            _(
+                "{url} was given with a user or a password, which would be kept. Save the page and add the file."
+            ).format(url=bare)
+        )
     if not paths.is_utf8(given):
         raise BadValueError(_("The name of {path} is not UTF-8. Rename it first.").format(path=given))
     known = get(name) if name in names() else unread(name)

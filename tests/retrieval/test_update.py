@@ -281,6 +281,15 @@ def test_addresses_are_fetched_once(tmp_path: Path) -> None:
     assert found(collection, "llama") == ["About llamas."]
 
 
+@pytest.mark.parametrize("login", ["ada:s3cret", "s3cret", "ada:s3@cret"])
+def test_an_address_with_a_password_is_not_kept(login: str) -> None:
+    with pytest.raises(BadValueError) as told:
+        collections.add("web", f"https://{login}@example.org/a")
+    assert "cret" not in str(told.value)
+    assert collections.names() == []
+    assert collections.add("web", "https://example.org/@ada?at=@b").roots
+
+
 # --- collections ---
 
 

@@ -158,6 +158,41 @@ async def test_what_is_no_address(url: str) -> None:
         await fetch(url)
 
 
+# --- users and passwords in addresses ---
+
+
+def with_login(address: str) -> str:
+    return address.replace("://", "://ada:s3cret@")
+
+
+async def test_who_is_named_in_an_address_is_not_kept_in_sources(server: WebServer) -> None:
+    provider = PageProvider([with_login(f"{server.address}/text")], {}, here)
+    (source,) = await provider.gather(Conversation(), "otters")
+    assert server.requests[0][1]["Authorization"].startswith("Basic ")
+    assert source.origin == f"{server.address}/text"
+    assert "s3cret" not in f"{source} {provider.name}"
+
+
+@pytest.mark.parametrize("name", ["gone", "picture", "nowhere", "circle", "torn"])
+async def test_who_is_named_in_an_address_is_not_said(server: WebServer, name: str) -> None:
+    url = with_login(f"{server.address}/{name}")
+    for fetching_ in (fetch(url, here), fetch(url)):
+        with pytest.raises(UserError) as told:
+            await fetching_
+        assert "s3cret" not in str(told.value)
+
+
+async def test_who_is_named_in_the_address_of_an_engine_or_by_it_is_not_said(
+    server: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in ("forbidden", "busy", "broken"):
+        with pytest.raises(UserError) as told:
+            await Engine("searxng", with_login(f"{server.address}/{kind}")).search("x")
+        assert "s3cret" not in str(told.value)
+    with_ddgs(monkeypatch, [{"href": "https://ada:s3cret@x.example/y"}])
+    assert [result.url for result in await Engine("ddgs").search("x")] == ["https://x.example/y"]
+
+
 # --- engines ---
 
 

@@ -10,6 +10,7 @@ from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from glmtui.connections import without_login
 from glmtui.errors import UserError
 from glmtui.i18n import _
 from glmtui.protocol import phrases
@@ -83,7 +84,7 @@ class PageProvider:
     @property
     def name(self) -> Phrase:
         """What it is called for people."""
-        return phrases.verbatim(", ".join(self._urls))
+        return phrases.verbatim(", ".join(map(without_login, self._urls)))
 
     async def gather(self, conversation: Conversation, question: str) -> Sequence[Source]:
         """Return the passages that have to do with the question, else the pages from their beginning.
@@ -96,7 +97,8 @@ class PageProvider:
             for url in self._urls:
                 page = await page_at(url, self._pages, self._allowed)
                 title, passages = await reader.passages(page)
-                found.append((Result(url, title or url, ""), passages))
+                shown = without_login(url)
+                found.append((Result(shown, title or shown, ""), passages))
         best = await asyncio.to_thread(_best, found, NAMED.sub(" ", question))
         return best or [
             Source(number, result.title, passage.text, result.url)
