@@ -179,6 +179,11 @@ def test_dates_of_a_sheet_are_dates(read: Read) -> None:
     assert texts(read("a.xlsx", make.package(members)))[-1] == "2024-09-01 |  | 0.1"
 
 
+def test_what_is_escaped_in_markdown_is_read_as_it_is_shown(read: Read) -> None:
+    blocks, _reading = read("a.md", rb"# Evil \]0;pwn \[1\] \*c\* `d` *e*")
+    assert blocks[0].text == "Evil ]0;pwn [1] *c* d e"
+
+
 def test_opendocument(read: Read) -> None:
     blocks, _reading = read("a.odt", make.odt((2, "桥"), "永济桥长六十八米。"))
     assert [(block.kind, block.level, block.text) for block in blocks] == [

@@ -333,7 +333,7 @@ EXTRACT = """
 def extract(text, **how):
     if "长颈鹿" in text:
         raise ValueError
-    return f"# 大熊猫\\n\\n大熊猫正文 {len(text) > 100}。" if "大熊猫" in text else ""
+    return f"# 大熊猫\\n\\n大熊猫正文 \\\\[{len(text) > 100}\\\\]。" if "大熊猫" in text else ""
 """
 
 
@@ -345,7 +345,7 @@ async def test_the_main_text_is_trafilaturas_where_it_is_installed(
     provider = PageProvider([f"{server.address}/utf-8", f"{server.address}/gbk"], {}, here)
     sources = await provider.gather(Conversation(), "大熊猫、金丝猴")
     assert {(source.title, source.text) for source in sources} == {
-        ("大熊猫", "大熊猫正文 True。"), ("金丝猴", "金丝猴生活在海拔三千米的森林里。"),
+        ("大熊猫", "大熊猫正文 [True]。"), ("金丝猴", "金丝猴生活在海拔三千米的森林里。"),
     }  # fmt: skip
 
 

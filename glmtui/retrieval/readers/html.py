@@ -7,12 +7,13 @@ import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from html.parser import HTMLParser
 
 from glmtui.protocol.phrases import Phrase
 from glmtui.retrieval.documents import Block, Reading
 from glmtui.retrieval.readers.tables import table
-from glmtui.retrieval.readers.text import bytes_of, lines_of, markdown
+from glmtui.retrieval.readers.text import bytes_of, lines_of, markdown, unescaped
 from glmtui.text.clean import clean, one_line
 from glmtui.text.encodings import decode
 
@@ -90,7 +91,8 @@ def read_page(reading: Reading) -> Iterator[Block]:
     reading.file.seek(0)
     if found := _main_text(text):
         reading.title = parse(text).title
-        yield from markdown(lines_of(found))
+        for block in markdown(lines_of(found)):
+            yield replace(block, text=unescaped(block.text)) if block.kind == "text" else block
     else:
         yield from read_html(reading)
 
