@@ -9,7 +9,6 @@ import ssl
 from glmtui.protocol.phrases import Phrase, _, verbatim
 from glmtui.text.quoting import reason_of
 
-
 _LOGIN = re.compile(r"^(\w+://)[^/?#\s]*@")
 
 

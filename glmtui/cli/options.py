@@ -9,7 +9,7 @@ from __future__ import annotations
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace, _ArgumentGroup
 from typing import Any
 
-from glmtui import paths
+from glmtui import paths, streams
 from glmtui.errors import UsageError, UserError
 from glmtui.i18n import _, tell
 from glmtui.session.options import BUILT_IN
@@ -86,9 +86,14 @@ def given_settings(args: Namespace, source: object = None) -> dict[str, Any]:
     return given
 
 
-def load_settings(args: Namespace) -> Settings:
-    """Read the settings; what `args` say comes before them. Raises as `given_settings` does."""
+def load_settings(args: Namespace, *, quietly: bool = False) -> Settings:
+    """Read the settings; what `args` say comes before them. Raises as `given_settings` does.
+
+    What is wrong in their file is told, unless `quietly`: whoever asks for it tells it.
+    """
     settings = Settings.load()
+    for problem in () if quietly else settings.problems:
+        streams.StatusLine(streams.errors()).note(tell(problem))
     settings.override(given_settings(args, settings[SOURCE]))
     return settings
 

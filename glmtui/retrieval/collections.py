@@ -51,6 +51,11 @@ class Collection:
         """What `find` finds it by, wherever glmtui is started."""
         return self.name if self.kept else self.roots[0]
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether it had a name and was removed."""
+        return self.kept and not self.index_path.with_suffix(".json").exists()
+
     def index(self) -> Index:
         """Open its index."""
         return Index(self.index_path)
@@ -130,7 +135,7 @@ def add(name: str, root: str | Path, *, follows: bool | None = None) -> Collecti
     if ADDRESS.fullmatch(given) and given != (bare := without_login(given)):
         raise BadValueError(
             _(
-                "{url} was given with a user or a password, which would be kept. Save the page and add the file."
+                "{url} came with a user or a password, which would be kept. Save the page and add its file."
             ).format(url=bare)
         )
     if not paths.is_utf8(given):
