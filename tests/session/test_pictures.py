@@ -16,7 +16,7 @@ from glmtui.chat.conversation import Conversation
 from glmtui.chat.library import Library
 from glmtui.errors import UserError
 from glmtui.protocol.messages import Image, Text
-from glmtui.session.pictures import dropped, typed, without_mentions
+from glmtui.session.pictures import dropped, name_of, typed, without_mentions
 
 SEEING = replace(NANO, name="visualglm-6b", sees_images=True)
 
@@ -385,6 +385,11 @@ async def test_what_is_no_file(seeing: Chat, source: str) -> None:
     await seeing.enter(f"/image {source}")
     assert len(seeing.notices("error")) == 1
     assert seeing.engine.generated == []
+
+
+def test_no_picture_is_called_as_who_may_see_it() -> None:
+    assert name_of("https://ada:s3cret@x.example") == "x.example"
+    assert name_of("https://ada:s3cret@x.example/cat.png") == "cat.png"
 
 
 # --- leaving and coming back ---
