@@ -1,4 +1,4 @@
-"""Why there is no connection to a machine, in words instead of numbers."""
+"""Machines that are asked: how their addresses are shown, and why there is no connection, in words."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ import ssl
 
 from glmtui.protocol.phrases import Phrase, _, verbatim
 from glmtui.text.quoting import reason_of
+
+_LOGIN = re.compile(r"^(\w+://)[^/?#\s]*@")
+
+
+def without_login(url: str) -> str:
+    """Return an address as it may be shown and kept: without the user and the password in it."""
+    return _LOGIN.sub(r"\1", url)
 
 
 def why_not(error: BaseException) -> Phrase:

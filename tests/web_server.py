@@ -102,7 +102,8 @@ class Handler(BaseHTTPRequestHandler):
             self._send(b'{"results": [', "application/json")
         elif kind == "strange/search":
             self._send(
-                b'{"results": [1, {"title": "x"}, {"url": "ftp://x"}, {"url": 3}]}', "application/json"
+                b'{"results": [1, {"title": "x"}, {"url": "ftp://x"}, {"url": 3}, {"url": "//["}]}',
+                "application/json",
             )
         else:
             results = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "--follow", action="store_true", help=_("read what changed in the folders before each answer")
     )
     listing = actions.add_parser("list", help=_("the collections and their documents"))
+    listing.add_argument("names", nargs="*", metavar=_("NAME"), help=_("only these (default: all)"))
     listing.add_argument("--json", action="store_true", help=_("print JSON"))
     use = actions.add_parser("use", help=_("answer from a collection in all conversations, or from none"))
     use.add_argument("name", metavar=_("NAME"), help=_("a collection, a file or a folder, or none"))
@@ -71,7 +72,7 @@ def run(args: Namespace) -> int:
                 collections.remove(collection.name)
             return failed
         case "list":
-            _list(as_json=args.json)
+            _list(args.names, as_json=args.json)
         case "use":
             _use(args.name)
         case "update":
@@ -138,10 +139,10 @@ def _embedding() -> EmbeddingLoader:
     return EmbeddingLoader(lambda: str(Settings.load()[EMBEDDING] or ""))
 
 
-def _list(*, as_json: bool) -> None:
+def _list(names: Sequence[str], *, as_json: bool) -> None:
     from glmtui.session.documents import collection_lines, listed
 
-    found = listed()
+    found = listed(names)
     if as_json:
         values = [
             {

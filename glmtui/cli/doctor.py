@@ -47,7 +47,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: Namespace) -> int:
     """Print the report; return 0 if a model can run with these options, else 1."""
-    report = examine(load_settings(args))
+    report = examine(load_settings(args, quietly=True))
     if args.json:
         streams.output().json(report, indent=1)
     else:

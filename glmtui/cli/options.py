@@ -86,17 +86,20 @@ def given_settings(args: Namespace, source: object = None) -> dict[str, Any]:
     return given
 
 
-def read_settings() -> Settings:
-    """Read the settings; what is wrong in their file, and so a default, is named on standard error."""
+def read_settings(*, quietly: bool = False) -> Settings:
+    """Read the settings; what is wrong in their file, and so a default, is named on standard error.
+
+    Not if `quietly`: whoever asks for it names it.
+    """
     settings = Settings.load()
-    for problem in settings.problems:
-        streams.errors().line(f"glmtui: {tell(problem)}")
+    for problem in () if quietly else settings.problems:
+        streams.StatusLine(streams.errors()).note(tell(problem))
     return settings
 
 
-def load_settings(args: Namespace) -> Settings:
-    """Read the settings; what `args` say comes before them. Raises as `given_settings` does."""
-    settings = read_settings()
+def load_settings(args: Namespace, *, quietly: bool = False) -> Settings:
+    """Read the settings as `read_settings`; what `args` say comes before them. Raises as `given_settings`."""
+    settings = read_settings(quietly=quietly)
     settings.override(given_settings(args, settings[SOURCE]))
     return settings
 

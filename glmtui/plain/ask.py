@@ -18,14 +18,17 @@ from glmtui.i18n import _, tell
 from glmtui.interrupts import INTERRUPTED
 from glmtui.plain.driver import POLL_SECONDS, Driver
 from glmtui.plain.printer import AnswerWriter
-from glmtui.protocol.messages import Source
+from glmtui.protocol.messages import Source, ToolCall, ToolResult
 from glmtui.session import events as told
 from glmtui.session.chat_session import ChatSession
+from glmtui.session.research import QUOTED
 from glmtui.session.slash.registry import COMMANDS
 from glmtui.session.stats import source_lines, unsupported
+from glmtui.session.toolbox import REFUSED
 from glmtui.session.ui import Ui
 from glmtui.signals import ends_in_order
 from glmtui.streams import Output, StatusLine, clean_writer
+from glmtui.text.clean import one_line
 
 if TYPE_CHECKING:
     from glmtui.chat.tree import Message
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
 
 REASONS = {"done": "stop", "length": "length", "stopped": "stopped"}
 """Why an answer ended, by the state of its message."""
+SHOWN = 300
+"""Characters of a call, and of what came of it."""
 
 
 class Asking(Ui):
@@ -57,6 +62,8 @@ class Asking(Ui):
         self._library = Library()
         self._settings = settings
         self._error: Sayable = ""
+        self._told: set[str] = set()
+        """Ids of calls of which was told what came of them."""
         self._session = ChatSession(
             LocalEngine, self._library, settings, self, COMMANDS, sender={"via": "ask"}
         )
@@ -181,6 +188,8 @@ class Asking(Ui):
             case told.AnswerGrew() if self._streaming:
                 self._status.clear()
                 self._writer.append(event.text, thought=event.thought)
+            case told.AnswerCalled():
+                self._tell_calls(event.message)
             case told.AnswerEnded() if self._streaming:
                 self._status.clear()
                 self._writer.finish()
@@ -196,6 +205,18 @@ class Asking(Ui):
         for statement in unsupported(message):
             self._status.note(_("Not in the sources: {statement}").format(statement=statement))
 
+    def _tell_calls(self, message: Message) -> None:
+        """Tell what came of each call that gave no sources: its answer does not show it."""
+        calls = {part.id: part for part in message.parts if isinstance(part, ToolCall)}
+        for part in message.parts:
+            if isinstance(part, ToolResult) and part.call_id not in self._told:
+                self._told.add(part.call_id)
+                call, text = calls.get(part.call_id), part.text
+                if text == REFUSED:
+                    text = _("It was not allowed.")
+                if call and not text.startswith(QUOTED):
+                    self._status.note(f"{_beginning(f'{call.name} {call.arguments}')}: {_beginning(text)}")
+
     def _show(self, state: SessionState) -> None:
         if state.activity == "loading" and not state.total:  # PyTorch is being imported
             self._status.show(_("Preparing the model …"))
@@ -206,3 +227,8 @@ class Asking(Ui):
             self._status.show(_("Looking for sources …"))
         elif state.activity == "reading":
             self._status.show(_("Reading the question …"))
+
+
+def _beginning(text: str) -> str:
+    line = one_line(text)
+    return line if len(line) <= SHOWN else f"{line[:SHOWN]} …"

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from glmtui import paths
 from glmtui.atomic import write_atomically
+from glmtui.connections import without_login
 from glmtui.errors import BadFileError, BadValueError, NotFoundError, StorageError
 from glmtui.protocol.phrases import _, listing
 from glmtui.regular_files import read_regular, reason
@@ -49,6 +50,11 @@ class Collection:
     def found_by(self) -> str:
         """What `find` finds it by, wherever glmtui is started."""
         return self.name if self.kept else self.roots[0]
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it had a name and was removed."""
+        return self.kept and not self.index_path.with_suffix(".json").exists()
 
     def index(self) -> Index:
         """Open its index."""
@@ -126,6 +132,12 @@ def add(name: str, root: str | Path, *, follows: bool | None = None) -> Collecti
             )
         )
     given = root if isinstance(root, str) and ADDRESS.fullmatch(root) else str(existing(root))
+    if ADDRESS.fullmatch(given) and given != (bare := without_login(given)):
+        raise BadValueError(
+            _(
+                "{url} came with a user or a password, which would be kept. Save the page and add its file."
+            ).format(url=bare)
+        )
     if not paths.is_utf8(given):
         raise BadValueError(_("The name of {path} is not UTF-8. Rename it first.").format(path=given))
     known = get(name) if name in names() else unread(name)

@@ -52,6 +52,9 @@ FEW = 100
 NO_WORD = 0.5
 """What a pair of Chinese characters that stands nowhere counts: it may be the end of one word and the start
 of another."""
+ABSENT = 3.0
+"""What a term that stands nowhere counts at most, next to the rarest that is there. Where all documents have
+one subject, its own terms stand everywhere: they tell passages apart badly, yet are what is asked about."""
 LATEST = 2.0**37
 """Seconds since 1970 that every calendar can show: the year 6325."""
 _FILE_TYPES = (str, str, int, int, str, int, int, float, str, str)
@@ -420,10 +423,14 @@ def _indexed(text: str, heading: str) -> tuple[str, str]:
 
 def _weights(counts: Mapping[str, int], total: int) -> dict[str, float]:
     """Return how much each term tells: the rarer the more (the IDF of BM25, never below 0)."""
-    weights = {}
+    weights = {
+        term: math.log(1 + (max(total, FEW) - min(count, total) + 0.5) / (count + 0.5))
+        for term, count in counts.items()
+    }
+    most = ABSENT * max((weights[term] for term, count in counts.items() if count), default=math.inf)
     for term, count in counts.items():
-        weight = math.log(1 + (max(total, FEW) - min(count, total) + 0.5) / (count + 0.5))
-        weights[term] = weight if count or not terms.is_han(term) else weight * NO_WORD
+        if not count:
+            weights[term] = min(weights[term], most) * (NO_WORD if terms.is_han(term) else 1.0)
     rarest = sorted(weights, key=lambda term: (not counts[term], -weights[term]))[:MOST_TERMS]
     return {term: weights[term] for term in weights if term in rarest}
 

@@ -123,10 +123,10 @@ def in_context(conversation: Conversation, question: str) -> str:
     return f"{question} {earlier[-1]}" if earlier else question
 
 
-def sources(hits: Sequence[Hit]) -> Sequence[Source]:
-    """Return those hits that are good enough, as sources numbered from 1."""
+def sources(hits: Sequence[Hit], floor: float = FLOOR) -> Sequence[Source]:
+    """Return those hits that are good enough, as sources numbered from 1; below `floor` none is."""
     best = max((hit.score for hit in hits), default=0.0)
-    floor = max(FLOOR, BESIDE_BEST * best)
+    floor = max(floor, BESIDE_BEST * best)
     good = (hit for hit in hits if hit.score >= floor)
     return tuple(
         Source(number, hit.title, hit.passage.text, hit.origin, place(hit.passage))

@@ -5,7 +5,7 @@ Each is a `glmtui.session.toolbox.AnswerTool`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -79,6 +79,7 @@ class SearchWeb:
         pages: what was fetched before; what is fetched goes there.
         found: the addresses it finds go there: to open these nobody is asked.
         allowed: which addresses may be reached.
+        warn: told why pages could not be read.
     """
 
     cites: ClassVar[bool] = True
@@ -88,8 +89,17 @@ class SearchWeb:
         _text("query", "What to ask the search engine."),
     )
 
-    def __init__(self, engine: Engine, pages: Pages, found: set[str], allowed: Allowed = is_public) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        pages: Pages,
+        found: set[str],
+        allowed: Allowed = is_public,
+        *,
+        warn: Callable[[Phrase], object] = lambda _why: None,
+    ) -> None:
         self._engine, self._pages, self._found, self._allowed = engine, pages, found, allowed
+        self._warn = warn
 
     def leave(self, arguments: Mapping[str, Any]) -> Phrase:
         """The person sees the query before it is sent."""
@@ -103,9 +113,8 @@ class SearchWeb:
             UserError: there is no query, or the engine cannot be asked.
         """
         query = _given(arguments, "query")
-        sources = await WebProvider(self._engine, query, self._pages, self._allowed).gather(
-            conversation, query
-        )
+        provider = WebProvider(self._engine, query, self._pages, self._allowed, warn=self._warn)
+        sources = await provider.gather(conversation, query)
         self._found.update(source.origin for source in sources)
         return sources
 

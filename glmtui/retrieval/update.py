@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
 from glmtui import paths
-from glmtui.errors import BadFileError, UserError
+from glmtui.errors import BadFileError, NotFoundError, UserError
 from glmtui.protocol.cancellation import CancelToken
 from glmtui.protocol.phrases import Phrase, _
 from glmtui.regular_files import open_regular
@@ -84,6 +84,7 @@ def update(
 
     Raises:
         OperationCancelled: it was given up.
+        NotFoundError: the collection was removed meanwhile.
         UserError: the index cannot be used.
     """
     token = token or CancelToken()
@@ -119,6 +120,8 @@ def _updated(
         origins = list(_origins(collection.roots, token))
         for number, origin in enumerate(origins):
             token.check()
+            if collection.is_gone:
+                break
             if not paths.is_utf8(origin):
                 outcome.errors.append(
                     (origin, _("Its name is not UTF-8. It can be read once it is renamed."))
@@ -143,6 +146,11 @@ def _updated(
             except UserError as error:  # words are found without
                 outcome.notes.append((collection.name, error.phrase))
         progress(len(origins), len(origins), "")
+    if collection.is_gone:
+        throw_away(collection.index_path)
+        raise NotFoundError(
+            _("The collection {name} was removed while it was read.").format(name=collection.name)
+        )
     return outcome
 
 
@@ -261,7 +269,7 @@ class _Document:
         reading = Reading(file, name, notes=list(notes))
 
         def record(passages: int) -> FileRecord:
-            if not passages and size and not reading.notes:
+            if not passages and not reading.notes and (size or self._named):
                 reading.notes.append(_("There is no text in it."))
             return FileRecord(
                 self._origin, reading.title or name, size, mtime, digest, reading.pages, passages,

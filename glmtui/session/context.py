@@ -92,7 +92,7 @@ class Context:
 
             addresses: set[str] = set()
             found += (
-                SearchWeb(self._search_engine(), self._pages, addresses),
+                SearchWeb(self._search_engine(), self._pages, addresses, warn=self._warn),
                 OpenPage(self._pages, addresses, question),
             )
         return found
@@ -112,7 +112,7 @@ class Context:
         if isinstance(query, str) and query:
             from glmtui.retrieval.web.provider import WebProvider
 
-            found.append(WebProvider(self._search_engine(), query, self._pages))
+            found.append(WebProvider(self._search_engine(), query, self._pages, warn=self._warn))
         if "@http" in text:
             from glmtui.retrieval.web.provider import PageProvider, named
 

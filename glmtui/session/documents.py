@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from glmtui import i18n
-from glmtui.errors import UserError
+from glmtui.errors import NotFoundError, UserError
 from glmtui.protocol.cancellation import CancelToken, OperationCancelled
 from glmtui.protocol.phrases import NOTHING, Phrase, _, ngettext, sentences
 from glmtui.text.clean import one_line
@@ -132,17 +132,24 @@ def problems(outcome: Outcome, more: Phrase = MORE) -> Sequence[Phrase]:
     return said
 
 
-def listed() -> list[Listed]:
-    """Return all collections with their documents, from their indexes; a damaged one costs itself alone."""
+def listed(names: Sequence[str] = ()) -> list[Listed]:
+    """Return collections, all if none is named, with their documents; a damaged one costs itself alone.
+
+    Raises:
+        NotFoundError: there is none of a name.
+    """
     from glmtui.retrieval import collections
 
     found = []
-    for name in collections.names():
+    for name in names or collections.names():
         collection = collections.unread(name)
         try:
             collection = collections.get(name)
             with collection.index() as index:
                 found.append(Listed(collection, index.files()))
+        except NotFoundError:
+            if names:
+                raise  # else it was removed a moment ago
         except UserError as error:
             found.append(Listed(collection, [], error.phrase))
     return found

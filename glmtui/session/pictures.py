@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from glmtui import images, paths
+from glmtui.connections import without_login
 from glmtui.errors import UserError
 from glmtui.protocol.messages import Image, Part, Text, text_of
 from glmtui.protocol.phrases import Option, Phrase, Sayable, _, listing
@@ -128,7 +129,7 @@ def free_name(wanted: str, *taken: Container[str]) -> str:
 def name_of(source: str) -> str:
     """Return what a picture is called in a message: the last part of its path or address."""
     if is_address(source):
-        address = urlsplit(source.strip())
+        address = urlsplit(without_login(source.strip()))
         return one_line(unquote(address.path).rpartition("/")[2]) or address.netloc
     return one_line(paths.typed(source).name)
 

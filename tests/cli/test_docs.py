@@ -82,6 +82,22 @@ def test_without_the_model_for_vectors_words_are_found_and_it_is_told(
     assert len([line for line in said.err.splitlines() if "/nowhere/bge" in line]) == 1
 
 
+def test_those_that_are_named_are_listed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("rules", "others"):
+        cli.main(["docs", "add", str(folder), "--name", name])
+    capsys.readouterr()
+    assert cli.main(["docs", "list", "others"]) == 0
+    said = capsys.readouterr().out
+    assert "others: " in said
+    assert "rules: " not in said
+    assert cli.main(["docs", "list", "--json", "rules"]) == 0
+    assert [each["name"] for each in json.loads(capsys.readouterr().out)["collections"]] == ["rules"]
+    assert cli.main(["docs", "list", "rules", "nowhere"]) == 1
+    said = capsys.readouterr()
+    assert not said.out
+    assert "nowhere" in said.err
+
+
 def test_the_best_come_first_and_no_more_than_asked_for(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

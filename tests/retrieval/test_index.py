@@ -13,6 +13,7 @@ from glmtui.retrieval import terms
 from glmtui.retrieval.index import COMMON, FileRecord, Index
 from glmtui.retrieval.marking import spans
 from glmtui.retrieval.passages import Passage
+from glmtui.retrieval.provider import sources
 
 
 @pytest.fixture
@@ -82,6 +83,30 @@ def test_scores_tell_what_has_nothing_to_do_with_the_question(index: Index) -> N
     put(index, "年假每年十五天。", "食堂中午十一点半开饭。")
     assert index.search("年假有几天")[0].score > 0.4
     assert all(hit.score < 0.3 for hit in index.search("How do I bake an apple pie with cinnamon?"))
+
+
+SUBJECTS = {
+    "Frogs eat ants, and people like frogs, number {}.": (
+        ["mix frogs ants", "do frogs hibernate?"],
+        ["How do I bake an apple pie with cinnamon?", "how do people bake a pie?"],
+    ),
+    "大熊猫吃竹子，人们都喜欢大熊猫，第 {} 条。": (
+        ["大熊猫会冬眠吗", "怎样喂养大熊猫"],
+        ["怎样烤苹果派", "出差报销需要多长时间，人们"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("about", SUBJECTS)
+@pytest.mark.parametrize("count", [60, 200])
+def test_documents_about_one_subject_answer_what_is_asked_about_it(
+    index: Index, about: str, count: int
+) -> None:
+    """Its own words stand in every passage, and others of the question in none."""
+    put(index, *map(about.format, range(count)))
+    related, unrelated = SUBJECTS[about]
+    assert all(sources(index.search(question)) for question in related)
+    assert not any(sources(index.search(question)) for question in unrelated)
 
 
 @pytest.mark.parametrize(

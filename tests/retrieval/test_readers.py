@@ -18,6 +18,7 @@ from glmtui.retrieval.documents import Reading
 from glmtui.retrieval.passages import cut
 from glmtui.retrieval.readers import html, mail, packages, pdf
 from glmtui.retrieval.readers.html import decode_page
+from glmtui.retrieval.readers.tables import MOST_CELLS
 from glmtui.text import encodings, json_values
 
 from .conftest import Read
@@ -147,6 +148,25 @@ def test_sheets(read: Read) -> None:
     assert (blocks[1].first, blocks[1].last) == (2, 3)
 
 
+def test_cells_that_are_too_far_to_the_right_are_told(read: Read) -> None:
+    wide = ["x"] * MOST_CELLS
+    cells = "<th>x</th>" * (MOST_CELLS + 1)
+    members = {
+        "xl/workbook.xml": '<a xmlns:r="http://x/relationships"><sheet name="S" r:id="r1"/></a>',
+        "xl/_rels/workbook.xml.rels": '<Relationships><Relationship Id="r1" Target="s.xml"/></Relationships>',
+        "xl/s.xml": '<worksheet><row r="1"><c r="A1"><v>1</v></c></row>'
+        '<row r="1048576"><c r="XFD1048576"><v>2</v></c></row></worksheet>',
+    }
+    for name, data in (
+        ("a.xlsx", make.package(members)),
+        ("a.csv", ",".join([*wide, "y"]).encode()),
+        ("a.docx", make.docx([wide, [*wide, "y"]])),
+        ("a.html", f"<table><tr>{cells}</tr><tr>{cells}</tr></table>".encode()),
+    ):
+        assert len(read(name, data)[1].notes) == 1, name
+    assert not read("a.csv", ",".join([*wide, "", ""]).encode())[1].notes
+
+
 def test_dates_of_a_sheet_are_dates(read: Read) -> None:
     members = {
         "xl/workbook.xml": '<a xmlns:r="http://x/relationships"><sheet name="S" r:id="r1"/></a>',
@@ -157,6 +177,11 @@ def test_dates_of_a_sheet_are_dates(read: Read) -> None:
         "</worksheet>",
     }
     assert texts(read("a.xlsx", make.package(members)))[-1] == "2024-09-01 |  | 0.1"
+
+
+def test_what_is_escaped_in_markdown_is_read_as_it_is_shown(read: Read) -> None:
+    blocks, _reading = read("a.md", rb"# Evil \]0;pwn \[1\] \*c\* `d` *e*")
+    assert blocks[0].text == "Evil ]0;pwn [1] *c* d e"
 
 
 def test_opendocument(read: Read) -> None:

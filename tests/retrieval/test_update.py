@@ -281,6 +281,38 @@ def test_addresses_are_fetched_once(tmp_path: Path) -> None:
     assert found(collection, "llama") == ["About llamas."]
 
 
+@pytest.mark.parametrize("login", ["ada:s3cret", "s3cret", "ada:s3@cret"])
+def test_an_address_with_a_password_is_not_kept(login: str) -> None:
+    with pytest.raises(BadValueError) as told:
+        collections.add("web", f"https://{login}@example.org/a")
+    assert "cret" not in str(told.value)
+    assert collections.names() == []
+    assert collections.add("web", "https://example.org/@ada?at=@b").roots
+
+
+def test_that_a_file_is_empty_is_said_where_it_was_added_itself(tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").touch()
+    assert update(collections.add("named", tmp_path / "empty.txt")).notes
+    assert not update(collections.add("folder", tmp_path)).notes
+
+
+def test_a_collection_that_is_removed_while_it_is_read_is_gone(folder: Path) -> None:
+    for number in range(3):
+        (folder / f"{number}.txt").write_text("words")
+    collection = collections.add("notes", folder)
+    looked_at = []
+
+    def progress(done: int, _total: int, _name: str) -> None:
+        looked_at.append(done)
+        if done == 1:
+            collections.remove("notes")
+
+    with pytest.raises(NotFoundError, match="removed"):
+        update(collection, progress)
+    assert 2 not in looked_at
+    assert list(collections.folder().iterdir()) == []
+
+
 # --- collections ---
 
 

@@ -158,6 +158,41 @@ async def test_what_is_no_address(url: str) -> None:
         await fetch(url)
 
 
+# --- users and passwords in addresses ---
+
+
+def with_login(address: str) -> str:
+    return address.replace("://", "://ada:s3cret@")
+
+
+async def test_who_is_named_in_an_address_is_not_kept_in_sources(server: WebServer) -> None:
+    provider = PageProvider([with_login(f"{server.address}/text")], {}, here)
+    (source,) = await provider.gather(Conversation(), "otters")
+    assert server.requests[0][1]["Authorization"].startswith("Basic ")
+    assert source.origin == f"{server.address}/text"
+    assert "s3cret" not in f"{source} {provider.name}"
+
+
+@pytest.mark.parametrize("name", ["gone", "picture", "nowhere", "circle", "torn"])
+async def test_who_is_named_in_an_address_is_not_said(server: WebServer, name: str) -> None:
+    url = with_login(f"{server.address}/{name}")
+    for fetching_ in (fetch(url, here), fetch(url)):
+        with pytest.raises(UserError) as told:
+            await fetching_
+        assert "s3cret" not in str(told.value)
+
+
+async def test_who_is_named_in_the_address_of_an_engine_or_by_it_is_not_said(
+    server: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in ("forbidden", "busy", "broken"):
+        with pytest.raises(UserError) as told:
+            await Engine("searxng", with_login(f"{server.address}/{kind}")).search("x")
+        assert "s3cret" not in str(told.value)
+    with_ddgs(monkeypatch, [{"href": "https://ada:s3cret@x.example/y"}])
+    assert [result.url for result in await Engine("ddgs").search("x")] == ["https://x.example/y"]
+
+
 # --- engines ---
 
 
@@ -261,6 +296,16 @@ async def test_the_web_as_a_source(server: WebServer) -> None:
     assert all(isinstance(source, Source) for source in sources)
 
 
+async def test_pages_that_were_chosen_for_the_question_need_few_of_its_words(server: WebServer) -> None:
+    engine = Engine("searxng", server.address)
+    asked = await WebProvider(engine, "大熊猫", {}, here).gather(
+        Conversation(), "Which vitamins, minerals, proteins, fibres and fats does that bear need every day?"
+    )
+    assert any("三十八公斤竹子" in source.text for source in asked)
+    server.results = ["text"]
+    assert not await WebProvider(engine, "volcanoes", {}, here).gather(Conversation(), "Why do they erupt?")
+
+
 async def test_a_page_is_fetched_once_a_session(server: WebServer) -> None:
     pages: dict[str, fetching.Fetched] = {}
     provider = PageProvider([f"{server.address}/gbk"], pages, here)
@@ -288,7 +333,7 @@ EXTRACT = """
 def extract(text, **how):
     if "长颈鹿" in text:
         raise ValueError
-    return f"# 大熊猫\\n\\n大熊猫正文 {len(text) > 100}。" if "大熊猫" in text else ""
+    return f"# 大熊猫\\n\\n大熊猫正文 \\\\[{len(text) > 100}\\\\]。" if "大熊猫" in text else ""
 """
 
 
@@ -300,7 +345,7 @@ async def test_the_main_text_is_trafilaturas_where_it_is_installed(
     provider = PageProvider([f"{server.address}/utf-8", f"{server.address}/gbk"], {}, here)
     sources = await provider.gather(Conversation(), "大熊猫、金丝猴")
     assert {(source.title, source.text) for source in sources} == {
-        ("大熊猫", "大熊猫正文 True。"), ("金丝猴", "金丝猴生活在海拔三千米的森林里。"),
+        ("大熊猫", "大熊猫正文 [True]。"), ("金丝猴", "金丝猴生活在海拔三千米的森林里。"),
     }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from glmtui.protocol.engine import Stream
 from glmtui.protocol.messages import ChatMessage, Image, Text
 from glmtui.protocol.models import LocalModel
 from glmtui.protocol.requests import CountTokens, Request
-from glmtui.session.pictures import dropped, typed, without_mentions
+from glmtui.session.pictures import dropped, name_of, typed, without_mentions
 
 SEEING = replace(NANO, name="visualglm-6b", sees_images=True)
 
@@ -431,6 +431,11 @@ async def test_what_is_no_file(seeing: Chat, source: str) -> None:
     await seeing.enter(f"/image {source}")
     assert len(seeing.notices("error")) == 1
     assert seeing.engine.generated == []
+
+
+def test_no_picture_is_called_as_who_may_see_it() -> None:
+    assert name_of("https://ada:s3cret@x.example") == "x.example"
+    assert name_of("https://ada:s3cret@x.example/cat.png") == "cat.png"
 
 
 # --- leaving and coming back ---

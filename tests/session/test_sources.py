@@ -508,6 +508,8 @@ async def test_the_query_is_shown_and_can_be_changed_or_kept_back(
         assert question.text == "大熊猫每天吃多少竹子？"
         assert question.meta["web"] == "大熊猫 竹子"
         assert sources(answer)[0].origin == f"{server.address}/utf-8"
+        (warning,) = chat.notices("warning")
+        assert all(f"{server.address}/{failed}" in warning for failed in ("picture", "gone"))
         asked = len(server.requests)
         await chat.enter("And now?")
         await chat.idle()

@@ -7,11 +7,13 @@ import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from html.parser import HTMLParser
 
+from glmtui.protocol.phrases import Phrase
 from glmtui.retrieval.documents import Block, Reading
 from glmtui.retrieval.readers.tables import table
-from glmtui.retrieval.readers.text import bytes_of, lines_of, markdown
+from glmtui.retrieval.readers.text import bytes_of, lines_of, markdown, unescaped
 from glmtui.text.clean import clean, one_line
 from glmtui.text.encodings import decode
 
@@ -73,6 +75,7 @@ def read_html(reading: Reading) -> Iterator[Block]:
     page.close()
     page.finish()
     reading.title = page.title
+    reading.notes += page.notes
     yield from page.blocks
 
 
@@ -88,7 +91,8 @@ def read_page(reading: Reading) -> Iterator[Block]:
     reading.file.seek(0)
     if found := _main_text(text):
         reading.title = parse(text).title
-        yield from markdown(lines_of(found))
+        for block in markdown(lines_of(found)):
+            yield replace(block, text=unescaped(block.text)) if block.kind == "text" else block
     else:
         yield from read_html(reading)
 
@@ -111,6 +115,7 @@ class Page(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.title = ""
         self.blocks: list[Block] = []
+        self.notes: list[Phrase] = []
         self._skipping: list[str] = []
         self._in_title = False
         self._text: list[str] = []
@@ -201,7 +206,7 @@ class Page(HTMLParser):
         self._rows, self._tables = [], 0
         self._text.clear()
         if max(map(len, rows), default=0) > 1 and len(rows) > 1:
-            self.blocks += table((0, row) for row in rows)
+            self.blocks += table(((0, row) for row in rows), self.notes)
         else:  # laid out by a table
             self.blocks += (Block("text", cell) for row in rows for cell in row if cell)
 

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+from glmtui.protocol.phrases import Phrase
 from glmtui.retrieval.documents import Block, Reading
 from glmtui.retrieval.readers.packages import Event, Package, opened
-from glmtui.retrieval.readers.tables import table
+from glmtui.retrieval.readers.tables import MOST_CELLS, table
 from glmtui.text.clean import clean, one_line
 
 _LEVEL = re.compile(r"(?:heading|标题|überschrift|titre)\s*(\d)", re.IGNORECASE)
@@ -27,7 +28,7 @@ def read_docx(reading: Reading) -> Iterator[Block]:
         reading.title = _core_title(package)
         levels = _heading_levels(package)
         for part in ("word/document.xml", "word/footnotes.xml", "word/endnotes.xml"):
-            yield from _word(package.xml(part), levels)
+            yield from _word(package.xml(part), levels, reading.notes)
 
 
 def _core_title(package: Package) -> str:
@@ -57,7 +58,7 @@ def _heading_levels(package: Package) -> dict[str, int]:
     return levels
 
 
-def _word(events: Iterator[Event], levels: dict[str, int]) -> Iterator[Block]:
+def _word(events: Iterator[Event], levels: dict[str, int], notes: list[Phrase]) -> Iterator[Block]:
     text: list[str] = []
     level = tables = fallback = 0
     taking = False
@@ -89,7 +90,7 @@ def _word(events: Iterator[Event], levels: dict[str, int]) -> Iterator[Block]:
         elif name == "tbl":
             tables += 1 if starts else -1
             if not tables:
-                yield from table(rows)
+                yield from table(rows, notes)
                 rows = []
         elif name == "tr" and starts and tables == 1:
             rows.append((0, []))
@@ -119,13 +120,14 @@ def read_pptx(reading: Reading) -> Iterator[Block]:
             )
         reading.pages = len(slides)
         for number, slide in enumerate(slides, 1):
-            yield from _slide(package.xml(slide), number)
+            yield from _slide(package.xml(slide), reading.notes, number)
             for name in package.relations(slide).values():
                 if name.startswith("ppt/notesSlides/"):
-                    yield from (b for b in _slide(package.xml(name), number) if not b.text.isdecimal())
+                    said = _slide(package.xml(name), reading.notes, number)
+                    yield from (block for block in said if not block.text.isdecimal())
 
 
-def _slide(events: Iterator[Event], page: int) -> Iterator[Block]:
+def _slide(events: Iterator[Event], notes: list[Phrase], page: int) -> Iterator[Block]:
     text: list[str] = []
     paragraphs: list[str] = []
     taking = is_title = in_table = False
@@ -148,7 +150,7 @@ def _slide(events: Iterator[Event], page: int) -> Iterator[Block]:
         elif name == "tbl":
             in_table = starts
             if not starts:
-                yield from table(rows, page)
+                yield from table(rows, notes, page)
                 rows = []
         elif name == "tr" and starts:
             rows.append((0, []))
@@ -181,7 +183,7 @@ def read_xlsx(reading: Reading) -> Iterator[Block]:
         ]
         for title, name in {name: (title, name) for title, name in sheets}.values():  # each once
             yield Block("heading", one_line(title), 1)
-            yield from table(_rows(package.xml(name), strings, dates))
+            yield from table(_rows(package.xml(name), strings, dates), reading.notes)
 
 
 def _shared_strings(package: Package) -> Iterator[str]:
@@ -246,7 +248,7 @@ def _rows(
             column = re.sub(r"\d", "", event.attributes.get("r", ""))
             value.clear()
         elif name == "c":
-            missing = min(_column(column), 500) - len(row)
+            missing = min(_column(column), MOST_CELLS) - len(row)
             row += [""] * max(missing, 0)
             row.append(_value("".join(value), kind, style, strings, dates))
 

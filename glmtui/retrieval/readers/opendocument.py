@@ -50,7 +50,7 @@ def read_odf(reading: Reading) -> Iterator[Block]:
                     yield Block("heading", one_line(title), 6, reading.pages)
                 tables += 1 if starts else -1
                 if not tables:
-                    yield from table(rows, reading.pages)
+                    yield from table(rows, reading.notes, reading.pages)
                     rows = []
             elif name == "table-row" and starts:
                 rows.append((0, []))

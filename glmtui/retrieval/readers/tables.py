@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from glmtui.errors import BadFileError
-from glmtui.protocol.phrases import _
+from glmtui.protocol.phrases import Phrase, _
 from glmtui.retrieval.documents import CELLS, Block, Reading
 from glmtui.retrieval.readers.text import lines_of, plain, text_of
 from glmtui.text import json_values
@@ -22,17 +22,21 @@ _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 """With its end."""
 
 
-def table(rows: Iterable[tuple[int, list[str]]], page: int = 0) -> Iterator[Block]:
+def table(rows: Iterable[tuple[int, list[str]]], notes: list[Phrase], page: int = 0) -> Iterator[Block]:
     """Yield a table, some rows at a time, each time with its header.
 
     Args:
         rows: their numbers (0 where a person could not find them by one) and cells. The first is the header.
+        notes: gets one where rows have more cells than are read.
         page: where it stands.
     """
     header: str | None = None
     lines: list[str] = []
     first = last = 0
+    shortened = _("Of each row the first {most} cells were read.").format(most=MOST_CELLS)
     for number, cells in rows:
+        if any(cells[MOST_CELLS:]) and shortened not in notes:
+            notes.append(shortened)
         line = CELLS.join(one_line(cell) for cell in cells[:MOST_CELLS])
         if not line.strip(CELLS):
             continue
@@ -62,7 +66,7 @@ def read_csv(reading: Reading) -> Iterator[Block]:
     rows = csv.reader((line[0] for line in _LINE.finditer(text)), delimiter=separator)
     limit = csv.field_size_limit()
     try:
-        yield from table((rows.line_num, row) for row in rows)
+        yield from table(((rows.line_num, row) for row in rows), reading.notes)
     except csv.Error as error:
         raise BadFileError(
             _("Line {number} cannot be read: {error} (a cell has at most {limit} characters).").format(

@@ -21,6 +21,8 @@ _CHAPTER = re.compile(
 _HEADING = re.compile(r" {0,3}(#{1,6})\s")
 _UNDERLINE = re.compile(r" {0,3}(=+|-{3,})\s*")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
+_ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")
+_MARKS = re.compile(_ESCAPED.pattern + r"|[*`]+|(?<!\w)_+|(?<!_)_+(?!\w)")
 _RULE = re.compile(r":?-+:?")
 _DEFINITION = re.compile(
     r"\s*(?:@?(?:export|public|private|protected|static|async|pub|default|abstract|final|virtual|inline)\s+)*"
@@ -132,8 +134,13 @@ def markdown(lines: Lines, page: int = 0) -> Iterator[Block]:
 
 def plain_words(text: str) -> str:
     """Return a line of Markdown without the marks of emphasis and links."""
-    text = re.sub(r"!?\[([^\[\]]*)\]\([^()]*\)", r"\1", text)
-    return re.sub(r"[*`]+|(?<!\w)_+|(?<!_)_+(?!\w)", "", text).strip()
+    text = re.sub(r"(?<!\\)!?\[([^\[\]]*)\]\([^()]*\)", r"\1", text)
+    return _MARKS.sub(lambda found: found[1] or "", text).strip()
+
+
+def unescaped(text: str) -> str:
+    """Return a text without the backslashes before signs that would mean something in Markdown."""
+    return _ESCAPED.sub(r"\1", text)
 
 
 def _without_end(heading: str) -> str:

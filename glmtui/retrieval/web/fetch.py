@@ -16,7 +16,7 @@ from functools import cache
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.request import getproxies, proxy_bypass
 
-from glmtui.connections import why_not
+from glmtui.connections import why_not, without_login
 from glmtui.errors import BadFileError, BadValueError, UnavailableError, UserError
 from glmtui.protocol.phrases import _
 from glmtui.retrieval.readers.html import decode_page
@@ -111,19 +111,20 @@ async def _within_bounds(
     """
     import httpx2
 
+    shown = without_login(url)
     try:
         return await asyncio.wait_for(_fetch(url, allowed, kinds, most, cut), SECONDS)
     except (TimeoutError, asyncio.TimeoutError, httpx2.TimeoutException) as error:
         raise UnavailableError(
-            _("{url} did not answer within {seconds} seconds.").format(url=url, seconds=int(SECONDS))
+            _("{url} did not answer within {seconds} seconds.").format(url=shown, seconds=int(SECONDS))
         ) from error
     except httpx2.TooManyRedirects as error:
-        raise UnavailableError(_("{url} leads in a circle.").format(url=url)) from error
+        raise UnavailableError(_("{url} leads in a circle.").format(url=shown)) from error
     except httpx2.InvalidURL as error:
-        raise BadValueError(_("{url} is no address.").format(url=url)) from error
+        raise BadValueError(_("{url} is no address.").format(url=shown)) from error
     except (httpx2.HTTPError, OSError, ssl.SSLError) as error:
         raise UnavailableError(
-            _("{url} cannot be reached: {error}").format(url=url, error=why_not(error))
+            _("{url} cannot be reached: {error}").format(url=shown, error=why_not(error))
         ) from error
 
 
@@ -132,6 +133,7 @@ async def _fetch(
 ) -> tuple[bytes, str, str]:
     import httpx2
 
+    shown = without_login(url)
     headers = {
         "User-Agent": USER_AGENT,
         "Accept": ", ".join(kinds),
@@ -144,12 +146,12 @@ async def _fetch(
     async with client, client.stream("GET", url) as response:
         if response.status_code != 200:
             raise UnavailableError(
-                _("{url} answered with status {status}.").format(url=url, status=response.status_code)
+                _("{url} answered with status {status}.").format(url=shown, status=response.status_code)
             )
         kind = response.headers.get("content-type", next(iter(kinds))).partition(";")[0].strip().lower()
         if kind not in kinds:
             raise BadFileError(
-                _("{url} is of the type {kind}, which is not read.").format(url=url, kind=kind)
+                _("{url} is of the type {kind}, which is not read.").format(url=shown, kind=kind)
             )
         data = bytearray()
         async for piece in response.aiter_bytes():
@@ -158,7 +160,7 @@ async def _fetch(
                 break
         if len(data) > most and not (cut and kind != "application/pdf"):  # a part of it cannot be read
             raise BadFileError(
-                _("{url} has more than {most} MB, which is too much.").format(url=url, most=most // 10**6)
+                _("{url} has more than {most} MB, which is too much.").format(url=shown, most=most // 10**6)
             )
         return bytes(data[: most + 1]), kind, response.charset_encoding or ""
 
@@ -188,7 +190,7 @@ def _transport_class() -> Callable[[Allowed], httpx2.AsyncBaseTransport]:
         async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
             url = request.url
             if url.scheme not in ("http", "https") or not url.host:
-                raise BadValueError(_("{url} is no address of the web.").format(url=url))
+                raise BadValueError(_("{url} is no address of the web.").format(url=without_login(str(url))))
             proxy = self._proxies.get(url.scheme)
             if proxy is not None and not proxy_bypass(url.host):  # it resolves the name itself, again
                 await self._checked(url, must_resolve=False)
@@ -215,7 +217,7 @@ def _transport_class() -> Callable[[Allowed], httpx2.AsyncBaseTransport]:
                     raise BadValueError(
                         _(
                             "{url} lies inside your network ({address}): nothing is fetched from there."
-                        ).format(url=url, address=address)
+                        ).format(url=without_login(str(url)), address=address)
                     )
             return addresses[0]
 

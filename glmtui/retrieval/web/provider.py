@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import io
 import re
-from collections.abc import MutableMapping, Sequence
-from functools import partial
+from collections.abc import Callable, MutableMapping, Sequence
+from functools import partial, reduce
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from glmtui.connections import without_login
 from glmtui.errors import UserError
 from glmtui.i18n import _
 from glmtui.protocol import phrases
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from glmtui.chat.conversation import Conversation
 
 MOST_PAGES = 5
+CHOSEN_FLOOR = 0.05
+"""Score below which a passage of a page that was chosen for the question has nothing to do with it."""
 NAMED = re.compile(r"(?<![\w@])@(https?://[^\s<>\"'，。；！？）】」]+)", re.IGNORECASE)
 """An address in a message that is to be read."""
 
@@ -37,10 +40,27 @@ Pages = MutableMapping[str, Fetched]
 
 
 class WebProvider:
-    """Searches for `query` and reads the first pages; a `glmtui.session.context.ContextProvider`."""
+    """Searches and reads the first pages; a `glmtui.session.context.ContextProvider`.
 
-    def __init__(self, engine: Engine, query: str, pages: Pages, allowed: Allowed = is_public) -> None:
+    Args:
+        engine: who is asked.
+        query: what for.
+        pages: what was fetched before; what is fetched goes there.
+        allowed: which addresses may be reached.
+        warn: told why pages could not be read; the others are used all the same.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        query: str,
+        pages: Pages,
+        allowed: Allowed = is_public,
+        *,
+        warn: Callable[[Phrase], object] = lambda _why: None,
+    ) -> None:
         self._engine = engine
+        self._warn = warn
         self._query = query
         self._pages = pages
         self._allowed = allowed
@@ -59,14 +79,19 @@ class WebProvider:
         async with _Reader() as reader:
             results = await self._engine.search(self._query)
             first = results[:MOST_PAGES]
-            read = await asyncio.gather(*(self._read(result, reader) for result in first))
+            failed: list[Phrase] = []
+            read = await asyncio.gather(*(self._read(result, reader, failed) for result in first))
+        if failed:
+            self._warn(reduce(phrases.sentences, failed))
         found = [*zip(first, read, strict=True), *((result, ()) for result in results[MOST_PAGES:])]
         return await asyncio.to_thread(_best, found, f"{question} {self._query}")
 
-    async def _read(self, result: Result, reader: _Reader) -> Sequence[Passage]:
+    async def _read(self, result: Result, reader: _Reader, failed: list[Phrase]) -> Sequence[Passage]:
         try:
             return (await reader.passages(await page_at(result.url, self._pages, self._allowed)))[1]
-        except UserError:  # the others may do
+        except UserError as error:  # the others may do
+            named = phrases._("{path}: {error}").format(path=result.url, error=error)
+            failed.append(error.phrase if result.url in str(error) else named)
             return ()
 
 
@@ -81,7 +106,7 @@ class PageProvider:
     @property
     def name(self) -> Phrase:
         """What it is called for people."""
-        return phrases.verbatim(", ".join(self._urls))
+        return phrases.verbatim(", ".join(map(without_login, self._urls)))
 
     async def gather(self, conversation: Conversation, question: str) -> Sequence[Source]:
         """Return the passages that have to do with the question, else the pages from their beginning.
@@ -94,7 +119,8 @@ class PageProvider:
             for url in self._urls:
                 page = await page_at(url, self._pages, self._allowed)
                 title, passages = await reader.passages(page)
-                found.append((Result(url, title or url, ""), passages))
+                shown = without_login(url)
+                found.append((Result(shown, title or shown, ""), passages))
         best = await asyncio.to_thread(_best, found, NAMED.sub(" ", question))
         return best or [
             Source(number, result.title, passage.text, result.url)
@@ -167,7 +193,7 @@ def _best(found: Sequence[tuple[Result, Sequence[Passage]]], question: str) -> S
                 partial(_record, result),
             )
         hits: Sequence[Hit] = index.search(question, TOP)
-    return sources(hits)
+    return sources(hits, CHOSEN_FLOOR)
 
 
 def _record(result: Result, count: int) -> FileRecord:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from glmtui.connections import why_not
+from glmtui.connections import why_not, without_login
 from glmtui.errors import BadValueError, UnavailableError
 from glmtui.protocol.phrases import Phrase, _
 from glmtui.retrieval import terms
@@ -65,7 +65,7 @@ class Engine:
         refused = _(
             "{url} gives no JSON (status 403): its settings.yml must list json under search.formats, which "
             "most public instances do not."
-        ).format(url=self.url)
+        ).format(url=without_login(self.url))
         answer = await self._json("GET", f"{self.url.rstrip('/')}/search", params=parameters, refused=refused)
         return _results(answer.get("results"), "content")
 
@@ -118,7 +118,7 @@ class Engine:
         """Ask, and return the object that is the answer."""
         import httpx2
 
-        host = urlsplit(url).netloc
+        host = urlsplit(without_login(url)).netloc
 
         async def answered() -> tuple[int, bytes]:
             headers = {"User-Agent": USER_AGENT, **more.pop("headers", {})}
@@ -162,8 +162,9 @@ def _results(found: object, snippet: str, address: str = "url") -> list[Result]:
     """Read what engines have in common; what lacks an address is left out, the same twice too."""
     results: dict[str, Result] = {}
     for each in found if isinstance(found, list) else ():
-        url = each.get(address) if isinstance(each, dict) else None
-        if isinstance(url, str) and urlsplit(url).scheme in ("http", "https") and url not in results:
+        named = each.get(address) if isinstance(each, dict) else None
+        url = without_login(named) if isinstance(named, str) else ""
+        if url.lower().startswith(("http://", "https://")) and url not in results:
             title, text = each.get("title"), each.get(snippet)
             results[url] = Result(
                 url,
