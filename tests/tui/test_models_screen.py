@@ -151,7 +151,8 @@ async def test_a_download_that_fails_says_what_to_do() -> None:
         assert "No connection" not in visible_text(app.chat.transcript), (
             "a conversation has nothing to do with it"
         )
-        assert [note.message for note in app._notifications] == ["No connection to the hub."]
+        told = ["No connection to the hub."]
+        await wait_until(pilot, lambda: [note.message for note in app._notifications] == told)
 
 
 async def test_a_name_that_is_not_here_is_offered_and_nothing_else_changes() -> None:
