@@ -15,6 +15,22 @@ import torch
 from torch import Tensor, UntypedStorage
 
 _HUGE = 2 << 20
+_TRIM, _MAP = -1, -3
+"""Of glibc's ``mallopt``: from how many bytes at its end a heap is cut, and what is mapped by itself."""
+_KEPT, _OWN = 64 << 20, 32 << 20
+
+
+def keep_what_products_take() -> None:
+    """Let glibc keep up to 64 MB of freed memory, and ask the system only for blocks of 32 MB and more.
+
+    Else what each product takes and gives back, some MB, is filled with zeros page by page every time: 7 % of
+    the time of a picture.
+    """
+    if sys.platform != "linux":
+        return
+    if (choose := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:  # musl has none
+        choose(_TRIM, _KEPT)
+        choose(_MAP, _OWN)
 
 
 def empty_bytes(shape: tuple[int, ...]) -> Tensor:

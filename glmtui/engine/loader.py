@@ -9,7 +9,7 @@ from typing import Literal, cast, get_args
 
 import torch
 
-from glmtui import host, paths
+from glmtui import host, memory, paths
 from glmtui.engine import device as devices
 from glmtui.engine.adapters import Adapters
 from glmtui.engine.chat_model import ChatModel
@@ -140,6 +140,7 @@ def load(
     prepared = prepared or find(spec)
     chosen = plan(spec, prepared=prepared)
     torch.set_num_threads(chosen.threads)
+    memory.keep_what_products_take()
     try:
         network = read(chosen, progress)
     except (RuntimeError, MemoryError) as error:

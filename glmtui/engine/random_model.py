@@ -7,6 +7,7 @@ from typing import cast
 
 import torch
 
+from glmtui import memory
 from glmtui.errors import NotFoundError
 from glmtui.hub import catalog
 from glmtui.hub.model_dir import TRANSFORMERS
@@ -40,6 +41,7 @@ def random_network(name: str, quant: Quant, dtype: torch.dtype, cache: Cache = "
     if known is None or known.family in TRANSFORMERS:
         names = ", ".join(model.name for model in catalog.KNOWN if model.family not in TRANSFORMERS)
         raise NotFoundError(_("{name} is no known model. Known are: {names}").format(name=name, names=names))
+    memory.keep_what_products_take()
     with shapes_only():
         network: ChatGLM | ChatGLM2
         if known.family == "chatglm":

@@ -90,22 +90,23 @@ enum {
     MOST = 512,                      /* tokens at once: their sums with a band stay in the second cache */
 };
 
-/* sums[ROWS][stride] += some weights[ROWS][SLICE] times x[columns][SIDE], the tokens side by side. */
-INLINE void multiply_tile(const float *weights, const float *x, int64_t columns, float *sums, int64_t stride) {
-    vfloat sum[ROWS][TILE_VECTORS];
-    UNROLL for (int r = 0; r < ROWS; r++) {
-        UNROLL for (int v = 0; v < TILE_VECTORS; v++) sum[r][v] = load_float(sums + r * stride + v * LANES);
+/* sums[rows][stride] += some weights[rows][SLICE] times x[columns][SIDE], the tokens of some vectors side by side. */
+INLINE void multiply_tile(const int rows, const int vectors, const float *weights, const float *x, int64_t columns,
+                          float *sums, int64_t stride) {
+    vfloat sum[ROWS * TILE_VECTORS][TILE_VECTORS];
+    UNROLL for (int r = 0; r < rows; r++) {
+        UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = load_float(sums + r * stride + v * LANES);
     }
-    for (int64_t c = 0; c < columns; c++) {
+    UNROLL_8 for (int64_t c = 0; c < columns; c++) {
         vfloat tokens[TILE_VECTORS];
-        UNROLL for (int v = 0; v < TILE_VECTORS; v++) tokens[v] = load_float(x + c * SIDE + v * LANES);
-        UNROLL for (int r = 0; r < ROWS; r++) {
+        UNROLL for (int v = 0; v < vectors; v++) tokens[v] = load_float(x + c * SIDE + v * LANES);
+        UNROLL for (int r = 0; r < rows; r++) {
             vfloat weight = float_set(weights[r * SLICE + c]);
-            UNROLL for (int v = 0; v < TILE_VECTORS; v++) sum[r][v] = fma_(weight, tokens[v], sum[r][v]);
+            UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = fma_(weight, tokens[v], sum[r][v]);
         }
     }
-    UNROLL for (int r = 0; r < ROWS; r++) {
-        UNROLL for (int v = 0; v < TILE_VECTORS; v++) store_float(sums + r * stride + v * LANES, sum[r][v]);
+    UNROLL for (int r = 0; r < rows; r++) {
+        UNROLL for (int v = 0; v < vectors; v++) store_float(sums + r * stride + v * LANES, sum[r][v]);
     }
 }
 
@@ -120,17 +121,24 @@ INLINE void widen(const uint16_t *from, int kind, int64_t columns, float *to) {
 }
 
 /* The rows of a band from w[rows][columns]: sums[BAND][width] = they times x[width / SIDE][columns][SIDE]. */
-static void multiply_band(const uint16_t *w, int kind, int64_t rows, int64_t columns, const float *x, int64_t width,
-                          float *sums) {
+static void multiply_band(const uint16_t *w, int kind, int64_t rows, int64_t columns, const float *x, int64_t tokens,
+                          int64_t width, float *sums) {
     float weights[BAND * SLICE];
     memset(weights, 0, sizeof weights);
     memset(sums, 0, (size_t)(BAND * width) * sizeof(float));
     for (int64_t first = 0; first < columns; first += SLICE) {
         int64_t count = columns - first < SLICE ? columns - first : SLICE;
         for (int64_t r = 0; r < rows; r++) widen(w + r * columns + first, kind, count, weights + r * SLICE);
-        for (int64_t t = 0; t < width; t += SIDE)
-            for (int64_t r = 0; r < rows; r += ROWS)
-                multiply_tile(weights + r * SLICE, x + t * columns + first * SIDE, count, sums + r * width + t, width);
+        for (int64_t t = 0; t < tokens; t += SIDE) {
+            const float *some = x + t * columns + first * SIDE;
+            if (tokens - t > LANES) {
+                for (int64_t r = 0; r < rows; r += ROWS)
+                    multiply_tile(ROWS, TILE_VECTORS, weights + r * SLICE, some, count, sums + r * width + t, width);
+            } else { /* a vector of them is left: more rows at once instead */
+                for (int64_t r = 0; r < rows; r += ROWS * TILE_VECTORS)
+                    multiply_tile(ROWS * TILE_VECTORS, 1, weights + r * SLICE, some, count, sums + r * width + t, width);
+            }
+        }
     }
 }
 
@@ -156,7 +164,7 @@ EXPORT int glmtui_multiply_many_halves(const uint16_t *w, int kind, int64_t rows
             for (int64_t b = 0; b < bands; b++) {
                 int64_t first = b * BAND, some = rows - first < BAND ? rows - first : BAND;
                 if (!sums) continue;
-                multiply_band(w + first * columns, kind, some, columns, side_by_side, width, sums);
+                multiply_band(w + first * columns, kind, some, columns, side_by_side, count, width, sums);
                 for (int64_t t = 0; t < count; t++)
                     for (int64_t r = 0; r < some; r++) out[(from + t) * rows + first + r] = sums[r * width + t];
             }
