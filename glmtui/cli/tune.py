@@ -180,6 +180,8 @@ def run(args: Namespace) -> int:
     spec = load_settings(args).model_spec()
     if not isinstance(spec, LocalModel):
         raise UsageError(_("glmtui tune runs models on this machine: leave out the server's address"))
+    if "model.ptuning" in vars(args) or "model.lora" in vars(args):
+        raise UsageError(_("glmtui tune trains a new prefix or LoRA; --start-from DIR begins with one."))
     if args.out is None and not args.check:
         raise UsageError(_("glmtui tune needs --out DIR, the folder for what is learned"))
     known = {field.name for field in fields(TuneOptions)}

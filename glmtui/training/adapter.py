@@ -7,7 +7,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
+
+from glmtui.errors import BadFileError
+from glmtui.protocol.phrases import _
 
 
 class Adapter(Protocol):
@@ -42,3 +46,26 @@ class Adapter(Protocol):
 
     def save(self, folder: Path) -> None:
         """Write into `folder` what the chat loads. Raises OSError where that fails."""
+
+
+@torch.no_grad()
+def take_over(parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]) -> None:
+    """Fill `parameters` with what was saved of others.
+
+    Raises:
+        BadFileError: it was trained by another method, or has other sizes.
+    """
+    if not parameters.keys() & tensors.keys():
+        raise BadFileError(_("What was saved was trained by the other method, or for another model."))
+    for name, parameter in parameters.items():
+        found = tensors.get(name)
+        if found is None:
+            raise BadFileError(_("What was saved lacks {name}.").format(name=name))
+        if found.shape != parameter.shape:
+            message = _(
+                "{name} was saved in the shape {found} and is {expected} here: length, projection, rank and "
+                "targets are to be those it was saved with."
+            )
+            expected = list(parameter.shape)
+            raise BadFileError(message.format(name=name, found=list(found.shape), expected=expected))
+        parameter.copy_(found)

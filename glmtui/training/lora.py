@@ -6,13 +6,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
-from glmtui.errors import BadFileError
 from glmtui.models import lora
 from glmtui.models.lora import Shape
-from glmtui.protocol.phrases import _
+from glmtui.training.adapter import take_over
 
 
 class LoraTuning:
@@ -66,19 +64,8 @@ class LoraTuning:
         finally:
             self._lora.attach(self._network)
 
-    @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        for name, parameter in self.parameters().items():
-            found = tensors.get(name)
-            if found is None or found.shape != parameter.shape:
-                message = _(
-                    "The saved LoRA has {name} of the shape {found}, and this one {expected}: rank and "
-                    "targets are "
-                    "to be those it was saved with."
-                )
-                shape = None if found is None else list(found.shape)
-                raise BadFileError(message.format(name=name, found=shape, expected=list(parameter.shape)))
-            parameter.copy_(found)
+        take_over(self.parameters(), tensors)
 
     def save(self, folder: Path) -> None:
         """Write what PEFT writes."""

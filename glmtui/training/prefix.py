@@ -12,12 +12,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor, nn
 
-from glmtui.errors import BadFileError, BadValueError
+from glmtui.errors import BadValueError
 from glmtui.models.chatglm import ChatGLM
 from glmtui.models.chatglm2 import ChatGLM2
 from glmtui.models.prefix import KEYS, PrefixEncoder
 from glmtui.models.weight_files import write_pickle
 from glmtui.protocol.phrases import _
+from glmtui.training.adapter import take_over
 
 _QUANTIZATION = (
     "quantization_bit",
@@ -82,19 +83,8 @@ class PrefixTuning:
         finally:
             self._network.transformer.prefix_encoder = self._encoder
 
-    @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        for name, parameter in self.parameters().items():
-            found = tensors.get(name)
-            if found is None or found.shape != parameter.shape:
-                message = _(
-                    "The saved prefix has {name} of the shape {found}, and this one {expected}: its length "
-                    "and "
-                    "projection are to be those it was saved with."
-                )
-                shape = None if found is None else list(found.shape)
-                raise BadFileError(message.format(name=name, found=shape, expected=list(parameter.shape)))
-            parameter.copy_(found)
+        take_over(self.parameters(), tensors)
 
     def save(self, folder: Path) -> None:
         """Write ``pytorch_model.bin`` and ``config.json`` as the published trainers do."""

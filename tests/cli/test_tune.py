@@ -117,6 +117,7 @@ def test_what_is_found_can_be_had_as_json(
         (("--out", "x", "--method", "lora", "--lora-targets", "lm_head"), 1, "query_key_value"),
         (("--out", "x", "--resume"), 1, "no checkpoint"),
         (("--out", "", "--steps", "1"), 1, "empty"),
+        (("--out", "x", "--lora", "y"), 2, "--start-from"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(

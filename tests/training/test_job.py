@@ -217,8 +217,10 @@ def test_another_run_begins_with_saved_weights(options: TuneOptions, tmp_path: P
     run(replace(again, learning_rate=1e-12))
     for name, tensor in weights(tmp_path / "again" / "checkpoint-1").items():
         torch.testing.assert_close(tensor, trained[name])
-    with pytest.raises(BadFileError, match="length and"):
+    with pytest.raises(BadFileError, match="length"):
         run(replace(again, out=str(tmp_path / "third"), pre_seq_len=5))
+    with pytest.raises(BadFileError, match="the other method"):
+        run(replace(again, out=str(tmp_path / "fourth"), method="lora"))
 
 
 def test_what_is_no_number_is_never_the_best(options: TuneOptions, monkeypatch: pytest.MonkeyPatch) -> None:
