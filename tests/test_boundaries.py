@@ -231,7 +231,7 @@ def test_loading_and_answering_needs_neither_transformers_nor_the_compiler(tmp_p
 
 
 PROBE = """
-import asyncio, sys
+import asyncio, os, sys
 from pathlib import Path
 import glmtui.tui.app
 class Probe(glmtui.tui.app.GlmTui):
@@ -243,6 +243,8 @@ async def main():
     async with Probe().run_test():
         pass
 asyncio.run(main())
+sys.stdout.flush()
+os._exit(0)  # as glmtui itself ends: a thread may be importing torch
 """
 
 
