@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace, _ArgumentGroup
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, get_args
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from glmtui.training.progress import Event, Step
 
 NAME = "tune"
+_OF_OTHERS: Mapping[Method, tuple[str, ...]] = {"ptuning": ("lora_",), "lora": ("pre_seq_len", "prefix_")}
+"""How options begin that belong to the other method."""
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -188,6 +190,11 @@ def run(args: Namespace) -> int:
     given = {name: value for name, value in vars(args).items() if name in known}
     given |= {"data": tuple(args.data), "out": args.out or "", "model": spec, "columns": given_columns(args)}
     options = TuneOptions(**given)
+    others = [f"--{name.replace('_', '-')}" for name in given if name.startswith(_OF_OTHERS[options.method])]
+    if others:
+        unused = _("--method {method} has no use for {options}")
+        said = unused.format(method=options.method, options=", ".join(others))
+        streams.StatusLine(streams.errors()).note(said)
     try:
         options.check()
     except BadValueError as error:

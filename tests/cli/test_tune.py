@@ -91,8 +91,10 @@ def test_every_logged_step_is_an_object(
 def test_only_looking_trains_nothing(
     model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(arguments(model, data, "--check")) == 0
-    printed = capsys.readouterr().out
+    assert main(arguments(model, data, "--check", "--lora-rank", "4", "--pre-seq-len", "4")) == 0
+    printed, said = capsys.readouterr()
+    assert "--lora-rank" in said, "which P-tuning has no use for"
+    assert "--pre-seq-len" not in said
     assert "12 rows to learn from" in printed
     assert "Nothing is cut." in printed
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.json"]
