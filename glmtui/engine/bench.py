@@ -57,7 +57,7 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the numbers under the names of ``glmtui bench --json``."""
-        low, high = _quartiles([1 / seconds for seconds in self.token_seconds])
+        shortest, longest = _quartiles(self.token_seconds)
         return {
             "load_s": round(self.load_s, 3),
             "prefill": [
@@ -66,7 +66,7 @@ class Report:
             ],
             "decode": {
                 "tokens_per_s": round(self.tokens_per_s, 3),
-                "tokens_per_s_quartiles": [round(low, 3), round(high, 3)],
+                "tokens_per_s_quartiles": [round(1 / longest, 3), round(1 / shortest, 3)],
                 "bytes_per_token": self.bytes_per_token,
                 "bytes_per_s": round(self.bytes_per_token * self.tokens_per_s),
             },

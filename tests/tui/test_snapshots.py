@@ -25,6 +25,7 @@ from glmtui.session.options import AppOptions
 from glmtui.tui.app import GlmTui
 from glmtui.tui.composer.prompt import Prompt
 from glmtui.tui.history.history import HistoryPane
+from glmtui.tui.screens.tune import TuneScreen
 from glmtui.tui.status.line import StatusLine
 
 Compare = Callable[..., bool]
@@ -261,6 +262,9 @@ def test_teaching_in_a_small_window_in_chinese(snap_compare: Compare, tmp_path: 
         app.session.tuning.start()
         await app.show("tune")
         await wait_until(pilot, lambda: "32 / 40" in visible_text(app.screen))
+        assert isinstance(app.screen, TuneScreen)
+        app.screen._draw_run()  # else twice a second
+        await pilot.pause()
 
     assert snap_compare(app, terminal_size=(80, 24), run_before=look(app, then))
 

@@ -198,7 +198,7 @@ class TuneScreen(Dialog[None]):
         self.list.display = self.query_one("#tune-details").display = not run
         self.run.display = run
         (self.run if run else self.list).focus()
-        self._draw_run()
+        self.call_after_refresh(self._draw_run)  # its lines are as wide as the pane, which has to be laid out
         self._draw_details()
 
     def _draw_keys(self, *, run: bool) -> None:
