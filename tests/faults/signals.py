@@ -79,7 +79,7 @@ class Child:
 
         From there on SIGINT is the system's to handle for a moment, but SIGPIPE, as always in Python, is not.
         """
-        end = time.monotonic() + 10
+        end, begun = time.monotonic() + 10, False
         while time.monotonic() < end and self.process.poll() is None:
             try:
                 status = Path(f"/proc/{self.process.pid}/status").read_text()
@@ -90,8 +90,10 @@ class Child:
                 int(re.search(rf"{name}:\s*(\w+)", status)[1], 16)  # type: ignore[index]
                 for name in ("SigCgt", "SigIgn")
             )
-            if not caught >> (signal.SIGINT - 1) & 1 and ignored >> (signal.SIGPIPE - 1) & 1:
+            is_caught = bool(caught >> (signal.SIGINT - 1) & 1)
+            if begun and not is_caught and ignored >> (signal.SIGPIPE - 1) & 1:
                 return
+            begun = begun or is_caught  # Python ignores SIGPIPE a moment before it takes SIGINT
             time.sleep(0.0005)
 
     def read(self, seconds: float, until: bytes | None = None) -> bool:
