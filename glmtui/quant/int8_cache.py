@@ -21,6 +21,8 @@ SCALE_BYTES = 4
 """What a head's scale takes, next to a byte for each of its columns."""
 MULTIPLE = 16
 """What the kernels want the columns of a head to be a multiple of."""
+WIDEST_HEAD = 1024
+"""Columns that a sum of 32 bits holds at most: their products, of 8 bits times 15, have 21."""
 
 
 class Int8Storage(Storage):
@@ -64,7 +66,8 @@ def use(network: LanguageModel, *, asked_for: bool) -> None:
 
 def _problem(network: LanguageModel) -> Phrase:
     """Say why keys and values of `network` cannot lie in bytes."""
-    fits = isinstance(network, ChatGLM | ChatGLM2) and network.config.head_dim % MULTIPLE == 0
+    fits = isinstance(network, ChatGLM | ChatGLM2)
+    fits = fits and network.config.head_dim % MULTIPLE == 0 and network.config.head_dim <= WIDEST_HEAD
     if not fits or any(parameter.device.type != "cpu" for parameter in network.parameters()):
         message = _("Keys and values with 8 bits are for ChatGLM models on the CPU. Choose {option}.")
         return message.format(option=Option("cache", "float"))

@@ -54,6 +54,15 @@ def test_attention_is_that_of_the_rounded_numbers(kernels, heads, groups, size, 
     assert (found - expected).norm() <= 1e-3 * expected.norm()
 
 
+def test_the_largest_sum_fits(kernels):
+    size = int8_cache.WIDEST_HEAD
+    keys = torch.ones(1, 2, size) * torch.tensor([1.0, -1.0])[:, None]
+    pages = filled(kernels, keys, keys)
+    found = kernels.attend_cached(torch.ones(1, 1, size), pages, 2, None)
+    weights = torch.tensor([1.0, -1.0]).mul(size**0.5).softmax(0)
+    assert (found - (weights[0] - weights[1])).abs().max() <= 1e-3
+
+
 @pytest.mark.parametrize(("heads", "groups"), [(4, 4), (32, 2)])
 @pytest.mark.parametrize("tokens", [*range(1, 18), 40])
 def test_a_token_gets_the_same_alone_and_among_others(kernels, heads, groups, tokens):

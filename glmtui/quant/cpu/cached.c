@@ -15,13 +15,21 @@ enum { SUMS = 16 };
 
 static const float HIDDEN = -1e30f;
 
+/* What is multiplied with the cache: whole numbers, each in two bytes. Where dot products take bytes, `words` are two
+ * planes, those of `high` and then those of `low`; where they take words (see words_of), 0 2 1 3 of every four. */
+typedef struct {
+    int8_t *words;           /* [count][2] */
+    int64_t count;
+    float scale;             /* of a sum */
+    int32_t high_start, low_start; /* of sums: -TILE_BIAS x all of `high`, `low` */
+} Numbers;
+
 /* A query's scores for the tokens of a span, and then what these weigh. */
 typedef union {
     float scores[SPAN];
     struct {
-        int8_t high[SPAN], low[SPAN];
-        float scale;
-        int32_t high_start, low_start; /* of sums: -TILE_BIAS x all of `high`, `low` */
+        int8_t words[2 * SPAN];
+        Numbers numbers;
     } weights;
 } Span;
 
@@ -32,9 +40,7 @@ enum {
 
 /* One head of a token: what it asks for in two bytes a number, and where its scores are. */
 typedef struct {
-    int8_t *high, *low; /* [size] */
-    float scale;        /* of a score */
-    int32_t high_start, low_start;
+    Numbers numbers;     /* [size] */
     const uint8_t *mask; /* [length], or NULL */
     int64_t seen;        /* tokens, counted from the first, of which it sees the last one */
     Span *spans;
@@ -54,25 +60,74 @@ INLINE float largest_of(const float *x, int64_t count) {
 /* What makes `steps` of `widest`; next to nothing becomes nothing. */
 INLINE float inverse_of(float widest, int steps) { return widest > 1e-30f ? (float)steps / widest : 0; }
 
-/* x[count] in two planes of bytes; `inverse` makes of the largest one WIDEST. What sums with each begin with is
- * -TILE_BIAS x all of its bytes. */
-INLINE void split(const float *RESTRICT x, int64_t count, float inverse, int8_t *RESTRICT high, int8_t *RESTRICT low,
-                  int32_t *high_start, int32_t *low_start) {
+#if defined(ISA_AVX2)
+
+/* Dot products of words: 15 bits times a byte, in one sum, which has no more than 29 bits. */
+typedef vtile vcached;
+typedef vint vsum;
+INLINE vcached load_cached(const uint8_t *p) { return words_of(load_bytes(p)); }
+INLINE vsum sum_start(const Numbers *n) {
+    (void)n;
+    return int_set(0);
+}
+/* Adds the products of four columns or tokens, the numbers from `at` on. */
+INLINE vsum sum_dot(vsum sum, vcached cached, const Numbers *n, int64_t at) {
+    const int8_t *four = n->words + 2 * at;
+    sum = int_add(sum, _mm256_madd_epi16(cached.even, int_set(four_bytes(four))));
+    return int_add(sum, _mm256_madd_epi16(cached.odd, int_set(four_bytes(four + 4))));
+}
+INLINE vfloat sum_float(vsum sum) { return to_float(sum); }
+
+/* The whole numbers next to x[count] x `inverse`, of which there are a multiple of 16. */
+INLINE void round_numbers(const float *RESTRICT x, float inverse, Numbers *n) {
+    int16_t *RESTRICT words = (int16_t *)n->words;
+#pragma omp simd
+    for (int64_t i = 0; i < n->count; i++) words[i] = (int16_t)(int32_t)rintf(x[i] * inverse);
+    for (int8_t *p = n->words; p < n->words + 2 * n->count; p += 32) {
+        __m256i fours = _mm256_loadu_si256((const __m256i *)p);
+        fours = _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(fours, 0xD8), 0xD8);
+        _mm256_storeu_si256((__m256i *)p, fours);
+    }
+}
+
+#else
+
+/* Dot products of bytes, once with each plane. */
+typedef vbytes vcached;
+typedef struct { vint high, low; } vsum;
+INLINE vcached load_cached(const uint8_t *p) { return bytes_xor(load_bytes(p), bytes_set(TILE_BIAS)); }
+INLINE vsum sum_start(const Numbers *n) { return (vsum){int_set(n->high_start), int_set(n->low_start)}; }
+INLINE vsum sum_dot(vsum sum, vcached cached, const Numbers *n, int64_t at) {
+    sum.high = dot_i8(sum.high, cached, four_bytes(n->words + at));
+    sum.low = dot_i8(sum.low, cached, four_bytes(n->words + n->count + at));
+    return sum;
+}
+INLINE vfloat sum_float(vsum sum) { return fma_(to_float(sum.high), float_set(128), to_float(sum.low)); }
+
+INLINE void round_numbers(const float *RESTRICT x, float inverse, Numbers *n) {
+    int8_t *RESTRICT high = n->words, *RESTRICT low = n->words + n->count;
     int32_t all = 0, all_upper = 0;
 #pragma omp simd reduction(+ : all, all_upper)
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = 0; i < n->count; i++) {
         int32_t whole = (int32_t)rintf(x[i] * inverse), upper = (whole + 64) >> 7;
         high[i] = (int8_t)upper;
         low[i] = (int8_t)(whole - 128 * upper);
         all += whole;
         all_upper += upper;
     }
-    *high_start = -TILE_BIAS * all_upper;
-    *low_start = -TILE_BIAS * (all - 128 * all_upper);
+    n->high_start = -TILE_BIAS * all_upper;
+    n->low_start = -TILE_BIAS * (all - 128 * all_upper);
 }
 
-/* What two sums are together. */
-INLINE vfloat joined(vint high, vint low) { return fma_(to_float(high), float_set(128), to_float(low)); }
+#endif
+
+/* x[count] as numbers in `words`, of which the largest is WIDEST; a sum is in steps of `scale` x `unit`. */
+INLINE Numbers numbers_of(const float *x, int64_t count, float unit, int8_t *words) {
+    float widest = largest_of(x, count);
+    Numbers n = {.words = words, .count = count, .scale = widest / (float)WIDEST * unit};
+    round_numbers(x, inverse_of(widest, WIDEST), &n);
+    return n;
+}
 
 void put_cached(const float *key, const float *value, int64_t size, int64_t t, uint8_t *keys, uint8_t *values) {
     int64_t in_page = t % PAGE, at = t / PAGE * page_bytes(size);
@@ -92,36 +147,29 @@ void put_cached(const float *key, const float *value, int64_t size, int64_t t, u
 /* The scores of `units` vectors of tokens for `count` queries, from vector `unit` of all on. */
 INLINE void score_units(const int count, const int units, const Query *queries, const uint8_t *keys, int64_t unit,
                         int64_t size) {
-    vint high[SUMS / 2], low[SUMS / 2]; /* [count][units] */
-    const uint8_t *pages[SUMS / 2];     /* where each vector begins */
+    vsum sums[SUMS / 2];            /* [count][units] */
+    const uint8_t *pages[SUMS / 2]; /* where each vector begins */
     UNROLL for (int u = 0; u < units; u++)
         pages[u] = keys + (unit + u) / VECTORS * page_bytes(size) + (unit + u) % VECTORS * LANES * 4;
     UNROLL for (int i = 0; i < count; i++)
-        UNROLL for (int u = 0; u < units; u++) {
-            high[i * units + u] = int_set(queries[i].high_start);
-            low[i * units + u] = int_set(queries[i].low_start);
-        }
+        UNROLL for (int u = 0; u < units; u++) sums[i * units + u] = sum_start(&queries[i].numbers);
     for (int64_t c = 0; c < size; c += 4) {
-        vbytes tokens[SUMS / 2];
+        vcached tokens[SUMS / 2];
         UNROLL for (int u = 0; u < units; u++) {
-            tokens[u] = bytes_xor(load_bytes(pages[u] + c * PAGE), bytes_set(TILE_BIAS));
+            tokens[u] = load_cached(pages[u] + c * PAGE);
             if (u % VECTORS == 0) PREFETCH(pages[u] + c * PAGE + AT_ONCE * page_bytes(size));
         }
-        UNROLL for (int i = 0; i < count; i++) {
-            int32_t upper = four_bytes(queries[i].high + c), lower = four_bytes(queries[i].low + c);
-            UNROLL for (int u = 0; u < units; u++) {
-                high[i * units + u] = dot_i8(high[i * units + u], tokens[u], upper);
-                low[i * units + u] = dot_i8(low[i * units + u], tokens[u], lower);
-            }
-        }
+        UNROLL for (int i = 0; i < count; i++)
+            UNROLL for (int u = 0; u < units; u++)
+                sums[i * units + u] = sum_dot(sums[i * units + u], tokens[u], &queries[i].numbers, c);
     }
     UNROLL for (int u = 0; u < units; u++) {
         int64_t at = (unit + u) * LANES;
         float scales[LANES];
         memcpy(scales, keys + at / PAGE * page_bytes(size) + PAGE * size + at % PAGE * 4, sizeof scales);
         UNROLL for (int i = 0; i < count; i++) {
-            vfloat score = mul(mul(joined(high[i * units + u], low[i * units + u]), load_float(scales)),
-                               float_set(queries[i].scale));
+            vfloat score = mul(mul(sum_float(sums[i * units + u]), load_float(scales)),
+                               float_set(queries[i].numbers.scale));
             store_float(queries[i].spans[at / SPAN].scores + at % SPAN, score);
         }
     }
@@ -139,33 +187,28 @@ INLINE void score_pages(const int count, const Query *queries, const uint8_t *ke
 /* Adds to `vectors` vectors of the outputs of `count` queries what they take of some pages of a span. */
 INLINE void weigh_span(const int count, const int vectors, const Query *queries, const uint8_t *page, int64_t number,
                        int64_t pages, int64_t size, int64_t column) {
-    vint high[SUMS / 2], low[SUMS / 2]; /* [count][vectors] */
+    vsum sums[SUMS / 2]; /* [count][vectors] */
     UNROLL for (int i = 0; i < count; i++)
-        UNROLL for (int v = 0; v < vectors; v++) {
-            high[i * vectors + v] = int_set(queries[i].spans[number].weights.high_start);
-            low[i * vectors + v] = int_set(queries[i].spans[number].weights.low_start);
-        }
+        UNROLL for (int v = 0; v < vectors; v++)
+            sums[i * vectors + v] = sum_start(&queries[i].spans[number].weights.numbers);
     for (int64_t fours = 0; fours < pages * (PAGE / 4); fours++) {
         const uint8_t *tokens = page + fours / (PAGE / 4) * page_bytes(size) + fours % (PAGE / 4) * size * 4;
-        vbytes values[SUMS / 2];
+        vcached values[SUMS / 2];
         UNROLL for (int v = 0; v < vectors; v++) {
-            values[v] = bytes_xor(load_bytes(tokens + (column + v * LANES) * 4), bytes_set(TILE_BIAS));
+            values[v] = load_cached(tokens + (column + v * LANES) * 4);
             if (v % VECTORS == 0) PREFETCH(tokens + (column + v * LANES) * 4 + SPAN / PAGE * page_bytes(size));
         }
         UNROLL for (int i = 0; i < count; i++) {
-            const Span *span = queries[i].spans + number;
-            int32_t upper = four_bytes(span->weights.high + fours * 4), lower = four_bytes(span->weights.low + fours * 4);
-            UNROLL for (int v = 0; v < vectors; v++) {
-                high[i * vectors + v] = dot_i8(high[i * vectors + v], values[v], upper);
-                low[i * vectors + v] = dot_i8(low[i * vectors + v], values[v], lower);
-            }
+            const Numbers *weights = &queries[i].spans[number].weights.numbers;
+            UNROLL for (int v = 0; v < vectors; v++)
+                sums[i * vectors + v] = sum_dot(sums[i * vectors + v], values[v], weights, fours * 4);
         }
     }
     UNROLL for (int i = 0; i < count; i++)
         UNROLL for (int v = 0; v < vectors; v++) {
             float *out = queries[i].out + column + v * LANES;
-            vfloat scale = float_set(queries[i].spans[number].weights.scale);
-            store_float(out, fma_(joined(high[i * vectors + v], low[i * vectors + v]), scale, load_float(out)));
+            vfloat scale = float_set(queries[i].spans[number].weights.numbers.scale);
+            store_float(out, fma_(sum_float(sums[i * vectors + v]), scale, load_float(out)));
         }
 }
 
@@ -256,10 +299,7 @@ static float soften(const Query *query, const uint8_t *values, int64_t size) {
                 weights[t + i] = weight * scales[t + i];
             }
         }
-        float widest = largest_of(weights, SPAN);
-        split(weights, SPAN, inverse_of(widest, WIDEST), span->weights.high, span->weights.low,
-              &span->weights.high_start, &span->weights.low_start);
-        span->weights.scale = widest / (float)WIDEST;
+        span->weights.numbers = numbers_of(weights, SPAN, 1, span->weights.words);
     }
     for (int i = 0; i < PAGE; i++) sum += sums[i];
     return sum;
@@ -284,7 +324,7 @@ int64_t attention_parts(const Attention *a, int threads) {
 size_t attention_bytes(const Attention *a, int threads) { return (size_t)queries_of_part(a, threads) * query_bytes(a); }
 
 void attend_part(const Attention *a, int threads, int64_t part, void *memory) {
-    Query queries[MOST_QUERIES] = {{0}};
+    Query queries[MOST_QUERIES] = {{{0}}};
     float sums[MOST_QUERIES], root = 1.0f / sqrtf((float)a->size);
     int64_t size = a->size, share = a->heads / a->groups, each = queries_of_group(a), most = queries_of_part(a, threads);
     int64_t parts = ceil_div(each, most), group = part / parts, start = part % parts * most, longest = 0;
@@ -294,15 +334,11 @@ void attend_part(const Attention *a, int threads, int64_t part, void *memory) {
         Query *query = queries + i;
         int64_t token = (start + i) / share, head = group * share + (start + i) % share;
         const float *q = a->q + token * a->token_stride + head * a->head_stride;
-        float widest = largest_of(q, size);
         query->mask = a->mask ? a->mask + token * a->length : NULL;
         query->seen = a->causal ? a->length - a->tokens + token + 1 : seen_keys(query->mask, a->length);
         query->spans = (Span *)((char *)memory + (size_t)i * query_bytes(a));
-        query->high = (int8_t *)(query->spans + ceil_div(a->length, SPAN));
-        query->low = query->high + size;
         query->out = a->out + (token * a->heads + head) * size;
-        query->scale = widest / (float)WIDEST * root;
-        split(q, size, inverse_of(widest, WIDEST), query->high, query->low, &query->high_start, &query->low_start);
+        query->numbers = numbers_of(q, size, root, (int8_t *)(query->spans + ceil_div(a->length, SPAN)));
         memset(query->out, 0, (size_t)size * sizeof(float));
         longest = query->seen > longest ? query->seen : longest;
     }

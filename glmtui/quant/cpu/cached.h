@@ -6,8 +6,8 @@
  *   keys    [size / 4][16 tokens][4 columns], whose sums over the columns are the scores of 16 tokens
  *   values  [16 / 4][size columns][4 tokens], whose sums over the tokens are the output
  *
- * Whatever is multiplied with them, queries and the weights of the softmax, is rounded to 15 bits in two signed bytes,
- * 128 high + low: so the bytes in the cache are all that is lost, and sums are exact in whatever order they come. A
+ * Whatever is multiplied with them, queries and the weights of the softmax, is rounded to 15 bits: so the bytes in the
+ * cache are all that is lost, and sums are exact in whatever order they come, by words or by bytes (128 high + low). A
  * query gets the same numbers alone and among others.
  */
 #ifndef GLMTUI_CACHED_H
