@@ -263,6 +263,10 @@ class Storage:
         _batch, groups, _n, head_dim = keys.shape
         return keys.new_empty(2, 1, groups, capacity, head_dim, dtype=self.dtype)
 
+    def larger(self, buffer: Tensor, capacity: int) -> Tensor:
+        """Return an empty one like `buffer` for `capacity` tokens."""
+        return buffer.new_empty(*buffer.shape[:3], capacity // self.unit, *buffer.shape[4:])
+
     def put(self, buffer: Tensor, start: int, keys: Tensor, values: Tensor) -> None:
         """Write `keys` and `values` ``[1, groups, n, head_dim]`` behind `start` tokens."""
         stop = start + keys.shape[2]
@@ -441,8 +445,7 @@ class KVCache(State):
         capacity = -(-needed // self.STEP) * self.STEP
         if old is not None:
             used = -(-start // self.storage.unit)
-            places = capacity // self.storage.unit
-            grown = old.new_empty(*old.shape[:3], places, *old.shape[4:])
+            grown = self.storage.larger(old, capacity)
             grown[:, :, :, :used] = old[:, :, :, :used]
         else:
             assert keys is not None

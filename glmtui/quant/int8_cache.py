@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from glmtui import memory
 from glmtui.errors import UnavailableError
 from glmtui.models.base import Attend, LanguageModel, Storage
 from glmtui.models.chatglm import ChatGLM
@@ -37,7 +38,10 @@ class Int8Storage(Storage):
     def new(self, keys: Tensor, capacity: int) -> Tensor:
         groups, head_dim = keys.shape[1], keys.shape[3]
         shape = (2, 1, groups, capacity // cpu.PAGE, cpu.PAGE * (head_dim + SCALE_BYTES))
-        return torch.empty(shape, dtype=torch.uint8)
+        return memory.empty_bytes(shape)
+
+    def larger(self, buffer: Tensor, capacity: int) -> Tensor:
+        return memory.empty_bytes((*buffer.shape[:3], capacity // self.unit, *buffer.shape[4:]))
 
     def put(self, buffer: Tensor, start: int, keys: Tensor, values: Tensor) -> None:
         keys, values = (_rows(each) for each in (keys, values))
@@ -66,8 +70,8 @@ def use(network: LanguageModel, *, asked_for: bool) -> None:
 
 def _problem(network: LanguageModel) -> Phrase:
     """Say why keys and values of `network` cannot lie in bytes."""
-    fits = isinstance(network, ChatGLM | ChatGLM2)
-    fits = fits and network.config.head_dim % MULTIPLE == 0 and network.config.head_dim <= WIDEST_HEAD
+    columns = network.config.head_dim if isinstance(network, ChatGLM | ChatGLM2) else None
+    fits = columns is not None and columns % MULTIPLE == 0 and columns <= WIDEST_HEAD
     if not fits or any(parameter.device.type != "cpu" for parameter in network.parameters()):
         message = _("Keys and values with 8 bits are for ChatGLM models on the CPU. Choose {option}.")
         return message.format(option=Option("cache", "float"))
