@@ -53,6 +53,11 @@ class CleanWriter(io.TextIOBase):
     def errors(self) -> str:  # type: ignore[override]
         return "replace"
 
+    @property
+    def closed(self) -> bool:
+        """With the stream: Python flushes what it collects, unless it is closed."""
+        return self._stream.closed
+
     def writable(self) -> bool:
         return True
 

@@ -146,3 +146,11 @@ def test_terminals_and_the_null_device_are_not_read() -> None:
     with Path(os.devnull).open() as nothing:
         assert not streams.is_piped(nothing)
     assert not streams.is_piped(io.StringIO("no file at all"))
+
+
+def test_a_writer_is_closed_with_its_stream() -> None:
+    stream = io.StringIO()
+    writer = CleanWriter(stream)
+    assert not writer.closed
+    stream.close()
+    assert writer.closed  # else Python 3.13 says of every writer it collects that it could not be flushed
