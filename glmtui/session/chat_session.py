@@ -673,10 +673,10 @@ class ChatSession:
         self._tell_conversation()
         self._restore()
 
-    async def open(self, conversation: str | Path, message_id: str | None = None) -> None:
-        """Read a conversation (by its id, or any by its file), at `message_id` and on its branch if given."""
+    async def open(self, path_or_id: Path | str, message_id: str | None = None) -> None:
+        """Read a conversation, as `Library.open` takes it, at `message_id` and on its branch if given."""
         try:
-            opened = self.library.open(conversation)
+            opened = self.library.open(path_or_id)
             if message_id and opened.is_deleted(message_id):
                 message_id = None  # since it was found
             if message_id and message_id not in [message.id for message in opened.branch()]:
@@ -690,61 +690,58 @@ class ChatSession:
         """Begin an empty conversation."""
         await self._go_to(self.library.create())
 
-    async def trash(self, conversation_id: str) -> None:
-        """Move a conversation to the trash; undo brings it back."""
-        if self.answer and self.answer.conversation.id == conversation_id:
+    async def trash(self, path: Path) -> None:
+        """Move a conversation, by its file, to the trash; undo brings it back."""
+        path = path.absolute()
+        if self.answer and _lies_at(self.answer.conversation, path):
             raise UserError(_("This conversation is being answered. Esc stops it."))
-        if conversation_id == self.conversation.id and (path := self._elsewhere()):
+        if path.parent != self.library.folder.absolute():
             said = _(
                 "This conversation is not one of the list but the file {path}: delete that if you want to."
             )
             raise UserError(said.format(path=path))
-        if any(each and each.conversation.id == conversation_id for each in (self._pending, *self._queue)):
+        if any(each and _lies_at(each.conversation, path) for each in (self._pending, *self._queue)):
             raise UserError(_("Messages wait to be sent in this conversation: send or cancel them first."))
-        self.library.trash(conversation_id)
-        self._undo.append((_("The conversation is back."), lambda: self.library.restore(conversation_id)))
+        is_open, id_ = _lies_at(self.conversation, path), stored_id(self.conversation)
+        deleted = self.library.trash(path)
+        self._undo.append((_("The conversation is back."), lambda: self.library.restore(deleted)))
         if key := keys.shown("history.undo", self.settings.keys) if self.ui.has_keys else "":
             self.ui.say(_("Moved to the trash. /undo (or {key} in the list) brings it back.").format(key=key))
         else:
             self.ui.say(_("Moved to the trash. /undo brings it back."))
-        if conversation_id == self.conversation.id:  # what is being written goes along
+        if is_open:  # what is being written goes along
             written = self.written
             kept = (written.kept, written.place, written.query)
             await self._open(self.library.create())
             self._edit(None, *kept)
             self._keep_written()
-            self.workspace.keep_draft(conversation_id, Draft())
+            self.workspace.keep_draft(id_, Draft())
         self._tell_conversation()
 
-    def _elsewhere(self) -> Path | None:
-        """Return the file of the open conversation where that is none of the library's."""
-        path = self.conversation.path
-        return path if path and path.absolute().parent != self.library.folder.absolute() else None
-
-    async def restore(self, conversation_id: str) -> None:
-        """Bring a conversation back from the trash and read it."""
-        self.library.restore(conversation_id)
-        await self.open(conversation_id)
+    async def restore(self, path: Path) -> None:
+        """Bring a conversation back from the trash, by its file there, and read it."""
+        await self.open(self.library.restore(path))
         self.ui.say(_("The conversation is back."))
 
-    def pin(self, conversation_id: str) -> None:
-        """Keep a conversation at the top of the list, or no longer."""
-        conversation = self._conversation(conversation_id)
+    def pin(self, path: Path | None = None) -> None:
+        """Keep a conversation, by its file, at the top of the list, or no longer; None: the open one."""
+        conversation = self._conversation(path)
         conversation.pin(not conversation.pinned)
         self.ui.say(_("Pinned to the top.") if conversation.pinned else _("No longer pinned."))
         self._tell_conversation()
 
-    async def rename(self, conversation_id: str, title: str | None = None) -> None:
-        """Give a conversation a title, which is asked for where none is given."""
+    async def rename(self, path: Path | None = None, title: str | None = None) -> None:
+        """Give a conversation (as `pin` takes it) a title, which is asked for where none is given."""
         if title is None:
-            title = await self.ui.ask(_("Title"), self._conversation(conversation_id).title)
+            title = await self.ui.ask(_("Title"), self._conversation(path).title)
         if title is not None:
-            self._conversation(conversation_id).rename(title)
+            self._conversation(path).rename(title)
             self._tell_conversation()
 
-    def _conversation(self, conversation_id: str) -> Conversation:
-        is_open = conversation_id == self.conversation.id
-        return self.conversation if is_open else self.library.open(conversation_id)
+    def _conversation(self, path: Path | None) -> Conversation:
+        if path is None or _lies_at(self.conversation, path):
+            return self.conversation
+        return self.library.open(path)
 
     async def import_file(self, path: Path) -> None:
         """Bring in conversations of other programs, and read the first of them.
@@ -1124,7 +1121,7 @@ class ChatSession:
         async with self._lock:
             users = [self.answer, self._pending, *self._queue]
             in_use = [*(each.conversation for each in users if each), *self._left]
-            same = [each for each in in_use if each.id == conversation.id]
+            same = [each for each in in_use if _is_same(each, conversation)]
             conversation = same[0] if same else conversation
             changed = conversation is self.conversation
             if not changed:
@@ -1235,7 +1232,8 @@ class ChatSession:
         self._update(queued=tuple(self.queued))
 
     def _tell_conversation(self) -> None:
-        self._publish(told.ConversationChanged(self.conversation.id, self.conversation.title))
+        path = self.conversation.path
+        self._publish(told.ConversationChanged(path and path.absolute(), self.conversation.title))
 
     def _begin_state(self, **values: Any) -> None:
         """Let nothing of the former answer or load be shown any more."""
@@ -1309,6 +1307,17 @@ class ChatSession:
         else:
             return False
         return True
+
+
+def _lies_at(conversation: Conversation, path: Path) -> bool:
+    return conversation.path is not None and conversation.path.absolute() == path.absolute()
+
+
+def _is_same(one: Conversation, other: Conversation) -> bool:
+    """Whether both are the same one: a copy of its file has its id, but lies next to it."""
+    if one.id != other.id or one.path is None or other.path is None:
+        return one is other
+    return _lies_at(one, other.path) or not one.path.exists()
 
 
 def _only_read() -> Phrase:

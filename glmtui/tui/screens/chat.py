@@ -235,7 +235,7 @@ class ChatScreen(PaneScreen):
             case told.ConversationChanged():
                 self.title_bar.show(event.title)
                 self.settings_pane.reload()
-                self.history.current = event.id
+                self.history.current = event.path
                 self.history.reload()
                 self._count_later()  # there is more or less room now for what is being written
             case told.ConversationShown():
@@ -318,21 +318,21 @@ class ChatScreen(PaneScreen):
 
     @on(HistoryPane.Chosen)
     def _chosen(self, event: HistoryPane.Chosen) -> None:
-        self.app.do(self.app.session.open(event.conversation_id, event.message_id))
+        self.app.do(self.app.session.open(event.path, event.message_id))
 
     @on(HistoryPane.Requested)
     def _requested(self, event: HistoryPane.Requested) -> None:
         session = self.app.session
         match event.action:
             case "rename":
-                self.app.do(session.rename(event.conversation_id))
+                self.app.do(session.rename(event.path))
             case "delete":
-                self.app.do(session.trash(event.conversation_id))
+                self.app.do(session.trash(event.path))
             case "pin":
                 with session.saying_errors():
-                    session.pin(event.conversation_id)
+                    session.pin(event.path)
             case "restore":
-                self.app.do(session.restore(event.conversation_id))
+                self.app.do(session.restore(event.path))
             case "filter":
                 self.app.do(self._choose_filter())
 
