@@ -167,7 +167,7 @@ def test_a_conversation_with_all_messages_deleted_can_still_be_found(library: Li
 
 
 def test_trash_and_restore(library: Library, tmp_path: Path) -> None:
-    keep, go = talk(library, "keep this"), talk(library, "throw away")
+    _, go = talk(library, "keep this"), talk(library, "throw away")
     deleted = library.trash(go.id)
     assert titles(library) == ["keep this"]
     assert library.search("throw") == []

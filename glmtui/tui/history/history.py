@@ -126,7 +126,7 @@ class HistoryPane(Vertical):
 
     @dataclass
     class Requested(Message):
-        """Something is to be done: filter, or with the conversation in a file rename, pin, delete, restore."""
+        """Something is to be done: filter, or with a conversation (its file) rename, pin, delete, restore."""
 
         action: str
         path: Path = Path()

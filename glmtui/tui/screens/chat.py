@@ -16,8 +16,8 @@ from textual.timer import Timer
 
 from glmtui.i18n import _, tell
 from glmtui.protocol.messages import Image, Source
+from glmtui.session import attached_file, keys
 from glmtui.session import events as told
-from glmtui.session import keys
 from glmtui.session.events import SessionState
 from glmtui.text.clean import one_line
 from glmtui.tui.composer import mentions
@@ -39,6 +39,7 @@ from glmtui.tui.transcript.welcome import Suggestion, Welcome
 
 if TYPE_CHECKING:
     from glmtui.chat.library import Library
+    from glmtui.protocol.phrases import Phrase
     from glmtui.session.attached_file import AttachedFile
     from glmtui.session.events import SessionEvent
     from glmtui.settings.settings import Settings
@@ -217,8 +218,8 @@ class ChatScreen(PaneScreen):
     def _files(self, name: str) -> Sequence[Completion]:
         return [Completion(file.path, file.size) for file in self._finder.find(name)]
 
-    def _take_file(self, path: str) -> tuple[str, AttachedFile]:
-        return mentions.take(path, self._state.limit)
+    def _take_file(self, path: str) -> tuple[Phrase, AttachedFile]:
+        return attached_file.take(path, self._state.limit)
 
     def _name_picture(self, path: Path) -> str:
         return self.app.session.name_picture(path)
