@@ -183,6 +183,7 @@ def measure_rounds(
     return found
 
 
+@torch.inference_mode()
 def measure_pictures(network: LanguageModel, repeat: int) -> list[float]:
     """Look at as many pictures, each another; return the seconds that each took."""
     from PIL import Image
