@@ -59,11 +59,6 @@ class Encoded:
     the last of the prompt, is a target too."""
     cut: Cut = _NOTHING_CUT
 
-    @property
-    def prompt_length(self) -> int:
-        """How many ids are the prompt's."""
-        return next((at for at, label in enumerate(self.labels) if label != IGNORED), len(self.ids))
-
 
 def encode(
     row: Row, tokenizer: ChatTokenizer, max_source: int, max_target: int, *, as_published: bool = False
@@ -91,11 +86,6 @@ def encode(
     pad = pad_id(tokenizer)  # as published: not even where the answer has such a token
     labels = [IGNORED] * context + [IGNORED if token == pad else token for token in ids[context:]]
     return Encoded(ids, labels, cut._replace(response=len(answer) > room))
-
-
-def encode_prompt(row: Row, tokenizer: ChatTokenizer, max_source: int) -> list[int]:
-    """Return the ids of the row's prompt alone, for an answer to be generated; raises as `encode` does."""
-    return _prompt(row, tokenizer, max_source, as_published=False)[1]
 
 
 def pad_id(tokenizer: ChatTokenizer) -> int:
