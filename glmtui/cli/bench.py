@@ -88,7 +88,7 @@ def add_parser(subparsers: Subparsers) -> None:
         ),
     )
     parser.add_argument(
-        "--compare", metavar="FILE", type=Path, help=_("show the figures of an earlier --json beside these")
+        "--compare", metavar="FILE", type=Path, help=_("show the figures of an earlier --json next to these")
     )
     parser.add_argument("--json", action="store_true", help=_("print JSON"))
     add_model_options(parser)

@@ -140,7 +140,7 @@ def _end_that_fits(row: Row, tokenizer: ChatTokenizer, limit: int) -> str:
 
     low, high = 0, len(row.prompt)  # the beginning does not fit
     if not fits(high - 1):
-        said = _("no question fits into {limit} tokens beside what stands before every question")
+        said = _("no question fits into {limit} tokens next to what stands before every question")
         raise TooLongError(said.format(limit=limit))
     while high - low > 1:
         middle = (low + high) // 2
