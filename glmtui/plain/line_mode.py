@@ -331,7 +331,7 @@ class LineMode:
 
     def _show_queue(self) -> None:
         self._list(
-            f"{_('held') if item.on_hold else _('next')}: {one_line(item.text)}"
+            f"{_('on hold') if item.on_hold else _('next')}: {one_line(item.text)}"
             for item in self.session.queued
         )
 

@@ -271,7 +271,7 @@ def test_what_waits_from_the_app_is_told_listed_cancelled_and_sent() -> None:
     code, output, errors = chat(script, engine=engine)
     assert code == 1, "one of the lines made no sense"
     assert "3 messages wait to be sent: /queue" in output
-    assert "2. held: two lines" in output
+    assert "2. on hold: two lines" in output
     assert output.count("No message waits in this conversation.") == 2
     assert "for example: /queue cancel 1" in errors
     assert [request.messages[-1].text for request in engine.generated] == ["one", "three"]
