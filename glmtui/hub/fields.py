@@ -25,7 +25,7 @@ class Kind(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
+class Integer:
     """A whole number; ``true`` is none, and neither is 4096.0."""
 
     low: int
