@@ -98,7 +98,7 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text."""
+    """Any string, the empty one too."""
 
     @property
     def allowed(self) -> Phrase:
