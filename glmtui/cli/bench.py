@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from functools import partial
@@ -154,12 +153,12 @@ def run(args: Namespace) -> int:
             step=step,
         )
     several = _measure_several(network, args, step)
-    pictures = bench.measure_pictures(network, args.repeat) if network.sees_images else []
+    picture = bench.measure_pictures(network, args.repeat) if network.sees_images else None
     status.clear()
     result = {**report.as_dict(), "import_s": round(imported - start, 3), "threads": torch.get_num_threads()}
     result |= about
-    if pictures:
-        result["picture_s"] = round(statistics.median(pictures), 3)
+    if picture is not None:
+        result["picture_s"] = round(picture, 3)
     if rounds:
         result["rounds"] = [each.as_dict() for each in rounds]
     result |= several
