@@ -242,7 +242,8 @@ def test_only_the_session_writes_settings() -> None:
 
 def test_what_the_first_paint_does_not_need_is_imported_after_it(tmp_path: Path) -> None:
     names = imported_by("import glmtui.cli.main, glmtui.tui.app", tmp_path)
-    later = ("glmtui.protocol.events", "glmtui.session.chat_session", "glmtui.session.model_jobs")
+    session = ("glmtui.session.chat_session", "glmtui.session.model_jobs")
+    later = ("glmtui.protocol.events", "glmtui.retrieval.citations", *session)
     assert {*later} <= modules().keys()
     assert not of(names, *later)
 
