@@ -21,6 +21,9 @@ LONGEST_NAME = 1024
 """Characters behind an ``@`` in which the name of a file is looked for."""
 _MENTIONED = re.compile(r"""(?<![A-Za-z0-9_.@])@(?:"([^"\n]+)"|'([^'\n]+)'|([^\s@"']+))""")
 
+_END = re.compile(r"(?<=[\x00-\x7f])(?![A-Za-z0-9_/-]|\.\w)|(?<=[^\x00-\x7f])(?![\w/-]|\.\w)")
+"""Where a name may end, as in `mention_of`."""
+
 
 @dataclass(frozen=True)
 class AttachedFile:
@@ -80,9 +83,8 @@ def files_named_in(text: str) -> tuple[str, list[str]]:
 
     def found(match: re.Match[str]) -> str:
         quoted, run = match[1] or match[2], (match[3] or "")[:LONGEST_NAME]
-        shorter = (run[:end] for end in range(len(run), 0, -1))
-        tried = [quoted] if quoted else (name for name in shorter if mention_of(name).match(f"@{run}"))
-        name = next(filter(is_file, tried), "")
+        tried = [quoted] if quoted else [run[: end.start()] for end in _END.finditer(run)]
+        name = next(filter(is_file, reversed(tried)), "")
         if not name:
             return match[0]
         names.append(name)
