@@ -67,7 +67,7 @@ def cache_dir() -> Path:
 
 
 def themes_dir() -> Path:
-    """The themes that ship with glmtui: inside the installed package, beside it in a checkout."""
+    """The themes that ship with glmtui: inside the installed package, next to it in a checkout."""
     package = Path(__file__).parent
     installed = package / "themes"
     return installed if installed.is_dir() else package.parent / "themes"

@@ -140,7 +140,7 @@ BAD: Mapping[Callable[[Path], None], tuple[str, ...]] = {
     executing_pickle: ("pytorch_model.bin", "refused", "nothing was run", "do not use this file"),
     plain_executing_pickle: ("pytorch_model.bin", "refused", "nothing was run"),
     foreign_tokenizer: ("ice_text.model", "does not belong"),
-    no_tokenizer: ("ice_text.model", "is missing", "beside the weights"),
+    no_tokenizer: ("ice_text.model", "is missing", "next to the weights"),
     no_config: ("config.json",),
     too_big: ("model", "needs about", "are free"),
 }

@@ -39,6 +39,25 @@ FORBIDDEN: Mapping[str, tuple[str, ...]] = {
 """Rooms of the package, and what nothing in them may import (but the room itself)."""
 TRITON = "glmtui.quant.cuda.kernels"
 """What only Triton can import."""
+BACK = {
+    (
+        "glmtui",
+        "glmtui.integrations.transformers",
+    ): "a name of the Python interface, imported with its first use",
+    ("glmtui.cli.completion", "glmtui.cli.main"): "a shell completes the commands of which this is one",
+    (
+        "glmtui.models.chat_formats.formats",
+        "glmtui.models.chat_formats.templates",
+    ): "a folder names its format",
+    (
+        "glmtui.models.chat_formats.formats",
+        "glmtui.models.chat_formats.visualglm",
+    ): "a folder names its format",
+    ("glmtui.models.tokenizers.chatglm", "glmtui.models.tokenizers.glm4"): "a folder names its tokenizer",
+    ("glmtui.models.tokenizers.chatglm", "glmtui.models.tokenizers.glm_hf"): "a folder names its tokenizer",
+    ("glmtui.quant.formats", "glmtui.quant.cpu"): "products of the bytes of a format are kernels of the CPU",
+}
+"""Imports, inside functions or for types, of what imports the module in turn, each with its reason."""
 IN_A_FUNCTION = {
     ("hub", "huggingface_hub"): "the hub's client, imported when a person asks for a download",
 }
@@ -159,18 +178,44 @@ def test_what_a_room_imports_imports_it_neither(rooms: tuple[str, ...], tmp_path
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    """Imports for types count, those inside functions do not."""
+    """Imports for types and those inside functions count."""
     known = modules()
     below: dict[str, set[str]] = {}
     for name, path in known.items():
-        at_top = (each.name for each in imports_of(path) if each.at_top)
-        imported = {each if each in known else each.rpartition(".")[0] for each in at_top}
+        names = (each.name for each in imports_of(path))
+        imported = {each if each in known else each.rpartition(".")[0] for each in names}
         below[name] = imported & known.keys()
+    for name, back in BACK:
+        below[name].remove(back)  # a reason that nothing needs any more goes
     while ends := {name for name, imported in below.items() if not imported} | {
         name for name in below if not any(name in imported for imported in below.values())
     }:
         below = {name: imported - ends for name, imported in below.items() if name not in ends}
     assert not below, "these import each other, or lie between such"
+
+
+FRAMEWORK = frozenset(
+    {
+        "inference_mode",
+        "CUDAGraph",
+        "CancelToken",
+        "check_current",
+        "PromptProgress",
+        "register_forward_pre_hook",
+    }
+)
+
+
+def test_a_models_file_computes_and_does_nothing_else() -> None:
+    """Gradients, progress, cancelling, steps through a prompt and recorded graphs are the engine's."""
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno} {name}"
+        for path in (ROOT / "models").glob("*.py")
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Attribute | ast.Name)
+        and (name := node.attr if isinstance(node, ast.Attribute) else node.id) in FRAMEWORK
+    ]
+    assert not found
 
 
 WRITES = frozenset({"set", "update", "reset", "set_key", "save_preset", "apply_preset", "delete_preset"})
@@ -197,7 +242,10 @@ def test_only_the_session_writes_settings() -> None:
 
 def test_what_the_first_paint_does_not_need_is_imported_after_it(tmp_path: Path) -> None:
     names = imported_by("import glmtui.cli.main, glmtui.tui.app", tmp_path)
-    assert not of(names, "glmtui.protocol.events", "glmtui.session.controller", "glmtui.session.model_jobs")
+    session = ("glmtui.session.chat_session", "glmtui.session.model_jobs")
+    later = ("glmtui.protocol.events", "glmtui.retrieval.citations", *session)
+    assert {*later} <= modules().keys()
+    assert not of(names, *later)
 
 
 def test_what_must_be_quick_imports_nothing_heavy(tmp_path: Path) -> None:

@@ -37,8 +37,9 @@ def matching_lines(path: Path, ids: Sequence[str], word: bytes) -> Iterator[tupl
             yield None, ""
         elif message_id in messages:
             for line in messages[message_id].searchable.split("\n"):
-                if (at := fold(line).find(word)) >= 0:
-                    yield message_id, _excerpt(line, _start(line, at))
+                folded = fold(line)
+                if (at := folded.find(word)) >= 0:
+                    yield message_id, _excerpt(line, folded, at)
                     break
 
 
@@ -57,8 +58,10 @@ def _lines_with(data: bytes, ids: Sequence[str]) -> bytes:
     return b"\n".join(lines)
 
 
-def _start(line: str, at: int) -> int:
-    """Return the character of `line` that became the byte `at` of its folded form."""
+def _start(line: str, folded: bytes, at: int) -> int:
+    """Return the character of `line` that became the byte `at` of its `folded` form."""
+    if len(folded.decode()) == len(line):  # each character has become one
+        return len(folded[:at].decode())
     for begin in range(0, len(line), PIECE):
         piece = line[begin : begin + PIECE]
         if at < (length := len(fold(piece))):
@@ -68,7 +71,7 @@ def _start(line: str, at: int) -> int:
     return len(line)
 
 
-def _excerpt(line: str, start: int) -> str:
-    """Return what stands around the character `start` of `line`, marking cuts."""
-    begin = max(0, start - LENGTH // 4) if len(line) > LENGTH else 0
+def _excerpt(line: str, folded: bytes, at: int) -> str:
+    """Return what stands around the byte `at` of the `folded` line, marking cuts."""
+    begin = max(0, _start(line, folded, at) - LENGTH // 4) if len(line) > LENGTH else 0
     return ("…" if begin else "") + shorten(line[begin:].strip(), LENGTH)

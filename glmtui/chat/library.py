@@ -206,9 +206,7 @@ class Library:
         Raises:
             UserError: there is no such conversation or it cannot be read.
         """
-        if isinstance(path_or_id, str) and not path_or_id.endswith(SUFFIX):
-            return Conversation.open(self.find(path_or_id).path)
-        return Conversation.open(Path(path_or_id))
+        return Conversation.open(self._path_of(path_or_id))
 
     def save_as(self, conversation: Conversation, path: Path, *, overwrite: bool = False) -> None:
         """Write a copy of `conversation` to `path`, and of its attachments next to it.
@@ -228,32 +226,25 @@ class Library:
                 )
             ) from error
 
-    def rename(self, conversation_id: str, title: str) -> None:
-        """Give a conversation a title; an empty one goes back to the title made from the first exchange.
+    def trash(self, path_or_id: Path | str) -> Path:
+        """Move a conversation to the trash and return where it is then.
 
-        For a conversation that is open, `Conversation.rename` does the same.
+        Where it is open, it goes on there: `restore` brings back all.
         """
-        self.open(self.find(conversation_id).path).rename(title)
-
-    def pin(self, conversation_id: str, pinned: bool = True) -> None:
-        """Keep a conversation at the top of the list, or no longer."""
-        self.open(self.find(conversation_id).path).pin(pinned)
-
-    def trash(self, conversation_id: str) -> None:
-        """Move a conversation to the trash. Where it is open, it goes on there: `restore` brings back all."""
-        path = self.find(conversation_id).path
+        path = self._path_of(path_or_id)
         target = paths.free(paths.make_private(self.folder / TRASH) / path.name)
         self._move(path, target)
         with contextlib.suppress(OSError):
-            os.utime(target)  # when it was deleted, for the order of `trashed` and for `empty_trash`
+            os.utime(target)  # when it was deleted, for the order of `trashed`
+        return target
 
-    def restore(self, conversation_id: str) -> None:
-        """Bring a conversation back from the trash."""
-        for summary in self.trashed():
-            if summary.id == conversation_id:
-                self._move(summary.path, paths.free(self.folder / summary.path.name))
-                return
-        raise NotFoundError(_("There is no conversation {id} in the trash.").format(id=conversation_id))
+    def restore(self, path: Path) -> Path:
+        """Bring a conversation back from the trash, by its file there; return where it is then."""
+        if not path.exists():
+            raise NotFoundError(_("There is no conversation {id} in the trash.").format(id=path.name))
+        target = paths.free(self.folder / path.name)
+        self._move(path, target)
+        return target
 
     def trashed(self) -> Summaries:
         """Return what is in the trash, last deleted first; the files are read anew each time."""
@@ -264,18 +255,6 @@ class Library:
                 entry = make_entry(name, status.st_mtime_ns, status.st_size, read_regular(path, LARGEST))
                 found.append((status.st_mtime_ns, self._summary(entry, path.parent)))
         return [summary for _time, summary in sorted(found, key=lambda pair: pair[0], reverse=True)]
-
-    def empty_trash(self, *, older_than_days: float = 0) -> int:
-        """Delete for good what has been in the trash for so long; return how many conversations that were."""
-        limit = time.time_ns() - int(older_than_days * 86_400e9)
-        count = 0
-        for name, status in _conversation_files(self.folder / TRASH):
-            if status.st_mtime_ns <= limit:
-                with contextlib.suppress(OSError):
-                    (self.folder / TRASH / name).unlink()
-                    count += 1
-        self.collect_attachments()
-        return count
 
     def collect_attachments(self, *, older_than: float = KEPT) -> int:
         """Remove the attachments (older than so many seconds) that no conversation, draft or queue names."""
@@ -296,6 +275,10 @@ class Library:
                 self.collect_attachments()
 
     # --- inside ---
+
+    def _path_of(self, path_or_id: Path | str) -> Path:
+        by_id = isinstance(path_or_id, str) and not path_or_id.endswith(SUFFIX)
+        return self.find(str(path_or_id)).path if by_id else Path(path_or_id)
 
     def _files(self) -> Iterator[Path]:
         for folder in (self.folder, self.folder / TRASH):

@@ -174,8 +174,8 @@ class QueuedMessages:
 
     def _ids(self) -> set[object]:
         """Of what is queued in conversations that have a file."""
-        waiting = (record.get("waiting") for id_, record in self._file.all().items() if id_)
-        return {id_ for found in waiting for item in _items(found) if (id_ := _text(item, "id"))}
+        queues = (record.get("waiting") for id_, record in self._file.all().items() if id_)
+        return {id_ for found in queues for item in _items(found) if (id_ := _text(item, "id"))}
 
     def set(self, conversation_id: str, queued: Sequence[QueuedMessage]) -> None:
         """Remember the queue of a conversation; it is on disk, synced, when this returns.
@@ -192,12 +192,12 @@ class QueuedMessages:
             }
             for item in queued
         ]
-        waiting = {"process": self._owner, "items": items} if items else ""
-        self._file.set(conversation_id, {"waiting": waiting}, durable=True)
+        stored = {"process": self._owner, "items": items} if items else ""
+        self._file.set(conversation_id, {"waiting": stored}, durable=True)
 
 
-def _items(waiting: object) -> list[Record]:
-    items = waiting.get("items") if isinstance(waiting, dict) else None
+def _items(stored: object) -> list[Record]:
+    items = stored.get("items") if isinstance(stored, dict) else None
     return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 

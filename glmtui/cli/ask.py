@@ -12,7 +12,6 @@ from glmtui.cli.options import add_model_options, add_setting, load_settings
 from glmtui.errors import UsageError
 from glmtui.i18n import _
 from glmtui.protocol.models import LocalModel
-from glmtui.session import pictures
 from glmtui.text.encodings import read_text
 
 if TYPE_CHECKING:
@@ -92,6 +91,8 @@ def run(args: Namespace) -> int:
 
         models.resolve(spec.source)  # fails before anything is saved or torch imported
     for image in args.image:
+        from glmtui.session import pictures
+
         if not pictures.is_address(image):
             images.read_picture(paths.typed(image))  # the same
     if name := settings["docs.collection"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from functools import partial
@@ -88,7 +87,7 @@ def add_parser(subparsers: Subparsers) -> None:
         ),
     )
     parser.add_argument(
-        "--compare", metavar="FILE", type=Path, help=_("show the figures of an earlier --json beside these")
+        "--compare", metavar="FILE", type=Path, help=_("show the figures of an earlier --json next to these")
     )
     parser.add_argument("--json", action="store_true", help=_("print JSON"))
     add_model_options(parser)
@@ -154,12 +153,12 @@ def run(args: Namespace) -> int:
             step=step,
         )
     several = _measure_several(network, args, step)
-    pictures = bench.measure_pictures(network, args.repeat) if network.sees_images else []
+    picture = bench.measure_pictures(network, args.repeat) if network.sees_images else None
     status.clear()
     result = {**report.as_dict(), "import_s": round(imported - start, 3), "threads": torch.get_num_threads()}
     result |= about
-    if pictures:
-        result["picture_s"] = round(statistics.median(pictures), 3)
+    if picture is not None:
+        result["picture_s"] = round(picture, 3)
     if rounds:
         result["rounds"] = [each.as_dict() for each in rounds]
     result |= several

@@ -96,7 +96,7 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--library",
         action="store_true",
-        help=_("keep the page's conversations beside the app's, not in the browser; needs --api-key-file"),
+        help=_("keep the page's conversations next to the app's, not in the browser; needs --api-key-file"),
     )
     parser.add_argument(
         "--embedding-model",

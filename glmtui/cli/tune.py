@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import signal
-import subprocess
 import sys
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace, _ArgumentGroup
 from collections.abc import Callable, Iterator, Mapping
@@ -335,4 +334,8 @@ class _View:
 
 def _typed(path: str) -> str:
     """Write a path as it is to be typed in a shell."""
-    return subprocess.list2cmdline([path]) if sys.platform == "win32" else shlex.quote(path)
+    if sys.platform == "win32":
+        import subprocess
+
+        return subprocess.list2cmdline([path])
+    return shlex.quote(path)

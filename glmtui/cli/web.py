@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 import threading
 from argparse import Namespace
@@ -54,6 +53,8 @@ def run(args: Namespace) -> int:
         )
     options = serve.read_options(args)
     if not options.keys:  # other users of this machine must not type into the app
+        import secrets
+
         options = replace(options, keys=(secrets.token_urlsafe(24),))
     return serve.serve(args, on_ready=_open_terminal, options=options, program=_app(args, options.keys[0]))
 

@@ -179,9 +179,9 @@ class OpenAIClient:
                     reply = _object(await _read(events.response), {})
                     if not reply:
                         raise self._no_such_server()
-                    yield _whole(self._checked(reply))
+                    yield _complete(self._checked(reply))
                     return
-                finished, text, thought = False, _Whole(), _Whole()
+                finished, text, thought = False, _Surrogates(), _Surrogates()
                 try:
                     async for event in events:
                         if event.data == "[DONE]":
@@ -436,7 +436,7 @@ def _object(data: bytes, default: Mapping[str, Any] | None = None) -> Mapping[st
     return default
 
 
-class _Whole:
+class _Surrogates:
     """Puts the halves of a surrogate pair together, which may come in two events; one alone is none."""
 
     def __init__(self) -> None:
@@ -446,8 +446,8 @@ class _Whole:
         """Return `text` as far as it can be written."""
         text = self._half + text
         self._half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
-        whole = text.removesuffix(self._half) if self._half else text
-        return whole.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        complete = text.removesuffix(self._half) if self._half else text
+        return complete.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _delta(event: Mapping[str, Any]) -> Delta:
@@ -456,7 +456,7 @@ def _delta(event: Mapping[str, Any]) -> Delta:
     return _said(event, choice, _mapping(choice.get("delta")))
 
 
-def _whole(reply: Mapping[str, Any]) -> Delta:
+def _complete(reply: Mapping[str, Any]) -> Delta:
     """Read an answer that came in one piece."""
     choice = _choice(reply)
     return _said(reply, choice, _mapping(choice.get("message")))

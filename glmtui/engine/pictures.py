@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
+from torch import nn
 
 from glmtui import images, paths
 from glmtui.errors import BadValueError, NotFoundError, UnavailableError
@@ -58,7 +62,9 @@ class Pictures:
         """
         if sha256 not in self._kept:
             self._check_sees()
-            self._kept[sha256] = self._network.encode_image(images.decode(data, name), step)
+            picture = images.decode(data, name)
+            with torch.inference_mode(), _stepping(self._network.image_blocks, step):
+                self._kept[sha256] = self._network.encode_image(picture)
         self._kept.move_to_end(sha256)
         while len(self._kept) > 1 and sum(each.rows.nbytes for each in self._kept.values()) > self._limit:
             self._kept.popitem(last=False)
@@ -98,6 +104,18 @@ class Pictures:
         if not self._network.sees_images:
             message = _("This model does not see pictures. VisualGLM-6B and GLM-4.1V do.")
             raise UnavailableError(message)
+
+
+@contextmanager
+def _stepping(blocks: Iterable[nn.Module], step: Step | None) -> Iterator[None]:
+    """Call `step` before each of `blocks` computes."""
+    called = step or (lambda: None)
+    hooks = [block.register_forward_pre_hook(lambda *_given: called()) for block in blocks]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def file_of(image: Image, files: Mapping[str, bytes]) -> bytes:

@@ -12,24 +12,24 @@ from typing import Any
 
 from glmtui.errors import NotFoundError
 from glmtui.hub import foreign, sat
-from glmtui.hub.fields import Flag, Group, Kind, Number, Several, Text, Whole, check_fields
+from glmtui.hub.fields import Flag, Group, Integer, Kind, Number, Several, Text, check_fields
 from glmtui.hub.files import read_json_object
 from glmtui.protocol.phrases import _
 
-_WIDTH, _COUNT, _LAYERS = Whole(1, 1 << 22), Whole(1, 1 << 16), Whole(1, 1 << 10)
+_WIDTH, _COUNT, _LAYERS = Integer(1, 1 << 22), Integer(1, 1 << 16), Integer(1, 1 << 10)
 """Far above every published model; what they multiply to is compared with the weight files."""
-_LENGTH, _VOCABULARY, _TOKEN = Whole(1, 1 << 28), Whole(1, 1 << 24), Whole(-1, 1 << 24)
+_LENGTH, _VOCABULARY, _TOKEN = Integer(1, 1 << 28), Integer(1, 1 << 24), Integer(-1, 1 << 24)
 _EPSILON, _RATIO = Number(0, 1), Number(1e-6, 1e9)
 
 VISION: Mapping[str, Kind] = {
     "num_layers": _LAYERS,
     **dict.fromkeys(("hidden_size", "inner_hidden_size", "cross_attn_hidden_size"), _WIDTH),
     "num_attention_heads": _COUNT,
-    **dict.fromkeys(("vocab_size", "max_sequence_length"), Whole(0, 1 << 16)),
+    **dict.fromkeys(("vocab_size", "max_sequence_length"), Integer(0, 1 << 16)),
     "layernorm_epsilon": _EPSILON,
-    "image_size": Several(Whole(1, 1 << 14), 2),
-    **dict.fromkeys(("patch_size", "in_channels"), Whole(1, 1 << 10)),
-    "pre_len": Whole(1, 1),
+    "image_size": Several(Integer(1, 1 << 14), 2),
+    **dict.fromkeys(("patch_size", "in_channels"), Integer(1, 1 << 10)),
+    "pre_len": Integer(1, 1),
     "is_decoder": Several(Flag(), 1 << 10),
 }
 """Of VisualGLM's ``eva_config`` and ``qformer_config``: its image encoder, and the queries put to that."""
@@ -46,7 +46,7 @@ LANGUAGE: Mapping[str, Kind] = {
     ),
     "v_head_dim": _WIDTH,
     **dict.fromkeys(("num_attention_heads", "num_key_value_heads", "multi_query_group_num"), _COUNT),
-    **dict.fromkeys(("n_routed_experts", "n_shared_experts", "first_k_dense_replace"), Whole(0, 1 << 12)),
+    **dict.fromkeys(("n_routed_experts", "n_shared_experts", "first_k_dense_replace"), Integer(0, 1 << 12)),
     **dict.fromkeys(("vocab_size", "padded_vocab_size"), _VOCABULARY),
     **dict.fromkeys(("max_sequence_length", "seq_length", "max_position_embeddings"), _LENGTH),
     **dict.fromkeys(
@@ -56,16 +56,16 @@ LANGUAGE: Mapping[str, Kind] = {
     **dict.fromkeys(("layernorm_epsilon", "rms_norm_eps"), _EPSILON),
     **dict.fromkeys(("rope_ratio", "rope_theta"), _RATIO),
     "partial_rotary_factor": Number(0, 1),
-    "pre_seq_len": Whole(0, 1 << 16),
-    "quantization_bit": Whole(0, 64),
-    "num_labels": Whole(0, 1 << 12),  # no layer asks for it, but transformers makes a table that long
+    "pre_seq_len": Integer(0, 1 << 16),
+    "quantization_bit": Integer(0, 64),
+    "num_labels": Integer(0, 1 << 12),  # no layer asks for it, but transformers makes a table that long
     **dict.fromkeys(("quantization_embeddings", "quantization_published", "prefix_projection"), Flag()),
     **dict.fromkeys(("multi_query_attention", "tie_word_embeddings", "position_encoding_2d"), Flag()),
     **dict.fromkeys(("add_bias_linear", "add_qkv_bias", "attention_bias"), Flag()),
 }
 CONFIG: Mapping[str, Kind] = {
     **LANGUAGE,
-    "image_length": Whole(1, 1 << 12),
+    "image_length": Integer(1, 1 << 12),
     **dict.fromkeys(("eva_config", "qformer_config"), Group(VISION)),
     "text_config": Group(LANGUAGE),
     "vision_config": Group(
@@ -73,9 +73,9 @@ CONFIG: Mapping[str, Kind] = {
             "depth": _LAYERS,
             **dict.fromkeys(("hidden_size", "intermediate_size", "out_hidden_size"), _WIDTH),
             "num_heads": _COUNT,
-            "image_size": Several(Whole(1, 1 << 14), 2),
-            **dict.fromkeys(("patch_size", "temporal_patch_size"), Several(Whole(1, 1 << 10), 2)),
-            **dict.fromkeys(("in_channels", "spatial_merge_size"), Whole(1, 1 << 10)),
+            "image_size": Several(Integer(1, 1 << 14), 2),
+            **dict.fromkeys(("patch_size", "temporal_patch_size"), Several(Integer(1, 1 << 10), 2)),
+            **dict.fromkeys(("in_channels", "spatial_merge_size"), Integer(1, 1 << 10)),
         }
     ),
 }
@@ -83,7 +83,7 @@ CONFIG: Mapping[str, Kind] = {
 GENERATION: Mapping[str, Kind] = {"eos_token_id": Several(_TOKEN, 256)}
 """Of ``generation_config.json``; how it samples is passed over where no sampling can be so."""
 TOKENIZER: Mapping[str, Kind] = {
-    "num_image_tokens": Whole(0, 1 << 20),
+    "num_image_tokens": Integer(0, 1 << 20),
     **dict.fromkeys(("name_or_path", "tokenizer_class"), Text()),
 }
 """Of ``tokenizer_config.json``."""

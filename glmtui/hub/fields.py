@@ -25,7 +25,7 @@ class Kind(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
+class Integer:
     """A whole number; ``true`` is none, and neither is 4096.0."""
 
     low: int
@@ -98,7 +98,7 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text."""
+    """Any string, the empty one too."""
 
     @property
     def allowed(self) -> Phrase:

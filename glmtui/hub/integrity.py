@@ -11,7 +11,7 @@ from typing import Any
 
 from glmtui.errors import BadFileError
 from glmtui.hub import foreign
-from glmtui.hub.fields import Whole
+from glmtui.hub.fields import Integer
 from glmtui.hub.files import check_regular, open_regular, parse_json
 from glmtui.hub.model_dir import ModelFolder
 from glmtui.protocol.phrases import NOTHING, Phrase, _
@@ -26,7 +26,7 @@ _PACKED = 1 << 20
 _MOST_TENSORS = 1 << 20
 _SMALL = 64 << 20
 """Bytes of a network that is built whatever the files have: reading them tells better what is wrong."""
-_OFFSET = Whole(0, 1 << 60)
+_OFFSET = Integer(0, 1 << 60)
 
 
 def check_complete(folder: ModelFolder) -> None:

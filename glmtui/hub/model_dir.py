@@ -140,11 +140,6 @@ class ModelFolder:
         return quant_of(self.config)
 
     @property
-    def quantizes_embeddings(self) -> bool:
-        """Whether embedding and output layer are stored quantised too (the discontinued int4-qe)."""
-        return bool(self.config.get("quantization_embeddings")) and self.quant != "none"
-
-    @property
     def sizes(self) -> Sizes:
         """How many weights there are."""
         return sizes_of(self.config)

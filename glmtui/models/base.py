@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 import torch
@@ -69,7 +69,7 @@ class LanguageModel(nn.Module, ABC):
     """One architecture with its weights."""
 
     sees_images: ClassVar[bool] = False
-    """Whether there are `image_rows` and `encode_image`."""
+    """Whether there are `image_rows`, `image_blocks` and `encode_image`."""
     VISION: re.Pattern[str] | None = None
     """Names of the tensors that look at pictures. They are not quantised: of the rows of a picture (of the
     golden ``visualglm-tiny``) INT8 changes 3 % and INT4 32 %, bfloat16 0.9 %. So next to quantised weights
@@ -126,13 +126,13 @@ class LanguageModel(nn.Module, ABC):
         """Return how many tokens a picture of `width` times `height` pixels takes."""
         raise NotImplementedError
 
-    def encode_image(self, picture: Picture, step: Callable[[], None] | None = None) -> ImageRows:
-        """Look at a picture in RGB.
+    @property
+    def image_blocks(self) -> Iterable[nn.Module]:
+        """What a look at a picture goes through one after another, and may be given up between."""
+        raise NotImplementedError
 
-        Args:
-            picture: as `glmtui.images.decode` returns it.
-            step: called between pieces of the work; raises to cancel.
-        """
+    def encode_image(self, picture: Picture) -> ImageRows:
+        """Look at a picture in RGB, as `glmtui.images.decode` returns it."""
         raise NotImplementedError
 
     def prefix(self) -> Tensor | None:

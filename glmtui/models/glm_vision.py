@@ -8,12 +8,12 @@ far to the right. All tokens of a picture together move on what follows by its l
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from glmtui.errors import BadFileError, NotFoundError
 from glmtui.hub.files import JSON_BYTES, check_regular
@@ -108,22 +108,19 @@ class SeeingGLM(GLM):
         patches = self.processor.get_number_of_image_patches(height, width, {})
         return int(patches // self.processor.merge_size**2)
 
-    @torch.inference_mode()
-    def encode_image(self, picture: Picture, step: Callable[[], None] | None = None) -> ImageRows:
+    @property
+    def image_blocks(self) -> Iterable[nn.Module]:
+        visual: Any = self.model.visual
+        blocks: Iterable[nn.Module] = visual.blocks
+        return blocks
+
+    def encode_image(self, picture: Picture) -> ImageRows:
         prepared = self.processor(images=[picture], return_tensors="pt")
         grid = prepared["image_grid_thw"]
         visual: Any = self.model.visual
         device = next(visual.parameters()).device
-        hooks = []
-        if step is not None:
-            called = step
-            hooks = [block.register_forward_pre_hook(lambda *_given: called()) for block in visual.blocks]
-        try:
-            pixels = prepared["pixel_values"].to(device)
-            found: Any = self.model.get_image_features(pixels, grid.to(device), return_dict=True)
-        finally:
-            for hook in hooks:
-                hook.remove()
+        pixels = prepared["pixel_values"].to(device)
+        found: Any = self.model.get_image_features(pixels, grid.to(device), return_dict=True)
         merge = self.processor.merge_size
         _time, rows, columns = (int(side) for side in grid[0])
         return ImageRows(found.pooler_output[0].float(), (rows // merge, columns // merge))

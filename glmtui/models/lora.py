@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from glmtui.errors import BadFileError, BadValueError, NotFoundError
-from glmtui.hub.fields import Flag, Kind, Number, Text, Whole, check_fields
+from glmtui.hub.fields import Flag, Integer, Kind, Number, Text, check_fields
 from glmtui.hub.files import read_json_object
 from glmtui.models.base import LanguageModel
 from glmtui.models.layers import Layers
@@ -34,7 +34,7 @@ from glmtui.text.quoting import quoted
 CONFIG, WEIGHTS = "adapter_config.json", ("adapter_model.safetensors", "adapter_model.bin")
 _FIELDS: Mapping[str, Kind] = {
     **dict.fromkeys(("peft_type", "bias", "base_model_name_or_path"), Text()),
-    "r": Whole(1, 1 << 14),
+    "r": Integer(1, 1 << 14),
     "lora_alpha": Number(0, 1e9),
     "lora_dropout": Number(0, 1),
     **dict.fromkeys(("use_rslora", "use_dora", "fan_in_fan_out"), Flag()),

@@ -9,7 +9,7 @@ dict. The products have the type of their weights; norms and the streams between
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 """Of red, green and blue, as CLIP has them."""
-Step = Callable[[], None]
-"""Called before every layer; raises to cancel."""
 
 
 @dataclass(frozen=True)
@@ -286,13 +284,15 @@ class VisionTransformer(nn.Module):
         out: Tensor = torch.cat((token, patches), dim=1) + embeddings.position_embeddings.weight
         return out
 
-    def forward(self, pixels: Tensor, step: Step | None = None) -> Tensor:
-        """``[batch, 3, height, width]`` to ``[batch, 1 + patches, hidden]``; `step` may raise to cancel."""
-        layers: Any = self.transformer.get_submodule("layers")
+    @property
+    def layers(self) -> Any:
+        """The `EncoderLayer` modules."""
+        return self.transformer.get_submodule("layers")
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """``[batch, 3, height, width]`` to ``[batch, 1 + patches, hidden]``."""
         x = self.embed(pixels)
-        for layer in layers:
-            if step is not None:
-                step()
+        for layer in self.layers:
             x = layer(x)
         out: Tensor = self.mixins.get_submodule("cls.ln_vision")(x)
         return out
@@ -328,9 +328,9 @@ class ImageEncoder(nn.Module):
         self.qformer = QFormer(queries, encoder.hidden_size)
         self.glm_proj = nn.Linear(queries.hidden_size, hidden_size)
 
-    def forward(self, pixels: Tensor, step: Step | None = None) -> Tensor:
+    def forward(self, pixels: Tensor) -> Tensor:
         """``[batch, 3, height, width]`` to float32 ``[batch, queries, language model's hidden]``."""
-        seen = self.qformer(self.vit(pixels, step))
+        seen = self.qformer(self.vit(pixels))
         out: Tensor = self.glm_proj(layers.suited(seen, self.glm_proj))
         return out.float()
 
@@ -351,8 +351,12 @@ class VisualGLM(ChatGLM):
         """Every picture takes as many."""
         return self.config.image_length
 
-    @torch.inference_mode()
-    def encode_image(self, picture: Picture, step: Step | None = None) -> ImageRows:
+    @property
+    def image_blocks(self) -> Iterable[nn.Module]:
+        blocks: Iterable[nn.Module] = self.image_encoder.vit.layers
+        return blocks
+
+    def encode_image(self, picture: Picture) -> ImageRows:
         pixels = to_pixels(picture, self.config.encoder.image_size)
         device = self.image_encoder.glm_proj.weight.device
-        return ImageRows(self.image_encoder(pixels[None].to(device), step)[0])
+        return ImageRows(self.image_encoder(pixels[None].to(device))[0])

@@ -16,8 +16,8 @@ from glmtui.plain.driver import POLL_SECONDS, Driver
 from glmtui.plain.line_printer import LinePrinter
 from glmtui.plain.printer import Paint, wants_color
 from glmtui.plain.reader import Reader, read_message
-from glmtui.session import keys, preferences, themes
-from glmtui.session.attached_file import AttachedFile
+from glmtui.session import keys, pictures, preferences, themes
+from glmtui.session.attached_file import AttachedFile, files_named_in, take
 from glmtui.session.chat_session import ChatSession
 from glmtui.session.documents import collection_lines, listed
 from glmtui.session.model_lines import model_lines
@@ -125,7 +125,26 @@ class LineMode:
         if line.strip():
             if not self.session.holds_secret(line):
                 self._reader.remember(line)
-            self._driver.run(self.session.enter(line))
+            self._driver.run(self._enter(line))
+
+    async def _enter(self, line: str) -> None:
+        """Send a line with the text files that it names, or do what it commands."""
+        try:
+            line, attached = self._with_files(line)
+        except UserError as error:
+            self.session.notice(error.phrase, "error")
+            self.put_draft(line)
+            return
+        await self.session.enter(line, attached)
+
+    def _with_files(self, line: str) -> tuple[str, Sequence[AttachedFile]]:
+        if COMMANDS.parse(line) is not None:
+            return line, ()
+        line, names = files_named_in(line)
+        taken = [take(name, self.session.state.limit) for name in names if not pictures.is_picture(name)]
+        for label, _file in taken:
+            self.session.notice(label)
+        return line, [file for _label, file in taken]
 
     def _offers(self, before: str) -> Sequence[str]:
         return [text for text, _description, _label in COMMANDS.offers(self.session, before)]
@@ -312,7 +331,7 @@ class LineMode:
 
     def _show_queue(self) -> None:
         self._list(
-            f"{_('held') if item.on_hold else _('next')}: {one_line(item.text)}"
+            f"{_('on hold') if item.on_hold else _('next')}: {one_line(item.text)}"
             for item in self.session.queued
         )
 

@@ -21,7 +21,7 @@ Activations = Literal["int8", "float"]
 REFINED = 256
 """Blocks of 16 tokens whose logits are those of INT8, of an output layer that lies in two planes.
 
-Of each of few tokens (`cpu.Kernels.few`), whether it comes alone or beside others; of more, all logits are.
+Of each of few tokens (`cpu.Kernels.few`), whether it comes alone or next to others; of more, all logits are.
 """
 _PIECE = 1 << 22
 """Weights that are unpacked at a time where there are no kernels."""

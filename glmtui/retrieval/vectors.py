@@ -1,7 +1,7 @@
 """Vectors of passages, where a person has a model that makes them: they find what is said in other words.
 
-They lie in the index beside the passages, as float16. Passages are found by going through all of them: 20,000
-of 512 numbers are 20 MB, which takes some milliseconds.
+They lie in the index next to the passages, as float16. Passages are found by going through all of them:
+20,000 of 512 numbers are 20 MB, which takes some milliseconds.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ class Shape(ABC):
         """Return the choice of a complete answer."""
 
     def complete(self, answer: Answer) -> JSON:
-        """Return a complete answer."""
+        """Return the body of an answer that is not streamed."""
         choice = {"index": 0, **self.choice(answer), "logprobs": None, "finish_reason": answer.reason}
         return {**self._head(self.kind), "choices": [choice], "usage": answer.usage}
 

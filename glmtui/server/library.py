@@ -1,4 +1,4 @@
-"""What keeps the page's conversations where they are to lie beside the app's: a port, and its plain data."""
+"""What keeps the page's conversations where they are to lie next to the app's: a port, and its plain data."""
 
 from __future__ import annotations
 

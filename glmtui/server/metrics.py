@@ -22,7 +22,7 @@ class Counter:
         self.name, self.help, self.value = name, help_text, 0
 
     def add(self, count: int = 1) -> None:
-        """Count."""
+        """Let it grow by `count`."""
         self.value += count
 
     def lines(self) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Runs a server: in the event loop of its process, or in a thread beside an app."""
+"""Runs a server: in the event loop of its process, or in a thread next to an app."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class _Uvicorn(uvicorn.Server):
 
 
 class ServerThread:
-    """A server beside an app, whose own loop never waits for it.
+    """A server next to an app, whose own loop never waits for it.
 
     Args:
         server: what runs in the thread.

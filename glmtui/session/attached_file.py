@@ -7,10 +7,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from glmtui import paths
+from glmtui.errors import BadValueError, UserError
 from glmtui.protocol.messages import Attachment, Image, Part, Text, text_of
+from glmtui.protocol.phrases import Phrase, _
+from glmtui.text.encodings import read_text
 
 if TYPE_CHECKING:
     from glmtui.chat.attachments import Attachments
+
+
+LONGEST_NAME = 1024
+"""Characters behind an ``@`` in which the name of a file is looked for."""
+_MENTIONED = re.compile(r"""(?<![A-Za-z0-9_.@])@(?:"([^"\n]+)"|'([^'\n]+)'|([^\s@"']+))""")
+
+_END = re.compile(r"(?<=[\x00-\x7f])(?![A-Za-z0-9_/-]|\.\w)|(?<=[^\x00-\x7f])(?![\w/-]|\.\w)")
+"""Where a name may end, as in `mention_of`."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +34,64 @@ class AttachedFile:
     origin: str
     """Its absolute path."""
     text: str
+
+
+def is_file(path: str) -> bool:
+    """Whether there is a file at `path`, as typed."""
+    try:
+        return paths.typed(path).is_file()
+    except (OSError, ValueError, UserError):
+        return False
+
+
+def take(path: str, limit: int) -> tuple[Phrase, AttachedFile]:
+    """Return a label for the file at `path` (its name and size in tokens), and the file.
+
+    Args:
+        path: as typed or offered.
+        limit: tokens that the model takes; 0 if that is not known.
+
+    Raises:
+        UserError: it cannot be read, is no text, or is too big.
+    """
+    file = paths.typed(path)
+    text = read_text(file)
+    tokens = estimate(text)
+    if limit and tokens > limit:
+        raise BadValueError(
+            _("{path} has about {tokens} tokens; the model takes {limit} at once.").format(
+                path=path, tokens=f"{tokens:,}", limit=f"{limit:,}"
+            )
+        )
+    label = _("{name}, about {tokens} tokens").format(name=file.name, tokens=f"{tokens:,}")
+    return label, AttachedFile(path, str(file.absolute()), text)
+
+
+def estimate(text: str) -> int:
+    """Return about how many tokens `text` has, without a tokenizer, by its hanzi and letters."""
+    hanzi = len(re.findall(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]", text))
+    return round(hanzi * 0.65 + (len(text) - hanzi) * 0.3)
+
+
+def files_named_in(text: str) -> tuple[str, list[str]]:
+    """Return a line in which names behind an ``@`` have no quotes, and those of them that are files.
+
+    Where no list of files is at hand, a person writes ``@"my notes.txt"`` for what has blanks; what follows a
+    name, such as a comma or hanzi, is no part of it.
+    """
+    names: list[str] = []
+
+    def found(match: re.Match[str]) -> str:
+        quoted, run = match[1] or match[2], (match[3] or "")[:LONGEST_NAME]
+        tried = [quoted] if quoted else [run[: end.start()] for end in _END.finditer(run)]
+        name = next(filter(is_file, reversed(tried)), "")
+        if not name:
+            return match[0]
+        names.append(name)
+        return f"@{quoted}" if quoted else match[0]
+
+    written = _MENTIONED.sub(found, text)
+    return written, list(dict.fromkeys(names))
 
 
 def parts_of(
@@ -88,5 +158,5 @@ def mention_of(name: str) -> re.Pattern[str]:
 
 def quote_file(name: str, text: str) -> str:
     """Return a file for a model to read: its name, and its text between fences longer than any in it."""
-    fence = "`" * max(3, *(len(run) + 1 for run in re.findall(r"`{3,}", text)), 0)
+    fence, text = "`" * max(3, *(len(run) + 1 for run in re.findall(r"`{3,}", text)), 0), text.strip("\n")
     return f"{name}:\n{fence}\n{text}\n{fence}"

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from glmtui import i18n
 from glmtui.chat.conversation import Conversation, new_message_id
@@ -51,6 +51,7 @@ from glmtui.session.preferences import Preferences
 from glmtui.session.prompt_builder import PromptBuilder
 from glmtui.session.read_ahead import ReadAhead
 from glmtui.session.research import Research
+from glmtui.session.saving import Saving
 from glmtui.session.serving import Serving
 from glmtui.session.slash.command import CommandTable
 from glmtui.session.token_counter import TokenCounter
@@ -70,9 +71,6 @@ if TYPE_CHECKING:
     from glmtui.settings.settings import Settings
 
 
-_Saved = Literal["conversation", "queue", "draft"]
-_RETRY_SECONDS = 2.0
-"""Between two attempts to write what could not be written."""
 _SHOWN_SECONDS = 0.1
 """After a conversation was opened it is counted; a long one is on the screen by then."""
 
@@ -163,11 +161,7 @@ class ChatSession:
         self._undo: list[tuple[Phrase, Callable[[], object]]] = []
         """What to say when something was taken back, and how to."""
         self.written = WrittenMessage()
-        self._faults: dict[_Saved, Phrase] = {}
-        """What cannot be written, which is said once as long as it lasts."""
-        self._left: list[Conversation] = []
-        """Others than the open one, of which not all is on disk."""
-        self._retry_at = 0.0
+        self.saving = Saving(self.notice)
         self._measure_at = math.inf
         self._unreadable: Conversation | None = None
 
@@ -266,8 +260,7 @@ class ChatSession:
         async with self._lock:
             if (answer := self.answer) is not None:
                 await self._poll_answer(answer)
-            if time.monotonic() >= self._retry_at:
-                self._save_again()
+            self.saving.poll(self.conversation)
             for load in self._loader.drain():
                 with self.guarding():
                     await self._on_load(load)
@@ -291,7 +284,7 @@ class ChatSession:
             with self.guarding():
                 await self._on_end(answer, "failed", None)
         if self.answer is answer:
-            answer.save(self._saving)
+            answer.save(self.saving)
 
     def _poll_figures(self) -> None:
         """Take in counts of tokens, and what is known of models and documents."""
@@ -318,7 +311,7 @@ class ChatSession:
         if self.answer:
             self.answer.cancel()
             self._finish(self.answer, "stopped", None)
-        self._save_again()
+        self.saving.again(self.conversation)
         self.serving.stop()
         self.tool_servers.stop()
         self._loader.close()
@@ -673,10 +666,10 @@ class ChatSession:
         self._tell_conversation()
         self._restore()
 
-    async def open(self, conversation: str | Path, message_id: str | None = None) -> None:
-        """Read a conversation (by its id, or any by its file), at `message_id` and on its branch if given."""
+    async def open(self, path_or_id: Path | str, message_id: str | None = None) -> None:
+        """Read a conversation, as `Library.open` takes it, at `message_id` and on its branch if given."""
         try:
-            opened = self.library.open(conversation)
+            opened = self.library.open(path_or_id)
             if message_id and opened.is_deleted(message_id):
                 message_id = None  # since it was found
             if message_id and message_id not in [message.id for message in opened.branch()]:
@@ -690,61 +683,58 @@ class ChatSession:
         """Begin an empty conversation."""
         await self._go_to(self.library.create())
 
-    async def trash(self, conversation_id: str) -> None:
-        """Move a conversation to the trash; undo brings it back."""
-        if self.answer and self.answer.conversation.id == conversation_id:
+    async def trash(self, path: Path) -> None:
+        """Move a conversation, by its file, to the trash; undo brings it back."""
+        path = path.absolute()
+        if self.answer and _lies_at(self.answer.conversation, path):
             raise UserError(_("This conversation is being answered. Esc stops it."))
-        if conversation_id == self.conversation.id and (path := self._elsewhere()):
+        if path.parent != self.library.folder.absolute():
             said = _(
                 "This conversation is not one of the list but the file {path}: delete that if you want to."
             )
             raise UserError(said.format(path=path))
-        if any(each and each.conversation.id == conversation_id for each in (self._pending, *self._queue)):
+        if any(each and _lies_at(each.conversation, path) for each in (self._pending, *self._queue)):
             raise UserError(_("Messages wait to be sent in this conversation: send or cancel them first."))
-        self.library.trash(conversation_id)
-        self._undo.append((_("The conversation is back."), lambda: self.library.restore(conversation_id)))
+        is_open, id_ = _lies_at(self.conversation, path), stored_id(self.conversation)
+        deleted = self.library.trash(path)
+        self._undo.append((_("The conversation is back."), lambda: self.library.restore(deleted)))
         if key := keys.shown("history.undo", self.settings.keys) if self.ui.has_keys else "":
             self.ui.say(_("Moved to the trash. /undo (or {key} in the list) brings it back.").format(key=key))
         else:
             self.ui.say(_("Moved to the trash. /undo brings it back."))
-        if conversation_id == self.conversation.id:  # what is being written goes along
+        if is_open:  # what is being written goes along
             written = self.written
             kept = (written.kept, written.place, written.query)
             await self._open(self.library.create())
             self._edit(None, *kept)
             self._keep_written()
-            self.workspace.keep_draft(conversation_id, Draft())
+            self.workspace.keep_draft(id_, Draft())
         self._tell_conversation()
 
-    def _elsewhere(self) -> Path | None:
-        """Return the file of the open conversation where that is none of the library's."""
-        path = self.conversation.path
-        return path if path and path.absolute().parent != self.library.folder.absolute() else None
-
-    async def restore(self, conversation_id: str) -> None:
-        """Bring a conversation back from the trash and read it."""
-        self.library.restore(conversation_id)
-        await self.open(conversation_id)
+    async def restore(self, path: Path) -> None:
+        """Bring a conversation back from the trash, by its file there, and read it."""
+        await self.open(self.library.restore(path))
         self.ui.say(_("The conversation is back."))
 
-    def pin(self, conversation_id: str) -> None:
-        """Keep a conversation at the top of the list, or no longer."""
-        conversation = self._conversation(conversation_id)
+    def pin(self, path: Path | None = None) -> None:
+        """Keep a conversation, by its file, at the top of the list, or no longer; None: the open one."""
+        conversation = self._conversation(path)
         conversation.pin(not conversation.pinned)
         self.ui.say(_("Pinned to the top.") if conversation.pinned else _("No longer pinned."))
         self._tell_conversation()
 
-    async def rename(self, conversation_id: str, title: str | None = None) -> None:
-        """Give a conversation a title, which is asked for where none is given."""
+    async def rename(self, path: Path | None = None, title: str | None = None) -> None:
+        """Give a conversation (as `pin` takes it) a title, which is asked for where none is given."""
         if title is None:
-            title = await self.ui.ask(_("Title"), self._conversation(conversation_id).title)
+            title = await self.ui.ask(_("Title"), self._conversation(path).title)
         if title is not None:
-            self._conversation(conversation_id).rename(title)
+            self._conversation(path).rename(title)
             self._tell_conversation()
 
-    def _conversation(self, conversation_id: str) -> Conversation:
-        is_open = conversation_id == self.conversation.id
-        return self.conversation if is_open else self.library.open(conversation_id)
+    def _conversation(self, path: Path | None) -> Conversation:
+        if path is None or _lies_at(self.conversation, path):
+            return self.conversation
+        return self.library.open(path)
 
     async def import_file(self, path: Path) -> None:
         """Bring in conversations of other programs, and read the first of them.
@@ -779,7 +769,7 @@ class ChatSession:
         async with self._lock:
             if self._refuse_changes() or self.conversation.is_deleted(message_id):
                 return
-            with self._saving():
+            with self.saving():
                 self.conversation.select(message_id)
             self._show()
 
@@ -800,7 +790,7 @@ class ChatSession:
             conversation = self.conversation
             if self._refuse_changes() or conversation.is_deleted(message_id):
                 return
-            with self._saving():
+            with self.saving():
                 conversation.delete(message_id)
             self._undo.append((_("The message is back."), lambda: conversation.undelete(message_id)))
             self._show()
@@ -955,7 +945,7 @@ class ChatSession:
             self._show_answer(
                 tokens_per_second=stats.tokens_per_second, used=stats.prompt_tokens + stats.answer_tokens
             )
-        return answer.finish(self._saving, state, stats, failed)
+        return answer.finish(self.saving, state, stats, failed)
 
     # --- one message, from the queue to the model ---
 
@@ -978,7 +968,7 @@ class ChatSession:
         parent: dict[str, Any] = {}
         if item.edits and item.edits in conversation.messages:
             parent = {"parent": conversation.messages[item.edits].parent}
-        with self._saving():
+        with self.saving():
             meta = self._sender | ({WEB: item.web} if item.web else {})
             conversation.append("user", item.parts, meta=meta, message_id=item.id, **parent)
         self._queue.remove(item, on_disk=not conversation.unsaved)
@@ -1012,7 +1002,7 @@ class ChatSession:
                 meta["server"] = info.server
             if (adapted := self.adapted) and self._uses_adapters(conversation):
                 meta["adapters"] = adapted
-            with self._saving():
+            with self.saving():
                 conversation.append("assistant", "", parent=pending.message_id, state="partial", meta=meta)
         message = conversation.branch()[-1]
         self.answer = answer = AnswerTask(conversation, message)
@@ -1123,12 +1113,12 @@ class ChatSession:
         """
         async with self._lock:
             users = [self.answer, self._pending, *self._queue]
-            in_use = [*(each.conversation for each in users if each), *self._left]
-            same = [each for each in in_use if each.id == conversation.id]
+            in_use = [*(each.conversation for each in users if each), *self.saving.left]
+            same = [each for each in in_use if _is_same(each, conversation)]
             conversation = same[0] if same else conversation
             changed = conversation is self.conversation
             if not changed:
-                self._left += [self.conversation] if self.conversation.unsaved else []
+                self.saving.leave(self.conversation)
                 self._edit(None)
                 self._counter.used = 0
                 self._update(used=0)
@@ -1203,13 +1193,13 @@ class ChatSession:
                 text = full
         text = "" if self.holds_secret(text) else text
         draft = self.written.draft(text, parts, self.state.editing)
-        with self._saving("draft"):
+        with self.saving("draft"):
             self.workspace.keep_draft(stored_id(self.conversation), draft)
         self.workspace.keep_open(self.conversation)
-        return "draft" not in self._faults
+        return self.saving.works("draft")
 
     def _keep_queued(self, conversation_id: str, items: Sequence[StoredMessage]) -> None:
-        with self._saving("queue"):
+        with self.saving("queue"):
             self.workspace.keep_queued(conversation_id, items)
 
     def _edit(
@@ -1235,7 +1225,8 @@ class ChatSession:
         self._update(queued=tuple(self.queued))
 
     def _tell_conversation(self) -> None:
-        self._publish(told.ConversationChanged(self.conversation.id, self.conversation.title))
+        path = self.conversation.path
+        self._publish(told.ConversationChanged(path and path.absolute(), self.conversation.title))
 
     def _begin_state(self, **values: Any) -> None:
         """Let nothing of the former answer or load be shown any more."""
@@ -1260,29 +1251,6 @@ class ChatSession:
         for listener in self._listeners:
             with self.guarding():
                 listener(event)
-
-    @contextmanager
-    def _saving(self, what: _Saved = "conversation") -> Iterator[None]:
-        """Around what writes: what cannot be written now is in memory, and written later."""
-        try:
-            yield
-        except UserError as error:
-            if self._faults.get(what) != error.phrase:  # one answer is written many times
-                self.notice(error.phrase, "error")
-            self._faults[what] = error.phrase
-        else:
-            self._faults.pop(what, None)
-
-    def _save_again(self) -> None:
-        """Write what could not be written of conversations, and say when all of it is on disk."""
-        self._retry_at = time.monotonic() + _RETRY_SECONDS
-        unsaved = [each for each in (*self._left, self.conversation) if each.unsaved]
-        for conversation in unsaved:
-            with self._saving():
-                conversation.flush()
-        self._left = [each for each in self._left if each.unsaved]
-        if unsaved and not self._left and not self.conversation.unsaved:
-            self.notice(_("What could not be saved before is saved now."))
 
     def _no_model(self) -> Phrase:
         """Say that there is none, how to get one, and what is set that may be in its way."""
@@ -1309,6 +1277,17 @@ class ChatSession:
         else:
             return False
         return True
+
+
+def _lies_at(conversation: Conversation, path: Path) -> bool:
+    return conversation.path is not None and conversation.path.absolute() == path.absolute()
+
+
+def _is_same(one: Conversation, other: Conversation) -> bool:
+    """Whether both are the same one: a copy of its file has its id, but lies next to it."""
+    if one.id != other.id or one.path is None or other.path is None:
+        return one is other
+    return _lies_at(one, other.path) or not one.path.exists()
 
 
 def _only_read() -> Phrase:

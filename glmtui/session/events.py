@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -143,7 +144,8 @@ class StateChanged:
 class ConversationChanged:
     """Another conversation is open, or a title or place in the list of conversations changed."""
 
-    id: str
+    path: Path | None
+    """Of the open one; None where it has no file yet."""
     title: str
 
 

@@ -1,4 +1,4 @@
-"""The library for a server's web page: its conversations lie beside the app's, in the same files."""
+"""The library for a server's web page: its conversations lie next to the app's, in the same files."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ class Research:
         sources: Sequence[Source],
         build: Callable[[Sequence[Source]], Sequence[ChatMessage]],
     ) -> Sequence[Source]:
-        """Return the sources there is room for beside the question."""
+        """Return the sources there is room for next to the question."""
 
         async def count(messages: Sequence[ChatMessage]) -> int:
             return await self._counter.count(messages, self._prompt.images(conversation, messages))

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from glmtui.i18n import _, ngettext
 from glmtui.protocol.messages import Source
-from glmtui.retrieval.citations import UNSUPPORTED, marked_statements
 from glmtui.text.clean import one_line
 from glmtui.text.units import parameters, size
 
@@ -33,8 +32,11 @@ def source_lines(message: Message) -> list[str]:
 
 def unsupported(message: Message) -> list[str]:
     """Return the statements of an answer that are marked because no source supports them."""
-    has_sources = any(isinstance(part, Source) for part in message.parts)
-    return marked_statements(message.text) if has_sources and UNSUPPORTED in message.text else []
+    if not any(isinstance(part, Source) for part in message.parts):
+        return []
+    from glmtui.retrieval.citations import UNSUPPORTED, marked_statements
+
+    return marked_statements(message.text) if UNSUPPORTED in message.text else []
 
 
 def passages(given: int, found: int) -> str:

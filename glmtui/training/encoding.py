@@ -59,11 +59,6 @@ class Encoded:
     the last of the prompt, is a target too."""
     cut: Cut = _NOTHING_CUT
 
-    @property
-    def prompt_length(self) -> int:
-        """How many ids are the prompt's."""
-        return next((at for at, label in enumerate(self.labels) if label != IGNORED), len(self.ids))
-
 
 def encode(
     row: Row, tokenizer: ChatTokenizer, max_source: int, max_target: int, *, as_published: bool = False
@@ -91,11 +86,6 @@ def encode(
     pad = pad_id(tokenizer)  # as published: not even where the answer has such a token
     labels = [IGNORED] * context + [IGNORED if token == pad else token for token in ids[context:]]
     return Encoded(ids, labels, cut._replace(response=len(answer) > room))
-
-
-def encode_prompt(row: Row, tokenizer: ChatTokenizer, max_source: int) -> list[int]:
-    """Return the ids of the row's prompt alone, for an answer to be generated; raises as `encode` does."""
-    return _prompt(row, tokenizer, max_source, as_published=False)[1]
 
 
 def pad_id(tokenizer: ChatTokenizer) -> int:
@@ -150,7 +140,7 @@ def _end_that_fits(row: Row, tokenizer: ChatTokenizer, limit: int) -> str:
 
     low, high = 0, len(row.prompt)  # the beginning does not fit
     if not fits(high - 1):
-        said = _("no question fits into {limit} tokens beside what stands before every question")
+        said = _("no question fits into {limit} tokens next to what stands before every question")
         raise TooLongError(said.format(limit=limit))
     while high - low > 1:
         middle = (low + high) // 2

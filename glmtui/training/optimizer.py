@@ -53,7 +53,7 @@ class PublishedAdamW(torch.optim.Optimizer):
 def new_optimizer(
     kind: Optimizer, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float
 ) -> torch.optim.Optimizer:
-    """Return the optimizer of that kind."""
+    """Return AdamW: ``published`` as transformers had it (`PublishedAdamW`), else torch's."""
     if kind == "published":
         return PublishedAdamW(parameters, lr, weight_decay)
     return torch.optim.AdamW(parameters, lr, BETAS, EPSILON, weight_decay)

@@ -91,7 +91,7 @@ def main() -> None:
         timed("list, again", library.list)
         timed("refresh, nothing changed", library.refresh)
         changed = library.list()[0]
-        library.rename(changed.id, "新名字")
+        library.open(changed.path).rename("新名字")
         timed("list after one file changed", library.list, 1)
         for query in QUERIES:
             timed(f"search {query}", lambda query=query: library.search(query))

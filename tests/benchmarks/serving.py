@@ -203,9 +203,9 @@ def main() -> None:
             f"all of an answer takes {statistics.median(work):.3f} times the engine's time on the processors"
         )
         found = [measure_gap(url, count) for _ in range(1 if name else REPEAT)]
-        gap, beside, alone = (statistics.median(each) for each in zip(*found, strict=True))
+        gap, together, alone = (statistics.median(each) for each in zip(*found, strict=True))
         print(f"longest wait of a stream while {count} tokens arrive: {gap:.2f} s (goal: 1)")
-        print(f"that prompt: {beside:.2f} s, alone {alone:.2f} s: {beside / alone:.2f} times (goal: 1.3)")
+        print(f"that prompt: {together:.2f} s, alone {alone:.2f} s: {together / alone:.2f} times (goal: 1.3)")
     finally:
         thread.stop()
         thread.join(10)

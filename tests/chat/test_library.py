@@ -19,7 +19,7 @@ from glmtui.chat import search_index as index_module
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.library import Library
 from glmtui.chat.search_index import fold
-from glmtui.errors import UserError
+from glmtui.errors import NotFoundError, UserError
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
@@ -74,10 +74,10 @@ def test_sorted_by_last_use_with_pinned_ones_first(library: Library) -> None:
     assert titles(library) == ["a newer question", "an old question", "the oldest question"]
     old.append("assistant", "late", time=START + timedelta(days=9))
     assert titles(library)[0] == "an old question"
-    library.pin(oldest.id)
+    oldest.pin()
     summary = library.list()[0]
     assert (summary.title, summary.pinned, summary.messages) == ("the oldest question", True, 1)
-    library.pin(oldest.id, False)
+    oldest.pin(False)
     assert titles(library)[-1] == "the oldest question"
 
 
@@ -104,11 +104,11 @@ def test_open_by_id_and_by_path(library: Library, tmp_path: Path) -> None:
 
 def test_renaming_shows_in_the_list_and_in_the_open_conversation(library: Library) -> None:
     conversation = talk(library, "hello there")
-    library.rename(conversation.id, " 新的\n名字 ")
+    library.open(conversation.id).rename(" 新的\n名字 ")
     assert titles(library) == ["新的 名字"]
     assert conversation.refresh()
     assert conversation.title == "新的 名字"
-    library.rename(conversation.id, "")
+    library.open(conversation.id).rename("")
     assert titles(library) == ["hello there"]
 
 
@@ -150,6 +150,10 @@ def test_a_copied_file_is_a_conversation_of_its_own(library: Library) -> None:
     assert by_id == {conversation.id: conversation.path, "备份": copy}
     library.trash("备份")
     assert [summary.path for summary in library.list()] == [conversation.path]
+    (deleted,) = library.trashed()
+    library.restore(deleted.path)
+    library.trash(copy)
+    assert [summary.path for summary in library.list()] == [conversation.path]
 
 
 def test_a_conversation_with_all_messages_deleted_can_still_be_found(library: Library) -> None:
@@ -163,25 +167,25 @@ def test_a_conversation_with_all_messages_deleted_can_still_be_found(library: Li
 
 
 def test_trash_and_restore(library: Library, tmp_path: Path) -> None:
-    keep, go = talk(library, "keep this"), talk(library, "throw away")
-    library.trash(go.id)
+    _, go = talk(library, "keep this"), talk(library, "throw away")
+    deleted = library.trash(go.id)
     assert titles(library) == ["keep this"]
     assert library.search("throw") == []
     assert [summary.title for summary in library.trashed()] == ["throw away"]
     assert [summary.title for summary in again(tmp_path).trashed()] == ["throw away"]
-    library.restore(go.id)
+    library.restore(deleted)
     assert set(titles(library)) == {"keep this", "throw away"}
     assert library.trashed() == []
-    with pytest.raises(UserError, match=keep.id):
-        library.restore(keep.id)
+    with pytest.raises(NotFoundError):
+        library.restore(deleted)
 
 
 def test_a_conversation_in_the_trash_goes_on_there(library: Library) -> None:
     conversation = talk(library, "being answered")
-    library.trash(conversation.id)
+    deleted = library.trash(conversation.id)
     conversation.append("assistant", "the end of the answer")
     assert library.list() == []
-    library.restore(conversation.id)
+    library.restore(deleted)
     assert [m.text for m in library.open(conversation.id).branch()] == [
         "being answered",
         "the end of the answer",
@@ -195,20 +199,8 @@ def test_names_do_not_collide_in_the_trash(library: Library) -> None:
         library.trash(conversation.id)
     assert sorted(summary.title for summary in library.trashed()) == ["one", "two"]
     for summary in library.trashed():
-        library.restore(summary.id)
+        library.restore(summary.path)
     assert sorted(titles(library)) == ["one", "two"]
-
-
-def test_the_trash_is_emptied_only_of_what_is_old(library: Library) -> None:
-    conversations = [talk(library, text) for text in ("old", "new")]
-    for conversation in conversations:
-        library.trash(conversation.id)
-    old = next(summary.path for summary in library.trashed() if summary.title == "old")
-    os.utime(old, (0, 0))
-    assert library.empty_trash(older_than_days=30) == 1
-    assert [summary.title for summary in library.trashed()] == ["new"]
-    assert library.empty_trash() == 1
-    assert library.trashed() == []
 
 
 # --- copies ---
@@ -578,9 +570,9 @@ def test_files_are_moved_where_there_are_no_links(library: Library, monkeypatch:
     conversation = library.create()
     conversation.append("user", "hi")
     monkeypatch.setattr(os, "link", Mock(side_effect=OSError(errno.EPERM, "no links")))
-    library.trash(conversation.id)
+    deleted = library.trash(conversation.id)
     assert [summary.id for summary in library.trashed()] == [conversation.id]
-    library.restore(conversation.id)
+    library.restore(deleted)
     assert [summary.id for summary in library.list()] == [conversation.id]
 
 

@@ -347,8 +347,7 @@ def test_a_newer_file_is_read_and_not_written(tmp_path: Path) -> None:
         lambda: conversation.rename("x"),
         lambda: conversation.pin(),
         lambda: conversation.configure({"a": 1}),
-        lambda: library.rename("later", "x"),
-        lambda: library.pin("later"),
+        lambda: library.open("later").pin(),
     ):
         with pytest.raises(NewerFormatError) as caught:
             change()

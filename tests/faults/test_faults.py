@@ -111,7 +111,7 @@ async def test_what_cannot_be_written_is_told_once_and_written_later(fault: Faul
             assert told
             assert len(told) == len(set(told)), "each is told once"
             assert chat.settings["generation.top_k"] == 7
-        chat._retry_at = 0.0
+        chat.saving.again(chat.conversation)
         await chat.poll()
         assert "What could not be saved before is saved now." in chat.notices()
         await chat.enter("/set top_k 8")

@@ -39,7 +39,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def server() -> HubServer:
-    """ChatGLM-6B in three shards, with the code that its authors put beside it."""
+    """ChatGLM-6B in three shards, with the code that its authors put next to it."""
     server = HubServer.of_folder("chatglm-6b", GOLDEN / "chatglm-fp16-sharded")
     server.files |= {"modeling_chatglm.py": b"import os", "ice_text.model": b"m" * 4000, "README.md": b"#"}
     return server

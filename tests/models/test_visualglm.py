@@ -63,7 +63,7 @@ def state_of(file: Path) -> dict[str, Tensor]:
 
 def check(actual: Tensor, wanted: Any, tolerance: float) -> None:
     """Compare, `tolerance` relative to the largest value."""
-    np.testing.assert_allclose(actual, wanted, rtol=0, atol=tolerance * np.abs(wanted).max())
+    np.testing.assert_allclose(actual.detach(), wanted, rtol=0, atol=tolerance * np.abs(wanted).max())
 
 
 # --- numbers ---

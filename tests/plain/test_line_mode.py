@@ -19,6 +19,7 @@ from glmtui.plain.line_mode import LineMode
 from glmtui.plain.printer import unmarked
 from glmtui.plain.reader import Offers, StreamReader, read_message
 from glmtui.protocol.engine import Stream
+from glmtui.protocol.messages import Attachment, Text
 from glmtui.protocol.requests import Request
 from glmtui.session.options import AppOptions
 from glmtui.session.slash.registry import COMMANDS
@@ -78,6 +79,27 @@ def test_a_script_is_answered_and_saved_as_in_the_app() -> None:
         ("user", "你好", "done"), ("assistant", "你好！\x1b[31m红", "done"),
         ("user", "More?", "done"), ("assistant", "Yes.", "done"),
     ]  # fmt: skip
+
+
+def test_a_text_file_that_a_line_names_goes_with_it(tmp_path: Path) -> None:
+    (tmp_path / "my notes.txt").write_text("milk\n", encoding="utf-8")
+    code, _output, _errors = chat('@"my notes.txt" what?\n', "Milk.")
+    (summary,) = Library().list()
+    conversation = Conversation.open(summary.path)
+    text, file = conversation.branch()[0].parts
+    assert code == 0
+    assert text == Text("@my notes.txt what?")
+    assert isinstance(file, Attachment)
+    assert conversation.attachments.text(file) == "milk\n", "as it is on the disk"
+    assert file.origin == str(tmp_path / "my notes.txt")
+
+
+def test_a_line_that_names_what_is_no_text_is_not_sent_and_stays(tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_bytes(bytes(range(256)))
+    typist = Typist("see @model.bin", "")
+    chat(typist, "Never.")
+    assert typist.offered[1] == "see @model.bin"
+    assert Library().list() == []
 
 
 def test_a_block_is_one_message() -> None:
@@ -249,7 +271,7 @@ def test_what_waits_from_the_app_is_told_listed_cancelled_and_sent() -> None:
     code, output, errors = chat(script, engine=engine)
     assert code == 1, "one of the lines made no sense"
     assert "3 messages wait to be sent: /queue" in output
-    assert "2. held: two lines" in output
+    assert "2. on hold: two lines" in output
     assert output.count("No message waits in this conversation.") == 2
     assert "for example: /queue cancel 1" in errors
     assert [request.messages[-1].text for request in engine.generated] == ["one", "three"]

@@ -156,7 +156,7 @@ static void check_product(const Matrix *m, int threads) {
     float *alone = need(m->rows * (int64_t)sizeof(float));
     for (int64_t t = 0; t < tokens && (!m->low || tokens <= glmtui_few()); t++) {
         glmtui_multiply(m, x + t * m->columns, 1, alone, 1);
-        expect(!memcmp(alone, out + t * m->rows, (size_t)m->rows * sizeof(float)), "product beside others", t, tokens,
+        expect(!memcmp(alone, out + t * m->rows, (size_t)m->rows * sizeof(float)), "product next to others", t, tokens,
                m->columns);
         if (!m->low) continue;
         if (t == 0) refined = within(0, (m->rows - 1) / BLOCK);
@@ -257,7 +257,7 @@ static void halves(void) {
     expect(!glmtui_multiply_halves(w, bfloat, rows, columns, x, tokens, out, threads), "memory", 0, 0, 0);
     for (int64_t t = 0; t < tokens; t++) {
         expect(!glmtui_multiply_halves(w, bfloat, rows, columns, x + t * columns, 1, alone, 1), "memory", 0, 0, 0);
-        expect(!memcmp(alone, out + t * rows, (size_t)rows * 4), "half product beside others", t, tokens, columns);
+        expect(!memcmp(alone, out + t * rows, (size_t)rows * 4), "half product next to others", t, tokens, columns);
         for (int64_t r = 0; r < rows; r++) {
             double sum = 0, size = 0;
             for (int64_t c = 0; c < columns; c++) {
@@ -479,10 +479,10 @@ static void check_together(const Layer *layer, const Shape *s, const Cache *cach
         memcpy(one, all + t * hidden, (size_t)hidden * 4);
         expect(!glmtui_layers(layer, 1, s, caches + 2 + places[t].sequence, &alone, 1, cosines + t * size,
                               sines + t * size, one, 1), "memory", 0, 0, 0);
-        expect(!memcmp(one, together + t * hidden, (size_t)hidden * 4), "layer beside others", t, tokens, hidden);
+        expect(!memcmp(one, together + t * hidden, (size_t)hidden * 4), "layer next to others", t, tokens, hidden);
     }
     for (int64_t c = 0; c < 2; c++)
-        expect(!memcmp(caches[c].numbers, caches[2 + c].numbers, (size_t)bytes), "keys beside others", c, tokens, size);
+        expect(!memcmp(caches[c].numbers, caches[2 + c].numbers, (size_t)bytes), "keys next to others", c, tokens, size);
     for (int64_t c = 0; c < 4; c++) free(caches[c].numbers);
     float *made[] = {all, one, cosines, sines, together};
     for (size_t i = 0; i < sizeof made / sizeof *made; i++) free(made[i]);

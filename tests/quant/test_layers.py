@@ -1,7 +1,7 @@
 """Few tokens through all layers at once: against the same layers one by one, and against each token alone.
 
 An activation that lies half-way between two bytes may go either way, and every later one after it; between
-tokens beside others and the same alone not a bit may differ.
+tokens next to others and the same alone not a bit may differ.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def test_it_is_removed_to_the_trash(keeping: Served, library: Library) -> None:
     keep(keeping, said("q", "user", "one"))
     assert keeping.client.delete(PATH).status_code == 204
     assert keeping.client.delete(PATH).status_code == keeping.client.get(PATH).status_code == 404
-    library.restore("abc")
+    library.restore(library.trashed()[0].path)
     assert texts(library) == ["one"]
 
 

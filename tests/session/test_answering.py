@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -315,11 +316,49 @@ async def test_a_find_on_another_branch_goes_there(make: Make) -> None:
     assert [message.text for message in shown.messages] == ["question", "One."]
 
 
+async def test_a_copied_file_is_what_is_meant_where_it_is_open(make: Make) -> None:
+    """Its header has the id of the other one."""
+    chat = await ready(make())
+    await chat.enter("question")
+    await chat.idle()
+    original = chat.conversation.path
+    assert original is not None
+    copy = original.with_name("copy.jsonl")
+    shutil.copy(original, copy)
+    await chat.open(copy)
+    assert chat.of(ConversationChanged)[-1].path == copy
+    await chat.enter("/rename The copy")
+    assert {each.path: each.title for each in chat.library.list()}[copy] == "The copy"
+    await chat.enter("/delete")
+    assert [each.path for each in chat.library.list()] == [original]
+    await chat.undo()
+    assert {each.path for each in chat.library.list()} == {original, copy}
+
+
+async def test_a_copy_is_read_while_the_other_one_is_being_answered(make: Make) -> None:
+    chat = await ready(make("One.", hold=True))
+    await chat.enter("question")
+    await chat.until(lambda: chat.answer is not None)
+    original = chat.conversation.path
+    assert original is not None
+    copy = original.with_name("copy.jsonl")
+    shutil.copy(original, copy)
+    await chat.open(copy)
+    assert chat.conversation.path == copy
+    await chat.rename(original, "The first")
+    assert Conversation.open(original).title == "The first"
+    assert Conversation.open(copy).title != "The first"
+    await chat.trash(copy)
+    chat.stop()
+    await chat.idle()
+
+
 async def test_what_changes_in_the_list_is_told(make: Make) -> None:
     chat = await ready(make())
     await chat.enter("question")
     await chat.idle()
-    other = chat.conversation.id
+    id_, other = chat.conversation.id, chat.conversation.path
+    assert other is not None
     await chat.new()
     chat.told.clear()
     chat.pin(other)
@@ -329,8 +368,9 @@ async def test_what_changes_in_the_list_is_told(make: Make) -> None:
     assert (summary.title, summary.pinned) == ("Elsewhere", True)
     await chat.trash(other)
     assert chat.library.list() == []
-    await chat.restore(other)
-    assert chat.conversation.id == other
+    (deleted,) = chat.library.trashed()
+    await chat.restore(deleted.path)
+    assert chat.conversation.id == id_
     assert Conversation.open(chat.library.list()[0].path).title == "Elsewhere"
 
 

@@ -448,8 +448,9 @@ async def test_what_is_being_written_goes_along_when_its_conversation_is_deleted
     chat.unqueue()
     chat.stop()
     await chat.idle()
-    first = chat.conversation.id
-    await chat.trash(first)
+    first, path = chat.conversation.id, chat.conversation.path
+    assert path is not None
+    await chat.trash(path)
     assert chat.fake_ui.text == "see @a.txt"
     assert Drafts().get(first).text == ""
     again = await ready(Chat(ScriptedEngine("Two.")))

@@ -298,7 +298,8 @@ async def test_two_conversations_have_one_file(seeing: Chat) -> None:
     folder = seeing.library.folder / "attachments"
     assert [path.name for path in folder.iterdir() if path.name[0] != "."] == [CAT.sha256]
     assert Library().collect_attachments(older_than=-1) == 0
-    await seeing.trash(seeing.conversation.id)
+    assert seeing.conversation.path is not None
+    await seeing.trash(seeing.conversation.path)
     assert Library().collect_attachments(older_than=-1) == 0
 
 

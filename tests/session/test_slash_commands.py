@@ -353,7 +353,7 @@ async def test_an_export_that_cannot_be_written_as_it_is_leaves_no_empty_file(
 
 async def test_after_a_message_that_was_too_long_the_conversation_goes_on(make: Make) -> None:
     chat = await ready(make("hello"))
-    with chat._saving():
+    with chat.saving():
         chat.conversation.append("user", "long")
         answer = chat.conversation.append("assistant", "", state="partial")
         chat.conversation.finish(answer.id, "", "failed", {"error": "too long", "error_code": "too_long"})

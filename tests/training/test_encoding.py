@@ -13,7 +13,7 @@ from golden_data import GOLDEN, TOKENIZERS, golden_json, needs_published_tokeniz
 
 from glmtui.errors import TooLongError
 from glmtui.models.chat_tokenizer import ChatTokenizer, load_tokenizer
-from glmtui.training.encoding import IGNORED, batch, encode, encode_prompt, pad_id
+from glmtui.training.encoding import IGNORED, Encoded, _prompt, batch, encode, pad_id
 from glmtui.training.rows import Row
 
 NANO = GOLDEN.parents[1] / "glmtui" / "models" / "nano"
@@ -81,11 +81,19 @@ def test_newer_models_learn_the_answer_behind_their_template(tmp_path: Path, tem
     make_tokenizer(tmp_path, template)
     chat = load_tokenizer(tmp_path)
     encoded = encode(Row("你好", "世界！", (("a", "b"),)), chat, 200, 50)
-    start = encoded.prompt_length
+    start = prompt_length(encoded)
     assert encoded.ids[:start] == encode_prompt(Row("你好", "", (("a", "b"),)), chat, 200)
     assert encoded.ids[-1] == chat.raw.eos_id
     said = chat.decode(encoded.ids[start:-1])
     assert said == ("世界！" if template == PLAIN else "\n</think>\n\n世界！")
+
+
+def prompt_length(encoded: Encoded) -> int:
+    return next(at for at, label in enumerate(encoded.labels) if label != IGNORED)
+
+
+def encode_prompt(row: Row, tokenizer: ChatTokenizer, max_source: int) -> list[int]:
+    return _prompt(row, tokenizer, max_source, as_published=False)[1]
 
 
 LONG = Row("这是最后的问题，它的结尾不能丢", "好。", (("第一个问题很长很长", "第一个回答"), ("第二个", "嗯")))
@@ -94,7 +102,7 @@ LONG = Row("这是最后的问题，它的结尾不能丢", "好。", (("第一�
 def test_the_oldest_rounds_are_left_out_first(nano: ChatTokenizer) -> None:
     whole = encode(LONG, nano, 200, 50)
     assert not whole.cut
-    shorter = encode(LONG, nano, whole.prompt_length - 2, 50)
+    shorter = encode(LONG, nano, prompt_length(whole) - 2, 50)
     assert shorter.cut == (1, False, False)
     assert shorter.ids == encode(Row(LONG.prompt, LONG.response, LONG.history[1:]), nano, 200, 50).ids  # type: ignore[index]
 
@@ -102,7 +110,7 @@ def test_the_oldest_rounds_are_left_out_first(nano: ChatTokenizer) -> None:
 def test_a_question_that_is_too_long_keeps_its_end(nano: ChatTokenizer) -> None:
     encoded = encode(LONG, nano, 12, 50)
     assert encoded.cut == (2, True, False)
-    assert encoded.prompt_length <= 12
+    assert prompt_length(encoded) <= 12
     assert "结尾不能丢" in nano.decode(encoded.ids)
     assert "第二个" not in nano.decode(encoded.ids)
 
@@ -111,20 +119,20 @@ def test_a_question_that_is_too_long_keeps_its_end(nano: ChatTokenizer) -> None:
 def test_no_prompt_is_longer_than_it_may_be(nano: ChatTokenizer, source: int) -> None:
     encoded = encode(LONG, nano, source, 50)
     assert len(encode_prompt(LONG, nano, source)) <= source + 1  # as published
-    assert encoded.ids[: encoded.prompt_length + 1] == encode_prompt(LONG, nano, source)
+    assert encoded.ids[: prompt_length(encoded) + 1] == encode_prompt(LONG, nano, source)
 
 
 def test_the_answer_loses_its_end_and_still_ends(nano: ChatTokenizer) -> None:
     whole, cut = encode(LONG, nano, 100, 50), encode(LONG, nano, 100, 3)
     assert cut.cut == (0, False, True)
     assert cut.ids[-1] == whole.ids[-1] == nano.raw.eos_id
-    assert len(cut.ids) - cut.prompt_length == 3
+    assert len(cut.ids) - prompt_length(cut) == 3
 
 
 def test_only_the_answer_is_learned(nano: ChatTokenizer) -> None:
     encoded = encode(LONG, nano, 100, 50)
     assert len(encoded.ids) == len(encoded.labels)
-    start = encoded.prompt_length
+    start = prompt_length(encoded)
     assert set(encoded.labels[:start]) == {IGNORED}
     assert encoded.labels[start:] == encoded.ids[start:]
     assert nano.decode(encoded.labels[start:]) == LONG.response

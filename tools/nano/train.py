@@ -132,7 +132,7 @@ def initialise(model: ChatGLM) -> None:
             nn.init.zeros_(module.bias)
     for block in model.transformer.layers:
         assert isinstance(block, Block)
-        # What a layer adds must be heard beside ALPHA times the stream.
+        # What a layer adds must be heard next to ALPHA times the stream.
         block.attention.dense.weight.data *= ALPHA / 3
         block.mlp.dense_4h_to_h.weight.data *= ALPHA / 2
     nn.init.normal_(model.transformer.word_embeddings.weight, std=model.config.hidden_size**-0.5)

@@ -392,7 +392,7 @@ def check_is_there(file: Path) -> None:
         raise NotFoundError(
             _(
                 "{path} is missing: without it the model can read and write no text. Put the file of the "
-                "same release beside the weights."
+                "same release next to the weights."
             ).format(path=file)
         )
     check_not_pointer(file)

@@ -1,7 +1,7 @@
 /* The product with one token or a few: what decoding takes, bound by memory.
  *
  * Every block of rows reads its weights once, from front to back, and unpacks them once for some tokens: one vector
- * holds many rows, so no sum runs across a vector. Tokens get the same numbers beside others as alone, to the bit, and
+ * holds many rows, so no sum runs across a vector. Tokens get the same numbers next to others as alone, to the bit, and
  * those that gemm.c gives them too: within a group all sums are of integers, and groups are added one by one.
  */
 #include <stdlib.h>

@@ -2,7 +2,7 @@
  *
  * With few tokens it is bound by memory: weights are read once, row by row and from front to back. With many it is bound
  * by arithmetic: some weights become float32 in the nearest cache and stay there while all tokens are multiplied with
- * them. A token gets the same numbers beside others as alone, to the bit: each has sums of its own, in the same order.
+ * them. A token gets the same numbers next to others as alone, to the bit: each has sums of its own, in the same order.
  */
 #include <stdlib.h>
 

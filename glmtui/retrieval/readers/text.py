@@ -90,7 +90,7 @@ def plain(lines: Lines, page: int = 0) -> Iterator[Block]:
 
 
 def read_markdown(reading: Reading) -> Iterator[Block]:
-    """Read Markdown."""
+    """Yield the blocks of a document of the format ``md``."""
     return markdown(lines_of(text_of(reading)))
 
 

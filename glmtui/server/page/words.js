@@ -8,7 +8,7 @@ const WORDS = {
     conversations: "Conversations",
     new: "New chat",
     kept: "Kept in this browser only.",
-    kept_in_library: "Kept on the server’s machine, beside the app’s.",
+    kept_in_library: "Kept on the server’s machine, next to the app’s.",
     not_kept: "This conversation is not kept by the server at the moment.",
     theme: "Light, dark, or as the system",
     language: "中文",

@@ -38,7 +38,7 @@ Completer: TypeAlias = Callable[[Any, str], Iterable[Offer]]
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command."""
+    """What can be typed behind a slash, and what does it; help, palette and completion are made from it."""
 
     name: str
     handler: Handler

@@ -142,10 +142,3 @@ def _entries(typed: str, *, folders_only: bool) -> Iterable[Offer]:
         shown += 1
         if shown >= MOST_FILES:
             return
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that leads to itself
-        return False

@@ -250,18 +250,18 @@ async def theme(session: ChatSession, argument: str) -> None:
 
 
 async def rename(session: ChatSession, argument: str) -> None:
-    await session.rename(session.conversation.id, argument or None)
+    await session.rename(title=argument or None)
 
 
 async def pin(session: ChatSession, _argument: str) -> None:
-    session.pin(session.conversation.id)
+    session.pin()
 
 
 async def delete(session: ChatSession, _argument: str) -> None:
-    if session.conversation.path is None:
+    if (path := session.conversation.path) is None:
         session.ui.say(_("This conversation is empty: there is nothing to delete."))
-        return
-    await session.trash(session.conversation.id)
+    else:
+        await session.trash(path)
 
 
 async def trash(session: ChatSession, argument: str) -> None:
@@ -271,7 +271,7 @@ async def trash(session: ChatSession, argument: str) -> None:
     trashed = session.library.trashed()
     if (place := _place(argument, trashed)) is None:
         raise _no_number(argument)
-    await session.restore(trashed[place].id)
+    await session.restore(trashed[place].path)
 
 
 async def save(session: ChatSession, argument: str) -> None:

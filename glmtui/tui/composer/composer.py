@@ -19,8 +19,9 @@ from textual.widgets import TextArea
 from glmtui import paths
 from glmtui.errors import UserError
 from glmtui.i18n import _, tell
+from glmtui.protocol.phrases import Sayable
 from glmtui.session import pictures
-from glmtui.session.attached_file import AttachedFile
+from glmtui.session.attached_file import AttachedFile, is_file
 from glmtui.text.clean import clean, one_line
 from glmtui.tui.bindings import bindings
 from glmtui.tui.composer import mentions
@@ -34,7 +35,7 @@ Files = Callable[[str], Sequence[Completion]]
 
 It is called in a thread of its own: a folder may be large, or far away.
 """
-Take = Callable[[str], tuple[str, AttachedFile]]
+Take = Callable[[str], tuple[Sayable, AttachedFile]]
 """Given a path: a label and the file. Raises `UserError` where the file is not fit to be sent."""
 NamePicture = Callable[[Path], str]
 """Given a picture's file: the name by which it goes with the message. Raises `UserError`."""
@@ -278,12 +279,12 @@ class Composer(Vertical):
         except UserError as error:
             self.notify(tell(error), severity="error", markup=False)
             return
-        self.prompt.put_file(typed, label, file)
+        self.prompt.put_file(typed, tell(label), file)
 
     def _take_named(self) -> bool:
         """Take the file whose complete name is written before those that may be meant were found."""
         name = self._named
-        if not name or not mentions.is_file(name) or pictures.is_picture(name):  # they go by their names
+        if not name or not is_file(name) or pictures.is_picture(name):  # they go by their names
             return False
         self._take_file(name, name)
         return True

@@ -1,4 +1,4 @@
-"""``@`` and the name of a file in a message: finding files while the name is typed, and taking one in."""
+"""``@`` and the name of a file in a message: finding files while the name is typed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ from typing import NamedTuple
 
 from glmtui import paths
 from glmtui.errors import UserError
-from glmtui.i18n import _
-from glmtui.session.attached_file import AttachedFile
 from glmtui.session.slash.completers import is_folder
-from glmtui.text.encodings import read_text
 from glmtui.text.units import size
 
 MOST = 50
@@ -72,43 +69,6 @@ class FileFinder:
                 self._known = list(_walk(self._root))
                 self._until = time.monotonic() + KNOWN_SECONDS
             return self._known
-
-
-def is_file(path: str) -> bool:
-    """Whether there is a file at `path`, as typed."""
-    try:
-        return paths.typed(path).is_file()
-    except (OSError, UserError):
-        return False
-
-
-def take(path: str, limit: int) -> tuple[str, AttachedFile]:
-    """Return a label for the file at `path` (its name and size in tokens), and the file.
-
-    Args:
-        path: as typed or offered.
-        limit: tokens that the model takes; 0 if that is not known.
-
-    Raises:
-        UserError: it cannot be read, is no text, or is too big.
-    """
-    file = paths.typed(path)
-    text = read_text(file).strip("\n")
-    tokens = estimate(text)
-    if limit and tokens > limit:
-        raise UserError(
-            _("{path} has about {tokens} tokens; the model takes {limit} at once.").format(
-                path=path, tokens=f"{tokens:,}", limit=f"{limit:,}"
-            )
-        )
-    label = _("{name}, about {tokens} tokens").format(name=file.name, tokens=f"{tokens:,}")
-    return label, AttachedFile(path, str(file.absolute()), text)
-
-
-def estimate(text: str) -> int:
-    """Return about how many tokens `text` has, without a tokenizer, by its hanzi and letters."""
-    hanzi = len(re.findall(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]", text))
-    return round(hanzi * 0.65 + (len(text) - hanzi) * 0.3)
 
 
 def score_of(query: str, path: str) -> int | None:

@@ -85,7 +85,7 @@ class QueueStrip(Widget, can_focus=True):
     def _line(self, number: int, *, hint: bool = False) -> Content:
         text, on_hold = self._queued[number]
         word = Content.styled(
-            f"{_('held') if on_hold else _('next')} ", "$text-warning" if on_hold else "$text-accent"
+            f"{_('on hold') if on_hold else _('next')} ", "$text-warning" if on_hold else "$text-accent"
         )
         end = Content.styled(" ".join(["", *(sign for sign, _action in BUTTONS)]), "$text-muted")
         if hint:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.cells import cell_len
@@ -120,15 +121,15 @@ class HistoryPane(Vertical):
     class Chosen(Message):
         """The person chose to read this conversation, at `message_id` if a search found it there."""
 
-        conversation_id: str
+        path: Path
         message_id: str | None = None
 
     @dataclass
     class Requested(Message):
-        """Something is to be done: filter, or with a conversation rename, pin, delete, restore."""
+        """Something is to be done: filter, or with a conversation (its file) rename, pin, delete, restore."""
 
         action: str
-        conversation_id: str = ""
+        path: Path = Path()
 
     def __init__(self, library: Library) -> None:
         super().__init__(id="history")
@@ -144,8 +145,8 @@ class HistoryPane(Vertical):
         """Only conversations that this model answered last are listed."""
         self.in_trash = False
         """The trash is listed instead."""
-        self.current: str | None = None
-        """Id of the open conversation."""
+        self.current: Path | None = None
+        """The file of the open conversation."""
         self._summaries: Sequence[Summary] = ()
         self._hits: Sequence[Hit] = ()
         self._shown = 0
@@ -228,7 +229,7 @@ class HistoryPane(Vertical):
         else:
             self._more()
         self._say_how_many()
-        shown = highlighted or self.current
+        shown = highlighted or str(self.current)
         if shown:
             for index, option in enumerate(self.list.options):
                 if option.id == shown:
@@ -246,14 +247,15 @@ class HistoryPane(Vertical):
                 above = "\n" if self._heading else ""
                 rows.append(Option(Content.styled(f"{above} {heading}", "$text-muted"), disabled=True))
                 self._heading = heading
-            rows.append(Option(conversation_row(summary, is_open=summary.id == self.current), id=summary.id))
+            path = summary.path
+            rows.append(Option(conversation_row(summary, is_open=path == self.current), id=str(path)))
         self._shown += self.STEP
         self.list.add_options(rows)
 
     def _hit_rows(self) -> Iterator[Option]:
         query, width, before = self.search.value, self.list.size.width or 26, ""
         for number, hit in enumerate(self._hits[: self.STEP]):
-            first, before = hit.summary.id != before, hit.summary.id
+            first, before = hit.summary.name != before, hit.summary.name
             yield Option(hit_row(hit, query, width, first=first), id=f"hit-{number}")
 
     @property
@@ -278,11 +280,11 @@ class HistoryPane(Vertical):
         index = self.list.highlighted
         return self.list.get_option_at_index(index).id if index is not None else None
 
-    def _conversation_id(self) -> str | None:
+    def _highlighted_path(self) -> Path | None:
         found = self._highlighted_id()
         if found and found.startswith("hit-"):
-            return self._hits[int(found.removeprefix("hit-"))].summary.id
-        return found
+            return self._hits[int(found.removeprefix("hit-"))].summary.path
+        return Path(found) if found else None
 
     # --- events and actions ---
 
@@ -311,12 +313,12 @@ class HistoryPane(Vertical):
         event.stop()
         if event.option_id and event.option_id.startswith("hit-"):
             hit = self._hits[int(event.option_id.removeprefix("hit-"))]
-            self.post_message(self.Chosen(hit.summary.id, hit.message_id))
+            self.post_message(self.Chosen(hit.summary.path, hit.message_id))
         elif event.option_id and self.in_trash:
             self.request("restore")
         elif event.option_id:
-            self.post_message(self.Chosen(event.option_id))
+            self.post_message(self.Chosen(Path(event.option_id)))
 
     def request(self, action: str) -> None:
-        if conversation_id := self._conversation_id():
-            self.post_message(self.Requested(action, conversation_id))
+        if path := self._highlighted_path():
+            self.post_message(self.Requested(action, path))

@@ -16,8 +16,8 @@ from textual.timer import Timer
 
 from glmtui.i18n import _, tell
 from glmtui.protocol.messages import Image, Source
+from glmtui.session import attached_file, keys
 from glmtui.session import events as told
-from glmtui.session import keys
 from glmtui.session.events import SessionState
 from glmtui.text.clean import one_line
 from glmtui.tui.composer import mentions
@@ -39,6 +39,7 @@ from glmtui.tui.transcript.welcome import Suggestion, Welcome
 
 if TYPE_CHECKING:
     from glmtui.chat.library import Library
+    from glmtui.protocol.phrases import Phrase
     from glmtui.session.attached_file import AttachedFile
     from glmtui.session.events import SessionEvent
     from glmtui.settings.settings import Settings
@@ -217,8 +218,8 @@ class ChatScreen(PaneScreen):
     def _files(self, name: str) -> Sequence[Completion]:
         return [Completion(file.path, file.size) for file in self._finder.find(name)]
 
-    def _take_file(self, path: str) -> tuple[str, AttachedFile]:
-        return mentions.take(path, self._state.limit)
+    def _take_file(self, path: str) -> tuple[Phrase, AttachedFile]:
+        return attached_file.take(path, self._state.limit)
 
     def _name_picture(self, path: Path) -> str:
         return self.app.session.name_picture(path)
@@ -235,7 +236,7 @@ class ChatScreen(PaneScreen):
             case told.ConversationChanged():
                 self.title_bar.show(event.title)
                 self.settings_pane.reload()
-                self.history.current = event.id
+                self.history.current = event.path
                 self.history.reload()
                 self._count_later()  # there is more or less room now for what is being written
             case told.ConversationShown():
@@ -318,21 +319,21 @@ class ChatScreen(PaneScreen):
 
     @on(HistoryPane.Chosen)
     def _chosen(self, event: HistoryPane.Chosen) -> None:
-        self.app.do(self.app.session.open(event.conversation_id, event.message_id))
+        self.app.do(self.app.session.open(event.path, event.message_id))
 
     @on(HistoryPane.Requested)
     def _requested(self, event: HistoryPane.Requested) -> None:
         session = self.app.session
         match event.action:
             case "rename":
-                self.app.do(session.rename(event.conversation_id))
+                self.app.do(session.rename(event.path))
             case "delete":
-                self.app.do(session.trash(event.conversation_id))
+                self.app.do(session.trash(event.path))
             case "pin":
                 with session.saying_errors():
-                    session.pin(event.conversation_id)
+                    session.pin(event.path)
             case "restore":
-                self.app.do(session.restore(event.conversation_id))
+                self.app.do(session.restore(event.path))
             case "filter":
                 self.app.do(self._choose_filter())
 

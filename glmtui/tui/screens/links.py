@@ -15,7 +15,7 @@ from glmtui.text.clean import one_line
 from glmtui.tui.screens.dialog import ListDialog
 
 if TYPE_CHECKING:
-    from glmtui.tui.app import GlmTui
+    from glmtui.tui.session_app import SessionApp
 
 SCHEMES = ("http://", "https://", "mailto:")
 """What is given to the browser; models invent other things too."""
@@ -25,7 +25,7 @@ class LinkScreen(ListDialog[None]):
     """Lists addresses: Enter opens one in the browser, c copies it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [("c,y", "copy", "")]
-    app: GlmTui
+    app: SessionApp
 
     def __init__(self, addresses: Sequence[str]) -> None:
         super().__init__(

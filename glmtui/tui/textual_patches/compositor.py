@@ -19,7 +19,7 @@ from glmtui.tui.textual_patches import textual_is
 from glmtui.tui.textual_patches.guard import draw
 
 
-class WholeGlyphs(Compositor):
+class CompleteGlyphs(Compositor):
     """Cuts the lines of a screen only where another widget begins to show.
 
     Textual 8.2 cuts every line where any widget begins or ends, hidden ones below another too, and a wide
@@ -96,4 +96,4 @@ class WholeGlyphs(Compositor):
 def install(screen: Screen[Any]) -> None:
     """Let a screen that is being made use it."""
     if textual_is((8, 2)):
-        screen._compositor = WholeGlyphs()
+        screen._compositor = CompleteGlyphs()

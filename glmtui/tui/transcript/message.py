@@ -234,7 +234,7 @@ class MessageEntry(Entry):
         lines = [Line(head, start=len(head))]
         if opened and text is not None:
             try:
-                inside = Content.styled(clean(text()), "$text-muted")
+                inside = Content.styled(clean(text()).strip("\n"), "$text-muted")
             except UserError as error:
                 inside = Content.styled(tell(error), "$text-error")
             lines += [line.behind(Content("  ")) for line in wrap(inside, max(width - 2, 1))]

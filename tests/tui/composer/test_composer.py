@@ -16,8 +16,7 @@ from textual.widgets import Static
 from tui_helpers import Host, screen_lines, screen_text, wait_until
 
 from glmtui.errors import UserError
-from glmtui.session.attached_file import AttachedFile
-from glmtui.tui.composer import mentions
+from glmtui.session.attached_file import AttachedFile, take
 from glmtui.tui.composer.completion import Completion
 from glmtui.tui.composer.composer import Composer
 
@@ -458,7 +457,7 @@ async def test_a_file_whose_whole_name_is_typed_is_taken_before_it_was_found(tmp
         return []
 
     async with running() as (pilot, composer):
-        composer.files, composer.take_file = files, lambda path: mentions.take(path, 0)
+        composer.files, composer.take_file = files, lambda path: take(path, 0)
         await type_text(pilot, f"@{tmp_path}/notes.md")
         await pilot.press("enter")
         await pilot.pause()

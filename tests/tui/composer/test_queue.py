@@ -113,7 +113,7 @@ async def test_stopping_holds_what_waits_until_it_is_sent() -> None:
         await wait_until(pilot, lambda: app.session.answer is None)
         await settled(pilot)
         assert texts(app) == ["one", "two", "three"]
-        assert visible_text(app.chat.queue_strip).count("held") == 3
+        assert visible_text(app.chat.queue_strip).count("on hold") == 3
         assert len(engine.generated) == 1
         await send(pilot, "another")
         engine.finish()
@@ -143,7 +143,7 @@ async def test_what_waits_is_there_one_by_one_after_a_restart() -> None:
             await settled(pilot)
             assert texts(app) == ["one\nline", "two"]
             assert app.chat.composer.text == "draft"
-            assert "held one line" in visible_text(app.chat.queue_strip)
+            assert "on hold one line" in visible_text(app.chat.queue_strip)
             assert engine.generated == []
     async with running(options=again) as (pilot, app, engine):
         await pilot.press("f7", "S")

@@ -138,7 +138,7 @@ async def test_a_key_that_comes_twice_closes_a_dialog_once() -> None:
 
 async def test_pinned_conversations_come_first() -> None:
     first, _second = write("first", "second")
-    Library().pin(first)
+    Library().open(first).pin()
     async with running() as (pilot, app, _engine):
         await wait_until(pilot, lambda: "Pinned" in visible_text(app.chat.history))
         lines = [line.strip() for line in visible_text(app.chat.history.list).split("\n")]

@@ -52,7 +52,7 @@ async def test_textual_still_loses_them() -> None:
     app = LayersApp(mended=False)
     async with app.run_test(size=(40, 4)) as pilot:
         await pilot.pause()
-        assert OVER not in screen_lines(app)[0], "Textual keeps them: remove WholeGlyphs"
+        assert OVER not in screen_lines(app)[0], "Textual keeps them: remove CompleteGlyphs"
 
 
 async def test_nothing_is_lost_and_what_lies_below_stays_where_it_is() -> None:

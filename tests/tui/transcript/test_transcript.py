@@ -524,14 +524,16 @@ async def test_an_attachment_is_a_line_that_opens() -> None:
 
     def contents(part: Attachment) -> str:
         read.append(part)
-        return "first [b]line[/b]\nsecond line"
+        return "first [b]line[/b]\nsecond line\n"
 
     async with running([rich("user", Text("See this."), NOTES)], contents=contents) as (pilot, transcript):
         assert "▸ notes/plan.md · 1.2 KB" in screen_text(pilot.app)
         assert not read
         transcript.focus()
+        height = transcript.virtual_size.height
         await pilot.press("t")
         await wait_until(pilot, lambda: "first [b]line[/b]" in screen_text(pilot.app))
+        assert transcript.virtual_size.height == height + 2, "and no empty line at its end"
         assert read[0] == NOTES
         await pilot.click(Transcript, offset=(5, 2))
         await wait_until(pilot, lambda: "second line" not in screen_text(pilot.app))
