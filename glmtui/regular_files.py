@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from glmtui.protocol.phrases import Phrase, _
+from glmtui.text.quoting import reason_of
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
 
@@ -26,10 +27,8 @@ class RefusedFileError(OSError):
 
 
 def reason(error: Exception) -> Phrase | str:
-    """Return what `error` says of a file, without numbers and paths."""
-    if isinstance(error, RefusedFileError):
-        return error.phrase
-    return getattr(error, "strerror", None) or str(error)
+    """Return what `error` says of a file, without numbers, paths and a full stop."""
+    return error.phrase if isinstance(error, RefusedFileError) else reason_of(error)
 
 
 def open_regular(path: Path, most: int) -> BinaryIO:

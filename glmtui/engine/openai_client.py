@@ -23,8 +23,8 @@ from glmtui.connections import why_not
 from glmtui.errors import BadValueError, NotFoundError, TooLongError, UnavailableError, UserError
 from glmtui.protocol.models import RemoteModel
 from glmtui.protocol.phrases import Phrase, _, listing
+from glmtui.regular_files import read_regular, reason
 from glmtui.text.clean import one_line
-from glmtui.text.quoting import reason_of
 from glmtui.version import __version__
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ INTERVAL = 0.1
 """Seconds between two looks at whether the answer was cancelled."""
 MOST = 4 << 20
 """Bytes of one reply that are read."""
+MOST_KEY_BYTES = 8192
 MOST_NAMES = 12
 """Models that an error names."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -380,11 +381,10 @@ def read_key(where: str) -> str:
             key = os.environ.get(name)
         case "file":
             try:
-                with Path(name).expanduser().open(encoding="utf-8") as file:
-                    key = file.read(8192)
-            except (OSError, ValueError) as error:
+                key = read_regular(Path(name).expanduser(), MOST_KEY_BYTES).decode()
+            except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: ``~nobody`` has no home
                 raise NotFoundError(
-                    _("The key cannot be read from {path}: {error}").format(path=name, error=reason_of(error))
+                    _("The key cannot be read from {path}: {error}").format(path=name, error=reason(error))
                 ) from error
         case "keyring":
             key = _from_keyring(name)

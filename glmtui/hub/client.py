@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from glmtui.connections import why_not
 from glmtui.errors import NotFoundError, UnavailableError, UserError
@@ -165,6 +166,26 @@ def check_environment(variables: Mapping[str, str]) -> None:
     for name in ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "all_proxy", "https_proxy", "http_proxy"):
         if value := variables.get(name):
             _check_proxy(name, value)
+            if not _is_address(value if "://" in value else f"http://{value}"):
+                raise _no_address(name, value)
+    if value := variables.get("HF_ENDPOINT"):
+        if not _is_address(value) or not value.lower().startswith(("http://", "https://")):
+            raise _no_address("HF_ENDPOINT", value)
+
+
+def _is_address(value: str) -> bool:
+    """Whether a connection can be tried there; the libraries have no error in common for those where not."""
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname or "", parts.port
+        return value.isprintable() and port != 0 and bool(host.encode("idna"))
+    except ValueError:  # the port, the brackets, a part of the name that is too long
+        return False
+
+
+def _no_address(variable: str, value: str) -> UnavailableError:
+    message = _("{variable} is {value}, which is no address of a server. Set it right, or unset it.")
+    return UnavailableError(message.format(variable=variable, value=quoted(value)))
 
 
 def _check_proxy(variable: str, value: str) -> None:
