@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from glmtui.connections import why_not
+from glmtui.connections import is_outside, why_not
 from glmtui.errors import BadValueError, NotFoundError, TooLongError, UnavailableError, UserError
 from glmtui.protocol.models import RemoteModel
 from glmtui.protocol.phrases import Phrase, _, listing
@@ -41,7 +41,6 @@ MOST = 4 << 20
 MOST_KEY_BYTES = 8192
 MOST_NAMES = 12
 """Models that an error names."""
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 BUSY = (429, 503)
 RETRIES = 3
 MOST_WAIT = 30.0
@@ -206,10 +205,9 @@ class OpenAIClient:
         import httpx2
 
         timeout = httpx2.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS)
-        here = urlsplit(self.spec.base_url).hostname in LOOPBACK
-        # A proxy of the environment is for the world outside; a key goes to no address but the one chosen.
-        return httpx2.AsyncClient(
-            headers=self._headers, timeout=timeout, trust_env=not here, follow_redirects=False
+        outside = is_outside(self.spec.base_url)
+        return httpx2.AsyncClient(  # a key goes to no address but the one chosen
+            headers=self._headers, timeout=timeout, trust_env=outside, follow_redirects=False
         )
 
     def _waiting(self, items: Callable[[], AsyncIterator[T]], check: Check) -> Iterator[T]:

@@ -202,7 +202,10 @@ def test_a_key_in_what_is_no_regular_file_is_not_waited_for(
     os.mkfifo(tmp_path / "key")
     (tmp_path / "endless").symlink_to("/dev/zero")
     for name in ("key", "endless"):
-        assert failure(engine, RemoteModel("x", server.url, "tiny", f"file:{tmp_path / name}")).code == "not_found"
+        assert (
+            failure(engine, RemoteModel("x", server.url, "tiny", f"file:{tmp_path / name}")).code
+            == "not_found"
+        )
     assert not server.headers
 
 
