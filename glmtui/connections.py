@@ -37,7 +37,7 @@ def why_not(error: BaseException) -> Phrase:
         if isinstance(cause, TimeoutError) or type(cause).__name__.endswith("Timeout"):
             return _("no answer came in time")
         cause = cause.__cause__ or cause.__context__
-    return verbatim(re.sub(r"^\[Errno -?\d+\] ", "", reason_of(error)))
+    return verbatim(re.sub(r"^\[Errno -?\d+\] ", "", str(reason_of(error))))
 
 
 def is_outside(url: str) -> bool:

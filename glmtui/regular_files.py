@@ -26,7 +26,7 @@ class RefusedFileError(OSError):
         self.phrase = phrase
 
 
-def reason(error: Exception) -> Phrase | str:
+def reason(error: Exception) -> Phrase:
     """Return what `error` says of a file, without numbers, paths and a full stop."""
     return error.phrase if isinstance(error, RefusedFileError) else reason_of(error)
 

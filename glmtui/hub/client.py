@@ -157,8 +157,8 @@ def check_environment(variables: Mapping[str, str]) -> None:
         if not (value := variables.get(name, "")).isascii() or not value.isprintable():
             message = _("{variable} holds characters that no access token has. Set it right, or unset it.")
             raise UnavailableError(message.format(variable=name))
-    if value := variables.get("HF_ENDPOINT"):
-        check_address("HF_ENDPOINT", value)
+    if endpoint := variables.get("HF_ENDPOINT"):
+        check_address("HF_ENDPOINT", endpoint)
 
 
 def no_connection(server: str, error: BaseException) -> Phrase:
