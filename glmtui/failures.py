@@ -12,6 +12,7 @@ from glmtui import paths
 from glmtui.errors import OutOfMemoryError, UserError
 from glmtui.protocol.phrases import Option, Phrase, _
 from glmtui.text.clean import one_line
+from glmtui.text.quoting import reason_of
 
 UNEXPECTED = "unexpected"
 """The code of what nobody foresaw."""
@@ -39,8 +40,8 @@ def describe(error: BaseException) -> tuple[str, Phrase]:
         ).format(option=Option("quant", 8))
     if isinstance(error, OSError) and error.strerror:
         if error.filename is None:
-            return UserError.code, _("The system says: {reason}").format(reason=error.strerror)
-        return UserError.code, _("{path}: {reason}").format(path=error.filename, reason=error.strerror)
+            return UserError.code, _("The system says: {reason}").format(reason=reason_of(error))
+        return UserError.code, _("{path}: {reason}").format(path=error.filename, reason=reason_of(error))
     kind = type(error).__name__
     reason = one_line(str(error))[:SHOWN] or kind
     log = write_log(error)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from glmtui.protocol.phrases import Phrase, _
+from glmtui.text.quoting import reason_of
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
 
@@ -25,11 +26,9 @@ class RefusedFileError(OSError):
         self.phrase = phrase
 
 
-def reason(error: Exception) -> Phrase | str:
-    """Return what `error` says of a file, without numbers and paths."""
-    if isinstance(error, RefusedFileError):
-        return error.phrase
-    return getattr(error, "strerror", None) or str(error)
+def reason(error: Exception) -> Phrase:
+    """Return what `error` says of a file, without numbers, paths and a full stop."""
+    return error.phrase if isinstance(error, RefusedFileError) else reason_of(error)
 
 
 def open_regular(path: Path, most: int) -> BinaryIO:

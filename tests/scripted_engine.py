@@ -25,6 +25,7 @@ from glmtui.protocol.events import (
     ToolCalled,
     Unloaded,
 )
+from glmtui.protocol.messages import ToolCall
 from glmtui.protocol.models import Capabilities, LocalModel, ModelEntry, ModelInfo
 from glmtui.protocol.phrases import verbatim
 from glmtui.protocol.requests import (
@@ -113,6 +114,8 @@ class ScriptedEngine:
         """Whether that is true."""
         self.calls_unasked: tuple[str, ...] = ()
         """Tools that it calls although they are not offered."""
+        self.calls_besides: ToolCall | None = None
+        """What it calls next to what it says."""
         self.closed = False
         self.models = ModelList((ModelEntry(None, "nano", "builtin"),), "cpu", "CPU", 0, 0, "/cache")
         """What there is; a `ListModels` ends with it."""
@@ -260,6 +263,8 @@ class ScriptedEngine:
         stream.put(Started(prompt, 2048, self.dropped_rounds))
         text = self.answers[0]
         self._say(self._text.push(text[: len(text) // 2]))
+        if self.calls_besides:
+            stream.put(ToolCalled(self.calls_besides))
         if not self.hold:
             self.finish()
 

@@ -26,6 +26,7 @@ from glmtui.locking import locked
 from glmtui.protocol.messages import Attachment, Image
 from glmtui.protocol.phrases import _
 from glmtui.regular_files import read_regular, reason
+from glmtui.text.quoting import reason_of
 
 FOLDER = "attachments"
 LOCK = ".lock"
@@ -79,7 +80,7 @@ class Attachments:
             raise StorageError(
                 _(
                     "The attachment could not be saved in {path}: {error}. Make room or allow writing there."
-                ).format(path=self.folder, error=error.strerror or error)
+                ).format(path=self.folder, error=reason_of(error))
             ) from error
         return sha256
 

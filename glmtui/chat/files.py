@@ -29,6 +29,7 @@ from glmtui.locking import locked
 from glmtui.protocol.phrases import _
 from glmtui.regular_files import open_regular, reason
 from glmtui.text.json_values import loads
+from glmtui.text.quoting import reason_of
 
 Record = dict[str, Any]
 _BOM = b"\xef\xbb\xbf"
@@ -219,7 +220,7 @@ class ConversationFile:
             _(
                 "The conversation could not be saved in {path}: {error}. It is kept in memory and saved with "
                 "the next message; make room or allow writing there, or export it elsewhere before you quit."
-            ).format(path=self.path or self._folder, error=error.strerror or error)
+            ).format(path=self.path or self._folder, error=reason_of(error))
         )
 
 

@@ -27,6 +27,7 @@ from glmtui.chat.tree import EARLIEST
 from glmtui.errors import BadValueError, NotFoundError, StorageError, UserError
 from glmtui.protocol.phrases import _
 from glmtui.regular_files import read_regular
+from glmtui.text.quoting import reason_of
 
 LIST_BUDGET = 0.1
 """Seconds `Library.list` may spend on reading files that changed; the others follow in `Library.refresh`."""
@@ -222,7 +223,7 @@ class Library:
         except OSError as error:
             raise StorageError(
                 _("{path} cannot be written: {error}. Choose another place.").format(
-                    path=path, error=error.strerror or error
+                    path=path, error=reason_of(error)
                 )
             ) from error
 
@@ -380,7 +381,7 @@ class Library:
         except OSError as error:
             raise StorageError(
                 _("{source} cannot be moved to {folder}: {error}.").format(
-                    source=source, folder=target.parent, error=error.strerror or error
+                    source=source, folder=target.parent, error=reason_of(error)
                 )
             ) from error
 

@@ -25,6 +25,7 @@ from glmtui.protocol.messages import Part, Text, text_of
 from glmtui.protocol.phrases import _
 from glmtui.regular_files import read_regular
 from glmtui.text.clean import without_surrogates
+from glmtui.text.quoting import reason_of
 
 LONGEST = 100_000
 """Characters; a longer prompt (a pasted book) is not kept."""
@@ -334,9 +335,7 @@ class _Log:
         except OSError as error:
             if durable:
                 raise StorageError(
-                    _("{path} cannot be written: {error}").format(
-                        path=self._path, error=error.strerror or error
-                    )
+                    _("{path} cannot be written: {error}").format(path=self._path, error=reason_of(error))
                 ) from error
         return self._count
 

@@ -16,6 +16,7 @@ from glmtui.errors import BadFileError, StorageError, TooLongError, UsageError
 from glmtui.i18n import _, tell
 from glmtui.protocol import phrases
 from glmtui.text.columns import table
+from glmtui.text.quoting import reason_of
 
 if TYPE_CHECKING:
     from glmtui.cli.subcommands import Subparsers
@@ -186,7 +187,7 @@ def _new_file(name: str | None) -> Iterator[TextIO | None]:
         ) from error
     except OSError as error:
         raise StorageError(
-            phrases._("{path} cannot be written: {error}").format(path=path, error=error.strerror or error)
+            phrases._("{path} cannot be written: {error}").format(path=path, error=reason_of(error))
         ) from error
     with file:
         yield file

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from glmtui import paths, streams
 from glmtui.cli.options import named_model
 from glmtui.errors import UserError
-from glmtui.i18n import _
+from glmtui.i18n import _, tell
 from glmtui.signals import ends_in_order
+from glmtui.text.quoting import reason_of
 from glmtui.text.units import size
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def run(args: Namespace) -> int:
             merge(folder, paths.typed(args.lora), target, done)
     except OSError as error:
         raise UserError(
-            _("{path} cannot be written: {error}").format(path=target, error=error.strerror or error)
+            _("{path} cannot be written: {error}").format(path=target, error=tell(reason_of(error)))
         ) from error
     finally:
         progress.clear()

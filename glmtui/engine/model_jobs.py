@@ -18,6 +18,7 @@ from glmtui.protocol.events import Downloaded, DownloadProgress, ModelList
 from glmtui.protocol.models import ModelEntry
 from glmtui.protocol.phrases import _
 from glmtui.protocol.requests import Download, InventoryRequest, RemoveModel
+from glmtui.text.quoting import reason_of
 
 
 def handle(
@@ -74,5 +75,5 @@ def remove(entry: ModelEntry) -> int:
         raise NotFoundError(_("{name} is not on this machine.").format(name=entry.name)) from error
     except OSError as error:
         raise StorageError(
-            _("{path} cannot be deleted: {error}").format(path=error.filename, error=error.strerror)
+            _("{path} cannot be deleted: {error}").format(path=error.filename, error=reason_of(error))
         ) from error

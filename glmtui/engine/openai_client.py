@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from glmtui.connections import why_not
+from glmtui.connections import is_outside, why_not
 from glmtui.errors import BadValueError, NotFoundError, TooLongError, UnavailableError, UserError
 from glmtui.protocol.models import RemoteModel
 from glmtui.protocol.phrases import Phrase, _, listing
+from glmtui.regular_files import read_regular, reason
 from glmtui.text.clean import one_line
-from glmtui.text.quoting import reason_of
 from glmtui.version import __version__
 
 if TYPE_CHECKING:
@@ -38,9 +38,9 @@ INTERVAL = 0.1
 """Seconds between two looks at whether the answer was cancelled."""
 MOST = 4 << 20
 """Bytes of one reply that are read."""
+MOST_KEY_BYTES = 8192
 MOST_NAMES = 12
 """Models that an error names."""
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 BUSY = (429, 503)
 RETRIES = 3
 MOST_WAIT = 30.0
@@ -205,10 +205,9 @@ class OpenAIClient:
         import httpx2
 
         timeout = httpx2.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS)
-        here = urlsplit(self.spec.base_url).hostname in LOOPBACK
-        # A proxy of the environment is for the world outside; a key goes to no address but the one chosen.
-        return httpx2.AsyncClient(
-            headers=self._headers, timeout=timeout, trust_env=not here, follow_redirects=False
+        outside = is_outside(self.spec.base_url)
+        return httpx2.AsyncClient(  # a key goes to no address but the one chosen
+            headers=self._headers, timeout=timeout, trust_env=outside, follow_redirects=False
         )
 
     def _waiting(self, items: Callable[[], AsyncIterator[T]], check: Check) -> Iterator[T]:
@@ -380,11 +379,10 @@ def read_key(where: str) -> str:
             key = os.environ.get(name)
         case "file":
             try:
-                with Path(name).expanduser().open(encoding="utf-8") as file:
-                    key = file.read(8192)
-            except (OSError, ValueError) as error:
+                key = read_regular(Path(name).expanduser(), MOST_KEY_BYTES).decode()
+            except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: ``~nobody`` has no home
                 raise NotFoundError(
-                    _("The key cannot be read from {path}: {error}").format(path=name, error=reason_of(error))
+                    _("The key cannot be read from {path}: {error}").format(path=name, error=reason(error))
                 ) from error
         case "keyring":
             key = _from_keyring(name)

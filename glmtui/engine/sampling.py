@@ -112,8 +112,8 @@ class Sampler:
                 raise BadFileError(
                     _(
                         "The model computes values that are no numbers, so there is no answer. Its "
-                        "weights are damaged, or do not bear 16 bits: load it as float32 (the setting "
-                        "model.dtype), or download it again."
+                        "weights are damaged, or do not bear 16 bits. Download it again, or load it in "
+                        "Python as float32: glmtui.load(…, dtype='float32')."
                     )
                 )
             return self.guard_id

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from glmtui import paths
 from glmtui.errors import ModelNotHereError, NotFoundError
 from glmtui.hub import cache as hub_cache
 from glmtui.hub.model_dir import Family, ModelFolder, Sizes, sizes_of
-from glmtui.protocol.models import Quant
+from glmtui.protocol.models import Quant, hub_page
 from glmtui.protocol.phrases import Phrase, _, listing
 from glmtui.text.quoting import quoted
 
@@ -218,15 +217,6 @@ KNOWN: tuple[KnownModel, ...] = (
 )
 """Oldest first, as people look for them."""
 
-
-_ADDRESS = re.compile(
-    r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co|hf-mirror\.com)/(?P<name>[\w.-]+/[\w.-]+?)(?:\.git)?"
-    r"(?:/(?:tree|blob|resolve)/(?P<revision>[^/?#]+)[^?#]*)?/?(?:[?#].*)?",
-    re.IGNORECASE,
-)
-"""A model's page on the hub or on its mirror, as a browser shows it and ``git clone`` takes it."""
-
-
 BEST: tuple[str, ...] = ("glm-4-32b-0414", "glm-4-9b-0414", "glm-edge-4b-chat", "glm-edge-1.5b-chat")
 """Models for talks of every kind, the best answers first: what is recommended is the first that fits."""
 MOST_ON_CPU = 10_000_000_000
@@ -235,8 +225,8 @@ MOST_ON_CPU = 10_000_000_000
 
 def split(source: str) -> tuple[str, str | None]:
     """Return the name and the pinned revision of ``name@revision``, or of a model's address on a hub."""
-    if found := _ADDRESS.fullmatch(source.strip()):
-        return found["name"], found["revision"]
+    if page := hub_page(source):
+        return page
     name, at, revision = source.rpartition("@")
     return (name, revision) if at and name and revision and not is_path(name) else (source, None)
 

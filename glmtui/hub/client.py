@@ -6,7 +6,6 @@ huggingface_hub is imported by the functions, as it takes half a second. It read
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,12 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from glmtui.connections import why_not
+from glmtui.connections import check_address, check_variables, why_not
 from glmtui.errors import NotFoundError, UnavailableError, UserError
 from glmtui.hub import cache as hub_cache
 from glmtui.hub import catalog
 from glmtui.protocol.phrases import Option, Phrase, _, sentences
-from glmtui.text.quoting import quoted
 from glmtui.version import __version__
 
 if TYPE_CHECKING:
@@ -149,40 +147,18 @@ def errors_for_people(hub_id: str, revision: str, endpoint: str | None = None) -
 
 
 def check_environment(variables: Mapping[str, str]) -> None:
-    """Look at the environment variables by which connections are made, before anything stumbles over them.
+    """Look at the environment variables by which the hub is reached, before anything stumbles over them.
 
     Raises:
         UnavailableError: one cannot be so; it is named.
     """
-    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
-        if (value := variables.get(name)) and not os.path.exists(value):
-            message = _("{variable} names {path}, and there is no such file. Set it right, or unset it.")
-            raise UnavailableError(message.format(variable=name, path=quoted(value)))
+    check_variables(variables)
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         if not (value := variables.get(name, "")).isascii() or not value.isprintable():
             message = _("{variable} holds characters that no access token has. Set it right, or unset it.")
             raise UnavailableError(message.format(variable=name))
-    for name in ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "all_proxy", "https_proxy", "http_proxy"):
-        if value := variables.get(name):
-            _check_proxy(name, value)
-
-
-def _check_proxy(variable: str, value: str) -> None:
-    scheme, separator, _rest = value.partition("://")
-    scheme = scheme.lower() if separator else "http"
-    if scheme in ("socks5", "socks5h") and importlib.util.find_spec("socksio") is None:
-        message = _(
-            "{variable} names a SOCKS proxy, which needs the package socksio: pip install socksio. Or set it "
-            "to the proxy's HTTP address (http://…), which most of them have too."
-        )
-    elif scheme not in ("http", "https", "socks5", "socks5h"):
-        message = _(
-            "{variable} is {value}, which is no address of a proxy that can be used: it begins with http://, "
-            "https:// or socks5://."
-        )
-    else:
-        return
-    raise UnavailableError(message.format(variable=variable, value=quoted(value)))
+    if endpoint := variables.get("HF_ENDPOINT"):
+        check_address("HF_ENDPOINT", endpoint)
 
 
 def no_connection(server: str, error: BaseException) -> Phrase:

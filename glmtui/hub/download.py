@@ -25,6 +25,7 @@ from glmtui.hub.client import HubFile, Listing, errors_for_people
 from glmtui.protocol.cancellation import CancelToken
 from glmtui.protocol.models import FileProgress
 from glmtui.protocol.phrases import Phrase, _
+from glmtui.text.quoting import reason_of
 from glmtui.text.units import size
 
 if TYPE_CHECKING:
@@ -358,6 +359,6 @@ def no_room_for_people(place: Path, missing: int = 0) -> Iterator[None]:
             ) from error
         if error.errno is not None and isinstance(error, PermissionError):
             raise StorageError(
-                _("{path} cannot be written: {error}").format(path=place, error=error.strerror)
+                _("{path} cannot be written: {error}").format(path=place, error=reason_of(error))
             ) from error
         raise

@@ -114,8 +114,7 @@ def os_errors_for_people(path: Path) -> Iterator[None]:
         raise FileNotFoundError(*error.args) from error
     except OSError as error:
         message = _("{path} cannot be read: {error}")
-        why = error.phrase if isinstance(error, regular_files.RefusedFileError) else reason_of(error)
-        raise BadFileError(message.format(path=path, error=why)) from error
+        raise BadFileError(message.format(path=path, error=regular_files.reason(error))) from error
 
 
 @contextmanager

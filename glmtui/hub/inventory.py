@@ -20,7 +20,7 @@ from glmtui.hub.files import JSON_BYTES, read
 from glmtui.hub.model_dir import ModelFolder, Sizes, text_config
 from glmtui.protocol.events import ModelList
 from glmtui.protocol.models import ModelEntry, Quant
-from glmtui.protocol.phrases import NOTHING, _, verbatim
+from glmtui.protocol.phrases import NOTHING, _
 from glmtui.text.quoting import reason_of
 
 QUANTS: tuple[Quant, ...] = ("none", "8", "4")
@@ -77,7 +77,7 @@ def examine(path: Path, device: str = "cpu") -> ModelEntry:
     except UserError as error:
         return replace(entry, problem=error.phrase)
     except OSError as error:  # it goes while it is looked at
-        return replace(entry, problem=verbatim(reason_of(error)))
+        return replace(entry, problem=reason_of(error))
     return replace(
         entry,
         parameters=sizes.parameters,
@@ -146,7 +146,7 @@ def _write_folders(folders: Iterable[Path]) -> None:
         write_atomically(file, b"".join(os.fsencode(folder) + b"\n" for folder in folders))
     except OSError as error:
         message = _("{path} cannot be written: {error}")
-        raise StorageError(message.format(path=file, error=error.strerror)) from error
+        raise StorageError(message.format(path=file, error=reason_of(error))) from error
 
 
 def _models_in(folder: Path) -> Iterator[Path]:

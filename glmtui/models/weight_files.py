@@ -72,6 +72,9 @@ def read_file(
     pages = None
     tensors = _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file, verify)
     for name, tensor in tensors:
+        if tensor.is_complex():  # PyTorch would drop the imaginary part with a warning of its own
+            message = _("{path}: {name} holds complex numbers; weights are real ones.")
+            raise BadFileError(message.format(path=file, name=quoted(name)))
         if not stays:
             pages = pages or MappedPages(file, once=once)
             pages.let_go_after(tensor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
@@ -15,6 +16,21 @@ Cache = Literal["auto", "float", "int8"]
 Place = Literal["builtin", "hub", "folder", "absent", "server"]
 """Where a model is: part of glmtui, in the hub cache, in a folder, nowhere on this machine yet, or behind a
 server."""
+
+_HUB_PAGE = re.compile(
+    r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co|hf-mirror\.com)/(?P<name>[\w.-]+/[\w.-]+?)(?:\.git)?"
+    r"(?:/(?:tree|blob|resolve)/(?P<revision>[^/?#]+)[^?#]*)?/?(?:[?#].*)?",
+    re.IGNORECASE,
+)
+
+
+def hub_page(address: str) -> tuple[str, str | None] | None:
+    """Return the name and the revision of the model whose page on the hub or its mirror `address` is.
+
+    A page as a browser shows it and ``git clone`` takes it; None for every other address.
+    """
+    found = _HUB_PAGE.fullmatch(address.strip())
+    return (found["name"], found["revision"]) if found else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from glmtui.protocol.phrases import _, listing
 from glmtui.regular_files import read_regular, reason
 from glmtui.retrieval.index import Index, throw_away
 from glmtui.text import json_values
+from glmtui.text.quoting import reason_of
 
 ADDRESS = re.compile(r"https?://\S+", re.IGNORECASE)
 MOST_BYTES = 8 << 20
@@ -190,7 +191,7 @@ def remove(name: str) -> None:
         throw_away(known.index_path)
     except OSError as error:
         raise StorageError(
-            _("{path} cannot be removed: {error}").format(path=error.filename, error=error.strerror or error)
+            _("{path} cannot be removed: {error}").format(path=error.filename, error=reason_of(error))
         ) from error
 
 
@@ -236,6 +237,6 @@ def _store(collection: Collection) -> Collection:
         write_atomically(path, json.dumps(values, ensure_ascii=False, indent=1).encode("utf-8", "replace"))
     except OSError as error:
         raise StorageError(
-            _("{path} cannot be written: {error}").format(path=path, error=error.strerror or error)
+            _("{path} cannot be written: {error}").format(path=path, error=reason_of(error))
         ) from error
     return collection

@@ -22,6 +22,7 @@ from glmtui.protocol.phrases import Phrase, _
 from glmtui.retrieval import stored_phrases
 from glmtui.retrieval.documents import Block, Kind, Reading
 from glmtui.retrieval.reading_child import MOST_MEMORY, OUT_OF_MEMORY
+from glmtui.text.quoting import reason_of
 
 SILENT_SECONDS = 60.0
 """Without anything read, after which it is given up..."""
@@ -80,7 +81,9 @@ class ReadingProcess:
             )
         except OSError as error:
             raise UnavailableError(
-                _("The program that reads documents cannot be started: {error}").format(error=error.strerror)
+                _("The program that reads documents cannot be started: {error}").format(
+                    error=reason_of(error)
+                )
             ) from error
 
     def prepare(self) -> None:

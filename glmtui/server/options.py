@@ -9,6 +9,7 @@ from pathlib import Path
 
 from glmtui.errors import BadFileError, BadValueError, UsageError
 from glmtui.protocol.phrases import _
+from glmtui.text.quoting import reason_of
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -84,7 +85,7 @@ def read_keys(path: Path) -> tuple[str, ...]:
             lines = file.read(MOST_BYTES).decode("utf-8-sig").splitlines()
     except OSError as error:
         raise BadFileError(
-            _("{path} cannot be read: {error}").format(path=path, error=error.strerror or error)
+            _("{path} cannot be read: {error}").format(path=path, error=reason_of(error))
         ) from error
     except UnicodeDecodeError as error:
         raise BadFileError(_("{path} is not a text file.").format(path=path)) from error
@@ -107,9 +108,8 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=256)
     except (OSError, OverflowError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
         phrase = _("{host}, port {port} cannot be listened on: {reason}")
-        raise BadValueError(phrase.format(host=host, port=port, reason=reason)) from error
+        raise BadValueError(phrase.format(host=host, port=port, reason=reason_of(error))) from error
 
 
 def url(host: str, port: int) -> str:

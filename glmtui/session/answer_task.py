@@ -102,6 +102,8 @@ class AnswerTask:
         """Those of them that stand with the question; the others are in `steps`."""
         self.calls: list[ToolCall] = []
         """What the model has called and that is not done yet."""
+        self.refused_call = False
+        """Whether it called a tool while none were offered."""
         self._tokens = 0
         """Of the rounds that ended with calls."""
         self.steps: tuple[ToolCall | ToolResult, ...] = ()
@@ -154,6 +156,11 @@ class AnswerTask:
     def begun(self) -> bool:
         """Whether the model has said or done anything yet."""
         return bool(self._text.text or self._thought.text or self.calls or self.steps)
+
+    @property
+    def says_something(self) -> bool:
+        """Whether there is a text to read."""
+        return bool(self._text.text.strip())
 
     @property
     def ended(self) -> bool:

@@ -890,10 +890,14 @@ class ChatSession:
             case engine.ToolCalled() if answer.toolbox and answer.toolbox.offered:
                 answer.calls.append(event.call)
             case engine.ToolCalled():  # else it could go on like that for ever
-                self.notice(_("The model wants to use one more tool, which it is not offered."), "warning")
+                answer.refused_call = True
             case engine.Done() if answer.calls and not answer.cancelled:
                 self._begin_calls(answer, event.stats)
+            case engine.Done() if answer.refused_call and not answer.says_something:
+                await self._on_failed(answer, engine.Failed(UnavailableError.code, _unoffered()))
             case engine.Done():
+                if answer.refused_call:
+                    self.notice(_unoffered(), "warning")
                 if event.note:
                     self.notice(event.note, "warning")
                 await self._on_end(answer, "length" if event.reason == "length" else "done", event.stats)
@@ -1296,6 +1300,11 @@ def _only_read() -> Phrase:
         "A newer glmtui wrote to this conversation: some of it may not be shown here, and it can only be "
         "read. Update glmtui, or write in a new conversation."
     )
+
+
+def _unoffered() -> Phrase:
+    """Say that a model called a tool while none were offered."""
+    return _("The model wants to use one more tool, which it is not offered.")
 
 
 def _outgrown(dropped: int) -> Phrase:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from glmtui.errors import BadValueError
-from glmtui.protocol.models import ModelEntry, RemoteModel
+from glmtui.protocol.models import ModelEntry, RemoteModel, hub_page
 from glmtui.protocol.phrases import _
 
 KEY_VARIABLE = "GLMTUI_API_KEY"
@@ -22,8 +22,8 @@ _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 def is_address(source: str) -> bool:
-    """Whether `source` is the address of a server."""
-    return source.lower().startswith(("http://", "https://"))
+    """Whether `source` is the address of a server, and not that of a model's page on the hub."""
+    return source.lower().startswith(("http://", "https://")) and hub_page(source) is None
 
 
 def from_address(source: str) -> RemoteModel:

@@ -12,6 +12,7 @@ from typing import Any
 from glmtui.errors import StorageError, UserError
 from glmtui.protocol.phrases import Phrase, _
 from glmtui.text import json_values
+from glmtui.text.quoting import reason_of
 from glmtui.training.progress import Event, Step, Validated
 
 NAME = "log.jsonl"
@@ -79,7 +80,7 @@ class RunLog:
 
     def _unwritable(self, error: OSError) -> StorageError:
         return StorageError(
-            _("{path} cannot be written: {error}").format(path=self._path, error=error.strerror or error)
+            _("{path} cannot be written: {error}").format(path=self._path, error=reason_of(error))
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -191,6 +192,20 @@ def test_the_key_is_found(
 @pytest.mark.parametrize("where", ["env:NOT_SET_AT_ALL", "file:/no/such/file", "file:/dev/null", "my-key"])
 def test_a_key_that_is_nowhere(engine: LocalEngine, server: OpenAIServer, where: str) -> None:
     assert failure(engine, RemoteModel("x", server.url, "tiny", where)).code in ("not_found", "bad_value")
+    assert not server.headers
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+def test_a_key_in_what_is_no_regular_file_is_not_waited_for(
+    engine: LocalEngine, server: OpenAIServer, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "key")
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    for name in ("key", "endless"):
+        assert (
+            failure(engine, RemoteModel("x", server.url, "tiny", f"file:{tmp_path / name}")).code
+            == "not_found"
+        )
     assert not server.headers
 
 

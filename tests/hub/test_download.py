@@ -275,6 +275,13 @@ def test_a_login_page_instead_of_the_hub(server: HubServer, address: str) -> Non
     [
         ("ALL_PROXY", "socks://127.0.0.1:7891/", ("ALL_PROXY", "socks://127.0.0.1:7891/", "http://")),
         ("https_proxy", "ftp://x", ("https_proxy", "ftp://x")),
+        ("https_proxy", "http://h:port", ("https_proxy", "h:port")),
+        ("HTTP_PROXY", "h:99999", ("HTTP_PROXY", "h:99999")),
+        ("ALL_PROXY", f"http://{'a' * 80}.com", ("ALL_PROXY",)),
+        ("HTTPS_PROXY", "http://a\x1b[2J", ("HTTPS_PROXY", "a")),
+        ("HF_ENDPOINT", "http://[::1", ("HF_ENDPOINT", "[::1")),
+        ("HF_ENDPOINT", "not an address", ("HF_ENDPOINT", "not an address")),
+        ("HF_ENDPOINT", "http://", ("HF_ENDPOINT",)),
         ("HF_TOKEN", "令牌", ("HF_TOKEN", "access token")),
         ("SSL_CERT_FILE", "/nowhere/x.pem", ("SSL_CERT_FILE", "/nowhere/x.pem")),
     ],

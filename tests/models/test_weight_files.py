@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from glmtui.errors import BadFileError
 from glmtui.models.weight_files import read_file, write_pickle, write_tensors
 
 resource = pytest.importorskip("resource", reason="limits are POSIX's")
@@ -39,3 +40,11 @@ def test_what_is_written_is_read(write, name: str, tmp_path: Path) -> None:
     found = dict(read_file(tmp_path / name))
     assert found.keys() == TENSORS.keys()
     assert all(torch.equal(found[key], tensor) for key, tensor in TENSORS.items())
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.bin"])
+def test_complex_weights_are_named(name: str, tmp_path: Path) -> None:
+    write = write_tensors if name.endswith("safetensors") else write_pickle
+    write({"query": torch.ones(2, dtype=torch.complex64)}, tmp_path / name)
+    with pytest.raises(BadFileError, match="query"):
+        list(read_file(tmp_path / name))

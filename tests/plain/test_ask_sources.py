@@ -23,9 +23,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     i18n.use("en")
 
 
-def playing(monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
+def playing(monkeypatch: pytest.MonkeyPatch, *answers: str, unasked: tuple[str, ...] = ()) -> None:
     engine = ScriptedEngine(*answers)
     engine.calls_tools = True
+    engine.calls_unasked = unasked
     monkeypatch.setattr(ask, "LocalEngine", lambda: engine)
 
 
@@ -67,3 +68,13 @@ def test_settings_that_are_wrong_are_told(
     said = capsys.readouterr()
     assert said.out == "Hello.\n"
     assert "docs.tools" in said.err
+
+
+def test_a_model_that_only_calls_what_it_was_not_offered_has_not_answered(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    playing(monkeypatch, 'lookup\n{"q": "x"}', unasked=("lookup",))
+    assert main.main(["ask", "--no-stdin", "--no-save", "hi"]) == 1
+    said = capsys.readouterr()
+    assert not said.out.strip()
+    assert len(said.err.splitlines()) == 1

@@ -110,8 +110,20 @@ async def test_a_model_that_calls_without_end_is_ended(make: Make, tmp_path: Pat
     await chat.enter("年假？")
     await chat.idle()
     assert [len(request.tools) for request in chat.engine.generated] == [1] * MOST_CALLS + [0]
-    assert chat.saved().branch()[-1].state == "done"
+    assert chat.saved().branch()[-1].state == "failed"  # there is nothing to read
+    assert len(chat.notices("error")) == 1
+
+
+async def test_a_text_with_a_call_too_many_is_an_answer(make: Make) -> None:
+    chat = make("Hello.")
+    chat.engine.calls_besides = ToolCall("1", "lookup", "{}")
+    await ready(chat)
+    await chat.enter("hi")
+    await chat.idle()
+    answer = chat.saved().branch()[-1]
+    assert (answer.text, answer.state) == ("Hello.", "done")
     assert len(chat.notices("warning")) == 1
+    assert not chat.notices("error")
 
 
 @pytest.mark.parametrize("wrong", [{}, {"query": 7}, {"query": " "}, {"query": "x" * 2000}])

@@ -10,7 +10,7 @@ import pytest
 import tomlkit
 
 from glmtui.errors import UserError
-from glmtui.protocol.models import LocalModel, ModelInfo
+from glmtui.protocol.models import LocalModel, ModelInfo, RemoteModel
 from glmtui.protocol.sampling import Sampling
 from glmtui.settings import settings as module
 from glmtui.settings import toml_files
@@ -579,3 +579,18 @@ def test_errors_are_told_in_words(path: Path) -> None:
     assert "(Not a directory)" in str(settings.problems[0])
     with pytest.raises(UserError, match=r": Not a directory\."):
         settings.set("generation.top_k", 3)
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ("https://huggingface.co/THUDM/chatglm-6b", LocalModel),
+        ("https://hf-mirror.com/THUDM/chatglm-6b/tree/main", LocalModel),
+        ("https://router.huggingface.co/v1", RemoteModel),
+        ("http://127.0.0.1:8000/v1#glm", RemoteModel),
+    ],
+)
+def test_a_page_of_the_hub_is_no_server(path: Path, source: str, kind: type) -> None:
+    settings = Settings.load(path)
+    settings.override({"model.source": source})
+    assert isinstance(settings.model_spec(), kind)

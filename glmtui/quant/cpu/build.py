@@ -29,6 +29,7 @@ from glmtui.paths import cache_dir, make_private
 from glmtui.protocol.cancellation import INTERVAL, check_current
 from glmtui.protocol.phrases import Phrase, _
 from glmtui.quant.partial import partial_folder, remove_leftovers, sync_file
+from glmtui.text.quoting import reason_of
 
 FOLDER = Path(__file__).parent
 SOURCES = (
@@ -148,7 +149,7 @@ def _no_place(problem: OSError) -> BuildError:
         _(
             "the compiled kernels have no place: {folder}: {reason}, and there is none for temporary files. "
             "Make room there"
-        ).format(folder=cache_dir(), reason=problem.strerror or problem)
+        ).format(folder=cache_dir(), reason=reason_of(problem))
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from glmtui.connections import why_not, without_login
+from glmtui.connections import is_outside, why_not, without_login
 from glmtui.errors import BadValueError, UnavailableError
 from glmtui.protocol.phrases import Phrase, _
 from glmtui.retrieval import terms
@@ -122,7 +122,7 @@ class Engine:
 
         async def answered() -> tuple[int, bytes]:
             headers = {"User-Agent": USER_AGENT, **more.pop("headers", {})}
-            client = httpx2.AsyncClient(timeout=SECONDS, headers=headers)
+            client = httpx2.AsyncClient(timeout=SECONDS, headers=headers, trust_env=is_outside(url))
             async with client, client.stream(method, url, **more) as response:
                 data = bytearray()
                 async for piece in response.aiter_bytes():

@@ -20,6 +20,7 @@ from glmtui.session.stats import model_title
 from glmtui.session.themes import titles
 from glmtui.settings.schema import BY_KEY
 from glmtui.settings.settings import named
+from glmtui.text.quoting import reason_of
 
 if TYPE_CHECKING:
     from glmtui.session.chat_session import ChatSession
@@ -344,7 +345,7 @@ async def write_new_file(path: Path, text: str) -> None:
         raise UserError(_("{path} is there already. Choose another name.").format(path=path)) from error
     except OSError as error:
         raise UserError(
-            _("{path} cannot be written: {error}").format(path=path, error=error.strerror or error)
+            _("{path} cannot be written: {error}").format(path=path, error=reason_of(error))
         ) from error
 
 

@@ -11,9 +11,10 @@ import tempfile
 from pathlib import Path
 
 from glmtui.errors import UserError
-from glmtui.i18n import _
+from glmtui.i18n import _, tell
 from glmtui.regular_files import read_regular
 from glmtui.text.encodings import MOST_BYTES, decode
+from glmtui.text.quoting import reason_of
 
 _FALLBACKS = ("sensible-editor", "nano", "vi")
 
@@ -55,7 +56,7 @@ def edit(text: str, editor: list[str]) -> tuple[str, str]:
     except OSError as error:
         raise UserError(
             _("{path} cannot be written: {error}").format(
-                path=error.filename or tempfile.gettempdir(), error=error.strerror or error
+                path=error.filename or tempfile.gettempdir(), error=tell(reason_of(error))
             )
         ) from error
     wrong = ""
@@ -65,7 +66,7 @@ def edit(text: str, editor: list[str]) -> tuple[str, str]:
             wrong = _("The editor {editor} ended with code {code}.").format(editor=editor[0], code=code)
     except OSError as error:
         wrong = _("The editor {editor} cannot be started: {error}").format(
-            editor=editor[0], error=error.strerror or error
+            editor=editor[0], error=tell(reason_of(error))
         )
     try:
         written = decode(read_regular(file, MOST_BYTES))
