@@ -1,11 +1,12 @@
-"""What Ctrl+C does to the process before and after there is somebody to handle it.
+"""What Ctrl+C does to the process where nobody handles it.
 
-Python's own way is a traceback wherever it comes: also while modules are still being imported.
+Python's own way is an exception wherever it comes: a traceback while modules are imported, and once an import of
+torch has swallowed it or died of it, anything. It comes late, too: only when the main thread is done with what it
+does in C, and while the libraries of torch are loaded no thread runs.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 
 INTERRUPTED = 130
@@ -13,8 +14,11 @@ INTERRUPTED = 130
 
 
 def end_at_once() -> None:
-    """Let Ctrl+C end the process without a word, as nothing has begun."""
-    _handle_by(lambda _number, _frame: os._exit(INTERRUPTED))
+    """Let the system end the process without a word, whatever it does: nothing has to be finished or kept.
+
+    A shell shows that as 130, and ends a loop of its own, too.
+    """
+    _handle_by(signal.SIG_DFL)
 
 
 def raise_error() -> None:

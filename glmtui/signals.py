@@ -17,6 +17,8 @@ RESTORE_SECONDS = 0.2
 """That bringing the terminal back may take then."""
 ALL = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
 """Windows has the first two."""
+ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
+"""Without the one that asks for the end as it is."""
 
 
 @contextmanager
@@ -24,8 +26,10 @@ def end_signals(ended: Callable[[int], object], names: Sequence[str] = ALL) -> I
     """Call `ended` with the signal's number, in the main thread and between any two steps of it.
 
     It stands in for the system's own way, so that what is not yet kept is kept and the terminal tidied up.
+    What is ignored goes on being ignored: ``nohup``, or the shell of a script, meant it so.
     """
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    numbers = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, lambda number, _frame: ended(number)) for number in numbers}
     try:
         yield
@@ -35,14 +39,14 @@ def end_signals(ended: Callable[[int], object], names: Sequence[str] = ALL) -> I
 
 
 @contextmanager
-def ends_in_order() -> Iterator[None]:
+def ends_in_order(names: Sequence[str] = ENDING) -> Iterator[None]:
     """Let a signal that ends the process leave the way of an exception: all that is begun is finished."""
 
     def ended(number: int) -> None:
         end_soon(128 + number)
         raise SystemExit(128 + number)
 
-    with end_signals(ended, ("SIGTERM", "SIGHUP")):
+    with end_signals(ended, names):
         yield
 
 

@@ -49,8 +49,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     owns_process = argv is None
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        if owns_process:
-            interrupts.raise_error()
         with streams.standard():
             code = _run(arguments)
         if owns_process:

@@ -7,7 +7,7 @@ import signal
 import sys
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace, _ArgumentGroup
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, get_args
 
@@ -16,7 +16,7 @@ from glmtui.cli.evaluate import add_data_options, given_columns
 from glmtui.cli.options import add_model_options, load_settings, positive
 from glmtui.errors import BadValueError, UsageError
 from glmtui.i18n import _, tell
-from glmtui.signals import end_signals
+from glmtui.signals import ENDING, end_signals
 from glmtui.training.options import (
     LEARNING_RATES,
     LEAST_OF_A_SMALL_MODEL,
@@ -203,13 +203,20 @@ def run(args: Namespace) -> int:
     from glmtui.cli.models import resolve
     from glmtui.protocol.cancellation import CancelToken, OperationCancelled
     from glmtui.training.job import TuneJob
+    from glmtui.training.progress import Began
 
     resolve(spec.source)
     view, token = _View(options, as_json=args.json), CancelToken()
     came: list[int] = []
+
+    def take(event: Event) -> None:
+        if isinstance(event, Began):  # before, there is nothing to keep
+            ending.enter_context(_ends_by(token, came))
+        view.take(event)
+
     try:
-        with _ends_by(token, came):
-            cancelled = TuneJob(options).run(view.take, token).reason == "cancelled"
+        with ExitStack() as ending:
+            cancelled = TuneJob(options).run(take, token).reason == "cancelled"
     except OperationCancelled:
         cancelled = True
     finally:
@@ -248,7 +255,7 @@ def _ends_by(token: CancelToken, came: list[int]) -> Iterator[None]:
             signal.raise_signal(number)
         token.cancel()
 
-    with end_signals(ended, ("SIGINT", "SIGTERM", "SIGHUP")):
+    with end_signals(ended, ENDING):
         yield
 
 

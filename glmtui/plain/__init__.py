@@ -21,11 +21,13 @@ def run(options: AppOptions) -> int:
     from glmtui.plain.line_mode import LineMode
     from glmtui.plain.reader import make_reader
     from glmtui.settings.settings import Settings
+    from glmtui import interrupts
     from glmtui.signals import ends_in_order
 
     settings = Settings.load()
     if isinstance(sys.stdin, TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")  # a wrong byte that is typed costs a character, not the chat
     reader = make_reader(sys.stdin, sys.stdout)
-    with ends_in_order():
+    interrupts.raise_error()  # which stops an answer, or leaves a line that is being typed
+    with ends_in_order(("SIGTERM", "SIGHUP")):
         return LineMode(options, settings, reader, sys.stdout, sys.stderr, LocalEngine).run()

@@ -112,15 +112,13 @@ class Asking(Ui):
         elif system:
             self._settings.override({"generation.system_prompt": system})
         driver = Driver(session, self._output)
-        try:
-            session.load()
-            with ends_in_order():
+        with ends_in_order():
+            try:
+                session.load()
                 interrupted = driver.run(self._ask(question, images, web=web))
-        except KeyboardInterrupt:
-            interrupted = True
-        finally:
-            self._status.clear()
-            driver.close()
+            finally:
+                self._status.clear()
+                driver.close()
         if interrupted:
             return INTERRUPTED
         if self._error:

@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from glmtui.signals import end_signals
+
 if TYPE_CHECKING:
     from glmtui.session.chat_session import ChatSession
     from glmtui.streams import CleanWriter
@@ -21,8 +23,8 @@ CANCEL_SECONDS = 0.5
 class Driver:
     """Does one thing after another with a session, each until nothing runs any more.
 
-    The first Ctrl-C meanwhile cancels the answer (or the load) in order, a second one raises
-    `KeyboardInterrupt`. Where nothing can be written any more, nothing is done any more.
+    The first Ctrl-C meanwhile cancels the answer (or the load) in order, a second one does what it did
+    before. Where nothing can be written any more, nothing is done any more.
 
     Args:
         session: outlives whatever its listeners meet.
@@ -74,12 +76,11 @@ class Driver:
 
     @contextmanager
     def _interrupts(self) -> Iterator[None]:
-        def interrupt(_number: int, _frame: object) -> None:
-            signal.signal(signal.SIGINT, before)
+        before = signal.getsignal(signal.SIGINT)
+
+        def interrupt(number: int) -> None:
+            signal.signal(number, before)
             self._interrupted = True
 
-        before = signal.signal(signal.SIGINT, interrupt)
-        try:
+        with end_signals(interrupt, ("SIGINT",)):
             yield
-        finally:
-            signal.signal(signal.SIGINT, before)

@@ -6,7 +6,6 @@ import asyncio
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from types import FrameType
 from typing import TYPE_CHECKING, TypeAlias
 
 from glmtui import streams
@@ -22,6 +21,7 @@ from glmtui.server.library import Library
 from glmtui.server.options import ServerOptions
 from glmtui.server.start import make_server
 from glmtui.settings.settings import Settings
+from glmtui.signals import end_signals, end_soon
 
 if TYPE_CHECKING:
     from glmtui.server.server import Server
@@ -75,19 +75,23 @@ class ServerProcess:
         self._status = streams.StatusLine(streams.errors())
 
     def run(self) -> int:
-        """Answer until a signal ends it; return the exit code."""
+        """Answer until a signal ends it, within a second; return the exit code."""
 
-        def end(number: int, _frame: FrameType | None) -> None:
+        def end(number: int) -> None:
             self._signal = number
+            end_soon(self._code)
             self._server.stop()
 
-        before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            asyncio.run(self._run())
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            self._engine.close()
+        with end_signals(end, ("SIGINT", "SIGTERM")):
+            try:
+                asyncio.run(self._run())
+            finally:
+                self._engine.close()
+        return self._code
+
+    @property
+    def _code(self) -> int:
+        """The exit code; a service that is told to end has done what it was to do."""
         return INTERRUPTED if self._signal == signal.SIGINT else 0
 
     async def _run(self) -> None:

@@ -7,17 +7,19 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from threading import Thread
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from textual.binding import BindingType
 from textual.message import Message
+from textual.widgets import Input, TextArea
 
 from glmtui import failures, i18n, paths
 from glmtui.chat.library import Library
 from glmtui.i18n import _, tell
+from glmtui.session.keys import BY_ID
 from glmtui.session.options import AppOptions
 from glmtui.settings.settings import Settings
 from glmtui.signals import end_soon
@@ -31,7 +33,9 @@ from glmtui.tui.textual_patches import guard, terminal
 from glmtui.tui.theme_files import ThemeFiles
 
 if TYPE_CHECKING:
+    from textual.actions import ActionParseResult
     from textual.command import Provider
+    from textual.dom import DOMNode
     from textual.driver import Driver
     from textual.screen import Screen
 
@@ -42,6 +46,8 @@ if TYPE_CHECKING:
     from glmtui.session.events import Kind, SessionEvent
     from glmtui.session.ui import View
 
+COPY_KEY = "ctrl+c"
+"""That copies in Textual's fields and screens."""
 POLL_SECONDS = 1 / 12
 MEMORY_SECONDS = 2.0
 TIDY_SECONDS = 30.0
@@ -184,7 +190,13 @@ class GlmTui(SessionApp):
             end_soon(code, driver.give_up_output, driver.restore)
 
     def fault(self, error: BaseException) -> str:
-        """Say that something nobody foresaw happened; without memory, or before there is a session, end."""
+        """Say that something nobody foresaw happened; without memory, or before there is a session, end.
+
+        While the app ends, widgets that are half made or gone miss things: that is only written down.
+        """
+        if self._ending:
+            failures.write_log(error)
+            return ""
         if failures.is_out_of_memory(error) or "session" not in self.__dict__:
             self.ended_by = self.ended_by or error
             self.quit(1)
@@ -421,14 +433,36 @@ class GlmTui(SessionApp):
 
     async def action_interrupt(self) -> None:
         """Cancel what runs; twice within two seconds: quit."""
+        if not self._quits_the_second_time():
+            self.chat.composer.post_message(Composer.AfterSent(self._interrupt))
+
+    async def run_action(
+        self,
+        action: str | ActionParseResult,
+        default_namespace: DOMNode | None = None,
+        namespaces: Mapping[str, DOMNode] | None = None,
+    ) -> bool:
+        """Let Ctrl+C count also where it copies what is selected, as a field's text is from the start."""
+        copied: str | None = None
+        if action == "copy" and isinstance(default_namespace, Input | TextArea):
+            copied = default_namespace.selected_text
+        elif action == "screen.copy_text":
+            copied = self.screen.get_selected_text()
+        interrupts = self.settings.keys.get("app.interrupt", BY_ID["app.interrupt"].keys).split(",")
+        if copied and COPY_KEY in interrupts and self._quits_the_second_time():
+            return True
+        return await super().run_action(action, default_namespace, namespaces)
+
+    def _quits_the_second_time(self) -> bool:
+        """Note that Ctrl+C was pressed; quit, and return True, if it is the second time."""
         from time import monotonic
 
         now = monotonic()
         if now - self._interrupted < self.INTERRUPT_SECONDS:
             self.quit()
-            return
+            return True
         self._interrupted = now
-        self.chat.composer.post_message(Composer.AfterSent(self._interrupt))
+        return False
 
     async def _interrupt(self) -> None:
         if not self.session.stop():

@@ -32,12 +32,14 @@ async def test_ctrl_c_twice_quits_over_every_dialog(monkeypatch: pytest.MonkeyPa
             await press_twice()
         app.push_screen(PromptScreen("title", "text"))
         await pilot.pause()
-        app.screen.query_one("Input").action_end()  # type: ignore[attr-defined]
+        assert app.screen.query_one("Input").selected_text == "text"  # type: ignore[attr-defined]
+        await press_twice()
+        await pilot.press("w", "o", "shift+home")
         await press_twice()
         app.action_command_palette()
         await pilot.pause()
         await press_twice()
-        assert len(quits) == len(views) + 2
+        assert len(quits) == len(views) + 3
 
 
 async def test_what_input_methods_type_arrives_everywhere() -> None:

@@ -101,12 +101,25 @@ FOLD = "fold"
 """Key of the meta data under a line that opens something: the number of the fold in its message."""
 PICTURE = "picture"
 """Key of the meta data under a picture: the number of its part."""
+SHOWN_CHARACTERS = 300_000
+"""Of a text: more than any context holds. Laying out a million takes seconds in which no key is heard."""
+MOST_OF_A_LABEL = 1000
+"""Characters that are looked at to cut a label to the width."""
 THOUGHT = -1
 """The number of the thought; the other folds have the numbers of their parts."""
 
 
 def _button(text: str, action: Action) -> Content:
     return Content.styled(text, "$text-muted underline").stylize(Style.from_meta({ACTION: action}))
+
+
+def _rest(text: str, width: int) -> list[Line]:
+    """Say how much of `text` is not shown."""
+    if (count := len(text) - SHOWN_CHARACTERS) <= 0:
+        return []
+    said = _("… {count} more characters are not shown; what is copied, sent or exported has them.")
+    note = Content.styled(said.format(count=f"{count:,}"), "$text-warning")
+    return [Line(line.content, start=len(line.content)) for line in wrap(note, width)]
 
 
 def _line_count(text: str) -> str:
@@ -167,12 +180,15 @@ class MessageEntry(Entry):
     def body(self, width: int) -> list[Line]:
         """What people wrote is shown as they wrote it; answers are Markdown."""
         message, lines = self.message, []
+        text = message.text[:SHOWN_CHARACTERS]
+        rest = _rest(message.text, width)
         if message.role == "user":
-            lines = wrap(Content(clean(message.text).rstrip()), width)
+            lines = [*wrap(Content(clean(text).rstrip()), width), *rest]
         elif message.role != "tool":  # the text of which is what its results say
             if self._blocks is None:
-                self._blocks = read_all(message.text)
-            lines = [*self.thought(message.thought, not message.text, width), *stack(self._blocks, width)]
+                self._blocks = read_all(text)
+            thought = self.thought(message.thought, not message.text, width)
+            lines = [*thought, *stack(self._blocks, width), *rest]
         return lines + self.parts(width)
 
     # --- what can be folded ---
@@ -181,7 +197,6 @@ class MessageEntry(Entry):
         """What the model thought before it answered: a line that opens, and what is folded behind it."""
         if not text:
             return []
-        text = clean(text)
         label = f"{_('Thinking') if thinking else _('Thought')} · {_line_count(text)}"
         made = self._fold(THOUGHT, label, lambda: text, width)
         return made if thinking and THOUGHT not in self.unfolded else [*made, Line(EMPTY)]
@@ -228,16 +243,19 @@ class MessageEntry(Entry):
     def _fold(self, number: int, label: str, text: Callable[[], str] | None, width: int) -> list[Line]:
         opened = number in self.unfolded and text is not None
         mark = "  " if text is None else "▾ " if opened else "▸ "
-        head = Content.styled(mark + label, "$text-muted").truncate(width, ellipsis=True)
+        head = Content.styled((mark + label)[:MOST_OF_A_LABEL], "$text-muted").truncate(width, ellipsis=True)
         if text is not None:
             head = head.stylize(Style.from_meta({FOLD: number}))
         lines = [Line(head, start=len(head))]
         if opened and text is not None:
+            rest: list[Line] = []
             try:
-                inside = Content.styled(clean(text()).strip("\n"), "$text-muted")
+                whole = text().strip("\n")
+                inside = Content.styled(clean(whole[:SHOWN_CHARACTERS]), "$text-muted")
+                rest = _rest(whole, max(width - 2, 1))
             except UserError as error:
                 inside = Content.styled(tell(error), "$text-error")
-            lines += [line.behind(Content("  ")) for line in wrap(inside, max(width - 2, 1))]
+            lines += [line.behind(Content("  ")) for line in (*wrap(inside, max(width - 2, 1)), *rest)]
         return lines
 
     def unfold(self, number: int | None = None) -> None:

@@ -28,6 +28,7 @@ from glmtui.protocol.messages import (
     ToolResult,
 )
 from glmtui.tui.composer.composer import Composer
+from glmtui.tui.transcript import message
 from glmtui.tui.transcript.column import Column, Entry
 from glmtui.tui.transcript.message import Contents, MessageEntry, figures, show_time
 from glmtui.tui.transcript.transcript import Transcript
@@ -638,3 +639,26 @@ async def test_what_is_drawn_is_what_is_there_after_any_changes() -> None:
             await pilot.pause()
             assert screen_lines(pilot.app) == shown
             assert transcript.virtual_size.height == transcript.column.height
+
+
+@pytest.mark.parametrize("role", ["user", "assistant", "tool"])
+def test_of_a_text_that_no_context_holds_the_beginning_is_laid_out(
+    role: Role, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(message, "SHOWN_CHARACTERS", 300)
+
+    def shown(text: str) -> str:
+        part = ToolResult("1", text) if role == "tool" else Text(text)
+        entry = MessageEntry(Message("a", None, role, (part,), NOON))
+        entry.unfold()
+        return " ".join(line.content.plain for line in entry.make_lines(80))
+
+    assert shown("words " * 1000).count("words") == 50
+    assert "5,700 more characters" in shown("words " * 1000)
+    assert shown("words " * 50).count("words") == 50
+    assert "more characters" not in shown("words " * 50)
+
+
+def test_names_of_any_length_are_cut() -> None:
+    entry = MessageEntry(Message("a", None, "tool", (ToolResult("1", "r", "名" * 3_000_000),), NOON))
+    assert all(line.content.cell_length <= 80 for line in entry.make_lines(80))
