@@ -75,15 +75,6 @@ function plainly(message) {
   return found;
 }
 
-function isMessage(value) {
-  return ["user", "assistant"].includes(value?.role) && typeof value.content === "string";
-}
-
-/** Return a message with what is text in it: all that one has. */
-function words(message) {
-  return Object.fromEntries(Object.entries(message).filter(([, value]) => typeof value === "string"));
-}
-
 /**
  * Keep a conversation, in which `growing` is an answer that still comes; an empty one is none.
  * Returns whether there was room. Throws a ServerError.
