@@ -9,6 +9,8 @@ import ssl
 from glmtui.protocol.phrases import Phrase, _, verbatim
 from glmtui.text.quoting import reason_of
 
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")
+"""What OpenSSL says of an answer that is not encrypted."""
 _LOGIN = re.compile(r"^(\w+://)[^/?#\s]*@")
 
 
@@ -27,6 +29,8 @@ def why_not(error: BaseException) -> Phrase:
             return _("it refuses to talk")
         if isinstance(cause, ssl.SSLCertVerificationError):
             return _("its certificate is not trusted here")
+        if isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS:
+            return _("it speaks http, not https")
         if isinstance(cause, TimeoutError) or type(cause).__name__.endswith("Timeout"):
             return _("no answer came in time")
         cause = cause.__cause__ or cause.__context__
