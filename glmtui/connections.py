@@ -31,7 +31,14 @@ def why_not(error: BaseException) -> Phrase:
             return _("its certificate is not trusted here")
         if isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS:
             return _("it speaks http, not https")
+        if isinstance(cause, ConnectionResetError | BrokenPipeError) or _hung_up(cause):
+            return _("it hung up")
         if isinstance(cause, TimeoutError) or type(cause).__name__.endswith("Timeout"):
             return _("no answer came in time")
         cause = cause.__cause__ or cause.__context__
     return verbatim(re.sub(r"^\[Errno -?\d+\] ", "", reason_of(error)))
+
+
+def _hung_up(error: BaseException) -> bool:
+    """Whether it is httpx2's word for an answer that broke off, or never began."""
+    return type(error).__name__ == "RemoteProtocolError" and "connect" in str(error)
