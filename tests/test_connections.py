@@ -31,7 +31,10 @@ def plain_http() -> ssl.SSLError:
         (behind(httpx2.ConnectError("x"), ConnectionRefusedError(111, "x")), "refuses"),
         (behind(httpx2.ConnectError("x"), plain_http()), "http, not https"),
         (behind(httpx2.ConnectError("x"), ssl.SSLCertVerificationError("x")), "certificate"),
-        (httpx2.RemoteProtocolError("peer closed connection without sending complete message body"), "hung up"),
+        (
+            httpx2.RemoteProtocolError("peer closed connection without sending complete message body"),
+            "hung up",
+        ),
         (httpx2.RemoteProtocolError("Server disconnected without sending a response."), "hung up"),
         (behind(httpx2.ReadError("x"), ConnectionResetError(104, "x")), "hung up"),
         (httpx2.ReadTimeout("x"), "in time"),

@@ -201,6 +201,27 @@ def test_another_conversation_need_not_wait_for_an_answer(served: Served, open_p
 
 
 @browsers
+def test_an_answer_in_whose_middle_the_page_was_left_can_be_gone_on_with(
+    served: Served, open_page: Open
+) -> None:
+    engine = served.ready("A long answer", hold=True)
+    page = open_page().ready()
+    page.send("x")
+    page.tab.wait_for_selector(".running .markdown")
+    assert '"state":"stopped"' in page.tab.locator("html").evaluate(
+        "() => Object.values(localStorage).join()"
+    )
+    page.tab.reload()
+    page.ready()
+    assert page.tab.locator(".assistant .body").inner_text() == "A long"
+    wait_for(lambda: engine.cancelled)
+    engine.hold = False
+    page.click("Go on")
+    page.tab.locator(".assistant .note", has_text="tokens").wait_for()
+    assert engine.generated[-1].continue_answer
+
+
+@browsers
 def test_an_answer_without_a_word_is_told(served: Served, open_page: Open) -> None:
     served.ready("")
     page = open_page().ready()

@@ -405,6 +405,7 @@ function wire() {
   };
   $("down").onclick = toEnd;
   addEventListener("focus", lookAgain);
+  addEventListener("pagehide", () => answers.forEach((answer) => keep(answer.chat)));
   store.onChange(async (id) => {
     if (id === chat.id && !coming()) chat = (await store.load(id)) ?? chat;
     if (coming()) showList();

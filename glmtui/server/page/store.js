@@ -81,7 +81,10 @@ function plainly(message) {
  */
 export async function save(chat, growing = null) {
   if (!chat.messages.length) return true;
-  if (!library || lasting.get(PREFIX + chat.id)) return lasting.set(PREFIX + chat.id, JSON.stringify(chat));
+  if (!library || lasting.get(PREFIX + chat.id)) {
+    const messages = chat.messages.map((each) => (each === growing ? { ...each, state: STATES.partial } : each));
+    return lasting.set(PREFIX + chat.id, JSON.stringify({ ...chat, messages }));
+  }
   library.set(chat.id, { id: chat.id, title: titleOf(chat), updated: chat.updated });
   unsent.set(chat.id, chat.messages.map((message) => written(message, message === growing)));
   sending ??= send().finally(() => {
