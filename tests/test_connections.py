@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from itertools import pairwise
 
 import httpx2
 import pytest
@@ -13,7 +14,7 @@ from glmtui.connections import why_not, without_login
 
 def behind(*errors: BaseException) -> BaseException:
     """Return the first error, raised from the next, and so on."""
-    for outer, inner in zip(errors, errors[1:], strict=False):
+    for outer, inner in pairwise(errors):
         outer.__cause__ = inner
     return errors[0]
 
