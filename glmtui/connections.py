@@ -16,6 +16,8 @@ from glmtui.text.quoting import quoted, reason_of
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """Names of this machine: no proxy stands before it."""
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")
+"""What OpenSSL says of an answer that is not encrypted."""
 _LOGIN = re.compile(r"^(\w+://)[^/?#\s]*@")
 
 
@@ -34,6 +36,10 @@ def why_not(error: BaseException) -> Phrase:
             return _("it refuses to talk")
         if isinstance(cause, ssl.SSLCertVerificationError):
             return _("its certificate is not trusted here")
+        if isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS:
+            return _("it speaks http, not https")
+        if isinstance(cause, ConnectionResetError | BrokenPipeError) or _hung_up(cause):
+            return _("it hung up")
         if isinstance(cause, TimeoutError) or type(cause).__name__.endswith("Timeout"):
             return _("no answer came in time")
         cause = cause.__cause__ or cause.__context__
@@ -99,3 +105,8 @@ def _check_proxy(variable: str, value: str) -> None:
     else:
         return check_address(variable, value if separator else f"http://{value}", schemes)
     raise UnavailableError(message.format(variable=variable, value=quoted(without_login(value))))
+
+
+def _hung_up(error: BaseException) -> bool:
+    """Whether it is httpx2's word for an answer that broke off, or never began."""
+    return type(error).__name__ == "RemoteProtocolError" and "connect" in str(error)

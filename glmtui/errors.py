@@ -56,6 +56,12 @@ class BadValueError(UserError):
     code = "bad_value"
 
 
+class BadSchemaError(BadValueError):
+    """A JSON schema is wrong, or of a kind that no answer can be made to follow."""
+
+    code = "bad_schema"
+
+
 class NoModelError(UserError):
     """Nothing is loaded that could answer."""
 

@@ -6,8 +6,9 @@ from argparse import SUPPRESS, ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glmtui import streams
 from glmtui.cli.options import add_model_options, add_setting, load_settings, positive
-from glmtui.errors import BadValueError, UsageError
+from glmtui.errors import UsageError
 from glmtui.i18n import _
 from glmtui.protocol.models import LocalModel
 
@@ -167,11 +168,14 @@ def _embedder(args: Namespace) -> EmbeddingModel | None:
 
 def read_options(args: Namespace) -> ServerOptions:
     """Return what `args` say. Raises UserError as `ServerOptions` and `read_keys` do."""
-    from glmtui.server.options import Limits, ServerOptions, read_keys
+    from glmtui.server.options import Limits, ServerOptions, is_readable_by_others, read_keys
 
     port = getattr(args, "port", PORT)
     if not 0 <= port <= 65535:
-        raise BadValueError(_("A port is a number from 0 to 65535."))
+        raise UsageError(_("A port is a number from 0 to 65535."))
+    if args.api_key_file and is_readable_by_others(args.api_key_file):
+        phrase = _("Other users of this machine can read {path}. `chmod 600 {path}` keeps it to you.")
+        streams.errors().line(phrase.format(path=args.api_key_file))
     return ServerOptions(
         args.host,
         port,

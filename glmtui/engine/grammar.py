@@ -6,13 +6,14 @@ Which these are is told by llguidance (`glmtui[json]`) from the schema and the b
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from glmtui.errors import BadValueError, UnavailableError
+from glmtui.errors import BadSchemaError, UnavailableError
 from glmtui.protocol.phrases import _
 from glmtui.text.clean import one_line
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 INSTALL = "pip install 'glmtui[json]'"
 THOUGHT_ENDS = b"</think>"
 _BITS = 2 ** torch.arange(8, dtype=torch.uint8)
+_PLACE = re.compile(r"^at \d+\(\d+\): ")
+"""In what llguidance reads: the schema is one word of it."""
 LEAD = 'start: BLANK? answer\nBLANK: " "\nanswer: %json {schema}\n'
 """As JSON stands in an answer: some models begin every text with a blank."""
 SEPARATORS = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
@@ -84,7 +87,7 @@ class Grammar:
         after_thought: the answer begins behind a thought, which may say what it likes.
 
     Raises:
-        BadValueError: the schema is wrong, or of a kind that cannot be followed.
+        BadSchemaError: the schema is wrong, or of a kind that cannot be followed.
     """
 
     def __init__(
@@ -99,20 +102,24 @@ class Grammar:
         )
         self._matcher: llguidance.LLMatcher = llguidance.LLMatcher(vocabulary.tokenizer, grammar, log_level=0)
         if self._matcher.is_error():
-            raise BadValueError(_("This JSON schema cannot be followed: {error}").format(error=self._error()))
+            raise BadSchemaError(
+                _("This JSON schema cannot be followed: {error}").format(error=self._error())
+            )
 
     def limited(self, logits: Tensor) -> Tensor:
         """Return float32 `logits` ``[vocab]`` with minus infinity where a token must not come.
 
         Raises:
-            BadValueError: the schema is too large to be followed further.
+            BadSchemaError: the schema is too large to be followed further.
         """
         if self._thought is not None:
             return logits
         mask = torch.frombuffer(bytearray(self._matcher.compute_bitmask()), dtype=torch.uint8)
         allowed = (mask[:, None] & _BITS).bool().flatten()[: len(logits)].to(logits.device)
         if self._matcher.is_error():
-            raise BadValueError(_("This JSON schema cannot be followed: {error}").format(error=self._error()))
+            raise BadSchemaError(
+                _("This JSON schema cannot be followed: {error}").format(error=self._error())
+            )
         if len(allowed) < len(logits):  # rows that pad the embedding
             allowed = torch.nn.functional.pad(allowed, (0, len(logits) - len(allowed)))
         return logits.where(allowed, -torch.inf)
@@ -130,4 +137,5 @@ class Grammar:
             self._thought = self._thought[-len(THOUGHT_ENDS) :]
 
     def _error(self) -> str:
-        return one_line(self._matcher.get_error().partition("\n")[0])[:300]
+        first = self._matcher.get_error().partition("\n")[0]
+        return one_line(_PLACE.sub("", first))[:300]

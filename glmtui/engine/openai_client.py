@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from glmtui.connections import is_outside, why_not
+from glmtui.connections import is_outside, why_not, without_login
 from glmtui.errors import BadValueError, NotFoundError, TooLongError, UnavailableError, UserError
 from glmtui.protocol.models import RemoteModel
 from glmtui.protocol.phrases import Phrase, _, listing
@@ -61,6 +61,11 @@ class ServedModel:
     """Prompt and answer together in tokens, where the server tells."""
     sees_images: bool | None = None
     """Whether it takes pictures, where the server tells."""
+    supports_system: bool | None = None
+    """Whether it has a system prompt, where the server tells, as `glmtui serve` does."""
+    temperature: float | None = None
+    top_p: float | None = None
+    """How it is meant to answer, where the server tells."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,13 @@ class OpenAIClient:
             sound = bool(address.hostname and (address.port is None or address.port)) and not address.query
         except ValueError:
             sound = False
+        if sound and "@" in address.netloc:
+            raise BadValueError(
+                _(
+                    "No user and password go into the address of a server: {server}. Its key stands in "
+                    "{variable}, or in [engines.NAME] of the settings."
+                ).format(server=without_login(spec.base_url), variable="GLMTUI_API_KEY")
+            )
         if not sound or "@" in spec.base_url or not spec.base_url.isprintable():
             raise BadValueError(
                 _("{address} is no address of a server. Write it like http://127.0.0.1:8000/v1#NAME").format(
@@ -147,7 +159,17 @@ class OpenAIClient:
         found: dict[str, ServedModel] = {}  # some list a model once for every machine that has it
         for entry in entries:
             if isinstance(entry, dict) and isinstance(name := entry.get("id"), str):
-                served = ServedModel(name, _text(entry.get("owned_by")), _context(entry), _sees(entry))
+                sampling = entry.get("sampling")
+                meant = sampling if isinstance(sampling, dict) else {}
+                served = ServedModel(
+                    name,
+                    _text(entry.get("owned_by")),
+                    _context(entry),
+                    _sees(entry),
+                    _flag(entry.get("supports_system")),
+                    _share(meant.get("temperature"), 2),
+                    _share(meant.get("top_p"), 1),
+                )
                 found.setdefault(name, served)
         return [*found.values()]
 
@@ -342,6 +364,12 @@ class OpenAIClient:
 
     def no_such_model(self, found: list[ServedModel]) -> UserError:
         """Say that the server has no model of that name, or several, and which."""
+        if not found:
+            return NotFoundError(
+                _("{server} has no model at the moment. Perhaps it is still loading one.").format(
+                    server=self.spec.server
+                )
+            )
         names = listing([one_line(each.name) for each in found[:MOST_NAMES]])
         if not self.spec.model:
             return NotFoundError(
@@ -511,6 +539,17 @@ def _number(value: object) -> int | None:
 
 def _context(entry: Mapping[str, Any]) -> int | None:
     return _number(entry.get("max_model_len")) or _number(_mapping(entry.get("meta")).get("n_ctx"))
+
+
+def _flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _share(value: object, most: float) -> float | None:
+    """Return a number from 0 to `most`; None if it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+        return None
+    return float(value)
 
 
 def _sees(entry: Mapping[str, Any]) -> bool | None:

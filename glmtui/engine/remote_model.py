@@ -80,8 +80,13 @@ class RemoteChatModel:
             spec.source,
             served.owner,
             context or ASSUMED_CONTEXT,
-            supports_system=True,
-            sampling=Sampling(max_length=context or ASSUMED_CONTEXT, temperature=0.8, top_p=0.8, top_k=0),
+            supports_system=served.supports_system is not False,
+            sampling=Sampling(
+                max_length=context or ASSUMED_CONTEXT,
+                temperature=0.8 if served.temperature is None else served.temperature,
+                top_p=0.8 if served.top_p is None else served.top_p,
+                top_k=0,
+            ),
             note=NOTHING if context else _unknown_context(spec),
             server=spec.server,
             sees_images=next(
@@ -108,9 +113,12 @@ class RemoteChatModel:
     def siblings(self) -> tuple[ModelEntry, ...]:
         """What the server has, as it said when the model was chosen."""
         spec = self._client.spec
+        server = spec.source.partition("#")[
+            0
+        ]  # by the name in the settings, with which go its key and headers
         return tuple(
             ModelEntry(
-                spec.source if each == self._served else f"{spec.base_url}#{each.name}",
+                spec.source if each == self._served else f"{server}#{each.name}",
                 one_line(each.name),
                 "server",
                 path=spec.base_url,

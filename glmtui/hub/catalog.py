@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -249,6 +250,9 @@ def hub_ids_of(source: str) -> tuple[str, ...]:
     name, _revision = split(source)
     if known := find(name):
         return known.hub_ids
+    if _SERVER.match(name):
+        message = _("The address of a server is written with http:// in front: {source}")
+        raise NotFoundError(message.format(source=f"http://{name}"))
     if is_hub_id(name):
         return (name,)
     if "://" in name:
@@ -291,6 +295,10 @@ def resolve(source: str | None) -> ModelFolder:
         )
         raise ModelNotHereError(message.format(source=source), source)
     return ModelFolder.open(cached)
+
+
+_SERVER = re.compile(r"[\w.-]{2,}:\d{1,5}(?=[/#]|$)")
+"""How the address of a server begins where its scheme is left out."""
 
 
 def is_hub_id(name: str) -> bool:

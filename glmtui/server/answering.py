@@ -7,7 +7,7 @@ import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -60,10 +60,12 @@ class Answer:
         match event:
             case Started():
                 self.stats = Stats(event.prompt_tokens, 0, 0.0, 0.0)
-            case Tokens(text=text, thought=True):
-                self.thought += text
-            case Tokens(text=text):
-                self.text += text
+            case Tokens():
+                if event.thought:
+                    self.thought += event.text
+                else:
+                    self.text += event.text
+                self.stats = replace(self.stats, answer_tokens=self.stats.answer_tokens + event.count)
             case ToolCalled():
                 self.calls.append(event.call)
             case Done():

@@ -13,7 +13,14 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glmtui import failures
-from glmtui.errors import BadValueError, NoModelError, OutOfMemoryError, TooLongError, UnavailableError
+from glmtui.errors import (
+    BadSchemaError,
+    BadValueError,
+    NoModelError,
+    OutOfMemoryError,
+    TooLongError,
+    UnavailableError,
+)
 from glmtui.protocol.events import Failed
 
 _TYPES = {
@@ -30,6 +37,7 @@ TIMED_OUT, SHUTTING_DOWN = "timeout", "shutting_down"
 """Codes of `Failed` that the server makes itself."""
 _STATUS = {
     BadValueError.code: 400,
+    BadSchemaError.code: 400,
     TooLongError.code: 400,
     UnavailableError.code: 400,
     NoModelError.code: 503,
@@ -42,7 +50,7 @@ _CODES = {TooLongError.code: "context_length_exceeded"}
 """Where OpenAI has another word."""
 REST_SECONDS = 0.2
 """For the rest of a body nobody wants."""
-_PARAMS = {UnavailableError.code: "tools"}
+_PARAMS = {UnavailableError.code: "tools", BadSchemaError.code: "response_format"}
 _LEADS = {TooLongError.code: "The prompt is longer than the model's context length. "}
 """Words that clients look for in the message."""
 

@@ -34,6 +34,7 @@ TYPED = "/terminal/"
 """Begins the paths of what is typed in a tab: there are many a minute, and each is nothing to speak of."""
 CLIENT = "glmtui.client"
 """Where a request's scope says whose it is."""
+INVALID_HTTP = "invalid_http"
 TOKENS = "glmtui.tokens"
 """Where it says, in the end, how many tokens prompt and answer had."""
 Log = Callable[[str], None]
@@ -87,7 +88,11 @@ class Guard:
             self._check(scope, headers, origin)
             app = preflight() if scope["method"] == "OPTIONS" and origin else self._app
         except ApiError as error:
-            app = error.response()
+            app = refusal = error.response()
+            if (
+                error.code == INVALID_HTTP
+            ):  # where the next request begins is as doubtful as where this one ends
+                refusal.headers["Connection"] = "close"
         try:
             await app(scope, receive, answer)
         finally:
@@ -101,10 +106,8 @@ class Guard:
             raise ApiError(403, "This server is not called by that name (Host).", code="host_not_allowed")
         if headers.get("origin") is not None and not origin and not _is_same(headers["origin"], hosts[0]):
             raise ApiError(403, "Pages from elsewhere may not use this server.", code="origin_not_allowed")
-        if (
-            "content-length" in headers and "transfer-encoding" in headers
-        ):  # what is in front may read it otherwise
-            raise ApiError(400, "The body's length is told in two ways.", code="invalid_http")
+        if "content-length" in headers and "transfer-encoding" in headers:  # a proxy may read it otherwise
+            raise ApiError(400, "The body's length is told in two ways.", code=INVALID_HTTP)
         navigates = scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"
         if headers.get("sec-fetch-site") == "cross-site" and not origin and not navigates:
             raise ApiError(403, "Pages from elsewhere may not use this server.", code="origin_not_allowed")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+import re
 import socket
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,6 +61,14 @@ class ServerOptions:
         if not self.keys and not is_loopback(self.host):
             phrase = _("Other machines can reach {host}: give --api-key-file, with a key in the file.")
             raise UsageError(phrase.format(host=self.host))
+        for name in self.names:
+            if not re.fullmatch(r"[^\s/:@]+|[0-9a-fA-F:.]+", name):
+                phrase = _("{name} is no name of a machine. Write it as in host.docker.internal")
+                raise UsageError(phrase.format(name=name))
+        for origin in self.origins:
+            if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/*@]+/?", origin, re.IGNORECASE):
+                phrase = _("{url} is no address of a page's server. Write it as in https://example.org")
+                raise UsageError(phrase.format(url=origin))
 
 
 def is_loopback(host: str) -> bool:
@@ -72,6 +83,15 @@ def is_loopback(host: str) -> bool:
 
 MOST_BYTES = 1 << 20
 """Of a file of keys that are read."""
+
+
+def is_readable_by_others(path: Path) -> bool:
+    """Whether other users of this machine can read a file of keys."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return os.name == "posix" and stat.S_ISREG(mode) and bool(mode & stat.S_IROTH)
 
 
 def read_keys(path: Path) -> tuple[str, ...]:

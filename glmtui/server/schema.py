@@ -39,6 +39,8 @@ _ROLES: Mapping[str, Role] = {
 MOST_STOPS = 16
 MOST_DEPTH = 64
 """Of a schema, whose nesting whoever reads it follows step by step."""
+MOST_SCHEMA = 32 << 10
+"""Bytes of a schema that an answer must follow: all other answers wait while a larger one is made ready."""
 _UNABLE: Mapping[str, tuple[Any, ...]] = {
     "n": (1,),
     "best_of": (1,),
@@ -86,6 +88,8 @@ async def read_body(request: Request, limits: Limits, *, pictures: bool = False)
         body = json.loads(data, parse_constant=_no_number)
     except RecursionError:
         raise bad_request("The body is nested too deeply.", code="invalid_json") from None
+    except UnicodeDecodeError:
+        raise bad_request("The body is not text in UTF-8.", code="invalid_json") from None
     except ValueError as error:
         place = (
             f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
@@ -221,7 +225,7 @@ def _json_schema(body: Body) -> Mapping[str, Any] | None:
         case {"type": "json_object"}:
             return {"type": "object"}
         case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
-            return _not_deep(schema, "response_format")
+            return _not_large(_not_deep(schema, "response_format"), "response_format")
         case _:
             raise bad_request(
                 "response_format can be text, json_object, or json_schema with a json_schema.schema.",
@@ -240,6 +244,12 @@ def _not_deep(schema: Mapping[str, Any], name: str) -> Mapping[str, Any]:
         level = [value for values in inner for value in values if isinstance(value, dict | list)]  # type: ignore[attr-defined]
     if level:
         raise bad_request(f"{name} is nested too deeply.", name)
+    return schema
+
+
+def _not_large(schema: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    if len(json.dumps(schema)) > MOST_SCHEMA:
+        raise bad_request(f"{name} is larger than {MOST_SCHEMA} bytes.", name)
     return schema
 
 
@@ -357,14 +367,15 @@ def _content(value: object, name: str, pictures: Pictures | None) -> Sequence[Te
 
 def _part(value: object, name: str, pictures: Pictures | None) -> Text | Image:
     """Read a part of a message; None takes no pictures: only those of questions are looked at."""
-    kind = value.get("type") if isinstance(value, dict) else None
-    shows = kind in ("image_url", "input_image")
-    if isinstance(value, dict) and shows and pictures is not None and pictures.seen:
+    if not isinstance(value, dict):
+        raise bad_request(f"{name} must be an object with a type.", name)
+    kind = value.get("type")
+    if kind in ("image_url", "input_image") and pictures is not None and pictures.seen:
         address = value.get("image_url")
         if isinstance(address, dict):
             return pictures.add(address.get("url"), f"{name}.image_url.url")
         return pictures.add(address, f"{name}.image_url")
-    if not isinstance(value, dict) or kind not in ("text", "input_text", "output_text", "refusal"):
+    if kind not in ("text", "input_text", "output_text", "refusal"):
         if pictures is None:
             what = "A message that is not the user's holds text alone"
         else:

@@ -62,10 +62,10 @@ class SeedApi:
         sees = loaded is not None and loaded.sees_images
         body = await schema.read_body(request, self._limits, pictures=sees)
         _model = self._service.model
-        with_picture = "image" in body or (sees and "text" in body)
+        with_picture = body.get("image") is not None or (sees and "text" in body)
         pictures = Pictures(seen=sees)
         image: tuple[Image, ...] = ()
-        if body.get("image") or ("image" in body and not sees):
+        if body.get("image") or (with_picture and not sees):
             image = (await asyncio.to_thread(pictures.decoded, _base64(body["image"]), "image"),)
         question, answer_name = ("text", "result") if with_picture else ("prompt", "response")
         prompt, history = schema.text(body.get(question), question), _pairs(body.get("history"))

@@ -26,6 +26,19 @@ def is_address(source: str) -> bool:
     return source.lower().startswith(("http://", "https://")) and hub_page(source) is None
 
 
+def find(source: str, engines: Mapping[str, RemoteModel]) -> RemoteModel | None:
+    """Return the model behind a server that `source` names; None if it names none.
+
+    Args:
+        source: an address, or a name in `engines`, which ``#`` and another model of that server may follow.
+        engines: those of the settings, by name.
+    """
+    name, _mark, model = source.partition("#")
+    if (engine := engines.get(source) or engines.get(name)) is not None:
+        return engine if source in engines or not model else replace(engine, source=source, model=model)
+    return from_address(source) if is_address(source) else None
+
+
 def from_address(source: str) -> RemoteModel:
     """Read ``http://host:8000/v1#NAME``, without a path ``/v1``. Whether it is one shows when it is used."""
     address, _mark, model = source.strip().partition("#")

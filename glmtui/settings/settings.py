@@ -203,10 +203,8 @@ class Settings:
         from glmtui.settings import engines
 
         source = self["model.source"]
-        if isinstance(source, str) and source in self._engines:
-            return self._engines[source]
-        if isinstance(source, str) and engines.is_address(source):
-            return engines.from_address(source)
+        if isinstance(source, str) and (found := engines.find(source, self._engines)) is not None:
+            return found
         values: dict[str, Any] = {row.name: self[row.key] for row in SCHEMA if row.section == "model"}
         return LocalModel(**values)
 

@@ -95,7 +95,9 @@ def test_it_says_where_it_listens_answers_and_ends_on_a_signal(program: Program)
     ("options", "code", "word"),
     [
         (["--host", "0.0.0.0"], 2, "--api-key-file"),
-        (["--port", "70000"], 1, "65535"),
+        (["--port", "70000"], 2, "65535"),
+        (["--allow-origin", "*"], 2, "*"),
+        (["--allow-host", "http://x"], 2, "http://x"),
         (["--model", "/no/such/folder"], 1, "/no/such/folder"),
         (["--api-key-file", "/no/such/file"], 1, "/no/such/file"),
     ],
@@ -118,9 +120,10 @@ def test_a_model_that_cannot_be_loaded_ends_it(tmp_path: Path, capsys: pytest.Ca
     assert told.err.startswith("glmtui: ")
 
 
-def test_options_become_limits(tmp_path: Path) -> None:
+def test_options_become_limits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     key = tmp_path / "key"
     key.write_text("k\n")
+    key.chmod(0o644)
     line = f"serve --host ::1 --port 9 --api-key-file {key} --slots 2 --queue 3 --rate 4 --timeout 5"
     args = cli.build_parser().parse_args([*line.split(), "--allow-host", "a", "--allow-origin", "https://b"])
     options = serve.read_options(args)
@@ -128,6 +131,10 @@ def test_options_become_limits(tmp_path: Path) -> None:
     assert (options.names, options.origins) == ({"a"}, {"https://b"})
     limits = options.limits
     assert (limits.slots, limits.queue, limits.requests_per_minute, limits.request_seconds) == (2, 3, 4, 5)
+    assert os.name != "posix" or "chmod 600" in capsys.readouterr().err, "others could read the key"
+    key.chmod(0o600)
+    serve.read_options(args)
+    assert capsys.readouterr().err == ""
 
 
 def test_the_page_is_opened_on_the_usual_port_or_a_free_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ from glmtui.protocol.messages import ChatMessage, Thought, ToolCall
 from glmtui.protocol.models import ModelSpec, RemoteModel
 from glmtui.protocol.requests import Generate, ListModels, Load
 from glmtui.protocol.sampling import Sampling
+from glmtui.settings import engines
 
 
 @pytest.fixture
@@ -143,6 +145,49 @@ def test_the_list_has_what_the_server_has(
     assert isinstance(found, ModelList)
     there = [(entry.name, entry.source) for entry in found.entries if entry.place == "server"]
     assert there == [("tiny", spec.source), ("large", f"{server.url}#large")]
+
+
+def test_others_of_a_named_server_are_named_by_it(server: OpenAIServer) -> None:
+    server.models.append({"id": "large"})
+    named = RemoteModel("work", server.url, "tiny", "file:/key")
+    siblings = remote_model.load(replace(named, key="")).siblings
+    assert [entry.source for entry in siblings] == ["work", "work#large"]
+    found = engines.find("work#large", {"work": named})
+    assert found == replace(named, source="work#large", model="large"), "with its key"
+
+
+def test_what_the_server_says_of_its_model_counts(server: OpenAIServer) -> None:
+    server.models = [
+        {"id": "tiny", "supports_system": False, "sampling": {"temperature": 0.95, "top_p": 0.7, "x": None}}
+    ]
+    info = remote_model.load(RemoteModel(server.url, server.url)).info
+    assert (info.sampling.temperature, info.sampling.top_p, info.supports_system) == (0.95, 0.7, False)
+    server.models = [{"id": "tiny", "supports_system": "no", "sampling": {"temperature": "hot", "top_p": 7}}]
+    info = remote_model.load(RemoteModel(server.url, server.url)).info
+    assert (info.sampling.temperature, info.sampling.top_p, info.supports_system) == (0.8, 0.8, True)
+
+
+def test_a_server_without_a_model_is_told(
+    engine: LocalEngine, spec: RemoteModel, server: OpenAIServer
+) -> None:
+    server.models = []
+    failed = until_end(engine.submit(Load(spec)))[-1]
+    assert isinstance(failed, Failed)
+    assert "loading" in str(failed.phrase)
+
+
+def test_https_where_http_is_spoken_is_told(engine: LocalEngine, server: OpenAIServer) -> None:
+    url = server.url.replace("http://", "https://")
+    failed = until_end(engine.submit(Load(RemoteModel(url, url, "tiny"))))[-1]
+    assert isinstance(failed, Failed)
+    assert str(failed.phrase.fields["reason"]) == "it speaks http, not https"
+
+
+def test_a_password_in_an_address_is_not_said_again(engine: LocalEngine) -> None:
+    url = "http://me:secret@127.0.0.1:9/v1"
+    failed = until_end(engine.submit(Load(RemoteModel(url, url, "tiny"))))[-1]
+    assert isinstance(failed, Failed)
+    assert "secret" not in str(failed.phrase)
 
 
 # --- what goes wrong before an answer ---

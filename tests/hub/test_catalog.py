@@ -92,6 +92,9 @@ def test_snapshots_lists_the_cache(hub: Path):
 
 
 def test_an_unknown_name(hub: Path):
+    for server in ("127.0.0.1:8000/v1#glm", "localhost:8000"):
+        with pytest.raises(UserError, match=f"http://{server}$"):
+            catalog.resolve(server)
     with pytest.raises(UserError, match=r"chatgml-6b is neither .*chatglm-6b, "):
         catalog.resolve("chatgml-6b")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from served import QUESTION, MakeServer, Served
+from served import QUESTION, MakeServer, Served, wait_for
 
 from glmtui.errors import UsageError, UserError
 from glmtui.server.guard import Rates
@@ -50,6 +50,7 @@ def test_a_body_whose_length_is_told_in_two_ways_is_not_read(served: Served) -> 
     headers = {"Content-Length": "5", "Transfer-Encoding": "chunked"}
     response = served.client.post("/", content=iter([b"{}"]), headers=headers)
     assert (response.status_code, code_of(response)) == (400, "invalid_http")
+    assert response.headers["connection"] == "close"
 
 
 # --- origins: CSRF ---
@@ -160,6 +161,27 @@ def test_other_machines_need_a_key(tmp_path: Path) -> None:
         assert is_loopback(host)
 
 
+@pytest.mark.parametrize("name", ["http://box", "box:8000", "a b", "", "box/x", "u@box"])
+def test_a_name_is_a_name(name: str) -> None:
+    with pytest.raises(UsageError):
+        ServerOptions(names=frozenset({name}))
+
+
+@pytest.mark.parametrize(
+    "origin", ["*", "example.org", "https://", "https://x.org/page", "https://*.x.org", ""]
+)
+def test_an_origin_is_the_beginning_of_an_address(origin: str) -> None:
+    with pytest.raises(UsageError):
+        ServerOptions(origins=frozenset({origin}))
+
+
+def test_what_is_named_so_is_taken() -> None:
+    names = frozenset({"host.docker.internal", "box", "盒子", "fe80::1"})
+    ServerOptions(
+        names=names, origins=frozenset({"https://x.org/", "http://[::1]:3000", "chrome-extension://abc"})
+    )
+
+
 def test_a_server_for_other_machines_answers_to_addresses_and_its_names(serve: MakeServer) -> None:
     served = serve(host="0.0.0.0", keys=("k",), names=frozenset({"box.lan"}))
     for host, status in (("10.0.0.3:8000", 200), ("box.lan", 200), ("evil.example", 403), ("[fe80::1]", 200)):
@@ -217,6 +239,15 @@ def test_the_log_tells_who_asked_and_never_what(served: Served) -> None:
     assert "10+2 tokens" in log
     assert SECRET not in log
     assert "\x1b" not in log
+
+
+def test_the_log_has_the_tokens_of_an_answer_that_is_cut(served: Served) -> None:
+    served.ready("A long answer", hold=True)
+    body = {"messages": QUESTION, "stream": True}
+    with served.client.stream("POST", "/v1/chat/completions", json=body) as response:
+        assert any("A long" in line for line in response.iter_lines())
+    wait_for(lambda: any("POST" in line for line in served.lines))
+    assert "2+1 tokens" in "\n".join(served.lines)
 
 
 def test_a_port_in_use_is_told() -> None:

@@ -9,10 +9,14 @@ import httpx2
 import pytest
 from served import QUESTION, MakeServer, Served
 
+from glmtui.errors import BadSchemaError
+from glmtui.protocol.events import Failed
 from glmtui.protocol.messages import ChatMessage, Text, Thought, ToolCall, ToolResult
+from glmtui.protocol.phrases import verbatim
 from glmtui.protocol.requests import Complete, CountTokens, Generate
 from glmtui.protocol.sampling import Sampling
 from glmtui.server import schema
+from glmtui.server.errors import ApiError
 
 TOOL = {
     "type": "function",
@@ -261,6 +265,15 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}
             {"response_format": {"type": "json_schema", "json_schema": {"schema": nested(400)}}},
             "response_format",
         ),
+        (
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"schema": {"enum": ["x" * (1 << 15)]}},
+                }
+            },
+            "response_format",
+        ),
         ({"logprobs": True}, "logprobs"),
         ({"top_logprobs": 3}, "top_logprobs"),
         ({"logit_bias": {"1": 5}}, "logit_bias"),
@@ -297,6 +310,17 @@ def test_what_is_no_json_object_is_an_error_everywhere(served: Served, content: 
     for path in ("/", "/v1/chat/completions", "/v1/completions", "/tokenize"):
         response = served.client.post(path, content=content)
         assert (response.status_code, error_of(response)["code"]) == (400, "invalid_json")
+
+
+def test_text_in_another_encoding_is_told(served: Served) -> None:
+    response = served.client.post("/", content='{"prompt": "你好"}'.encode("gbk"))
+    assert "UTF-8" in error_of(response)["message"]
+
+
+def test_a_schema_that_cannot_be_followed_is_named() -> None:
+    failed = Failed(BadSchemaError.code, verbatim("This JSON schema cannot be followed."))
+    error = ApiError.of(failed)
+    assert (error.status, error.param) == (400, "response_format")
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,73 @@ def test_options_are_sent_and_the_thought_is_folded(served: Served, open_page: O
 
 
 @browsers
+def test_options_close_by_themselves_and_stop_no_answer(served: Served, open_page: Open) -> None:
+    engine = served.ready("Well", hold=True)
+    page = open_page().ready()
+    page.send("x")
+    page.tab.wait_for_selector(".running .markdown")
+    page.tab.click("#options")
+    page.tab.wait_for_selector("#panel", state="visible")
+    page.tab.keyboard.press("Escape")
+    page.tab.wait_for_selector("#panel", state="hidden")
+    assert not engine.cancelled
+    page.tab.click("#options")
+    page.tab.click("#messages")
+    page.tab.wait_for_selector("#panel", state="hidden")
+    page.tab.keyboard.press("Escape")
+    page.tab.wait_for_selector("#send:visible")
+    assert engine.cancelled
+
+
+@browsers
+def test_another_conversation_need_not_wait_for_an_answer(served: Served, open_page: Open) -> None:
+    engine = served.ready("A long answer", hold=True)
+    page = open_page().ready()
+    page.send("first")
+    page.tab.wait_for_selector(".running .markdown")
+    engine.hold = False
+    page.tab.click("#new")
+    page.send("second")
+    page.tab.locator(".user", has_text="second").wait_for()
+    page.tab.locator(".choose", has_text="first").click()
+    assert page.tab.locator(".running .markdown").inner_text() == "A long"
+    page.click("Stop")
+    page.tab.wait_for_selector("#send:visible")
+    assert "Stopped" in page.tab.locator(".assistant .tools").inner_text()
+    page.tab.locator(".choose", has_text="second").click()
+    assert page.done() == "A long answer", "it came meanwhile"
+
+
+@browsers
+def test_an_answer_in_whose_middle_the_page_was_left_can_be_gone_on_with(
+    served: Served, open_page: Open
+) -> None:
+    engine = served.ready("A long answer", hold=True)
+    page = open_page().ready()
+    page.send("x")
+    page.tab.wait_for_selector(".running .markdown")
+    assert '"state":"stopped"' in page.tab.locator("html").evaluate(
+        "() => Object.values(localStorage).join()"
+    )
+    page.tab.reload()
+    page.ready()
+    assert page.tab.locator(".assistant .body").inner_text() == "A long"
+    wait_for(lambda: engine.cancelled)
+    engine.hold = False
+    page.click("Go on")
+    page.tab.locator(".assistant .note", has_text="tokens").wait_for()
+    assert engine.generated[-1].continue_answer
+
+
+@browsers
+def test_an_answer_without_a_word_is_told(served: Served, open_page: Open) -> None:
+    served.ready("")
+    page = open_page().ready()
+    page.send("x")
+    page.tab.locator(".note.error", has_text="nothing").wait_for()
+
+
+@browsers
 def test_chinese_composition_sends_nothing_by_itself(served: Served, open_page: Open) -> None:
     page = open_page().ready()
     page.tab.click("#composer")

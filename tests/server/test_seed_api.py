@@ -38,6 +38,7 @@ def test_history_goes_before_the_question(served: Served) -> None:
 @pytest.mark.parametrize("nothing", [None, 0, 0.0, "", False, [], {}])
 def test_a_false_value_is_the_default(served: Served, nothing: object) -> None:
     body = dict.fromkeys(("history", "max_length", "top_p", "temperature"), nothing)
+    body["image"] = None
     assert served.client.post("/", json={"prompt": "x", **body}).status_code == 200
     request = served.scripted.generated[-1]
     assert request.sampling == Sampling(max_length=2048, top_p=0.7, temperature=0.95)

@@ -38,6 +38,19 @@ while True:
 """
 PROGRAM = Program((sys.executable, "-S", "-E", "-c", APP), os.environ)
 SIZE = {"columns": 100, "rows": 30}
+WIDTH = """(row, text) => {
+  const walker = document.createTreeWalker(row, NodeFilter.SHOW_TEXT), places = [];
+  for (let node = walker.nextNode(); node; node = walker.nextNode())
+    for (let at = 0; at < node.length; at++) places.push([node, at]);
+  const first = row.textContent.indexOf(text), range = document.createRange();
+  const ends = [places[first], places[first + text.length - 1]].map(([node, at]) => {
+    range.setStart(node, at);
+    range.setEnd(node, at + 1);
+    return range.getBoundingClientRect();
+  });
+  return ends[1].right - ends[0].left;
+}"""
+"""How wide a text of a row is drawn."""
 
 
 class Tab:
@@ -189,6 +202,10 @@ def test_a_browser_draws_it_and_asks_nobody_else(serve: MakeServer) -> None:
         tab.keyboard.insert_text("你好")
         tab.locator(".xterm-rows", has_text="<你好>").wait_for()
         assert tab.url == f"{served.url}/terminal"
+        tab.keyboard.insert_text("，。，。")
+        row = tab.locator(".xterm-rows > div", has_text="<，。，。>")
+        row.wait_for()
+        assert row.evaluate(WIDTH, "<，。，。>") == pytest.approx(2.5 * row.evaluate(WIDTH, "你好"), abs=2)
         tab.keyboard.insert_text("quit")
         tab.locator("#ended[open]", has_text="ended").wait_for()
         tab.click("#open")

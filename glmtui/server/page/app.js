@@ -14,14 +14,14 @@ const RETRY = 2000;
 
 let chat = store.create();
 let views = new Map(); // by message
-let running = null; // {chat, controller}: the answer that comes, also while another conversation is open
+const answers = new Map(); // conversation's id -> {chat, message, controller}: an answer that comes, open or not
 let model = null;
 
 // --- the open conversation ---
 
 async function open(id) {
   try {
-    chat = (running?.chat.id === id ? running.chat : await store.load(id)) ?? store.create();
+    chat = (answers.get(id)?.chat ?? (await store.load(id))) ?? store.create();
   } catch (error) {
     return say(error.message || t("unreachable"));
   }
@@ -31,11 +31,16 @@ async function open(id) {
   $("composer").focus();
 }
 
+/** Return the answer that comes in the open conversation. */
+function coming() {
+  return answers.get(chat.id);
+}
+
 function show() {
   views = new Map();
   const shown = chat.messages.map((message) => {
     const view = new MessageView(message, { again, goOn, edit });
-    view.update({ running: running?.message === message });
+    view.update({ running: coming()?.message === message });
     views.set(message, view);
     return view.element;
   });
@@ -51,16 +56,17 @@ function show() {
 async function keep(which = chat) {
   which.updated = Date.now();
   try {
-    if (!(await store.save(which, running?.message))) say(t("full"));
+    if (!(await store.save(which, answers.get(which.id)?.message))) say(t("full"));
   } catch (error) {
     say(`${t("not_kept")} ${error.message}`.trim());
   }
 }
 
 async function drop(id) {
-  if (running?.chat.id === id) {
-    running.controller.abort();
-    running.chat.messages.length = 0; // nothing of it comes back with the end of the answer
+  const answer = answers.get(id);
+  if (answer) {
+    answer.controller.abort();
+    answer.chat.messages.length = 0; // nothing of it comes back with the end of the answer
   }
   try {
     await store.remove(id);
@@ -70,25 +76,25 @@ async function drop(id) {
 }
 
 function send(text) {
-  if (!text.trim() || running || !model) return;
+  if (!text.trim() || coming() || !model) return;
   chat.messages.push({ id: store.newId(), role: "user", content: text });
   ask();
 }
 
 function edit(message, text) {
-  if (running) return;
+  if (coming()) return;
   chat.messages.splice(chat.messages.indexOf(message), Infinity, { id: store.newId(), role: "user", content: text });
   ask();
 }
 
 function again(message) {
-  if (running) return;
+  if (coming()) return;
   chat.messages.splice(chat.messages.indexOf(message));
   ask();
 }
 
 function goOn(message) {
-  if (running) return;
+  if (coming()) return;
   chat.messages.splice(chat.messages.indexOf(message) + 1);
   ask(message);
 }
@@ -107,12 +113,13 @@ async function ask(begun = null) {
   }
   $("announce").textContent = "";
   const answer = { chat, message, controller: new AbortController(), began: 0, saved: Date.now(), frame: 0 };
-  running = answer;
+  answers.set(chat.id, answer);
   keep();
   show();
   try {
     const result = await api.answer(body, answer.controller.signal, (delta) => grow(answer, delta));
     if (result.reason === "length") message.state = "cut";
+    else if (!message.content && !message.thought) message.error = t("nothing");
     const count = result.usage?.completion_tokens;
     const seconds = (Date.now() - answer.began) / 1000;
     if (count) message.figures = t("tokens")(count, count > 1 && seconds > 0.2 ? (count / seconds).toFixed(1) : "");
@@ -121,13 +128,13 @@ async function ask(begun = null) {
     if (error.name === "AbortError") message.state = "stopped";
     else await failed(error, message);
   } finally {
-    running = null;
+    answers.delete(answer.chat.id);
     cancelAnimationFrame(answer.frame);
     keep(answer.chat);
     views.get(message)?.update();
     showList();
     showState();
-    follow();
+    if (answer.chat.id === chat.id) follow();
   }
 }
 
@@ -147,7 +154,7 @@ function grow(answer, delta) {
   }
   answer.frame ||= requestAnimationFrame(() => {
     answer.frame = 0;
-    if (running !== answer) return;
+    if (coming() !== answer) return;
     showState();
     views.get(message)?.update({ running: true });
     follow();
@@ -190,12 +197,12 @@ function closeSidebar() {
 // --- the state of things ---
 
 function showState() {
-  const here = running?.chat.id === chat.id;
-  $("send").hidden = here;
+  const here = coming();
+  $("send").hidden = Boolean(here);
   $("stop").hidden = !here;
-  $("send").disabled = Boolean(running) || !model || !$("composer").value.trim();
-  document.body.dataset.state = running ? "answering" : model ? "ready" : "waiting";
-  if (here && !running.message.content && !running.message.thought) say(t("reading"));
+  $("send").disabled = !model || !$("composer").value.trim();
+  document.body.dataset.state = here ? "answering" : model ? "ready" : "waiting";
+  if (here && !here.message.content && !here.message.thought) say(t("reading"));
   else if ([t("reading"), t("loading"), t("unreachable")].includes($("status").textContent) && model) say("");
 }
 
@@ -252,11 +259,11 @@ async function findLibrary(before) {
 
 /** Show what others, such as the app, changed in the library meanwhile. */
 async function lookAgain() {
-  if (running || !store.settled() || document.querySelector(".edit")) return;
+  if (answers.size || !store.settled() || document.querySelector(".edit")) return;
   try {
     if (!(await store.connect())) return;
     const found = await store.load(chat.id);
-    if (running || !found || JSON.stringify(found.messages.map(plain)) === JSON.stringify(chat.messages.map(plain))) {
+    if (answers.size || !found || JSON.stringify(found.messages.map(plain)) === JSON.stringify(chat.messages.map(plain))) {
       return showList();
     }
     chat = found;
@@ -337,7 +344,7 @@ function wire() {
   for (const element of document.querySelectorAll("[data-icon]")) element.append(icon(element.dataset.icon));
   $("form").onsubmit = (event) => {
     event.preventDefault();
-    if (running || !model || !composer.value.trim()) return;
+    if (coming() || !model || !composer.value.trim()) return;
     const text = composer.value;
     composer.value = "";
     fit(composer);
@@ -356,10 +363,10 @@ function wire() {
   addEventListener("keydown", (event) => {
     if (event.key === "Escape" && !composes(event)) {
       if (document.body.classList.contains("with-sidebar")) closeSidebar();
-      else running?.controller.abort();
+      else if (!$("panel").matches(":popover-open")) coming()?.controller.abort();
     }
   });
-  $("stop").onclick = () => running?.controller.abort();
+  $("stop").onclick = () => coming()?.controller.abort();
   $("new").onclick = () => open("");
   $("clear").onclick = () => {
     if (!confirm(t("clear_sure"))) return;
@@ -371,11 +378,6 @@ function wire() {
     $("shade").hidden = false;
   };
   $("shade").onclick = closeSidebar;
-  $("options").onclick = () => {
-    const hidden = !$("panel").hidden;
-    $("panel").hidden = hidden;
-    $("options").ariaExpanded = String(!hidden);
-  };
   for (const name of SLIDERS) {
     $(name).oninput = () => {
       choose(name, Number($(name).value));
@@ -403,10 +405,11 @@ function wire() {
   };
   $("down").onclick = toEnd;
   addEventListener("focus", lookAgain);
+  addEventListener("pagehide", () => answers.forEach((answer) => keep(answer.chat)));
   store.onChange(async (id) => {
-    if (id === chat.id && running?.chat.id !== id) chat = (await store.load(id)) ?? chat;
-    if (running?.chat.id !== chat.id) show();
-    else showList();
+    if (id === chat.id && !coming()) chat = (await store.load(id)) ?? chat;
+    if (coming()) showList();
+    else show();
   });
 }
 

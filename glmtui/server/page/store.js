@@ -75,22 +75,16 @@ function plainly(message) {
   return found;
 }
 
-function isMessage(value) {
-  return ["user", "assistant"].includes(value?.role) && typeof value.content === "string";
-}
-
-/** Return a message with what is text in it: all that one has. */
-function words(message) {
-  return Object.fromEntries(Object.entries(message).filter(([, value]) => typeof value === "string"));
-}
-
 /**
  * Keep a conversation, in which `growing` is an answer that still comes; an empty one is none.
  * Returns whether there was room. Throws a ServerError.
  */
 export async function save(chat, growing = null) {
   if (!chat.messages.length) return true;
-  if (!library || lasting.get(PREFIX + chat.id)) return lasting.set(PREFIX + chat.id, JSON.stringify(chat));
+  if (!library || lasting.get(PREFIX + chat.id)) {
+    const messages = chat.messages.map((each) => (each === growing ? { ...each, state: STATES.partial } : each));
+    return lasting.set(PREFIX + chat.id, JSON.stringify({ ...chat, messages }));
+  }
   library.set(chat.id, { id: chat.id, title: titleOf(chat), updated: chat.updated });
   unsent.set(chat.id, chat.messages.map((message) => written(message, message === growing)));
   sending ??= send().finally(() => {
