@@ -73,6 +73,8 @@ class Hit:
     """The line with the (longest) word, cut around it."""
 
 
+Files = dict[str, tuple[int, int]]
+"""Names of conversation files, with time of the last change (ns) and bytes."""
 Summaries = list[Summary]
 Hits = list[Hit]
 Names = list[str]
@@ -109,14 +111,11 @@ class Library:
             self._scan()
             return [s for s in self._list() if model is None or s.model == model]
 
-    def changed(self) -> bool:
-        """Whether a file was added, removed or written to since the folder was last looked at."""
-        files = {name: (s.st_mtime_ns, s.st_size) for name, s in _conversation_files(self.folder)}
-        with self._lock:
-            entries = self._index.entries
-            known = {name: (entry.mtime, entry.size) for name, entry in entries.items()}
-            stale = {name: (s.st_mtime_ns, s.st_size) for name, s in self._stale.items()}
-        return files != known | stale
+    def look(self) -> Files:
+        """Return the files as they are now: where two looks differ, one was added, removed or written to."""
+        return {
+            name: (status.st_mtime_ns, status.st_size) for name, status in _conversation_files(self.folder)
+        }
 
     @property
     def complete(self) -> bool:

@@ -29,7 +29,7 @@ from glmtui.tui.bindings import bindings
 from glmtui.tui.history.rows import conversation_row, day_name, hit_row
 
 if TYPE_CHECKING:
-    from glmtui.chat.library import Hit, Library, Summary
+    from glmtui.chat.library import Files, Hit, Library, Summary
 
 
 class ConversationList(OptionList):
@@ -152,7 +152,8 @@ class HistoryPane(Vertical):
         self._shown = 0
         self._heading = ""
         self._timer: Timer | None = None
-        self._loaded = False
+        self._seen: Files | None = None
+        """The folder at the last look; what is shown was read after it."""
 
     def compose(self) -> ComposeResult:
         yield self.heading
@@ -170,8 +171,10 @@ class HistoryPane(Vertical):
     async def _look_again(self) -> None:
         """Read the folder again when others changed something in it; rarely where looking takes long."""
         begin = time.monotonic()
-        if self._loaded and await asyncio.to_thread(self.library.changed):
-            self.reload()
+        if self._seen is not None:
+            before, self._seen = self._seen, await asyncio.to_thread(self.library.look)
+            if self._seen != before:
+                self.reload()
         self.set_timer(max(self.LOOK_AGAIN, 50 * (time.monotonic() - begin)), self._look_again)
 
     def show_trash(self, trash: bool = True) -> None:
@@ -201,11 +204,13 @@ class HistoryPane(Vertical):
     async def reload(self) -> None:
         query = self.search.value.strip()
         hits: Sequence[Hit] = ()
+        if self._seen is None:
+            self._seen = await asyncio.to_thread(self.library.look)
         if query and not self.in_trash:
             hits = await asyncio.to_thread(partial(self.library.search, query, model=self.model))
         else:
             self._summaries = await asyncio.to_thread(self._list)
-        self._hits, self._loaded = hits, True  # not before the rows: those of before number theirs
+        self._hits = hits  # not before the rows: those of before number theirs
         self._fill()
         if not self.library.complete:  # the rest of a folder that was never read takes longer
             await asyncio.to_thread(self.library.refresh, lambda: not self.is_attached)

@@ -168,6 +168,7 @@ async def test_what_appears_in_the_folder_appears_in_the_list(monkeypatch: pytes
     monkeypatch.setattr(HistoryPane, "LOOK_AGAIN", 0.05)
     async with running() as (pilot, app, _engine):
         write("from elsewhere")
+        assert app.chat.history.library.list()  # who else reads the folder keeps nothing from the pane
         await wait_until(pilot, lambda: "from elsewhere" in visible_text(app.chat.history))
 
 
