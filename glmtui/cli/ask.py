@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from argparse import SUPPRESS, Namespace
+from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from glmtui import images, paths, streams
 from glmtui.cli.options import add_model_options, add_setting, load_settings
@@ -14,19 +14,11 @@ from glmtui.i18n import _
 from glmtui.protocol.models import LocalModel
 from glmtui.text.encodings import read_text
 
-if TYPE_CHECKING:
-    from glmtui.cli.subcommands import Subparsers
-
-NAME = "ask"
 SAMPLING_OPTIONS = ("temperature", "top_p", "top_k", "repetition_penalty", "max_length", "seed")
 
 
-def add_parser(subparsers: Subparsers) -> None:
-    parser = subparsers.add_parser(
-        NAME,
-        help=_("print one answer as it comes"),
-        description=_("Print one answer as it comes. What is piped in follows the question."),
-    )
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.description = _("Print one answer as it comes. What is piped in follows the question.")
     parser.add_argument("question", nargs="*", metavar=_("QUESTION"), help=_("several words need no quotes"))
     parser.add_argument(
         "--system", metavar="TEXT", default="", help=_("told to the model before the question")

@@ -19,21 +19,14 @@ from glmtui.text.columns import table
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from glmtui.cli.subcommands import Subparsers
     from glmtui.models.base import LanguageModel
     from glmtui.protocol.models import LocalModel, Quant
 
-NAME = "bench"
 
-
-def add_parser(subparsers: Subparsers) -> None:
-    parser: ArgumentParser = subparsers.add_parser(
-        NAME,
-        help=_("measure a model's speed and memory"),
-        description=_(
-            "Measure how fast a model reads prompts and writes answers, how much memory it takes, and how "
-            "near decoding comes to the speed at which this machine reads memory, measured in the same run."
-        ),
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.description = _(
+        "Measure how fast a model reads prompts and writes answers, how much memory it takes, and how "
+        "near decoding comes to the speed at which this machine reads memory, measured in the same run."
     )
     parser.add_argument(
         "--random-weights",

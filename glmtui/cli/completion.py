@@ -6,16 +6,12 @@ import re
 from argparse import Action, ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from glmtui import streams
+from glmtui.cli.subcommands import SubcommandParser
 from glmtui.i18n import _
 from glmtui.paths import themes_dir
 
-if TYPE_CHECKING:
-    from glmtui.cli.subcommands import Subparsers
-
-NAME = "completion"
 SHELLS = ("bash", "zsh", "fish")
 _FILES = ("FILE", "DIR", "SRC", "DST", "PATH")
 
@@ -36,15 +32,11 @@ complete -F _glmtui glmtui
 """
 
 
-def add_parser(subparsers: Subparsers) -> None:
-    parser: ArgumentParser = subparsers.add_parser(
-        NAME,
-        help=_("print a script for your shell's completion"),
-        description=_("Print a script that lets your shell complete commands, options and their values."),
-        epilog=_(
-            'bash: put eval "$(glmtui completion bash)" into ~/.bashrc; zsh: the same with zsh into ~/.zshrc'
-            ", after compinit; fish: glmtui completion fish > ~/.config/fish/completions/glmtui.fish"
-        ),
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.description = _("Print a script that lets your shell complete commands, options and their values.")
+    parser.epilog = _(
+        'bash: put eval "$(glmtui completion bash)" into ~/.bashrc; zsh: the same with zsh into ~/.zshrc'
+        ", after compinit; fish: glmtui completion fish > ~/.config/fish/completions/glmtui.fish"
     )
     parser.add_argument("shell", choices=SHELLS, help=_("the shell to write for"))
 
@@ -77,10 +69,12 @@ def script(parser: ArgumentParser, shell: str, models: list[str]) -> str:
 
 
 def actions(parser: ArgumentParser) -> Iterator[Action]:
-    """Yield every option and argument of `parser` and its subcommands."""
+    """Yield every option and argument of `parser` and its subcommands, which get theirs by this."""
     for action in parser._actions:
         if isinstance(action, _SubParsersAction):
             for below in action.choices.values():
+                if isinstance(below, SubcommandParser):
+                    below.fill()
                 yield from actions(below)
         else:
             yield action

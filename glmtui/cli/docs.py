@@ -13,22 +13,15 @@ from glmtui.i18n import _, tell
 from glmtui.text.clean import one_line
 
 if TYPE_CHECKING:
-    from glmtui.cli.subcommands import Subparsers
     from glmtui.retrieval.collections import Collection
     from glmtui.retrieval.index import Hit
     from glmtui.session.embedding import EmbeddingLoader
 
-NAME = "docs"
 
-
-def add_parser(subparsers: Subparsers) -> None:
-    parser: ArgumentParser = subparsers.add_parser(
-        NAME,
-        help=_("your documents: add, search and remove them"),
-        description=_(
-            "Collections of documents on this machine. `glmtui ask --docs NAME` answers from one and shows "
-            "where the answer stands. Nothing leaves this machine."
-        ),
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.description = _(
+        "Collections of documents on this machine. `glmtui ask --docs NAME` answers from one and shows "
+        "where the answer stands. Nothing leaves this machine."
     )
     actions = parser.add_subparsers(dest="action", metavar=_("ACTION"), title=_("actions"), required=True)
     add = actions.add_parser("add", help=_("read files, folders or web pages into a collection"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from glmtui import paths, streams
 from glmtui.cli.options import add_model_options, load_settings
@@ -16,10 +16,6 @@ from glmtui.text.columns import table
 from glmtui.text.units import size
 from glmtui.version import __version__
 
-if TYPE_CHECKING:
-    from glmtui.cli.subcommands import Subparsers
-
-NAME = "doctor"
 PACKAGES = (
     "torch", "transformers", "textual", "sentencepiece", "safetensors", "accelerate", "huggingface_hub",
     "starlette", "uvicorn", "cpm_kernels",
@@ -33,13 +29,9 @@ CPU_FLAGS = (
 Report = dict[str, Any]
 
 
-def add_parser(subparsers: Subparsers) -> None:
-    parser: ArgumentParser = subparsers.add_parser(
-        NAME,
-        help=_("show devices, memory, versions, paths, and what would be used and why"),
-        description=_(
-            "Show what this machine offers, what would be used, and why. Copy it into a bug report."
-        ),
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.description = _(
+        "Show what this machine offers, what would be used, and why. Copy it into a bug report."
     )
     parser.add_argument("--json", action="store_true", help=_("print JSON"))
     add_model_options(parser)

@@ -19,7 +19,6 @@ from glmtui.text.columns import table
 from glmtui.text.quoting import reason_of
 
 if TYPE_CHECKING:
-    from glmtui.cli.subcommands import Subparsers
     from glmtui.engine.chat_model import ChatModel
     from glmtui.protocol.models import LocalModel
     from glmtui.protocol.sampling import Sampling
@@ -27,19 +26,14 @@ if TYPE_CHECKING:
     from glmtui.training.metrics import Scores
     from glmtui.training.rows import Row, Skipped
 
-NAME = "evaluate"
 SAMPLING_OPTIONS = ("top_p", "top_k", "repetition_penalty", "seed")
 
 
-def add_parser(subparsers: Subparsers) -> None:
-    parser: ArgumentParser = subparsers.add_parser(
-        NAME,
-        help=_("score a model's answers: BLEU-4, ROUGE, perplexity"),
-        description=_(
-            "Ask a model questions whose answers are known, and score what it says: BLEU-4, ROUGE-1, -2 and "
-            "-L as the published evaluation has them, and the perplexity of the known answers. It takes the "
-            "likeliest words unless a --temperature is given."
-        ),
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.description = _(
+        "Ask a model questions whose answers are known, and score what it says: BLEU-4, ROUGE-1, -2 and "
+        "-L as the published evaluation has them, and the perplexity of the known answers. It takes the "
+        "likeliest words unless a --temperature is given."
     )
     add_data_options(parser)
     parser.add_argument(

@@ -14,32 +14,14 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from glmtui import i18n, interrupts, paths, streams
-from glmtui.cli import (
-    ask,
-    bench,
-    completion,
-    docs,
-    doctor,
-    evaluate,
-    merge,
-    models,
-    quantize,
-    serve,
-    tune,
-    web,
-)
 from glmtui.cli.argparse_gettext import Parser, translate_argparse
 from glmtui.cli.options import add_model_options, given_settings
-from glmtui.cli.subcommands import Command
+from glmtui.cli.subcommands import SUBCOMMANDS, SubcommandParser, add_language, load
 from glmtui.errors import UsageError, UserError
 from glmtui.i18n import _, tell
 from glmtui.interrupts import INTERRUPTED
 from glmtui.version import __version__
 
-COMMANDS: tuple[Command, ...] = (
-    *(ask, docs, serve, web, tune, evaluate),
-    *(bench, doctor, models, quantize, merge, completion),
-)
 DUMB = ("dumb", "unknown")
 """Values of ``TERM`` for terminals that cannot do more than write lines."""
 
@@ -107,17 +89,12 @@ def build_parser() -> ArgumentParser:
         default=SUPPRESS,
         help=_("chat line by line: for screen readers, simple terminals, scripts and logs"),
     )
-    subparsers = parser.add_subparsers(dest="command", metavar=_("COMMAND"), title=_("commands"))
-    for command in COMMANDS:
-        command.add_parser(subparsers)
-    for each in (parser, *subparsers.choices.values()):
-        each.add_argument(
-            "--language",
-            choices=tuple(i18n.LANGUAGES),
-            dest="ui.language",
-            default=SUPPRESS,
-            help=_("the language of the interface"),
-        )
+    add_language(parser)
+    subparsers = parser.add_subparsers(
+        dest="command", metavar=_("COMMAND"), title=_("commands"), parser_class=SubcommandParser
+    )
+    for name, said in SUBCOMMANDS.items():
+        subparsers.add_parser(name, subcommand=name, help=_(said))
     return parser
 
 
@@ -148,10 +125,7 @@ def _command(arguments: Sequence[str]) -> int:
         args = build_parser().parse_args(arguments)
     except SystemExit as ending:  # argparse has written help, or what was wrong
         return ending.code if isinstance(ending.code, int) else 0
-    for command in COMMANDS:
-        if args.command == command.NAME:
-            return command.run(args)
-    return _open_app(args)
+    return load(args.command).run(args) if args.command else _open_app(args)
 
 
 def _open_app(args: Namespace) -> int:

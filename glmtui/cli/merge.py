@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING
 
 from glmtui import paths, streams
 from glmtui.cli.options import named_model
@@ -13,20 +12,11 @@ from glmtui.signals import ends_in_order
 from glmtui.text.quoting import reason_of
 from glmtui.text.units import size
 
-if TYPE_CHECKING:
-    from glmtui.cli.subcommands import Subparsers
 
-NAME = "merge"
-
-
-def add_parser(subparsers: Subparsers) -> None:
-    parser: ArgumentParser = subparsers.add_parser(
-        NAME,
-        help=_("make a LoRA part of a model's weights"),
-        description=_(
-            "Write a copy of a model with what a LoRA adds in its weights: for other programs, or to be "
-            "quantised."
-        ),
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.description = _(
+        "Write a copy of a model with what a LoRA adds in its weights: for other programs, or to be "
+        "quantised."
     )
     parser.add_argument("source", metavar="SRC", help=_("a folder, a hub id or a short name"))
     parser.add_argument("target", metavar="DST", help=_("the folder to make"))

@@ -21,22 +21,15 @@ from glmtui.text.units import duration, size
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from glmtui.cli.subcommands import Subparsers
     from glmtui.hub.model_dir import ModelFolder
     from glmtui.protocol.events import ModelList
     from glmtui.protocol.models import FileProgress, ModelEntry
 
-NAME = "models"
 
-
-def add_parser(subparsers: Subparsers) -> None:
-    parser: ArgumentParser = subparsers.add_parser(
-        NAME,
-        help=_("list the models there are, download and remove them"),
-        description=_(
-            "List the models on this machine and those that can be downloaded, with the memory that each "
-            "needs. Nothing is fetched from the network unless you say download."
-        ),
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.description = _(
+        "List the models on this machine and those that can be downloaded, with the memory that each "
+        "needs. Nothing is fetched from the network unless you say download."
     )
     parser.add_argument("--json", action="store_true", help=_("print JSON"))
     actions = parser.add_subparsers(dest="action", metavar=_("ACTION"), title=_("actions"))

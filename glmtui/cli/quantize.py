@@ -14,20 +14,13 @@ from glmtui.text.quoting import reason_of
 from glmtui.text.units import size
 
 if TYPE_CHECKING:
-    from glmtui.cli.subcommands import Subparsers
     from glmtui.quant.formats import Bits
 
-NAME = "quantize"
 
-
-def add_parser(subparsers: Subparsers) -> None:
-    parser: ArgumentParser = subparsers.add_parser(
-        NAME,
-        help=_("make a smaller copy of a model"),
-        description=_(
-            "Write a copy of a model with 4 or 8 bits per weight, which this program loads at once. "
-            "(Loading with --quant does the same into the cache.)"
-        ),
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.description = _(
+        "Write a copy of a model with 4 or 8 bits per weight, which this program loads at once. "
+        "(Loading with --quant does the same into the cache.)"
     )
     parser.add_argument("source", metavar="SRC", nargs="?", help=_("a folder, a hub id or a short name"))
     parser.add_argument("target", metavar="DST", nargs="?", help=_("the folder to make"))

@@ -13,24 +13,18 @@ from glmtui.i18n import _
 from glmtui.protocol.models import LocalModel
 
 if TYPE_CHECKING:
-    from glmtui.cli.subcommands import Subparsers
     from glmtui.engine.embedding import EmbeddingModel
     from glmtui.server.library import Library
     from glmtui.server.options import ServerOptions
     from glmtui.server.process import OnReady, ProgramFor
 
-NAME = "serve"
 PORT = 8000
 
 
-def add_parser(subparsers: Subparsers) -> None:
-    parser = subparsers.add_parser(
-        NAME,
-        help=_("answer other programs: OpenAI's protocol, the one of api.py, and a web page"),
-        description=_(
-            "Answer other programs with OpenAI's protocol (at /v1) and that of the published api.py (at /), "
-            "and browsers with a page to chat on. Only this machine is answered unless --host says otherwise."
-        ),
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.description = _(
+        "Answer other programs with OpenAI's protocol (at /v1) and that of the published api.py (at /), "
+        "and browsers with a page to chat on. Only this machine is answered unless --host says otherwise."
     )
     add_options(parser)
 

@@ -32,28 +32,22 @@ from glmtui.training.options import (
 )
 
 if TYPE_CHECKING:
-    from glmtui.cli.subcommands import Subparsers
     from glmtui.protocol.cancellation import CancelToken
     from glmtui.training.progress import Event, Step
 
-NAME = "tune"
 _OF_OTHERS: Mapping[Method, tuple[str, ...]] = {"ptuning": ("lora_",), "lora": ("pre_seq_len", "prefix_")}
 """How options begin that belong to the other method."""
 
 
-def add_parser(subparsers: Subparsers) -> None:
-    parser: ArgumentParser = subparsers.add_parser(
-        NAME,
-        help=_("teach a model with examples: P-tuning v2, LoRA"),
-        description=_(
-            "Teach a model by P-tuning v2 (a trained prefix, as published for ChatGLM) or LoRA (small "
-            "products "
-            "next to its own), over weights that stay as they are: also quantised ones. What comes out is "
-            "used "
-            "at once with --ptuning DIR or --lora DIR. Ctrl+C ends a run and keeps what was learned; "
-            "--resume "
-            "goes on."
-        ),
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.description = _(
+        "Teach a model by P-tuning v2 (a trained prefix, as published for ChatGLM) or LoRA (small "
+        "products "
+        "next to its own), over weights that stay as they are: also quantised ones. What comes out is "
+        "used "
+        "at once with --ptuning DIR or --lora DIR. Ctrl+C ends a run and keeps what was learned; "
+        "--resume "
+        "goes on."
     )
     add_data_options(parser)
     parser.add_argument("--out", metavar="DIR", help=_("the folder for what is learned"))

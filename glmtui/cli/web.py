@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -16,24 +16,18 @@ from glmtui.errors import UnavailableError
 from glmtui.i18n import _
 
 if TYPE_CHECKING:
-    from glmtui.cli.subcommands import Subparsers
     from glmtui.protocol.models import ModelInfo
     from glmtui.server.options import ServerOptions
     from glmtui.server.process import ProgramFor
     from glmtui.server.server import Server
     from glmtui.server.service import Program
 
-NAME = "web"
 TERMINALS = ("TERM_PROGRAM", "KITTY_WINDOW_ID", "TMUX", "STY", "COLUMNS", "LINES")
 """What tells of the terminal that this was started in: a tab is another one."""
 
 
-def add_parser(subparsers: Subparsers) -> None:
-    parser = subparsers.add_parser(
-        NAME,
-        help=_("chat on a page in the browser"),
-        description=_("Chat on a page in the browser. It is served as by `glmtui serve`, and opened."),
-    )
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.description = _("Chat on a page in the browser. It is served as by `glmtui serve`, and opened.")
     parser.add_argument(
         "--tui",
         action="store_true",

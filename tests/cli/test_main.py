@@ -15,9 +15,10 @@ import pytest
 from tiny_model import write_tiny_model
 
 from glmtui import i18n, load_tokenizer
-from glmtui.cli import ask
+from glmtui.cli import ask, doctor
 from glmtui.cli import main as cli
 from glmtui.cli.options import given_settings
+from glmtui.cli.subcommands import SUBCOMMANDS
 from glmtui.errors import UsageError, UserError
 from glmtui.protocol.messages import Text
 from glmtui.version import __version__
@@ -65,7 +66,7 @@ def test_help_lists_options_and_commands() -> None:
         assert word in done.stdout
 
 
-@pytest.mark.parametrize("command", [command.NAME for command in cli.COMMANDS])
+@pytest.mark.parametrize("command", list(SUBCOMMANDS))
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([command, "--help"]) == 0
     assert command in capsys.readouterr().out
@@ -117,7 +118,7 @@ def test_unexpected_errors_are_one_line_and_a_log(
     def break_down(_args: object) -> int:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr(cli.doctor, "run", break_down)
+    monkeypatch.setattr(doctor, "run", break_down)
     assert cli.main(["doctor"]) == 1
     log = home / "state" / "glmtui.log"
     assert str(log) in capsys.readouterr().err
@@ -144,9 +145,9 @@ def test_interrupt_and_usage_errors_have_their_codes(monkeypatch: pytest.MonkeyP
     def misuse(_args: object) -> int:
         raise UsageError("so not")
 
-    monkeypatch.setattr(cli.doctor, "run", interrupt)
+    monkeypatch.setattr(doctor, "run", interrupt)
     assert cli.main(["doctor"]) == 130
-    monkeypatch.setattr(cli.doctor, "run", misuse)
+    monkeypatch.setattr(doctor, "run", misuse)
     assert cli.main(["doctor"]) == 2
 
 
@@ -156,14 +157,14 @@ def test_language_comes_from_the_option_or_the_settings(home: Path, monkeypatch:
     (home / "config").mkdir(parents=True)
     (home / "config" / "config.toml").write_text('[ui]\nlanguage = "zh_CN"\n')
     for arguments in (["doctor"], ["--language", "en", "doctor"], ["--language=en", "doctor"]):
-        monkeypatch.setattr(cli.doctor, "run", lambda _args: 0)
+        monkeypatch.setattr(doctor, "run", lambda _args: 0)
         cli.main(arguments)
     assert asked == ["zh_CN", "en", "en"]
 
 
 def test_model_options_may_stand_before_and_after_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr(cli.doctor, "run", lambda args: seen.append(given_settings(args)) or 0)
+    monkeypatch.setattr(doctor, "run", lambda args: seen.append(given_settings(args)) or 0)
     cli.main(["--model", "m", "doctor", "--threads", "2"])
     cli.main(["doctor", "--model", "m", "--threads", "2"])
     assert seen == [{"model.source": "m", "model.threads": 2}] * 2

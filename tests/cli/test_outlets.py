@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hostile import HOSTILE, SHORT, steering, write_home
 
+from glmtui.cli import doctor
 from glmtui.cli import main as cli
 from glmtui.errors import UserError
 
@@ -116,5 +117,5 @@ def test_every_error_line(error: type[Exception], run: Run, monkeypatch: pytest.
     def fail(_args: object) -> int:
         raise error(HOSTILE)
 
-    monkeypatch.setattr(cli.doctor, "run", fail)
+    monkeypatch.setattr(doctor, "run", fail)
     assert run("doctor", code=1).count("\n") == 1
