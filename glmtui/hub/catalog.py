@@ -282,6 +282,8 @@ def resolve(source: str | None) -> ModelFolder:
     """
     if source is None:
         return ModelFolder.open(BUILTIN)
+    if page := hub_page(source):
+        source = "@".join(filter(None, page))  # as it is written in advice and in the list of models
     path = paths.typed(source)
     if path.is_dir():
         return ModelFolder.open(path)

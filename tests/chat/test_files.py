@@ -178,7 +178,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             patch.setattr(
                 files.os, "fsync", lambda _descriptor: (_ for _ in ()).throw(OSError(errno.EIO, "I/O"))
             )
-            with pytest.raises(UserError, match="I/O"):
+            with pytest.raises(UserError, match="Input/output"):
                 conversation.append("user", "when the disk is full")
     assert [m.text for m in conversation.branch()][-1] == "when the disk is full"
     conversation.append("assistant", "room again")

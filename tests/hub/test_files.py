@@ -11,7 +11,7 @@ import pytest
 from golden_data import GOLDEN
 from tiny_model import write_tiny_model, write_tiny_model2
 
-from glmtui.errors import BadFileError, NotFoundError, UserError
+from glmtui.errors import BadFileError, ModelNotHereError, NotFoundError, UserError
 from glmtui.hub import catalog, config, files, integrity, inventory
 from glmtui.hub.model_dir import ModelFolder
 from glmtui.models.checkpoint import Checkpoint, expected_shapes, new_network
@@ -237,6 +237,14 @@ def test_a_lora_adapter_is_told(tmp_path: Path) -> None:
 )
 def test_the_address_of_a_model_is_its_name(address: str, name: str, revision: str | None) -> None:
     assert catalog.split(address) == (name, revision)
+
+
+def test_advice_names_the_model_and_not_its_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelNotHereError) as refused:
+        catalog.resolve("https://huggingface.co/THUDM/chatglm-6b/tree/v1.0")
+    assert refused.value.source == "THUDM/chatglm-6b@v1.0"
+    assert "https" not in str(refused.value)
 
 
 def test_another_address_is_said_to_be_none() -> None:
