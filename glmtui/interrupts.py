@@ -1,8 +1,8 @@
 """What Ctrl+C does to the process where nobody handles it.
 
-Python's own way is an exception wherever it comes: a traceback while modules are imported, and once an import of
-torch has swallowed it or died of it, anything. It comes late, too: only when the main thread is done with what it
-does in C, and while the libraries of torch are loaded no thread runs.
+Python's own way is an exception wherever it comes: a traceback while modules are imported, and once an import
+of torch has swallowed it or died of it, anything. It comes late, too: only when the main thread is done with
+what it does in C, and while the libraries of torch are loaded no thread runs.
 """
 
 from __future__ import annotations

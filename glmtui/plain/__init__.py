@@ -17,11 +17,11 @@ def run(options: AppOptions) -> int:
     import sys
     from io import TextIOWrapper
 
+    from glmtui import interrupts
     from glmtui.engine.local import LocalEngine
     from glmtui.plain.line_mode import LineMode
     from glmtui.plain.reader import make_reader
     from glmtui.settings.settings import Settings
-    from glmtui import interrupts
     from glmtui.signals import ends_in_order
 
     settings = Settings.load()

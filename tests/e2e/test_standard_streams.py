@@ -79,7 +79,9 @@ sys.exit(main())
 """
 
 
-@pytest.mark.parametrize("module", ["glmtui.errors", "glmtui.settings.schema", "glmtui.cli.main", "glmtui.plain.ask"])
+@pytest.mark.parametrize(
+    "module", ["glmtui.errors", "glmtui.settings.schema", "glmtui.cli.main", "glmtui.plain.ask"]
+)
 def test_ctrl_c_while_modules_are_imported_is_silent(module: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPTED.format(module=module)],
