@@ -149,6 +149,18 @@ def test_a_damaged_library_is_made_anew(compiled, spoil):
 
 @needs_compiler
 @posix
+@pytest.mark.parametrize("put", [Path.mkdir, os.mkfifo])
+def test_what_is_no_file_makes_place_for_the_library(compiled, put):
+    made = building.build_kernels()
+    made.path.unlink()
+    put(made.path)
+    assert building.build_kernels() == made
+    assert made.path.is_file()
+    assert len(compiled) == 2
+
+
+@needs_compiler
+@posix
 def test_a_folder_that_others_may_write_is_closed_to_them(compiled):
     folder = building.build_kernels().path.parent
     folder.chmod(0o777)

@@ -148,3 +148,12 @@ async def test_an_answer_of_which_the_end_cannot_be_taken_in_ends_all_the_same(
             await wait_until(pilot, lambda: not app.session.answering)
         await send(pilot, "again")
         await wait_until(pilot, lambda: len(spoken(app)) == 4)
+
+
+async def test_what_half_made_widgets_miss_while_it_ends_does_not_change_how_it_ends() -> None:
+    async with running() as (_pilot, app, _engine):
+        app.quit(143)
+        del app.__dict__["session"]  # as when it is ended before there is one
+        app.fault(LookupError("no such widget"))
+        assert app.ended_by is None
+        assert app.return_code == 143

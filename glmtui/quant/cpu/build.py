@@ -15,6 +15,7 @@ import os
 import platform
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -177,7 +178,12 @@ def _keep(made: Path, folder: Path) -> Path:
 def _find(folder: Path, name: str) -> Path | None:
     """Return the library of that name that may be loaded; what may not be is removed."""
     for path in folder.glob(f"{name}-*{_suffix()}"):
-        if _is_ours(path.lstat()) and path.stem == f"{name}-{_digest(path)}":
+        info = path.lstat()
+        if stat.S_ISDIR(info.st_mode):
+            shutil.rmtree(path)
+            continue
+        is_file = stat.S_ISREG(info.st_mode)  # reading a pipe would wait for ever
+        if is_file and _is_ours(info) and path.stem == f"{name}-{_digest(path)}":
             return path
         path.unlink()
     return None
