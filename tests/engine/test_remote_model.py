@@ -200,7 +200,7 @@ def failure(engine: LocalEngine, spec: RemoteModel) -> Failed:
 
 def test_nobody_is_there(engine: LocalEngine) -> None:
     failed = failure(engine, RemoteModel("x", "http://127.0.0.1:9/v1", "tiny"))
-    assert failed.code == "unavailable"
+    assert failed.code == "server_failed"
     assert "127.0.0.1:9" in str(failed.phrase)
 
 
