@@ -86,6 +86,18 @@ class UnavailableError(UserError):
     code = "unavailable"
 
 
+class NoToolsError(UnavailableError):
+    """The model cannot call tools."""
+
+    code = "no_tools"
+
+
+class ServerFailedError(UnavailableError):
+    """Another machine that was asked is not there, refuses, or failed."""
+
+    code = "server_failed"
+
+
 class StorageError(UserError):
     """Something could not be written or deleted: there is no room, or no permission."""
 

@@ -20,7 +20,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from glmtui.connections import is_outside, why_not, without_login
-from glmtui.errors import BadValueError, NotFoundError, TooLongError, UnavailableError, UserError
+from glmtui.errors import (
+    BadValueError,
+    NotFoundError,
+    ServerFailedError,
+    TooLongError,
+    UnavailableError,
+    UserError,
+)
 from glmtui.protocol.models import RemoteModel
 from glmtui.protocol.phrases import Phrase, _, listing
 from glmtui.regular_files import read_regular, reason
@@ -278,15 +285,15 @@ class OpenAIClient:
 
         server, reason = self.spec.server, why_not(error)
         if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
-            return UnavailableError(
+            return ServerFailedError(
                 _(
                     "No connection to {server} ({reason}). Is the server running, and the address right?"
                 ).format(server=server, reason=reason)
             )
         if isinstance(error, httpx2.TimeoutException):
-            return UnavailableError(_("{server} has said nothing for too long.").format(server=server))
+            return ServerFailedError(_("{server} has said nothing for too long.").format(server=server))
         if isinstance(error, httpx2.HTTPError):
-            return UnavailableError(
+            return ServerFailedError(
                 _("The connection to {server} was cut ({reason}).").format(server=server, reason=reason)
             )
         return error
@@ -299,7 +306,7 @@ class OpenAIClient:
         server = self.spec.server
         if status < 400:
             where = one_line(response.headers.get("location", "?"))[:200]
-            raise UnavailableError(
+            raise ServerFailedError(
                 _("{server} sends on to {where}. Use that address instead.").format(
                     server=server, where=where
                 )
@@ -307,7 +314,7 @@ class OpenAIClient:
         reply = _object(await _read(response), {})
         reason = _reason(reply)
         if status in (401, 403):
-            raise UnavailableError(
+            raise ServerFailedError(
                 _(
                     "{server} refuses the key. Give the right one: GLMTUI_API_KEY, or key in [engines.NAME]."
                 ).format(server=server)
@@ -335,7 +342,8 @@ class OpenAIClient:
             )
         if status == 404:
             raise self._no_such_server()
-        raise UnavailableError(
+        failure = ServerFailedError if status >= 500 else UnavailableError
+        raise failure(
             _("{server} answered with status {status}: {reason}").format(
                 server=server, status=status, reason=reason or "–"
             )
@@ -348,14 +356,14 @@ class OpenAIClient:
         return event
 
     def _broke_off(self, reason: str) -> UserError:
-        return UnavailableError(
+        return ServerFailedError(
             _("{server} broke off: {reason}").format(server=self.spec.server, reason=reason)
             if reason
             else _("{server} ended in the middle of the answer.").format(server=self.spec.server)
         )
 
     def _no_such_server(self) -> UserError:
-        return UnavailableError(
+        return ServerFailedError(
             _(
                 "{address} is no OpenAI-compatible server. The address mostly ends in /v1, as in "
                 "http://127.0.0.1:8000/v1."
@@ -384,7 +392,7 @@ class OpenAIClient:
         )
 
 
-class ServerBusyError(UnavailableError):
+class ServerBusyError(ServerFailedError):
     """The server asks to come again."""
 
     def __init__(self, phrase: Phrase, seconds: float) -> None:
@@ -458,7 +466,7 @@ def _object(data: bytes, default: Mapping[str, Any] | None = None) -> Mapping[st
     if isinstance(found, dict):
         return found
     if default is None:
-        raise UnavailableError(_("The server's answer cannot be read."))
+        raise ServerFailedError(_("The server's answer cannot be read."))
     return default
 
 

@@ -17,7 +17,9 @@ from glmtui.errors import (
     BadSchemaError,
     BadValueError,
     NoModelError,
+    NoToolsError,
     OutOfMemoryError,
+    ServerFailedError,
     TooLongError,
     UnavailableError,
 )
@@ -39,7 +41,9 @@ _STATUS = {
     BadValueError.code: 400,
     BadSchemaError.code: 400,
     TooLongError.code: 400,
+    NoToolsError.code: 400,
     UnavailableError.code: 400,
+    ServerFailedError.code: 502,
     NoModelError.code: 503,
     OutOfMemoryError.code: 503,
     SHUTTING_DOWN: 503,
@@ -50,7 +54,7 @@ _CODES = {TooLongError.code: "context_length_exceeded"}
 """Where OpenAI has another word."""
 REST_SECONDS = 0.2
 """For the rest of a body nobody wants."""
-_PARAMS = {UnavailableError.code: "tools", BadSchemaError.code: "response_format"}
+_PARAMS = {NoToolsError.code: "tools", BadSchemaError.code: "response_format"}
 _LEADS = {TooLongError.code: "The prompt is longer than the model's context length. "}
 """Words that clients look for in the message."""
 

@@ -201,7 +201,7 @@ def failure(engine: LocalEngine, spec: RemoteModel) -> Failed:
 
 def test_nobody_is_there(engine: LocalEngine) -> None:
     failed = failure(engine, RemoteModel("x", "http://127.0.0.1:9/v1", "tiny"))
-    assert failed.code == "unavailable"
+    assert failed.code == "server_failed"
     assert "127.0.0.1:9" in str(failed.phrase)
 
 
@@ -271,7 +271,7 @@ def test_it_is_another_kind_of_server(engine: LocalEngine, body: bytes) -> None:
     with openai_server() as other:
         kept, Handler.do_GET = Handler.do_GET, lambda self: self._reply(200, {}, body)  # type: ignore[method-assign]
         try:
-            assert failure(engine, RemoteModel("x", other.url, "tiny")).code == "unavailable"
+            assert failure(engine, RemoteModel("x", other.url, "tiny")).code == "server_failed"
         finally:
             Handler.do_GET = kept  # type: ignore[method-assign]
 
@@ -280,10 +280,10 @@ def test_it_is_another_kind_of_server(engine: LocalEngine, body: bytes) -> None:
     ("reply", "code"),
     [
         (error(404, "The model `tiny` does not exist."), "not_found"),
-        ((404, {}, b'{"detail":"Not Found"}'), "unavailable"),
+        ((404, {}, b'{"detail":"Not Found"}'), "server_failed"),
         (error(400, "temperature is wrong"), "unavailable"),
-        ((502, {}, b"<html>Bad gateway</html>"), "unavailable"),
-        ((401, {}, b'{"error":"Unauthorized"}'), "unavailable"),
+        ((502, {}, b"<html>Bad gateway</html>"), "server_failed"),
+        ((401, {}, b'{"error":"Unauthorized"}'), "server_failed"),
     ],
 )
 def test_a_question_that_is_refused(

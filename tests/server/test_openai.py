@@ -9,14 +9,10 @@ import httpx2
 import pytest
 from served import QUESTION, MakeServer, Served
 
-from glmtui.errors import BadSchemaError
-from glmtui.protocol.events import Failed
 from glmtui.protocol.messages import ChatMessage, Text, Thought, ToolCall, ToolResult
-from glmtui.protocol.phrases import verbatim
 from glmtui.protocol.requests import Complete, CountTokens, Generate
 from glmtui.protocol.sampling import Sampling
 from glmtui.server import schema
-from glmtui.server.errors import ApiError
 
 TOOL = {
     "type": "function",
@@ -317,12 +313,6 @@ def test_text_in_another_encoding_is_told(served: Served) -> None:
     assert "UTF-8" in error_of(response)["message"]
 
 
-def test_a_schema_that_cannot_be_followed_is_named() -> None:
-    failed = Failed(BadSchemaError.code, verbatim("This JSON schema cannot be followed."))
-    error = ApiError.of(failed)
-    assert (error.status, error.param) == (400, "response_format")
-
-
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
@@ -357,18 +347,21 @@ def test_another_model_is_not_answered_for(served: Served) -> None:
 
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize(
-    ("code", "status", "told"),
+    ("code", "status", "told", "param"),
     [
-        ("too_long", 400, "context_length_exceeded"),
-        ("bad_value", 400, "bad_value"),
-        ("unavailable", 400, "unavailable"),
-        ("no_model", 503, "no_model"),
-        ("out_of_memory", 503, "out_of_memory"),
-        ("unexpected", 500, "unexpected"),
+        ("too_long", 400, "context_length_exceeded", None),
+        ("bad_value", 400, "bad_value", None),
+        ("bad_schema", 400, "bad_schema", "response_format"),
+        ("no_tools", 400, "no_tools", "tools"),
+        ("unavailable", 400, "unavailable", None),
+        ("server_failed", 502, "server_failed", None),
+        ("no_model", 503, "no_model", None),
+        ("out_of_memory", 503, "out_of_memory", None),
+        ("unexpected", 500, "unexpected", None),
     ],
 )
 def test_what_the_engine_cannot_do(
-    served: Served, streaming: bool, code: str, status: int, told: str
+    served: Served, streaming: bool, code: str, status: int, told: str, param: str | None
 ) -> None:
     def refuse(_request: Generate, _stream: object) -> None:
         served.scripted.fail, served.scripted.code = "It did not work.", code
@@ -378,7 +371,7 @@ def test_what_the_engine_cannot_do(
     response = served.chat(stream=streaming)
     assert response.status_code == status
     error = error_of(response)
-    assert error["code"] == told
+    assert (error["code"], error["param"]) == (told, param)
     assert error["message"].endswith("It did not work.")
     assert ("longer than the model's context length" in error["message"]) is (code == "too_long")
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from glmtui.errors import BadValueError, TooLongError, UnavailableError
+from glmtui.errors import BadValueError, NoToolsError, TooLongError
 from glmtui.models.chat_formats import thoughts
 from glmtui.models.chat_formats.responses import ResponseStream
 from glmtui.models.chat_formats.tools import (
@@ -450,8 +450,8 @@ class Completion(ChatFormat):
         return super().stream_tokens(after or "\n")
 
 
-def _calls_no_tools() -> UnavailableError:
-    return UnavailableError(_("This model was not trained to call tools. ChatGLM3-6B and GLM-4-9B were."))
+def _calls_no_tools() -> NoToolsError:
+    return NoToolsError(_("This model was not trained to call tools. ChatGLM3-6B and GLM-4-9B were."))
 
 
 def chat_format(tokenizer: Tokenizer) -> ChatFormat:
