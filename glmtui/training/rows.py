@@ -43,8 +43,9 @@ _NAMED = 8
 """Columns of a row that are named."""
 _FIRST = 20
 """Lines that show whether each is a value, of which some may be wrong."""
-_NO_TEXT = "\0"
-"""Stands for a line that is no text. Nothing that is one has it."""
+_NO_TEXT = "\uffff"
+"""Stands for a line that is no text. It is no character, and Python 3.10's reader of CSV, which gives up at
+NUL, takes it."""
 _UNLEARNED = "unlearned"
 """The role of an answer that only is there to be read."""
 

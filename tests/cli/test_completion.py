@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -138,13 +139,17 @@ def test_the_help_of_options_is_in_the_interfaces_language(in_english: None) -> 
 # --- argparse's own words ---
 
 
+ARGUMENT = "参数 --file：" if sys.version_info >= (3, 11) else "--file"
+"""Before, argparse asks for no translation of it."""
+
+
 def test_usage_and_errors_speak_the_interfaces_language(
     capsys: pytest.CaptureFixture[str], in_english: None
 ) -> None:
     for arguments, words in {
         ("--language", "zh_CN", "--help"): ("用法：", "选项", "显示此帮助并退出"),
         ("--language", "zh_CN", "--nonsense"): ("错误：", "无法识别的参数：--nonsense"),
-        ("--language", "zh_CN", "ask", "--file"): ("参数 --file：", "需要一个值"),
+        ("--language", "zh_CN", "ask", "--file"): (ARGUMENT, "需要一个值"),
         ("--language", "zh_CN", "--quant", "5"): ("无效的选择", "none"),
         ("--language", "zh_CN", "completion"): ("缺少必需的参数：",),
         ("--language", "en", "--nonsense"): ("usage: glmtui", "unrecognized arguments: --nonsense"),
