@@ -8,11 +8,13 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from scripted_run import ESTIMATE
 from tiny_model import write_tiny_model
 
 from glmtui.cli.main import main
@@ -20,6 +22,7 @@ from glmtui.models.lora import Shape, new_lora, save_lora
 from glmtui.protocol.cancellation import CancelToken
 from glmtui.training.checkpoints import last_checkpoint
 from glmtui.training.job import TuneJob
+from glmtui.training.progress import Began, Event
 
 
 @pytest.fixture(scope="session")
@@ -169,7 +172,8 @@ def test_the_exit_code_tells_what_ended_it(
 ) -> None:
     number = getattr(signal, name)
 
-    def run(_job: TuneJob, _take: object, token: CancelToken) -> None:
+    def run(_job: TuneJob, take: Callable[[Event], None], token: CancelToken) -> None:
+        take(Began(ESTIMATE, rows=1, validation_rows=0, first_step=0, steps=1))
         signal.raise_signal(number)
         token.check()
 
