@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib
 import re
-from argparse import ArgumentParser, _SubParsersAction
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from glmtui import i18n
 from glmtui.cli.main import build_parser
+from glmtui.cli.subcommands import parsers
 from glmtui.session import keys
 from glmtui.session.slash.registry import COMMANDS
 
@@ -62,14 +61,6 @@ def test_what_a_readme_names_is_there(language: str) -> None:
     options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", "\n".join(re.findall(r"glmtui [^\n`]+", text))))
     assert {"--plain", "--model"} <= options
     assert not {option for option in options if option not in helps}
-
-
-def parsers(parser: ArgumentParser) -> Iterator[ArgumentParser]:
-    yield parser
-    for action in parser._actions:
-        if isinstance(action, _SubParsersAction):
-            for below in action.choices.values():
-                yield from parsers(below)
 
 
 if __name__ == "__main__":

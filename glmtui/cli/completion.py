@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from argparse import Action, ArgumentParser, Namespace, _SubParsersAction
-from collections.abc import Iterator
+from argparse import Action, ArgumentParser, Namespace
 from pathlib import Path
 
 from glmtui import streams
-from glmtui.cli.subcommands import SubcommandParser
+from glmtui.cli.subcommands import parsers
 from glmtui.i18n import _
 from glmtui.paths import themes_dir
 
@@ -54,7 +53,7 @@ def script(parser: ArgumentParser, shell: str, models: list[str]) -> str:
     """Return the script for `shell`; `models` are the names offered where a model is expected."""
     import shtab
 
-    for action in actions(parser):
+    for action in (action for each in parsers(parser) for action in each._actions):
         action.dest = action.dest.rpartition(".")[2]
         vars(action).update(_completer(action, models))
     text = shtab.complete(parser, shell)
@@ -66,18 +65,6 @@ def script(parser: ArgumentParser, shell: str, models: list[str]) -> str:
         # and zsh inserts no option where the description of a free argument competes with it
         return re.sub(r'^  "(?!\*?-).*:"\n', "", text, flags=re.MULTILINE)
     return text
-
-
-def actions(parser: ArgumentParser) -> Iterator[Action]:
-    """Yield every option and argument of `parser` and its subcommands, which get theirs by this."""
-    for action in parser._actions:
-        if isinstance(action, _SubParsersAction):
-            for below in action.choices.values():
-                if isinstance(below, SubcommandParser):
-                    below.fill()
-                yield from actions(below)
-        else:
-            yield action
 
 
 def _completer(action: Action, models: list[str]) -> dict[str, object]:

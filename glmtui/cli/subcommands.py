@@ -6,8 +6,8 @@ Each has ``add_arguments(parser)`` and ``run(args) -> exit code``, and imports w
 from __future__ import annotations
 
 import importlib
-from argparse import SUPPRESS, ArgumentParser, Namespace
-from collections.abc import Sequence
+from argparse import SUPPRESS, ArgumentParser, Namespace, _SubParsersAction
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, cast
 
 from glmtui import i18n
@@ -81,3 +81,14 @@ class SubcommandParser(Parser):
         """Parse, as argparse asks the parser of the subcommand to that it has met."""
         self.fill()
         return super().parse_known_args(args, namespace)
+
+
+def parsers(parser: ArgumentParser) -> Iterator[ArgumentParser]:
+    """Yield `parser` and all below it, with their arguments."""
+    if isinstance(parser, SubcommandParser):
+        parser.fill()
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, _SubParsersAction):
+            for below in action.choices.values():
+                yield from parsers(below)

@@ -18,7 +18,7 @@ from terminal import Terminal
 from glmtui import i18n
 from glmtui.cli import completion
 from glmtui.cli import main as cli
-from glmtui.cli.subcommands import SUBCOMMANDS
+from glmtui.cli.subcommands import SUBCOMMANDS, parsers
 
 ENV = {"LC_ALL": "C.UTF-8", "TERM": "xterm"}
 
@@ -123,7 +123,8 @@ def test_the_script_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_every_option_of_every_command_is_in_every_script(scripts: dict[str, Path]) -> None:
     texts = {shell: path.read_text("utf-8") for shell, path in scripts.items()}
-    names = {name for action in completion.actions(cli.build_parser()) for name in action.option_strings}
+    every = (action for each in parsers(cli.build_parser()) for action in each._actions)
+    names = {name for action in every for name in action.option_strings}
     assert {"--model", "--language", "--random-weights", "-y"} <= names
     for name in names:
         for shell, text in texts.items():

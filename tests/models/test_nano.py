@@ -2,7 +2,6 @@
 
 import random
 import re
-from argparse import _SubParsersAction
 from itertools import islice
 
 import pytest
@@ -14,6 +13,7 @@ from nano.train import FOLDER, Encoder, collate, loss_of, read_legs
 
 import glmtui
 from glmtui.cli.main import build_parser
+from glmtui.cli.subcommands import SUBCOMMANDS, parsers
 from glmtui.engine.chat_model import ChatModel
 from glmtui.session import keys
 from glmtui.session.slash.registry import COMMANDS
@@ -177,13 +177,11 @@ def test_every_key_it_names_is_bound(corpus: Corpus):
 
 
 def test_every_subcommand_and_option_it_names_exists(corpus: Corpus):
-    parser = build_parser()
-    subparsers = next(action.choices for action in parser._actions if isinstance(action, _SubParsersAction))
-    options = {name for each in (parser, *subparsers.values()) for name in each._option_string_actions}
+    options = {name for each in parsers(build_parser()) for name in each._option_string_actions}
     shell = " ".join(corpus.answers.values())
     named = set(re.findall(r"(?<![\w-])(--[a-z][\w-]*)", shell))
     assert {"--model", "--plain"} <= named <= options
     subcommands = set(re.findall(r"(?:`|\n|\()glmtui ([a-z]+)", shell))
-    assert {"ask", "models", "completion"} <= subcommands <= set(subparsers)
+    assert {"ask", "models", "completion"} <= subcommands <= set(SUBCOMMANDS)
     listed = re.findall(r"(?:Subcommands: |子命令有 )(.+?)(?:\. |，)", shell)
-    assert [set(re.findall(r"`(\w+)`", names)) for names in listed] == [set(subparsers)] * 2
+    assert [set(re.findall(r"`(\w+)`", names)) for names in listed] == [set(SUBCOMMANDS)] * 2
