@@ -36,6 +36,7 @@ def run(capsys: pytest.CaptureFixture[str], *options: str) -> tuple[str, str]:
     return told.out, told.err
 
 
+@pytest.mark.slow
 def test_contexts_answers_at_once_and_guesses_are_in_the_json(capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--context", "16,32", "--parallel", "2,3", "--task", "copy", "--json"]
     result = json.loads(run(capsys, *options)[0])

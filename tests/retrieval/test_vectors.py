@@ -142,6 +142,7 @@ async def test_words_are_found_without_the_model(collection: Collection, folder:
         assert list(map(str, said)) == ["no vectors today"]
 
 
+@pytest.mark.slow
 def test_a_tiny_model_of_the_real_kind(collection: Collection, tmp_path: Path) -> None:
     model = EmbeddingModel(tiny_bert(tmp_path / "bert"))
     update(collection, embedding=lambda: model)

@@ -13,6 +13,7 @@ from glmtui.session.ui import View
 from glmtui.tui.screens.prompt import PromptScreen
 
 
+@pytest.mark.slow
 async def test_ctrl_c_twice_quits_over_every_dialog(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running() as (pilot, app, _engine):
         quits: list[str] = []

@@ -119,11 +119,14 @@ async def test_no_line_begins_with_a_closing_mark_or_ends_with_an_opening_one(ah
 
 async def test_the_cursor_stays_in_the_text_area_behind_blanks() -> None:
     async with running() as (pilot, composer):
-        await pilot.press(*"word " * 16, *" " * 80)
-        await pilot.pause()
         prompt = composer.prompt
+        text = "word " * 16 + " " * 60
+        composer.text = text
+        prompt.move_cursor(prompt.document.end)
+        await pilot.press(*" " * 20)
+        await pilot.pause()
         assert prompt.cursor_screen_offset.x < prompt.content_region.right
-        assert composer.text == "word " * 16 + " " * 80
+        assert composer.text == text + " " * 20
 
 
 async def test_the_reverse_by_setting_at_any_time() -> None:
