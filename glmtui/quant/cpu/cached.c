@@ -15,13 +15,12 @@ enum { SUMS = 16 };
 
 static const float HIDDEN = -1e30f;
 
-/* What is multiplied with the cache: whole numbers, each in two bytes. Where dot products take bytes, `words` are two
- * planes, those of `high` and then those of `low`; where they take words (see words_of), 0 2 1 3 of every four. */
+/* What is multiplied with the cache: whole numbers, each in two bytes, `words`[count][2]. Where dot products take bytes
+ * these are two planes, the high bytes and then the low ones; where they take words (see words_of), 0 2 1 3 of every
+ * four. */
 typedef struct {
-    int8_t *words;           /* [count][2] */
-    int64_t count;
-    float scale;             /* of a sum */
-    int32_t high_start, low_start; /* of sums: -TILE_BIAS x all of `high`, `low` */
+    float scale;                   /* of a sum */
+    int32_t high_start, low_start; /* of sums: -TILE_BIAS x all high, low bytes */
 } Numbers;
 
 /* A query's scores for the tokens of a span, and then what these weigh. */
@@ -40,7 +39,8 @@ enum {
 
 /* One head of a token: what it asks for in two bytes a number, and where its scores are. */
 typedef struct {
-    Numbers numbers;     /* [size] */
+    int8_t *words; /* [size][2] */
+    Numbers numbers;
     const uint8_t *mask; /* [length], or NULL */
     int64_t seen;        /* tokens, counted from the first, of which it sees the last one */
     Span *spans;
@@ -71,19 +71,21 @@ INLINE vsum sum_start(const Numbers *n) {
     return int_set(0);
 }
 /* Adds the products of four columns or tokens, the numbers from `at` on. */
-INLINE vsum sum_dot(vsum sum, vcached cached, const Numbers *n, int64_t at) {
-    const int8_t *four = n->words + 2 * at;
+INLINE vsum sum_dot(vsum sum, vcached cached, const int8_t *words, int64_t count, int64_t at) {
+    const int8_t *four = words + 2 * at;
+    (void)count;
     sum = int_add(sum, _mm256_madd_epi16(cached.even, int_set(four_bytes(four))));
     return int_add(sum, _mm256_madd_epi16(cached.odd, int_set(four_bytes(four + 4))));
 }
 INLINE vfloat sum_float(vsum sum) { return to_float(sum); }
 
 /* The whole numbers next to x[count] x `inverse`, of which there are a multiple of 16. */
-INLINE void round_numbers(const float *RESTRICT x, float inverse, Numbers *n) {
-    int16_t *RESTRICT words = (int16_t *)n->words;
+INLINE void round_numbers(const float *RESTRICT x, int64_t count, float inverse, int8_t *words, Numbers *n) {
+    int16_t *RESTRICT whole = (int16_t *)words;
+    (void)n;
 #pragma omp simd
-    for (int64_t i = 0; i < n->count; i++) words[i] = (int16_t)(int32_t)rintf(x[i] * inverse);
-    for (int8_t *p = n->words; p < n->words + 2 * n->count; p += 32) {
+    for (int64_t i = 0; i < count; i++) whole[i] = (int16_t)(int32_t)rintf(x[i] * inverse);
+    for (int8_t *p = words; p < words + 2 * count; p += 32) {
         __m256i fours = _mm256_loadu_si256((const __m256i *)p);
         fours = _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(fours, 0xD8), 0xD8);
         _mm256_storeu_si256((__m256i *)p, fours);
@@ -97,18 +99,18 @@ typedef vbytes vcached;
 typedef struct { vint high, low; } vsum;
 INLINE vcached load_cached(const uint8_t *p) { return bytes_xor(load_bytes(p), bytes_set(TILE_BIAS)); }
 INLINE vsum sum_start(const Numbers *n) { return (vsum){int_set(n->high_start), int_set(n->low_start)}; }
-INLINE vsum sum_dot(vsum sum, vcached cached, const Numbers *n, int64_t at) {
-    sum.high = dot_i8(sum.high, cached, four_bytes(n->words + at));
-    sum.low = dot_i8(sum.low, cached, four_bytes(n->words + n->count + at));
+INLINE vsum sum_dot(vsum sum, vcached cached, const int8_t *words, int64_t count, int64_t at) {
+    sum.high = dot_i8(sum.high, cached, four_bytes(words + at));
+    sum.low = dot_i8(sum.low, cached, four_bytes(words + count + at));
     return sum;
 }
 INLINE vfloat sum_float(vsum sum) { return fma_(to_float(sum.high), float_set(128), to_float(sum.low)); }
 
-INLINE void round_numbers(const float *RESTRICT x, float inverse, Numbers *n) {
-    int8_t *RESTRICT high = n->words, *RESTRICT low = n->words + n->count;
+INLINE void round_numbers(const float *RESTRICT x, int64_t count, float inverse, int8_t *words, Numbers *n) {
+    int8_t *RESTRICT high = words, *RESTRICT low = words + count;
     int32_t all = 0, all_upper = 0;
 #pragma omp simd reduction(+ : all, all_upper)
-    for (int64_t i = 0; i < n->count; i++) {
+    for (int64_t i = 0; i < count; i++) {
         int32_t whole = (int32_t)rintf(x[i] * inverse), upper = (whole + 64) >> 7;
         high[i] = (int8_t)upper;
         low[i] = (int8_t)(whole - 128 * upper);
@@ -121,11 +123,11 @@ INLINE void round_numbers(const float *RESTRICT x, float inverse, Numbers *n) {
 
 #endif
 
-/* x[count] as numbers in `words`, of which the largest is WIDEST; a sum is in steps of `scale` x `unit`. */
+/* Makes x[count] numbers in `words`, of which the largest is WIDEST; sums are in steps of `unit`. */
 INLINE Numbers numbers_of(const float *x, int64_t count, float unit, int8_t *words) {
     float widest = largest_of(x, count);
-    Numbers n = {.words = words, .count = count, .scale = widest / (float)WIDEST * unit};
-    round_numbers(x, inverse_of(widest, WIDEST), &n);
+    Numbers n = {.scale = widest / (float)WIDEST * unit};
+    round_numbers(x, count, inverse_of(widest, WIDEST), words, &n);
     return n;
 }
 
@@ -161,7 +163,7 @@ INLINE void score_units(const int count, const int units, const Query *queries, 
         }
         UNROLL for (int i = 0; i < count; i++)
             UNROLL for (int u = 0; u < units; u++)
-                sums[i * units + u] = sum_dot(sums[i * units + u], tokens[u], &queries[i].numbers, c);
+                sums[i * units + u] = sum_dot(sums[i * units + u], tokens[u], queries[i].words, size, c);
     }
     UNROLL for (int u = 0; u < units; u++) {
         int64_t at = (unit + u) * LANES;
@@ -199,9 +201,9 @@ INLINE void weigh_span(const int count, const int vectors, const Query *queries,
             if (v % VECTORS == 0) PREFETCH(tokens + (column + v * LANES) * 4 + SPAN / PAGE * page_bytes(size));
         }
         UNROLL for (int i = 0; i < count; i++) {
-            const Numbers *weights = &queries[i].spans[number].weights.numbers;
+            const int8_t *weights = queries[i].spans[number].weights.words;
             UNROLL for (int v = 0; v < vectors; v++)
-                sums[i * vectors + v] = sum_dot(sums[i * vectors + v], values[v], weights, fours * 4);
+                sums[i * vectors + v] = sum_dot(sums[i * vectors + v], values[v], weights, SPAN, fours * 4);
         }
     }
     UNROLL for (int i = 0; i < count; i++)
@@ -324,7 +326,7 @@ int64_t attention_parts(const Attention *a, int threads) {
 size_t attention_bytes(const Attention *a, int threads) { return (size_t)queries_of_part(a, threads) * query_bytes(a); }
 
 void attend_part(const Attention *a, int threads, int64_t part, void *memory) {
-    Query queries[MOST_QUERIES] = {{{0}}};
+    Query queries[MOST_QUERIES] = {{0}};
     float sums[MOST_QUERIES], root = 1.0f / sqrtf((float)a->size);
     int64_t size = a->size, share = a->heads / a->groups, each = queries_of_group(a), most = queries_of_part(a, threads);
     int64_t parts = ceil_div(each, most), group = part / parts, start = part % parts * most, longest = 0;
@@ -338,7 +340,8 @@ void attend_part(const Attention *a, int threads, int64_t part, void *memory) {
         query->seen = a->causal ? a->length - a->tokens + token + 1 : seen_keys(query->mask, a->length);
         query->spans = (Span *)((char *)memory + (size_t)i * query_bytes(a));
         query->out = a->out + (token * a->heads + head) * size;
-        query->numbers = numbers_of(q, size, root, (int8_t *)(query->spans + ceil_div(a->length, SPAN)));
+        query->words = (int8_t *)(query->spans + ceil_div(a->length, SPAN));
+        query->numbers = numbers_of(q, size, root, query->words);
         memset(query->out, 0, (size_t)size * sizeof(float));
         longest = query->seen > longest ? query->seen : longest;
     }
