@@ -133,6 +133,7 @@ def test_a_list_that_is_none_is_wrong_usage(option: str, capsys: pytest.CaptureF
     assert "many" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_something_is_said_at_once_though_nobody_watches() -> None:
     """Before PyTorch is imported, which takes seconds."""
     command = [sys.executable, "-m", "glmtui", *COMMAND, *TINY]

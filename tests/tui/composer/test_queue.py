@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 from scripted_engine import ScriptedEngine
 from textual.pilot import Pilot
 from tui.app_support import running, send, settled, spoken, visible_text
@@ -133,6 +134,7 @@ async def test_stopping_holds_what_waits_until_it_is_sent() -> None:
         assert said == ["first", "another", "two", "one", "three"]
 
 
+@pytest.mark.slow
 async def test_what_waits_is_there_one_by_one_after_a_restart() -> None:
     async with waiting("one\nline", "two") as (pilot, app, _engine):
         await pilot.press(*"draft")
