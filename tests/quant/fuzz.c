@@ -69,6 +69,7 @@ void glmtui_put_cached(const float *, int64_t, int64_t, const float *, int64_t, 
 int glmtui_attend_prompt(const float *, const uint16_t *, const uint16_t *, const uint8_t *, int64_t, int64_t, int64_t,
                          int64_t, int64_t, int64_t, int64_t, int64_t, float *, int);
 int glmtui_multiply_halves(const uint16_t *, int, int64_t, int64_t, const float *, int64_t, float *, int);
+int glmtui_multiply_many_halves(const uint16_t *, int, int64_t, int64_t, const float *, int64_t, float *, int);
 void glmtui_gelu(float *, int64_t, int);
 void glmtui_swiglu(const float *, int64_t, int64_t, float *, int);
 uint64_t glmtui_read(const uint8_t *, int64_t, int);
@@ -247,19 +248,21 @@ static void matrices(void) {
     free(bias);
 }
 
-/* Weights of half precision, each token's product together and alone. */
-static void halves(void) {
-    int64_t rows = within(1, 40), columns = within(1, within(0, 3) ? 300 : 4000), tokens = within(1, 17);
+/* Weights of half precision, each token's product together and alone; as words, too, if `many`. */
+static void halves(int many) {
+    int (*multiply)(const uint16_t *, int, int64_t, int64_t, const float *, int64_t, float *, int) =
+        many ? glmtui_multiply_many_halves : glmtui_multiply_halves;
+    int64_t rows = within(1, 40), columns = within(1, within(0, 3) ? 300 : 4000), tokens = within(1, many ? 40 : 17);
     int bfloat = (int)within(0, 1), threads = (int)within(1, 3);
     uint16_t *w = need(rows * columns * 2);
     float *x = numbers(tokens * columns), *out = need(tokens * rows * 4), *alone = need(rows * 4);
     for (int64_t i = 0; i < rows * columns; i++) w[i] = (uint16_t)(next() & (bfloat ? 0xBFFF : 0xBBFF)); /* below 2 */
-    expect(!glmtui_multiply_halves(w, bfloat, rows, columns, x, tokens, out, threads), "memory", 0, 0, 0);
+    expect(!multiply(w, bfloat, rows, columns, x, tokens, out, threads), "memory", 0, 0, 0);
     for (int64_t t = 0; t < tokens; t++) {
-        expect(!glmtui_multiply_halves(w, bfloat, rows, columns, x + t * columns, 1, alone, 1), "memory", 0, 0, 0);
+        expect(!multiply(w, bfloat, rows, columns, x + t * columns, 1, alone, 1), "memory", 0, 0, 0);
         expect(!memcmp(alone, out + t * rows, (size_t)rows * 4), "half product next to others", t, tokens, columns);
         for (int64_t r = 0; r < rows; r++) {
-            double sum = 0, size = 0;
+            double sum = 0, size = 0, largest = 0, most = 0;
             for (int64_t c = 0; c < columns; c++) {
                 uint32_t word = (uint32_t)w[r * columns + c] << 16;
                 float weight;
@@ -267,8 +270,11 @@ static void halves(void) {
                 if (!bfloat) weight = of_half(w[r * columns + c]);
                 sum += (double)weight * x[t * columns + c];
                 size += fabs((double)weight * x[t * columns + c]);
+                largest = fmax(largest, fabs((double)weight));
+                most = fmax(most, fabs((double)x[t * columns + c]));
             }
-            near(alone[r], sum, 1e-5 * size + 1e-20, "half product", t, r, columns);
+            double words = many ? (double)columns * largest * most / 2895 : 0; /* each of them off by half a word */
+            near(alone[r], sum, words + 1e-5 * size + 1e-20, "half product", t, r, columns);
         }
     }
     free(w);
@@ -488,6 +494,12 @@ static void check_together(const Layer *layer, const Shape *s, const Cache *cach
     for (size_t i = 0; i < sizeof made / sizeof *made; i++) free(made[i]);
 }
 
+static double largest_of(const float *x, int64_t count) {
+    double largest = 0;
+    for (int64_t i = 0; i < count; i++) largest = fmax(largest, fabsf(x[i]));
+    return largest;
+}
+
 /* A layer at once against its parts, one after another. Its norms' biases tell LayerNorm from RMSNorm. */
 static void layers(void) {
     int v1 = (int)within(0, 1), threads = (int)within(1, 3);
@@ -530,9 +542,9 @@ static void layers(void) {
             double found_key = pages ? in_page(keys + g * stride, size, place, c, 1) : of_half(*(uint16_t *)(keys + at));
             double found_value = pages ? in_page(values + g * stride, size, place, c, 0) : of_half(*(uint16_t *)(values + at));
             double key_step = 1e-3 * fabsf(key), value_step = 1e-3 * fabsf(value);
-            for (int64_t d = 0; pages && d < size; d++) { /* the largest of a head makes the step */
-                key_step = fmax(key_step, fabsf(rotated[i * size + d]) / 200);
-                value_step = fmax(value_step, fabsf(projected[row - c + d]) / 200);
+            if (pages) { /* the largest of a head makes the step */
+                key_step = fmax(key_step, largest_of(rotated + i * size, size) / 200);
+                value_step = fmax(value_step, largest_of(projected + row - c, size) / 200);
             }
             near(found_key, key, key_step + 1e-3 + 4 * slack, "key", g, c, place);
             near(found_value, value, value_step + 1e-3 + undecided(&layer.query_key_value, a, row), "value", g, c, place);
@@ -610,7 +622,8 @@ int main(int argc, char **argv) {
     int64_t runs = 0;
     do {
         matrices();
-        halves();
+        halves(0);
+        halves(1);
         attention();
         cached();
         layers();

@@ -130,18 +130,66 @@ def test_half_precision_weights(kernels, dtype, rows, columns):
         assert torch.equal(kernels.multiply_halves(weight, x[:tokens].contiguous()), alone[:tokens])
 
 
+def words(x: torch.Tensor) -> torch.Tensor:
+    """Return `x` as the products with many tokens round it: to words with a scale for 256 columns."""
+    pieces = [piece.float() for piece in x.split(256, dim=1)]
+    scales = [piece.abs().amax(dim=1, keepdim=True) / 2895 for piece in pieces]
+    rounded = [
+        (piece * scale.reciprocal()).nan_to_num(0).round()
+        for piece, scale in zip(pieces, scales, strict=True)
+    ]
+    return torch.cat([r.double() * scale for r, scale in zip(rounded, scales, strict=True)], dim=1)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (25, 257), (100, 512)])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (25, 257), (100, 512), (7, 1000)])
 @pytest.mark.parametrize("tokens", [1, 17, 40, 513])
 def test_half_precision_weights_with_many_tokens(kernels, dtype, rows, columns, tokens):
     """One row and column more than what is done together, and more tokens: none reads what is not its own."""
     weight, x = torch.randn(rows, columns).to(dtype), torch.randn(tokens, columns)
     found = kernels.multiply_many_halves(weight, x)
+    # A number between two words may be rounded to either.
     torch.testing.assert_close(
-        found.double(), x.double() @ weight.double().T, rtol=1e-5, atol=1e-5 * columns**0.5
+        found.double(), words(x) @ words(weight).T, rtol=1e-3, atol=2e-3 * columns**0.5
     )
     alone = kernels.multiply_many_halves(weight, x[-1:].contiguous())
     assert torch.equal(found[-1:], alone), "to the bit"
+
+
+def test_products_with_many_tokens_lose_less_than_bfloat16_does(kernels):
+    """Also where some columns are far larger than the others, as in the streams of real models."""
+    weight, x = (torch.randn(300, 1408) * 0.02).bfloat16(), torch.randn(64, 1408)
+    for outliers in (1.0, 30.0):
+        x[:, ::97] *= outliers
+        exact = x.double() @ weight.double().T
+        found = kernels.multiply_many_halves(weight, x).double()
+        rounded = x.bfloat16().double() @ weight.double().T
+        assert (found - exact).norm() < (rounded - exact).norm()
+
+
+def test_the_largest_words_do_not_overflow(kernels):
+    weight, x = torch.full((3, 512), -3.0, dtype=torch.bfloat16), torch.full((40, 512), 2.0)
+    torch.testing.assert_close(kernels.multiply_many_halves(weight, x), torch.full((40, 3), -3072.0))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_no_number_stays_none_and_its_own(kernels, bad):
+    weight, x = torch.randn(9, 300).half(), torch.randn(40, 300)
+    right = kernels.multiply_many_halves(weight, x)
+    x[5, 299] = bad
+    found = kernels.multiply_many_halves(weight, x)
+    assert not found[5].isfinite().any()
+    assert torch.equal(found[:5], right[:5])
+    assert torch.equal(found[6:], right[6:])
+    x[5], weight[4, 2] = 0.0, bad
+    assert not kernels.multiply_many_halves(weight, x)[:, 4].isfinite().any()
+
+
+def test_words_of_zeros_and_of_the_smallest_numbers(kernels):
+    weight, x = torch.randn(9, 300).half(), torch.zeros(40, 300)
+    x[1] = 1e-38
+    assert (kernels.multiply_many_halves(weight, x).abs() < 1e-30).all()
+    assert (kernels.multiply_many_halves(torch.zeros_like(weight), x + 1) == 0).all()
 
 
 def test_zeros_and_outliers(kernels):

@@ -193,7 +193,7 @@ class Kernels:
         return self._halves(self._c.glmtui_multiply_halves, weight, x)
 
     def multiply_many_halves(self, weight: Tensor, x: Tensor) -> Tensor:
-        """Return what `multiply_halves` does, for many tokens."""
+        """Return the same of many tokens: products of words of 12 bits, whose scale 256 columns share."""
         return self._halves(self._c.glmtui_multiply_many_halves, weight, x)
 
     @staticmethod

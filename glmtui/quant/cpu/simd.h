@@ -14,6 +14,8 @@
  *              way is modulo 2^16). sub_start begins it with what takes the zero point off, sub_zero's value
  *              of these activations; sub_end adds it, times the factor of every row, to the group's sum.
  *   sub_dots   sub_dot of all vectors of a tile
+ *   dot_words  two words of a lane by two words of another, both signed
+ *   word_dots  dot_words of all vectors of a tile
  *
  * TILE_NIBBLES tells whether tiles of INT4 weights are made of sub_dot, or of bytes that have been multiplied
  * by their factors. In tiles of nibbles two sub-groups stand side by side (store_pair, pack_pair): one half of a
@@ -95,6 +97,15 @@ INLINE vbytes low_nibbles(vbytes v) { return _mm512_and_si512(v, _mm512_set1_epi
 INLINE vbytes high_nibbles(vbytes v) { return low_nibbles(_mm512_srli_epi16(v, 4)); }
 INLINE vbytes join_nibbles(vbytes high, vbytes low) { return _mm512_or_si512(_mm512_slli_epi16(high, 4), low); }
 INLINE vint int_set(int32_t i) { return _mm512_set1_epi32(i); }
+INLINE vint load_int(const int32_t *p) { return _mm512_loadu_si512(p); }
+INLINE vint dot_words(vint sum, vint a, vint b) {
+#if defined(__GNUC__) && !defined(__clang__) && defined(__AVX512VNNI__)
+    __asm__("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b)); /* as below */
+    return sum;
+#else
+    return _mm512_dpwssd_epi32(sum, a, b);
+#endif
+}
 INLINE vint dot_i8(vint sum, vbytes w, int32_t a) {
 #if defined(__GNUC__) && !defined(__clang__) && defined(__AVX512VNNI__)
     /* GCC 12 copies every accumulator around the intrinsic, which halves the speed of a tile. */
@@ -147,6 +158,7 @@ INLINE vbytes low_nibbles(vbytes v) { return _mm256_and_si256(v, _mm256_set1_epi
 INLINE vbytes high_nibbles(vbytes v) { return low_nibbles(_mm256_srli_epi16(v, 4)); }
 INLINE vbytes join_nibbles(vbytes high, vbytes low) { return _mm256_or_si256(_mm256_slli_epi16(high, 4), low); }
 INLINE vint int_set(int32_t i) { return _mm256_set1_epi32(i); }
+INLINE vint load_int(const int32_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
 INLINE vint int_add(vint a, vint b) { return _mm256_add_epi32(a, b); }
 INLINE vfloat to_float(vint v) { return _mm256_cvtepi32_ps(v); }
 INLINE vfloat float_set(float f) { return _mm256_set1_ps(f); }
@@ -180,6 +192,14 @@ INLINE vint dot_i8(vint sum, vbytes w, int32_t a) {
     return sum;
 #else
     return _mm256_dpbusd_avx_epi32(sum, w, int_set(a));
+#endif
+}
+INLINE vint dot_words(vint sum, vint a, vint b) {
+#if defined(__GNUC__) && !defined(__clang__) && defined(__AVXVNNI__)
+    __asm__("%{vex%} vpdpwssd %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b));
+    return sum;
+#else
+    return _mm256_dpwssd_avx_epi32(sum, a, b);
 #endif
 }
 /* The sum fits the low half of its lane; the factor's high half is zero. */
@@ -247,6 +267,11 @@ INLINE vint dot_tile(vint sum, vtile w, int32_t even, int32_t odd) {
             : "x"(w.even), "x"(w.odd), "x"(int_set(even)), "x"(int_set(odd)));
     return sum;
 }
+INLINE vint dot_words(vint sum, vint a, vint b) {
+    __m256i products;
+    __asm__("vpmaddwd %2, %3, %1\n\tvpaddd %1, %0, %0" : "+x"(sum), "=&x"(products) : "x"(a), "x"(b));
+    return sum;
+}
 INLINE vsub sub_dot(vsub sum, vbytes w, int32_t a) {
     __m256i products;
     __asm__("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0" : "+x"(sum), "=&x"(products) : "x"(w), "x"(int_set(a)));
@@ -262,11 +287,21 @@ INLINE void sub_dots(vsub *sum, const vbytes *w, int32_t a) {
     sum[0] = first;
     sum[1] = second;
 }
+#define WORD_DOTS
+INLINE void word_dots(vint *sum, const vint *words, vint others) {
+    vint first = sum[0], second = sum[1];
+    __m256i products;
+    __asm__("vpmaddwd %3, %4, %2\n\tvpmaddwd %3, %5, %3\n\tvpaddd %2, %0, %0\n\tvpaddd %3, %1, %1"
+            : "+x"(first), "+x"(second), "=&x"(products), "+x"(others) : "x"(words[0]), "x"(words[1]));
+    sum[0] = first;
+    sum[1] = second;
+}
 #else
 INLINE vint dot_tile(vint sum, vtile w, int32_t even, int32_t odd) {
     __m256i first = _mm256_add_epi16(w.odd, int_set(even)), second = _mm256_add_epi16(w.even, int_set(odd));
     return int_add(sum, _mm256_madd_epi16(first, second));
 }
+INLINE vint dot_words(vint sum, vint a, vint b) { return int_add(sum, _mm256_madd_epi16(a, b)); }
 INLINE vsub sub_dot(vsub sum, vbytes w, int32_t a) {
     return _mm256_add_epi16(sum, _mm256_maddubs_epi16(w, int_set(a)));
 }
@@ -312,6 +347,12 @@ INLINE vbytes low_nibbles(vbytes v) { return vandq_u8(v, vdupq_n_u8(15)); }
 INLINE vbytes high_nibbles(vbytes v) { return vshrq_n_u8(v, 4); }
 INLINE vbytes join_nibbles(vbytes high, vbytes low) { return vorrq_u8(vshlq_n_u8(high, 4), low); }
 INLINE vint int_set(int32_t i) { return vdupq_n_s32(i); }
+INLINE vint load_int(const int32_t *p) { return vld1q_s32(p); }
+INLINE vint dot_words(vint sum, vint a, vint b) {
+    int16x8_t words = vreinterpretq_s16_s32(a), others = vreinterpretq_s16_s32(b);
+    int32x4_t low = vmull_s16(vget_low_s16(words), vget_low_s16(others));
+    return vaddq_s32(sum, vpaddq_s32(low, vmull_high_s16(words, others)));
+}
 INLINE vint dot_i8(vint sum, vbytes w, int32_t a) {
     int8x16_t wi = vreinterpretq_s8_u8(w), ai = vreinterpretq_s8_s32(vdupq_n_s32(a));
 #if defined(__ARM_FEATURE_DOTPROD)
@@ -365,6 +406,14 @@ INLINE vbytes low_nibbles(vbytes v) { EACH(64, v.at[i] &= 15) return v; }
 INLINE vbytes high_nibbles(vbytes v) { EACH(64, v.at[i] >>= 4) return v; }
 INLINE vbytes join_nibbles(vbytes a, vbytes b) { EACH(64, b.at[i] |= (uint8_t)(a.at[i] << 4)) return b; }
 INLINE vint int_set(int32_t x) { vint r; EACH(16, r.at[i] = x) return r; }
+INLINE vint load_int(const int32_t *p) { vint r; memcpy(r.at, p, 64); return r; }
+INLINE vint dot_words(vint sum, vint a, vint b) {
+    int16_t words[32], others[32];
+    memcpy(words, a.at, 64);
+    memcpy(others, b.at, 64);
+    EACH(16, sum.at[i] += words[2 * i] * others[2 * i] + words[2 * i + 1] * others[2 * i + 1])
+    return sum;
+}
 INLINE vint dot_i8(vint sum, vbytes w, int32_t a) {
     int8_t b[4];
     memcpy(b, &a, 4);
@@ -385,7 +434,7 @@ INLINE float half_to_float(uint16_t h) {
     memcpy(&f, &bits, 4);
     f *= scale;
     memcpy(&bits, &f, 4);
-    bits |= sign;
+    bits |= (h & 0x7C00) == 0x7C00 ? sign | 0x7F800000 : sign; /* infinite, or no number */
     memcpy(&f, &bits, 4);
     return f;
 }
@@ -462,6 +511,11 @@ INLINE vint factor_set(int32_t f) { return int_set(f); }
 #if !defined(SUB_DOTS)
 INLINE void sub_dots(vsub *sum, const vbytes *w, int32_t a) {
     UNROLL for (int v = 0; v < TILE_VECTORS; v++) sum[v] = sub_dot(sum[v], w[v], a);
+}
+#endif
+#if !defined(WORD_DOTS)
+INLINE void word_dots(vint *sum, const vint *words, vint others) {
+    UNROLL for (int v = 0; v < TILE_VECTORS; v++) sum[v] = dot_words(sum[v], words[v], others);
 }
 #endif
 #endif

@@ -13,6 +13,7 @@
 #define _mm512_madd_epi16(a, b) simde_mm512_madd_epi16(a, b)
 
 #define _mm256_dpbusd_avx_epi32(sum, a, b) simde_mm256_dpbusd_epi32(sum, a, b)
+#define _mm256_dpwssd_avx_epi32(sum, a, b) simde_mm256_dpwssd_epi32(sum, a, b)
 
 static inline __m512 _mm512_cvtepi32_ps(__m512i v) {
     int32_t in[16];
@@ -44,6 +45,14 @@ static inline __m512i _mm512_cvtepu8_epi32(__m128i v) {
     uint8_t in[16];
     int32_t out[16];
     _mm_storeu_si128((__m128i *)in, v);
+    for (int i = 0; i < 16; i++) out[i] = in[i];
+    return _mm512_loadu_si512(out);
+}
+
+static inline __m512i _mm512_cvtepu16_epi32(__m256i v) {
+    uint16_t in[16];
+    int32_t out[16];
+    _mm256_storeu_si256((__m256i *)in, v);
     for (int i = 0; i < 16; i++) out[i] = in[i];
     return _mm512_loadu_si512(out);
 }
