@@ -221,6 +221,7 @@ def test_tables_hold_messages() -> None:
     assert shown - marked == set()
 
 
+@pytest.mark.slow
 def test_only_what_can_be_found_is_translated() -> None:
     """A string in place, or one from a table of N_() strings: never an f-string or something computed."""
     trees = {

@@ -189,6 +189,7 @@ def test_the_app_in_the_browser_always_wants_a_key(
     assert keys[-1] == "own"
 
 
+@pytest.mark.slow
 def test_a_library_needs_a_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["serve", "--library"]) == 2
     assert "--api-key-file" in capsys.readouterr().err

@@ -46,6 +46,7 @@ def arguments(model: Path | None, data: Path, *more: str) -> list[str]:
 SMALL = ("--pre-seq-len", "4", "--samples", "1", "--accumulate", "2")
 
 
+@pytest.mark.slow
 def test_every_logged_step_is_an_object(
     model: Path,
     data: Path,

@@ -81,6 +81,7 @@ def test_last_conversation_is_there_after_a_restart(start: Start, tmp_path: Path
     again.wait(lambda text: bool(FOOTER.search(text)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["at once", "while loading", "while answering"])
 def test_quitting_leaves_the_terminal_sane(start: Start, moment: str) -> None:
     terminal = start()

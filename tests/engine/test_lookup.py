@@ -222,6 +222,7 @@ class Unigrams:
         self.network.logits = logits
 
 
+@pytest.mark.slow
 def test_tokens_come_by_their_odds(eager: None) -> None:
     """Chi-square of single tokens, and of pairs: what is guessed may not come more often. Seeds are fixed."""
     model = Unigrams()

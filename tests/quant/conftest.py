@@ -41,13 +41,20 @@ def is_supported(isa: str) -> bool:
     }[isa]
 
 
-@pytest.fixture(params=("avx512", "avxvnni", "avx2", "neon", "plain"))
+ISAS = ("avx512", "avxvnni", "avx2", "neon", "plain")
+NATIVE = next(isa for isa in ISAS if is_supported(isa))
+"""What the kernels are compiled for here when nobody asks for anything else."""
+
+
+@pytest.fixture(
+    params=[pytest.param(isa, marks=[pytest.mark.slow] if NATIVE != isa == "plain" else []) for isa in ISAS]
+)
 def kernels(request: pytest.FixtureRequest, kernel_home: Path) -> cpu.Kernels:
     """Every implementation that this machine can run."""
     if not find_compilers():
         pytest.skip("there is no C compiler here")
     if not is_supported(request.param):
         pytest.skip(f"this processor has no {request.param}")
-    found = cpu.Kernels(str(build_kernels(request.param).path))
+    found = cpu.Kernels(str(build_kernels(None if request.param == NATIVE else request.param).path))
     assert found.isa == request.param
     return found

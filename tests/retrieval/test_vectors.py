@@ -159,6 +159,7 @@ def test_a_tiny_model_of_the_real_kind(collection: Collection, tmp_path: Path) -
     assert EmbeddingModel(tmp_path / "bert").id != before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "question", "passage"),
     [

@@ -106,6 +106,7 @@ async def test_a_large_page_is_read_up_to_the_limit(server: WebServer) -> None:
     assert len(page.notes) == 1, "and that is said"
 
 
+@pytest.mark.slow
 async def test_pages_in_chunks(server: WebServer) -> None:
     assert "手拉手" in (await fetch(f"{server.address}/chunked", here)).data.decode()
     for name in ("endless", "zipped"):

@@ -327,6 +327,7 @@ checkpoints.save_checkpoint(Path(sys.argv[1]), 2, write, {"state": {}}, {}, keep
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "moment", [1, 4, *(pytest.param(moment, marks=pytest.mark.slow) for moment in (2, 3, 5, 6))]
 )
