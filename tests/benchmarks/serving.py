@@ -164,10 +164,10 @@ class Model:
     def _load(self, progress: Progress) -> ChatModel:
         from glmtui.engine.random_model import random_network
 
-        torch.set_num_threads(host.usable_cores())
         nano = loader.load(LocalModel(device="cpu"), progress)
         if not self._name:
             return Endless(nano.network, nano.folder, nano.info, nano.tokenizer)
+        torch.set_num_threads(host.usable_cores())  # nano takes one
         network = random_network(self._name, self._quant, torch.float32)
         info = replace(nano.info, name=self._name, max_length=network.config.max_length, builtin=False)
         return Endless(network, nano.folder, info, nano.tokenizer)
