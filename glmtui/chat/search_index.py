@@ -69,7 +69,7 @@ class Entry(NamedTuple):
 
 _TYPES = (str, int, int, str, str, float, int, str, bool, int, int, int, type(None))
 _TIMES = EARLIEST.timestamp(), LATEST.timestamp()
-_WIDE = {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)} | {"\u3000": " ", "…": "..."}
+_WIDE = {**{chr(ord(mark) + 0xFEE0): mark for mark in ",!?:;()~"}, "\u3000": " ", "…": "..."}
 """What Chinese text is full of and NFKC changes: one by one, that takes a tenth of the time."""
 
 
