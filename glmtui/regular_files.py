@@ -59,7 +59,10 @@ def check_regular(status: os.stat_result, most: int) -> None:
 def read_regular(path: Path, most: int) -> bytes:
     """Return the bytes of a regular file that has at most `most`; raises as `open_regular` does."""
     with open_regular(path, most) as file:
-        data = file.read(most + 1)  # files in /proc say that they are empty, others may grow
+        told = os.fstat(file.fileno()).st_size
+        data = file.read(told + 1)  # asked for `most`, Python would make room for that
+        if len(data) > told:  # files in /proc say that they are empty, others may grow
+            data += file.read(most + 1 - len(data))
     if len(data) > most:
         raise too_large(len(data), most)
     return data

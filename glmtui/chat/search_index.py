@@ -221,7 +221,8 @@ class Index:
             for line in lines:
                 entry = _parse_entry(line)
                 if entry is not None and entry.offset + entry.length <= len(text):
-                    self.remove(entry.name)
+                    if entry.name in self.entries:
+                        self.remove(entry.name)
                     self.entries[entry.name] = entry
             self._unchecked = set(self.entries)
             break
@@ -292,7 +293,7 @@ def _parse_entry(line: bytes) -> Entry | None:
     if checksum != b"%08x" % zlib.crc32(values):
         return None
     try:
-        entry = Entry(*json.loads(values))
+        entry = Entry(*json.loads(values.decode()))
     except (ValueError, TypeError):
         return None
     fits = entry.offset >= 0 and entry.length >= 0 if tuple(map(type, entry)) == _TYPES else False

@@ -115,6 +115,9 @@ class Message:
     @property
     def searchable(self) -> str:
         """The text, and behind it what else a search finds: thoughts, names of files, results of tools."""
+        match self.parts:
+            case (Text(text),):
+                return text
         more = [
             part.text if isinstance(part, Thought | ToolResult) else part.name
             for part in self.parts
