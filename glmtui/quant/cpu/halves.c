@@ -1,10 +1,10 @@
 /* The product of bfloat16 or float16 weights, as they are stored.
  *
  * With few tokens it is bound by memory: weights are read once, row by row and from front to back, and summed in
- * float32. With many it is bound by arithmetic: some weights and all activations are rounded to words, with a scale for
- * every row and token of some columns; the processor multiplies these, without error, about twice as fast as floats.
- * A word has 12 bits, of which bfloat16 has 8. A token gets the same numbers next to others as alone, to the bit: each
- * has sums of its own, in the same order.
+ * float32. With many it is bound by arithmetic: weights and activations are rounded to words of 12 bits, with a scale
+ * for some columns of every row and token. The processor multiplies two of them, without error, where it multiplies one
+ * float, and bfloat16 has 8 bits. A token gets the same numbers next to others as alone, to the bit: each has sums of
+ * its own, in the same order.
  */
 #include <float.h>
 #include <math.h>
