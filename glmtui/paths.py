@@ -5,7 +5,6 @@
 
 import errno
 import os
-import platform
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -105,6 +104,8 @@ def unquoted(text: str) -> str:
     if os.path.lexists(text):
         return text
     text = text.strip()
+    import platform
+
     here = ("", "localhost", platform.node().lower())
     if (url := _URL.match(text)) and (url[1] or "").lower() in here:
         from urllib.parse import unquote
