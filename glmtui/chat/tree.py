@@ -74,6 +74,9 @@ _ROLES: tuple[str, ...] = get_args(Role)
 _STATES: tuple[str, ...] = get_args(State)
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _NO_META: Mapping[str, Any] = MappingProxyType({})
+_FIGURES = ("tokens", "prompt_tokens", "tokens_per_second")
+_LARGEST = 1e12
+"""Of the figures: no answer has more, and a larger number may not even be one that can be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +260,7 @@ class Tree:
             parts=parts,
             time=parse_time(record.get("time")) or self._latest(),
             state=state if state in _STATES else "done",
-            meta=MappingProxyType(meta.copy()) if isinstance(meta, dict) else _NO_META,
+            meta=_read_meta(_NO_META, meta),
             unread=unread,
         )
         known = self.messages.get(message.id)
@@ -315,7 +318,7 @@ class Tree:
             parts=parts,
             unread=unread,
             state=cast(State, state) if state in _STATES else "done",
-            meta=MappingProxyType({**message.meta, **meta}) if isinstance(meta, dict) else message.meta,
+            meta=_read_meta(message.meta, meta),
         )
 
     def _select(self, message_id: str) -> None:
@@ -461,3 +464,21 @@ def parse_time(value: object) -> datetime | None:
     except (ValueError, OverflowError, OSError):
         return None
     return time if EARLIEST <= time <= LATEST else None
+
+
+def _read_meta(before: Mapping[str, Any], added: object) -> Mapping[str, Any]:
+    """Return `before` with what a record adds; a figure that is none, or that no answer has, is left out."""
+    if not isinstance(added, dict):
+        return before
+    meta = {**before, **added}
+    for name in _FIGURES:
+        if name in added and not _is_figure(added[name]):
+            del meta[name]
+    sources = added.get("sources")
+    if sources is not None and not (isinstance(sources, list) and all(map(_is_figure, sources))):
+        del meta["sources"]
+    return MappingProxyType(meta)
+
+
+def _is_figure(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _LARGEST

@@ -314,7 +314,8 @@ class ChatModel:
         prompt = self._fit(messages, sampling, limit, self._pictures.row_counts(messages, images))
         if prompt.dropped_rounds and not leave_out_rounds:
             phrase = _("The conversation is {count} tokens long and only {limit} fit.")
-            raise TooLongError(phrase.format(count=self.count_tokens(messages, images), limit=limit - 1))
+            count = self.count_tokens(messages, images)
+            raise TooLongError(phrase.format(count=f"{count:,}", limit=f"{limit - 1:,}"))
         begun = messages[-1].parts if continue_answer else ()
         before = thoughts.written(begun)
         text = AnswerText(
@@ -361,7 +362,7 @@ class ChatModel:
         if len(ids) >= limit:
             raise TooLongError(
                 _("The text is {count} tokens long and only {limit} fit.").format(
-                    count=len(ids), limit=limit - 1
+                    count=f"{len(ids):,}", limit=f"{limit - 1:,}"
                 )
             )
         generation = self._generation(ids, sampling, limit, check)
@@ -403,7 +404,7 @@ class ChatModel:
         """Say that memory ran out with a conversation of `tokens`, and what would fit."""
         info = self.info
         message = _("{device} ran out of memory with a conversation of {count} tokens.").format(
-            device=info.device_name or info.device, count=tokens
+            device=info.device_name or info.device, count=f"{tokens:,}"
         )
         itemsize = 4 if info.dtype == "float32" else 2
         return sentences(message, context_advice(self.folder.sizes, info.quant, itemsize, tokens))

@@ -6,9 +6,11 @@ import locale
 import os
 import re
 import select
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from glmtui.streams import Safe, clean_writer, lines_of
@@ -68,6 +70,10 @@ class StreamReader(Reader):
         return line
 
 
+class _ContinuedError(Exception):
+    """The program was stopped and goes on; holds the line that was being typed."""
+
+
 class TerminalReader:
     """Lines that a person types, with readline where Python has it (Windows edits by itself)."""
 
@@ -77,6 +83,8 @@ class TerminalReader:
         self._readline: ModuleType | None = None
         self._ahead = ""
         """What was typed before there was a reader."""
+        self._reading = False
+        self._mode: _Mode | None = None
         with suppress(ImportError):
             import readline
             import termios
@@ -84,7 +92,10 @@ class TerminalReader:
             _know_characters()
             self._readline = readline
             with suppress(termios.error):  # it is gone
-                self._ahead = _keep_ends(sys.stdin.fileno())
+                self._mode = _Mode(sys.stdin.fileno())
+                self._ahead = self._mode.keep_ends()
+                if signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL:  # else it cannot be stopped
+                    signal.signal(signal.SIGTSTP, self._stop)
 
     def read(self, prompt: Safe, text: str = "") -> str:
         readline, output = self._readline, clean_writer(sys.stdout)
@@ -101,12 +112,31 @@ class TerminalReader:
                 output.write_safe(prompt)
                 output.line(text)
                 return text
-        begin = clean(text)  # readline would write what steers a terminal as it is
-        readline.set_startup_hook((lambda: readline.insert_text(begin)) if begin else None)
-        try:
-            return input(_COLOR.sub("\x01\\g<0>\x02", prompt))  # readline has to know what takes no room
-        finally:
-            readline.set_startup_hook(None)
+        while True:
+            begin = clean(text)  # readline would write what steers a terminal as it is
+            readline.set_startup_hook(partial(readline.insert_text, begin) if begin else None)
+            self._reading = True
+            try:
+                return input(_COLOR.sub("\x01\\g<0>\x02", prompt))  # readline has to know what takes no room
+            except _ContinuedError as continued:
+                text = str(continued)
+            finally:
+                self._reading = False
+                readline.set_startup_hook(None)
+
+    def _stop(self, _number: int, _frame: object) -> None:
+        """Stop, as Ctrl+Z asks for, with the terminal as it was; then go on in the line that was being typed.
+
+        Python's readline would find the terminal in the mode of the shell, and know nothing of it.
+        """
+        assert self._mode is not None
+        self._mode.give_back()
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTSTP)
+        signal.signal(signal.SIGTSTP, self._stop)
+        self._mode.take()
+        if self._reading and self._readline is not None:
+            raise _ContinuedError(self._readline.get_line_buffer())
 
     def prepare(self, history: Sequence[str], offers: Offers) -> None:
         readline = self._readline
@@ -133,31 +163,47 @@ class TerminalReader:
             self._readline.add_history(line)
 
 
-def _keep_ends(terminal: int) -> str:
-    """Let Ctrl+D wait for readline as other keys do; return what was typed before: all up to such an `END`.
+class _Mode:
+    """How a terminal works: as it was found, and as lines are read here."""
 
-    While nobody reads, a terminal takes Ctrl+D for the end of what it has, and readline, which changes the
-    way the terminal works, finds nothing of it.
-    """
-    import atexit
-    import termios
+    def __init__(self, terminal: int) -> None:
+        import termios
 
-    before = termios.tcgetattr(terminal)
-    ahead = ""
-    while not ahead.endswith(END) and select.select([terminal], [], [], 0)[0]:
-        ahead += os.read(terminal, 1 << 16).decode("utf-8", "replace") or END
-    changed = termios.tcgetattr(terminal)
-    changed[6][termios.VEOF] = bytes([os.fpathconf(terminal, "PC_VDISABLE")])
-    termios.tcsetattr(terminal, termios.TCSANOW, changed)
-    atexit.register(_restore, terminal, before)
-    return ahead
+        self._terminal = terminal
+        self._found = termios.tcgetattr(terminal)
+        self._ours = self._found
 
+    def keep_ends(self) -> str:
+        """Let Ctrl+D wait for readline as other keys do; return what was typed before: all up to an `END`.
 
-def _restore(terminal: int, mode: list[Any]) -> None:
-    import termios
+        While nobody reads, a terminal takes Ctrl+D for the end of what it has, and readline, which changes
+        the way the terminal works, finds nothing of it.
+        """
+        import atexit
+        import termios
 
-    with suppress(termios.error):
-        termios.tcsetattr(terminal, termios.TCSANOW, mode)
+        ahead = ""
+        while not ahead.endswith(END) and select.select([self._terminal], [], [], 0)[0]:
+            ahead += os.read(self._terminal, 1 << 16).decode("utf-8", "replace") or END
+        self._ours = termios.tcgetattr(self._terminal)
+        self._ours[6][termios.VEOF] = bytes([os.fpathconf(self._terminal, "PC_VDISABLE")])
+        termios.tcsetattr(self._terminal, termios.TCSANOW, self._ours)
+        atexit.register(self.give_back)
+        return ahead
+
+    def take(self) -> None:
+        """Let it work as lines are read here."""
+        self._set(self._ours)
+
+    def give_back(self) -> None:
+        """Let it work as it was found."""
+        self._set(self._found)
+
+    def _set(self, mode: list[Any]) -> None:
+        import termios
+
+        with suppress(termios.error):  # it is gone
+            termios.tcsetattr(self._terminal, termios.TCSANOW, mode)
 
 
 def _know_characters() -> None:

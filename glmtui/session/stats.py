@@ -41,7 +41,9 @@ def unsupported(message: Message) -> list[str]:
 
 def passages(given: int, found: int) -> str:
     """Say how many passages an answer was given, of those that were found."""
-    return ngettext("{given} of {n} passage", "{given} of {n} passages", found).format(given=given, n=found)
+    return ngettext("{given} of {n} passage", "{given} of {n} passages", found).format(
+        given=given, n=f"{found:,}"
+    )
 
 
 def markdown(status: SessionState, conversation: Conversation) -> str:

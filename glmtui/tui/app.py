@@ -141,6 +141,8 @@ class GlmTui(SessionApp):
         """Everything slow comes after the first paint."""
         gc.freeze()  # what is there now stays: collecting need not look at it again and again
         gc.enable()
+        # Textual 8.2 does so after an editor alone; whoever stopped the program would see a blank screen.
+        self.app_resume_signal.subscribe(self, lambda _app: self.refresh(layout=True))
         self.call_after_refresh(self._begin)
 
     async def _begin(self) -> None:

@@ -99,3 +99,17 @@ def test_values_that_cannot_be_written_again_cost_themselves_alone(tmp_path: Pat
     Library(tmp_path).save_as(conversation, tmp_path / "copy.jsonl")
     assert Conversation.open(tmp_path / "copy.jsonl").branch()[0].text == "kept"
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["1" + "0" * 400, "-1", "NaN", "1e999", "true", '"many"', "null", "{}"],
+    ids=["huge", "negative", "no number", "infinite", "true", "text", "null", "object"],
+)
+def test_a_figure_that_no_answer_has_is_left_out(value: str) -> None:
+    names = ("tokens", "prompt_tokens", "tokens_per_second")
+    meta = ", ".join(f'"{name}": {value}' for name in names)
+    line = f'{{"role": "assistant", "id": "a", "text": "x", "meta": {{"model": "nano", {meta}}}}}'
+    finish = f'{{"type": "finish", "id": "a", "meta": {{"quant": "4", "sources": [{value}, 1], {meta}}}}}'
+    tree = Tree(map(json.loads, (line, finish)))
+    assert tree.messages["a"].meta == {"model": "nano", "quant": "4"}

@@ -13,6 +13,7 @@ import pytest
 from session.conftest import Chat, ready
 
 from glmtui.chat.conversation import Conversation
+from glmtui.errors import StorageError
 from glmtui.session.events import ConversationShown
 from glmtui.settings.settings import Settings
 
@@ -361,3 +362,19 @@ async def test_after_a_message_that_was_too_long_the_conversation_goes_on(make: 
     await chat.enter("hi")
     await chat.idle()
     assert [message.text for message in chat.conversation.messages_for_model()] == ["hi", "hello"]
+
+
+async def test_what_could_not_be_saved_is_not_called_empty(
+    chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_given: object, **_named: object) -> None:
+        raise StorageError("full")
+
+    await chat.enter("/delete")
+    empty = chat.fake_ui.said[-1]
+    monkeypatch.setattr("glmtui.chat.files.ConversationFile.create", refuse)
+    await chat.enter("hi")
+    await chat.idle()
+    await chat.enter("/delete")
+    assert chat.conversation.messages
+    assert chat.fake_ui.said[-1] != empty

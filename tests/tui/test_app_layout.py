@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from textual.driver import Driver
 from textual.widget import Widget
 from tui.app_support import ScriptedEngine, running, saved, send, settled, visible_text
 from tui_helpers import screen_lines, wait_until
@@ -286,3 +287,16 @@ async def test_the_hints_say_what_the_keys_do() -> None:
         await pilot.press("f7")
         await wait_until(pilot, lambda: "Esc back" in visible_text(app.chat.hints))
         assert "Esc stop" not in visible_text(app.chat.hints)
+
+
+async def test_all_is_drawn_again_when_a_program_that_was_stopped_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running() as (pilot, app, _engine):
+        drawn: list[str] = []
+        display = app._display
+        monkeypatch.setattr(
+            app, "_display", lambda where, what: (drawn.append(type(what).__name__), display(where, what))
+        )
+        app.post_message(Driver.SignalResume())
+        await wait_until(pilot, lambda: "LayoutUpdate" in drawn)

@@ -185,6 +185,7 @@ async def test_deleting_asks_first() -> None:
     async with running(engine_with_models()) as (pilot, _app, engine):
         await opened(pilot)
         await pilot.press("delete")  # nano cannot be
+        await wait_until(pilot, lambda: any("nano" in note.message for note in pilot.app._notifications))
         assert "Delete" not in text(pilot)
         await go_to(pilot, "chatglm2-6b-int4")
         await pilot.press("delete")

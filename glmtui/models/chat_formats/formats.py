@@ -268,7 +268,7 @@ class ChatFormat(ABC):
                 "The message is {count} tokens long and only {limit} fit. Shorten it, or raise the length "
                 "limit (max_length)."
             )
-            raise TooLongError(phrase.format(count=len(ids), limit=limit))
+            raise TooLongError(phrase.format(count=f"{len(ids):,}", limit=f"{limit:,}"))
         # A round's cost alone may be off by a token at each end, so count generously, then write to be sure.
         kept, used = 0, len(ids)
         for each in reversed(dialogue.rounds):

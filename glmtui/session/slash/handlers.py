@@ -259,10 +259,12 @@ async def pin(session: ChatSession, _argument: str) -> None:
 
 
 async def delete(session: ChatSession, _argument: str) -> None:
-    if (path := session.conversation.path) is None:
-        session.ui.say(_("This conversation is empty: there is nothing to delete."))
-    else:
+    if (path := session.conversation.path) is not None:
         await session.trash(path)
+    elif session.conversation.messages:
+        session.ui.say(_("This conversation could not be saved, so it is only here. /new begins another."))
+    else:
+        session.ui.say(_("This conversation is empty: there is nothing to delete."))
 
 
 async def trash(session: ChatSession, argument: str) -> None:

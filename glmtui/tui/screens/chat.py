@@ -371,6 +371,8 @@ class ChatScreen(PaneScreen):
                 questions = [message.id for message in before if message.role == "user"]
                 if questions:  # of an answer: what it answers
                     session.edit(questions[-1])
+                else:  # of a conversation that begins with an answer
+                    self.app.say(_("There is no message of yours to change yet."))
             case "regenerate":
                 self.app.do(session.regenerate(message_id))
             case "continue":

@@ -120,6 +120,7 @@ class ModelsScreen(Dialog[str | None]):
         if entry is None:
             return
         if question == "remove" and not _is_removable(entry):
+            self.app.say(_("Of {name} there is nothing to delete.").format(name=one_line(entry_name(entry))))
             return
         if question == "download" and self.jobs.download is not None:
             return

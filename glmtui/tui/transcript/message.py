@@ -85,7 +85,7 @@ def figures(message: Message) -> list[str]:
         parts.append(quant)
     tokens = meta.get("tokens")
     if isinstance(tokens, int) and not isinstance(tokens, bool):
-        parts.append(ngettext("{count} token", "{count} tokens", tokens).format(count=tokens))
+        parts.append(ngettext("{count} token", "{count} tokens", tokens).format(count=f"{tokens:,}"))
     match meta.get("sources"):
         case [int(given), int(found)]:
             parts.append(passages(given, found))
@@ -124,7 +124,7 @@ def _rest(text: str, width: int) -> list[Line]:
 
 def _line_count(text: str) -> str:
     count = text.rstrip().count("\n") + 1
-    return ngettext("{n} line", "{n} lines", count).format(n=count)
+    return ngettext("{n} line", "{n} lines", count).format(n=f"{count:,}")
 
 
 class MessageEntry(Entry):

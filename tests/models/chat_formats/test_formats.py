@@ -172,6 +172,8 @@ def test_calls_go_back_to_the_model_as_it_wrote_them(formats: dict[Family, ChatF
 def test_a_message_that_cannot_fit_is_refused_with_numbers(formats: dict[Family, ChatFormat]):
     with pytest.raises(UserError, match=r"\d+ tokens long and only 20 fit.*max_length"):
         formats["chatglm"].fit(talk("word " * 100), 20)
+    with pytest.raises(UserError, match=r"is \d,\d{3} tokens long and only 1,200 fit"):
+        formats["chatglm"].fit(talk("word " * 500), 1200)
 
 
 # --- going on from the cache ---

@@ -11,6 +11,7 @@ from textual.pilot import Pilot
 from tui.app_support import ScriptedEngine, running, saved, send, settled
 from tui_helpers import screen_text, wait_until
 
+from glmtui.chat.library import Library
 from glmtui.session.attached_file import AttachedFile
 from glmtui.tui.app import GlmTui
 from glmtui.tui.screens.links import LinkScreen
@@ -160,6 +161,17 @@ async def test_to_edit_an_answer_is_to_edit_what_it_answers() -> None:
         app.chat.transcript.focus()
         await press(pilot, ["G", "k", "j", "e"])
         assert app.chat.composer.text == "question"
+
+
+async def test_to_edit_where_nothing_was_asked_says_so() -> None:
+    conversation = Library().create()
+    conversation.append("assistant", "An answer to nothing")
+    async with running() as (pilot, app, _engine):
+        await app.session.open(conversation.path)
+        app.chat.transcript.focus()
+        await press(pilot, ["g", "e"])
+        await wait_until(pilot, lambda: len(app._notifications) == 1)
+        assert app.chat.composer.text == ""
 
 
 async def test_a_key_pressed_twice_acts_once() -> None:

@@ -113,6 +113,7 @@ async def test_states_are_said_in_words(state: str, words: str) -> None:
 def test_figures_leave_out_what_is_not_known_or_not_sane() -> None:
     message = replace(dialogue(2)[1], meta={"tokens": "many", "tokens_per_second": None, "quant": "none"})
     assert figures(message) == []
+    assert figures(replace(message, meta={"tokens": 1234})) == ["1,234 tokens"]
 
 
 def test_times_have_a_date_when_it_is_not_today() -> None:
