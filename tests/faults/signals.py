@@ -186,7 +186,7 @@ def screen_with(keys: bytes, seconds: float, number: int, home: Path, *, reading
 
 def main(runs: int) -> None:
     """Try `runs` random moments and print what came of them."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it; children inherit
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # children inherit that a background ignores it
     chance = random.Random(runs)
     results: Counter[str] = Counter()
     slowest = 0.0
