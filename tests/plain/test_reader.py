@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -36,7 +37,7 @@ def shell(tmp_path: Path) -> Iterator[Terminal]:
 
 
 def test_a_line_is_typed_on_after_the_program_was_stopped(shell: Terminal) -> None:
-    shell.type(f"{sys.executable} read.py\r")
+    shell.type(f"{shlex.quote(sys.executable)} read.py\r")
     shell.wait("You:")
     shell.type("half a 你")
     shell.wait("You: half a 你")
