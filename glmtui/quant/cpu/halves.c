@@ -221,8 +221,8 @@ EXPORT int glmtui_multiply_many_halves(const uint16_t *w, int kind, int64_t rows
     int64_t most = tokens < MOST ? ceil_div(tokens, SIDE) * SIDE : MOST, bands = ceil_div(rows, BAND);
     Words words = {.slices = ceil_div(columns, SLICE)};
     words.pairs = malloc((size_t)(most * words.slices) * (STEPS_OF_TWO * sizeof(int32_t) + sizeof(float)));
-    words.scales = (float *)(words.pairs + most * words.slices * STEPS_OF_TWO);
     int failed = !words.pairs;
+    if (!failed) words.scales = (float *)(words.pairs + most * words.slices * STEPS_OF_TWO);
     for (int64_t from = 0; from < tokens && !failed; from += MOST) {
         int64_t count = tokens - from < MOST ? tokens - from : MOST, width = ceil_div(count, SIDE) * SIDE;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
