@@ -104,13 +104,12 @@ def unquoted(text: str) -> str:
     if os.path.lexists(text):
         return text
     text = text.strip()
-    import platform
-
-    here = ("", "localhost", platform.node().lower())
-    if (url := _URL.match(text)) and (url[1] or "").lower() in here:
+    if url := _URL.match(text):
+        import platform
         from urllib.parse import unquote
 
-        return unquote("/" + text[url.end() :])
+        if (url[1] or "").lower() in ("", "localhost", platform.node().lower()):
+            return unquote("/" + text[url.end() :])
     if _QUOTED.fullmatch(text):
         inside = text[1:-1]
         return inside.replace(r"'\''", "'") if text[0] == "'" else _ESCAPED_IN_QUOTES.sub(r"\1", inside)

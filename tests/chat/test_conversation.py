@@ -387,7 +387,8 @@ KEYS = [
 ]
 
 
-@settings(max_examples=15)
+@pytest.mark.slow
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from(TYPES), st.dictionaries(st.sampled_from(KEYS), JSON)), max_size=12))
 def test_any_records_make_a_tree(pairs: list[tuple[str, dict[str, object]]]) -> None:
     tree = Tree({"type": type_, **record} for type_, record in pairs)

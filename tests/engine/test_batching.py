@@ -114,9 +114,9 @@ def test_quantised_answers_are_the_ones_they_are_alone(
         lora.attach(network)
     answers = Answers(network)
     for prompt in prompts(name):
-        answers.begin(prompt, GREEDY, 12)
+        answers.begin(prompt, GREEDY, 24)
     answers.finish()
-    assert answers.tokens == [alone(network, prompt, GREEDY, 12) for prompt in prompts(name)]
+    assert answers.tokens == [alone(network, prompt, GREEDY, 24) for prompt in prompts(name)]
 
 
 def test_a_pass_is_shared_by_all(monkeypatch: pytest.MonkeyPatch) -> None:

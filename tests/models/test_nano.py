@@ -66,7 +66,7 @@ def test_answers_what_people_ask_first(
 
 
 @pytest.mark.parametrize(("language", "intent", "question"), [QUESTIONS[2], QUESTIONS[9]])
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(8))
 def test_answers_at_the_default_sampling(
     nano: ChatModel, corpus: Corpus, language: str, intent: str, question: str, seed: int
 ):

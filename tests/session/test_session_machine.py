@@ -186,7 +186,7 @@ def stored_queue() -> list[dict[str, Any]]:
     return [entry for item in found for entry in item["items"]]
 
 
-SessionMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+SessionMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 TestSession = SessionMachine.TestCase
 
 

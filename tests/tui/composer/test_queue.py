@@ -51,10 +51,10 @@ async def test_a_few_are_seen_and_all_of_them_with_a_key() -> None:
 
 
 async def test_more_than_fit_scroll() -> None:
-    async with waiting(*(f"number {n}." for n in range(10)), size=(80, 24)) as (pilot, app, _engine):
-        await pilot.press("f7", *["down"] * 9)
+    async with waiting(*(f"number {n}." for n in range(20)), size=(80, 24)) as (pilot, app, _engine):
+        await pilot.press("f7", *["down"] * 19)
         await settled(pilot)
-        assert "number 9." in visible_text(app.chat.queue_strip)
+        assert "number 19." in visible_text(app.chat.queue_strip)
         assert app.chat.queue_strip.size.height <= 8
 
 

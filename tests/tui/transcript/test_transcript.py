@@ -621,7 +621,7 @@ async def test_what_is_drawn_is_what_is_there_after_any_changes() -> None:
     async with running(dialogue(30)) as (pilot, transcript):
         view = transcript.begin_answer(Message.of("a", None, "assistant", "", NOON, state="partial"))
         transcript.focus()
-        for number in range(30):
+        for number in range(60):
             match chooser.randrange(7):
                 case 0:
                     await pilot.press(chooser.choice(["k", "j", "pageup", "pagedown", "g", "G"]))
