@@ -28,10 +28,11 @@ SHORTEST_CITED = 3
 WRONG_NUMBER = 0.5
 """What is left of the share where a figure of the statement is not in the source."""
 
-_MARK = re.compile(
-    r"[\[［【]\s*((?:来源|资料|source)?\s*\d{1,3}(?:\s*[,，、\-–~]\s*\d{1,3})*)\s*[\]］】]", re.IGNORECASE
-)
-_OPEN_MARK = re.compile(r"(?:[\[［【][^\]］】\n]{0,24}|`+)\Z")
+_OPEN = r"[\[［【](?:[^\S\n]|[\d,，、\-–~来源资料source]){0,64}"
+"""A mark as far as it may have come: where a stream is cut, all that may still become one is held back."""
+_NUMBERS = r"(?:来源|资料|source)?[^\S\n]*\d{1,3}(?:[^\S\n]*[,，、\-–~][^\S\n]*\d{1,3})*"
+_MARK = re.compile(rf"(?={_OPEN}[\]］】])[\[［【][^\S\n]*({_NUMBERS})[^\S\n]*[\]］】]", re.IGNORECASE)
+_OPEN_MARK = re.compile(rf"(?:{_OPEN}|`+)\Z", re.IGNORECASE)
 _PIECE = re.compile(rf"`+|\n|{_MARK.pattern}", re.IGNORECASE)
 _CODE = r"(`+)[^`\n]+\1"
 """In a line, at the end of which it ends: brackets in it are none of ours."""

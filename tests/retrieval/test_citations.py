@@ -44,6 +44,10 @@ def test_numbers_are_corrected_however_they_come(text: str, shown: str) -> None:
 
 
 @given(st.text(alphabet="ab 1[]`\n9,", max_size=40), st.integers(0, 40))
+@example("1111[1\n]", 7)
+@example(f"[{', '.join(map(str, range(1, 13)))}]", 40)
+@example(f"[1{' ' * 70}]", 68)
+@example("[来源 1]", 2)
 def test_where_a_stream_is_cut_changes_nothing(text: str, at: int) -> None:
     assert filtered(text[:at], text[at:]) == filtered(text)
 
