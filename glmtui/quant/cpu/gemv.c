@@ -20,6 +20,10 @@ typedef struct {
 
 INLINE Plane first_plane(const Matrix *m) { return m->low ? (Plane){m->values, 16, 8} : (Plane){m->values, 1, 0}; }
 
+/* Bytes ahead of what is multiplied that are fetched, a line with every line: the processor's own fetching ahead stops at
+ * every page, and many lines at once would have to wait for each other. */
+enum { AHEAD = 8 << 10, GROUPS_AHEAD = 8 };
+
 /* Below, `a`, `zeros` and `sums` are what one group of `tokens` tokens was rounded to, and `total` is its product with
  * `width` vectors of rows. */
 
@@ -34,6 +38,7 @@ INLINE void group_i4(const int tokens, const int width, const uint8_t *w, const 
         }
         UNROLL for (int c = 0; c < SUB / 8; c++, w += CHUNK, a += 8 * tokens) {
             UNROLL for (int v = 0; v < width; v++) {
+                if (v == 0) PREFETCH(w + AHEAD);
                 vbytes packed = load_bytes(w + v * LANES * 4);
                 vbytes low = low_nibbles(packed), high = high_nibbles(packed);
                 UNROLL for (int t = 0; t < tokens; t++) part[t][v] = sub_dot(part[t][v], low, four_bytes(a + t * 4));
@@ -56,6 +61,8 @@ INLINE void group_i8(const int tokens, const int width, const uint8_t *w, const 
     UNROLL_8 for (int step = 0; step < STEPS; step += 2) {
         UNROLL for (int v = 0; v < width; v++) {
             const uint8_t *p = w + step * CHUNK + v * LANES * 4;
+            if (v == 0) PREFETCH(p + AHEAD);
+            if (v == 0) PREFETCH(p + CHUNK + AHEAD);
             vbytes first = bytes_xor(load_bytes(p), bytes_set(TILE_BIAS));
             vbytes second = bytes_xor(load_bytes(p + CHUNK), bytes_set(TILE_BIAS));
             UNROLL for (int t = 0; t < tokens; t++)
@@ -74,7 +81,6 @@ INLINE void multiply_block(const Matrix *m, Plane plane, const Kind kind, const 
                            const Rounded *x, int64_t first, float (*out)[BLOCK]) {
     const int group_bytes = kind == BYTES ? BLOCK * GROUP : BLOCK * GROUP / 2;
     const int width = tokens == 1 ? VECTORS : 1; /* at a time: many tokens' sums leave no more registers */
-    const int ahead = tokens == 1 ? 1 : 4;       /* groups, of which one is read while another comes: 5 % each way */
     int64_t groups = ceil_div(m->columns, GROUP);
     vfloat total[FEW_TOKENS][VECTORS];
     UNROLL for (int t = 0; t < tokens; t++) {
@@ -87,10 +93,8 @@ INLINE void multiply_block(const Matrix *m, Plane plane, const Kind kind, const 
         const int8_t *a = x->values + place * GROUP;
         const int32_t *zeros = x->zeros + place * SUBS, *sums = x->sums + place;
         const float *scales = x->scales + place;
-        /* The processor's own fetching ahead stops at every page. */
-        for (int i = 0; i < group_bytes; i += 64) PREFETCH(w + ahead * group_bytes + i);
-        if (m->scales) PREFETCH(m->scales + (at + 1) * BLOCK);
-        if (factors) PREFETCH(factors + SUBS / 2 * BLOCK);
+        if (m->scales) PREFETCH(m->scales + (at + GROUPS_AHEAD) * BLOCK);
+        if (factors) PREFETCH(factors + GROUPS_AHEAD * (SUBS / 2 * BLOCK));
         for (int v = 0; v < VECTORS; v += width) {
             const uint8_t *rows = w + v * LANES * 4;
             FORGET(a);
