@@ -54,20 +54,22 @@ def measure_contexts(
 ) -> list[Context]:
     """Read a prompt of each length, then generate behind all by turns: `repeat` times `generate` tokens.
 
-    Prompts that would pass the model's longest context are left out.
+    Behind prompts next to the model's longest context there are fewer; those without room for one token a run
+    are left out.
     """
-    most = network.config.max_length - generate * repeat - 1
+    rooms = {length: network.config.max_length - length - 1 for length in sorted({*contexts})}
+    runs = {length: min(generate, room // repeat) for length, room in rooms.items() if room >= repeat}
     answers: dict[int, Iterator[int]] = {}
-    for length in sorted(each for each in contexts if each <= most):
+    for length, tokens in runs.items():
         step(f"{length}")
-        sampling = _greedy(length + generate * repeat + 1)
+        sampling = _greedy(length + tokens * repeat + 1)
         answers[length] = iter(Generation(network, prompt_ids(network, length), sampling, lookup=False))
         next(answers[length])
     found = [Context(length, []) for length in answers]
     for number in range(repeat):
         for each in found:
             step(f"{number + 1}/{repeat} · {each.tokens}")
-            for _token in range(generate):
+            for _token in range(runs[each.tokens]):
                 before = time.perf_counter()
                 next(answers[each.tokens])
                 each.seconds.append(time.perf_counter() - before)
