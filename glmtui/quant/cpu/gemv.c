@@ -40,10 +40,10 @@ INLINE void group_i4(const int tokens, const int width, const uint8_t *w, const 
             UNROLL for (int v = 0; v < width; v++) {
                 if (v == 0) PREFETCH(w + AHEAD);
                 vbytes packed = load_bytes(w + v * LANES * 4);
+                IN_REGISTER(packed);
                 vbytes low = low_nibbles(packed), high = high_nibbles(packed);
-                UNROLL for (int t = 0; t < tokens; t++) part[t][v] = sub_dot(part[t][v], low, four_bytes(a + t * 4));
-                UNROLL for (int t = 0; t < tokens; t++)
-                    part[t][v] = sub_dot(part[t][v], high, four_bytes(a + (tokens + t) * 4));
+                UNROLL for (int t = 0; t < tokens; t++) part[t][v] = sub_at(part[t][v], low, a + t * 4);
+                UNROLL for (int t = 0; t < tokens; t++) part[t][v] = sub_at(part[t][v], high, a + (tokens + t) * 4);
             }
         }
         UNROLL for (int v = 0; v < width; v++) {
@@ -66,10 +66,10 @@ INLINE void group_i8(const int tokens, const int width, const uint8_t *w, const 
             vbytes first = bytes_xor(load_bytes(p), bytes_set(TILE_BIAS));
             vbytes second = bytes_xor(load_bytes(p + CHUNK), bytes_set(TILE_BIAS));
             UNROLL for (int t = 0; t < tokens; t++)
-                total[t][v] = dot_i8(total[t][v], first, four_bytes(a + (step * tokens + t) * 4));
+                total[t][v] = dot_at(total[t][v], first, a + (step * tokens + t) * 4);
             UNROLL for (int t = 0; t < tokens; t++) {
                 vint *sum = alone ? &odd[v] : &total[t][v];
-                *sum = dot_i8(*sum, second, four_bytes(a + ((step + 1) * tokens + t) * 4));
+                *sum = dot_at(*sum, second, a + ((step + 1) * tokens + t) * 4);
             }
         }
     }

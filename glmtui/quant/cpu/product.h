@@ -48,12 +48,6 @@ int gemv_refine(const Matrix *m, const float *x, const int64_t *blocks, int64_t 
 /* out[tokens][rows] = the matrix, both of its planes, times x[tokens][columns], plus its bias. */
 int gemm(const Matrix *m, const float *x, int64_t tokens, float *out, int threads);
 
-INLINE int32_t four_bytes(const int8_t *p) {
-    int32_t r;
-    memcpy(&r, p, 4);
-    return r;
-}
-
 /* Rounds one group: q = round(x / scale), scale = max |x| / 127. Columns past `count` are zero. */
 INLINE float quantize_group(const float *RESTRICT x, int64_t count, int8_t *RESTRICT q) {
     float padded[GROUP];
