@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from glmtui.engine.chat_model import ChatModel
     from glmtui.engine.generate import Generation
 
-LONGEST_GAP = 0.95
+LONGEST_GAP = 0.9
 """Seconds between two tokens of an answer while the prompt of another is read."""
 DECAY = 0.9
 """How much of the longest piece of a prompt is still reckoned with at the next."""
