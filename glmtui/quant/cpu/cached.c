@@ -17,10 +17,10 @@ static const float HIDDEN = -1e30f;
 
 /* What is multiplied with the cache: whole numbers, each in two bytes, `words`[count][2]. Where dot products take bytes
  * these are two planes, the high bytes and then the low ones; where they take words (see words_of), 0 2 1 3 of every
- * four. */
+ * four. Weights are not negative, so both of their planes are bytes of 0..127, which need no start (dot_u7). */
 typedef struct {
     float scale;                   /* of a sum */
-    int32_t high_start, low_start; /* of sums: -TILE_BIAS x all high, low bytes */
+    int32_t high_start, low_start; /* of a query's sums: -TILE_BIAS x all high, low bytes */
 } Numbers;
 
 /* A query's scores for the tokens of a span, and then what these weigh. */
@@ -28,7 +28,7 @@ typedef union {
     float scores[SPAN];
     struct {
         int8_t words[2 * SPAN];
-        Numbers numbers;
+        float scale; /* of a sum */
     } weights;
 } Span;
 
@@ -79,6 +79,13 @@ INLINE vsum sum_dot(vsum sum, vcached cached, const int8_t *words, int64_t count
 }
 INLINE vfloat sum_float(vsum sum) { return to_float(sum); }
 
+typedef vcached vvalues;
+INLINE vvalues load_values(const uint8_t *p) { return load_cached(p); }
+INLINE vsum weighed_start(void) { return int_set(0); }
+INLINE vsum weighed_dot(vsum sum, vvalues values, const int8_t *words, int64_t at) {
+    return sum_dot(sum, values, words, SPAN, at);
+}
+
 /* The whole numbers next to x[count] x `inverse`, of which there are a multiple of 16. */
 INLINE void round_numbers(const float *RESTRICT x, int64_t count, float inverse, int8_t *words, Numbers *n) {
     int16_t *RESTRICT whole = (int16_t *)words;
@@ -91,6 +98,7 @@ INLINE void round_numbers(const float *RESTRICT x, int64_t count, float inverse,
         _mm256_storeu_si256((__m256i *)p, fours);
     }
 }
+INLINE void round_weights(const float *x, float inverse, int8_t *words) { round_numbers(x, SPAN, inverse, words, NULL); }
 
 #else
 
@@ -121,9 +129,28 @@ INLINE void round_numbers(const float *RESTRICT x, int64_t count, float inverse,
     n->low_start = -TILE_BIAS * (all - 128 * all_upper);
 }
 
+typedef vbytes vvalues;
+INLINE vvalues load_values(const uint8_t *p) { return load_bytes(p); }
+INLINE vsum weighed_start(void) { return (vsum){int_set(0), int_set(0)}; }
+INLINE vsum weighed_dot(vsum sum, vvalues values, const int8_t *words, int64_t at) {
+    sum.high = dot_u7(sum.high, values, four_bytes(words + at));
+    sum.low = dot_u7(sum.low, values, four_bytes(words + SPAN + at));
+    return sum;
+}
+
+INLINE void round_weights(const float *RESTRICT x, float inverse, int8_t *words) {
+    int8_t *RESTRICT high = words, *RESTRICT low = words + SPAN;
+#pragma omp simd
+    for (int i = 0; i < SPAN; i++) {
+        int32_t whole = (int32_t)rintf(x[i] * inverse);
+        high[i] = (int8_t)(whole >> 7);
+        low[i] = (int8_t)(whole & 127);
+    }
+}
+
 #endif
 
-/* Makes x[count] numbers in `words`, of which the largest is WIDEST; sums are in steps of `unit`. */
+/* Makes a query x[count] numbers in `words`, of which the largest is WIDEST; sums are in steps of `unit`. */
 INLINE Numbers numbers_of(const float *x, int64_t count, float unit, int8_t *words) {
     float widest = largest_of(x, count);
     Numbers n = {.scale = widest / (float)WIDEST * unit};
@@ -192,24 +219,24 @@ INLINE void weigh_span(const int count, const int vectors, const Query *queries,
     vsum sums[SUMS / 2]; /* [count][vectors] */
     UNROLL for (int i = 0; i < count; i++)
         UNROLL for (int v = 0; v < vectors; v++)
-            sums[i * vectors + v] = sum_start(&queries[i].spans[number].weights.numbers);
+            sums[i * vectors + v] = weighed_start();
     for (int64_t fours = 0; fours < pages * (PAGE / 4); fours++) {
         const uint8_t *tokens = page + fours / (PAGE / 4) * page_bytes(size) + fours % (PAGE / 4) * size * 4;
-        vcached values[SUMS / 2];
+        vvalues values[SUMS / 2];
         UNROLL for (int v = 0; v < vectors; v++) {
-            values[v] = load_cached(tokens + (column + v * LANES) * 4);
+            values[v] = load_values(tokens + (column + v * LANES) * 4);
             if (v % VECTORS == 0) PREFETCH(tokens + (column + v * LANES) * 4 + SPAN / PAGE * page_bytes(size));
         }
         UNROLL for (int i = 0; i < count; i++) {
             const int8_t *weights = queries[i].spans[number].weights.words;
             UNROLL for (int v = 0; v < vectors; v++)
-                sums[i * vectors + v] = sum_dot(sums[i * vectors + v], values[v], weights, SPAN, fours * 4);
+                sums[i * vectors + v] = weighed_dot(sums[i * vectors + v], values[v], weights, fours * 4);
         }
     }
     UNROLL for (int i = 0; i < count; i++)
         UNROLL for (int v = 0; v < vectors; v++) {
             float *out = queries[i].out + column + v * LANES;
-            vfloat scale = float_set(queries[i].spans[number].weights.numbers.scale);
+            vfloat scale = float_set(queries[i].spans[number].weights.scale);
             store_float(out, fma_(sum_float(sums[i * vectors + v]), scale, load_float(out)));
         }
 }
@@ -269,8 +296,9 @@ static void weigh(const Query *queries, int64_t count, const uint8_t *values, in
 INLINE void span_scales(const uint8_t *page, int64_t count, int64_t size, float *scales) {
     memset(scales, 0, SPAN * sizeof(float));
     for (int64_t t = 0; t < count && t < SPAN; t += PAGE, page += page_bytes(size)) {
-        int64_t here = count - t < PAGE ? count - t : PAGE;
-        memcpy(scales + t, page + PAGE * size, (size_t)here * sizeof(float));
+        const uint8_t *from = page + PAGE * size;
+        if (count - t >= PAGE) memcpy(scales + t, from, PAGE * sizeof(float)); /* one move, as its length is known */
+        else memcpy(scales + t, from, (size_t)(count - t) * sizeof(float));
     }
 }
 
@@ -301,7 +329,9 @@ static float soften(const Query *query, const uint8_t *values, int64_t size) {
                 weights[t + i] = weight * scales[t + i];
             }
         }
-        span->weights.numbers = numbers_of(weights, SPAN, 1, span->weights.words);
+        float widest = largest_of(weights, SPAN);
+        round_weights(weights, inverse_of(widest, WIDEST), span->weights.words);
+        span->weights.scale = widest / (float)WIDEST;
     }
     for (int i = 0; i < PAGE; i++) sum += sums[i];
     return sum;

@@ -6,7 +6,8 @@
  *
  *   dot_i8     weights are signed bytes XOR TILE_BIAS: VNNI multiplies unsigned by signed bytes, so there
  *              they carry a bias of 128 that the caller corrects (128 x the sum of the activations)
- *   dot_tile   the same in tiles, on what store_step and pack_step made of weights and activations: bytes as
+ *   dot_u7     the same with signed weights as they are, and activations of 0..127
+ *   dot_tile   dot_i8 in tiles, on what store_step and pack_step made of weights and activations: bytes as
  *              they are, or 16-bit words (TILE_STEP columns to a vector) where those are faster. Every sum begins
  *              with what tile_start made of a group's weights (if TILE_STARTS), plus tile_zero of its activations.
  *   sub_dot    weights are 0..15, and the sum is one over a sub-group of 32 columns: a `vsub`, which may have
@@ -124,13 +125,14 @@ INLINE vint dot_at(vint sum, vbytes w, const int8_t *a) {
 }
 #define IN_REGISTER(v) __asm__("" : "+v"(v))
 #endif
-INLINE vint dot_i8(vint sum, vbytes w, int32_t a) {
+/* Unsigned times signed bytes. */
+INLINE vint dot_bytes(vint sum, vbytes a, vbytes b) {
 #if defined(__GNUC__) && !defined(__clang__) && defined(__AVX512VNNI__)
     /* GCC 12 copies every accumulator around the intrinsic, which halves the speed of a tile. */
-    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(w), "v"(int_set(a)));
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
     return sum;
 #else
-    return _mm512_dpbusd_epi32(sum, w, int_set(a));
+    return _mm512_dpbusd_epi32(sum, a, b);
 #endif
 }
 INLINE vfloat to_float(vint v) { return _mm512_cvtepi32_ps(v); }
@@ -202,12 +204,13 @@ INLINE vint high_factors(vint v) { return _mm256_srli_epi16(v, 4); }
 #define TILE_STARTS 0
 enum { LANES = 8, TILE_BIAS = 128, TILE_STEP = 4, TILE_VECTORS = 2, TILE_TOKENS = 6, BYTE_TOKENS = 6, FEW_TOKENS = 8, PANEL_GROUPS = 32 };
 
-INLINE vint dot_i8(vint sum, vbytes w, int32_t a) {
+/* Unsigned times signed bytes. */
+INLINE vint dot_bytes(vint sum, vbytes a, vbytes b) {
 #if defined(__GNUC__) && !defined(__clang__) && defined(__AVXVNNI__)
-    __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(w), "x"(int_set(a))); /* as with AVX-512 */
+    __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b)); /* as with AVX-512 */
     return sum;
 #else
-    return _mm256_dpbusd_avx_epi32(sum, w, int_set(a));
+    return _mm256_dpbusd_avx_epi32(sum, a, b);
 #endif
 }
 INLINE vint dot_words(vint sum, vint a, vint b) {
@@ -489,6 +492,12 @@ INLINE vbytes bytes_scale(vbytes w, vint f) { EACH(64, w.at[i] = (uint8_t)(w.at[
 
 #endif
 
+#if defined(ISA_AVX512) || defined(ISA_AVXVNNI)
+INLINE vint dot_i8(vint sum, vbytes w, int32_t a) { return dot_bytes(sum, w, int_set(a)); }
+INLINE vint dot_u7(vint sum, vbytes w, int32_t a) { return dot_bytes(sum, int_set(a), w); }
+#else
+INLINE vint dot_u7(vint sum, vbytes w, int32_t a) { return dot_i8(sum, w, a); }
+#endif
 #if !defined(ISA_AVX2)
 /* Where a dot product of bytes takes one instruction, or is written out: one kind of sum for everything. */
 typedef vint vsub;
