@@ -52,6 +52,8 @@ static void quantize_tile(const Matrix *m, const float *x, int64_t first, int64_
         for (int64_t g = 0; g < a->groups; g++) {
             int8_t q[GROUP];
             int64_t left = m->columns - g * GROUP, at = first * a->groups + g * count;
+            const float *ahead = x + (first + t) * m->columns + (g + 4) * GROUP; /* rounding waits for memory */
+            for (int i = 0; i < GROUP; i += 16) PREFETCH(ahead + i);
             a->scales[at + t] =
                 quantize_group(x + (first + t) * m->columns + g * GROUP, left < GROUP ? left : GROUP, q);
             int8_t *out = a->values + at * a->group + t * 4;
