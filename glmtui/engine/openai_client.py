@@ -313,6 +313,13 @@ class OpenAIClient:
             )
         reply = _object(await _read(response), {})
         reason = _reason(reply)
+        if status in (401, 403) and not self.spec.key:
+            raise ServerFailedError(
+                _(
+                    "{server} wants a key. Give one: GLMTUI_API_KEY with an address, "
+                    'or key = "env:NAME" in [engines.NAME].'
+                ).format(server=server)
+            )
         if status in (401, 403):
             raise ServerFailedError(
                 _(
@@ -425,8 +432,14 @@ def read_key(where: str) -> str:
         case _:
             raise BadValueError(_("A key is named by where it lies: env:NAME, file:PATH or keyring:SERVICE."))
     key = (key or "").strip()
-    if not key or not key.isascii() or not key.isprintable():
+    if not key:
         raise NotFoundError(_("There is no key at {place}.").format(place=where))
+    if not key.isascii() or not key.isprintable():
+        raise BadValueError(
+            _("The key at {place} cannot be one: a key is a single line of ASCII characters.").format(
+                place=where
+            )
+        )
     return key
 
 

@@ -314,12 +314,12 @@ class RemoteAnswer:
         self._first = self._last = 0.0
 
     def __iter__(self) -> Iterator[Piece]:
-        finish = ""
+        finish, server = "", self._model.info.server
         try:
             for delta in self._deltas:
                 self._check(1.0)
-                self._last = perf_counter()
                 if delta.text or delta.thought:
+                    self._last = perf_counter()
                     self._first = self._first or self._last
                     self.answer_tokens += 1
                 pieces = [Piece(delta.thought, thought=True)] if delta.thought else []
@@ -330,6 +330,10 @@ class RemoteAnswer:
                 self._count(delta)
             self.reason = "length" if finish == "length" else "stop"
             self.call = min(self._calls, key=itemgetter(0), default=(0, None))[1]
+            if finish == "content_filter":
+                self.note = _("{server} ended the answer by its content filter.").format(server=server)
+            elif not self._first and self.call is None:
+                self.note = _("{server} gave an empty answer.").format(server=server)
         except OperationCancelled:
             pass
         yield from self._thoughts.finish(complete=self.reason == "stop") or [Piece("", thought=False)]

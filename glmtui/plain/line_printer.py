@@ -62,7 +62,7 @@ class LinePrinter:
                 self._opened(event)
             case told.AnswerBegun():
                 self.stream.write_safe(self._role(event.message))
-                self._answer = AnswerWriter(self.stream)
+                self._answer = AnswerWriter(self.stream, in_line=True)
                 self._answer.append(event.message.text)
             case told.AnswerGrew():
                 self._answer.append(event.text, thought=event.thought)
@@ -76,6 +76,8 @@ class LinePrinter:
     def notice(self, text: Sayable, kind: Kind = "info") -> None:
         """Write a line, behind a word where it matters."""
         self.failed |= kind == "error"
+        if kind == "error":
+            self._answer.finish()  # it may have come in the midst of one
         word = {"warning": _("Note"), "error": _("Error")}.get(kind)
         if word:
             self.errors.write_safe(self._paint_errors.heading(word, kind))

@@ -51,14 +51,15 @@ class AnswerWriter:
     Args:
         stream: takes the answer.
         thoughts: takes, dim, what the model thinks before it, where it is a terminal.
+        in_line: whether something stands before it on its line.
     """
 
-    def __init__(self, stream: Output, thoughts: Output | None = None) -> None:
+    def __init__(self, stream: Output, thoughts: Output | None = None, *, in_line: bool = False) -> None:
         self._stream = clean_writer(stream)
         self._thoughts = clean_writer(thoughts or stream)
         self._partial = ""
         self._in_thought = False
-        self._column_is_0 = True
+        self._column_is_0 = not in_line
 
     def append(self, text: str, *, thought: bool = False) -> None:
         """Write `text`, but for an unfinished escape sequence at its end."""
@@ -76,6 +77,7 @@ class AnswerWriter:
         self._partial = ""
         if not self._column_is_0:
             self._stream.write("\n")
+            self._column_is_0 = True
         elif self._in_thought and self._thoughts.isatty():
             self._thoughts.write("\n")
 

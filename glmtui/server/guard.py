@@ -38,6 +38,7 @@ INVALID_HTTP = "invalid_http"
 TOKENS = "glmtui.tokens"
 """Where it says, in the end, how many tokens prompt and answer had."""
 Log = Callable[[str], None]
+_NAMES = re.compile(r"[\w!#$%&'*+.^`|~-]{1,64}(?: ?, ?[\w!#$%&'*+.^`|~-]{1,64}){0,63}", re.ASCII)
 _HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[^\[\]:@]+))(?::\d*)?")
 
 
@@ -86,7 +87,7 @@ class Guard:
 
         try:
             self._check(scope, headers, origin)
-            app = preflight() if scope["method"] == "OPTIONS" and origin else self._app
+            app = preflight(headers) if scope["method"] == "OPTIONS" and origin else self._app
         except ApiError as error:
             app = refusal = error.response()
             if (
@@ -178,13 +179,18 @@ class Rates:
             )
 
 
-def preflight() -> Response:
-    """Tell a browser that a page from an allowed place may ask."""
+def preflight(headers: Mapping[str, str]) -> Response:
+    """Tell a browser that a page from an allowed place may ask, with the headers that it names.
+
+    OpenAI's client for JavaScript sends several of its own, ``X-Stainless-…``.
+    """
+    asked = headers.get("access-control-request-headers", "")
+    allowed = asked if _NAMES.fullmatch(asked) else "Authorization, Content-Type"
     return Response(
         status_code=204,
         headers={
             "Access-Control-Allow-Methods": "GET, POST",
-            "Access-Control-Allow-Headers": "Authorization, Content-Type",
+            "Access-Control-Allow-Headers": allowed,
             "Access-Control-Max-Age": "600",
         },
     )

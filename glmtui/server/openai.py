@@ -22,10 +22,14 @@ from glmtui.protocol.sampling import Sampling
 from glmtui.server import schema
 from glmtui.server.answering import JSON, Answer, Completed, Shape, Streamed
 from glmtui.server.dispatcher import Dispatcher
+from glmtui.server.errors import bad_request
 from glmtui.server.guard import CLIENT
 from glmtui.server.options import Limits
 from glmtui.server.pictures import Pictures
 from glmtui.server.service import Service
+
+MOST_IDS = 1 << 17
+"""Ids that ``/tokenize`` lists: a prompt that no model takes would make an answer of many megabytes."""
 
 
 class ChatShape(Shape):
@@ -131,6 +135,9 @@ class OpenAI:
         def write(answer: Answer) -> JSON:
             assert answer.count is not None
             tokens, ids = answer.count.tokens, list(answer.count.ids)
+            if len(ids) > MOST_IDS:
+                told = f"The text has {tokens} tokens; at most {MOST_IDS} are listed."
+                raise bad_request(told, "prompt")
             return {"count": tokens, "max_model_len": info.max_length, "tokens": ids}
 
         return Completed(job, write)

@@ -68,8 +68,9 @@ class SeedApi:
         if body.get("image") or (with_picture and not sees):
             image = (await asyncio.to_thread(pictures.decoded, _base64(body["image"]), "image"),)
         question, answer_name = ("text", "result") if with_picture else ("prompt", "response")
-        prompt, history = schema.text(body.get(question), question), _pairs(body.get("history"))
-        first, *others = messages_of(prompt, history)
+        prompt = schema.text(body.get(question), question)
+        history = await asyncio.to_thread(_pairs, body.get("history"))  # it may be long: others are not held up
+        first, *others = await asyncio.to_thread(messages_of, prompt, history)
         messages = (ChatMessage(first.role, (*image, *first.parts)), *others)
         sampling = _sampling(body, self._service.sampling(), WITH_PICTURE if with_picture else DEFAULTS)
         generate = Generate(messages, sampling, images=pictures.files)

@@ -234,7 +234,7 @@ class AnswerTask:
             before = self.conversation.messages[self.message.id].meta.get("tokens")
             meta["tokens"] = stats.answer_tokens + self._tokens + (before if isinstance(before, int) else 0)
             meta["prompt_tokens"] = stats.prompt_tokens
-            if stats.answer_tokens:
+            if stats.tokens_per_second:  # of what came in one piece there is none
                 meta["tokens_per_second"] = round(stats.tokens_per_second, 1)
         if self.found:
             meta["sources"] = [len(self.new_sources), self.found]

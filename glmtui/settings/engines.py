@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -19,6 +20,10 @@ INTERFACE = "/v1"
 FIELDS = ("url", "model", "key", "context", "images", "headers", "body")
 _KEY = re.compile(r"(env|file|keyring):\S.*")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+_OF_CONNECTION = ("connection", "content-length", "host", "transfer-encoding")
+"""What the connection itself says."""
 
 
 def is_address(source: str) -> bool:
@@ -72,7 +77,7 @@ def from_table(name: str, table: Mapping[str, object]) -> RemoteModel:
         raise _wrong(name, "images", "true")
     if not isinstance(headers, dict) or not all(_is_header(*each) for each in headers.items()):
         raise _wrong(name, "headers", '{ X-Name = "value" }')
-    if not isinstance(body, dict):
+    if not isinstance(body, dict) or not _is_json(body):
         raise _wrong(name, "body", "{ reasoning_effort = 'low' }")
     found = from_address(url)
     return replace(
@@ -102,9 +107,19 @@ def _is_header(name: object, value: object) -> bool:
         isinstance(name, str)
         and isinstance(value, str)
         and bool(_HEADER.fullmatch(name))
+        and name.lower() not in _OF_CONNECTION
         and value.isascii()
         and value.isprintable()
     )
+
+
+def _is_json(value: object) -> bool:
+    """Whether a value of TOML can be sent; dates, and what is no number, cannot."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _wrong(name: str, key: str, allowed: str) -> BadValueError:

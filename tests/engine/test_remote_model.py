@@ -214,9 +214,48 @@ def test_what_is_no_address(engine: LocalEngine, address: str) -> None:
     assert failed.code == "bad_value"
 
 
-def test_a_wrong_key(engine: LocalEngine, spec: RemoteModel, server: OpenAIServer) -> None:
+def test_a_wrong_key(
+    engine: LocalEngine, spec: RemoteModel, server: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.key = "secret"
-    assert "key" in str(failure(engine, spec).phrase)
+    assert "env:NAME" in str(failure(engine, spec).phrase), "none was sent"
+    monkeypatch.setenv("SOME_KEY", "other")
+    assert "refuses" in str(failure(engine, replace(spec, key="env:SOME_KEY")).phrase)
+
+
+@pytest.mark.parametrize("key", ["schlüssel", "one\ntwo"])
+def test_what_is_no_key_is_not_called_absent(
+    engine: LocalEngine, spec: RemoteModel, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("SOME_KEY", key)
+    assert failure(engine, replace(spec, key="env:SOME_KEY")).code == "bad_value"
+
+
+def test_an_answer_without_anything_is_told(
+    engine: LocalEngine, spec: RemoteModel, server: OpenAIServer
+) -> None:
+    loaded(engine, spec)
+    for lines, told in (
+        (['data: {"choices": null}', DONE], True),
+        (spoken(), True),
+        (spoken("Hel", finish="content_filter"), True),
+        ([chunk({"reasoning": "well"}), *spoken()], False),
+        (spoken("Hello"), False),
+    ):
+        server.lines = lines
+        end = answered(engine)[-1]
+        assert isinstance(end, Done)
+        assert bool(end.note) is told
+
+
+def test_what_comes_in_one_piece_has_no_speed(
+    engine: LocalEngine, spec: RemoteModel, server: OpenAIServer
+) -> None:
+    loaded(engine, spec)
+    server.lines = spoken("Hello, world!")
+    end = answered(engine)[-1]
+    assert isinstance(end, Done)
+    assert end.stats.tokens_per_second == 0
 
 
 @pytest.mark.parametrize("place", ["env", "file"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import signal
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -15,12 +16,16 @@ from glmtui import i18n
 from glmtui.chat.conversation import Conversation
 from glmtui.chat.library import Library
 from glmtui.chat.state_log import Draft, Drafts, QueuedMessage, QueuedMessages
+from glmtui.chat.tree import Message
 from glmtui.plain.line_mode import LineMode
+from glmtui.plain.line_printer import LinePrinter
 from glmtui.plain.printer import unmarked
 from glmtui.plain.reader import Offers, StreamReader, read_message
 from glmtui.protocol.engine import Stream
 from glmtui.protocol.messages import Attachment, Text
+from glmtui.protocol.phrases import verbatim
 from glmtui.protocol.requests import Request
+from glmtui.session.events import AnswerBegun, AnswerEnded, AnswerGrew
 from glmtui.session.options import AppOptions
 from glmtui.session.slash.registry import COMMANDS
 from glmtui.settings.settings import Settings
@@ -141,6 +146,21 @@ def test_no_model_fails_the_script_and_keeps_the_message() -> None:
     assert "Error: The folder is empty." in errors
     assert typist.offered == ["", "hello"], "what could not be sent is there to be sent again"
     assert Drafts().get("").text == "hello"
+
+
+def test_an_error_begins_a_line_of_its_own() -> None:
+    shown = io.StringIO()
+    message = Message("1", None, "assistant", (), datetime.now(UTC), meta={"model": "tiny"})
+    for text, before in (("half an ans", "tiny: half an ans\n"), ("", "tiny: \n")):
+        shown.seek(0)
+        shown.truncate()
+        printer = LinePrinter(shown, shown)
+        printer.on_event(AnswerBegun(message, {}))
+        if text:
+            printer.on_event(AnswerGrew(text))
+        printer.notice(verbatim("The connection was cut."), "error")
+        printer.on_event(AnswerEnded(message, 1.0, shown=True))
+        assert shown.getvalue() == f"{before}Error: The connection was cut.\n"
 
 
 def test_help_lists_all_commands() -> None:

@@ -103,6 +103,10 @@ def test_an_origin_can_be_allowed(serve: MakeServer) -> None:
     assert asked.status_code == 204
     assert asked.headers["access-control-allow-origin"] == "https://chat.example"
     assert "authorization" in asked.headers["access-control-allow-headers"].lower()
+    for names, allowed in (("content-type, x-stainless-os", True), ("x-a,,x-b", False), ("x" * 9999, False)):
+        named = headers | {"Access-Control-Request-Headers": names}
+        answer = served.client.options("/v1/chat/completions", headers=named)
+        assert (answer.headers["access-control-allow-headers"] == names) is allowed
     headers |= {"Authorization": "Bearer k1"}
     response = served.client.post("/", json={"prompt": "x"}, headers=headers)
     assert response.status_code == 200

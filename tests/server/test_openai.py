@@ -12,7 +12,7 @@ from served import QUESTION, MakeServer, Served
 from glmtui.protocol.messages import ChatMessage, Text, Thought, ToolCall, ToolResult
 from glmtui.protocol.requests import Complete, CountTokens, Generate
 from glmtui.protocol.sampling import Sampling
-from glmtui.server import schema
+from glmtui.server import openai, schema
 
 TOOL = {
     "type": "function",
@@ -153,6 +153,15 @@ def test_tokens_are_counted(served: Served, body: dict[str, object]) -> None:
     counted = served.client.post("/tokenize", json=body).json()
     assert counted == {"count": 2, "max_model_len": 2048, "tokens": [ord("你"), ord("好")]}
     assert isinstance(served.scripted.requests[-1], CountTokens)
+
+
+def test_more_tokens_than_any_model_takes_are_not_listed(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai, "MOST_IDS", 3)
+    assert served.client.post("/tokenize", json={"prompt": "一二三"}).json()["count"] == 3
+    refused = served.client.post("/tokenize", json={"prompt": "一二三四"})
+    assert (refused.status_code, error_of(refused)["param"]) == (400, "prompt")
 
 
 # --- what is asked for ---

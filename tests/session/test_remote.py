@@ -102,6 +102,15 @@ def test_engines_are_checked_one_by_one(tmp_path: Path) -> None:
         [engines.bad-header]
         url = "http://h/v1"
         headers = { "A B" = "c" }
+        [engines.connection-header]
+        url = "http://h/v1"
+        headers = { "Content-Length" = "3" }
+        [engines.date]
+        url = "http://h/v1"
+        body = { since = 2026-01-01 }
+        [engines.no-number]
+        url = "http://h/v1"
+        body = { deep = [{ value = nan }] }
         [engines.bad-context]
         url = "http://h/v1"
         context = true
@@ -113,5 +122,5 @@ def test_engines_are_checked_one_by_one(tmp_path: Path) -> None:
     settings = Settings.load(path)
     assert list(settings.engines) == ["good"]
     assert settings.engines["good"].base_url == "https://host.example/v1"
-    assert len(settings.problems) == 5
+    assert len(settings.problems) == 8
     assert all("sk-1234" not in str(problem) for problem in settings.problems)
