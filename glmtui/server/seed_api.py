@@ -69,7 +69,7 @@ class SeedApi:
             image = (await asyncio.to_thread(pictures.decoded, _base64(body["image"]), "image"),)
         question, answer_name = ("text", "result") if with_picture else ("prompt", "response")
         prompt = schema.text(body.get(question), question)
-        history = await asyncio.to_thread(_pairs, body.get("history"))  # it may be long: others are not held up
+        history = await asyncio.to_thread(_pairs, body.get("history"))  # it may be long
         first, *others = await asyncio.to_thread(messages_of, prompt, history)
         messages = (ChatMessage(first.role, (*image, *first.parts)), *others)
         sampling = _sampling(body, self._service.sampling(), WITH_PICTURE if with_picture else DEFAULTS)
