@@ -332,7 +332,7 @@ class RemoteAnswer:
             self.call = min(self._calls, key=itemgetter(0), default=(0, None))[1]
             if finish == "content_filter":
                 self.note = _("{server} ended the answer by its content filter.").format(server=server)
-            elif not self._first and self.call is None:
+            elif not self._first and self.call is None and not self.note:
                 self.note = _("{server} gave an empty answer.").format(server=server)
         except OperationCancelled:
             pass

@@ -76,8 +76,8 @@ class LinePrinter:
     def notice(self, text: Sayable, kind: Kind = "info") -> None:
         """Write a line, behind a word where it matters."""
         self.failed |= kind == "error"
-        if kind == "error":
-            self._answer.finish()  # it may have come in the midst of one
+        if self.stream.isatty() and self.errors.isatty():
+            self._answer.break_line()  # both are seen in one place
         word = {"warning": _("Note"), "error": _("Error")}.get(kind)
         if word:
             self.errors.write_safe(self._paint_errors.heading(word, kind))

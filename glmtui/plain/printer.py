@@ -76,10 +76,15 @@ class AnswerWriter:
         self._take(self._partial)
         self._partial = ""
         if not self._column_is_0:
-            self._stream.write("\n")
-            self._column_is_0 = True
+            self.break_line()
         elif self._in_thought and self._thoughts.isatty():
             self._thoughts.write("\n")
+
+    def break_line(self) -> None:
+        """End the line that has begun; what comes goes on in the next."""
+        if not self._column_is_0:
+            self._stream.write("\n")
+            self._column_is_0 = True
 
     def _take(self, text: str) -> None:
         text = clean(text)

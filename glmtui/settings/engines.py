@@ -20,8 +20,6 @@ INTERFACE = "/v1"
 FIELDS = ("url", "model", "key", "context", "images", "headers", "body")
 _KEY = re.compile(r"(env|file|keyring):\S.*")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-
-
 _OF_CONNECTION = ("connection", "content-length", "host", "transfer-encoding")
 """What the connection itself says."""
 
@@ -117,7 +115,7 @@ def _is_json(value: object) -> bool:
     """Whether a value of TOML can be sent; dates, and what is no number, cannot."""
     try:
         json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return False
     return True
 

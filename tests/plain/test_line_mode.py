@@ -148,8 +148,13 @@ def test_no_model_fails_the_script_and_keeps_the_message() -> None:
     assert Drafts().get("").text == "hello"
 
 
-def test_an_error_begins_a_line_of_its_own() -> None:
-    shown = io.StringIO()
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_notice_begins_a_line_of_its_own_on_a_terminal() -> None:
+    shown = Terminal()
     message = Message("1", None, "assistant", (), datetime.now(UTC), meta={"model": "tiny"})
     for text, before in (("half an ans", "tiny: half an ans\n"), ("", "tiny: \n")):
         shown.seek(0)
@@ -161,6 +166,18 @@ def test_an_error_begins_a_line_of_its_own() -> None:
         printer.notice(verbatim("The connection was cut."), "error")
         printer.on_event(AnswerEnded(message, 1.0, shown=True))
         assert shown.getvalue() == f"{before}Error: The connection was cut.\n"
+
+
+def test_a_notice_does_not_cut_what_goes_to_a_file() -> None:
+    shown, errors = io.StringIO(), io.StringIO()
+    message = Message("1", None, "assistant", (), datetime.now(UTC), meta={"model": "tiny"})
+    printer = LinePrinter(shown, errors)
+    printer.on_event(AnswerBegun(message, {}))
+    printer.on_event(AnswerGrew("half "))
+    printer.notice(verbatim("The disk is nearly full."), "warning")
+    printer.on_event(AnswerGrew("and half"))
+    printer.on_event(AnswerEnded(message, 1.0, shown=True))
+    assert shown.getvalue() == "tiny: half and half\n"
 
 
 def test_help_lists_all_commands() -> None:

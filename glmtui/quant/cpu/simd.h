@@ -120,7 +120,7 @@ INLINE vint dot_words(vint sum, vint a, vint b) {
  * of eight tokens' time. */
 #define DOT_AT
 INLINE vint dot_at(vint sum, vbytes w, const int8_t *a) {
-    __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(w), "m"(*(const int32_t *)a));
+    __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(w), "m"(*(const int8_t(*)[4])a));
     return sum;
 }
 #define IN_REGISTER(v) __asm__("" : "+v"(v))
