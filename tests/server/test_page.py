@@ -105,7 +105,7 @@ def test_an_answer_streams_and_can_be_stopped_and_gone_on_with(served: Served, o
     assert page.tab.locator("#send").is_hidden()
     page.click("Stop")
     page.tab.wait_for_selector("#send:visible")
-    assert engine.cancelled
+    wait_for(lambda: engine.cancelled)
     assert "Stopped" in page.tab.locator(".assistant .tools").inner_text()
     engine.hold = False
     page.click("Go on")
@@ -178,7 +178,7 @@ def test_options_close_by_themselves_and_stop_no_answer(served: Served, open_pag
     page.tab.wait_for_selector("#panel", state="hidden")
     page.tab.keyboard.press("Escape")
     page.tab.wait_for_selector("#send:visible")
-    assert engine.cancelled
+    wait_for(lambda: engine.cancelled)
 
 
 @browsers
