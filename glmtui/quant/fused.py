@@ -130,7 +130,7 @@ def _plan(blocks: Layers) -> tuple[ctypes.Array[cpu.Layer], cpu.Shape]:
             shape = _chatglm2_shape(block)
         else:
             raise _NotForKernels
-        if shape.size % 16:
+        if shape.size % 16 or shape.size > cpu.WIDEST_HEAD:
             raise _NotForKernels
         layer.query_key_value = _matrix(attention.query_key_value)
         layer.dense = _matrix(attention.dense)

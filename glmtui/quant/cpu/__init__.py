@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 VARIABLE = "GLMTUI_KERNELS"
 PAGE = 16
 """Tokens that lie together in a cache of bytes (cached.h)."""
+WIDEST_HEAD = 256
+"""Columns that a head may have (layers.c)."""
 CHOICES = ("avx512", "avxvnni", "avx2", "neon", "plain", "torch")
 CACHED = (torch.float16, torch.uint8)
 """What keys and values may be in a cache that the kernels use: numbers, or pages of bytes."""

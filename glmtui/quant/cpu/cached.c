@@ -158,19 +158,22 @@ INLINE Numbers numbers_of(const float *x, int64_t count, float unit, int8_t *wor
     return n;
 }
 
-void put_cached(const float *key, const float *value, int64_t size, int64_t t, uint8_t *keys, uint8_t *values) {
-    int64_t in_page = t % PAGE, at = t / PAGE * page_bytes(size);
-    int8_t *k = (int8_t *)keys + at + in_page * 4, *v = (int8_t *)values + at + in_page / 4 * size * 4 + in_page % 4;
-    float widest[2] = {largest_of(key, size), largest_of(value, size)};
-    float inverse[2] = {inverse_of(widest[0], 127), inverse_of(widest[1], 127)};
-    float scales[2] = {widest[0] / 127.0f, widest[1] / 127.0f};
-    for (int64_t c = 0; c < size; c++) {
-        k[c / 4 * (4 * PAGE) + c % 4] = (int8_t)(int32_t)rintf(key[c] * inverse[0]);
-        v[c * 4] = (int8_t)(int32_t)rintf(value[c] * inverse[1]);
-    }
-    at += PAGE * size + in_page * (int64_t)sizeof(float);
-    memcpy(keys + at, scales, sizeof(float));
-    memcpy(values + at, scales + 1, sizeof(float));
+/* Rounds a key or a value; its first column goes to `to`, four of them lie side by side (a key) or one (a value), and
+ * `step` bytes lie between these and the next. */
+INLINE void put(const float *x, int64_t size, int64_t t, const int together, int64_t step, uint8_t *page, int8_t *to) {
+    float widest = largest_of(x, size), inverse = inverse_of(widest, 127), scale = widest / 127.0f;
+    for (int64_t c = 0; c < size; c++) to[c / together * step + c % together] = (int8_t)(int32_t)rintf(x[c] * inverse);
+    memcpy(page + PAGE * size + t % PAGE * (int64_t)sizeof(float), &scale, sizeof scale);
+}
+
+void put_key(const float *x, int64_t size, int64_t t, uint8_t *keys) {
+    uint8_t *page = keys + t / PAGE * page_bytes(size);
+    put(x, size, t, 4, 4 * PAGE, page, (int8_t *)page + t % PAGE * 4);
+}
+
+void put_value(const float *x, int64_t size, int64_t t, uint8_t *values) {
+    uint8_t *page = values + t / PAGE * page_bytes(size);
+    put(x, size, t, 1, 4, page, (int8_t *)page + t % PAGE / 4 * size * 4 + t % 4);
 }
 
 /* The scores of `units` vectors of tokens for `count` queries, from vector `unit` of all on. */
@@ -389,9 +392,10 @@ EXPORT void glmtui_put_cached(const float *k, int64_t k_token_stride, int64_t k_
                               int64_t size, int64_t place, uint8_t *keys, uint8_t *values, int64_t stride, int threads) {
 #pragma omp parallel for schedule(static) num_threads(threads) if (tokens > 1)
     for (int64_t g = 0; g < groups; g++)
-        for (int64_t t = 0; t < tokens; t++)
-            put_cached(k + t * k_token_stride + g * k_group_stride, v + t * v_token_stride + g * v_group_stride, size,
-                       place + t, keys + g * stride, values + g * stride);
+        for (int64_t t = 0; t < tokens; t++) {
+            put_key(k + t * k_token_stride + g * k_group_stride, size, place + t, keys + g * stride);
+            put_value(v + t * v_token_stride + g * v_group_stride, size, place + t, values + g * stride);
+        }
 }
 
 /* See Attention. Returns -1 when memory is short. */

@@ -42,7 +42,8 @@ size_t attention_bytes(const Attention *attention, int threads);
 /* Does one of them. `memory`: of attention_bytes, fit for any number. */
 void attend_part(const Attention *attention, int threads, int64_t part, void *memory);
 
-/* Puts the key and the value of token `t`, of `size` floats each, into the pages of their group. */
-void put_cached(const float *key, const float *value, int64_t size, int64_t t, uint8_t *keys, uint8_t *values);
+/* Puts x[size], the key or the value of token `t`, into the pages of its group. */
+void put_key(const float *x, int64_t size, int64_t t, uint8_t *keys);
+void put_value(const float *x, int64_t size, int64_t t, uint8_t *values);
 
 #endif

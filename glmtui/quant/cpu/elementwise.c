@@ -20,15 +20,21 @@ EXPORT void glmtui_gelu(float *x, int64_t count, int threads) {
         gelu(x + i * piece, count - i * piece < piece ? count - i * piece : piece);
 }
 
-void gate(const float *RESTRICT x, const float *RESTRICT up, float *RESTRICT out, int64_t count) {
+INLINE float silu(float x) { return x / (1.0f + exponential(-x)); }
+
+void gate(float *RESTRICT x, const float *RESTRICT up, int64_t count) {
 #pragma omp simd
-    for (int64_t i = 0; i < count; i++) out[i] = x[i] / (1.0f + exponential(-x[i])) * up[i];
+    for (int64_t i = 0; i < count; i++) x[i] = silu(x[i]) * up[i];
 }
 
 /* out[rows][width] = SiLU(x[rows][:width]) * x[rows][width:]. */
 EXPORT void glmtui_swiglu(const float *x, int64_t rows, int64_t width, float *out, int threads) {
 #pragma omp parallel for schedule(static) num_threads(threads) if (rows > 1)
-    for (int64_t r = 0; r < rows; r++) gate(x + 2 * r * width, x + (2 * r + 1) * width, out + r * width, width);
+    for (int64_t r = 0; r < rows; r++) {
+        const float *row = x + 2 * r * width;
+#pragma omp simd
+        for (int64_t i = 0; i < width; i++) out[r * width + i] = silu(row[i]) * row[width + i];
+    }
 }
 
 void rotate(const float *x, const float *cosine, const float *sine, int64_t size, int64_t distance,

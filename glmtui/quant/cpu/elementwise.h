@@ -7,8 +7,8 @@
 /* x[count] to its GELU, approximated by tanh, in place. */
 void gelu(float *RESTRICT x, int64_t count);
 
-/* out[count] = SiLU(x[count]) x up[count]. */
-void gate(const float *RESTRICT x, const float *RESTRICT up, float *RESTRICT out, int64_t count);
+/* x[count] = SiLU(x[count]) x up[count]. */
+void gate(float *RESTRICT x, const float *RESTRICT up, int64_t count);
 
 /* out[size] = x[size] with columns `distance` from each other rotated as pairs; the sine carries the sign. */
 void rotate(const float *x, const float *cosine, const float *sine, int64_t size, int64_t distance,

@@ -138,27 +138,36 @@ static void multiply_some(const Matrix *m, int tokens, int64_t block, const Roun
     else multiply_kind(m, BYTES, tokens, block, x, first, out);
 }
 
-void multiply_rounded(const Matrix *m, const Rounded *x, const float *residual, float weight, float *out, int threads) {
+void multiply_blocks(const Matrix *m, const Rounded *x, int64_t first, int64_t count, float *out, int64_t stride) {
+    for (int64_t i = 0; i < count; i++) {
+        int64_t row = (first + i) * BLOCK, rows = m->rows - row < BLOCK ? m->rows - row : BLOCK;
+        for (int64_t start = 0; start < x->tokens; start += FEW_TOKENS) {
+            float result[FEW_TOKENS][BLOCK];
+            int tokens = x->tokens - start < FEW_TOKENS ? (int)(x->tokens - start) : FEW_TOKENS;
+            multiply_some(m, tokens, first + i, x, start, result);
+            for (int t = 0; t < tokens; t++) {
+                float *to = out + (start + t) * stride + i * BLOCK;
+                for (int64_t r = 0; r < rows; r++) to[r] = result[t][r] + (m->bias ? m->bias[row + r] : 0.0f);
+            }
+        }
+    }
+}
+
+void multiply_rounded(const Matrix *m, const Rounded *x, const float *residual, float weight, float *out) {
     int64_t groups = ceil_div(m->columns, GROUP), blocks = ceil_div(m->rows, BLOCK);
-    /* Pieces small enough that a thread held up by another program costs little, large enough to stream. */
-    int64_t block_bytes = groups * BLOCK * GROUP / 8 * (m->low ? 4 : m->bits), bytes = blocks * block_bytes / (16 * threads);
-    bytes = bytes < (64 << 10) ? 64 << 10 : bytes > (512 << 10) ? 512 << 10 : bytes;
-    int64_t piece = 1 + bytes / block_bytes, pieces = ceil_div(blocks, piece);
-#pragma omp for schedule(dynamic, 1)
+    int64_t block_bytes = groups * BLOCK * GROUP / 8 * (m->low ? 4 : m->bits);
+    int64_t piece = ceil_div(LEAST_BYTES, block_bytes), pieces = ceil_div(blocks, piece);
+#pragma omp for IN_SHARES
     for (int64_t p = 0; p < pieces; p++) {
         int64_t end = (p + 1) * piece < blocks ? (p + 1) * piece : blocks;
         for (int64_t block = p * piece; block < end; block++) {
             int64_t row = block * BLOCK, count = m->rows - row < BLOCK ? m->rows - row : BLOCK;
-            for (int64_t first = 0; first < x->tokens; first += FEW_TOKENS) {
-                float result[FEW_TOKENS][BLOCK];
-                int tokens = x->tokens - first < FEW_TOKENS ? (int)(x->tokens - first) : FEW_TOKENS;
-                multiply_some(m, tokens, block, x, first, result);
-                for (int t = 0; t < tokens; t++) {
-                    int64_t at = (first + t) * m->rows + row;
-                    for (int64_t r = 0; r < count; r++)
-                        out[at + r] = result[t][r] + (m->bias ? m->bias[row + r] : 0.0f) +
-                                      (residual ? weight * residual[at + r] : 0.0f);
-                }
+            float result[FEW * BLOCK];
+            multiply_blocks(m, x, block, 1, result, BLOCK);
+            for (int64_t t = 0; t < x->tokens; t++) {
+                int64_t at = t * m->rows + row;
+                for (int64_t r = 0; r < count; r++)
+                    out[at + r] = result[t * BLOCK + r] + (residual ? weight * residual[at + r] : 0.0f);
             }
         }
     }
@@ -173,9 +182,8 @@ int gemv(const Matrix *m, const float *x, int64_t tokens, float *out, int thread
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
 #pragma omp for schedule(static)
-        for (int64_t i = 0; i < tokens * groups; i++)
-            round_group(x + i / groups * m->columns, m->columns, i / groups, i % groups, &rounded);
-        multiply_rounded(m, &rounded, NULL, 0, out, threads);
+        for (int64_t g = 0; g < groups; g++) round_all(x, m->columns, g, &rounded);
+        multiply_rounded(m, &rounded, NULL, 0, out);
     }
     free(memory);
     return 0;
@@ -185,7 +193,7 @@ int gemv_refine(const Matrix *m, const float *x, const int64_t *blocks, int64_t 
     void *memory = malloc(rounded_bytes(m->columns, 1));
     if (!memory) return -1;
     Rounded rounded = rounded_at(memory, m->columns, 1);
-    for (int64_t g = 0; g < ceil_div(m->columns, GROUP); g++) round_group(x, m->columns, 0, g, &rounded);
+    for (int64_t g = 0; g < ceil_div(m->columns, GROUP); g++) round_all(x, m->columns, g, &rounded);
 #pragma omp parallel for schedule(dynamic, 8) num_threads(threads) if (count > 8)
     for (int64_t i = 0; i < count; i++) {
         float result[1][BLOCK];

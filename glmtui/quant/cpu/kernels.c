@@ -17,8 +17,6 @@
  */
 #include "product.h"
 
-enum { FEW = 16 };
-
 /* How many tokens are few: what they get is that of each alone, and is bound by memory. */
 EXPORT int glmtui_few(void) { return FEW; }
 

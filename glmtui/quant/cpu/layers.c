@@ -18,6 +18,8 @@ typedef struct {
     const float *mlp_norm, *mlp_norm_bias;
 } Layer;
 
+enum { WIDEST_HEAD = 256 };
+
 /* What all layers have in common. Offsets are in floats of the first projection. */
 typedef struct {
     int64_t hidden, inner; /* widths of the stream and of the MLP */
@@ -56,13 +58,12 @@ typedef struct {
 
 /* What a team computes with. */
 typedef struct {
-    float *normed;    /* [tokens][hidden] */
-    float *projected; /* [tokens][rows of query_key_value] */
-    float *rotated;   /* [tokens][heads + groups][size] */
-    float *attended;  /* [tokens][heads][size] */
-    float *inner;     /* [tokens][rows of up] */
-    char *scores;     /* of every run, scored_bytes */
-    Rounded rounded;
+    float *normed;     /* [tokens][hidden] */
+    float *queries;    /* [tokens][heads][size], rotated */
+    float *attended;   /* [tokens][heads][size] */
+    char *scores;      /* of every run, scored_bytes */
+    Rounded rounded;   /* of `normed` or `attended` */
+    Rounded activated; /* of what stands in the middle of the MLP */
 } Room;
 
 /* What the norm takes off one token, and then multiplies by. */
@@ -81,39 +82,55 @@ static void statistics(const Shape *s, const float *x, float *mean, float *scale
 
 /* Every function below is called by all threads of the team, and returns when its result is there. */
 
-/* out[tokens][hidden] = the norms of x, and rounded. Each thread computes the statistics of the tokens that it works on:
- * waiting for one to do it would take longer. */
+/* out[tokens][hidden] = the norms of x, and rounded. Every thread computes all statistics: waiting for others to do
+ * their part would take longer. */
 static void normalize(const Shape *s, const float *x, const float *weight, const float *bias, float *out,
                       const Rounded *rounded) {
-    int64_t groups = ceil_div(s->hidden, GROUP), known = -1;
-    float mean = 0, scale = 0;
+    float means[FEW], scales[FEW];
+    for (int64_t t = 0; t < rounded->tokens; t++) statistics(s, x + t * s->hidden, means + t, scales + t);
 #pragma omp for schedule(static)
-    for (int64_t i = 0; i < rounded->tokens * groups; i++) {
-        int64_t t = i / groups, g = i % groups, end = (g + 1) * GROUP < s->hidden ? (g + 1) * GROUP : s->hidden;
-        const float *token = x + t * s->hidden;
-        float *normed = out + t * s->hidden;
-        if (t != known) {
-            statistics(s, token, &mean, &scale);
-            known = t;
+    for (int64_t g = 0; g < ceil_div(s->hidden, GROUP); g++) {
+        for (int64_t t = 0; t < rounded->tokens; t++) {
+            const float *token = x + t * s->hidden;
+            float *normed = out + t * s->hidden;
+            for (int64_t c = g * GROUP; c < g * GROUP + in_group(s->hidden, g); c++)
+                normed[c] = (token[c] - means[t]) * scales[t] * weight[c] + (bias ? bias[c] : 0.0f);
         }
-        for (int64_t c = g * GROUP; c < end; c++)
-            normed[c] = (token[c] - mean) * scale * weight[c] + (bias ? bias[c] : 0.0f);
-        round_group(normed, s->hidden, t, g, rounded);
+        round_all(out, s->hidden, g, rounded);
     }
 }
 
-/* Puts a key and a value of group `g` into the cache. */
-static void put(const Shape *s, const Cache *cache, int64_t place, int64_t g, const float *key, const float *value) {
+/* Puts a key, or a value, of group `g` into the cache. */
+static void put(const Shape *s, const Cache *cache, int64_t place, int64_t g, int is_value, const float *x) {
+    int64_t group = g + (is_value ? s->groups : 0);
     if (cache->bits == 8) {
-        int64_t stride = cache->capacity / PAGE * page_bytes(s->size);
-        uint8_t *pages = (uint8_t *)cache->numbers + g * stride;
-        put_cached(key, value, s->size, place, pages, pages + s->groups * stride);
+        uint8_t *pages = (uint8_t *)cache->numbers + group * (cache->capacity / PAGE * page_bytes(s->size));
+        if (is_value) put_value(x, s->size, place, pages);
+        else put_key(x, s->size, place, pages);
         return;
     }
-    uint16_t *halves = (uint16_t *)cache->numbers + (g * cache->capacity + place) * s->size;
-    for (int64_t c = 0; c < s->size; c += LANES) {
-        store_half(halves + c, load_float(key + c));
-        store_half(halves + s->groups * cache->capacity * s->size + c, load_float(value + c));
+    uint16_t *halves = (uint16_t *)cache->numbers + (group * cache->capacity + place) * s->size;
+    for (int64_t c = 0; c < s->size; c += LANES) store_half(halves + c, load_float(x + c));
+}
+
+/* Makes queries of what was rounded, and puts keys and values into the caches: a head of all tokens at a time. */
+static void project(const Layer *layer, const Shape *s, const Pass *pass, int64_t number, const Room *room) {
+    int64_t size = s->size;
+#pragma omp for IN_SHARES
+    for (int64_t part = 0; part < s->heads + 2 * s->groups; part++) {
+        int64_t key = part - s->heads, value = key - s->groups;
+        int64_t column = key < 0     ? part * s->query_stride
+                         : value < 0 ? s->key + key * s->group_stride
+                                     : s->value + value * s->group_stride;
+        float projected[FEW * WIDEST_HEAD], rotated[WIDEST_HEAD];
+        multiply_blocks(&layer->query_key_value, &room->rounded, column / BLOCK, size / BLOCK, projected, size);
+        for (int64_t t = 0; t < pass->count; t++) {
+            const float *x = projected + t * size, *cosines = pass->cosines + t * size, *sines = pass->sines + t * size;
+            const Cache *cache = pass->caches + pass->tokens[t].sequence * pass->layers + number;
+            float *to = key < 0 ? room->queries + (t * s->heads + part) * size : rotated;
+            if (value < 0) rotate(x, cosines, sines, size, s->distance, to);
+            if (key >= 0) put(s, cache, pass->tokens[t].place, value < 0 ? key : value, value >= 0, value < 0 ? to : x);
+        }
     }
 }
 
@@ -133,13 +150,13 @@ static Run run_from(const Pass *pass, int64_t first, int64_t layer) {
 
 /* The attention of a run to a cache of bytes. */
 static Attention attention_of(const Shape *s, const Run *run, const Room *room) {
-    int64_t stride = run->cache->capacity / PAGE * page_bytes(s->size), width = (s->heads + s->groups) * s->size;
+    int64_t stride = run->cache->capacity / PAGE * page_bytes(s->size), width = s->heads * s->size;
     const uint8_t *keys = run->cache->numbers;
     return (Attention){
-        .q = room->rotated + run->first * width, .tokens = run->count, .token_stride = width,
+        .q = room->queries + run->first * width, .tokens = run->count, .token_stride = width,
         .heads = s->heads, .head_stride = s->size,
         .keys = keys, .values = keys + s->groups * stride, .groups = s->groups, .stride = stride,
-        .length = run->length, .size = s->size, .causal = 1, .out = room->attended + run->first * s->heads * s->size,
+        .length = run->length, .size = s->size, .causal = 1, .out = room->attended + run->first * width,
     };
 }
 
@@ -161,31 +178,20 @@ static void attend_run(const Shape *s, const Run *run, const Room *room, char *s
             attend_part(&attention, threads, part, scores + (size_t)part * bytes);
         return;
     }
-    int64_t size = s->size, stride = run->cache->capacity * size, parts = s->heads + s->groups;
+    int64_t size = s->size, stride = run->cache->capacity * size;
     const uint16_t *keys = run->cache->numbers, *values = keys + s->groups * stride;
     /* A head's tokens one after another: they share its keys in the caches. */
 #pragma omp for schedule(dynamic, 1) nowait
     for (int64_t i = 0; i < run->count * s->heads; i++) {
         int64_t h = i / run->count, t = run->first + i % run->count, at = h / (s->heads / s->groups) * stride;
-        attend_head(room->rotated + (t * parts + h) * size, keys + at, values + at, NULL,
-                    run->length - run->count + 1 + i % run->count, size, (float *)scores + i * run->length,
-                    room->attended + (t * s->heads + h) * size);
+        int64_t head = (t * s->heads + h) * size;
+        attend_head(room->queries + head, keys + at, values + at, NULL, run->length - run->count + 1 + i % run->count,
+                    size, (float *)scores + i * run->length, room->attended + head);
     }
 }
 
-/* Puts the keys and values of `room->projected` into the caches, and lets every token attend to all up to its own. */
+/* Lets every token attend to all up to its own, and rounds what that makes. */
 static void attend(const Shape *s, const Pass *pass, int64_t layer, const Room *room, int threads) {
-    int64_t size = s->size, parts = s->heads + s->groups, width = s->heads * size + 2 * s->groups * size;
-#pragma omp for schedule(static)
-    for (int64_t i = 0; i < pass->count * parts; i++) {
-        int64_t t = i / parts, part = i % parts, g = part - s->heads, place = pass->tokens[t].place;
-        const float *projected = room->projected + t * width;
-        const float *from = projected + (g < 0 ? part * s->query_stride : s->key + g * s->group_stride);
-        float *rotated = room->rotated + i * size;
-        rotate(from, pass->cosines + t * size, pass->sines + t * size, size, s->distance, rotated);
-        const Cache *cache = pass->caches + pass->tokens[t].sequence * pass->layers + layer;
-        if (g >= 0) put(s, cache, place, g, rotated, projected + s->value + g * s->group_stride);
-    }
     char *scores = room->scores;
     for (int64_t first = 0; first < pass->count;) {
         Run run = run_from(pass, first, layer);
@@ -193,31 +199,26 @@ static void attend(const Shape *s, const Pass *pass, int64_t layer, const Room *
         scores += scored_bytes(s, &run, room, threads);
         first += run.count;
     }
+    int64_t width = s->heads * s->size;
 #pragma omp barrier
+#pragma omp for schedule(static)
+    for (int64_t g = 0; g < ceil_div(width, GROUP); g++) round_all(room->attended, width, g, &room->rounded);
 }
 
-/* Rounds what the attention made. */
-static void round_attended(const Shape *s, const Room *room) {
-    int64_t width = s->heads * s->size, groups = ceil_div(width, GROUP);
-#pragma omp for schedule(static)
-    for (int64_t i = 0; i < room->rounded.tokens * groups; i++)
-        round_group(room->attended + i / groups * width, width, i / groups, i % groups, &room->rounded);
-}
-
-/* Makes of room->inner what the MLP's second product takes, and rounds it. */
-static void activate(const Shape *s, const Room *room) {
-    int64_t groups = ceil_div(s->inner, GROUP), width = s->gated ? 2 * s->inner : s->inner;
-#pragma omp for schedule(static)
-    for (int64_t i = 0; i < room->rounded.tokens * groups; i++) {
-        int64_t t = i / groups, g = i % groups, left = s->inner - g * GROUP, count = left < GROUP ? left : GROUP;
-        float *x = room->inner + t * width + g * GROUP, gated[GROUP];
-        if (s->gated) {
-            gate(x, x + s->inner, gated, count);
-            memcpy(x, gated, (size_t)count * sizeof(float));
-        } else {
-            gelu(x, count);
+/* The MLP up to its middle, rounded: a group of columns of all tokens at a time. */
+static void activate(const Layer *layer, const Shape *s, const Room *room) {
+#pragma omp for IN_SHARES
+    for (int64_t g = 0; g < ceil_div(s->inner, GROUP); g++) {
+        float x[FEW][GROUP], up[FEW][GROUP + BLOCK];
+        int64_t row = s->inner + g * GROUP, count = in_group(s->inner, g), before = row % BLOCK;
+        multiply_blocks(&layer->up, &room->rounded, g * GROUP / BLOCK, ceil_div(count, BLOCK), x[0], GROUP);
+        if (s->gated)
+            multiply_blocks(&layer->up, &room->rounded, row / BLOCK, ceil_div(before + count, BLOCK), up[0], GROUP + BLOCK);
+        for (int64_t t = 0; t < room->rounded.tokens; t++) {
+            if (s->gated) gate(x[t], up[t] + before, count);
+            else gelu(x[t], count);
+            round_group(x[t], count, t, g, &room->activated);
         }
-        round_group(room->inner + t * width, s->inner, t, g, &room->rounded);
     }
 }
 
@@ -225,41 +226,35 @@ static void run_layer(const Layer *layer, const Shape *s, const Pass *pass, int6
                       int threads) {
     const float *residual = s->from_norm ? room->normed : x;
     normalize(s, x, layer->attention_norm, layer->attention_norm_bias, room->normed, &room->rounded);
-    multiply_rounded(&layer->query_key_value, &room->rounded, NULL, 0, room->projected, threads);
+    project(layer, s, pass, number, room);
     attend(s, pass, number, room, threads);
-    round_attended(s, room);
-    multiply_rounded(&layer->dense, &room->rounded, residual, s->residual, x, threads);
+    multiply_rounded(&layer->dense, &room->rounded, residual, s->residual, x);
     normalize(s, x, layer->mlp_norm, layer->mlp_norm_bias, room->normed, &room->rounded);
-    multiply_rounded(&layer->up, &room->rounded, NULL, 0, room->inner, threads);
-    activate(s, room);
-    multiply_rounded(&layer->down, &room->rounded, residual, s->residual, x, threads);
+    activate(layer, s, room);
+    multiply_rounded(&layer->down, &room->activated, residual, s->residual, x);
 }
 
 /* x[tokens][hidden] through `layers` layers and into their caches[sequences][layers], each token rotated by its
- * cosine[size] and sine[size]. Those of a sequence come side by side and have places one behind another. `size` is a multiple of 16. Returns
- * -1 when memory is short. */
+ * cosine[size] and sine[size]; FEW tokens at most. Those of a sequence come side by side and have places one behind
+ * another. `size` is a multiple of 16, WIDEST_HEAD at most. Returns -1 when memory is short. */
 EXPORT int glmtui_layers(const Layer *layers, int64_t count, const Shape *s, const Cache *caches, const Token *tokens,
                          int64_t token_count, const float *cosines, const float *sines, float *x, int threads) {
     Pass pass = {tokens, token_count, caches, count, cosines, sines};
-    int64_t attended = s->heads * s->size, keys = s->groups * s->size, up = s->gated ? 2 * s->inner : s->inner;
-    int64_t widest = up > attended ? up : attended;
-    widest = s->hidden > widest ? s->hidden : widest;
-    int64_t floats = s->hidden + (attended + 2 * keys) + (attended + keys) + attended + up;
-    floats *= token_count;
-    size_t others = (size_t)floats * sizeof(float) + rounded_bytes(widest, token_count), scored = 0;
+    int64_t attended = s->heads * s->size, widest = s->hidden > attended ? s->hidden : attended;
+    size_t floats = (size_t)(token_count * (s->hidden + 2 * attended)) * sizeof(float), scored = 0;
+    size_t rounded = rounded_bytes(widest, token_count), activated = rounded_bytes(s->inner, token_count);
     for (int64_t first = 0; count && first < token_count;) {
         Run run = run_from(&pass, first, 0);
         scored += scored_bytes(s, &run, &(Room){0}, threads);
         first += run.count;
     }
-    char *memory = malloc(others + scored);
+    char *memory = malloc(floats + rounded + activated + scored);
     if (!memory) return -1;
-    Room room = {.normed = (float *)memory, .scores = memory + others};
-    room.projected = room.normed + token_count * s->hidden;
-    room.rotated = room.projected + token_count * (attended + 2 * keys);
-    room.attended = room.rotated + token_count * (attended + keys);
-    room.inner = room.attended + token_count * attended;
-    room.rounded = rounded_at(memory + floats * (int64_t)sizeof(float), widest, token_count);
+    Room room = {.normed = (float *)memory, .scores = memory + floats + rounded + activated};
+    room.queries = room.normed + token_count * s->hidden;
+    room.attended = room.queries + token_count * attended;
+    room.rounded = rounded_at(memory + floats, widest, token_count);
+    room.activated = rounded_at(memory + floats + rounded, s->inner, token_count);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     for (int64_t i = 0; i < count; i++) run_layer(layers + i, s, &pass, i, x, &room, threads);
     free(memory);

@@ -8,7 +8,11 @@
 
 #include "layout.h"
 
-enum { VECTORS = BLOCK / LANES }; /* vectors in a block */
+enum {
+    VECTORS = BLOCK / LANES, /* vectors in a block */
+    LEAST_BYTES = 64 << 10,  /* of weights that a thread takes at once */
+    FEW = 16,                /* tokens at most that gemv.c multiplies with: beyond, arithmetic takes more time than memory */
+};
 
 typedef struct {
     const uint8_t *values;    /* [blocks][groups][BLOCK * GROUP * bits / 8] */
@@ -32,10 +36,18 @@ typedef struct {
     int32_t *sums;  /* [groups][tokens]: of the values */
 } Rounded;
 
+/* How threads share a product: much in one piece first, as a jump costs the time of tens of kilobytes, and less and less
+ * then, so that a thread held up by another program costs little. */
+#define IN_SHARES schedule(guided, 1)
+
+/* out[tokens][stride]: `count` blocks of rows of the matrix, from `first` on, times what x[tokens][columns] was rounded to,
+ * plus their bias. Behind the matrix's last row is no number of a meaning. */
+void multiply_blocks(const Matrix *m, const Rounded *x, int64_t first, int64_t count, float *out, int64_t stride);
+
 /* out[tokens][rows] = the matrix times what x[tokens][columns] was rounded to, plus its bias, plus `weight` x
  * residual[tokens][rows] (which may be `out`, or NULL). For all `threads` of a team: each calls it, and leaves when all
  * of it is there. */
-void multiply_rounded(const Matrix *m, const Rounded *x, const float *residual, float weight, float *out, int threads);
+void multiply_rounded(const Matrix *m, const Rounded *x, const float *residual, float weight, float *out);
 
 /* out[tokens][rows] = the matrix times x[tokens][columns], plus its bias; for few tokens. Returns -1 when memory is
  * short. Of a matrix in two planes only the high one is read; gemv_refine adds to it. */
@@ -89,16 +101,29 @@ INLINE Rounded rounded_at(void *memory, int64_t columns, int64_t tokens) {
     return r;
 }
 
-/* Rounds group `g` of x[columns], the activations of `token`. */
-INLINE void round_group(const float *x, int64_t columns, int64_t token, int64_t g, const Rounded *r) {
-    int64_t left = columns - g * GROUP, at = g * r->tokens + token, in_tile = token % FEW_TOKENS;
-    int64_t tile = at - in_tile, behind = r->tokens - (token - in_tile), count = behind < FEW_TOKENS ? behind : FEW_TOKENS;
+/* Rounds x[count], group `g` of the activations of `token`. A group's tokens share lines of the cache: what rounds one of
+ * them rounds all, as threads would fight for these. */
+INLINE void round_group(const float *x, int64_t count, int64_t token, int64_t g, const Rounded *r) {
+    int64_t at = g * r->tokens + token, in_tile = token % FEW_TOKENS;
+    int64_t tile = at - in_tile, behind = r->tokens - (token - in_tile), width = behind < FEW_TOKENS ? behind : FEW_TOKENS;
     int8_t q[GROUP], *values = r->values + tile * GROUP + in_tile * 4;
     int32_t *zeros = r->zeros + tile * SUBS + in_tile;
-    r->scales[at] = quantize_group(x + g * GROUP, left < GROUP ? left : GROUP, q);
-    for (int step = 0; step < STEPS; step++) memcpy(values + step * count * 4, q + step * 4, 4);
-    for (int s = 0; s < SUBS; s++) zeros[s * count] = sub_zero(q + s * SUB);
+    r->scales[at] = quantize_group(x, count, q);
+    for (int step = 0; step < STEPS; step++) memcpy(values + step * width * 4, q + step * 4, 4);
+    for (int s = 0; s < SUBS; s++) zeros[s * width] = sub_zero(q + s * SUB);
     r->sums[at] = byte_sum(q, GROUP);
+}
+
+/* Columns of group `g` of `columns`. */
+INLINE int64_t in_group(int64_t columns, int64_t g) {
+    int64_t left = columns - g * GROUP;
+    return left < GROUP ? left : GROUP;
+}
+
+/* Rounds group `g` of all of x[tokens][columns]. */
+INLINE void round_all(const float *x, int64_t columns, int64_t g, const Rounded *r) {
+    for (int64_t t = 0; t < r->tokens; t++)
+        round_group(x + t * columns + g * GROUP, in_group(columns, g), t, g, r);
 }
 
 #endif
