@@ -144,7 +144,8 @@ class Generation:
                         right += 1
                     else:
                         self._forget_guesses(of_said=1)
-                        self.awaits = token
+                        if self.count < self.max_new_tokens:
+                            self.awaits = token
                     yield token
                     if self.count >= self.max_new_tokens:
                         return

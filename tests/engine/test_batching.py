@@ -120,6 +120,7 @@ def test_quantised_answers_are_the_ones_they_are_alone(
 
 
 def test_a_pass_is_shared_by_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing goes through the network behind the last token of an answer."""
     network = read_network(GOLDEN / "chatglm2-fp16-sharded")
     answers = Answers(network)
     for prompt in prompts("chatglm2-fp16-sharded"):
@@ -130,6 +131,8 @@ def test_a_pass_is_shared_by_all(monkeypatch: pytest.MonkeyPatch) -> None:
     for _pass in range(5):
         answers.batch.step()
     assert sizes == [4] * 5
+    answers.finish()
+    assert sizes == [4] * 9
 
 
 def test_giving_one_up_leaves_the_others_alone() -> None:
