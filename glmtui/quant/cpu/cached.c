@@ -35,6 +35,7 @@ typedef union {
 enum {
     MOST_QUERIES = 32, /* in a part: reading the pages costs little next to them */
     AT_ONCE = 2,       /* pages that all queries of a part are multiplied with while they lie in the nearest cache */
+    AHEAD = 4,         /* pages that are fetched before they are needed */
 };
 
 /* One head of a token: what it asks for in two bytes a number, and where its scores are. */
@@ -189,7 +190,7 @@ INLINE void score_units(const int count, const int units, const Query *queries, 
         vcached tokens[SUMS / 2];
         UNROLL for (int u = 0; u < units; u++) {
             tokens[u] = load_cached(pages[u] + c * PAGE);
-            if (u % VECTORS == 0) PREFETCH(pages[u] + c * PAGE + AT_ONCE * page_bytes(size));
+            if (u % VECTORS == 0) PREFETCH(pages[u] + c * PAGE + AHEAD * page_bytes(size));
         }
         UNROLL for (int i = 0; i < count; i++)
             UNROLL for (int u = 0; u < units; u++)
@@ -228,7 +229,7 @@ INLINE void weigh_span(const int count, const int vectors, const Query *queries,
         vvalues values[SUMS / 2];
         UNROLL for (int v = 0; v < vectors; v++) {
             values[v] = load_values(tokens + (column + v * LANES) * 4);
-            if (v % VECTORS == 0) PREFETCH(tokens + (column + v * LANES) * 4 + SPAN / PAGE * page_bytes(size));
+            if (v % VECTORS == 0) PREFETCH(tokens + (column + v * LANES) * 4 + AHEAD * page_bytes(size));
         }
         UNROLL for (int i = 0; i < count; i++) {
             const int8_t *weights = queries[i].spans[number].weights.words;
@@ -320,19 +321,23 @@ static float soften(const Query *query, const uint8_t *values, int64_t size) {
     }
     for (int i = 0; i < PAGE; i++) most = largest[i] > most ? largest[i] : most;
     for (int64_t s = 0; s < spans; s++) {
-        Span *span = query->spans + s;
-        float weights[SPAN], scales[SPAN];
+        float *scores = query->spans[s].scores, scales[SPAN];
         span_scales(values + s * (SPAN / PAGE) * page_bytes(size), seen - s * SPAN, size, scales);
         for (int64_t t = 0; t < SPAN; t += PAGE) {
 #pragma omp simd
             for (int i = 0; i < PAGE; i++) {
-                float score = span->scores[t + i], weight = exponential(score - most);
-                weight = score > HIDDEN ? weight : 0;
+                float less = scores[t + i] - most, weight = exponential_within(less);
+                weight = less > LEAST_EXPONENT ? weight : 0;
                 sums[i] += weight;
-                weights[t + i] = weight * scales[t + i];
+                scores[t + i] = weight * scales[t + i];
             }
         }
-        float widest = largest_of(weights, SPAN);
+    }
+    for (int64_t s = 0; s < spans; s++) { /* apart, as the largest of a span is waited for */
+        Span *span = query->spans + s;
+        float weights[SPAN], widest;
+        memcpy(weights, span->scores, sizeof weights);
+        widest = largest_of(weights, SPAN);
         round_weights(weights, inverse_of(widest, WIDEST), span->weights.words);
         span->weights.scale = widest / (float)WIDEST;
     }
@@ -343,7 +348,7 @@ static float soften(const Query *query, const uint8_t *values, int64_t size) {
 static int64_t queries_of_group(const Attention *a) { return a->tokens * (a->heads / a->groups); }
 
 static int64_t queries_of_part(const Attention *a, int threads) {
-    int64_t each = queries_of_group(a), fair = ceil_div(each * a->groups, 2 * threads);
+    int64_t each = queries_of_group(a), fair = ceil_div(each * a->groups, threads);
     fair = fair < each ? fair : each;
     return fair < MOST_QUERIES ? fair : MOST_QUERIES;
 }

@@ -17,7 +17,7 @@
 
 enum {
     PAGE = 16,             /* tokens */
-    SPAN = 4 * PAGE,       /* tokens whose weights share a scale */
+    SPAN = 8 * PAGE,       /* tokens whose weights share a scale */
     WIDEST = 127 * 128,    /* what the largest number of a query, or of a span of weights, becomes */
 };
 
