@@ -223,7 +223,9 @@ def _measure_server(
         )
         for run in result["prefill"]
     ]
-    rows.append((_("decoding"), f"{result['decode']['tokens_per_s']:.2f} tok/s"))
+    speed = result["decode"]["tokens_per_s"]
+    decoding = _("unknown: answers come in one piece") if speed is None else f"{speed:.2f} tok/s"
+    rows.append((_("decoding"), decoding))
     _print(result, args, earlier, table(rows))
     return 0
 

@@ -43,13 +43,14 @@ class Measured:
 
     prompts: list[Prompt]
     tokens_per_s: list[float]
-    """After the first text."""
+    """After the first text; of answers that came in one piece there is none."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the numbers under the names of ``glmtui bench --json``."""
+        speed = round(statistics.median(self.tokens_per_s), 3) if self.tokens_per_s else None
         return {
             "prefill": [prompt.as_dict() for prompt in self.prompts],
-            "decode": {"tokens_per_s": round(statistics.median(self.tokens_per_s or [0.0]), 3)},
+            "decode": {"tokens_per_s": speed},
         }
 
 

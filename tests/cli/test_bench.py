@@ -127,6 +127,16 @@ def test_prompts_for_a_server_are_as_long_as_was_asked(capsys: pytest.CaptureFix
         assert len(told.err.splitlines()) == 1 + 1 + 2 * 2
 
 
+def test_answers_in_one_piece_have_no_speed(capsys: pytest.CaptureFixture[str]) -> None:
+    with openai_server() as server:
+        server.lines = spoken("all of it", prompt=3)
+        command = ["bench", "--model", f"{server.url}#tiny", "--prompt", "30", "--repeat", "1"]
+        assert cli.main([*command, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["decode"]["tokens_per_s"] is None
+        assert cli.main(command) == 0
+        assert "tok/s" not in capsys.readouterr().out.splitlines()[-1]
+
+
 @pytest.mark.parametrize("option", ["--context", "--parallel"])
 def test_a_list_that_is_none_is_wrong_usage(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*COMMAND, option, "many"]) == 2
