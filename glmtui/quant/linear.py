@@ -168,9 +168,8 @@ class QuantizedLinear(nn.Module):
         if kernels is not None and isinstance(weight, QuantizedWeight) and fits:
             matrix, flat = self.matrix(weight), flat.float().contiguous()
             out = kernels.multiply(matrix, flat)
-            if weight.low is not None and len(flat) <= kernels.few:
-                for one, logits in zip(flat, out, strict=True):
-                    kernels.refine(matrix, one, _likeliest(logits), logits)
+            if weight.low is not None and 0 < len(flat) <= kernels.few:
+                kernels.refine(matrix, flat, _likeliest(out), out)
             return out.to(dtype)
         return weight.multiply(round_activations(flat.float()).to(dtype) if rounded else flat, bias)
 
@@ -237,10 +236,10 @@ class QuantizedEmbedding(nn.Module):
 
 
 def _likeliest(logits: Tensor) -> Tensor:
-    """Return the blocks of 16 in which the highest of `logits` ``[rows]`` are, `REFINED` of them at most."""
-    padded = F.pad(logits, (0, -len(logits) % BLOCK), value=-torch.inf)
-    highest = padded.view(-1, BLOCK).amax(1)
-    return highest.topk(min(REFINED, len(highest)), sorted=False).indices
+    """Return the blocks of 16 with the highest of `logits` ``[tokens, rows]``, `REFINED` at most of each."""
+    padded = F.pad(logits, (0, -logits.shape[1] % BLOCK), value=-torch.inf)
+    highest = padded.view(len(logits), -1, BLOCK).amax(2)
+    return highest.topk(min(REFINED, highest.shape[1]), sorted=False).indices
 
 
 def round_activations(x: Tensor) -> Tensor:

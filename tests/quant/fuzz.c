@@ -55,7 +55,7 @@ typedef struct {
 int glmtui_quantize(const uint8_t *, int, int64_t, int64_t, int, uint8_t *, uint8_t *, uint16_t *, uint8_t *, int);
 void glmtui_reorder(const uint8_t *, int64_t, int64_t, int, uint8_t *, int);
 int glmtui_multiply(const Matrix *, const float *, int64_t, float *, int);
-int glmtui_refine(const Matrix *, const float *, const int64_t *, int64_t, float *, int);
+int glmtui_refine(const Matrix *, const float *, int64_t, const int64_t *, int64_t, float *, int);
 int glmtui_few(void);
 int glmtui_layers(const Layer *, int64_t, const Shape *, const Cache *, const Token *, int64_t, const float *,
                   const float *, float *, int);
@@ -153,17 +153,16 @@ static void check_product(const Matrix *m, int threads) {
     int64_t tokens = within(1, within(0, 3) ? 6 : 70), groups = (m->columns + GROUP - 1) / GROUP;
     float *x = numbers(tokens * m->columns), *out = need(tokens * m->rows * (int64_t)sizeof(float));
     expect(glmtui_multiply(m, x, tokens, out, threads) == 0, "memory", tokens, m->rows, m->columns);
-    int64_t refined = -1; /* the block that is exact, of few tokens' product by two planes */
+    int coarse = m->low && tokens <= glmtui_few(); /* few tokens' product by two planes */
+    int64_t *refined = need(tokens * (int64_t)sizeof(int64_t)); /* of each the block that is exact */
     float *alone = need(m->rows * (int64_t)sizeof(float));
-    for (int64_t t = 0; t < tokens && (!m->low || tokens <= glmtui_few()); t++) {
+    for (int64_t t = 0; t < tokens && (!m->low || coarse); t++) {
         glmtui_multiply(m, x + t * m->columns, 1, alone, 1);
         expect(!memcmp(alone, out + t * m->rows, (size_t)m->rows * sizeof(float)), "product next to others", t, tokens,
                m->columns);
-        if (!m->low) continue;
-        if (t == 0) refined = within(0, (m->rows - 1) / BLOCK);
-        expect(glmtui_refine(m, x + t * m->columns, &refined, 1, out + t * m->rows, threads) == 0, "memory", 1, m->rows,
-               m->columns);
+        refined[t] = within(0, (m->rows - 1) / BLOCK);
     }
+    if (coarse) expect(!glmtui_refine(m, x, tokens, refined, 1, out, threads), "memory", 1, m->rows, m->columns);
     free(alone);
     for (int64_t t = 0; t < tokens; t++)
         for (int64_t row = 0; row < m->rows; row++) {
@@ -174,7 +173,7 @@ static void check_product(const Matrix *m, int threads) {
                 for (int64_t c = g * GROUP; c < end; c++) largest = fmaxf(largest, fabsf(x[t * m->columns + c]));
                 float inverse = largest > 0 ? 127.0f / largest : 0;
                 for (int64_t c = g * GROUP; c < end; c++) {
-                    int exact = refined < 0 || row / BLOCK == refined;
+                    int exact = !coarse || row / BLOCK == refined[t];
                     double w = (exact ? weight : coarse_weight)(m, row, c) * (largest / 127.0f);
                     sum += w * rintf(x[t * m->columns + c] * inverse);
                     size += fabs(w) * 127;
@@ -182,6 +181,7 @@ static void check_product(const Matrix *m, int threads) {
             }
             near(out[t * m->rows + row], sum, 1e-3 * size + 1e-20, "product", t, row, m->columns);
         }
+    free(refined);
     free(x);
     free(out);
 }

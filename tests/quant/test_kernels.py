@@ -77,17 +77,21 @@ def test_two_planes(kernels, rows, columns):
     assert torch.equal(packed.dequantize(), whole.dequantize())
     x = torch.randn(kernels.few + 1, columns)
     check(kernels, packed, x, bias)
-    matrix, one = Matrix.of(packed, bias), x[:1]
-    expected = kernels.multiply(Matrix.of(whole, bias), one)
-    coarse = kernels.multiply(matrix, one)
+    matrix, few = Matrix.of(packed, bias), x[:3]
+    expected = kernels.multiply(Matrix.of(whole, bias), few)
+    coarse = kernels.multiply(matrix, few)
     scale = whole.dequantize().abs().amax() / 127
-    assert (coarse - expected).abs().max() <= 8 * scale * one.abs().sum() + 1e-4
-    refined = coarse.clone()
-    blocks = torch.arange(0, packed.values.shape[0], 2)
-    kernels.refine(matrix, one[0], blocks, refined[0])
-    chosen = torch.arange(rows) // formats.BLOCK % 2 == 0
-    torch.testing.assert_close(refined[:, chosen], expected[:, chosen], rtol=1e-4, atol=1e-4)
-    assert torch.equal(refined[:, ~chosen], coarse[:, ~chosen])
+    assert ((coarse - expected).abs().amax(1) <= 8 * scale * few.abs().sum(1) + 1e-4).all()
+    refined, count = coarse.clone(), packed.values.shape[0]
+    blocks = torch.stack([torch.randperm(count)[: 1 + count // 2] for _token in few])
+    kernels.refine(matrix, few, blocks, refined)
+    for token, chosen in enumerate(blocks):
+        exact = torch.isin(torch.arange(rows) // formats.BLOCK, chosen)
+        torch.testing.assert_close(refined[token, exact], expected[token, exact], rtol=1e-4, atol=1e-4)
+        assert torch.equal(refined[token, ~exact], coarse[token, ~exact])
+        alone = coarse[token : token + 1].clone()
+        kernels.refine(matrix, few[token : token + 1], chosen[None], alone)
+        assert torch.equal(alone[0], refined[token])
 
 
 def test_extreme_integers_in_two_planes(kernels):
@@ -98,7 +102,7 @@ def test_extreme_integers_in_two_planes(kernels):
             target.copy_(plane)
         for x in (torch.ones(1, 256), -torch.ones(1, 256)):
             out = kernels.multiply(Matrix.of(packed, None), x)
-            kernels.refine(Matrix.of(packed, None), x[0], torch.tensor([0]), out[0])
+            kernels.refine(Matrix.of(packed, None), x, torch.tensor([[0]]), out)
             expected = x.double() @ packed.dequantize(dtype=torch.float64).T
             torch.testing.assert_close(out.double(), expected, rtol=1e-4, atol=1e-4)
 

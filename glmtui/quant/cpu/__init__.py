@@ -121,7 +121,7 @@ class Kernels:
         pointer, number, threads = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
         for name, *arguments in (
             ("multiply", ctypes.POINTER(Matrix), pointer, number, pointer, threads),
-            ("refine", ctypes.POINTER(Matrix), pointer, pointer, number, pointer, threads),
+            ("refine", ctypes.POINTER(Matrix), pointer, number, pointer, number, pointer, threads),
             ("multiply_halves", pointer, threads, *(number,) * 2, pointer, number, pointer, threads),
             ("multiply_many_halves", pointer, threads, *(number,) * 2, pointer, number, pointer, threads),
             ("gelu", pointer, number, threads),
@@ -166,20 +166,20 @@ class Kernels:
         return out
 
     def refine(self, matrix: Matrix, x: Tensor, blocks: Tensor, out: Tensor) -> None:
-        """Make `out` ``[rows]``, one token's product, exact in the rows of some blocks of 16.
+        """Make `out` ``[tokens, rows]``, a product, exact in the rows of some blocks of 16.
 
         Args:
             matrix: in two planes.
-            x: what it was multiplied with, contiguous float32 ``[columns]``.
-            blocks: which, contiguous int64, each once.
-            out: changed in place.
+            x: what it was multiplied with, contiguous float32 ``[tokens, columns]``.
+            blocks: which of each token, contiguous int64 ``[tokens, blocks]``, each once.
+            out: contiguous, changed in place.
 
         Raises:
             MemoryError: there is no memory for the rounded activations.
         """
-        pointers = (x.data_ptr(), blocks.data_ptr())
-        threads = torch.get_num_threads()
-        if self._c.glmtui_refine(matrix, *pointers, len(blocks), out.data_ptr(), threads):
+        tokens, count = blocks.shape
+        pointers = (blocks.data_ptr(), count, out.data_ptr())
+        if self._c.glmtui_refine(matrix, x.data_ptr(), tokens, *pointers, torch.get_num_threads()):
             raise MemoryError
 
     def multiply_halves(self, weight: Tensor, x: Tensor) -> Tensor:

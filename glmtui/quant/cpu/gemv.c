@@ -189,17 +189,26 @@ int gemv(const Matrix *m, const float *x, int64_t tokens, float *out, int thread
     return 0;
 }
 
-int gemv_refine(const Matrix *m, const float *x, const int64_t *blocks, int64_t count, float *out, int threads) {
-    void *memory = malloc(rounded_bytes(m->columns, 1));
+int gemv_refine(const Matrix *m, const float *x, int64_t tokens, const int64_t *blocks, int64_t count, float *out,
+                int threads) {
+    size_t each = ceil_div((int64_t)rounded_bytes(m->columns, 1), 64) * 64;
+    char *memory = malloc(each * (size_t)tokens);
     if (!memory) return -1;
-    Rounded rounded = rounded_at(memory, m->columns, 1);
-    for (int64_t g = 0; g < ceil_div(m->columns, GROUP); g++) round_all(x, m->columns, g, &rounded);
-#pragma omp parallel for schedule(dynamic, 8) num_threads(threads) if (count > 8)
-    for (int64_t i = 0; i < count; i++) {
-        float result[1][BLOCK];
-        int64_t row = blocks[i] * BLOCK, left = m->rows - row;
-        multiply_block(m, (Plane){m->low, 1, 0}, NIBBLES, 1, blocks[i], &rounded, 0, result);
-        for (int64_t r = 0; r < BLOCK && r < left; r++) out[row + r] += result[0][r];
+#pragma omp parallel num_threads(threads) if (count * tokens > 8)
+    {
+#pragma omp for schedule(static)
+        for (int64_t t = 0; t < tokens; t++) {
+            Rounded rounded = rounded_at(memory + each * (size_t)t, m->columns, 1);
+            for (int64_t g = 0; g < ceil_div(m->columns, GROUP); g++) round_all(x + t * m->columns, m->columns, g, &rounded);
+        }
+#pragma omp for schedule(dynamic, 8)
+        for (int64_t i = 0; i < count * tokens; i++) {
+            float result[1][BLOCK];
+            Rounded rounded = rounded_at(memory + each * (size_t)(i / count), m->columns, 1);
+            int64_t row = blocks[i] * BLOCK, left = m->rows - row;
+            multiply_block(m, (Plane){m->low, 1, 0}, NIBBLES, 1, blocks[i], &rounded, 0, result);
+            for (int64_t r = 0; r < BLOCK && r < left; r++) out[i / count * m->rows + row + r] += result[0][r];
+        }
     }
     free(memory);
     return 0;

@@ -26,9 +26,10 @@ EXPORT int glmtui_multiply(const Matrix *m, const float *x, int64_t tokens, floa
     return tokens <= FEW ? gemv(m, x, tokens, out, threads) : gemm(m, x, tokens, out, threads);
 }
 
-/* Adds to out[rows], a product of one token with a matrix in two planes, what the low one of some blocks makes of it. */
-EXPORT int glmtui_refine(const Matrix *m, const float *x, const int64_t *blocks, int64_t count, float *out, int threads) {
-    return gemv_refine(m, x, blocks, count, out, threads);
+/* Adds to out[tokens][rows], a product with a matrix in two planes, what the low one of some blocks makes of it. */
+EXPORT int glmtui_refine(const Matrix *m, const float *x, int64_t tokens, const int64_t *blocks, int64_t count, float *out,
+                         int threads) {
+    return gemv_refine(m, x, tokens, blocks, count, out, threads);
 }
 
 /* Reads `bytes` of memory as gemv does and returns their sum, so that nothing is optimised away. */

@@ -53,9 +53,10 @@ void multiply_rounded(const Matrix *m, const Rounded *x, const float *residual, 
  * short. Of a matrix in two planes only the high one is read; gemv_refine adds to it. */
 int gemv(const Matrix *m, const float *x, int64_t tokens, float *out, int threads);
 
-/* Adds to out[rows], one token's product with a matrix in two planes, what the low one of `count` blocks of rows makes
- * of its x[columns]. */
-int gemv_refine(const Matrix *m, const float *x, const int64_t *blocks, int64_t count, float *out, int threads);
+/* Adds to out[tokens][rows], the product with a matrix in two planes, what the low one of `count` blocks of rows makes of
+ * each token's x[columns]: those of blocks[tokens][count]. Returns -1 when memory is short. */
+int gemv_refine(const Matrix *m, const float *x, int64_t tokens, const int64_t *blocks, int64_t count, float *out,
+                int threads);
 
 /* out[tokens][rows] = the matrix, both of its planes, times x[tokens][columns], plus its bias. */
 int gemm(const Matrix *m, const float *x, int64_t tokens, float *out, int threads);
