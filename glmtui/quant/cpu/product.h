@@ -41,12 +41,12 @@ typedef struct {
 #define IN_SHARES schedule(guided, 1)
 
 /* out[tokens][stride]: `count` blocks of rows of the matrix, from `first` on, times what x[tokens][columns] was rounded to,
- * plus their bias. Behind the matrix's last row is no number of a meaning. */
+ * plus their bias. Nothing is written behind the matrix's last row. */
 void multiply_blocks(const Matrix *m, const Rounded *x, int64_t first, int64_t count, float *out, int64_t stride);
 
 /* out[tokens][rows] = the matrix times what x[tokens][columns] was rounded to, plus its bias, plus `weight` x
- * residual[tokens][rows] (which may be `out`, or NULL). For all `threads` of a team: each calls it, and leaves when all
- * of it is there. */
+ * residual[tokens][rows] (which may be `out`, or NULL). For all threads of a team: each calls it, and leaves when all of
+ * it is there. */
 void multiply_rounded(const Matrix *m, const Rounded *x, const float *residual, float weight, float *out);
 
 /* out[tokens][rows] = the matrix times x[tokens][columns], plus its bias; for few tokens. Returns -1 when memory is
