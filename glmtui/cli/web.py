@@ -46,11 +46,13 @@ def run(args: Namespace) -> int:
             _("The app in the browser needs a terminal as Unix has it; use glmtui itself.")
         )
     options = serve.read_options(args)
+    on_ready = _open_terminal
     if not options.keys:  # other users of this machine must not type into the app
         import secrets
 
         options = replace(options, keys=(secrets.token_urlsafe(24),))
-    return serve.serve(args, on_ready=_open_terminal, options=options, program=_app(args, options.keys[0]))
+        on_ready = _open_terminal_with_key
+    return serve.serve(args, on_ready=on_ready, options=options, program=_app(args, options.keys[0]))
 
 
 def _app(args: Namespace, key: str) -> ProgramFor:
@@ -103,5 +105,10 @@ def _opened(server: Server, options: ServerOptions, path: str) -> str:
 
 
 def _open_terminal(server: Server, options: ServerOptions) -> None:
-    """Open the app, and say where it is: the key may be nowhere else."""
+    """Open the app, and say where it is, but not the key: whoever has made it knows it."""
+    streams.errors().line(_opened(server, options, "/terminal").partition("#")[0])
+
+
+def _open_terminal_with_key(server: Server, options: ServerOptions) -> None:
+    """The same with a key that is nowhere else."""
     streams.errors().line(_opened(server, options, "/terminal"))

@@ -7,6 +7,7 @@ so far have shown, rather than sent: what a person is still writing stays on thi
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -48,6 +49,8 @@ CUT_TOKENS = 1000
 """Prompts shorter than this are not looked at: their estimate is too coarse."""
 LEARN_TOKENS = 200
 """Prompts shorter than this show nothing of their text: most of them is what is written around it."""
+FRAME_TOKENS = 64
+"""What is written around a prompt, at most."""
 CONTINUE = ("vllm", "sglang", "llamacpp", "glmtui")
 """Servers that go on with an answer that was cut off."""
 INTERVAL = 0.1
@@ -166,7 +169,9 @@ class RemoteChatModel:
             sent = [*rounds[0], *(message for each in rounds[1 + dropped :] for message in each)]
             try:
                 written = {"messages": [_written(message, images) for message in sent], **more}
-                deltas = self._asked("chat/completions", self._body(written, sampling, stop), check or _go_on)
+                room = self._room(None if _shows(sent) else size(sent) + len(json.dumps(more)), sampling)
+                body = self._body(written, sampling, stop, room)
+                deltas = self._asked("chat/completions", body, check or _go_on)
             except ServerTooLongError as error:
                 left = len(rounds) - 1 - dropped
                 if left < 2 or not leave_out_rounds:
@@ -199,8 +204,10 @@ class RemoteChatModel:
     ) -> RemoteAnswer:
         """Return how the model goes on with `text`, which is in no conversation. Raises as `stream` does."""
         sampling = sampling or self.info.sampling
-        deltas = self._asked("completions", self._body({"prompt": text}, sampling, stop), check or _go_on)
-        return RemoteAnswer(self, deltas, len(text.encode()), self.limit(sampling), 0, (Text(""),), check)
+        nbytes = len(text.encode())
+        body = self._body({"prompt": text}, sampling, stop, self._room(nbytes, sampling))
+        deltas = self._asked("completions", body, check or _go_on)
+        return RemoteAnswer(self, deltas, nbytes, self.limit(sampling), 0, (Text(""),), check)
 
     def prefill(self, _messages: Sequence[ChatMessage], _sampling: Sampling, _check: Check) -> int:
         """Read nothing ahead: that is the server's business."""
@@ -218,6 +225,14 @@ class RemoteChatModel:
     def limit(self, sampling: Sampling) -> int:
         """Prompt and answer together in tokens."""
         return min(sampling.max_length, self.info.max_length)
+
+    def _room(self, nbytes: int | None, sampling: Sampling) -> int:
+        """Return how many tokens an answer may be asked to have, which servers add to the prompt's.
+
+        Half of all at least, and more behind a prompt of `nbytes` that is short, twice as long as it seems.
+        """
+        limit = self.limit(sampling)
+        return max(limit // 2, 1 if nbytes is None else limit - 2 * self.estimate(nbytes) - FRAME_TOKENS, 1)
 
     def note_size(self, nbytes: int, tokens: int) -> bool:
         """Take in what the server counted; return whether it must have cut the prompt."""
@@ -243,7 +258,7 @@ class RemoteChatModel:
                 return deltas
 
     def _body(
-        self, prompt: Mapping[str, object], sampling: Sampling, stop: Sequence[str]
+        self, prompt: Mapping[str, object], sampling: Sampling, stop: Sequence[str], room: int
     ) -> Mapping[str, object]:
         body: dict[str, object] = {
             "model": self._served.name,
@@ -252,7 +267,7 @@ class RemoteChatModel:
             "top_p": sampling.top_p or 1e-6,  # vLLM refuses 0
         }
         if sampling.max_new_tokens is not None:
-            body["max_tokens"] = min(sampling.max_new_tokens, max(self.limit(sampling) // 2, 1))
+            body["max_tokens"] = min(sampling.max_new_tokens, room)
         if sampling.seed is not None:
             body["seed"] = sampling.seed
         if sampling.top_k:  # these two are extensions, though widely known

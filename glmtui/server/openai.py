@@ -22,7 +22,7 @@ from glmtui.protocol.sampling import Sampling
 from glmtui.server import schema
 from glmtui.server.answering import JSON, Answer, Completed, Shape, Streamed
 from glmtui.server.dispatcher import Dispatcher
-from glmtui.server.errors import bad_request
+from glmtui.server.errors import ApiError, bad_request
 from glmtui.server.guard import CLIENT
 from glmtui.server.options import Limits
 from glmtui.server.pictures import Pictures
@@ -135,6 +135,8 @@ class OpenAI:
         def write(answer: Answer) -> JSON:
             assert answer.count is not None
             tokens, ids = answer.count.tokens, list(answer.count.ids)
+            if tokens and not ids:
+                raise ApiError(501, "The model is on another server, which alone knows its tokens.")
             if len(ids) > MOST_IDS:
                 told = f"The text has {tokens} tokens; at most {MOST_IDS} are listed."
                 raise bad_request(told, "prompt")

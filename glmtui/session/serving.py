@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from glmtui.errors import BadValueError
 
@@ -44,7 +45,7 @@ class Serving:
         return "" if self._thread is None else self._thread.server.url
 
     def start(self, port: int | None = None) -> None:
-        """Serve, instead of on another port if that is so.
+        """Serve, instead of on another port if that is so; where it is served already it stays.
 
         Args:
             port: where; None is the usual one, or any that is free.
@@ -52,6 +53,8 @@ class Serving:
         Raises:
             UserError: a library is not installed, or the port is in use.
         """
+        if port and self.url and urlsplit(self.url).port == port:
+            return
         from glmtui.server.options import Limits, ServerOptions
         from glmtui.server.start import make_server
 

@@ -187,6 +187,9 @@ def test_the_app_in_the_browser_always_wants_a_key(
     file.write_text("own\n")
     assert cli.main(["web", "--tui", "--port", "9", "--api-key-file", str(file)]) == 0
     assert keys[-1] == "own"
+    told = capsys.readouterr().err
+    assert "http://127.0.0.1:9/terminal" in told
+    assert "own" not in told
 
 
 @pytest.mark.slow

@@ -381,6 +381,18 @@ def test_waiting_for_a_busy_server_can_be_cancelled(
 # --- what is asked ---
 
 
+@pytest.mark.parametrize(
+    ("question", "least", "most"), [("你好", 800, 1000), ("word " * 600, 500, 512)], ids=["short", "long"]
+)
+def test_an_answer_may_have_what_its_prompt_leaves(
+    engine: LocalEngine, server: OpenAIServer, question: str, least: int, most: int
+) -> None:
+    """Half of all at least: how many tokens a prompt has is a guess."""
+    loaded(engine, RemoteModel("x", server.url, "tiny", context=1000))
+    answered(engine, Generate((ChatMessage.of("user", question),), Sampling(max_new_tokens=5000)))
+    assert least <= server.asked[-1]["max_tokens"] <= most
+
+
 def test_what_is_sent(engine: LocalEngine, server: OpenAIServer) -> None:
     loaded(engine, RemoteModel("x", server.url, "tiny", body={"reasoning_effort": "low"}))
     messages = (

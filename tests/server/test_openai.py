@@ -7,8 +7,10 @@ from typing import Any
 
 import httpx2
 import pytest
+import scripted_engine
 from served import QUESTION, MakeServer, Served
 
+from glmtui.protocol.events import TokenCount
 from glmtui.protocol.messages import ChatMessage, Text, Thought, ToolCall, ToolResult
 from glmtui.protocol.requests import Complete, CountTokens, Generate
 from glmtui.protocol.sampling import Sampling
@@ -162,6 +164,16 @@ def test_more_tokens_than_any_model_takes_are_not_listed(
     assert served.client.post("/tokenize", json={"prompt": "一二三"}).json()["count"] == 3
     refused = served.client.post("/tokenize", json={"prompt": "一二三四"})
     assert (refused.status_code, error_of(refused)["param"]) == (400, "prompt")
+
+
+def test_tokens_that_another_server_has_are_not_listed(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their number is a guess there, and no list of none."""
+    monkeypatch.setattr(scripted_engine, "TokenCount", lambda count, _ids: TokenCount(count))
+    refused = served.client.post("/tokenize", json={"prompt": "你好"})
+    assert (refused.status_code, bool(error_of(refused)["message"])) == (501, True)
+    assert served.client.post("/tokenize", json={"prompt": ""}).status_code == 200
 
 
 # --- what is asked for ---

@@ -43,6 +43,9 @@ async def test_a_port_can_be_chosen(chat: Chat) -> None:
         assert chat.serving.url == ""
     await chat.enter(f"/serve {port}")
     assert chat.serving.url == f"http://127.0.0.1:{port}"
+    await chat.enter(f"/serve {port}")
+    assert len(chat.notices("error")) == 1, "it is served there already"
+    assert chat.serving.url == f"http://127.0.0.1:{port}"
     await chat.enter("/serve 0")
     await chat.enter("/serve nowhere")
     assert len(chat.notices("error")) == 3
