@@ -106,7 +106,8 @@ def _opened(server: Server, options: ServerOptions, path: str) -> str:
 
 def _open_terminal(server: Server, options: ServerOptions) -> None:
     """Open the app, and say where it is, but not the key: whoever has made it knows it."""
-    streams.errors().line(_opened(server, options, "/terminal").partition("#")[0])
+    _opened(server, options, "/terminal")
+    streams.errors().line(f"{server.url}/terminal")
 
 
 def _open_terminal_with_key(server: Server, options: ServerOptions) -> None:

@@ -169,7 +169,8 @@ class RemoteChatModel:
             sent = [*rounds[0], *(message for each in rounds[1 + dropped :] for message in each)]
             try:
                 written = {"messages": [_written(message, images) for message in sent], **more}
-                room = self._room(None if _shows(sent) else size(sent) + len(json.dumps(more)), sampling)
+                nbytes = size(sent)
+                room = self._room(None if _shows(sent) else nbytes + len(json.dumps(more)), sampling)
                 body = self._body(written, sampling, stop, room)
                 deltas = self._asked("chat/completions", body, check or _go_on)
             except ServerTooLongError as error:
@@ -186,7 +187,7 @@ class RemoteChatModel:
                 return RemoteAnswer(
                     self,
                     deltas,
-                    size(sent),
+                    nbytes,
                     self.limit(sampling),
                     dropped,
                     begun,

@@ -460,7 +460,7 @@ static void add_residual(const Shape *s, float *product, const float *normed, co
 /* Tokens of two sequences through a layer together, against each of them alone. x[hidden] is the first of them. */
 static void check_together(const Layer *layer, const Shape *s, const Cache *cache, int64_t place, const float *x,
                            int threads) {
-    int64_t tokens = within(2, glmtui_few()), firsts = within(1, tokens), size = s->size, hidden = s->hidden;
+    int64_t tokens = within(2, 17), firsts = within(1, tokens), size = s->size, hidden = s->hidden;
     int64_t unit = cache->bits == 8 ? PAGE : 1, item = cache->bits == 8 ? size + 4 : 2 * size; /* bytes of a token */
     int64_t capacity = (place + tokens + unit - 1) / unit * unit, held = (place + unit - 1) / unit * unit;
     int64_t bytes = 2 * s->groups * capacity * item;
@@ -479,6 +479,10 @@ static void check_together(const Layer *layer, const Shape *s, const Cache *cach
     Token places[17];
     for (int64_t t = 0; t < tokens; t++)
         places[t] = t < firsts ? (Token){0, place + t} : (Token){1, place + t - firsts};
+    if (tokens > glmtui_few()) { /* no room for more, nor is there a change */
+        expect(glmtui_layers(layer, 1, s, caches, places, tokens, cosines, sines, together, threads), "too many", 0, 0, 0);
+        tokens--;
+    }
     expect(!glmtui_layers(layer, 1, s, caches, places, tokens, cosines, sines, together, threads), "memory", 0, 0, 0);
     for (int64_t t = 0; t < tokens; t++) {
         Token alone = {0, places[t].place};

@@ -124,6 +124,17 @@ def test_the_end_of_a_long_prompt_keeps_what_was_read_before(kernels, monkeypatc
         assert (ours - theirs).norm() <= 1e-2 * theirs.norm()
 
 
+@pytest.mark.parametrize(("head", "rows"), [(256, 16), (272, 1)])
+def test_a_head_that_is_too_wide_goes_layer_by_layer(kernels, monkeypatch, head, rows):
+    monkeypatch.setattr(cpu, "load", lambda: kernels)
+    network = quantized(chatglm2(hidden_size=2 * head, num_attention_heads=2, kv_channels=head), 4)
+    assert network.exact_rows == rows
+    found, _cache = answer(network)
+    monkeypatch.setattr(FusedLayers, "forward", Layers.forward)
+    expected, _cache = answer(network)
+    assert (found - expected).norm() <= 1e-2 * expected.norm()
+
+
 def test_no_rows_are_exact_beside_float_ones(kernels, monkeypatch):
     monkeypatch.setattr(cpu, "load", lambda: kernels)
     network = chatglm().requires_grad_(requires_grad=False).eval()

@@ -236,9 +236,10 @@ static void run_layer(const Layer *layer, const Shape *s, const Pass *pass, int6
 
 /* x[tokens][hidden] through `layers` layers and into their caches[sequences][layers], each token rotated by its
  * cosine[size] and sine[size]; FEW tokens at most. Those of a sequence come side by side and have places one behind
- * another. `size` is a multiple of 16, WIDEST_HEAD at most. Returns -1 when memory is short. */
+ * another. `size` is a multiple of 16, WIDEST_HEAD at most. Returns -1 when memory is short, or there are more of either. */
 EXPORT int glmtui_layers(const Layer *layers, int64_t count, const Shape *s, const Cache *caches, const Token *tokens,
                          int64_t token_count, const float *cosines, const float *sines, float *x, int threads) {
+    if (token_count > FEW || s->size > WIDEST_HEAD) return -1;
     Pass pass = {tokens, token_count, caches, count, cosines, sines};
     int64_t attended = s->heads * s->size, widest = s->hidden > attended ? s->hidden : attended;
     size_t floats = (size_t)(token_count * (s->hidden + 2 * attended)) * sizeof(float), scored = 0;
